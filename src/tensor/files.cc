@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "tensor/check.h"
+
+namespace swarr {
+namespace {
+
+namespace fs = std::filesystem;
+
+const char* Advice(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+      return "; free some space or choose another place";
+    case ENOENT:
+    case ENOTDIR:
+      return "; check the path";
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return "; check the permissions or choose another place";
+    default:
+      return "";
+  }
+}
+
+Error SystemError(const char* doing, const fs::path& path, int error) {
+  return Error(
+      Concat("can't ", doing, " ", path.string(), ": ", std::generic_category().message(error), Advice(error)));
+}
+
+FileHandle Open(const fs::path& path, const char* mode, const char* doing) {
+  FileHandle file(std::fopen(path.c_str(), mode));
+  if (!file) throw SystemError(doing, path, errno);
+  return file;
+}
+
+// Whether a path can be seen to exist; where it can't be seen, the operation that follows says why.
+bool Exists(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+// A hidden name beside `path`. It is the same in every run, so that a killed run's leftovers are found by the next.
+fs::path Sibling(const fs::path& path, const char* suffix) {
+  return path.parent_path() / ("." + path.filename().string() + ".swarr-" + suffix);
+}
+
+// Makes names in a directory durable. Not every file system can, and the content is safe anyway.
+void SyncDirectory(const fs::path& directory) {
+  const int fd = ::open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY);
+  if (fd < 0) return;
+  ::fsync(fd);
+  ::close(fd);
+}
+
+void Rename(const fs::path& from, const fs::path& to) {
+  if (std::rename(from.c_str(), to.c_str()) != 0) throw SystemError("write", to, errno);
+}
+
+void WriteAndSync(const fs::path& path, const fs::path& named, const std::vector<std::string_view>& parts) {
+  FileHandle file(std::fopen(path.c_str(), "wbx"));
+  bool ok = file != nullptr;
+  for (std::string_view part : parts) {
+    ok = ok && (part.empty() || std::fwrite(part.data(), 1, part.size(), file.get()) == part.size());
+  }
+  ok = ok && std::fflush(file.get()) == 0 && ::fsync(::fileno(file.get())) == 0;
+  ok = ok && std::fclose(file.release()) == 0;
+  if (!ok) throw SystemError("write", named, errno);
+}
+
+// The absolute path behind links, "." and trailing slashes.
+fs::path Resolve(const fs::path& path) {
+  std::error_code error;
+  fs::path resolved = fs::absolute(path, error);
+  if (!error) resolved = fs::weakly_canonical(resolved, error);
+  if (error) throw SystemError("use", path, error.value());
+  if (!resolved.has_filename()) resolved = resolved.parent_path();
+  SWARR_CHECK(resolved.has_filename(), "can't write ", path.string(), ": it is no name for a file or directory");
+  return resolved;
+}
+
+// The library's message without its exception code, without the input it quotes, and without a line number where that
+// can only be 1 and would be taken for the line of the file.
+std::string Reason(const std::exception& e) {
+  constexpr std::string_view kFirstLine = "line 1, ";
+  std::string reason = e.what();
+  reason.erase(0, reason.find("] ") + 2);
+  if (const auto at = reason.find(kFirstLine); at != std::string::npos) reason.erase(at, kFirstLine.size());
+  return reason.substr(0, reason.find("; last read"));
+}
+
+}  // namespace
+
+std::string ReadFile(const fs::path& path) {
+  const FileHandle file = Open(path, "rb", "read");
+  std::string content;
+  std::array<char, 1 << 16> block{};
+  for (std::size_t n; (n = std::fread(block.data(), 1, block.size(), file.get())) > 0;) content.append(block.data(), n);
+  if (std::ferror(file.get()) != 0) throw SystemError("read", path, errno);
+  return content;
+}
+
+InputFile::InputFile(const fs::path& path) : path_(path.string()), file_(Open(path, "rb", "read")) {
+  struct stat status {};
+  if (::fstat(::fileno(file_.get()), &status) != 0) throw SystemError("read", path, errno);
+  SWARR_CHECK(S_ISREG(status.st_mode), "can't read ", path_, ": it is no regular file");
+  size_ = static_cast<std::uint64_t>(status.st_size);
+}
+
+void InputFile::ReadAt(std::uint64_t offset, void* to, std::size_t bytes) const {
+  auto* next = static_cast<char*>(to);
+  while (bytes > 0) {
+    const ssize_t n = ::pread(::fileno(file_.get()), next, bytes, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw SystemError("read", path_, errno);
+    SWARR_CHECK(n > 0, "can't read ", path_, ": it became shorter while it was read");
+    next += n;
+    offset += static_cast<std::uint64_t>(n);
+    bytes -= static_cast<std::size_t>(n);
+  }
+}
+
+void WriteFileAtomically(const fs::path& path, std::string_view bytes) {
+  WriteFileAtomically(path, std::vector<std::string_view>{bytes});
+}
+
+void WriteFileAtomically(const fs::path& path, const std::vector<std::string_view>& parts) {
+  const fs::path target = Resolve(path);
+  SWARR_CHECK(!Exists(target) || fs::is_regular_file(target), "can't write ", path.string(),
+              ": something else than a file has this name; choose another");
+  const fs::path partial = Sibling(target, "partial");
+  std::error_code ignored;
+  fs::remove(partial, ignored);
+  try {
+    WriteAndSync(partial, path, parts);
+    Rename(partial, target);
+  } catch (...) {
+    fs::remove(partial, ignored);
+    throw;
+  }
+  SyncDirectory(target.parent_path());
+}
+
+AtomicDirectory::AtomicDirectory(const fs::path& destination, std::vector<std::string> names)
+    : destination_(Resolve(destination)), partial_(Sibling(destination_, "partial")), names_(std::move(names)) {
+  RecoverDirectory(destination_);
+  CheckReplaceable(destination_, names_);
+  std::error_code error;
+  for (const char* leftover : {"partial", "old"}) {
+    if (!error) fs::remove_all(Sibling(destination_, leftover), error);
+  }
+  if (!error) fs::create_directories(partial_, error);
+  if (error) throw SystemError("create", destination_, error.value());
+}
+
+AtomicDirectory::~AtomicDirectory() {
+  std::error_code ignored;
+  fs::remove_all(partial_, ignored);
+}
+
+void AtomicDirectory::Commit() {
+  CheckReplaceable(destination_, names_);
+  SyncDirectory(partial_);
+  const fs::path old = Sibling(destination_, "old");
+  if (Exists(destination_)) Rename(destination_, old);
+  try {
+    Rename(partial_, destination_);
+  } catch (...) {
+    RecoverDirectory(destination_);
+    throw;
+  }
+  SyncDirectory(destination_.parent_path());
+  std::error_code ignored;
+  fs::remove_all(old, ignored);
+}
+
+void CheckReplaceable(const fs::path& destination, const std::vector<std::string>& names) {
+  if (!Exists(destination)) return;
+  std::error_code error;
+  SWARR_CHECK(fs::is_directory(destination, error), "can't create the directory ", destination.string(),
+              ": a file has this name; choose another");
+  fs::directory_iterator entries(destination, error);
+  if (error) throw SystemError("read", destination, error.value());
+  for (const fs::directory_entry& entry : entries) {
+    const std::string name = entry.path().filename().string();
+    SWARR_CHECK(std::find(names.begin(), names.end(), name) != names.end(), "won't replace ", destination.string(),
+                ": it holds ", name, ", which would be lost; choose another directory or move it away");
+  }
+}
+
+void RecoverDirectory(const fs::path& destination) {
+  const fs::path resolved = Resolve(destination);
+  const fs::path old = Sibling(resolved, "old");
+  if (!Exists(resolved) && Exists(old)) Rename(old, resolved);
+}
+
+template <class Json>
+Json ParseJson(std::string_view text, const std::string& where) {
+  // Bounds the recursion of whoever walks the value, and the memory that a hostile file can ask for.
+  constexpr int kMaxDepth = 64;
+  using Event = typename Json::parse_event_t;
+  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  const auto check = [&](int depth, Event event, Json& parsed) {
+    SWARR_CHECK(depth <= kMaxDepth, where, ": this JSON is nested deeper than ", kMaxDepth, " levels");
+    if (event == Event::object_start) keys.emplace_back();
+    if (event == Event::object_end) keys.pop_back();
+    if (event == Event::key) {
+      const auto& key = parsed.template get_ref<const std::string&>();
+      SWARR_CHECK(keys.back().insert(key).second, where, ": the key '", key, "' occurs twice; remove one");
+    }
+    return true;
+  };
+  try {
+    return Json::parse(text.begin(), text.end(), check);
+  } catch (const typename Json::exception& e) {
+    throw Error(Concat(where, ": no valid JSON: ", Reason(e)));
+  }
+}
+
+template nlohmann::json ParseJson(std::string_view text, const std::string& where);
+template nlohmann::ordered_json ParseJson(std::string_view text, const std::string& where);
+
+void ForEachJsonLine(const fs::path& path, const std::function<void(int, const nlohmann::json&)>& visit) {
+  const std::string content = ReadFile(path);
+  std::string_view rest = content;
+  if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
+  for (int number = 1; !rest.empty(); ++number) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const std::string where = Concat(path.string(), ":", number);
+    const auto value = ParseJson<nlohmann::json>(line, where);
+    try {
+      visit(number, value);
+    } catch (const nlohmann::json::exception& e) {
+      throw Error(Concat(where, ": ", Reason(e)));
+    } catch (const Error& e) {
+      throw Error(Concat(where, ": ", e.what()));
+    }
+  }
+}
+
+}  // namespace swarr

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files: read whole or in parts, written completely or not at all, and JSON. Every failure is an Error that names the
+// path, the system's reason and, where there is one, the remedy.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace swarr {
+
+struct FileCloser {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+using FileHandle = std::unique_ptr<std::FILE, FileCloser>;
+
+// The whole content; also of pipes.
+std::string ReadFile(const std::filesystem::path& path);
+
+// A regular file from which any part can be read.
+class InputFile {
+ public:
+  explicit InputFile(const std::filesystem::path& path);
+  std::uint64_t size() const { return size_; }
+  // Bytes [offset, offset + bytes) of the file to `to`. Throws if the file ends before.
+  void ReadAt(std::uint64_t offset, void* to, std::size_t bytes) const;
+
+ private:
+  std::string path_;
+  FileHandle file_;
+  std::uint64_t size_ = 0;
+};
+
+// Makes `path` a file with exactly this content, or throws and leaves what was there: the bytes go to a hidden file
+// beside it, to the disk, and only then under its name. A symbolic link is followed; devices and pipes are refused.
+// Two processes must not write one path at the same time.
+void WriteFileAtomically(const std::filesystem::path& path, std::string_view bytes);
+// The same for content that lies in several places: the parts, one after another.
+void WriteFileAtomically(const std::filesystem::path& path, const std::vector<std::string_view>& parts);
+
+// A directory that appears under its name when it is complete (a model, a checkpoint):
+//   AtomicDirectory dir(destination, {"config.json", "model.safetensors"});
+//   WriteFileAtomically(dir.path() / "config.json", ...); ...
+//   dir.Commit();
+// Without Commit, the destructor removes what was written. What a killed run left beside the destination is removed,
+// or, if it was killed while it replaced the destination, put back.
+class AtomicDirectory {
+ public:
+  // `names`: what the directory may hold. An existing destination is replaced only if it holds nothing else, so that
+  // nobody's files get lost; CheckReplaceable says so before the work is done. Missing parents are created.
+  AtomicDirectory(const std::filesystem::path& destination, std::vector<std::string> names);
+  ~AtomicDirectory();
+  AtomicDirectory(const AtomicDirectory&) = delete;
+  AtomicDirectory& operator=(const AtomicDirectory&) = delete;
+
+  // Where to write until Commit.
+  const std::filesystem::path& path() const { return partial_; }
+  void Commit();
+
+ private:
+  std::filesystem::path destination_;
+  std::filesystem::path partial_;
+  std::vector<std::string> names_;
+};
+
+// Throws unless `destination` does not exist or is a directory that holds nothing but entries named in `names`.
+void CheckReplaceable(const std::filesystem::path& destination, const std::vector<std::string>& names);
+
+// Puts the old directory back if a run was killed between moving it away and moving the new one in. Call it before
+// reading a directory that an AtomicDirectory may have been replacing.
+void RecoverDirectory(const std::filesystem::path& destination);
+
+// The JSON value of `text`; `where` (a path, or path:line) opens the sentence of every error. Stricter than the parser
+// of the library: a key that occurs twice in one object is refused, not silently taken once. Json is nlohmann::json or,
+// where the order of fields matters, nlohmann::ordered_json (whose objects take quadratic time: for small ones).
+template <class Json>
+Json ParseJson(std::string_view text, const std::string& where);
+
+// Calls visit(line number from 1, value) for every line of a JSON Lines file. A byte order mark, CRLF and blank lines
+// are tolerated. Errors, those thrown by `visit` too, open with "path:line: ".
+void ForEachJsonLine(const std::filesystem::path& path, const std::function<void(int, const nlohmann::json&)>& visit);
+
+}  // namespace swarr

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/gemm_eigen.h"
+
+#include <Eigen/Core>
+
+namespace swarr {
+
+template <class T>
+void EigenGemm(std::int64_t rows, std::int64_t columns, std::int64_t depth, Strided<T> a, Strided<T> b, bool accumulate,
+               T* c) {
+  using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using Stride = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
+  const Eigen::Map<const Matrix, 0, Stride> ma(a.data, rows, depth, Stride(a.row_stride, a.column_stride));
+  const Eigen::Map<const Matrix, 0, Stride> mb(b.data, depth, columns, Stride(b.row_stride, b.column_stride));
+  Eigen::Map<Matrix> mc(c, rows, columns);
+  if (!accumulate) mc.setZero();
+  mc.noalias() += ma * mb;
+}
+
+template void EigenGemm(std::int64_t, std::int64_t, std::int64_t, Strided<float>, Strided<float>, bool, float*);
+template void EigenGemm(std::int64_t, std::int64_t, std::int64_t, Strided<double>, Strided<double>, bool, double*);
+
+}  // namespace swarr

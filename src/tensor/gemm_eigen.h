@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// Eigen's product: the independent check of gemm.cc, and its alternative for measurements (`--gemm eigen`). Its bits
+// depend on the number of rows and threads (Eigen packs and vectorises by shape), so it is never used where exactness
+// is promised.
+#pragma once
+
+#include "tensor/gemm_kernel.h"
+
+namespace swarr {
+
+// c[rows, columns] (+)= a[rows, depth] b[depth, columns], c contiguous.
+template <class T>
+void EigenGemm(std::int64_t rows, std::int64_t columns, std::int64_t depth, Strided<T> a, Strided<T> b, bool accumulate,
+               T* c);
+
+}  // namespace swarr

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contracts of the kernels: what each computes, on what shapes. This is the document to read first; each op's
+// forward and backward stand together in the file of its name, with the derivation in docs/derivations.md. Attention
+// has a header of its own (attn/attention.h).
+//
+// Rules for all of them:
+//  - Tensors of one call share one floating dtype (f64 or f32); ids, targets and positions are i32. Shapes are checked,
+//    and a mismatch throws Error.
+//  - N counts rows: the tokens of all documents of a batch, one after another. There is no padding.
+//  - A backward ADDS to the gradients it is given. An empty gradient tensor means: not wanted.
+//  - A row of a forward result depends on that row alone, bit for bit, and no result depends on ctx.threads. Where a
+//    gradient sums over rows (weights), threads share out the columns and each column adds its rows in ascending order.
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/context.h"
+
+namespace swarr {
+
+// embedding.cc: y[n, :] = w[ids[n], :].   y[N, C]  w[V, C]  ids[N] in [0, V)
+void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids);
+void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids);
+
+// linear.cc: y = x w^T + b, b optional (empty).   y[N, O]  x[N, I]  w[O, I]  b[O]
+void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b);
+void LinearBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& db, const Tensor& dy,
+                    const Tensor& x, const Tensor& w);
+
+// rmsnorm.cc: y = x * r * w with r = 1 / sqrt(mean(x^2) + eps) per row (Zhang and Sennrich, arXiv 1910.07467).
+// The rows of any shape [..., C] are its last dimension.   x, y [..., C]  w[C]  rstd[rows] holds r for the backward.
+void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& w,
+                    double eps);
+void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
+                     const Tensor& w, const Tensor& rstd);
+
+// rope.cc: rotary position embedding, half-split pairing (Su et al., arXiv 2104.09864, in the Hugging Face layout):
+// element i of a head is paired with element i + D/2 and the pair is turned by the angle positions[n] * theta^(-2i/D).
+//   x, y [N, H, D], D even   positions[N] in [0, P)   table[P, D]: row p holds cos (first half) and sin (second half)
+void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions, const Tensor& table);
+void RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions, const Tensor& table);
+// Fills table[P, D]; angles are computed in f64 whatever the table's dtype.
+void FillRopeTable(const Tensor& table, double theta);
+
+// swiglu.cc: y = silu(gate) * up, silu(z) = z sigmoid(z) (Shazeer, arXiv 2002.05202).   all [N, F]
+void SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up);
+void SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy, const Tensor& gate,
+                    const Tensor& up);
+
+// add.cc: y = a + b, any equal shapes (the residual stream).
+void AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b);
+void AddBackward(const Context& ctx, const Tensor& da, const Tensor& db, const Tensor& dy);
+
+// token_logprob.cc: the LM head with log-softmax, in chunks of rows, so that [N, V] is never held.
+//   logp[n] = z[targets[n]] - lse[n],  z = w x[n],  lse[n] = log sum_v exp z[v],
+//   entropy[n] = -sum_v p[v] log p[v] (a measurement: it has no backward here)
+//   logp, lse, entropy [N]  x[N, C]  w[V, C]  targets[N] in [0, V)
+void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
+                         const Tensor& x, const Tensor& w, const Tensor& targets);
+// dlogp[n] = dL/dlogp[n] is how every objective enters the model.
+void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dlogp,
+                          const Tensor& lse, const Tensor& x, const Tensor& w, const Tensor& targets);
+
+// How one row of SampleForward chooses.
+struct SampleRow {
+  std::uint64_t key;       // of this row's noise (philox.h); unused when greedy
+  double temperature;      // 0: greedy, the first largest logit
+};
+// sample.cc: draws one token per row by the Gumbel-max rule, argmax_v z[v] / temperature + g_v, g_v = -log(-log u_v),
+// with u_v = word v mod 4 of Philox(key, {v / 4, position, 0, 0}), and records its log-probability under the model,
+// softmax(z) at temperature 1: bit for bit what TokenLogprobForward computes for that token.
+//   tokens[N] i32  logp[N]  x[N, C]  w[V, C]  positions[N]: the absolute position that the drawn token will have
+void SampleForward(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& x, const Tensor& w,
+                   const Tensor& positions, const SampleRow* rows);
+
+// adamw.cc: AdamW (Loshchilov and Hutter, arXiv 1711.05101). With g' = grad_scale * g, step t = 1, 2, ...:
+//   m = b1 m + (1 - b1) g';  v = b2 v + (1 - b2) g'^2
+//   w = w - lr (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay w)
+struct AdamWOptions {
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
+};
+void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, double lr,
+               std::int64_t t, double grad_scale, const AdamWOptions& options);
+
+// sqrt(sum of squares) over all elements, in f64: chunks of fixed size, added in order.
+double GlobalNorm(const Context& ctx, const Tensor& flat);
+
+}  // namespace swarr

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The safetensors format (huggingface/safetensors, README and safetensors/src/tensor.rs): 8 bytes little-endian header
+// length N; N bytes JSON {name: {"dtype", "shape", "data_offsets": [begin, end)}, "__metadata__": {string: string}};
+// then the tensors' bytes, row-major and little-endian, without holes; offsets count from the end of the header.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/files.h"
+#include "tensor/tensor.h"
+
+namespace swarr {
+
+// A file open for reading. Nothing in it is believed: opening it makes every check of the format's reference reader,
+// and refuses duplicate names besides; each failure is an Error with a sentence of its own, naming file and tensor.
+class SafetensorsFile {
+ public:
+  explicit SafetensorsFile(const std::filesystem::path& path);
+
+  std::vector<std::string> names() const;  // ascending
+  bool Contains(std::string_view name) const { return entries_.find(name) != entries_.end(); }
+  // The format allows rank 0 (one element) and dimensions of 0. Throws if there is no such tensor, as do the next two.
+  const std::vector<std::int64_t>& shape(std::string_view name) const { return Find(name).shape; }
+  // Throws if the tensor's dtype is one that Tensor does not have.
+  DType dtype(std::string_view name) const;
+  // Reads the tensor into `to`, which must have its very dtype and shape.
+  void CopyTo(std::string_view name, const Tensor& to) const;
+
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+
+ private:
+  struct Entry {
+    std::string dtype;  // the format's name
+    std::vector<std::int64_t> shape;
+    std::uint64_t begin = 0;  // bytes from the end of the header
+    std::uint64_t end = 0;
+  };
+  struct HeaderReader;
+
+  const Entry& Find(std::string_view name) const;
+  void CheckLayout() const;
+
+  std::string path_;
+  InputFile file_;
+  std::uint64_t data_start_ = 0;
+  std::map<std::string, Entry, std::less<>> entries_;
+  std::map<std::string, std::string> metadata_;
+};
+
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+};
+
+// Writes the tensors, atomically (files.h), in the order of the reference writer: widest dtype first, then by name; the
+// header is padded so that every tensor is aligned to its element. `metadata` is added to {"format": "pt"}, without
+// which Hugging Face's loaders refuse a file.
+void WriteSafetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
+                      const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace swarr

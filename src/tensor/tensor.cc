@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/tensor.h"
+
+#include <cstring>
+
+namespace swarr {
+
+std::size_t SizeOf(DType dtype) { return dtype == DType::kF64 ? 8 : 4; }
+
+std::string Name(DType dtype) {
+  switch (dtype) {
+    case DType::kF64: return "f64";
+    case DType::kF32: return "f32";
+    case DType::kI32: return "i32";
+  }
+  return "?";
+}
+
+DType ParseDType(const std::string& name) {
+  for (DType d : {DType::kF64, DType::kF32, DType::kI32}) {
+    if (Name(d) == name) return d;
+  }
+  throw UsageError(Concat("unknown dtype '", name, "'; use f64 or f32"));
+}
+
+Tensor::Tensor(void* data, DType dtype, std::initializer_list<std::int64_t> shape)
+    : data_(data), dtype_(dtype), rank_(static_cast<int>(shape.size())) {
+  SWARR_CHECK(rank_ >= 1 && rank_ <= kMaxRank, "a tensor has 1 to 4 dimensions, not ", rank_);
+  std::size_t i = 0;
+  for (std::int64_t n : shape) {
+    SWARR_CHECK(n >= 0, "a tensor dimension can't be ", n);
+    shape_[i++] = n;
+  }
+}
+
+std::int64_t Tensor::size() const {
+  std::int64_t n = rank_ == 0 ? 0 : 1;
+  for (int i = 0; i < rank_; ++i) n *= dim(i);
+  return n;
+}
+
+std::string Tensor::ShapeString() const {
+  std::string s = "[";
+  for (int i = 0; i < rank_; ++i) s += (i ? ", " : "") + std::to_string(dim(i));
+  return s + "] " + Name(dtype_);
+}
+
+Tensor Tensor::Reshape(std::initializer_list<std::int64_t> shape) const {
+  Tensor t(data_, dtype_, shape);
+  SWARR_CHECK(t.size() == size(), "can't reshape ", ShapeString(), " to ", t.ShapeString());
+  return t;
+}
+
+Tensor Tensor::Rows(std::int64_t begin, std::int64_t end) const {
+  SWARR_CHECK(0 <= begin && begin <= end && end <= dim(0), "rows ", begin, " to ", end, " of ", ShapeString());
+  Tensor t = *this;
+  const std::int64_t row = dim(0) == 0 ? 0 : size() / dim(0);
+  t.shape_[0] = end - begin;
+  t.data_ = static_cast<char*>(data_) + static_cast<std::size_t>(begin * row) * SizeOf(dtype_);
+  return t;
+}
+
+bool Tensor::SameShape(const Tensor& other) const {
+  if (dtype_ != other.dtype_ || rank_ != other.rank_) return false;
+  for (int i = 0; i < rank_; ++i) {
+    if (dim(i) != other.dim(i)) return false;
+  }
+  return true;
+}
+
+void CheckShape(const Tensor& t, DType dtype, std::initializer_list<std::int64_t> shape, const char* what) {
+  bool ok = !t.empty() && t.dtype() == dtype && t.rank() == static_cast<int>(shape.size());
+  int i = 0;
+  for (std::int64_t n : shape) {
+    if (!ok) break;
+    ok = n < 0 || t.dim(i) == n;
+    ++i;
+  }
+  if (ok) return;
+  std::string want;
+  for (std::int64_t n : shape) want += (want.empty() ? "" : ", ") + (n < 0 ? std::string("any") : std::to_string(n));
+  throw Error(Concat(what, " has shape ", t.ShapeString(), " where [", want, "] ", Name(dtype), " is needed"));
+}
+
+void FillZero(const Tensor& t) {
+  if (t.bytes() > 0) std::memset(t.raw(), 0, t.bytes());
+}
+
+void Copy(const Tensor& to, const Tensor& from) {
+  SWARR_CHECK(to.SameShape(from), "can't copy ", from.ShapeString(), " to ", to.ShapeString());
+  if (to.bytes() > 0) std::memcpy(to.raw(), from.raw(), to.bytes());
+}
+
+}  // namespace swarr

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which swarr this is. Defined in a file that the build writes (cmake/version.cc.in).
+#pragma once
+
+namespace swarr {
+
+// The release, "major.minor.patch".
+const char* Version();
+
+// `git describe --always --dirty` of the source tree when the library was built; "unknown" outside a git checkout.
+const char* BuildRevision();
+
+}  // namespace swarr
