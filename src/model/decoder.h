@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batched generation from a key/value cache of O(window) rows. Prompts are prefilled in chunks beside the sequences that
+// already decode, and a finished slot takes the next request at once, so that one long sequence does not hold up the
+// rest. What a request gets depends on its prompt, key and the weights alone: not on the number of slots, the order of
+// requests or the number of threads (P8, P9).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "model/transformer.h"
+
+namespace swarr {
+
+struct Request {
+  std::vector<std::int32_t> prompt;  // at least one token
+  int max_new_tokens = 0;
+  double temperature = 1.0;          // 0: greedy
+  std::uint64_t key = 0;             // of this sample's noise: StreamKey(seed, Purpose::kSample, step, prompt, sample)
+};
+
+struct Completion {
+  std::vector<std::int32_t> tokens;   // what was drawn, the end-of-text token included if it was drawn
+  std::vector<double> logprobs;       // log p of each token under the model (temperature 1), exact in f32 and f64
+  bool finished = false;              // ended by end of text; false: cut at max_new_tokens
+};
+
+class Decoder {
+ public:
+  // For requests of up to max_length tokens (prompt and completion), `slots` at a time.
+  Decoder(const Transformer& model, int slots, int max_length, int max_chunk = 16);
+
+  // Completions in the order of the requests. `on_token(request, token)`, if given, is called for each token as it is
+  // drawn. Throws if a prompt is empty or a request is longer than max_length.
+  std::vector<Completion> Generate(Context& ctx, std::span<const Request> requests,
+                                   const std::function<void(std::size_t, std::int32_t)>& on_token = {}) const;
+
+  std::size_t cache_bytes() const { return cache_.bytes(); }
+
+ private:
+  struct Slot;
+  void Step(Context& ctx, std::span<const Request> requests, std::vector<Slot>& slots,
+            std::vector<Completion>& completions, const std::function<void(std::size_t, std::int32_t)>& on_token) const;
+
+  const Transformer& model_;
+  int slots_, max_length_, max_chunk_;
+  KvCache cache_;
+};
+
+}  // namespace swarr

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/parameters.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tensor/philox.h"
+
+namespace swarr {
+namespace {
+
+struct Shape {
+  std::string name;
+  std::int64_t rows, columns;  // columns 0: a vector
+};
+
+// Names and shapes in the order in which they lie in memory (ecosystem: a linear layer's weight is [out, in]).
+std::vector<Shape> ShapesOf(const ModelConfig& c) {
+  const std::int64_t C = c.hidden, q = std::int64_t{c.heads} * c.head_dim, kv = std::int64_t{c.kv_heads} * c.head_dim;
+  std::vector<Shape> shapes = {{"model.embed_tokens.weight", c.vocab, C}};
+  for (int i = 0; i < c.layers; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i) + ".";
+    shapes.push_back({layer + "input_layernorm.weight", C, 0});
+    shapes.push_back({layer + "self_attn.q_proj.weight", q, C});
+    shapes.push_back({layer + "self_attn.k_proj.weight", kv, C});
+    shapes.push_back({layer + "self_attn.v_proj.weight", kv, C});
+    if (c.qkv_bias) {
+      shapes.push_back({layer + "self_attn.q_proj.bias", q, 0});
+      shapes.push_back({layer + "self_attn.k_proj.bias", kv, 0});
+      shapes.push_back({layer + "self_attn.v_proj.bias", kv, 0});
+    }
+    if (c.qk_norm) {
+      shapes.push_back({layer + "self_attn.q_norm.weight", c.head_dim, 0});
+      shapes.push_back({layer + "self_attn.k_norm.weight", c.head_dim, 0});
+    }
+    shapes.push_back({layer + "self_attn.o_proj.weight", C, q});
+    shapes.push_back({layer + "post_attention_layernorm.weight", C, 0});
+    shapes.push_back({layer + "mlp.gate_proj.weight", c.ffn, C});
+    shapes.push_back({layer + "mlp.up_proj.weight", c.ffn, C});
+    shapes.push_back({layer + "mlp.down_proj.weight", C, c.ffn});
+  }
+  shapes.push_back({"model.norm.weight", C, 0});
+  if (!c.tied) shapes.push_back({"lm_head.weight", c.vocab, C});
+  return shapes;
+}
+
+}  // namespace
+
+ParameterStore::ParameterStore(const ModelConfig& config, DType dtype, bool with_gradients) {
+  config.Validate();
+  const std::vector<Shape> shapes = ShapesOf(config);
+  std::int64_t total = 0;
+  for (const Shape& s : shapes) total += s.rows * std::max<std::int64_t>(1, s.columns);
+  values_ = OwnedTensor(dtype, {total});
+  if (with_gradients) gradients_ = OwnedTensor(dtype, {total});
+  std::int64_t offset = 0;
+  for (const Shape& s : shapes) {
+    const std::int64_t size = s.rows * std::max<std::int64_t>(1, s.columns);
+    auto part = [&](const Tensor& flat) {
+      if (flat.empty()) return Tensor{};
+      const Tensor rows = flat.Rows(offset, offset + size);
+      return s.columns > 0 ? rows.Reshape({s.rows, s.columns}) : rows;
+    };
+    all_.push_back({s.name, {part(values_.view()), part(gradients_.view())}});
+    offset += size;
+  }
+}
+
+const Var& ParameterStore::operator[](const std::string& name) const {
+  const auto it = std::find_if(all_.begin(), all_.end(), [&](const Parameter& p) { return p.name == name; });
+  SWARR_CHECK(it != all_.end(), "the model has no parameter ", name);
+  return it->var;
+}
+
+void InitializeParameters(const ParameterStore& parameters, int layers, std::uint64_t seed, double deviation) {
+  std::uint32_t index = 0;
+  for (const Parameter& p : parameters.all()) {
+    PhiloxStream stream(StreamKey(seed, Purpose::kInit, index++));
+    const bool to_residual = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
+    const double scale = to_residual ? deviation / std::sqrt(2.0 * layers) : deviation;
+    const double constant = p.name.ends_with(".bias") ? 0.0 : 1.0;
+    Dispatch(p.var.value.dtype(), [&]<class T>() {
+      for (std::int64_t i = 0; i < p.var.value.size(); ++i) {
+        p.var.value.data<T>()[i] = static_cast<T>(p.var.value.rank() == 2 ? scale * stream.NextNormal() : constant);
+      }
+    });
+  }
+}
+
+}  // namespace swarr

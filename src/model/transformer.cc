@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/transformer.h"
+
+#include <algorithm>
+
+namespace swarr {
+
+KvCache::KvCache(const ModelConfig& config, DType dtype, int slots, int max_length, int max_chunk)
+    : max_length_(max_length), max_chunk_(max_chunk) {
+  for (const AttentionSpec& spec : config.attention) {
+    const int rows = CacheRows(spec, max_length, max_chunk);
+    const std::int64_t all = std::int64_t{slots} * rows;
+    layers_.push_back({OwnedTensor(dtype, {all, config.kv_heads, config.head_dim}),
+                       OwnedTensor(dtype, {all, config.kv_heads, config.head_dim}), rows,
+                       std::max(1, rows - (spec.window == 0 ? 0 : spec.sinks))});
+  }
+}
+
+std::size_t KvCache::bytes() const {
+  std::size_t sum = 0;
+  for (const Layer& l : layers_) sum += l.k.view().bytes() + l.v.view().bytes();
+  return sum;
+}
+
+std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int length) {
+  std::size_t rows = 0;
+  for (const AttentionSpec& spec : config.attention) rows += static_cast<std::size_t>(CacheRows(spec, length, 1));
+  return rows * 2 * static_cast<std::size_t>(config.kv_heads) * static_cast<std::size_t>(config.head_dim) * SizeOf(dtype);
+}
+
+Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents) {
+  std::int64_t rows = 0;
+  for (const auto& d : documents) rows += static_cast<std::int64_t>(d.size());
+  const auto ids = [&](std::int64_t n) { return arena.New(DType::kI32, {n}); };
+  const Batch batch{ids(rows), ids(rows), ids(rows), ids(static_cast<std::int64_t>(documents.size()) + 1)};
+  std::int32_t row = 0;
+  std::int32_t* first = batch.documents.data<std::int32_t>();
+  for (const auto& d : documents) {
+    *first++ = row;
+    for (std::size_t t = 0; t < d.size(); ++t) {
+      const std::size_t n = static_cast<std::size_t>(row) + t;
+      batch.ids.data<std::int32_t>()[n] = d[t];
+      batch.positions.data<std::int32_t>()[n] = static_cast<std::int32_t>(t);
+      batch.first_row.data<std::int32_t>()[n] = row;
+    }
+    row += static_cast<std::int32_t>(d.size());
+  }
+  *first = row;
+  return batch;
+}
+
+Transformer::Transformer(const ModelConfig& config, DType dtype, bool with_gradients)
+    : config_(config), parameters_(config, dtype, with_gradients), rope_table_(dtype, {config.max_positions, config.head_dim}) {
+  FillRopeTable(rope_table_.view(), config.rope_theta);
+  for (int i = 0; i < config.layers; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i) + ".";
+    auto get = [&](const char* name, bool present = true) { return present ? parameters_[layer + name] : Var{}; };
+    blocks_.push_back({get("input_layernorm.weight"), get("self_attn.q_proj.weight"), get("self_attn.k_proj.weight"),
+                       get("self_attn.v_proj.weight"), get("self_attn.q_proj.bias", config.qkv_bias),
+                       get("self_attn.k_proj.bias", config.qkv_bias), get("self_attn.v_proj.bias", config.qkv_bias),
+                       get("self_attn.q_norm.weight", config.qk_norm), get("self_attn.k_norm.weight", config.qk_norm),
+                       get("self_attn.o_proj.weight"), get("post_attention_layernorm.weight"),
+                       get("mlp.gate_proj.weight"), get("mlp.up_proj.weight"), get("mlp.down_proj.weight")});
+  }
+}
+
+void Transformer::SetAttention(const std::vector<AttentionSpec>& attention) {
+  ModelConfig changed = config_;
+  changed.attention = attention;
+  changed.Validate();
+  config_ = changed;
+}
+
+Var Transformer::Forward(Context& ctx, const Batch& batch, bool checkpoint) const {
+  return Run(ctx, batch, nullptr, checkpoint);
+}
+
+Var Transformer::Forward(Context& ctx, const Batch& batch, const KvCache& cache) const {
+  return Run(ctx, batch, &cache, false);
+}
+
+LogprobResult Transformer::Logprob(Context& ctx, const Var& hidden, const Tensor& targets) const {
+  return TokenLogprob(ctx, hidden, head(), targets);
+}
+
+Var Transformer::Run(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const {
+  Var x = Embedding(ctx, parameters_["model.embed_tokens.weight"], batch.ids);
+  for (int i = 0; i < config_.layers; ++i) {
+    const auto block = [this, i, batch, cache](Context& c, const Var& in) { return Block(c, i, in, batch, cache); };
+    x = checkpoint ? Checkpoint(ctx, x, block) : block(ctx, x);
+  }
+  return RmsNorm(ctx, x, parameters_["model.norm.weight"], config_.rms_eps);
+}
+
+// x + o(attention(norm(x))), then + down(silu(gate) * up) of the norm of that.
+Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const {
+  const BlockWeights& w = blocks_[static_cast<std::size_t>(layer)];
+  const std::int64_t N = x.value.dim(0), H = config_.heads, G = config_.kv_heads, D = config_.head_dim;
+
+  const Var h = RmsNorm(ctx, x, w.norm1, config_.rms_eps);
+  Var q = Reshape(Linear(ctx, h, w.q, w.q_bias), {N, H, D});
+  Var k = Reshape(Linear(ctx, h, w.k, w.k_bias), {N, G, D});
+  const Var v = Reshape(Linear(ctx, h, w.v, w.v_bias), {N, G, D});
+  if (config_.qk_norm) {
+    q = RmsNorm(ctx, q, w.q_norm, config_.rms_eps);
+    k = RmsNorm(ctx, k, w.k_norm, config_.rms_eps);
+  }
+  q = Rope(ctx, q, batch.positions, rope_table_.view());
+  k = Rope(ctx, k, batch.positions, rope_table_.view());
+  const Var attended = Reshape(Attend(ctx, layer, q, k, v, batch, cache), {N, H * D});
+  const Var middle = Add(ctx, x, Linear(ctx, attended, w.o));
+
+  const Var m = RmsNorm(ctx, middle, w.norm2, config_.rms_eps);
+  const Var gated = SwiGlu(ctx, Linear(ctx, m, w.gate), Linear(ctx, m, w.up));
+  return Add(ctx, middle, Linear(ctx, gated, w.down));
+}
+
+Var Transformer::Attend(Context& ctx, int layer, const Var& q, const Var& k, const Var& v, const Batch& batch,
+                        const KvCache* cache) const {
+  const AttentionSpec spec = config_.attention[static_cast<std::size_t>(layer)];
+  if (!cache) return Attention(ctx, q, k, v, {batch.positions, batch.first_row}, batch.documents, spec);
+
+  const KvCache::Layer& store = cache->layer(layer);
+  const std::int64_t N = q.value.dim(0);
+  const Tensor base = ctx.arena->New(DType::kI32, {N});
+  const int sinks = spec.window == 0 ? 0 : spec.sinks;
+  int chunk = 0;  // tokens of the row's slot so far; more than planned would overwrite keys that are still visible
+  for (std::int64_t n = 0; n < N; ++n) {
+    const std::int32_t* slot = batch.first_row.data<std::int32_t>();
+    chunk = n > 0 && slot[n] == slot[n - 1] ? chunk + 1 : 1;
+    SWARR_CHECK(chunk <= cache->max_chunk(), "a chunk of more than the ", cache->max_chunk(),
+                " tokens that the cache was made for");
+    const std::int32_t position = batch.positions.data<std::int32_t>()[n];
+    SWARR_CHECK(position < cache->max_length(), "position ", position, " is outside the cache of ", cache->max_length(),
+                " tokens");
+    const std::int32_t first = slot[n] * store.rows;
+    const std::int64_t row = first + CacheRow(position, sinks, store.ring);
+    base.data<std::int32_t>()[n] = first;
+    Copy(store.k.view().Rows(row, row + 1), k.value.Rows(n, n + 1));
+    Copy(store.v.view().Rows(row, row + 1), v.value.Rows(n, n + 1));
+  }
+  return CachedAttention(ctx, q, store.k.view(), store.v.view(), {batch.positions, base, store.ring}, spec);
+}
+
+}  // namespace swarr

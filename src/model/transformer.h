@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// The model: one forward function that training, chunked prefill and decode share (P2).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "autograd/ops.h"
+#include "model/config.h"
+#include "model/parameters.h"
+
+namespace swarr {
+
+// Keys and values of many sequences, one slot each, in O(window) rows per layer and slot (attn/spec.h, CacheRows).
+class KvCache {
+ public:
+  // Sequences of up to max_length tokens that arrive in chunks of up to max_chunk.
+  KvCache(const ModelConfig& config, DType dtype, int slots, int max_length, int max_chunk);
+
+  struct Layer {
+    OwnedTensor k, v;  // [slots * rows, G, D]
+    int rows;          // per slot
+    int ring;          // rows that are reused; the others are sinks
+  };
+  const Layer& layer(int i) const { return layers_[static_cast<std::size_t>(i)]; }
+  int max_length() const { return max_length_; }
+  int max_chunk() const { return max_chunk_; }
+  std::size_t bytes() const;
+
+ private:
+  std::vector<Layer> layers_;
+  int max_length_, max_chunk_;
+};
+
+// Bytes of keys and values that one sequence of `length` tokens needs in all layers, decoding token by token.
+std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int length);
+
+// The rows of one forward pass: the tokens of several sequences, one sequence after another.
+struct Batch {
+  Tensor ids;        // [N] i32
+  Tensor positions;  // [N] i32, ascending by one within a sequence
+  Tensor first_row;  // [N] i32: training: the row where the token's document begins; with a cache: the token's slot
+  Tensor documents;  // [documents + 1] i32: first row of each document, then N. Training only
+};
+
+// Puts whole documents one after another: packing. They do not see each other.
+Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents);
+
+class Transformer {
+ public:
+  Transformer(const ModelConfig& config, DType dtype, bool with_gradients);
+
+  const ModelConfig& config() const { return config_; }
+  const ParameterStore& parameters() const { return parameters_; }
+  DType dtype() const { return parameters_.flat().dtype(); }
+
+  // Switches the attention of every layer (P6); the weights stay. Throws unless there is one valid spec per layer.
+  void SetAttention(const std::vector<AttentionSpec>& attention);
+
+  // Hidden states [N, C] after the last norm. Without a cache, each document of the batch attends to itself; under a
+  // live tape the pass is recorded, each block checkpointed if asked. With a cache, the rows are the next tokens of
+  // their slots: their keys are stored, then they attend. Throws if ids or positions are out of range.
+  Var Forward(Context& ctx, const Batch& batch, bool checkpoint = false) const;
+  Var Forward(Context& ctx, const Batch& batch, const KvCache& cache) const;
+
+  // log p(targets[n] | the tokens up to row n) of Forward's hidden states: the LM head.
+  LogprobResult Logprob(Context& ctx, const Var& hidden, const Tensor& targets) const;
+  const Var& head() const { return config_.tied ? parameters_["model.embed_tokens.weight"] : parameters_["lm_head.weight"]; }
+
+ private:
+  struct BlockWeights {
+    Var norm1, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, o, norm2, gate, up, down;
+  };
+  Var Run(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const;
+  Var Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const;
+  Var Attend(Context& ctx, int layer, const Var& q, const Var& k, const Var& v, const Batch& batch,
+             const KvCache* cache) const;
+
+  ModelConfig config_;
+  ParameterStore parameters_;
+  std::vector<BlockWeights> blocks_;
+  OwnedTensor rope_table_;  // [max_positions, D]
+};
+
+}  // namespace swarr
