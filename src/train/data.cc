@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/data.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "tensor/philox.h"
+
+namespace swarr {
+
+Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std::int32_t eos_id) {
+  Document document{tokenizer.Encode(example.prompt), 0};
+  document.prompt_length = static_cast<int>(document.tokens.size());
+  SWARR_CHECK(document.prompt_length > 0, "a document needs a prompt of at least one token (its completion: '",
+              example.completion, "')");
+  const std::vector<std::int32_t> completion = tokenizer.Encode(example.completion);
+  document.tokens.insert(document.tokens.end(), completion.begin(), completion.end());
+  document.tokens.push_back(eos_id);
+  return document;
+}
+
+PackedRow Pack(Arena& arena, std::span<const Document> documents) {
+  std::vector<std::vector<std::int32_t>> inputs;
+  PackedRow row;
+  row.first_row.push_back(0);
+  for (const Document& d : documents) {
+    SWARR_CHECK(d.tokens.size() >= 2, "a document of ", d.tokens.size(), " tokens has nothing to predict");
+    inputs.emplace_back(d.tokens.begin(), d.tokens.end() - 1);
+    row.first_row.push_back(row.first_row.back() + static_cast<std::int64_t>(d.tokens.size()) - 1);
+  }
+  row.batch = PackDocuments(arena, inputs);
+  row.targets = arena.New(DType::kI32, {row.first_row.back()});
+  std::int32_t* target = row.targets.data<std::int32_t>();
+  for (const Document& d : documents) target = std::copy(d.tokens.begin() + 1, d.tokens.end(), target);
+  return row;
+}
+
+ProblemOrder::ProblemOrder(std::int64_t problems, std::uint64_t seed)
+    : seed_(seed), shuffled_(static_cast<std::size_t>(problems)) {
+  SWARR_CHECK(problems > 0, "there is no problem to train on; the data set is empty");
+}
+
+ProblemOrder::Item ProblemOrder::At(std::int64_t k) {
+  const auto size = static_cast<std::int64_t>(shuffled_.size());
+  if (k / size != epoch_) {
+    epoch_ = k / size;
+    std::iota(shuffled_.begin(), shuffled_.end(), 0);
+    PhiloxStream stream(StreamKey(seed_, Purpose::kOrder, static_cast<std::uint32_t>(epoch_)));
+    for (std::size_t i = shuffled_.size() - 1; i > 0; --i) {  // Fisher and Yates
+      std::swap(shuffled_[i], shuffled_[stream.NextBelow(static_cast<std::uint32_t>(i + 1))]);
+    }
+  }
+  return {shuffled_[static_cast<std::size_t>(k % size)], static_cast<std::uint64_t>(epoch_)};
+}
+
+}  // namespace swarr

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a task's problems to the token rows that training reads, and the order in which problems come.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/tokenizer.h"
+#include "model/transformer.h"
+#include "train/task.h"
+
+namespace swarr {
+
+// A tokenized prompt with its completion.
+struct Document {
+  std::vector<std::int32_t> tokens;  // prompt, completion, and usually end of text
+  int prompt_length = 0;
+};
+
+// Prompt and completion tokenized apart, so that their boundary is exact, with `eos_id` appended.
+Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std::int32_t eos_id);
+
+// Documents packed into one row for next-token prediction: row n has seen tokens up to n of its document and is to
+// predict targets[n], the one after. The last token of a document predicts nothing and is left out of the row.
+struct PackedRow {
+  Batch batch;
+  Tensor targets;                      // [N] i32
+  std::vector<std::int64_t> first_row;  // where each document begins, then N
+};
+PackedRow Pack(Arena& arena, std::span<const Document> documents);
+
+// The problem that comes k-th, and how often it has come before: every epoch is a fresh shuffle of all problems, a pure
+// function of the seed and k, so that a resume needs nothing but k.
+class ProblemOrder {
+ public:
+  ProblemOrder(std::int64_t problems, std::uint64_t seed);
+  struct Item {
+    std::int64_t problem;
+    std::uint64_t epoch;
+  };
+  Item At(std::int64_t k);
+
+ private:
+  std::uint64_t seed_;
+  std::int64_t epoch_ = -1;
+  std::vector<std::int64_t> shuffled_;  // of epoch_
+};
+
+}  // namespace swarr

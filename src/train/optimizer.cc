@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace swarr {
+
+Schedule ParseSchedule(const std::string& name) {
+  if (name == "constant") return Schedule::kConstant;
+  if (name == "linear") return Schedule::kLinear;
+  if (name == "cosine") return Schedule::kCosine;
+  throw UsageError(Concat("unknown learning-rate schedule '", name, "'; use constant, linear or cosine"));
+}
+
+double LearningRate(const OptimizerOptions& options, std::int64_t step, std::int64_t steps) {
+  if (step < options.warmup_steps) {
+    return options.lr * static_cast<double>(step + 1) / static_cast<double>(options.warmup_steps);
+  }
+  const double over = static_cast<double>(step - options.warmup_steps);
+  const double u = std::min(1.0, over / static_cast<double>(std::max<std::int64_t>(1, steps - options.warmup_steps)));
+  double f = 1.0;
+  if (options.schedule == Schedule::kLinear) f = 1.0 - u;
+  if (options.schedule == Schedule::kCosine) f = 0.5 * (1.0 + std::cos(std::numbers::pi * u));
+  return options.lr * (options.schedule == Schedule::kConstant ? 1.0 : options.min_lr_ratio + (1.0 - options.min_lr_ratio) * f);
+}
+
+Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& options)
+    : parameters_(parameters), options_(options), m_(parameters.flat().dtype(), {parameters.count()}),
+      v_(parameters.flat().dtype(), {parameters.count()}) {
+  SWARR_CHECK(!parameters.flat_gradients().empty(), "a model without gradients can't be trained");
+}
+
+void Optimizer::Step(const Context& ctx, double lr, double grad_norm) {
+  const bool clip = options_.max_grad_norm > 0 && grad_norm > options_.max_grad_norm;
+  const double scale = clip ? options_.max_grad_norm / grad_norm : 1.0;
+  ++t_;
+  std::int64_t offset = 0;
+  for (const Parameter& p : parameters_.all()) {
+    AdamWOptions adamw = options_.adamw;
+    if (p.var.value.rank() < 2) adamw.weight_decay = 0;
+    const std::int64_t end = offset + p.var.value.size();
+    AdamWStep(ctx, parameters_.flat().Rows(offset, end), m_.view().Rows(offset, end), v_.view().Rows(offset, end),
+              parameters_.flat_gradients().Rows(offset, end), lr, t_, scale, adamw);
+    offset = end;
+  }
+  FillZero(parameters_.flat_gradients());
+}
+
+}  // namespace swarr

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// AdamW over a model's parameters, gradient clipping, and the learning-rate schedule.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "model/parameters.h"
+#include "tensor/ops.h"
+
+namespace swarr {
+
+enum class Schedule : std::uint8_t { kConstant, kLinear, kCosine };
+Schedule ParseSchedule(const std::string& name);  // "constant", "linear", "cosine"; throws UsageError
+
+struct OptimizerOptions {
+  double lr = 1e-3;                       // peak learning rate
+  Schedule schedule = Schedule::kCosine;
+  std::int64_t warmup_steps = 0;          // the rate rises linearly to lr over these
+  double min_lr_ratio = 0.1;              // linear and cosine end at min_lr_ratio * lr
+  double max_grad_norm = 1.0;             // gradients are scaled down to this global norm; 0: never
+  AdamWOptions adamw;                     // weight decay applies to matrices, not to norms and biases
+};
+
+// The rate of step 0, 1, ... of `steps`: lr (step + 1) / warmup at first; then, with u in [0, 1] the share of the steps
+// after the warm-up that are over, lr (r + (1 - r) f(u)), r = min_lr_ratio, f = 1, 1 - u or (1 + cos(pi u)) / 2.
+double LearningRate(const OptimizerOptions& options, std::int64_t step, std::int64_t steps);
+
+class Optimizer {
+ public:
+  Optimizer(const ParameterStore& parameters, const OptimizerOptions& options);
+
+  // The global norm of the gradients as they stand.
+  double GradientNorm(const Context& ctx) const { return GlobalNorm(ctx, parameters_.flat_gradients()); }
+  // Clips by `grad_norm` (GradientNorm's result, found finite), applies the gradients and zeroes them.
+  void Step(const Context& ctx, double lr, double grad_norm);
+
+  const OptimizerOptions& options() const { return options_; }
+  const Tensor& first_moment() const { return m_.view(); }
+  const Tensor& second_moment() const { return v_.view(); }
+  std::int64_t steps_taken() const { return t_; }
+  void set_steps_taken(std::int64_t t) { t_ = t; }
+
+ private:
+  const ParameterStore& parameters_;
+  OptimizerOptions options_;
+  OwnedTensor m_, v_;
+  std::int64_t t_ = 0;
+};
+
+}  // namespace swarr

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <sstream>
+#include <vector>
+
+#include "model/model_files.h"
+#include "tensor/files.h"
+#include "tensor/safetensors.h"
+
+namespace swarr {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kStateFile = "trainer_state.json";
+constexpr const char* kMetricsFile = "metrics.jsonl";
+constexpr const char* kConfigFile = "resolved_config.json";
+constexpr const char* kCheckpointPrefix = "checkpoint-";
+
+std::vector<std::string> CheckpointFileNames() {
+  std::vector<std::string> names = ModelFileNames();
+  names.push_back(kOptimizerFile);
+  names.push_back(kStateFile);
+  return names;
+}
+
+// The checkpoints of a run directory, oldest first.
+std::vector<fs::path> CheckpointsOf(const fs::path& dir) {
+  std::vector<fs::path> found;
+  for (const fs::directory_entry& e : fs::directory_iterator(dir)) {
+    if (e.is_directory() && e.path().filename().string().starts_with(kCheckpointPrefix)) found.push_back(e.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+void AppendLine(const fs::path& path, const std::string& line) {
+  const FileHandle file(std::fopen(path.c_str(), "ab"));
+  const bool written = file && std::fwrite(line.data(), 1, line.size(), file.get()) == line.size() &&
+                       std::fflush(file.get()) == 0;
+  SWARR_CHECK(written, "can't append to ", path.string(), "; is the disk full or the directory read-only?");
+}
+
+}  // namespace
+
+TrainingRun::TrainingRun(const RunOptions& options, const ordered_json& config, const Transformer& model,
+                         Optimizer& optimizer, const Tokenizer& tokenizer)
+    : options_(options), config_(config), model_(model), optimizer_(optimizer), tokenizer_(tokenizer) {
+  std::error_code error;
+  fs::create_directories(options_.output_dir, error);
+  SWARR_CHECK(!error, "can't create the output directory ", options_.output_dir.string(), ": ", error.message());
+  const fs::path metrics = options_.output_dir / kMetricsFile;
+  if (options_.resume.empty()) {
+    SWARR_CHECK(!fs::exists(metrics), options_.output_dir.string(),
+                " already holds a run; choose another --output-dir, or continue that run with --resume auto");
+  } else if (options_.resume == "auto") {
+    if (const fs::path latest = LatestCheckpoint(); !latest.empty()) Restore(latest);
+  } else {
+    Restore(options_.resume);
+  }
+  TrimMetrics();
+  WriteFileAtomically(options_.output_dir / kConfigFile, config_.dump(2) + "\n");
+}
+
+fs::path TrainingRun::LatestCheckpoint() const {
+  const std::vector<fs::path> all = CheckpointsOf(options_.output_dir);
+  return all.empty() ? fs::path() : all.back();
+}
+
+void TrainingRun::Restore(const fs::path& checkpoint) {
+  const fs::path state_path = checkpoint / kStateFile;
+  const auto state = ParseJson<ordered_json>(ReadFile(state_path), state_path.string());
+  for (const char* field : {"step", "num_tokens", "optimizer_steps", "config"}) {
+    SWARR_CHECK(state.contains(field), state_path.string(), " has no field '", field, "'; this is no checkpoint of a run");
+  }
+  for (const auto& [key, value] : config_.items()) {
+    SWARR_CHECK(state["config"].contains(key) && state["config"][key] == value, "the checkpoint ", checkpoint.string(),
+                " was written with another '", key, "'; a resume needs the same options (see its ", kStateFile, ")");
+  }
+  const std::unique_ptr<Transformer> saved = LoadModel(checkpoint, model_.dtype(), /*with_gradients=*/false);
+  Copy(model_.parameters().flat(), saved->parameters().flat());
+  const SafetensorsFile moments(checkpoint / kOptimizerFile);
+  moments.CopyTo("m", optimizer_.first_moment());
+  moments.CopyTo("v", optimizer_.second_moment());
+  step_ = state["step"].get<std::int64_t>();
+  num_tokens_ = state["num_tokens"].get<std::int64_t>();
+  optimizer_.set_steps_taken(state["optimizer_steps"].get<std::int64_t>());
+}
+
+// Keeps the lines of steps that the restored state has seen, as they are; a line that a killed run left unfinished goes.
+void TrainingRun::TrimMetrics() const {
+  const fs::path path = options_.output_dir / kMetricsFile;
+  std::string kept;
+  if (fs::exists(path)) {
+    std::istringstream lines(ReadFile(path));
+    for (std::string line; std::getline(lines, line);) {
+      const auto row = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
+      if (row.is_object() && row.value("step", std::int64_t{0}) <= step_) kept += line + "\n";
+    }
+  }
+  WriteFileAtomically(path, kept);
+}
+
+void TrainingRun::CheckFinite(const char* what, double value) const {
+  if (std::isfinite(value)) return;
+  const fs::path latest = LatestCheckpoint();
+  throw Error(Concat("the ", what, " is not finite at step ", step_ + 1, "; try a smaller --lr. The last good checkpoint is ",
+                     latest.empty() ? std::string("none (--save-every was not reached)") : latest.string()));
+}
+
+void TrainingRun::EndStep(std::int64_t tokens, ordered_json row) {
+  ++step_;
+  num_tokens_ += tokens;
+  ordered_json line = {{"step", step_}, {"num_tokens", num_tokens_}};
+  line.update(row);
+  AppendLine(options_.output_dir / kMetricsFile, line.dump() + "\n");
+  if (options_.on_step) options_.on_step(line);
+  const bool stop = options_.interrupted && options_.interrupted();
+  if (stop || (options_.save_every > 0 && step_ % options_.save_every == 0)) SaveCheckpoint();
+  if (stop) {
+    throw Interrupted(Concat("interrupted after step ", step_, "; saved ", LatestCheckpoint().string(),
+                             ", continue with --resume auto"));
+  }
+}
+
+void TrainingRun::SaveCheckpoint() {
+  char name[32];
+  std::snprintf(name, sizeof name, "%s%08lld", kCheckpointPrefix, static_cast<long long>(step_));
+  AtomicDirectory out(options_.output_dir / name, CheckpointFileNames());
+  WriteModelFiles(out.path(), model_, tokenizer_);
+  WriteSafetensors(out.path() / kOptimizerFile, {{"m", optimizer_.first_moment()}, {"v", optimizer_.second_moment()}});
+  const ordered_json state = {{"step", step_}, {"num_tokens", num_tokens_},
+                              {"optimizer_steps", optimizer_.steps_taken()}, {"config", config_}};
+  WriteFileAtomically(out.path() / kStateFile, state.dump(2) + "\n");
+  out.Commit();
+  std::vector<fs::path> all = CheckpointsOf(options_.output_dir);
+  for (std::size_t i = 0; i + static_cast<std::size_t>(options_.keep_checkpoints) < all.size(); ++i) fs::remove_all(all[i]);
+}
+
+void TrainingRun::Finish() {
+  for (const std::string& name : ModelFileNames()) fs::remove(options_.output_dir / name);
+  WriteModelFiles(options_.output_dir, model_, tokenizer_);
+}
+
+}  // namespace swarr

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/sft.h"
+
+#include "train/data.h"
+#include "train/evaluate.h"
+#include "train/step_timer.h"
+
+namespace swarr {
+namespace {
+
+struct StepSums {
+  double logprob = 0;       // sum of log p over tokens in the loss
+  double entropy = 0;       // sum over the same tokens
+  std::int64_t in_loss = 0;  // how many these are
+  std::int64_t tokens = 0;   // rows fed to the model
+};
+
+std::int64_t FirstInLoss(const Document& d, bool train_on_prompt) { return train_on_prompt ? 0 : d.prompt_length - 1; }
+
+// The documents of a step; document i of it is the (step * size + i)-th of the run.
+std::vector<Document> DocumentsOf(std::int64_t step, const Transformer& model, const Tokenizer& tokenizer,
+                                  const Task& task, const SftOptions& options, ProblemOrder& order) {
+  std::vector<Document> documents;
+  const std::int64_t size = std::int64_t{options.batch_size} * options.grad_accum;
+  for (std::int64_t i = 0; i < size; ++i) {
+    const ProblemOrder::Item item = order.At(step * size + i);
+    documents.push_back(EncodeDocument(tokenizer, task.Get(item.problem, item.epoch), model.config().eos_id));
+    const auto length = static_cast<std::int64_t>(documents.back().tokens.size());
+    SWARR_CHECK(options.max_length == 0 || length <= options.max_length, "problem ", item.problem, " has ", length,
+                " tokens, more than --max-seq-len ", options.max_length);
+  }
+  return documents;
+}
+
+// Forward and backward of one micro-batch. dL/dlog p = -1 / (tokens in the loss of the whole step).
+void Accumulate(Context& ctx, const Transformer& model, std::span<const Document> documents, std::int64_t in_loss,
+                const SftOptions& options, StepSums& sums) {
+  ctx.arena->Reset();
+  Tape tape;
+  ctx.tape = &tape;
+  const PackedRow row = Pack(*ctx.arena, documents);
+  const LogprobResult result =
+      model.Logprob(ctx, model.Forward(ctx, row.batch, options.checkpoint_blocks), row.targets);
+  Dispatch(model.dtype(), [&]<class T>() {
+    for (std::size_t d = 0; d < documents.size(); ++d) {
+      for (std::int64_t n = row.first_row[d] + FirstInLoss(documents[d], options.train_on_prompt);
+           n < row.first_row[d + 1]; ++n) {
+        sums.logprob += static_cast<double>(result.logp.value.data<T>()[n]);
+        sums.entropy += static_cast<double>(result.entropy.data<T>()[n]);
+        result.logp.grad.data<T>()[n] = static_cast<T>(-1.0 / static_cast<double>(in_loss));
+      }
+    }
+  });
+  tape.Backward(ctx);
+  ctx.tape = nullptr;
+  sums.tokens += row.first_row.back();
+}
+
+}  // namespace
+
+void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task, const Task* eval_task,
+            const SftOptions& options, Optimizer& optimizer, TrainingRun& run) {
+  ProblemOrder order(task.size(), options.seed);
+  while (run.step() < options.steps) {
+    const StepTimer timer;
+    const std::int64_t step = run.step();
+    const std::vector<Document> documents = DocumentsOf(step, model, tokenizer, task, options, order);
+    StepSums sums;
+    for (const Document& d : documents) {
+      sums.in_loss += static_cast<std::int64_t>(d.tokens.size()) - 1 - FirstInLoss(d, options.train_on_prompt);
+    }
+    const auto size = static_cast<std::size_t>(options.batch_size);
+    for (std::size_t m = 0; m < documents.size(); m += size) {
+      Accumulate(ctx, model, std::span(documents).subspan(m, size), sums.in_loss, options, sums);
+    }
+    const double in_loss = static_cast<double>(sums.in_loss), loss = -sums.logprob / in_loss;
+    run.CheckFinite("loss", loss);
+    const double lr = LearningRate(optimizer.options(), step, options.steps);
+    const double grad_norm = optimizer.GradientNorm(ctx);
+    run.CheckFinite("gradient norm", grad_norm);
+    optimizer.Step(ctx, lr, grad_norm);
+    const double seconds = timer.Seconds();
+    nlohmann::ordered_json row = {
+        {"epoch", static_cast<double>((step + 1) * std::int64_t{options.batch_size} * options.grad_accum) / static_cast<double>(task.size())},
+        {"loss", loss}, {"learning_rate", lr}, {"grad_norm", grad_norm}, {"entropy", sums.entropy / in_loss},
+        {"step_time", seconds}, {"tokens_per_second", static_cast<double>(sums.tokens) / seconds},
+        {"peak_memory_mb", PeakMemoryMb()}};
+    if (eval_task && options.eval_every > 0 && (step + 1) % options.eval_every == 0) {
+      const std::vector<EvaluatedCompletion> done = Evaluate(
+          ctx, model, tokenizer, *eval_task,
+          {.problems = options.eval_problems, .max_completion_length = options.eval_max_completion_length,
+           .seed = options.seed, .step = static_cast<std::uint32_t>(step + 1)});
+      row["eval/accuracy"] = Summarize(done, 1).accuracy;
+    }
+    run.EndStep(sums.tokens, std::move(row));
+  }
+}
+
+}  // namespace swarr

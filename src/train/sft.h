@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Supervised fine-tuning: minimise the mean negative log-probability of completion tokens. Pretraining is the same loop
+// from random weights.
+#pragma once
+
+#include "train/run.h"
+#include "train/task.h"
+
+namespace swarr {
+
+struct SftOptions {
+  std::int64_t steps = 0;
+  int batch_size = 16;           // documents of a step, packed into one row (per micro-batch)
+  int grad_accum = 1;            // micro-batches of batch_size documents whose gradients add up to one step
+  bool train_on_prompt = false;  // put prompt tokens into the loss too
+  int max_length = 0;            // longest document in tokens; longer ones are an error, not cut silently
+  bool checkpoint_blocks = false;  // gradient checkpointing
+  std::uint64_t seed = 0;
+  std::int64_t eval_every = 0;   // steps between evaluations by generation; 0: none
+  std::int64_t eval_problems = 0;
+  int eval_max_completion_length = 0;
+};
+
+// Trains `model` on `task`, evaluating on `eval_task` (may be null). The loss of a step is
+//   -(1 / tokens in the loss) * sum of log p, over all documents of all its micro-batches,
+// so that accumulation gives the gradient of one large batch. Rows of metrics.jsonl: epoch, loss, learning_rate,
+// grad_norm, entropy, step_time, tokens_per_second, peak_memory_mb, and eval/accuracy where due.
+void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task, const Task* eval_task,
+            const SftOptions& options, Optimizer& optimizer, TrainingRun& run);
+
+}  // namespace swarr
