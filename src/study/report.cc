@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <string_view>
+#include <vector>
+
+#include "study/figures.h"
+#include "study/findings.h"
+#include "study/statistics.h"
+#include "study/svg.h"
+#include "tensor/check.h"
+#include "tensor/files.h"
+
+namespace swarr {
+namespace {
+
+constexpr std::size_t kColumns = 100;
+
+// The terminal's column heads on two lines, for TableOfArms.
+constexpr std::string_view kHeads[][2] = {{"", "arm"},        {"accuracy", "[95% interval]"},
+                                          {"", "greedy"},     {"restate", "/step"},
+                                          {"mean", "length"}, {"trun-", "cated"},
+                                          {"facts", "in W"},  {"ceil-", "ing"}};
+
+std::string Padded(std::string_view text, std::size_t width, bool left) {
+  const std::string space(width > text.size() ? width - text.size() : 0, ' ');
+  return left ? std::string(text) + space : space + std::string(text);
+}
+
+std::string TextTable(const FindingsTable& table) {
+  std::vector<std::vector<std::string>> lines(2);
+  for (const auto& head : kHeads) lines[0].emplace_back(head[0]), lines[1].emplace_back(head[1]);
+  for (std::vector<std::string> row : table.rows) {
+    std::string& accuracy = row[1];
+    const std::size_t comma = accuracy.find(", ");
+    if (comma != std::string::npos) accuracy.erase(comma + 1, 1);  // the narrow form, for 100 columns
+    lines.push_back(std::move(row));
+  }
+  std::vector<std::size_t> widths(std::size(kHeads), 0);
+  for (const auto& line : lines) {
+    for (std::size_t c = 0; c < line.size(); ++c) widths[c] = std::max(widths[c], line[c].size());
+  }
+  std::string out;
+  for (std::size_t l = 0; l < lines.size(); ++l) {
+    std::string text;
+    for (std::size_t c = 0; c < widths.size(); ++c) {
+      text += (c > 0 ? "  " : "") + Padded(lines[l][c], widths[c], c <= 1);
+    }
+    out += text + '\n';
+    if (l == 1) out += std::string(text.size(), '-') + '\n';
+  }
+  return out;
+}
+
+// Breaks at spaces; later lines are indented below the first one's text.
+std::string Wrapped(std::string_view text, std::string_view bullet) {
+  std::string out(bullet);
+  std::size_t column = bullet.size();
+  while (!text.empty()) {
+    const std::string_view word = text.substr(0, text.find(' '));
+    text.remove_prefix(std::min(text.size(), word.size() + 1));
+    if (column > bullet.size() && column + 1 + word.size() > kColumns) {
+      out += '\n' + std::string(bullet.size(), ' ');
+      column = bullet.size();
+    } else if (column > bullet.size()) {
+      out += ' ';
+      ++column;
+    }
+    out += word;
+    column += word.size();
+  }
+  return out + '\n';
+}
+
+constexpr std::string_view kStyle = R"(
+body { font: 16px/1.5 Helvetica, Arial, sans-serif; color: #222; background: #fff; max-width: 66rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; margin: 0.8rem 0; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.3rem 0.55rem; text-align: right; border-bottom: 1px solid #ddd; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+td { white-space: nowrap; }
+table.pairs td { text-align: left; vertical-align: top; }
+table.pairs td + td { white-space: normal; overflow-wrap: anywhere; }
+figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; border: 1px solid #e4e4e4; }
+figcaption { font-size: 0.9rem; color: #444; max-width: 48rem; }
+pre { background: #f5f5f5; padding: 0.7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.875rem; }
+)";
+
+std::string Tag(std::string_view name, std::string_view text) {
+  return Concat("<", name, ">", EscapeMarkup(text), "</", name, ">\n");
+}
+
+std::string HtmlTable(const FindingsTable& table) {
+  std::string out = "<div class=\"scroll\"><table>\n<thead><tr>";
+  for (const std::string& head : table.header) out += "<th>" + EscapeMarkup(head) + "</th>";
+  out += "</tr></thead>\n<tbody>\n";
+  for (const auto& row : table.rows) {
+    out += "<tr>";
+    for (const std::string& cell : row) out += "<td>" + EscapeMarkup(cell) + "</td>";
+    out += "</tr>\n";
+  }
+  return out + "</tbody></table></div>\n";
+}
+
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+
+std::string HtmlPairs(const Pairs& pairs) {
+  std::string out = "<table class=\"pairs\"><tbody>\n";
+  for (const auto& [name, value] : pairs) {
+    out += "<tr><td>" + EscapeMarkup(name) + "</td><td>" + EscapeMarkup(value) + "</td></tr>\n";
+  }
+  return out + "</tbody></table>\n";
+}
+
+std::string HtmlList(const std::vector<std::string>& items) {
+  std::string out = "<ul>\n";
+  for (const std::string& item : items) out += Tag("li", item);
+  return out + "</ul>\n";
+}
+
+// Nested settings as rows "rl.learning_rate", "0.0001".
+void Flatten(const nlohmann::ordered_json& value, const std::string& name, Pairs& rows) {
+  if (!value.is_object()) {
+    rows.emplace_back(name, value.is_string() ? value.get<std::string>() : value.dump());
+    return;
+  }
+  for (const auto& [key, inner] : value.items()) Flatten(inner, name.empty() ? key : name + "." + key, rows);
+}
+
+std::string WhatItIs(const StudyTask& task) {
+  return Tag("p",
+             "A transformer with full attention (SA) is turned into one whose layers see only the last W tokens (SWA), "
+             "keeping its weights, then both are trained the same way: by supervised fine-tuning (SFT) on the same "
+             "traces, then by on-policy reinforcement learning (RL) on the same prompts with the same sampler. The "
+             "hypothesis, from arXiv 2606.11634: SFT traces are written for models that see everything; RL lets the "
+             "SWA model move to traces that a window can follow, and so recovers accuracy that SFT does not.") +
+         Tag("p",
+             Concat("The task: iterate x = (a x + b) mod 13 for ", task.n_min, " to ", task.n_max,
+                    " steps, writing every step. The facts a, b and the number of steps stand at the start and slide "
+                    "out of the window of ",
+                    task.window, " tokens; a trace may restate them before a step. With ", task.layers,
+                    " layers nothing older than ", task.layers * (task.window - 1),
+                    " tokens can be known, which bounds the accuracy at each restatement rate: the receptive-field "
+                    "ceiling. A guess is right once in 13 times."));
+}
+
+std::vector<std::string> Limits(const StudyResults& results) {
+  std::set<std::uint64_t> seeds;
+  for (const ArmRun& run : results.runs) seeds.insert(run.seed);
+  std::vector<std::string> limits = {
+      "One small synthetic task and a very small model. It shows a mechanism; it does not measure mathematical "
+      "reasoning.",
+      Concat("The SFT traces restate the facts before a step with probability ",
+             FormatNumber(results.task.data_restatement_rate, 2),
+             ". This share is planted: RL can only raise what the data contains, and the size of the effect depends on "
+             "it."),
+      "The paper's hyper-parameters could not be obtained. Task, model, window, budgets and all numbers here are our "
+      "own.",
+      Concat("Number of seeds: ", seeds.size(), ". ",
+             seeds.size() < 5 ? "Too few to say how much results vary between training runs." : ""),
+      "The ceiling does not count what a model may infer from successive values in view, so a model can exceed it.",
+  };
+  if (results.preset == "quick") {
+    limits.emplace_back(
+        "The quick preset leaves out: other restatement shares, other windows, and the controls with "
+        "rejection-sampled traces (of the SA model and the SWA model's own), fully restating traces, the prompt kept "
+        "visible, and traces of one architecture used to train the other; also a setting in which SA has room to "
+        "gain.");
+  }
+  return limits;
+}
+
+std::string HowToRedo(const StudyResults& results) {
+  return Tag("p", Concat("From a clone of the source, revision ", results.source_revision, ", built with make:")) +
+         Tag("pre", results.command_line) +
+         Tag("p",
+             Concat(
+                 "The same seed gives the same numbers on the same machine and build. outcomes.jsonl beside this file "
+                 "holds one row per arm, seed and problem, from which every accuracy, gap and interval can be computed "
+                 "again; results.json holds the numbers of this page. Intervals: Wilson for one run; for differences "
+                 "and several seeds a bootstrap over seeds and, within a seed, over the problems that the arms share (",
+                 kBootstrapResamples,
+                 " resamples, percentiles). Greedy decoding follows a policy's most likely text and can differ much "
+                 "from sampling."));
+}
+
+}  // namespace
+
+std::string TerminalReport(const StudyResults& results) {
+  std::string out = Wrapped(Headline(results), "") + '\n' + TextTable(TableOfArms(results)) + '\n';
+  const Pairs numbers = KeyNumbers(results);
+  std::size_t width = 0;
+  for (const auto& [name, value] : numbers) width = std::max(width, name.size());
+  for (const auto& [name, value] : numbers) out += Wrapped(value, Padded(name, width, true) + "  ");
+  out += '\n';
+  for (const std::string& sentence : Findings(results)) out += Wrapped(sentence, "- ");
+  return out;
+}
+
+std::string HtmlReport(const StudyResults& results) {
+  Pairs settings = {{"preset", results.preset},
+                    {"device", results.device},
+                    {"source revision", results.source_revision},
+                    {"command line", results.command_line}};
+  Flatten(ToJson(results)["settings"], "", settings);
+
+  std::string out = Concat(
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
+      "content=\"width=device-width, initial-scale=1\">\n<title>Sliding-window attention and RL: a "
+      "study</title>\n<style>",
+      kStyle, "</style>\n</head>\n<body>\n");
+  out += Tag("h1", "Does reinforcement learning recover what a sliding window costs?");
+  out += Tag("p", Headline(results) + ".");
+  out += Tag("h2", "Result") + HtmlTable(TableOfArms(results)) + HtmlPairs(KeyNumbers(results));
+  out += Tag("h2", "What the numbers say") + HtmlList(Findings(results));
+  out += Tag("h2", "What the experiment is") + WhatItIs(results.task);
+  out += Tag("h2", "Figures");
+  for (const Figure& figure : StudyFigures(results)) {
+    out += Concat("<figure>\n", figure.svg, Tag("figcaption", figure.caption), "</figure>\n");
+  }
+  out += Tag("h2", "Every run") + HtmlTable(TableOfRuns(results));
+  out += Tag("h2", "Limits") + HtmlList(Limits(results));
+  out += Tag("h2", "How to redo it") + HowToRedo(results);
+  out += Tag("h2", "Settings") + HtmlPairs(settings);
+  return out + "</body>\n</html>\n";
+}
+
+void WriteReport(const StudyResults& results, const std::filesystem::path& directory) {
+  const std::filesystem::path figures = directory / "figures";
+  std::error_code error;
+  std::filesystem::create_directories(figures, error);
+  SWARR_CHECK(!error, "can't create ", figures.string(), ": ", error.message(), "; choose another output directory");
+  WriteFileAtomically(directory / "results.json", ToJson(results).dump(2) + '\n');
+  WriteFileAtomically(directory / "outcomes.jsonl", OutcomesText(results.runs));
+  for (const Figure& figure : StudyFigures(results)) WriteFileAtomically(figures / figure.file, figure.svg);
+  WriteFileAtomically(directory / "report.html", HtmlReport(results));
+}
+
+}  // namespace swarr

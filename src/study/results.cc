@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/results.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "tensor/check.h"
+#include "tensor/files.h"
+
+namespace swarr {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::array<std::pair<const char*, const char*>, 9> kArmNames = {{
+    {"sa_base", "SA, base"},
+    {"swa_converted", "SWA, converted"},
+    {"sa_sft", "SA, SFT"},
+    {"swa_sft", "SWA, SFT"},
+    {"swa_sft_more", "SWA, SFT with equal extra tokens"},
+    {"sa_rl", "SA, RL"},
+    {"swa_rl", "SWA, RL"},
+    {"sa", "SA"},
+    {"swa", "SWA"},
+}};
+
+double Share(std::int64_t part, std::int64_t whole) {
+  return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+Json Number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+Json ToJson(const Estimate& estimate) {
+  return {{"mean", Number(estimate.mean)},
+          {"ci95", Json::array({Number(estimate.ci95.low), Number(estimate.ci95.high)})}};
+}
+
+Json ToJson(const ArmRun& run) {
+  Json by_steps = Json::array();
+  for (const StepsAccuracy& s : run.accuracy_by_steps) {
+    by_steps.push_back(
+        {{"from", s.steps.from}, {"to", s.steps.to}, {"problems", s.problems}, {"accuracy", Number(s.accuracy)}});
+  }
+  return {{"arm", run.arm},
+          {"seed", run.seed},
+          {"problems", run.problems},
+          {"accuracy", Number(run.accuracy)},
+          {"accuracy_greedy", Number(run.accuracy_greedy)},
+          {"mean_length", Number(run.mean_length)},
+          {"truncated", Number(run.truncated)},
+          {"restatement_rate", Number(run.restatement_rate)},
+          {"dependency_distance_mean", Number(run.dependency_distance_mean)},
+          {"facts_in_window", Number(run.facts_in_window)},
+          {"ceiling", run.ceiling ? Number(*run.ceiling) : Json(nullptr)},
+          {"accuracy_by_steps", std::move(by_steps)}};
+}
+
+Json ToJson(const StudySummary& summary) {
+  return {{"gap_sft", ToJson(summary.gap_sft)},
+          {"gap_rl", ToJson(summary.gap_rl)},
+          {"gap_reduction", ToJson(summary.gap_reduction)},
+          {"recovery", ToJson(summary.recovery)},
+          {"rl_over_more_sft", ToJson(summary.rl_over_more_sft)}};
+}
+
+Json ToJson(const ArmRun& run, const ProblemOutcome& o) {
+  return {{"arm", run.arm},
+          {"seed", run.seed},
+          {"problem", o.problem},
+          {"steps", o.steps},
+          {"correct_sampled", o.correct_sampled},
+          {"correct_greedy", o.correct_greedy},
+          {"length", o.length},
+          {"truncated", o.truncated},
+          {"steps_written", o.steps_written},
+          {"restatements", o.restatements},
+          {"facts", o.facts},
+          {"facts_in_window", o.facts_in_window},
+          {"distance_sum", o.distance_sum}};
+}
+
+ProblemOutcome OutcomeFrom(const nlohmann::json& row) {
+  ProblemOutcome o;
+  row.at("problem").get_to(o.problem);
+  row.at("steps").get_to(o.steps);
+  row.at("correct_sampled").get_to(o.correct_sampled);
+  row.at("correct_greedy").get_to(o.correct_greedy);
+  row.at("length").get_to(o.length);
+  row.at("truncated").get_to(o.truncated);
+  row.at("steps_written").get_to(o.steps_written);
+  row.at("restatements").get_to(o.restatements);
+  row.at("facts").get_to(o.facts);
+  row.at("facts_in_window").get_to(o.facts_in_window);
+  row.at("distance_sum").get_to(o.distance_sum);
+  return o;
+}
+
+ArmRun& RunOf(std::vector<ArmRun>& runs, const std::string& arm, std::uint64_t seed) {
+  const auto found =
+      std::find_if(runs.begin(), runs.end(), [&](const ArmRun& r) { return r.arm == arm && r.seed == seed; });
+  if (found != runs.end()) return *found;
+  ArmRun& added = runs.emplace_back();
+  added.arm = arm;
+  added.seed = seed;
+  return added;
+}
+
+}  // namespace
+
+std::string ArmName(const std::string& arm) {
+  for (const auto& [id, name] : kArmNames) {
+    if (arm == id) return name;
+  }
+  return arm;
+}
+
+std::vector<StepRange> StepRanges(int n_min, int n_max, int count) {
+  SWARR_CHECK(n_min <= n_max && count >= 1, "can't split steps ", n_min, " to ", n_max, " into ", count,
+              " ranges; give n_min <= n_max and at least one range");
+  const int values = n_max - n_min + 1;
+  count = std::min(count, values);
+  std::vector<StepRange> ranges;
+  for (int k = 0, from = n_min; k < count; ++k) {
+    const int size = values / count + (k < values % count ? 1 : 0);
+    ranges.push_back({from, from + size - 1});
+    from += size;
+  }
+  return ranges;
+}
+
+void Aggregate(ArmRun& run, const std::vector<StepRange>& ranges) {
+  std::int64_t sampled = 0, greedy = 0, length = 0, truncated = 0;
+  std::int64_t steps = 0, restatements = 0, facts = 0, in_window = 0, distance = 0;
+  for (const ProblemOutcome& o : run.outcomes) {
+    sampled += o.correct_sampled;
+    greedy += o.correct_greedy;
+    length += o.length;
+    truncated += o.truncated;
+    steps += o.steps_written;
+    restatements += o.restatements;
+    facts += o.facts;
+    in_window += o.facts_in_window;
+    distance += o.distance_sum;
+  }
+  run.problems = static_cast<std::int64_t>(run.outcomes.size());
+  run.accuracy = Share(sampled, run.problems);
+  run.accuracy_greedy = Share(greedy, run.problems);
+  run.mean_length = Share(length, run.problems);
+  run.truncated = Share(truncated, run.problems);
+  run.restatement_rate = Share(restatements, steps);
+  run.dependency_distance_mean = Share(distance, facts);
+  run.facts_in_window = Share(in_window, facts);
+
+  run.accuracy_by_steps.clear();
+  for (const StepRange& range : ranges) {
+    std::int64_t problems = 0, correct = 0;
+    for (const ProblemOutcome& o : run.outcomes) {
+      if (o.steps < range.from || o.steps > range.to) continue;
+      ++problems;
+      correct += o.correct_sampled;
+    }
+    if (problems > 0) run.accuracy_by_steps.push_back({range, problems, Share(correct, problems)});
+  }
+}
+
+Json ToJson(const StudyResults& results) {
+  Json settings = results.settings.is_object() ? results.settings : Json::object();
+  settings["data_ceiling"] = Number(results.task.data_ceiling);
+  Json runs = Json::array(), cost = Json::array();
+  for (const ArmRun& run : results.runs) runs.push_back(ToJson(run));
+  for (const CostPoint& c : results.cost) {
+    cost.push_back({{"arm", c.arm},
+                    {"length", c.length},
+                    {"kv_bytes", c.kv_bytes},
+                    {"decode_ms_per_token", Number(c.decode_ms_per_token)}});
+  }
+  return {{"preset", results.preset},
+          {"device", results.device},
+          {"command_line", results.command_line},
+          {"source_revision", results.source_revision},
+          {"wall_seconds", Number(results.wall_seconds)},
+          {"settings", std::move(settings)},
+          {"runs", std::move(runs)},
+          {"summary", ToJson(results.summary)},
+          {"checks",
+           {{"rollout_logprob_max_abs_diff", Number(results.checks.rollout_logprob_max_abs_diff)},
+            {"rollout_logprob_tokens", results.checks.rollout_logprob_tokens},
+            {"nonfinite_steps", results.checks.nonfinite_steps}}},
+          {"cost", std::move(cost)}};
+}
+
+std::string OutcomesText(const std::vector<ArmRun>& runs) {
+  std::string text;
+  for (const ArmRun& run : runs) {
+    for (const ProblemOutcome& outcome : run.outcomes) text += ToJson(run, outcome).dump() + '\n';
+  }
+  return text;
+}
+
+std::vector<ArmRun> ReadOutcomes(const std::string& path) {
+  std::vector<ArmRun> runs;
+  ForEachJsonLine(path, [&](int, const nlohmann::json& row) {
+    RunOf(runs, row.at("arm").get<std::string>(), row.at("seed").get<std::uint64_t>())
+        .outcomes.push_back(OutcomeFrom(row));
+  });
+  return runs;
+}
+
+}  // namespace swarr

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a study measured, and the two files it is kept in: results.json (the numbers) and outcomes.jsonl (one row per
+// arm, seed and problem, from which every accuracy, interval and mechanism number can be computed again). Shares and
+// accuracies are in [0, 1]; lengths and distances in tokens. NaN means "undefined" and is null in the files.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace swarr {
+
+constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
+
+struct Interval {
+  double low = kUndefined;
+  double high = kUndefined;
+};
+
+struct Estimate {
+  double mean = kUndefined;
+  Interval ci95;
+};
+
+// How one arm fared on one problem. The mechanism counts (steps_written and below) are of the sampled completion and
+// follow rl/chain_trace.h.
+struct ProblemOutcome {
+  std::int64_t problem = 0;  // index in the evaluation set; arms are paired by it
+  int steps = 0;             // n of the problem
+  bool correct_sampled = false;
+  bool correct_greedy = false;
+  int length = 0;  // of the sampled completion
+  bool truncated = false;
+  int steps_written = 0;
+  int restatements = 0;
+  int facts = 0;  // facts that its steps needed
+  int facts_in_window = 0;
+  std::int64_t distance_sum = 0;  // over those facts, tokens
+};
+
+// Problems with from <= n <= to, both ends included.
+struct StepRange {
+  int from = 0;
+  int to = 0;
+};
+
+struct StepsAccuracy {
+  StepRange steps;
+  std::int64_t problems = 0;
+  double accuracy = 0;  // sampled
+};
+
+// One arm under one seed. All but arm, seed, ceiling and outcomes comes from Aggregate.
+struct ArmRun {
+  std::string arm;
+  std::uint64_t seed = 0;
+  std::int64_t problems = 0;
+  double accuracy = 0;  // one sample a problem at temperature 1
+  double accuracy_greedy = 0;
+  double mean_length = 0;
+  double truncated = 0;
+  double restatement_rate = 0;          // restatements per step written
+  double dependency_distance_mean = 0;  // tokens from a use of a fact to its last mention
+  double facts_in_window = 0;           // share of the needed facts
+  std::optional<double> ceiling{};      // at this run's restatement rate; none where there is no window
+  std::vector<StepsAccuracy> accuracy_by_steps{};
+  std::vector<ProblemOutcome> outcomes{};
+};
+
+struct StudySummary {
+  Estimate gap_sft;           // SA - SWA accuracy after SFT
+  Estimate gap_rl;            // SA - SWA accuracy after RL
+  Estimate gap_reduction;     // gap_sft - gap_rl
+  Estimate recovery;          // 1 - gap_rl / gap_sft
+  Estimate rl_over_more_sft;  // SWA after RL - SWA after SFT with equal extra tokens
+};
+
+// Whether the log-probabilities of the rollouts are those of the training pass, token by token.
+struct StudyChecks {
+  double rollout_logprob_max_abs_diff = 0;
+  std::int64_t rollout_logprob_tokens = 0;
+  std::int64_t nonfinite_steps = 0;
+};
+
+struct CostPoint {
+  std::string arm;
+  std::int64_t length = 0;    // tokens in the sequence so far
+  std::int64_t kv_bytes = 0;  // cache of one sequence
+  double decode_ms_per_token = 0;
+};
+
+// Training metrics over RL steps; the three vectors are parallel. Only plotted: metrics.jsonl keeps them.
+struct LearningCurve {
+  std::string arm;
+  std::uint64_t seed = 0;
+  std::vector<double> step{};
+  std::vector<double> reward{};
+  std::vector<double> restatement_rate{};
+};
+
+// The setting of the chain task that the ceiling depends on.
+struct StudyTask {
+  int layers = 0;
+  int window = 0;  // of the SWA arms; counts the current token
+  int n_min = 0;
+  int n_max = 0;
+  double data_restatement_rate = 0;  // p of the SFT data
+  double data_ceiling = 0;           // the receptive-field ceiling at p
+};
+
+struct StudyResults {
+  std::string preset;
+  std::string device;
+  std::string command_line;
+  std::string source_revision;
+  double wall_seconds = 0;
+  StudyTask task{};
+  nlohmann::ordered_json settings{};  // the resolved configuration
+  std::vector<ArmRun> runs{};
+  StudySummary summary{};
+  StudyChecks checks{};
+  std::vector<CostPoint> cost{};
+  std::vector<LearningCurve> curves{};
+};
+
+// "SWA, RL" for swa_rl and so on; an unknown id is its own name.
+std::string ArmName(const std::string& arm);
+
+// n_min .. n_max in at most `count` disjoint ranges of nearly equal size. Throws Error unless n_min <= n_max, count
+// >= 1.
+std::vector<StepRange> StepRanges(int n_min, int n_max, int count = 4);
+
+// Sets the aggregate fields of `run` from its outcomes. Ratios are pooled over problems; one without a denominator is
+// 0. A range without problems is left out of accuracy_by_steps.
+void Aggregate(ArmRun& run, const std::vector<StepRange>& ranges);
+
+// results.json. settings.data_ceiling is set from task.data_ceiling.
+nlohmann::ordered_json ToJson(const StudyResults& results);
+
+// outcomes.jsonl, and the way back: runs in the order in which they appear, with arm, seed and outcomes filled in.
+// ReadOutcomes throws Error naming file and line for a row that it can't understand.
+std::string OutcomesText(const std::vector<ArmRun>& runs);
+std::vector<ArmRun> ReadOutcomes(const std::string& path);
+
+}  // namespace swarr
