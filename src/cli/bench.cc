@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// swarr bench: speed on this machine.
+#include "study/bench.h"
+
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "tensor/files.h"
+
+namespace swarr {
+namespace {
+
+struct BenchCommand {
+  explicit BenchCommand(CLI::App& app) : options(app) {
+    options.Add("suite", bench.suite, "ops, train, decode or scaling")->required();
+    options.Add("json", json, "file for the results");
+    options.Add("seconds-per-row", bench.seconds_per_row, "how long a measurement is repeated")->check(CLI::PositiveNumber);
+    compute.AddTo(options);
+  }
+
+  void Run() {
+    Arena arena;
+    Context ctx = compute.MakeContext(arena);
+    bench.dtype = compute.MakeDType();
+    bench.on_row = [&, started = false](const nlohmann::ordered_json& row) mutable {
+      if (!started) {
+        std::printf("%s, %d threads, %s, medians\n", ProcessorName().c_str(), ctx.threads, compute.dtype.c_str());
+      }
+      started = true;
+      std::printf("%s\n", BenchLine(row).c_str());
+      std::fflush(stdout);
+    };
+    const nlohmann::ordered_json results = RunBench(ctx, bench);
+    if (!json.empty()) WriteFileAtomically(json, results.dump(1) + "\n");
+  }
+
+  OptionSet options;
+  BenchOptions bench;
+  std::string json;
+  ComputeOptions compute;
+};
+
+}  // namespace
+
+void AddBench(CLI::App& program) {
+  AddCommand<BenchCommand>(program, "bench", "Measure speed: single kernels, training, decoding, long sequences");
+}
+
+}  // namespace swarr

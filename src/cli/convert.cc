@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// swarr convert: full attention to a sliding window.
+#include "model/convert.h"
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "model/config.h"
+
+namespace swarr {
+namespace {
+
+struct ConvertCommand {
+  explicit ConvertCommand(CLI::App& app) : options(app) {
+    options.Add("model", model_dir, "model to convert (directory)")->required();
+    options.Add("window", spec.window, "visible tokens including the current one, at least 1")->required();
+    options.Add("sinks", spec.sinks, "first tokens that stay visible outside the window");
+    options.Add("full-layers", full_layers, "layers that keep full attention, counted from 0, like 0,3");
+    options.Add("output-dir", output_dir, "directory for the converted model; weights and tokenizer are copied", Record::kNo)
+        ->required();
+  }
+
+  void Run() const {
+    const std::vector<int> full = ParseIntegers(full_layers, "--full-layers");
+    const int layers = ReadModelConfig(model_dir).layers;
+    ConvertModel(model_dir, WindowedAttention(layers, spec, full), output_dir,
+                 {{"resolved_config.json", options.Resolved().dump(2) + "\n"}});
+  }
+
+  OptionSet options;
+  std::string model_dir, output_dir, full_layers;
+  AttentionSpec spec;
+};
+
+}  // namespace
+
+void AddConvert(CLI::App& program) {
+  AddCommand<ConvertCommand>(program, "convert", "Give a model sliding-window attention; its weights stay as they are");
+}
+
+}  // namespace swarr

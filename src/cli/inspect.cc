@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// swarr inspect: what a model is.
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "model/model_files.h"
+#include "tensor/safetensors.h"
+
+namespace swarr {
+namespace {
+
+using nlohmann::ordered_json;
+
+ordered_json Layers(const ModelConfig& config) {
+  ordered_json layers = ordered_json::array();
+  for (const AttentionSpec& spec : config.attention) {
+    const bool full = spec.window == 0;
+    layers.push_back({{"layer", layers.size()},
+                      {"attention", full ? "full" : "window"},
+                      {"window", full ? ordered_json(nullptr) : ordered_json(spec.window)},
+                      {"sinks", spec.sinks}});
+  }
+  return layers;
+}
+
+struct InspectCommand {
+  explicit InspectCommand(CLI::App& app) : options(app) {
+    options.Add("model", model_dir, "model to look at (directory)")->required();
+    options.Add("lengths", lengths, "sequence lengths in tokens for which the cache is computed, like 1024,4096");
+    options.Add("dtype", compute.dtype, "number format of the cache: f32, f64 or bf16");
+    options.Add("json", json, "print one JSON object");
+  }
+
+  void Run() const {
+    const DType dtype = compute.MakeDType();
+    const auto model = LoadModel(model_dir, dtype, /*with_gradients=*/false);
+    const SafetensorsFile weights(std::filesystem::path(model_dir) / "model.safetensors");
+    const ModelConfig& c = model->config();
+    ordered_json result = {{"parameters", model->parameters().count()},
+                           {"dtype", Name(weights.dtype(weights.names().front()))},
+                           {"layers", c.layers}, {"hidden_size", c.hidden}, {"heads", c.heads}, {"kv_heads", c.kv_heads},
+                           {"head_dim", c.head_dim}, {"ffn", c.ffn}, {"vocab_size", c.vocab},
+                           {"max_positions", c.max_positions}, {"rope_theta", c.rope_theta}, {"tied", c.tied},
+                           {"qk_norm", c.qk_norm}, {"qkv_bias", c.qkv_bias},
+                           {"attention", Layers(c)}, {"kv_dtype", compute.dtype},
+                           {"kv_bytes", ordered_json::array()}};
+    for (const int length : ParseIntegers(lengths, "--lengths")) {
+      if (length < 1) throw UsageError(Concat("--lengths holds ", length, "; a sequence has at least 1 token"));
+      result["kv_bytes"].push_back({{"length", length}, {"bytes", KvBytesPerSequence(c, dtype, length)}});
+    }
+    if (json) {
+      PrintJson(result);
+    } else {
+      Print(result);
+    }
+  }
+
+  static void Print(const ordered_json& result) {
+    for (const auto& [name, value] : result.items()) {
+      if (!value.is_array()) std::printf("%-14s %s\n", name.c_str(), value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+    }
+    for (const ordered_json& layer : result["attention"]) {
+      std::printf("layer %-8d %s", layer["layer"].get<int>(), layer["attention"].get<std::string>().c_str());
+      if (layer["window"].is_number()) std::printf(" %d, %d sinks", layer["window"].get<int>(), layer["sinks"].get<int>());
+      std::printf("\n");
+    }
+    std::printf("key/value cache of one sequence:\n");
+    for (const ordered_json& row : result["kv_bytes"]) {
+      std::printf("%8d tokens %14lld bytes\n", row["length"].get<int>(), row["bytes"].get<long long>());
+    }
+  }
+
+  OptionSet options;
+  std::string model_dir, lengths = "1024,4096,16384,65536";
+  ComputeOptions compute;
+  bool json = false;
+};
+
+}  // namespace
+
+void AddInspect(CLI::App& program) {
+  AddCommand<InspectCommand>(program, "inspect", "Show a model's size, the attention of every layer and its cache");
+}
+
+}  // namespace swarr

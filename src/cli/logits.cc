@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// swarr logits: what the model says at every position of a text, for comparison with other programs.
+#include "cli/commands.h"
+#include "cli/task_options.h"
+#include "model/model_files.h"
+#include "tensor/gemm.h"
+#include "tensor/safetensors.h"
+
+namespace swarr {
+namespace {
+
+struct LogitsCommand {
+  explicit LogitsCommand(CLI::App& app) : options(app) {
+    options.Add("model", model_dir, "model to run (directory)")->required();
+    options.Add("tokens", tokens, "token ids, like 1,2,3");
+    options.Add("prompt", prompt, "instead of --tokens: a text");
+    options.Add("out", out, "safetensors file to write: logits [T, V] f32, tokens [T] i32")->required();
+    compute.AddTo(options);
+  }
+
+  void Run() const {
+    if (tokens.empty() == prompt.empty()) throw UsageError("give exactly one of --tokens 1,2,3 and --prompt TEXT");
+    const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false);
+    const std::vector<std::int32_t> ids =
+        tokens.empty() ? Tokenizer::Load(model_dir).Encode(prompt) : ParseIntegers(tokens, "--tokens");
+    const auto length = static_cast<std::int64_t>(ids.size());
+    const ModelConfig& config = model->config();
+    SWARR_CHECK(length <= config.max_positions, "a prompt of ", length, " tokens is longer than the model's context of ",
+                config.max_positions, "; shorten it");
+    Arena arena;
+    Context ctx = compute.MakeContext(arena);
+    const Batch batch = PackDocuments(arena, {&ids, 1});
+    const Tensor logits = arena.New(model->dtype(), {length, config.vocab});
+    MatMulNT(ctx, logits, model->Forward(ctx, batch).value, model->head().value);
+    WriteSafetensors(out, {{"logits", ToF32(arena, logits)}, {"tokens", batch.ids}});
+  }
+
+  static Tensor ToF32(Arena& arena, const Tensor& logits) {
+    const Tensor rounded = arena.New(DType::kF32, {logits.dim(0), logits.dim(1)});
+    Dispatch(logits.dtype(), [&]<class T>() {
+      for (std::int64_t i = 0; i < logits.size(); ++i) rounded.data<float>()[i] = static_cast<float>(logits.data<T>()[i]);
+    });
+    return rounded;
+  }
+
+  OptionSet options;
+  std::string model_dir, tokens, prompt, out;
+  ComputeOptions compute;
+};
+
+}  // namespace
+
+void AddLogits(CLI::App& program) {
+  AddCommand<LogitsCommand>(program, "logits", "Write the logits at every position of a text");
+}
+
+}  // namespace swarr

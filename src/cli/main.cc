@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program: parses, calls a command, and turns exceptions into one sentence on stderr and an exit status.
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
+#include <new>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "tensor/version.h"
+#include "train/run.h"
+
+namespace {
+
+constexpr int kFailed = 1, kUsage = 2, kInterrupted = 130;
+
+// A signal handler can reach nothing else.
+volatile sig_atomic_t interrupt_came = 0;
+
+extern "C" void OnInterrupt(int /*signal*/) {
+  interrupt_came = 1;
+  constexpr char kNotice[] = "\nstopping after this step; interrupt again to stop at once\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kNotice, sizeof kNotice - 1);
+}
+
+std::function<bool()> WatchInterrupts() {
+  struct sigaction action {};
+  action.sa_handler = OnInterrupt;
+  action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;  // the second interrupt ends the process
+  ::sigaction(SIGINT, &action, nullptr);
+  return [] { return interrupt_came != 0; };
+}
+
+// The command line as a shell would take it again.
+std::string Join(const std::vector<std::string>& arguments) {
+  std::string line = "swarr";
+  for (const std::string& argument : arguments) {
+    const bool plain = !argument.empty() && argument.find_first_of(" \t\n\"'\\$&|;<>()*?[]#~`!{}") == std::string::npos;
+    std::string quoted;
+    for (const char c : argument) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    line += plain ? " " + argument : " '" + quoted + "'";
+  }
+  return line;
+}
+
+void AddCommands(CLI::App& program, const swarr::Environment& environment) {
+  swarr::AddStudy(program, environment);
+  swarr::AddData(program);
+  swarr::AddPretrain(program, environment);
+  swarr::AddSft(program, environment);
+  swarr::AddRl(program, environment);
+  swarr::AddConvert(program);
+  swarr::AddEval(program);
+  swarr::AddGenerate(program);
+  swarr::AddInspect(program);
+  swarr::AddLogits(program);
+  swarr::AddTokenize(program);
+  swarr::AddVerify(program);
+  swarr::AddBench(program);
+}
+
+// Help is no error; every other refusal is one sentence and the way to more. A word that nobody knows comes first: it is
+// often the misspelled form of what is said to be missing.
+int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
+  if (error.get_exit_code() == 0) return program.exit(error);
+  std::string command = "swarr";
+  for (const CLI::App* app = &program; !app->get_subcommands().empty();) {
+    app = app->get_subcommands().front();
+    command += " " + app->get_name();
+  }
+  const std::vector<std::string> unknown = program.remaining(/*recurse=*/true);
+  const std::string what = unknown.empty() ? error.what() : "there is no '" + unknown.front() + "' here";
+  std::cerr << command << ": " << what << " (see " << command << " --help)\n";
+  return kUsage;
+}
+
+int Run(const std::vector<std::string>& arguments) {
+  CLI::App program("Converts transformers from full to sliding-window attention and adapts them by reinforcement learning.",
+                   "swarr");
+  program.set_help_flag("--help", "Print this help and exit");
+  program.set_version_flag("--version", std::string(swarr::Version()) + " (" + swarr::BuildRevision() + ")");
+  program.option_defaults()->always_capture_default()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  program.require_subcommand(1);
+  AddCommands(program, {Join(arguments), WatchInterrupts});
+  try {
+    const std::vector<std::string> expanded = swarr::ExpandConfig(program, arguments);
+    program.parse(std::vector<std::string>(expanded.rbegin(), expanded.rend()));  // CLI11 takes them last first
+  } catch (const CLI::ParseError& error) {
+    return ReportParseError(program, error);
+  }
+  const bool written = std::cout.flush().good() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  SWARR_CHECK(written, "can't write to the standard output; is the disk full?");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return Run({argv + 1, argv + argc});
+  } catch (const swarr::Interrupted& error) {
+    std::cerr << "swarr: " << error.what() << '\n';
+    return kInterrupted;
+  } catch (const swarr::UsageError& error) {
+    std::cerr << "swarr: " << error.what() << '\n';
+    return kUsage;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "swarr: not enough memory; try a smaller model, batch or length\n";
+    return kFailed;
+  } catch (const std::exception& error) {
+    std::cerr << "swarr: " << error.what() << '\n';
+    return kFailed;
+  }
+}

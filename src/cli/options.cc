@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/options.h"
+
+#include <algorithm>
+#include <charconv>
+#include <iostream>
+#include <thread>
+
+#include "tensor/files.h"
+
+namespace swarr {
+namespace {
+
+using nlohmann::ordered_json;
+
+// The value of --config among the arguments of a command, the last one if there are several; empty if there is none.
+std::string ConfigPath(const std::vector<std::string>& arguments) {
+  const std::string name = "--config", prefix = name + "=";
+  std::string path;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    if (arguments[i].starts_with(prefix)) path = arguments[i].substr(prefix.size());
+    if (arguments[i] == name && i + 1 < arguments.size()) path = arguments[i + 1];
+  }
+  return path;
+}
+
+// `value` as arguments: --key value, or --key=true for a flag.
+void AppendArgument(const std::string& where, const CLI::Option& option, const std::string& key,
+                    const ordered_json& value, std::vector<std::string>& to) {
+  const bool is_flag = option.get_items_expected_max() == 0;
+  if (value.is_structured() || value.is_null() || is_flag != value.is_boolean()) {
+    throw UsageError(Concat(where, ": \"", key, "\" is ", value.dump(), " where ",
+                            is_flag ? "true or false" : "a text or a number", " is needed"));
+  }
+  const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+  if (is_flag) {
+    to.push_back("--" + key + "=" + text);
+  } else {
+    to.insert(to.end(), {"--" + key, text});
+  }
+}
+
+}  // namespace
+
+OptionSet::OptionSet(CLI::App& app) : app_(app) {
+  app_.add_option("--config", config_, "JSON file that gives options by the same names; flags win");
+}
+
+ordered_json OptionSet::Resolved() const {
+  ordered_json resolved = {{"command", app_.get_name()}};
+  for (const auto& [name, value] : records_) {
+    ordered_json json = value();
+    if (json != "") resolved[name] = std::move(json);
+  }
+  return resolved;
+}
+
+std::vector<std::string> ExpandConfig(CLI::App& program, const std::vector<std::string>& arguments) {
+  const std::string path = ConfigPath(arguments);
+  CLI::App* command = &program;
+  std::size_t depth = 0;
+  for (; depth < arguments.size(); ++depth) {
+    const auto called = [&](const CLI::App* app) { return app->get_name() == arguments[depth]; };
+    const std::vector<CLI::App*> next = command->get_subcommands(called);
+    if (next.empty()) break;
+    command = next.front();
+  }
+  if (path.empty() || depth == 0) return arguments;
+  const auto config = ParseJson<ordered_json>(ReadFile(path), path);
+  SWARR_CHECK(config.is_object(), path, " holds no JSON object");
+  const auto split = arguments.begin() + static_cast<std::ptrdiff_t>(depth);
+  std::vector<std::string> expanded(arguments.begin(), split);
+  for (const auto& [key, value] : config.items()) {
+    if (key == "command") {
+      if (value == command->get_name()) continue;
+      throw UsageError(Concat(path, " is for the command ", value.dump(), ", not for ", command->get_name()));
+    }
+    const CLI::Option* option = key == "config" ? nullptr : command->get_option_no_throw("--" + key);
+    if (option == nullptr) throw UsageError(Concat(path, ": ", command->get_name(), " has no option \"", key, "\""));
+    AppendArgument(path, *option, key, value, expanded);
+  }
+  expanded.insert(expanded.end(), split, arguments.end());
+  return expanded;
+}
+
+CLI::Validator AtLeast(double least) {
+  return CLI::Validator(
+      [least](const std::string& text) {
+        double value = 0;
+        const bool number = CLI::detail::lexical_cast(text, value);
+        return number && value >= least ? std::string() : Concat(text, " given where at least ", least, " is needed");
+      },
+      "");
+}
+
+std::vector<int> ParseIntegers(const std::string& list, const std::string& option) {
+  std::vector<int> numbers;
+  const char* at = list.data();
+  const char* const end = at + list.size();
+  while (at < end) {
+    int number = 0;
+    const auto [next, error] = std::from_chars(at, end, number);
+    const bool ends = next == end || (*next == ',' && next + 1 < end);
+    if (error != std::errc() || !ends) {
+      throw UsageError(Concat(option, " is '", list, "'; give integers with commas between them, like 1,2,3"));
+    }
+    numbers.push_back(number);
+    at = next == end ? end : next + 1;
+  }
+  return numbers;
+}
+
+void ComputeOptions::AddTo(OptionSet& options) {
+  options.Add("device", device, "cpu or cuda");
+  options.Add("dtype", dtype, "number format of weights and activations: f32, f64 or bf16");
+  options.Add("gemm", gemm, "matrix products: own (fixed order, exact) or eigen (for comparison; not exact)");
+  options.Add("threads", threads, "threads; 0 is one for every processor; results do not depend on it", Record::kNo)
+      ->check(AtLeast(0));
+  options.Add("seed", seed, "seed of all random numbers");
+}
+
+Context ComputeOptions::MakeContext(Arena& arena) const {
+  SWARR_CHECK(device != "cuda", "this build has no CUDA; use --device cpu");
+  if (device != "cpu") throw UsageError(Concat("unknown device '", device, "'; use cpu or cuda"));
+  if (gemm != "own" && gemm != "eigen") throw UsageError(Concat("unknown --gemm '", gemm, "'; use own or eigen"));
+  return {&arena, nullptr, ResolveThreads(threads), gemm == "own" ? GemmKind::kOwn : GemmKind::kEigen};
+}
+
+DType ComputeOptions::MakeDType() const {
+  SWARR_CHECK(dtype != "bf16", "this build can't compute in bf16; use --dtype f32 or f64");
+  if (dtype != "f32" && dtype != "f64") throw UsageError(Concat("unknown --dtype '", dtype, "'; use f32, f64 or bf16"));
+  return ParseDType(dtype);
+}
+
+int ResolveThreads(int threads) {
+  return threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+void PrintJson(const ordered_json& json) {
+  std::cout << json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) << '\n';
+}
+
+}  // namespace swarr

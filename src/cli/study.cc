@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// swarr study: the whole recipe with its controls, and the report.
+#include "study/study.h"
+
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "study/report.h"
+
+namespace swarr {
+namespace {
+
+// Where presets and base models are: beside an installed program, else in the source tree that it was built from.
+std::string DefaultDataDir() {
+  std::error_code error;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
+  const std::filesystem::path installed = program.parent_path().parent_path() / SWARR_INSTALLED_DATA_DIR;
+  return !error && std::filesystem::is_directory(installed, error) ? installed.string() : SWARR_DATA_DIR;
+}
+
+struct StudyCommand {
+  StudyCommand(CLI::App& app, const Environment& env) : environment(env), options(app) {
+    options.Add("preset", study.preset, "settings of all stages: a file of presets/ in --data-dir, without .json");
+    options.Add("seeds", seeds, "how many full sets of arms; each has its own seed, from --seed on")->check(AtLeast(1));
+    options.Add("seed", compute.seed, "first seed");
+    options.Add("output-dir", output_dir, "directory for runs, results.json and report.html")->required();
+    options.Add("data-dir", data_dir, "directory with presets and base models");
+    options.Add("device", compute.device, "cpu or cuda");
+    options.Add("threads", compute.threads, "threads; 0 is one for every processor; results do not depend on it")
+        ->check(AtLeast(0));
+    options.Add("quiet", quiet, "show no progress");
+  }
+
+  void Run() {
+    Arena arena;
+    study.threads = compute.MakeContext(arena).threads;
+    study.data_dir = data_dir;
+    study.output_dir = output_dir;
+    for (int i = 0; i < seeds; ++i) study.seeds.push_back(compute.seed + static_cast<std::uint64_t>(i));
+    study.command_line = environment.command_line;
+    study.interrupted = environment.watch_interrupts();
+    if (!quiet) study.progress = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+    const StudyResults results = RunStudy(study);
+    std::cout << TerminalReport(results) << "report: " << (study.output_dir / "report.html").string() << '\n';
+  }
+
+  Environment environment;
+  OptionSet options;
+  StudyOptions study;
+  ComputeOptions compute;
+  std::string output_dir, data_dir = DefaultDataDir();
+  int seeds = 1;
+  bool quiet = false;
+};
+
+}  // namespace
+
+void AddStudy(CLI::App& program, const Environment& environment) {
+  AddCommand<StudyCommand>(program, "study", "Run the whole recipe with its controls and write the report", environment);
+}
+
+}  // namespace swarr

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// swarr verify: the reward's own verdict on an answer.
+#include <iostream>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "rl/rewards.h"
+
+namespace swarr {
+namespace {
+
+struct VerifyCommand {
+  explicit VerifyCommand(CLI::App& app) : options(app) {
+    options.Add("gold", gold, "the right answer")->required();
+    options.Add("answer", answer, "the completion to judge, without end of text")->required();
+    options.Add("reward", reward, "the rule that judges: chain");
+    options.Add("truncated", truncated, "the completion was cut off before end of text");
+    options.Add("json", json, "print one JSON object: correct, reward, rule, extracted");
+  }
+
+  void Run() const {
+    const RewardRule rule = RewardByName(reward);
+    const Verdict verdict = rule.verify(gold, answer, !truncated);
+    const bool correct = verdict.reward == 1.0;
+    if (json) {
+      PrintJson({{"correct", correct}, {"reward", verdict.reward}, {"rule", verdict.rule}, {"extracted", rule.extract(answer)}});
+    } else {
+      std::cout << (correct ? "right" : "wrong") << ": " << verdict.rule << '\n';
+    }
+  }
+
+  OptionSet options;
+  std::string gold, answer, reward = "chain";
+  bool truncated = false, json = false;
+};
+
+}  // namespace
+
+void AddVerify(CLI::App& program) {
+  AddCommand<VerifyCommand>(program, "verify", "Judge an answer as the reward does, and say by which rule");
+}
+
+}  // namespace swarr

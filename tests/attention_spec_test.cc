@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <limits>
+#include <vector>
+
+#include "attn/spec.h"
+
+namespace swarr {
+namespace {
+
+constexpr int kLength = 14;
+constexpr int kWindows[] = {0, 1, 2, 3, 7, kLength - 1, kLength, kLength + 5};
+constexpr int kSinks[] = {0, 1, 4, kLength + 1};
+
+// The definition, written from its sentence: not ahead, not before the document, and recent or a sink.
+constexpr bool Defined(int q, int k, int window, int sinks) {
+  if (k < 0 || k > q) return false;
+  if (window == 0) return true;
+  const int first = q - window + 1 > 0 ? q - window + 1 : 0;
+  return k >= first || k < sinks;
+}
+
+constexpr bool In(KeyRange range, int position) { return range.begin <= position && position < range.end; }
+
+template <class F>
+constexpr bool ForAllSpecs(F holds) {
+  for (int window : kWindows) {
+    for (int sinks : kSinks) {
+      if (!holds(AttentionSpec{window, window == 0 ? 0 : sinks})) return false;
+    }
+  }
+  return true;
+}
+
+constexpr bool VisibleIsTheDefinition(AttentionSpec spec) {
+  for (int q = -2; q < kLength; ++q) {
+    for (int k = -2; k < kLength + 2; ++k) {
+      if (Visible(q, k, spec) != Defined(q, k, spec.window, spec.sinks)) return false;
+    }
+  }
+  return true;
+}
+
+constexpr bool RangesListTheVisibleKeysOnce(AttentionSpec spec) {
+  for (int q = -2; q < kLength; ++q) {
+    const VisibleKeys keys = VisibleKeysOf(q, spec);
+    if (keys.sinks.size() < 0 || keys.recent.size() < 0 || keys.sinks.end > keys.recent.begin) return false;
+    for (int k = -2; k < kLength + 2; ++k) {
+      if ((In(keys.sinks, k) || In(keys.recent, k)) != Visible(q, k, spec)) return false;
+    }
+  }
+  return true;
+}
+
+constexpr bool QueriesAreThoseThatSeeTheKey(AttentionSpec spec) {
+  for (int last : {-1, 0, 8, kLength - 1}) {
+    for (int k = -2; k < kLength + 2; ++k) {
+      const KeyRange queries = QueriesOf(k, last, spec);
+      for (int q = -2; q < kLength + 2; ++q) {
+        if (In(queries, q) != (q <= last && Visible(q, k, spec))) return false;
+      }
+    }
+  }
+  return true;
+}
+
+static_assert(ForAllSpecs(VisibleIsTheDefinition));
+static_assert(ForAllSpecs(RangesListTheVisibleKeysOnce));
+static_assert(ForAllSpecs(QueriesAreThoseThatSeeTheKey));
+
+// Stores a document chunk by chunk in `rows` cache rows, as a decoder does: all keys of a chunk, then its queries.
+bool EveryVisibleKeyIsStillThere(AttentionSpec spec, int length, int chunk, int rows) {
+  std::vector<int> position_in(static_cast<std::size_t>(rows), -1);
+  const auto row = [&](int pos) { return static_cast<std::size_t>(CacheRow(pos, spec.sinks, rows - spec.sinks)); };
+  for (int begin = 0; begin < length; begin += chunk) {
+    const int end = begin + chunk < length ? begin + chunk : length;
+    for (int k = begin; k < end; ++k) position_in.at(row(k)) = k;
+    for (int q = begin; q < end; ++q) {
+      for (int k = 0; k <= q; ++k) {
+        if (Visible(q, k, spec) && position_in.at(row(k)) != k) return false;
+      }
+    }
+  }
+  return true;
+}
+
+TEST_CASE("visibility, its ranges and its inverse are one rule at compile time and at run time") {
+  CHECK(ForAllSpecs(VisibleIsTheDefinition));
+  CHECK(ForAllSpecs(RangesListTheVisibleKeysOnce));
+  CHECK(ForAllSpecs(QueriesAreThoseThatSeeTheKey));
+}
+
+TEST_CASE("a window of one sees only itself, and a window as long as the document sees all") {
+  CHECK(VisibleKeysOf(9, {1, 0}).recent == KeyRange{9, 10});
+  CHECK(VisibleKeysOf(9, {10, 0}).recent == KeyRange{0, 10});
+  CHECK(VisibleKeysOf(9, {10, 3}).sinks.size() == 0);
+  CHECK(VisibleKeysOf(10, {10, 3}).sinks == KeyRange{0, 1});
+}
+
+TEST_CASE("the largest windows, sinks and positions do not overflow") {
+  constexpr int kMax = std::numeric_limits<int>::max();
+  CHECK(VisibleKeysOf(5, {kMax, kMax}).recent == KeyRange{0, 6});
+  CHECK(VisibleKeysOf(kMax - 1, {kMax, 0}).recent == KeyRange{0, kMax});
+  CHECK(QueriesOf(3, kMax - 1, {kMax, 0}) == KeyRange{3, kMax});
+  CHECK(CacheRows({kMax, kMax}, 100, kMax) == 100);
+}
+
+TEST_CASE("the cache rows hold every key that a query of a chunk of up to max_chunk tokens sees") {
+  for (int window : {0, 1, 2, 3, 7, 16}) {
+    for (int sinks : {0, 1, 4}) {
+      for (int max_chunk : {1, 2, 5, 16}) {
+        for (int length : {1, 13, 61}) {
+          const AttentionSpec spec{window, window == 0 ? 0 : sinks};
+          const int rows = CacheRows(spec, length, max_chunk);
+          for (int chunk = 1; chunk <= max_chunk; ++chunk) {
+            CAPTURE(window);
+            CAPTURE(sinks);
+            CAPTURE(chunk);
+            CAPTURE(length);
+            CHECK(EveryVisibleKeyIsStillThere(spec, length, chunk, rows));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("one cache row fewer overwrites a key that is still visible") {
+  for (int window : {2, 3, 7}) {
+    for (int sinks : {0, 4}) {
+      for (int chunk : {1, 5}) {
+        const AttentionSpec spec{window, sinks};
+        CHECK_FALSE(EveryVisibleKeyIsStillThere(spec, 61, chunk, CacheRows(spec, 61, chunk) - 1));
+      }
+    }
+  }
+}
+
+TEST_CASE("a windowed cache is bounded by the window, and never larger than the document") {
+  CHECK(CacheRows({16, 4}, 100'000, 1) == 20);
+  CHECK(CacheRows({16, 4}, 100'000, 64) == 83);
+  CHECK(CacheRows({16, 4}, 12, 64) == 12);
+  CHECK(CacheRows({}, 100'000, 64) == 100'000);
+}
+
+}  // namespace
+}  // namespace swarr

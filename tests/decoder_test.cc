@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/decoder.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "test_models.h"
+
+namespace swarr {
+namespace {
+
+using doctest::Contains;
+
+// Wider than a tile of the product and no multiple of one, so that edges of tiles occur.
+ModelConfig DecoderConfig(const std::vector<AttentionSpec>& attention) {
+  ModelConfig c = TinyConfig();
+  c.hidden = 42;
+  c.head_dim = 6;
+  c.ffn = 70;
+  c.vocab = 37;
+  c.max_positions = 256;
+  c.eos_id = 0;
+  c.layers = static_cast<int>(attention.size());
+  c.attention = attention;
+  return c;
+}
+
+std::vector<std::vector<AttentionSpec>> AllAttentions() {
+  std::vector<std::vector<AttentionSpec>> all = {{{}, {}}, {{}, {3, 0}, {7, 4}}};
+  for (int window : {1, 2, 3, 7}) {
+    for (int sinks : {0, 1, 4}) all.push_back({{window, sinks}, {window, sinks}});
+  }
+  return all;
+}
+
+std::string Describe(const ModelConfig& config, DType dtype) {
+  std::string text = Name(dtype);
+  for (const AttentionSpec& s : config.attention) text += Concat(" (window ", s.window, ", sinks ", s.sinks, ")");
+  return text;
+}
+
+// Calls f(model) for every attention and dtype, with random weights.
+template <class F>
+void ForModels(const std::vector<std::vector<AttentionSpec>>& attentions, F&& f) {
+  for (const auto& attention : attentions) {
+    for (DType dtype : {DType::kF64, DType::kF32}) {
+      Transformer model(DecoderConfig(attention), dtype, /*with_gradients=*/false);
+      Randomize(model);
+      INFO(Describe(model.config(), dtype));
+      f(model);
+    }
+  }
+}
+
+// Feeds tokens begin .. end - 1 of a sequence to a slot.
+Pass Feed(Context& ctx, const Transformer& model, const KvCache& cache, const Tokens& tokens, int begin, int end, int slot) {
+  Tokens ids(tokens.begin() + begin, tokens.begin() + end), positions(ids.size()), next, slots(ids.size(), slot);
+  std::iota(positions.begin(), positions.end(), begin);
+  for (int t = begin; t < end; ++t) next.push_back(tokens[static_cast<std::size_t>(t + 1) % tokens.size()]);
+  Arena& arena = *ctx.arena;
+  const Var hidden = model.Forward(ctx, {Ints(arena, ids), Ints(arena, positions), Ints(arena, slots), {}}, cache);
+  return {hidden.value, model.Logprob(ctx, hidden, Ints(arena, next)).logp.value};
+}
+
+// Requests of many lengths; every token of the vocabulary can end one.
+std::vector<Request> ManyRequests(const ModelConfig& config) {
+  std::vector<Request> requests;
+  for (std::uint32_t i = 0; i < 23; ++i) {
+    requests.push_back({RandomTokens(1 + static_cast<int>(i * 7 % 29), config.vocab, i), 3 + static_cast<int>(i * 5 % 31), 1.0,
+                        StreamKey(9, Purpose::kSample, 0, i)});
+  }
+  return requests;
+}
+
+constexpr int kLongest = 64;  // of ManyRequests, prompt and completion
+
+void CheckSame(const Completion& a, const Completion& b) {
+  CHECK(a.tokens == b.tokens);
+  CHECK(a.logprobs == b.logprobs);
+  CHECK(a.finished == b.finished);
+}
+
+// log p of every token of the vocabulary after `tokens`.
+std::vector<double> Distribution(Context& ctx, const Transformer& model, const Tokens& tokens) {
+  const std::int64_t V = model.config().vocab, T = static_cast<std::int64_t>(tokens.size());
+  const Pass pass = RunForward(ctx, model, {tokens});
+  std::vector<double> logp;
+  for (std::int32_t v = 0; v < V; ++v) {
+    const Var last{pass.hidden.Rows(T - 1, T), {}};
+    logp.push_back(ValueAt(model.Logprob(ctx, last, Ints(*ctx.arena, {v})).logp.value, 0));
+  }
+  return logp;
+}
+
+TEST_CASE("chunked prefill and ring decode equal the full forward bit for bit at every position") {
+  ForModels(AllAttentions(), [](const Transformer& model) {
+    TestContext t;
+    const int T = 31;  // more than three times the largest window, and no multiple of a chunk
+    const Tokens tokens = RandomTokens(T, model.config().vocab, 1);
+    const Pass full = RunForward(t.ctx, model, {tokens});
+    for (int chunk : {1, 2, 5, 16}) {
+      const KvCache cache(model.config(), model.dtype(), /*slots=*/3, T, chunk);
+      for (int begin = 0; begin < T; begin += chunk) {
+        const int end = std::min(T, begin + chunk);
+        const Pass part = Feed(t.ctx, model, cache, tokens, begin, end, /*slot=*/1);
+        INFO("chunk ", chunk, " at position ", begin);
+        CHECK(SameBits(part.hidden, full.hidden.Rows(begin, end)));
+        CHECK(SameBits(part.logp, full.logp.Rows(begin, end)));
+      }
+    }
+  });
+}
+
+TEST_CASE("a sequence may arrive in chunks of different sizes") {
+  ForModels({{{}, {3, 1}}}, [](const Transformer& model) {
+    TestContext t;
+    const Tokens tokens = RandomTokens(29, model.config().vocab, 1);
+    const Pass full = RunForward(t.ctx, model, {tokens});
+    const KvCache cache(model.config(), model.dtype(), 1, 29, 8);
+    int begin = 0;
+    for (int chunk : {8, 1, 1, 5, 2, 8, 1, 3}) {
+      const Pass part = Feed(t.ctx, model, cache, tokens, begin, begin + chunk, 0);
+      CHECK(SameBits(part.logp, full.logp.Rows(begin, begin + chunk)));
+      begin += chunk;
+    }
+    CHECK(begin == 29);
+  });
+}
+
+TEST_CASE("what a cache slot held before leaves no trace") {
+  ForModels({{{3, 1}, {2, 0}}}, [](const Transformer& model) {
+    TestContext t;
+    const Tokens first = RandomTokens(20, model.config().vocab, 1), second = RandomTokens(13, model.config().vocab, 2);
+    const KvCache cache(model.config(), model.dtype(), 1, 20, 4);
+    for (int begin = 0; begin < 20; begin += 4) Feed(t.ctx, model, cache, first, begin, begin + 4, 0);
+    const Pass full = RunForward(t.ctx, model, {second});
+    for (int at = 0; at < 13; ++at) {
+      CHECK(SameBits(Feed(t.ctx, model, cache, second, at, at + 1, 0).hidden, full.hidden.Rows(at, at + 1)));
+    }
+  });
+}
+
+TEST_CASE("sampled log-probabilities equal those of the training pass bit for bit, whatever the slots and the order") {
+  ForModels(AllAttentions(), [](const Transformer& model) {
+    TestContext t;
+    std::vector<Request> requests = ManyRequests(model.config());
+    const std::vector<Completion> expected = Decoder(model, 64, kLongest).Generate(t.ctx, requests);
+
+    std::vector<Tokens> documents;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      documents.push_back(requests[i].prompt);
+      documents[i].insert(documents[i].end(), expected[i].tokens.begin(), expected[i].tokens.end());
+    }
+    const Pass training = RunForward(t.ctx, model, documents);
+    std::int64_t row = 0, compared = 0;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      const std::int64_t first = row + static_cast<std::int64_t>(requests[i].prompt.size()) - 1;
+      for (std::size_t n = 0; n < expected[i].logprobs.size(); ++n, ++compared) {
+        CHECK(expected[i].logprobs[n] == ValueAt(training.logp, first + static_cast<std::int64_t>(n)));
+      }
+      row += static_cast<std::int64_t>(documents[i].size());
+    }
+    CHECK(compared > 100);
+
+    std::reverse(requests.begin(), requests.end());
+    for (int slots : {1, 7}) {
+      const std::vector<Completion> got = Decoder(model, slots, kLongest).Generate(t.ctx, requests);
+      for (std::size_t i = 0; i < got.size(); ++i) CheckSame(got[i], expected[got.size() - 1 - i]);
+    }
+  });
+}
+
+TEST_CASE("completions do not depend on the chunk, the room for longer sequences or the number of threads") {
+  ForModels({{{}, {3, 1}}}, [](const Transformer& model) {
+    TestContext one(1), two(2);
+    const std::vector<Request> requests = ManyRequests(model.config());
+    const std::vector<Completion> expected = Decoder(model, 5, kLongest, 16).Generate(one.ctx, requests);
+    for (int chunk : {1, 2, 5, 64}) {
+      const std::vector<Completion> got = Decoder(model, 5, 2 * kLongest, chunk).Generate(two.ctx, requests);
+      for (std::size_t i = 0; i < got.size(); ++i) CheckSame(got[i], expected[i]);
+    }
+  });
+}
+
+TEST_CASE("a decoder can be used again, and other keys give other completions") {
+  ForModels({{{4, 0}, {4, 0}}}, [](const Transformer& model) {
+    TestContext t;
+    std::vector<Request> requests = ManyRequests(model.config());
+    const Decoder decoder(model, 4, kLongest);
+    const std::vector<Completion> first = decoder.Generate(t.ctx, requests), again = decoder.Generate(t.ctx, requests);
+    for (std::size_t i = 0; i < first.size(); ++i) CheckSame(first[i], again[i]);
+    for (Request& r : requests) r.key ^= 1;
+    const std::vector<Completion> other = decoder.Generate(t.ctx, requests);
+    CHECK(std::count_if(requests.begin(), requests.end(), [&](const Request& r) {
+            const auto i = static_cast<std::size_t>(&r - requests.data());
+            return other[i].tokens != first[i].tokens;
+          }) > 15);
+  });
+}
+
+TEST_CASE("a completion ends with the end of text, which it contains, or at its limit") {
+  ForModels({{{}, {}}}, [](const Transformer& model) {
+    TestContext t;
+    const std::vector<Request> requests = ManyRequests(model.config());
+    const std::vector<Completion> completions = Decoder(model, 8, kLongest).Generate(t.ctx, requests);
+    int finished = 0;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      const Completion& c = completions[i];
+      const auto eos = std::find(c.tokens.begin(), c.tokens.end(), model.config().eos_id);
+      CHECK(c.finished == (eos != c.tokens.end()));
+      if (c.finished) CHECK(eos == c.tokens.end() - 1);
+      if (!c.finished) CHECK(static_cast<int>(c.tokens.size()) == requests[i].max_new_tokens);
+      finished += c.finished;
+    }
+    CHECK(finished > 0);
+    CHECK(finished < static_cast<int>(requests.size()));
+  });
+}
+
+TEST_CASE("a finished slot takes the next request at once, so that a long sequence holds up nobody") {
+  ModelConfig config = DecoderConfig({{3, 0}});
+  config.eos_id = -1;  // everything runs to its limit
+  Transformer model(config, DType::kF32, false);
+  Randomize(model);
+  TestContext t;
+  std::vector<Request> requests = {{{1}, 20, 1.0, 1}};
+  for (std::uint64_t i = 0; i < 4; ++i) requests.push_back({{2}, 4, 1.0, i});
+  std::vector<int> drawn(5, 0), drawn_by_long(5, 0);  // tokens so far; the long one's when each of them was complete
+  Decoder(model, 2, 32).Generate(t.ctx, requests, [&](std::size_t request, std::int32_t) {
+    if (++drawn[request] == requests[request].max_new_tokens) drawn_by_long[request] = drawn[0];
+  });
+  CHECK(drawn == std::vector<int>{20, 4, 4, 4, 4});
+  CHECK(drawn_by_long == std::vector<int>{20, 4, 8, 12, 16});
+}
+
+TEST_CASE("temperature 0 takes the most probable token at every position") {
+  ForModels({{{3, 1}, {}}}, [](const Transformer& model) {
+    TestContext t;
+    const Tokens prompt = RandomTokens(5, model.config().vocab, 3);
+    const std::vector<Request> requests = {{prompt, 30, 0.0, 1}};
+    const Completion c = Decoder(model, 1, kLongest).Generate(t.ctx, requests)[0];
+    Tokens so_far = prompt;
+    for (std::size_t i = 0; i < c.tokens.size(); ++i) {
+      const std::vector<double> logp = Distribution(t.ctx, model, so_far);
+      CHECK(c.tokens[i] == std::max_element(logp.begin(), logp.end()) - logp.begin());
+      CHECK(c.logprobs[i] == logp[static_cast<std::size_t>(c.tokens[i])]);
+      so_far.push_back(c.tokens[i]);
+    }
+    CHECK(c.tokens.size() > 3);
+  });
+}
+
+TEST_CASE("tokens are drawn from softmax(logits / temperature), and their log-probabilities are those of temperature 1") {
+  ForModels({{{}, {}}}, [](const Transformer& model) {
+    TestContext t;
+    const Tokens prompt = {5, 1, 4};
+    const std::vector<double> logp = Distribution(t.ctx, model, prompt);
+    for (double temperature : {1.0, 2.5}) {
+      const int n = 4000;
+      std::vector<Request> requests;
+      for (std::uint32_t i = 0; i < n; ++i) {
+        requests.push_back({prompt, 1, temperature, StreamKey(1, Purpose::kSample, i)});
+      }
+      std::vector<int> counts(logp.size(), 0);
+      for (const Completion& c : Decoder(model, 500, 4).Generate(t.ctx, requests)) {
+        const auto token = static_cast<std::size_t>(c.tokens[0]);
+        ++counts[token];
+        CHECK(c.logprobs[0] == logp[token]);
+      }
+      double normaliser = 0;
+      for (double l : logp) normaliser += std::exp(l / temperature);
+      for (std::size_t v = 0; v < logp.size(); ++v) {
+        const double p = std::exp(logp[v] / temperature) / normaliser;
+        // Five standard deviations of a binomial count: one of 10^6 counts would be outside, and the draws are fixed.
+        CHECK(std::fabs(counts[v] - n * p) <= 5 * std::sqrt(n * p * (1 - p)) + 1);
+      }
+    }
+  });
+}
+
+TEST_CASE("under a window, a cache does not grow with the length of sequences") {
+  const ModelConfig windowed = DecoderConfig({{7, 4}, {3, 0}}), hybrid = DecoderConfig({{7, 4}, {}});
+  const auto bytes = [](const ModelConfig& c, int length) { return KvCache(c, DType::kF32, 2, length, 5).bytes(); };
+  const std::size_t row = 2 * 2 * 6 * sizeof(float);  // key and value, two heads of six
+  CHECK(bytes(windowed, 1000) == 2 * row * ((4 + 7 + 5 - 1) + (3 + 5 - 1)));
+  CHECK(bytes(windowed, 100000) == bytes(windowed, 1000));
+  CHECK(bytes(windowed, 6) == 2 * row * (6 + 6));  // never more than the sequence
+  CHECK(bytes(hybrid, 2000) == 2 * row * ((4 + 7 + 5 - 1) + 2000));
+  CHECK(KvBytesPerSequence(windowed, DType::kF32, 1000) == row * ((4 + 7) + 3));
+  CHECK(KvBytesPerSequence(windowed, DType::kF32, 100000) == row * ((4 + 7) + 3));
+  CHECK(KvBytesPerSequence(hybrid, DType::kF64, 1000) == 2 * row * ((4 + 7) + 1000));
+}
+
+TEST_CASE("requests that can't be served are refused before anything is drawn") {
+  Transformer model(DecoderConfig({{3, 0}}), DType::kF32, false);
+  TestContext t;
+  const Decoder decoder(model, 2, 20);
+  int drawn = 0;
+  const auto generate = [&](const std::vector<Request>& requests) {
+    return decoder.Generate(t.ctx, requests, [&](std::size_t, std::int32_t) { ++drawn; });
+  };
+  const Request good = {{1, 2}, 3, 1.0, 1};
+  CHECK_THROWS_WITH_AS(generate({good, {{}, 3, 1.0, 1}}), Contains("empty prompt"), Error);
+  CHECK_THROWS_WITH_AS(generate({good, {{1, 2}, 19, 1.0, 1}}), Contains("longer than the 20 tokens"), Error);
+  CHECK_THROWS_WITH_AS(Decoder(model, 2, 257), Contains("context of 256"), Error);
+  CHECK(drawn == 0);
+  CHECK_THROWS_AS(generate({{{1, 37}, 3, 1.0, 1}}), Error);  // no such token
+
+  const std::vector<Completion> none = generate({good, {{1}, 0, 1.0, 1}});
+  CHECK(none[1].tokens.empty());
+  CHECK(!none[1].finished);
+  CHECK(generate({}).empty());
+}
+
+}  // namespace
+}  // namespace swarr

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/gemm.h"
+
+#include <doctest/doctest.h>
+
+#include <Eigen/Core>
+#include <cmath>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "autograd/gradient_check.h"
+#include "tensors.h"
+
+using namespace swarr;
+
+namespace {
+
+// The three products as functions of a[rows, depth] and b[depth, columns], each operand stored as its product wants it.
+struct Product {
+  const char* name;
+  void (*run)(const Context&, const Tensor& c, const Tensor& a, const Tensor& b, bool accumulate);
+  bool a_transposed, b_transposed;
+};
+const Product kProducts[] = {
+    {"x w^T", MatMulNT, false, true}, {"dy w", MatMulNN, false, false}, {"dy^T x", MatMulTN, true, false}};
+
+struct Problem {
+  std::int64_t rows, columns, depth;
+  Tensor a, b;  // as stored
+};
+
+Problem MakeProblem(Arena& arena, const Product& p, DType dtype, std::int64_t rows, std::int64_t columns,
+                    std::int64_t depth) {
+  return {rows, columns, depth,
+          p.a_transposed ? Random(arena, dtype, {depth, rows}, 1) : Random(arena, dtype, {rows, depth}, 1),
+          p.b_transposed ? Random(arena, dtype, {columns, depth}, 2) : Random(arena, dtype, {depth, columns}, 2)};
+}
+
+// The definition. `fused`: one fused multiply-add for each k, or a rounded product and a rounded sum.
+template <class T>
+Tensor TripleLoop(Arena& arena, const Product& p, const Problem& q, const Tensor& start, bool fused) {
+  const Tensor c = CopyOf(arena, start);
+  const T *a = q.a.data<T>(), *b = q.b.data<T>();
+  for (std::int64_t i = 0; i < q.rows; ++i) {
+    for (std::int64_t j = 0; j < q.columns; ++j) {
+      T& sum = c.data<T>()[i * q.columns + j];
+      for (std::int64_t k = 0; k < q.depth; ++k) {
+        const T x = p.a_transposed ? a[k * q.rows + i] : a[i * q.depth + k];
+        const T y = p.b_transposed ? b[j * q.depth + k] : b[k * q.columns + j];
+        sum = fused ? std::fma(x, y, sum) : sum + x * y;
+      }
+    }
+  }
+  return c;
+}
+
+template <class T>
+void CheckAgainstDefinition(const Product& p, std::int64_t rows, std::int64_t columns, std::int64_t depth) {
+  TestContext t;
+  const Problem q = MakeProblem(t.arena, p, kDTypeOf<T>, rows, columns, depth);
+  for (bool accumulate : {false, true}) {
+    INFO(p.name << " " << rows << "x" << columns << "x" << depth << " " << Name(kDTypeOf<T>) << " " << accumulate);
+    const Tensor c = Random(t.arena, kDTypeOf<T>, {rows, columns}, 3);
+    // Without accumulate, what the output held must not matter, were it not a number.
+    if (!accumulate) std::fill_n(c.data<T>(), c.size(), std::numeric_limits<T>::quiet_NaN());
+    const Tensor start = accumulate ? CopyOf(t.arena, c) : t.arena.NewZero(kDTypeOf<T>, {rows, columns});
+    p.run(t.ctx, c, q.a, q.b, accumulate);
+    const bool same = SameBits(c, TripleLoop<T>(t.arena, p, q, start, /*fused=*/true)) ||
+                      SameBits(c, TripleLoop<T>(t.arena, p, q, start, /*fused=*/false));
+    CHECK(same);
+  }
+}
+
+// The product for rows [begin, end) of the left operand alone.
+Tensor RowsAlone(Context& ctx, const Product& p, const Problem& q, std::int64_t begin, std::int64_t end) {
+  const std::int64_t M = end - begin;
+  const Tensor c = ctx.arena->New(q.a.dtype(), {M, q.columns});
+  if (!p.a_transposed) {
+    p.run(ctx, c, q.a.Rows(begin, end), q.b, false);
+    return c;
+  }
+  const Tensor a = ctx.arena->New(q.a.dtype(), {q.depth, M});
+  for (std::int64_t k = 0; k < q.depth; ++k) {
+    const Tensor row = q.a.Rows(k, k + 1).Reshape({q.rows}).Rows(begin, end);
+    Copy(a.Rows(k, k + 1).Reshape({M}), row);
+  }
+  p.run(ctx, c, a, q.b, false);
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("every product is, bit for bit, one accumulator over ascending k (P8)") {
+  // Sizes around the tile (8 or 4 rows, 32 or 16 columns), the row block (64) and the block of k (128).
+  for (const Product& p : kProducts) {
+    for (std::int64_t depth : {0, 1, 2, 127, 128, 129, 300}) {
+      for (auto [rows, columns] : {std::pair{1, 1}, {1, 33}, {3, 7}, {9, 32}, {65, 17}, {70, 65}}) {
+        CheckAgainstDefinition<float>(p, rows, columns, depth);
+        CheckAgainstDefinition<double>(p, rows, columns, depth);
+      }
+    }
+  }
+}
+
+TEST_CASE("our products agree with Eigen's") {
+  for (const Product& p : kProducts) {
+    for (DType dtype : {DType::kF32, DType::kF64}) {
+      TestContext t;
+      const std::int64_t rows = 67, columns = 45, depth = 300;
+      const Problem q = MakeProblem(t.arena, p, dtype, rows, columns, depth);
+      const Tensor ours = Random(t.arena, dtype, {rows, columns}, 3), theirs = CopyOf(t.arena, ours);
+      const Tensor plain = CopyOf(t.arena, ours);
+      p.run(t.ctx, ours, q.a, q.b, true);
+      t.ctx.gemm = GemmKind::kEigen;
+      p.run(t.ctx, theirs, q.a, q.b, true);
+      Dispatch(dtype, [&]<class T>() {
+        using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+        const auto stored = [](const Tensor& m) { return Eigen::Map<const Matrix>(m.data<T>(), m.dim(0), m.dim(1)); };
+        const Matrix a = p.a_transposed ? Matrix(stored(q.a).transpose()) : Matrix(stored(q.a));
+        const Matrix b = p.b_transposed ? Matrix(stored(q.b).transpose()) : Matrix(stored(q.b));
+        Eigen::Map<Matrix>(plain.data<T>(), rows, columns) += a.lazyProduct(b);
+      });
+      // Three orders of one sum of 300 terms: each rounds by at most 2^-24 (2^-53) of a partial sum per term.
+      const double bound = 300 * (dtype == DType::kF32 ? 0x1p-24 : 0x1p-53);
+      CHECK(RelativeError(ours, plain) <= bound);
+      CHECK(RelativeError(theirs, plain) <= bound);
+    }
+  }
+}
+
+TEST_CASE("a row of a product has the same bits alone and in any batch (P8)") {
+  PhiloxStream random(StreamKey(3, Purpose::kData));
+  constexpr std::int64_t kRows = 257;
+  for (const Product& p : kProducts) {
+    for (DType dtype : {DType::kF32, DType::kF64}) {
+      TestContext t(2);
+      const Problem q = MakeProblem(t.arena, p, dtype, kRows, 45, 131);
+      const Tensor all = RowsAlone(t.ctx, p, q, 0, kRows);
+      for (std::int64_t M : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 31, 63, 64, 65, 100, 128, 129, 200, 256}) {
+        ArenaScope scope(t.arena);
+        const std::int64_t begin = random.NextBelow(static_cast<std::uint32_t>(kRows - M + 1));
+        INFO(p.name << " " << Name(dtype) << ", rows " << begin << " to " << begin + M);
+        CHECK(SameBits(RowsAlone(t.ctx, p, q, begin, begin + M), all.Rows(begin, begin + M)));
+      }
+    }
+  }
+}
+
+TEST_CASE("a product has the same bits with 1, 2 and 3 threads (P8)") {
+  for (const Product& p : kProducts) {
+    for (DType dtype : {DType::kF32, DType::kF64}) {
+      std::vector<Tensor> results;
+      TestContext t;
+      // 4 row blocks, at least 5 panels, 3 blocks of k.
+      const Problem q = MakeProblem(t.arena, p, dtype, 200, 150, 300);
+      for (int threads : {1, 2, 3}) {
+        t.ctx.threads = threads;
+        results.push_back(Random(t.arena, dtype, {200, 150}, 3));
+        p.run(t.ctx, results.back(), q.a, q.b, true);
+        CHECK(SameBits(results.back(), results.front()));
+      }
+    }
+  }
+}
+
+TEST_CASE("products of small integers are exact") {
+  for (const Product& p : kProducts) {
+    TestContext t(2);
+    const std::int64_t rows = 66, columns = 47, depth = 300;
+    Problem single = MakeProblem(t.arena, p, DType::kF32, rows, columns, depth);
+    Problem wide = MakeProblem(t.arena, p, DType::kF64, rows, columns, depth);
+    for (Problem* q : {&single, &wide}) {
+      for (const Tensor& m : {q->a, q->b}) {  // -8 .. 8: every partial sum is an integer below 300 * 64 < 2^24
+        Dispatch(m.dtype(), [&]<class T>() {
+          for (std::int64_t i = 0; i < m.size(); ++i) m.data<T>()[i] = std::round(m.data<T>()[i] * 8);
+        });
+      }
+    }
+    const Tensor c32 = t.arena.New(DType::kF32, {rows, columns}), c64 = t.arena.New(DType::kF64, {rows, columns});
+    p.run(t.ctx, c32, single.a, single.b, false);
+    p.run(t.ctx, c64, wide.a, wide.b, false);
+    CHECK(RelativeError(c32, c64) == 0);
+    const std::int64_t i = 65, j = 46;
+    std::int64_t sum = 0;
+    for (std::int64_t k = 0; k < depth; ++k) {
+      sum += std::llround(ValueAt(wide.a, p.a_transposed ? k * rows + i : i * depth + k)) *
+             std::llround(ValueAt(wide.b, p.b_transposed ? j * depth + k : k * columns + j));
+    }
+    CHECK(ValueAt(c64, i * columns + j) == static_cast<double>(sum));
+  }
+}
+
+TEST_CASE("products of mismatched shapes are refused") {
+  TestContext t;
+  const auto real = [&](std::initializer_list<std::int64_t> shape) { return Random(t.arena, DType::kF32, shape, 1); };
+  CHECK_THROWS_AS(MatMulNT(t.ctx, real({2, 4}), real({2, 3}), real({4, 2})), Error);
+  CHECK_THROWS_AS(MatMulNT(t.ctx, real({4, 2}), real({2, 3}), real({4, 3})), Error);
+  CHECK_THROWS_AS(MatMulNT(t.ctx, real({2, 4}), real({2, 3, 5}), real({4, 3})), Error);
+  CHECK_THROWS_AS(MatMulNN(t.ctx, real({2, 3}), real({2, 4}), real({3, 4})), Error);
+  CHECK_THROWS_AS(MatMulNN(t.ctx, real({2, 3}), real({2, 4, 1}), real({4, 3})), Error);
+  CHECK_THROWS_AS(MatMulTN(t.ctx, real({4, 3}), real({2, 4}), real({3, 3})), Error);
+  CHECK_THROWS_AS(MatMulTN(t.ctx, Random(t.arena, DType::kF64, {4, 3}, 1), real({2, 4}), real({2, 3})), Error);
+}

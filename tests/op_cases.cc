@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "op_cases.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
+#include <utility>
+
+#include "autograd/ops.h"
+#include "tensors.h"
+
+namespace swarr {
+namespace {
+
+constexpr std::int64_t kPositions = 64;  // rows of the rope tables
+constexpr double kTheta = 10000;
+
+std::string ShapeName(const std::vector<std::int64_t>& shape) {
+  std::string s;
+  for (std::int64_t n : shape) s += (s.empty() ? "" : "x") + std::to_string(n);
+  return s;
+}
+
+// Builds the cases with one stream of random numbers.
+class Table {
+ public:
+  std::vector<OpCase> Take() { return std::move(cases_); }
+
+  void AddEmbedding(std::int64_t N, std::int64_t V, std::int64_t C, bool large = false) {
+    OpCase& c = New("embedding", {N, V, C}, {Reals("w", {V, C}), Ids("ids", N, V)}, large);
+    c.longest_sum = static_cast<int>(N);
+    c.run = [](Context& ctx, std::span<const Var> in) { return OpResult{Embedding(ctx, in[0], in[1].value)}; };
+  }
+
+  void AddLinear(std::int64_t N, std::int64_t I, std::int64_t O, bool bias, bool large = false) {
+    std::vector<OpInput> inputs = {PerRow(Reals("x", {N, I})), Reals("w", {O, I})};
+    if (bias) inputs.push_back(Reals("b", {O}));
+    OpCase& c = New(bias ? "linear+bias" : "linear", {N, I, O}, std::move(inputs), large);
+    c.longest_sum = static_cast<int>(std::max({N, I, O}));
+    c.run = [](Context& ctx, std::span<const Var> in) {
+      return OpResult{Linear(ctx, in[0], in[1], in.size() > 2 ? in[2] : Var{})};
+    };
+  }
+
+  void AddRmsNorm(const std::vector<std::int64_t>& shape, double eps, bool large = false) {
+    const std::int64_t C = shape.back();
+    OpCase& c = New("rmsnorm", shape, {PerRow(Reals("x", shape)), Reals("w", {C})}, large);
+    const std::int64_t size = std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+    c.longest_sum = static_cast<int>(std::max(C, size / C));
+    c.run = [eps](Context& ctx, std::span<const Var> in) { return OpResult{RmsNorm(ctx, in[0], in[1], eps)}; };
+  }
+
+  void AddRope(std::int64_t N, std::int64_t H, std::int64_t D, bool large = false) {
+    OpCase& c = New("rope", {N, H, D}, {PerRow(Reals("x", {N, H, D})), PerRow(Ids("positions", N, kPositions))}, large);
+    c.longest_sum = 2;
+    c.run = [D](Context& ctx, std::span<const Var> in) {
+      const Tensor table = ctx.arena->New(in[0].value.dtype(), {kPositions, D});
+      FillRopeTable(table, kTheta);
+      return OpResult{Rope(ctx, in[0], in[1].value, table)};
+    };
+  }
+
+  void AddSwiGlu(std::int64_t N, std::int64_t F, double scale, bool large = false) {
+    OpCase& c = New("swiglu", {N, F}, {PerRow(Reals("gate", {N, F}, scale)), PerRow(Reals("up", {N, F}))}, large);
+    c.run = [](Context& ctx, std::span<const Var> in) { return OpResult{SwiGlu(ctx, in[0], in[1])}; };
+  }
+
+  void AddAdd(std::int64_t N, std::int64_t C, bool large = false) {
+    OpCase& c = New("add", {N, C}, {PerRow(Reals("a", {N, C})), PerRow(Reals("b", {N, C}))}, large);
+    c.run = [](Context& ctx, std::span<const Var> in) { return OpResult{Add(ctx, in[0], in[1])}; };
+  }
+
+  // As the model uses it: between a projection and the norm of each head.
+  void AddReshape(std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t D) {
+    OpCase& c = New("linear, reshape, rmsnorm", {N, I, H, D},
+                    {PerRow(Reals("x", {N, I})), Reals("w", {H * D, I}), Reals("norm", {D})}, false);
+    c.longest_sum = static_cast<int>(std::max(N * H, H * D) + I);
+    c.run = [=](Context& ctx, std::span<const Var> in) {
+      const Var heads = Reshape(Linear(ctx, in[0], in[1]), {in[0].value.dim(0), H, D});
+      return OpResult{RmsNorm(ctx, heads, in[2], 1e-2)};
+    };
+  }
+
+  struct AttentionShape {
+    std::vector<int> documents;  // lengths
+    AttentionSpec spec;
+    std::int64_t H, G, D;
+    std::vector<int> blind = {};  // rows that see nothing: position -1
+  };
+  void AddAttention(const AttentionShape& s, bool large = false) {
+    std::vector<std::int32_t> position, base, first = {0};
+    for (int length : s.documents) {
+      for (int t = 0; t < length; ++t) position.push_back(t);
+      base.insert(base.end(), static_cast<std::size_t>(length), first.back());
+      first.push_back(first.back() + length);
+    }
+    for (int n : s.blind) position[static_cast<std::size_t>(n)] = -1;
+    const std::int64_t N = first.back();
+    const std::string kind = "attention W=" + std::to_string(s.spec.window) + " S=" + std::to_string(s.spec.sinks) +
+                             " documents=" + std::to_string(s.documents.size()) +
+                             " blind=" + std::to_string(s.blind.size());
+    OpCase& c = New(kind, {N, s.H, s.G, s.D},
+                    {PerRow(Reals("q", {N, s.H, s.D})),
+                     Reals("k", {N, s.G, s.D}),
+                     Reals("v", {N, s.G, s.D}),
+                     PerRow({"q_pos", {N}, {}, std::move(position)}),
+                     PerRow({"key_base", {N}, {}, std::move(base)}),
+                     {"documents", {static_cast<std::int64_t>(first.size())}, {}, first}},
+                    large);
+    c.longest_sum = static_cast<int>(N * s.H / s.G + 2 * s.D);
+    c.run = [spec = s.spec](Context& ctx, std::span<const Var> in) {
+      return OpResult{Attention(ctx, in[0], in[1], in[2], {in[3].value, in[4].value}, in[5].value, spec)};
+    };
+  }
+
+  void AddTokenLogprob(std::int64_t N, std::int64_t C, std::int64_t V, bool large = false) {
+    OpCase& c = New("token_logprob", {N, C, V},
+                    {PerRow(Reals("x", {N, C})), Reals("w", {V, C}), PerRow(Ids("targets", N, V))}, large);
+    c.longest_sum = static_cast<int>(std::max(N, V) + C);
+    c.run = [](Context& ctx, std::span<const Var> in) {
+      const LogprobResult r = TokenLogprob(ctx, in[0], in[1], in[2].value);
+      return OpResult{r.logp, {r.entropy}};
+    };
+  }
+
+  // One draw per row; "draw" numbers the stream of each row, and every third row is greedy.
+  void AddSample(std::int64_t N, std::int64_t C, std::int64_t V, bool large = false) {
+    OpCase& c = New("sample", {N, C, V},
+                    {PerRow(Reals("x", {N, C})), Reals("w", {V, C}), PerRow(Ids("positions", N, kPositions)),
+                     PerRow(Ids("draw", N, 1 << 20))},
+                    large);
+    c.differentiable = false;
+    c.longest_sum = static_cast<int>(V + C);
+    c.run = [](Context& ctx, std::span<const Var> in) {
+      const std::int64_t rows = in[0].value.dim(0);
+      std::vector<SampleRow> how;
+      for (std::int64_t n = 0; n < rows; ++n) {
+        const std::int32_t draw = in[3].value.data<std::int32_t>()[n];
+        how.push_back({StreamKey(7, Purpose::kSample, static_cast<std::uint32_t>(draw)), draw % 3 == 0 ? 0.0 : 1.0});
+      }
+      const Tensor tokens = ctx.arena->New(DType::kI32, {rows}), logp = ctx.arena->New(in[0].value.dtype(), {rows});
+      SampleForward(ctx, tokens, logp, in[0].value, in[1].value, in[2].value, how.data());
+      return OpResult{{logp, {}}, {tokens}};
+    };
+  }
+
+  // Step t = 3 on copies of the inputs, and the norm of the gradient by which it is scaled.
+  void AddAdamW(std::int64_t n, bool large = false) {
+    OpCase& c = New("adamw", {n}, {Reals("w", {n}), Reals("m", {n}), Reals("v", {n}), Reals("g", {n})}, large);
+    for (double& v : c.inputs[2].reals) v = std::abs(v);
+    c.differentiable = false;
+    c.run = [](Context& ctx, std::span<const Var> in) {
+      const auto copy = [&](std::size_t i) { return CopyOf(*ctx.arena, in[i].value); };
+      const Tensor w = copy(0), m = copy(1), v = copy(2), norm = ctx.arena->New(DType::kF64, {1});
+      norm.data<double>()[0] = GlobalNorm(ctx, in[3].value);
+      AdamWStep(ctx, w, m, v, in[3].value, 1e-2, 3, 1 / norm.data<double>()[0], {});
+      return OpResult{{w, {}}, {m, v, norm}};
+    };
+  }
+
+ private:
+  OpCase& New(const std::string& op, const std::vector<std::int64_t>& shape, std::vector<OpInput> inputs, bool large) {
+    OpCase& c = cases_.emplace_back();
+    c.name = op + " " + ShapeName(shape);
+    c.inputs = std::move(inputs);
+    c.large = large;
+    return c;
+  }
+
+  // Numbers of magnitude scale/4 to 5/4 scale: none so near to 0 that 1/|x| bends within a step of the differences.
+  OpInput Reals(std::string name, std::vector<std::int64_t> shape, double scale = 1) {
+    const auto size = std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+    OpInput input{std::move(name), std::move(shape), {}, {}};
+    for (std::int64_t i = 0; i < size; ++i) {
+      const double x = RandomReal(random_);
+      input.reals.push_back(static_cast<double>(static_cast<float>(scale * (x < 0 ? x - 0.25 : x + 0.25))));
+    }
+    return input;
+  }
+
+  OpInput Ids(std::string name, std::int64_t n, std::int64_t below) {
+    OpInput input{std::move(name), {n}, {}, {}};
+    for (std::int64_t i = 0; i < n; ++i) {
+      input.ints.push_back(static_cast<std::int32_t>(random_.NextBelow(static_cast<std::uint32_t>(below))));
+    }
+    return input;
+  }
+
+  static OpInput PerRow(OpInput input) {
+    input.per_row = true;
+    return input;
+  }
+
+  PhiloxStream random_{StreamKey(1, Purpose::kData, 0x0b)};
+  std::vector<OpCase> cases_;
+};
+
+void AddSmallAttention(Table& table) {
+  table.AddAttention({{1}, {0, 0}, 1, 1, 1});                 // one token that sees itself
+  table.AddAttention({{1}, {1, 4}, 7, 1, 3});                 // fewer tokens than sinks
+  table.AddAttention({{5}, {1, 0}, 2, 2, 3});                 // W = 1: only itself
+  table.AddAttention({{5}, {1, 1}, 2, 1, 3});                 // itself and the first
+  table.AddAttention({{13}, {0, 0}, 4, 2, 5});                // full
+  table.AddAttention({{11}, {3, 0}, 7, 1, 3});                // 7 query heads share one key head
+  table.AddAttention({{11}, {2, 4}, 2, 2, 17});               // S > W; a head longer than a vector
+  table.AddAttention({{3}, {7, 4}, 4, 2, 2});                 // T < W
+  table.AddAttention({{7}, {7, 1}, 1, 1, 2});                 // T = W
+  table.AddAttention({{1, 5, 7}, {0, 4}, 2, 1, 3});           // packed documents, full (sinks mean nothing)
+  table.AddAttention({{4, 1, 6, 2}, {3, 1}, 4, 2, 3});        // packed, window and sink
+  table.AddAttention({{6, 5}, {2, 4}, 7, 1, 2, {0, 3, 10}});  // some rows see nothing
+  table.AddAttention({{3}, {2, 1}, 2, 1, 2, {0, 1, 2}});      // no row sees anything
+}
+
+void AddSmall(Table& table) {
+  table.AddEmbedding(1, 1, 1);
+  table.AddEmbedding(13, 7, 5);  // ids repeat: their gradients add up
+  table.AddLinear(1, 1, 1, false);
+  table.AddLinear(1, 1, 1, true);
+  table.AddLinear(7, 129, 3, true);   // one more than a block of the product's k
+  table.AddLinear(131, 2, 1, false);  // and, in dw, over rows
+  table.AddLinear(3, 5, 37, true);    // one full panel of columns and a part
+  table.AddLinear(0, 3, 2, true);     // no rows
+  table.AddRmsNorm({1, 1}, 1e-1);
+  table.AddRmsNorm({5, 7}, 1e-6);
+  table.AddRmsNorm({3, 2, 17}, 1e-5);
+  table.AddRope(1, 1, 2);
+  table.AddRope(7, 3, 6);
+  table.AddSwiGlu(1, 1, 1);
+  table.AddSwiGlu(5, 17, 4);
+  table.AddAdd(1, 1);
+  table.AddAdd(3, 5);
+  table.AddReshape(3, 5, 2, 7);
+  AddSmallAttention(table);
+  table.AddTokenLogprob(1, 1, 1);  // a vocabulary of one: log p = 0, no gradient
+  table.AddTokenLogprob(5, 3, 7);
+  table.AddTokenLogprob(2, 5, 131);
+  table.AddTokenLogprob(1025, 1, 2);  // one row more than the chunk that holds logits
+  table.AddSample(1, 1, 1);
+  table.AddSample(7, 5, 131);
+  table.AddAdamW(1);
+  table.AddAdamW(37);
+}
+
+void AddLarge(Table& table) {
+  table.AddEmbedding(120, 31, 200, true);
+  table.AddLinear(200, 150, 101, true, true);
+  table.AddRmsNorm({97, 200}, 1e-6, true);
+  table.AddRmsNorm({60, 10, 40}, 1e-6, true);
+  table.AddRope(150, 4, 32, true);
+  table.AddSwiGlu(130, 150, 4, true);
+  table.AddAdd(150, 130, true);
+  table.AddAttention({{70, 50, 33}, {0, 0}, 4, 2, 16}, true);
+  table.AddAttention({{70, 1, 51, 33}, {20, 4}, 7, 7, 19}, true);
+  table.AddTokenLogprob(1100, 20, 50, true);
+  table.AddSample(80, 20, 51, true);
+  table.AddAdamW(20011, true);
+}
+
+}  // namespace
+
+std::vector<OpCase> OpCases() {
+  Table table;
+  AddSmall(table);
+  AddLarge(table);
+  return table.Take();
+}
+
+std::vector<Var> MakeInputs(Arena& arena, const OpCase& c, DType dtype, bool gradients) {
+  std::vector<Var> vars;
+  for (const OpInput& input : c.inputs) {
+    Var& var = vars.emplace_back();
+    if (!input.ints.empty()) {
+      var.value = NewTensor(arena, DType::kI32, input.shape);
+      std::copy(input.ints.begin(), input.ints.end(), var.value.data<std::int32_t>());
+      continue;
+    }
+    var.value = NewTensor(arena, dtype, input.shape);
+    Dispatch(dtype, [&]<class T>() {
+      std::transform(input.reals.begin(), input.reals.end(), var.value.data<T>(),
+                     [](double x) { return static_cast<T>(x); });
+    });
+    if (gradients) var.grad = NewTensor(arena, dtype, input.shape);
+  }
+  return vars;
+}
+
+}  // namespace swarr

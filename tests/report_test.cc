@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/report.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <sstream>
+
+#include "rl/ceiling.h"
+#include "study/figures.h"
+#include "study/findings.h"
+#include "study/statistics.h"
+#include "study/svg.h"
+#include "tensor/check.h"
+#include "tensor/files.h"
+
+using namespace swarr;
+
+namespace {
+
+struct TemporaryFolder {
+  std::filesystem::path path = std::filesystem::temp_directory_path() / "swarr_report_test";
+  TemporaryFolder() { std::filesystem::remove_all(path); }
+  ~TemporaryFolder() { std::filesystem::remove_all(path); }
+};
+
+// `right` of every 100 problems are right, `restatements` per 10 steps are written.
+ArmRun MadeUpRun(const std::string& arm, std::uint64_t seed, int right, int restatements, const StudyTask& task) {
+  ArmRun run;
+  run.arm = arm;
+  run.seed = seed;
+  for (int i = 0; i < 200; ++i) {
+    ProblemOutcome o;
+    o.problem = i;
+    o.steps = 4 + i % 13;
+    o.correct_sampled = i * 37 % 100 < right;  // 37 and 100 are coprime: exactly `right` of 100
+    o.correct_greedy = i % 2 == 0;
+    o.length = 50 + i % 7;
+    o.truncated = i % 50 == 0;
+    o.steps_written = 10;
+    o.restatements = restatements;
+    o.facts = 21;
+    o.facts_in_window = 7;
+    o.distance_sum = 21 * 12;
+    run.outcomes.push_back(o);
+  }
+  Aggregate(run, StepRanges(task.n_min, task.n_max));
+  if (arm.starts_with("swa")) {
+    run.ceiling = ReceptiveFieldCeiling(task.layers, task.window, run.restatement_rate, task.n_min, task.n_max);
+  }
+  return run;
+}
+
+StudyResults MadeUpResults(int swa_sft, int swa_more, int swa_rl, int sa_sft = 99, int sa_rl = 99) {
+  StudyResults r;
+  r.preset = "quick";
+  r.device = "cpu";
+  r.command_line = "swarr study --output-dir \"a<b>&c\"";
+  r.source_revision = "deadbeef";
+  r.task = {2, 16, 4, 16, 0.2, ReceptiveFieldCeiling(2, 16, 0.2, 4, 16)};
+  r.settings = {{"rl", {{"steps", 60}}}, {"note", "</td><script>"}};
+  r.runs = {MadeUpRun("swa_converted", 0, 9, 1, r.task), MadeUpRun("sa_sft", 0, sa_sft, 2, r.task),
+            MadeUpRun("swa_sft", 0, swa_sft, 2, r.task), MadeUpRun("swa_sft_more", 0, swa_more, 2, r.task),
+            MadeUpRun("sa_rl", 0, sa_rl, 1, r.task),     MadeUpRun("swa_rl", 0, swa_rl, 7, r.task)};
+  r.summary = Summarize(r.runs);
+  r.checks = {0, 1000, 0};
+  r.cost = {{"sa", 64, 4096, 0.1}, {"sa", 1024, 65536, 0.4}, {"swa", 64, 1024, 0.1}, {"swa", 1024, 1024, 0.1}};
+  r.curves = {{"sa_rl", 0, {1, 2, 3}, {0.9, 0.95, 1}, {0.2, 0.15, 0.1}}, {"swa_rl", 0, {1, 2}, {0.4, 0.9}, {0.2, 0.7}}};
+  return r;
+}
+
+bool Says(const StudyResults& results, std::string_view words) {
+  for (const std::string& sentence : Findings(results)) {
+    if (sentence.find(words) != std::string::npos) return true;
+  }
+  return false;
+}
+
+std::vector<std::string> Keys(const nlohmann::ordered_json& object) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : object.items()) keys.push_back(key);
+  return keys;
+}
+
+std::size_t Count(std::string_view text, std::string_view what) {
+  std::size_t count = 0;
+  for (std::size_t at = text.find(what); at != std::string_view::npos; at = text.find(what, at + 1)) ++count;
+  return count;
+}
+
+// Whether every element that is opened is closed in order, and every attribute is quoted.
+bool WellFormed(std::string_view xml) {
+  std::vector<std::string> open;
+  for (std::size_t at = xml.find('<'); at != std::string_view::npos; at = xml.find('<', at + 1)) {
+    const std::size_t end = xml.find('>', at);
+    if (end == std::string_view::npos) return false;
+    const std::string_view tag = xml.substr(at + 1, end - at - 1);
+    if (Count(tag, "\"") % 2 != 0 || Count(tag, "<") != 0) return false;
+    if (tag.front() == '/') {
+      if (open.empty() || open.back() != tag.substr(1)) return false;
+      open.pop_back();
+    } else if (tag.back() != '/') {
+      open.emplace_back(tag.substr(0, tag.find(' ')));
+    }
+  }
+  return open.empty();
+}
+
+}  // namespace
+
+TEST_CASE("results.json has the contract's fields, and null where there is no number") {
+  const nlohmann::ordered_json j = ToJson(MadeUpResults(40, 45, 93));
+  for (const char* key : {"preset", "device", "wall_seconds", "settings", "runs", "summary", "checks", "cost"}) {
+    CHECK(j.contains(key));
+  }
+  const auto& run = j["runs"][2];
+  CHECK(Keys(run) == std::vector<std::string>{"arm", "seed", "problems", "accuracy", "accuracy_greedy", "mean_length",
+                                              "truncated", "restatement_rate", "dependency_distance_mean",
+                                              "facts_in_window", "ceiling", "accuracy_by_steps"});
+  CHECK(run["accuracy"] == 0.4);
+  CHECK(run["restatement_rate"] == 0.2);
+  CHECK(run["dependency_distance_mean"] == 12);
+  CHECK(run["facts_in_window"] == 7.0 / 21);
+  CHECK(run["ceiling"].is_number());
+  CHECK(j["runs"][1]["ceiling"].is_null());
+  CHECK(Keys(run["accuracy_by_steps"][0]) == std::vector<std::string>{"from", "to", "problems", "accuracy"});
+  CHECK(j["settings"]["data_ceiling"].is_number());
+  for (const char* key : {"gap_sft", "gap_rl", "gap_reduction", "recovery"}) {
+    CHECK(j["summary"][key]["mean"].is_number());
+    CHECK(j["summary"][key]["ci95"].size() == 2);
+  }
+  CHECK(Keys(j["checks"]) ==
+        std::vector<std::string>{"rollout_logprob_max_abs_diff", "rollout_logprob_tokens", "nonfinite_steps"});
+  CHECK(Keys(j["cost"][0]) == std::vector<std::string>{"arm", "length", "kv_bytes", "decode_ms_per_token"});
+
+  const nlohmann::ordered_json no_gap = ToJson(MadeUpResults(99, 99, 99));
+  CHECK(no_gap["summary"]["gap_sft"]["mean"] == 0);
+  CHECK(no_gap["summary"]["recovery"]["mean"].is_null());
+  CHECK(no_gap["summary"]["recovery"]["ci95"][0].is_null());
+}
+
+TEST_CASE("ranges of steps are disjoint, cover all and differ by at most one") {
+  std::vector<StepRange> ranges = StepRanges(4, 16);
+  REQUIRE(ranges.size() == 4);
+  CHECK(ranges[0].from == 4);
+  CHECK(ranges[0].to == 7);
+  CHECK(ranges[1].from == 8);
+  CHECK(ranges[1].to == 10);
+  CHECK(ranges[3].to == 16);
+  CHECK(StepRanges(5, 6).size() == 2);
+  CHECK_THROWS_AS(StepRanges(6, 5), Error);
+}
+
+TEST_CASE("accuracy by steps adds up to the accuracy") {
+  const StudyResults results = MadeUpResults(40, 45, 93);
+  const ArmRun& run = results.runs[2];
+  double correct = 0, problems = 0;
+  for (const StepsAccuracy& s : run.accuracy_by_steps) {
+    correct += s.accuracy * static_cast<double>(s.problems);
+    problems += static_cast<double>(s.problems);
+  }
+  CHECK(problems == 200);
+  CHECK(std::abs(correct - 80) < 1e-9);  // 200 sums of doubles below 100
+}
+
+TEST_CASE("the summary can be made again from outcomes.jsonl alone, every bit of it") {
+  const TemporaryFolder folder;
+  const StudyResults results = MadeUpResults(40, 45, 93);
+  WriteReport(results, folder.path);
+  StudyResults again = results;
+  again.runs = ReadOutcomes((folder.path / "outcomes.jsonl").string());
+  for (ArmRun& run : again.runs) {
+    const auto& task = results.task;
+    Aggregate(run, StepRanges(task.n_min, task.n_max));
+    if (run.arm.starts_with("swa")) {
+      run.ceiling = ReceptiveFieldCeiling(task.layers, task.window, run.restatement_rate, task.n_min, task.n_max);
+    }
+  }
+  again.summary = Summarize(again.runs);
+  CHECK(ToJson(again).dump(2) + '\n' == ReadFile(folder.path / "results.json"));
+  for (const char* file : {"report.html", "figures/accuracy_against_restatement.svg", "figures/accuracy_by_steps.svg",
+                           "figures/learning_curves.svg", "figures/cost.svg"}) {
+    CHECK(std::filesystem::exists(folder.path / file));
+  }
+}
+
+TEST_CASE("a bad row of outcomes.jsonl is named by file and line") {
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder.path);
+  const std::string path = (folder.path / "outcomes.jsonl").string();
+  std::string text = OutcomesText(MadeUpResults(40, 45, 93).runs);
+  const std::size_t second = text.find('\n') + 1;
+  for (const char* bad : {"{\"arm\": 3}\n", "{\"arm\": \"x\", \"seed\": 0}\n", "nonsense\n"}) {
+    WriteFileAtomically(path, text.substr(0, second) + bad + text.substr(second));
+    try {
+      ReadOutcomes(path);
+      FAIL("accepted ", bad);
+    } catch (const Error& e) {
+      CHECK(std::string(e.what()).find(path + ":2") != std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("the sentences follow the numbers: RL that recovers is said to") {
+  const StudyResults results = MadeUpResults(40, 45, 96);
+  CHECK(Says(results, "RL recovered nearly all of it"));
+  CHECK(Says(results, "RL did more than more training"));
+  CHECK(Says(results, "the SWA policy restates more (0.20 to 0.70 per step, 3.50 times)"));
+  CHECK(Says(results, "the SA policy restates less (0.20 to 0.10 per step"));
+  CHECK(Says(results, "SA is at its ceiling here"));
+  CHECK(Says(results, "One seed"));
+  CHECK(!Says(results, "not finite"));
+}
+
+TEST_CASE("the sentences follow the numbers: RL that fails is said to") {
+  const StudyResults unmoved = MadeUpResults(40, 45, 40);
+  CHECK(Says(unmoved, "RL did not clearly recover any of it"));
+  CHECK(!Says(unmoved, "RL recovered"));
+  CHECK(!Says(unmoved, "RL did more"));
+  const StudyResults worse = MadeUpResults(60, 65, 20);
+  CHECK(Says(worse, "RL did not recover accuracy, it widened the gap"));
+  CHECK(Says(worse, "RL did worse than more SFT"));
+  CHECK(Says(MadeUpResults(40, 45, 60), "RL recovered part, less than half, of it"));
+}
+
+TEST_CASE("a gap that shrinks because SA got worse is not passed over") {
+  const StudyResults results = MadeUpResults(40, 45, 42, 90, 50);
+  CHECK(Says(results, "RL made SA worse"));
+  CHECK(!Says(results, "SA is at its ceiling here"));
+}
+
+TEST_CASE("SFT that closes the gap, or passes the ceiling, is said to") {
+  CHECK(Says(MadeUpResults(99, 99, 99), "nothing for RL to recover"));
+  CHECK(Says(MadeUpResults(40, 80, 93), "above it by"));
+  CHECK(Says(MadeUpResults(20, 25, 93), "below it by"));
+}
+
+TEST_CASE("inexact rollouts and losses that are not finite are said") {
+  StudyResults results = MadeUpResults(40, 45, 93);
+  CHECK(TerminalReport(results).find("exact: difference 0 over all 1000 sampled tokens") != std::string::npos);
+  results.checks = {1e-6, 1000, 2};
+  CHECK(TerminalReport(results).find("NOT exact: differences up to 1e-06") != std::string::npos);
+  CHECK(Says(results, "2 training steps had a loss that is not finite"));
+  results.checks.rollout_logprob_tokens = 0;
+  CHECK(TerminalReport(results).find("not measured") != std::string::npos);
+}
+
+TEST_CASE("the terminal report fits 100 columns and its table is aligned") {
+  std::istringstream lines(TerminalReport(MadeUpResults(40, 45, 93)));
+  std::string line;
+  std::size_t table_width = 0;
+  while (std::getline(lines, line)) {
+    CHECK(line.size() <= 100);
+    if (line.starts_with("-----")) table_width = line.size();
+    if (line.starts_with("SWA, SFT with equal extra tokens ") || line.starts_with("SA, RL ")) {
+      CHECK(line.size() == table_width);
+    }
+  }
+  CHECK(table_width > 0);
+}
+
+TEST_CASE("the page stands alone, escapes what it quotes and names its limits") {
+  const std::string html = HtmlReport(MadeUpResults(40, 45, 93));
+  CHECK(Count(html, "<script") == 0);
+  CHECK(Count(html, "href=") + Count(html, "src=") + Count(html, "@import") + Count(html, "url(") == 0);
+  CHECK(Count(html, "&lt;/td&gt;&lt;script&gt;") == 1);
+  CHECK(Count(html, "a&lt;b&gt;&amp;c&quot;") == 2);  // under settings and under how to redo it
+  CHECK(Count(html, "<svg") == 4);
+  CHECK(Count(html, "planted") == 1);
+  CHECK(Count(html, "hyper-parameters could not be obtained") == 1);
+  CHECK(Count(html, "quick preset leaves out") == 1);
+}
+
+TEST_CASE("figures are well-formed, with all points inside the picture and every arm labelled") {
+  const std::vector<Figure> figures = StudyFigures(MadeUpResults(40, 45, 93));
+  REQUIRE(figures.size() == 4);
+  for (const Figure& figure : figures) CHECK_MESSAGE(WellFormed(figure.svg), figure.file);
+  for (const char* name : {">SWA, converted<", ">SA, SFT<", ">SWA, SFT<", ">SWA, RL<", ">SA, RL<"}) {
+    CHECK(Count(figures[0].svg, name) == 1);
+  }
+}
+
+TEST_CASE("a study without curves and cost has its first two figures only, and numbers that are not finite harm none") {
+  StudyResults results = MadeUpResults(40, 45, 93);
+  results.curves.clear();
+  results.cost.clear();
+  results.runs[0].restatement_rate = kUndefined;
+  const std::vector<Figure> figures = StudyFigures(results);
+  REQUIRE(figures.size() == 2);
+  CHECK(Count(figures[0].svg, "nan") == 0);
+}
+
+TEST_CASE("the corners of the axes are the corners of the frame") {
+  Panel panel{.title = "", .x = {"x", 1, 100, true}, .y = {"y", 0, 2}, .series = {}};
+  Series series;
+  series.points = {{1, 0, {}}, {10, 1, {}}, {100, 2, {}}, {-1, 1, {}}};
+  series.style.marker = Marker::kCircle;
+  panel.series = {series};
+  const std::string svg = SvgFigure("t", {panel});
+  std::vector<std::pair<double, double>> centres;
+  for (std::size_t at = svg.find("<circle"); at != std::string::npos; at = svg.find("<circle", at + 1)) {
+    double x = 0, y = 0;
+    REQUIRE(std::sscanf(svg.c_str() + at, "<circle cx=\"%lf\" cy=\"%lf\"", &x, &y) == 2);
+    centres.emplace_back(x, y);
+  }
+  REQUIRE(centres.size() == 3);  // a logarithmic axis has no place for -1
+  CHECK(centres[0].first < centres[2].first);
+  CHECK(centres[0].second > centres[2].second);  // y grows upwards
+  // Coordinates are written with two decimals.
+  CHECK(std::abs(centres[1].first - (centres[0].first + centres[2].first) / 2) <= 0.011);
+  CHECK(std::abs(centres[1].second - (centres[0].second + centres[2].second) / 2) <= 0.011);
+  panel.y.high = 0;
+  CHECK_THROWS_AS(SvgFigure("t", {panel}), Error);
+}
+
+TEST_CASE("a label keeps clear of points and stays inside the frame") {
+  // The point sits in the right corner with another on its left: the label must go elsewhere.
+  Panel panel{.title = "", .x = {"x", 0, 1}, .y = {"y", 0, 1}, .series = {}};
+  Series labelled, other;
+  labelled.label = "a rather long label";
+  labelled.points = {{1, 0.5, {}}};
+  labelled.style.marker = other.style.marker = Marker::kCircle;
+  for (int i = 0; i < 10; ++i) other.points.push_back({0.95 - 0.03 * i, 0.5, {}});
+  panel.series = {labelled, other};
+  const std::string svg = SvgFigure("t", {panel});
+  const std::size_t text = svg.rfind("<text", svg.find(labelled.label));
+  double x = 0, y = 0;
+  REQUIRE(std::sscanf(svg.c_str() + text, "<text x=\"%lf\" y=\"%lf\"", &x, &y) == 2);
+  double cx = 0, cy = 0;
+  REQUIRE(std::sscanf(svg.c_str() + svg.find("<circle"), "<circle cx=\"%lf\" cy=\"%lf\"", &cx, &cy) == 2);
+  CHECK(x + 19 * 7 < cx + 1);              // 19 letters of at least 7 pixels end at the frame, where the point is
+  CHECK((y < cy - 5 || y - 10 > cy + 5));  // above or below the row of markers, of radius 5
+}
+
+TEST_CASE("ticks are round, inside the axis and few") {
+  CHECK(AxisTicks({"", 0, 1, false}).size() == 6);  // 0, 0.2, .. 1
+  CHECK(AxisTicks({"", 4, 16, false}) == std::vector<double>{4, 6, 8, 10, 12, 14, 16});
+  CHECK(AxisTicks({"", 1, 100, true}) == std::vector<double>{1, 2, 5, 10, 20, 50, 100});
+  CHECK(AxisTicks({"", 1, 1e6, true}).size() == 7);
+  CHECK(!std::signbit(AxisTicks({"", -0.03, 1, false})[0]));
+}
+
+TEST_CASE("numbers are written without a negative zero, and undefined ones as such") {
+  CHECK(FormatNumber(-0.0001) == "0.000");
+  CHECK(FormatNumber(-0.5, 1) == "-0.5");
+  CHECK(FormatNumber(kUndefined) == "n/a");
+  CHECK(FormatEstimate({0.5, {0.25, 0.75}}) == "0.500 [0.250, 0.750]");
+  CHECK(FormatEstimate({0.5, {}}) == "0.500");
+}

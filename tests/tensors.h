@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// What tests do with tensors: make them, fill them, compare them bit for bit.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <initializer_list>
+#include <vector>
+
+#include "tensor/context.h"
+#include "tensor/philox.h"
+
+namespace swarr {
+
+// Memory and a context over it.
+struct TestContext {
+  explicit TestContext(int threads = 1) {
+    ctx.arena = &arena;
+    ctx.threads = threads;
+  }
+  TestContext(const TestContext&) = delete;
+  TestContext& operator=(const TestContext&) = delete;
+  Arena arena;
+  Context ctx;
+};
+
+inline bool SameBits(const Tensor& a, const Tensor& b) {
+  return a.SameShape(b) && (a.bytes() == 0 || std::memcmp(a.raw(), b.raw(), a.bytes()) == 0);
+}
+
+// A zero tensor of rank 1 to 3 whose shape is known only at run time.
+inline Tensor NewTensor(Arena& arena, DType dtype, const std::vector<std::int64_t>& shape) {
+  switch (shape.size()) {
+    case 1:
+      return arena.NewZero(dtype, {shape[0]});
+    case 2:
+      return arena.NewZero(dtype, {shape[0], shape[1]});
+    default:
+      return arena.NewZero(dtype, {shape.at(0), shape.at(1), shape.at(2)});
+  }
+}
+
+inline Tensor CopyOf(Arena& arena, const Tensor& t) {
+  std::vector<std::int64_t> shape;
+  for (int i = 0; i < t.rank(); ++i) shape.push_back(t.dim(i));
+  const Tensor copy = NewTensor(arena, t.dtype(), shape);
+  Copy(copy, t);
+  return copy;
+}
+
+inline Tensor Ints(Arena& arena, const std::vector<std::int32_t>& values) {
+  const Tensor t = arena.New(DType::kI32, {static_cast<std::int64_t>(values.size())});
+  std::copy(values.begin(), values.end(), t.data<std::int32_t>());
+  return t;
+}
+
+// Numbers in (-scale, scale) that f32 holds exactly, so that a computation in f32 and one in f64 start from the same.
+inline double RandomReal(PhiloxStream& random, double scale = 1) {
+  return static_cast<double>(static_cast<float>((2 * random.NextUniform() - 1) * scale));
+}
+
+inline Tensor Random(Arena& arena, DType dtype, std::initializer_list<std::int64_t> shape, std::uint32_t stream,
+                     double scale = 1) {
+  const Tensor t = arena.New(dtype, shape);
+  PhiloxStream random(StreamKey(1, Purpose::kData, stream));
+  Dispatch(dtype, [&]<class T>() {
+    for (std::int64_t i = 0; i < t.size(); ++i) t.data<T>()[i] = static_cast<T>(RandomReal(random, scale));
+  });
+  return t;
+}
+
+inline double ValueAt(const Tensor& t, std::int64_t i) {
+  return Dispatch(t.dtype(), [&]<class T>() { return static_cast<double>(t.data<T>()[i]); });
+}
+
+}  // namespace swarr

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/tokenizer.h"
+
+#include <doctest/doctest.h>
+
+#include "temp_directory.h"
+#include "tensor/files.h"
+
+namespace swarr {
+namespace {
+
+using doctest::Contains;
+using nlohmann::ordered_json;
+
+using Ids = std::vector<std::int32_t>;
+
+const char* const kEnd = "<|endoftext|>";
+
+ordered_json Characters() { return Tokenizer::MakeCharacterTokenizer("abé\xE2\x82\xAC\xF0\x9F\x98\x80 \n", kEnd); }
+
+ordered_json AddedToken(const std::string& content, int id, bool special) {
+  return {{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
+          {"rstrip", false}, {"normalized", false}, {"special", special}};
+}
+
+TEST_CASE("characters of one to four bytes are numbered in order, after the end of text") {
+  const Tokenizer tokenizer(Characters(), "t");
+  CHECK(tokenizer.vocab_size() == 8);
+  CHECK(tokenizer.IdOf(kEnd) == 0);
+  CHECK(tokenizer.Piece(3) == "é");
+  CHECK(tokenizer.Encode("ba€é😀\n a") == Ids{2, 1, 4, 3, 5, 7, 6, 1});
+  CHECK(tokenizer.Encode("").empty());
+}
+
+TEST_CASE("decoding gives the text back, with or without special tokens") {
+  const Tokenizer tokenizer(Characters(), "t");
+  const std::string text = "a<|endoftext|>é b<|endoftext|>";
+  CHECK(tokenizer.Encode(text) == Ids{1, 0, 3, 6, 2, 0});
+  CHECK(tokenizer.Decode(tokenizer.Encode(text), false) == text);
+  CHECK(tokenizer.Decode(tokenizer.Encode(text), true) == "aé b");
+  CHECK(tokenizer.Decode({}, true) == "");
+}
+
+TEST_CASE("without a decoder, tokens are joined by spaces, as `tokenizers` does") {
+  ordered_json json = Characters();
+  json["decoder"] = nullptr;
+  const Tokenizer tokenizer(json, "t");
+  CHECK(tokenizer.Decode({1, 2, 0, 1}, false) == "a b <|endoftext|> a");
+  CHECK(tokenizer.Decode({0, 1, 2}, true) == "a b");
+}
+
+TEST_CASE("of added tokens the leftmost wins, and there the longest") {
+  ordered_json json = Characters();
+  json["added_tokens"].push_back(AddedToken("ab", 8, false));
+  json["added_tokens"].push_back(AddedToken("aba", 9, true));
+  json["added_tokens"].push_back(AddedToken("ba", 10, false));
+  const Tokenizer tokenizer(json, "t");
+  CHECK(tokenizer.vocab_size() == 11);
+  CHECK(tokenizer.Encode("ababab") == Ids{9, 10, 2});
+  CHECK(tokenizer.Encode("bab") == Ids{10, 2});
+  CHECK(tokenizer.Encode("aab") == Ids{1, 8});
+  CHECK(tokenizer.Decode({9, 10, 2}, true) == "bab");
+}
+
+TEST_CASE("a character that is not in the vocabulary is named with its place") {
+  const Tokenizer tokenizer(Characters(), "t");
+  CHECK_THROWS_WITH_AS(tokenizer.Encode("éz"),
+                       "t: the character 'z' (U+007A) at byte 2 of the text is not in the vocabulary", Error);
+  CHECK_THROWS_WITH_AS(tokenizer.Encode("中"), Contains("'中' (U+4E2D) at byte 0"), Error);
+  CHECK_THROWS_WITH_AS(tokenizer.Encode("a\t"), Contains("the character U+0009 at byte 1"), Error);
+}
+
+TEST_CASE("text that is no UTF-8 is refused: stray and missing bytes, overlong forms, surrogates, beyond the last") {
+  const Tokenizer tokenizer(Characters(), "t");
+  for (const char* text : {"\x80", "\xC3", "\xC3(", "\xE2\x82", "\xF0\x9F\x98", "\xC0\x80", "\xC1\xBF", "\xE0\x80\x80",
+                           "\xF0\x80\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF"}) {
+    CHECK_THROWS_WITH_AS(tokenizer.Encode(std::string("a") + text), "t: the text is no UTF-8 at byte 1", Error);
+  }
+}
+
+TEST_CASE("an id or a token that does not exist is refused") {
+  ordered_json json = Characters();
+  json["added_tokens"].push_back(AddedToken("later", 10, false));
+  const Tokenizer tokenizer(json, "t");
+  for (std::int32_t id : {-1, 8, 9, 11})
+    CHECK_THROWS_WITH_AS(tokenizer.Piece(id), Contains("no token has the id"), Error);
+  CHECK_THROWS_WITH_AS(tokenizer.Decode({1, 8}, false), Contains("no token has the id 8"), Error);
+  CHECK_THROWS_WITH_AS(tokenizer.IdOf("ab"), "t: there is no token 'ab'", Error);
+}
+
+TEST_CASE("what this program would compute differently is refused by its name") {
+  const auto refused = [](const char* pointer, const ordered_json& value, const char* sentence) {
+    ordered_json json = Characters();
+    json[ordered_json::json_pointer(pointer)] = value;
+    CHECK_THROWS_WITH_AS(Tokenizer(json, "t"), Contains(sentence), Error);
+  };
+  refused("/normalizer", {{"type", "NFC"}}, "t: the normalizer NFC is not supported");
+  refused("/pre_tokenizer", {{"type", "ByteLevel"}}, "the pre_tokenizer ByteLevel is not supported");
+  refused("/post_processor", {{"type", "TemplateProcessing"}},
+          "the post_processor TemplateProcessing is not supported");
+  refused("/decoder", {{"type", "ByteLevel"}}, "the decoder ByteLevel is not supported");
+  refused("/truncation", {{"max_length", 8}}, "the truncation {\"max_length\":8} is not supported");
+  refused("/model/type", "WordPiece", "a model of type WordPiece is not supported");
+  refused("/model/unk_token", "<unk>", "the model's unk_token \"<unk>\" is not supported");
+  refused("/model/ignore_merges", true, "the model's ignore_merges true is not supported");
+  refused("/model/merges", {"a b"}, "BPE with merges is not supported");
+  refused("/model/vocab", nullptr, "the model's vocab is missing");
+  refused("/model", nullptr, "the model is missing");
+  refused("/added_tokens/0/lstrip", true, "lstrip of the added token \"<|endoftext|>\" is not supported");
+  refused("/added_tokens/0/id", 1, "the tokens 'a' and '<|endoftext|>' have the same id 1");
+  refused("/added_tokens/0/id", 20, "the token '<|endoftext|>' has the ids 0 and 20");
+  refused("/added_tokens/0/content", "", "the empty text can't be a token");
+  refused("/added_tokens/0", 3, "the added token 3 lacks a content or an id");
+  refused("/model/vocab/a", 2, "have the same id 2");
+  refused("/model/vocab/a", -2, "the token 'a' has the id -2");
+  refused("/model/vocab/a", 4000000000, "the token 'a' has the id 4000000000");
+}
+
+TEST_CASE("a tokenizer.json is loaded from its directory and kept byte for byte") {
+  const TempDirectory dir;
+  const std::string text = "  " + Characters().dump(1) + "\n\n";
+  WriteFileAtomically(dir / "tokenizer.json", text);
+  const Tokenizer tokenizer = Tokenizer::Load(dir.path());
+  CHECK(tokenizer.json_text() == text);
+  CHECK(tokenizer.Encode("ab") == Ids{1, 2});
+  WriteFileAtomically(dir / "tokenizer.json", text.substr(0, text.size() / 2));
+  CHECK_THROWS_WITH_AS(Tokenizer::Load(dir.path()), Contains("tokenizer.json: no valid JSON"), Error);
+  CHECK_THROWS_WITH_AS(Tokenizer::Load(dir / "none"), Contains("none/tokenizer.json: No such file"), Error);
+}
+
+TEST_CASE("a tokenizer made of characters says what is wrong with its alphabet") {
+  CHECK_THROWS_WITH_AS(Tokenizer::MakeCharacterTokenizer("aba", kEnd), Contains("holds 'a' (U+0061) twice"), Error);
+  CHECK_THROWS_WITH_AS(Tokenizer::MakeCharacterTokenizer("ab", "b"), Contains("holds 'b' (U+0062) twice"), Error);
+  CHECK_THROWS_WITH_AS(Tokenizer::MakeCharacterTokenizer("a\xFF", kEnd), Contains("no UTF-8 at byte 1"), Error);
+  CHECK_THROWS_WITH_AS(Tokenizer::MakeCharacterTokenizer("a", ""), Contains("needs a token for the end of text"),
+                       Error);
+}
+
+}  // namespace
+}  // namespace swarr

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+// Supervised fine-tuning and what every training run has: checkpoints, resume, metrics.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "autograd/gradient_check.h"
+#include "model/model_files.h"
+#include "resume_checks.h"
+#include "temp_directory.h"
+#include "tensor/files.h"
+#include "train/evaluate.h"
+#include "train/sft.h"
+
+namespace swarr {
+namespace {
+
+namespace fs = std::filesystem;
+using doctest::Contains;
+
+// Prompts and completions of many lengths.
+TableTask SmallTask() {
+  return TableTask({{"a?", "b", "b"}, {"b?", "cc", "c"}, {"abc?", "d", "d"}, {"dd?", "abcd", "d"},
+                    {"c?", "", ""}, {"bbbb?", "ab", "b"}, {"ca?", "dad", "d"}, {"d?", "a", "a"}});
+}
+
+SftOptions Steps(std::int64_t steps, int batch_size = 4, int grad_accum = 1) {
+  SftOptions options;
+  options.steps = steps;
+  options.batch_size = batch_size;
+  options.grad_accum = grad_accum;
+  options.seed = 3;
+  return options;
+}
+
+nlohmann::ordered_json ConfigOf(const SftOptions& options) {
+  return {{"steps", options.steps}, {"batch_size", options.batch_size}, {"seed", options.seed}};
+}
+
+void Train(Trainee& t, const Task& task, const SftOptions& options, const RunOptions& run_options,
+           const Task* eval_task = nullptr) {
+  TrainingRun run(run_options, ConfigOf(options), t.model, t.optimizer, t.tokenizer);
+  RunSft(t.ctx, t.model, t.tokenizer, task, eval_task, options, t.optimizer, run);
+  run.Finish();
+}
+
+std::vector<std::string> CheckpointsIn(const fs::path& dir) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(dir)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("checkpoint-")) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+TEST_CASE("the loss falls from that of a guess to almost nothing, and generation gets the problems right") {
+  const TempDirectory dir;
+  const TableTask task({{"a?", "b", "b"}, {"b?", "c", "c"}, {"c?", "d", "d"}, {"d?", "a", "a"}});
+  OptimizerOptions options;
+  options.lr = 0.02;
+  options.warmup_steps = 5;
+  Trainee t(TextConfig(), DType::kF32, options);
+  SftOptions sft = Steps(120);
+  sft.eval_every = 60;
+  sft.eval_max_completion_length = 4;
+  Train(t, task, sft, In(dir / "run"), &task);
+
+  const auto metrics = MetricsWithoutTimes(dir / "run");
+  REQUIRE(metrics.size() == 120);
+  // Initial weights of 0.02 leave predictions almost uniform over the 6 tokens.
+  CHECK(metrics.front()["loss"].get<double>() == doctest::Approx(std::log(6.0)).epsilon(0.01));
+  CHECK(metrics.front()["entropy"].get<double>() == doctest::Approx(std::log(6.0)).epsilon(0.01));
+  CHECK(metrics.back()["loss"].get<double>() < 0.05);
+  CHECK(metrics.back()["eval/accuracy"] == 1.0);
+  CHECK(std::count_if(metrics.begin(), metrics.end(), [](const auto& row) { return row.contains("eval/accuracy"); }) == 2);
+  for (std::size_t i = 0; i < metrics.size(); ++i) {
+    CHECK(metrics[i]["step"] == i + 1);
+    CHECK(metrics[i]["num_tokens"] == (i + 1) * 4 * 3);  // three rows a document: the end of text is only predicted
+    CHECK(metrics[i]["epoch"] == static_cast<double>(i + 1));
+    CHECK(metrics[i]["learning_rate"] == LearningRate(options, static_cast<std::int64_t>(i), 120));
+  }
+  const auto saved = LoadModel(dir / "run", DType::kF32, false);
+  CHECK(SameBits(saved->parameters().flat(), t.model.parameters().flat()));
+}
+
+// The gradient of -sum over rows in the loss of log p / their number, of whole documents, one after another.
+void ExpectGradient(const Transformer& model, const std::vector<Example>& examples, bool train_on_prompt) {
+  std::vector<Tokens> documents;
+  std::vector<double> c;
+  for (const Example& e : examples) {
+    Tokens tokens = TextTokenizer().Encode(e.prompt + e.completion);
+    for (std::size_t row = 0; row < tokens.size(); ++row) {
+      const bool in_loss = train_on_prompt || row + 1 >= e.prompt.size();  // row n predicts token n + 1
+      c.push_back(in_loss ? -1.0 : 0.0);
+    }
+    c.push_back(0);  // the end of text predicts nothing
+    tokens.push_back(0);
+    documents.push_back(tokens);
+  }
+  const double in_loss = static_cast<double>(std::count(c.begin(), c.end(), -1.0));
+  for (double& x : c) x /= in_loss;
+  TestContext t;
+  RunBackward(t.ctx, model, documents, c);
+}
+
+TEST_CASE("prompt tokens are out of the loss unless asked for, and the end of text is in it") {
+  const std::vector<Example> examples = {{"abc?", "db", "b"}, {"d?", "a", "a"}, {"cc?", "", ""}};
+  for (bool train_on_prompt : {false, true}) {
+    const TempDirectory dir;
+    Trainee t(TextConfig(), DType::kF64, GradientProbe());
+    Transformer same(TextConfig(), DType::kF64, true);
+    Copy(same.parameters().flat(), t.model.parameters().flat());
+    SftOptions sft = Steps(1, 3);
+    sft.train_on_prompt = train_on_prompt;
+    Train(t, TableTask(examples), sft, In(dir / "run"));
+    ExpectGradient(same, examples, train_on_prompt);
+    // The sums over rows run in another order: some units in the last place of f64.
+    CHECK(RelativeError(t.optimizer.first_moment(), same.parameters().flat_gradients()) < 1e-12);
+    ExpectGradient(same, examples, !train_on_prompt);
+    CHECK(RelativeError(t.optimizer.first_moment(), same.parameters().flat_gradients()) > 1e-3);
+  }
+}
+
+TEST_CASE("accumulating over micro-batches gives the loss and the gradient of one large batch") {
+  const TempDirectory dir;
+  Trainee whole(TextConfig(), DType::kF64, GradientProbe());
+  Train(whole, SmallTask(), Steps(1, 8), In(dir / "whole"));
+  const double loss = MetricsWithoutTimes(dir / "whole")[0]["loss"];
+  for (const auto& [batch, accum] : {std::pair{4, 2}, std::pair{1, 8}}) {
+    Trainee parts(TextConfig(), DType::kF64, GradientProbe());
+    const fs::path run = dir / Concat("run", batch);
+    Train(parts, SmallTask(), Steps(1, batch, accum), In(run));
+    // Not bit for bit: each micro-batch's sum over rows is added to those before it.
+    CHECK(RelativeError(parts.optimizer.first_moment(), whole.optimizer.first_moment()) < 1e-13);
+    CHECK(MetricsWithoutTimes(run)[0]["loss"].get<double>() == doctest::Approx(loss).epsilon(1e-14));
+  }
+}
+
+TEST_CASE("gradient checkpointing changes no bit of a run") {
+  const TempDirectory dir;
+  Trainee plain(TextConfig(), DType::kF32, {}), checkpointed(TextConfig(), DType::kF32, {});
+  SftOptions sft = Steps(5);
+  Train(plain, SmallTask(), sft, In(dir / "plain"));
+  sft.checkpoint_blocks = true;
+  Train(checkpointed, SmallTask(), sft, In(dir / "checkpointed"));
+  CHECK(SameState(plain, checkpointed));
+}
+
+TEST_CASE("SFT: stop and resume is bit-identical") {
+  ModelConfig config = TextConfig();
+  config.attention = {{}, {3, 1}};
+  OptimizerOptions options;
+  options.warmup_steps = 4;
+  const TableTask task = SmallTask();
+  SftOptions sft = Steps(kResumeSteps, 3, 2);  // 6 documents a step of 8: epochs end within steps
+  sft.eval_every = 2;
+  sft.eval_max_completion_length = 5;
+  CheckExactResume(config, options, [&](Trainee& t, const RunOptions& run) { Train(t, task, sft, run, &task); });
+}
+
+TEST_CASE("a run resumes from a named checkpoint, and auto without a checkpoint is a fresh start") {
+  const TempDirectory dir;
+  const TableTask task = SmallTask();
+  Trainee alone(TextConfig(), DType::kF32, {}), again(TextConfig(), DType::kF32, {}), fresh(TextConfig(), DType::kF32, {});
+  RunOptions run = In(dir / "run");
+  run.save_every = 2;
+  Train(alone, task, Steps(5), run);
+  run.resume = (dir / "run" / "checkpoint-00000002").string();
+  Train(again, task, Steps(5), run);
+  CHECK(SameState(again, alone));
+  CHECK(MetricsWithoutTimes(dir / "run").size() == 5);
+
+  run = In(dir / "fresh");
+  run.resume = "auto";
+  Train(fresh, task, Steps(5), run);
+  CHECK(SameState(fresh, alone));
+  CHECK(MetricsWithoutTimes(dir / "fresh") == MetricsWithoutTimes(dir / "run"));
+}
+
+TEST_CASE("a resume with other options, without a checkpoint, or over another run is refused and destroys nothing") {
+  const TempDirectory dir;
+  const TableTask task = SmallTask();
+  Trainee t(TextConfig(), DType::kF32, {});
+  RunOptions run = In(dir / "run");
+  run.save_every = 2;
+  Train(t, task, Steps(4), run);
+  const std::string metrics = ReadFile(dir / "run" / "metrics.jsonl"), config = ReadFile(dir / "run" / "resolved_config.json");
+
+  CHECK_THROWS_WITH_AS(Train(t, task, Steps(4), run), Contains("already holds a run"), Error);
+  run.resume = "auto";
+  CHECK_THROWS_WITH_AS(Train(t, task, Steps(6), run), Contains("another 'steps'"), Error);
+  run.resume = (dir / "nowhere").string();
+  CHECK_THROWS_WITH_AS(Train(t, task, Steps(4), run), Contains("nowhere"), Error);
+  CHECK(ReadFile(dir / "run" / "metrics.jsonl") == metrics);
+  CHECK(ReadFile(dir / "run" / "resolved_config.json") == config);
+}
+
+TEST_CASE("a checkpoint of another model or with a damaged state is refused") {
+  const TempDirectory dir;
+  const TableTask task = SmallTask();
+  Trainee t(TextConfig(), DType::kF32, {});
+  RunOptions run = In(dir / "run");
+  run.save_every = 2;
+  Train(t, task, Steps(2), run);
+  run.resume = "auto";
+
+  ModelConfig wider = TextConfig();
+  wider.ffn += 1;
+  Trainee other(wider, DType::kF32, {});
+  CHECK_THROWS_AS(Train(other, task, Steps(2), run), Error);
+  WriteFileAtomically(dir / "run" / "checkpoint-00000002" / "trainer_state.json", R"({"step": 2})");
+  CHECK_THROWS_WITH_AS(Train(t, task, Steps(2), run), Contains("trainer_state.json"), Error);
+}
+
+TEST_CASE("a loss that is not finite stops the run before the weights change, and names the last good checkpoint") {
+  const TempDirectory dir;
+  Trainee t(TextConfig(), DType::kF32, {});
+  RunOptions run = In(dir / "run");
+  run.save_every = 2;
+  OwnedTensor before(DType::kF32, {t.model.parameters().count()});
+  run.on_step = [&](const nlohmann::ordered_json& row) {
+    if (row["step"] != 5) return;
+    t.model.parameters()["model.norm.weight"].value.data<float>()[0] = std::numeric_limits<float>::infinity();
+    Copy(before.view(), t.model.parameters().flat());
+  };
+  std::string sentence;
+  try {
+    Train(t, SmallTask(), Steps(20), run);
+  } catch (const Error& error) {
+    sentence = error.what();
+  }
+  CHECK(sentence.find("not finite at step 6") != std::string::npos);
+  CHECK(sentence.find("checkpoint-00000004") != std::string::npos);
+  CHECK(SameBits(t.model.parameters().flat(), before.view()));
+  CHECK(MetricsWithoutTimes(dir / "run").size() == 5);
+  CHECK(CheckpointsIn(dir / "run") == std::vector<std::string>{"checkpoint-00000002", "checkpoint-00000004"});
+  const auto good = LoadModel(dir / "run" / "checkpoint-00000004", DType::kF32, false);
+  TestContext u;
+  CHECK(std::isfinite(GlobalNorm(u.ctx, good->parameters().flat())));
+
+  Trainee early(TextConfig(), DType::kF32, {});
+  early.model.parameters()["model.norm.weight"].value.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THROWS_WITH_AS(Train(early, SmallTask(), Steps(20), In(dir / "early")), Contains("not finite at step 1"), Error);
+}
+
+TEST_CASE("only the newest checkpoints are kept, as many as asked for") {
+  const TempDirectory dir;
+  Trainee t(TextConfig(), DType::kF32, {});
+  RunOptions run = In(dir / "run");
+  run.save_every = 1;
+  run.keep_checkpoints = 3;
+  Train(t, SmallTask(), Steps(12), run);
+  CHECK(CheckpointsIn(dir / "run") ==
+        std::vector<std::string>{"checkpoint-00000010", "checkpoint-00000011", "checkpoint-00000012"});
+}
+
+TEST_CASE("a run writes the same checkpoint with 1 and 2 threads") {
+  ModelConfig config = TextConfig();  // several blocks of work for each thread in every kernel
+  config.hidden = 80;
+  config.head_dim = 16;
+  config.ffn = 200;
+  config.max_positions = 256;
+  config.attention = {{}, {20, 2}};
+  std::vector<Example> examples;
+  for (std::uint32_t i = 0; i < 6; ++i) {
+    const Tokens letters = RandomTokens(60 + 20 * static_cast<int>(i), 4, i);
+    std::string text;
+    for (std::int32_t letter : letters) text += "abcd"[letter];
+    examples.push_back({text.substr(0, 10) + "?", text.substr(10), ""});
+  }
+  const TempDirectory dir;
+  for (int threads : {1, 2}) {
+    Trainee t(config, DType::kF32, {}, threads);
+    RunOptions run = In(dir / Concat(threads));
+    run.save_every = 2;
+    Train(t, TableTask(examples), Steps(2, 6), run);
+  }
+  for (const char* name : {"model.safetensors", "optimizer.safetensors", "trainer_state.json"}) {
+    CHECK(ReadFile(dir / "1" / "checkpoint-00000002" / name) == ReadFile(dir / "2" / "checkpoint-00000002" / name));
+  }
+  CHECK(MetricsWithoutTimes(dir / "1") == MetricsWithoutTimes(dir / "2"));
+}
+
+TEST_CASE("a document longer than the limit and an empty data set are refused") {
+  const TempDirectory dir;
+  Trainee t(TextConfig(), DType::kF32, {});
+  SftOptions sft = Steps(1, 8);
+  sft.max_length = 7;  // of the longest, "dd?abcd" and end of text, 8
+  CHECK_THROWS_WITH_AS(Train(t, SmallTask(), sft, In(dir / "a")), Contains("problem 3 has 8 tokens"), Error);
+  CHECK_THROWS_WITH_AS(Train(t, TableTask({}), Steps(1), In(dir / "b")), Contains("data set is empty"), Error);
+}
+
+TEST_CASE("a summary counts right answers over completions, problems and majorities") {
+  const auto row = [](std::int64_t problem, const char* answer, int tokens, bool finished, double reward) {
+    return EvaluatedCompletion{problem, answer, answer, tokens, finished, reward};
+  };
+  const AccuracySummary s = Summarize({row(0, "a", 2, true, 0), row(0, "b", 4, true, 1), row(0, "b", 6, true, 1),
+                                       row(1, "c", 8, true, 1), row(1, "d", 2, true, 0), row(1, "d", 2, true, 0),
+                                       row(2, "", 9, false, 0), row(2, "", 9, false, 0), row(2, "c", 3, true, 1)},
+                                      3);
+  CHECK(s.accuracy == doctest::Approx(4.0 / 9));
+  CHECK(s.pass_at_k == 1.0);
+  CHECK(s.majority_at_k == doctest::Approx(2.0 / 3));  // problem 1 votes wrong; no answer is no vote
+  CHECK(s.mean_length == doctest::Approx(5.0));
+  CHECK(s.truncated == doctest::Approx(2.0 / 9));
+}
+
+}  // namespace
+}  // namespace swarr
