@@ -63,13 +63,13 @@ TEST_CASE("the loss falls from that of a guess to almost nothing, and generation
   options.lr = 0.02;
   options.warmup_steps = 5;
   Trainee t(TextConfig(), DType::kF32, options);
-  SftOptions sft = Steps(120);
-  sft.eval_every = 60;
+  SftOptions sft = Steps(300);
+  sft.eval_every = 150;
   sft.eval_max_completion_length = 4;
   Train(t, task, sft, In(dir / "run"), &task);
 
   const auto metrics = MetricsWithoutTimes(dir / "run");
-  REQUIRE(metrics.size() == 120);
+  REQUIRE(metrics.size() == 300);
   // Initial weights of 0.02 leave predictions almost uniform over the 6 tokens.
   CHECK(metrics.front()["loss"].get<double>() == doctest::Approx(std::log(6.0)).epsilon(0.01));
   CHECK(metrics.front()["entropy"].get<double>() == doctest::Approx(std::log(6.0)).epsilon(0.01));
@@ -80,7 +80,7 @@ TEST_CASE("the loss falls from that of a guess to almost nothing, and generation
     CHECK(metrics[i]["step"] == i + 1);
     CHECK(metrics[i]["num_tokens"] == (i + 1) * 4 * 3);  // three rows a document: the end of text is only predicted
     CHECK(metrics[i]["epoch"] == static_cast<double>(i + 1));
-    CHECK(metrics[i]["learning_rate"] == LearningRate(options, static_cast<std::int64_t>(i), 120));
+    CHECK(metrics[i]["learning_rate"] == LearningRate(options, static_cast<std::int64_t>(i), 300));
   }
   const auto saved = LoadModel(dir / "run", DType::kF32, false);
   CHECK(SameBits(saved->parameters().flat(), t.model.parameters().flat()));

@@ -185,12 +185,18 @@ void AttentionBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, c
     T* scratch = ctx.arena->New(q.dtype(), {ctx.threads, 2 * room}).template data<T>();
     const T scale = T(1) / std::sqrt(static_cast<T>(D));
     const Transposed<T> keys = Transpose<T>(ctx, k), values = Transpose<T>(ctx, v);
+    // The gradients come out of one computation; one that nobody wants goes to scratch.
+    const auto or_scratch = [&](const Tensor& grad, const Tensor& of) {
+      return (grad.empty() ? ctx.arena->NewZero(of.dtype(), {of.size()}) : grad).template data<T>();
+    };
+    T *to_dq = or_scratch(dq, q), *to_dk = or_scratch(dk, k), *to_dv = or_scratch(dv, v);
     const auto backward_of_query = [&](std::int64_t n, std::int64_t h) {
       T* p = scratch + omp_get_thread_num() * 2 * room;
       T* ds = p + room;
       const std::int64_t g = h / (H / G), at = (n * H + h) * D;
       const T *query = q.data<T>() + at, *grad = dout.data<T>() + at;
-      const T delta = Dot(grad, out.data<T>() + at, D);
+      T delta;  // summed as dout . v_j is, so that a query that sees one key gets a gradient of exactly 0
+      DotRows(grad, out.data<T>() + at, D, D, 1, &delta);
       const T log_sum = lse.data<T>()[n * H + h];
       ForKeyRuns(layout.q_pos.data<std::int32_t>()[n], layout.key_base.data<std::int32_t>()[n], layout.ring, spec,
                  [&](std::int64_t row, int run) {
@@ -202,10 +208,10 @@ void AttentionBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, c
           ds[j] = scale * p[j] * (ds[j] - delta);
         }
         for (int j = 0; j < run; ++j) {
-          AddScaled(dv.data<T>() + kv + j * G * D, p[j], grad, D);
-          AddScaled(dk.data<T>() + kv + j * G * D, ds[j], query, D);
+          AddScaled(to_dv + kv + j * G * D, p[j], grad, D);
+          AddScaled(to_dk + kv + j * G * D, ds[j], query, D);
         }
-        AddWeightedRows(dq.data<T>() + at, ds, k.data<T>() + kv, G * D, D, run);
+        AddWeightedRows(to_dq + at, ds, k.data<T>() + kv, G * D, D, run);
       });
     };
 #pragma omp parallel for num_threads(ctx.threads) schedule(dynamic)

@@ -15,7 +15,8 @@ struct BenchCommand {
   explicit BenchCommand(CLI::App& app) : options(app) {
     options.Add("suite", bench.suite, "ops, train, decode or scaling")->required();
     options.Add("json", json, "file for the results");
-    options.Add("seconds-per-row", bench.seconds_per_row, "how long a measurement is repeated")->check(CLI::PositiveNumber);
+    options.Add("seconds-per-row", bench.seconds_per_row, "how long a measurement is repeated")
+        ->check(CLI::PositiveNumber);
     compute.AddTo(options);
   }
 

@@ -15,7 +15,9 @@ struct ConvertCommand {
     options.Add("window", spec.window, "visible tokens including the current one, at least 1")->required();
     options.Add("sinks", spec.sinks, "first tokens that stay visible outside the window");
     options.Add("full-layers", full_layers, "layers that keep full attention, counted from 0, like 0,3");
-    options.Add("output-dir", output_dir, "directory for the converted model; weights and tokenizer are copied", Record::kNo)
+    options
+        .Add("output-dir", output_dir, "directory for the converted model; weights and tokenizer are copied",
+             Record::kNo)
         ->required();
   }
 

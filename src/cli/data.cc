@@ -10,8 +10,10 @@ namespace {
 
 struct ChainCommand {
   explicit ChainCommand(CLI::App& app) : options(app) {
-    options.Add("count", count, "rows; beyond the split's size its problems come again with new traces; 0 is each once")
-        ->required()->check(AtLeast(0));
+    options
+        .Add("count", count, "rows; beyond the split's size its problems come again with new traces; 0 is each once")
+        ->required()
+        ->check(AtLeast(0));
     options.Add("out", out, "file to write")->required();
     options.Add("split", split, "which of the three disjoint sets of problems: sft, rl or eval");
     options.Add("n-min", chain.n_min, "fewest steps of a problem");

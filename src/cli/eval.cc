@@ -21,9 +21,9 @@ std::string CompletionLines(const std::vector<EvaluatedCompletion>& completions,
   std::string lines;
   for (const EvaluatedCompletion& c : completions) {
     const Example example = task.Get(c.problem, 0);
-    const ordered_json line = {{"problem", c.problem}, {"prompt", example.prompt}, {"completion", c.text},
-                               {"gold", example.answer}, {"extracted", c.answer}, {"reward", c.reward},
-                               {"tokens", c.tokens}, {"finished", c.finished}};
+    const ordered_json line = {{"problem", c.problem},   {"prompt", example.prompt}, {"completion", c.text},
+                               {"gold", example.answer}, {"extracted", c.answer},    {"reward", c.reward},
+                               {"tokens", c.tokens},     {"finished", c.finished}};
     lines += line.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + '\n';
   }
   return lines;
@@ -47,12 +47,15 @@ struct EvalCommand {
     options.Add("problems", evaluate.problems, "how many problems, the first ones; 0 is all")->check(AtLeast(0));
     options.Add("samples", evaluate.samples, "completions per problem: the k of pass@k and maj@k")->check(AtLeast(1));
     options.Add("temperature", evaluate.temperature, "of sampling; 0 is greedy")->check(AtLeast(0));
-    options.Add("max-completion-length", evaluate.max_completion_length,
-                "tokens of a completion (a longer one is cut and wrong); 0 is the task's own limit or what the context leaves")
+    options
+        .Add("max-completion-length", evaluate.max_completion_length,
+             "tokens of a completion (a longer one is cut and wrong); 0 is the task's own limit or what the context "
+             "leaves")
         ->check(AtLeast(0));
     options.Add("slots", evaluate.slots, "sequences decoded at a time; results do not depend on it", Record::kNo)
         ->check(AtLeast(1));
-    options.Add("completions-out", completions_out, "JSON Lines file for all completions and their rewards", Record::kNo);
+    options.Add("completions-out", completions_out, "JSON Lines file for all completions and their rewards",
+                Record::kNo);
     options.Add("json", json, "print one JSON object", Record::kNo);
     compute.AddTo(options);
   }

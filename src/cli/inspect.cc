@@ -39,11 +39,20 @@ struct InspectCommand {
     const ModelConfig& c = model->config();
     ordered_json result = {{"parameters", model->parameters().count()},
                            {"dtype", Name(weights.dtype(weights.names().front()))},
-                           {"layers", c.layers}, {"hidden_size", c.hidden}, {"heads", c.heads}, {"kv_heads", c.kv_heads},
-                           {"head_dim", c.head_dim}, {"ffn", c.ffn}, {"vocab_size", c.vocab},
-                           {"max_positions", c.max_positions}, {"rope_theta", c.rope_theta}, {"tied", c.tied},
-                           {"qk_norm", c.qk_norm}, {"qkv_bias", c.qkv_bias},
-                           {"attention", Layers(c)}, {"kv_dtype", compute.dtype},
+                           {"layers", c.layers},
+                           {"hidden_size", c.hidden},
+                           {"heads", c.heads},
+                           {"kv_heads", c.kv_heads},
+                           {"head_dim", c.head_dim},
+                           {"ffn", c.ffn},
+                           {"vocab_size", c.vocab},
+                           {"max_positions", c.max_positions},
+                           {"rope_theta", c.rope_theta},
+                           {"tied", c.tied},
+                           {"qk_norm", c.qk_norm},
+                           {"qkv_bias", c.qkv_bias},
+                           {"attention", Layers(c)},
+                           {"kv_dtype", compute.dtype},
                            {"kv_bytes", ordered_json::array()}};
     for (const int length : ParseIntegers(lengths, "--lengths")) {
       if (length < 1) throw UsageError(Concat("--lengths holds ", length, "; a sequence has at least 1 token"));
@@ -58,11 +67,14 @@ struct InspectCommand {
 
   static void Print(const ordered_json& result) {
     for (const auto& [name, value] : result.items()) {
-      if (!value.is_array()) std::printf("%-14s %s\n", name.c_str(), value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+      if (!value.is_array())
+        std::printf("%-14s %s\n", name.c_str(),
+                    value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
     }
     for (const ordered_json& layer : result["attention"]) {
       std::printf("layer %-8d %s", layer["layer"].get<int>(), layer["attention"].get<std::string>().c_str());
-      if (layer["window"].is_number()) std::printf(" %d, %d sinks", layer["window"].get<int>(), layer["sinks"].get<int>());
+      if (layer["window"].is_number())
+        std::printf(" %d, %d sinks", layer["window"].get<int>(), layer["sinks"].get<int>());
       std::printf("\n");
     }
     std::printf("key/value cache of one sequence:\n");

@@ -25,8 +25,8 @@ struct LogitsCommand {
         tokens.empty() ? Tokenizer::Load(model_dir).Encode(prompt) : ParseIntegers(tokens, "--tokens");
     const auto length = static_cast<std::int64_t>(ids.size());
     const ModelConfig& config = model->config();
-    SWARR_CHECK(length <= config.max_positions, "a prompt of ", length, " tokens is longer than the model's context of ",
-                config.max_positions, "; shorten it");
+    SWARR_CHECK(length <= config.max_positions, "a prompt of ", length,
+                " tokens is longer than the model's context of ", config.max_positions, "; shorten it");
     Arena arena;
     Context ctx = compute.MakeContext(arena);
     const Batch batch = PackDocuments(arena, {&ids, 1});
@@ -38,7 +38,8 @@ struct LogitsCommand {
   static Tensor ToF32(Arena& arena, const Tensor& logits) {
     const Tensor rounded = arena.New(DType::kF32, {logits.dim(0), logits.dim(1)});
     Dispatch(logits.dtype(), [&]<class T>() {
-      for (std::int64_t i = 0; i < logits.size(); ++i) rounded.data<float>()[i] = static_cast<float>(logits.data<T>()[i]);
+      for (std::int64_t i = 0; i < logits.size(); ++i)
+        rounded.data<float>()[i] = static_cast<float>(logits.data<T>()[i]);
     });
     return rounded;
   }

@@ -61,8 +61,8 @@ void AddCommands(CLI::App& program, const swarr::Environment& environment) {
   swarr::AddBench(program);
 }
 
-// Help is no error; every other refusal is one sentence and the way to more. A word that nobody knows comes first: it is
-// often the misspelled form of what is said to be missing.
+// Help is no error; every other refusal is one sentence and the way to more. A word that nobody knows comes first: it
+// is often the misspelled form of what is said to be missing.
 int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return program.exit(error);
   std::string command = "swarr";
@@ -77,8 +77,9 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
 }
 
 int Run(const std::vector<std::string>& arguments) {
-  CLI::App program("Converts transformers from full to sliding-window attention and adapts them by reinforcement learning.",
-                   "swarr");
+  CLI::App program(
+      "Converts transformers from full to sliding-window attention and adapts them by reinforcement learning.",
+      "swarr");
   program.set_help_flag("--help", "Print this help and exit");
   program.set_version_flag("--version", std::string(swarr::Version()) + " (" + swarr::BuildRevision() + ")");
   program.option_defaults()->always_capture_default()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <iostream>
 #include <thread>
 
@@ -88,7 +89,8 @@ CLI::Validator AtLeast(double least) {
       [least](const std::string& text) {
         double value = 0;
         const bool number = CLI::detail::lexical_cast(text, value);
-        return number && value >= least ? std::string() : Concat(text, " given where at least ", least, " is needed");
+        const bool fits = number && std::isfinite(value) && value >= least;
+        return fits ? std::string() : Concat(text, " given where a number of at least ", least, " is needed");
       },
       "");
 }
@@ -115,7 +117,7 @@ void ComputeOptions::AddTo(OptionSet& options) {
   options.Add("dtype", dtype, "number format of weights and activations: f32, f64 or bf16");
   options.Add("gemm", gemm, "matrix products: own (fixed order, exact) or eigen (for comparison; not exact)");
   options.Add("threads", threads, "threads; 0 is one for every processor; results do not depend on it", Record::kNo)
-      ->check(AtLeast(0));
+      ->check(CLI::Range(0, kMaxThreads));
   options.Add("seed", seed, "seed of all random numbers");
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the commands have in common: options that CLI11 parses, that --config FILE may give as JSON, and that are written
-// as the resolved configuration; the choice of device, dtype and threads; JSON on stdout.
+// What the commands have in common: options that CLI11 parses, that --config FILE may give as JSON, and that are
+// written as the resolved configuration; the choice of device, dtype and threads; JSON on stdout.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -54,15 +54,18 @@ class OptionSet {
   std::vector<std::pair<std::string, std::function<nlohmann::ordered_json()>>> records_;
 };
 
-// The arguments (without the program's name) with the content of --config FILE, if it occurs, put in after the command's
-// name, so that what the user typed comes later and wins. Throws UsageError for a key that is no option of the command.
+// The arguments (without the program's name) with the content of --config FILE, if it occurs, put in after the
+// command's name, so that what the user typed comes later and wins. Throws UsageError for a key that is no option of
+// the command.
 std::vector<std::string> ExpandConfig(CLI::App& program, const std::vector<std::string>& arguments);
 
-// For CLI11 checks: an integer or number from `least` on.
+// For CLI11 checks: a finite number from `least` on.
 CLI::Validator AtLeast(double least);
 
 // "1,2,3" as integers; throws UsageError, naming the option, for anything else.
 std::vector<int> ParseIntegers(const std::string& list, const std::string& option);
+
+constexpr int kMaxThreads = 1024;  // far beyond this the system refuses to start them
 
 // Where and how numbers are computed.
 struct ComputeOptions {

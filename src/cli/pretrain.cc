@@ -34,9 +34,11 @@ struct PretrainCommand {
     add("window", attention.window, "visible tokens including the current one; 0 is full attention", 0);
     add("sinks", attention.sinks, "first tokens that stay visible outside the window", 0);
     shape_options.push_back(options.Add("rope-theta", shape.rope_theta, "base of the rotary embedding"));
-    shape_options.push_back(
-        options.Add("initializer-range", deviation, "standard deviation of random matrices; smaller where the residual "
-                                                    "stream is written")->check(AtLeast(0)));
+    shape_options.push_back(options
+                                .Add("initializer-range", deviation,
+                                     "standard deviation of random matrices; smaller where the residual "
+                                     "stream is written")
+                                ->check(AtLeast(0)));
     shape_options.push_back(options.Add("tied,!--untied", shape.tied, "the output layer is the embedding"));
   }
 
@@ -73,7 +75,8 @@ struct PretrainCommand {
       supervised.Train(options, environment, *model, Tokenizer::Load(model_dir));
       return;
     }
-    const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(kChainAlphabet, kEndOfText), "the chain task's tokenizer");
+    const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(kChainAlphabet, kEndOfText),
+                              "the chain task's tokenizer");
     CompleteShape(tokenizer);
     const Transformer model(shape, dtype, /*with_gradients=*/true);
     InitializeParameters(model.parameters(), shape.layers, supervised.training.compute.seed, deviation);

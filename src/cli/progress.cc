@@ -20,7 +20,8 @@ std::string Format(const char* format, double value) {
 std::string Bar(double share) {
   constexpr int kWidth = 24;
   const int full = static_cast<int>(share * kWidth);
-  return "[" + std::string(static_cast<std::size_t>(full), '#') + std::string(static_cast<std::size_t>(kWidth - full), '.') + "] ";
+  return "[" + std::string(static_cast<std::size_t>(full), '#') +
+         std::string(static_cast<std::size_t>(kWidth - full), '.') + "] ";
 }
 
 std::string TimeLeft(double seconds) {
@@ -33,7 +34,8 @@ std::string TimeLeft(double seconds) {
 std::string Measures(const nlohmann::ordered_json& row) {
   std::string text;
   for (const char* name : {"loss", "reward", "eval/accuracy"}) {
-    if (row.contains(name) && row[name].is_number()) text += Format((std::string("  ") + name + " %.4g").c_str(), row[name]);
+    if (row.contains(name) && row[name].is_number())
+      text += Format((std::string("  ") + name + " %.4g").c_str(), row[name]);
   }
   return text + Format("  %.0f tokens/s", row["tokens_per_second"]);
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // swarr rl: on-policy reinforcement learning.
+#include "rl/rl.h"
+
 #include <cstdio>
 
 #include "cli/commands.h"
 #include "cli/training.h"
 #include "model/model_files.h"
-#include "rl/rl.h"
 
 namespace swarr {
 namespace {
@@ -20,14 +21,17 @@ struct RlCommand {
     options.Add("max-steps", rl.steps, "optimizer steps")->required()->check(AtLeast(1));
     options.Add("prompts-per-step", rl.prompts_per_step, "problems sampled for a step")->check(AtLeast(1));
     options.Add("num-generations", rl.num_generations, "completions per problem: a group")->check(AtLeast(2));
-    options.Add("max-completion-length", rl.max_completion_length,
-                "tokens of a completion (a longer one is cut and worth 0); 0 is the task's own limit or what the context leaves")
+    options
+        .Add("max-completion-length", rl.max_completion_length,
+             "tokens of a completion (a longer one is cut and worth 0); 0 is the task's own limit or what the context "
+             "leaves")
         ->check(AtLeast(0));
     options.Add("objective", objective, "reinforce or grpo");
     options.Add("scale-rewards", rl.objective.scale_rewards, "divide advantages by the group's standard deviation");
     options.Add("normalizer", normalizer, "of the loss: token-mean, sequence-mean or constant");
     options.Add("epsilon", rl.objective.epsilon, "clip range of the ratio in grpo")->check(AtLeast(0));
-    options.Add("micro-batch", rl.micro_batch, "completions packed into one row of the training pass")->check(AtLeast(1));
+    options.Add("micro-batch", rl.micro_batch, "completions packed into one row of the training pass")
+        ->check(AtLeast(1));
     options.Add("slots", rl.slots, "sequences decoded at a time; results do not depend on it", Record::kNo)
         ->check(AtLeast(1));
     training.AddTo(options);

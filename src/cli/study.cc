@@ -30,7 +30,7 @@ struct StudyCommand {
     options.Add("data-dir", data_dir, "directory with presets and base models");
     options.Add("device", compute.device, "cpu or cuda");
     options.Add("threads", compute.threads, "threads; 0 is one for every processor; results do not depend on it")
-        ->check(AtLeast(0));
+        ->check(CLI::Range(0, kMaxThreads));
     options.Add("quiet", quiet, "show no progress");
   }
 
@@ -59,7 +59,8 @@ struct StudyCommand {
 }  // namespace
 
 void AddStudy(CLI::App& program, const Environment& environment) {
-  AddCommand<StudyCommand>(program, "study", "Run the whole recipe with its controls and write the report", environment);
+  AddCommand<StudyCommand>(program, "study", "Run the whole recipe with its controls and write the report",
+                           environment);
 }
 
 }  // namespace swarr

@@ -34,17 +34,21 @@ LoadedTask TaskOptions::Load(Split split, JsonlFields needed, std::uint64_t seed
 LoadedTask LoadJsonl(const std::string& path, JsonlFields needed, const std::string& reward) {
   auto rows = std::make_unique<JsonlTask>(path, needed, RewardByName(reward));
   JsonlTask* file = rows.get();
-  const auto problem = [file](std::int64_t i) {
+  // Rows that are only imitated may have fields of these names that mean something else.
+  std::vector<std::optional<ChainProblem>> problems(static_cast<std::size_t>(file->size()));
+  for (std::int64_t i = 0; needed.answer && i < file->size(); ++i) {
     try {
-      return ChainProblemOf(file->row(i));
+      problems[static_cast<std::size_t>(i)] = ChainProblemOf(file->row(i));
     } catch (const Error& e) {
       throw Error(Concat(file->Where(i), ": ", e.what()));
     }
-  };
+  }
+  const auto problem = [problems](std::int64_t i) { return problems[static_cast<std::size_t>(i)]; };
   return {std::move(rows), file, problem, 0};
 }
 
 int CompletionLimit(int asked, const LoadedTask& task, const Tokenizer& tokenizer, const ModelConfig& config) {
+  if (task.file != nullptr) task.file->CheckPrompts(tokenizer, config.max_positions - 1);
   std::size_t longest = 0;
   for (std::int64_t i = 0; i < task.task->size(); ++i) {
     longest = std::max(longest, tokenizer.Encode(task.task->Get(i, 0).prompt).size());

@@ -10,7 +10,8 @@ namespace swarr {
 
 void TrainingOptions::AddTo(OptionSet& options) {
   compute.AddTo(options);
-  options.Add("output-dir", output_dir, "directory for the model, metrics.jsonl and checkpoints", Record::kNo)->required();
+  options.Add("output-dir", output_dir, "directory for the model, metrics.jsonl and checkpoints", Record::kNo)
+      ->required();
   options.Add("resume", run.resume, "auto (the latest checkpoint of --output-dir, if any) or a checkpoint directory",
               Record::kNo);
   options.Add("save-every", run.save_every, "steps between checkpoints; 0 is none", Record::kNo)->check(AtLeast(0));
@@ -55,17 +56,20 @@ OptimizerOptions TrainingOptions::MakeOptimizerOptions() const {
 void SupervisedOptions::AddTo(OptionSet& options) {
   task.AddTo(options, /*with_completions=*/true);
   options.Add("max-steps", sft.steps, "optimizer steps; 0 is as many as --epochs take")->check(AtLeast(0));
-  options.Add("epochs", epochs, "passes over the problems, if --max-steps is 0", Record::kNo)->check(CLI::PositiveNumber);
+  options.Add("epochs", epochs, "passes over the problems, if --max-steps is 0", Record::kNo)
+      ->check(CLI::PositiveNumber);
   options.Add("batch-size", sft.batch_size, "documents that are packed into one row")->check(AtLeast(1));
   options.Add("grad-accum", sft.grad_accum, "rows of --batch-size documents to a step")->check(AtLeast(1));
-  options.Add("max-seq-len", sft.max_length, "longest document in tokens (longer is an error); 0 is the model's context")
+  options
+      .Add("max-seq-len", sft.max_length, "longest document in tokens (longer is an error); 0 is the model's context")
       ->check(AtLeast(0));
   options.Add("train-on-prompt", sft.train_on_prompt, "put prompt tokens into the loss too");
   options.Add("eval-every", sft.eval_every, "steps between evaluations by generation; 0 is none")->check(AtLeast(0));
   options.Add("eval-data", eval_data, "JSON Lines file to evaluate on; needed with --data");
   options.Add("eval-examples", sft.eval_problems, "problems of an evaluation; 0 is all")->check(AtLeast(0));
-  options.Add("eval-max-completion-length", sft.eval_max_completion_length,
-              "tokens of a completion in an evaluation; 0 is the task's own limit or what the context leaves")
+  options
+      .Add("eval-max-completion-length", sft.eval_max_completion_length,
+           "tokens of a completion in an evaluation; 0 is the task's own limit or what the context leaves")
       ->check(AtLeast(0));
   task.AddRewardTo(options);
   training.AddTo(options);

@@ -23,7 +23,10 @@ struct VerifyCommand {
     const Verdict verdict = rule.verify(gold, answer, !truncated);
     const bool correct = verdict.reward == 1.0;
     if (json) {
-      PrintJson({{"correct", correct}, {"reward", verdict.reward}, {"rule", verdict.rule}, {"extracted", rule.extract(answer)}});
+      PrintJson({{"correct", correct},
+                 {"reward", verdict.reward},
+                 {"rule", verdict.rule},
+                 {"extracted", rule.extract(answer)}});
     } else {
       std::cout << (correct ? "right" : "wrong") << ": " << verdict.rule << '\n';
     }

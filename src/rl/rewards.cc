@@ -14,7 +14,8 @@ constexpr std::array<const char*, 4> kFactFields = {"a", "b", "n", "x0"};
 
 int FactField(const nlohmann::json& row, const char* key) {
   const auto found = row.find(key);
-  SWARR_CHECK(found != row.end(), "the field \"", key, "\" is missing; a chain row has a, b, n and x0, or none of them");
+  SWARR_CHECK(found != row.end(), "the field \"", key,
+              "\" is missing; a chain row has a, b, n and x0, or none of them");
   const bool fits = found->is_number_integer() && *found >= 0 && *found <= std::numeric_limits<int>::max();
   SWARR_CHECK(fits, "the field \"", key, "\" is ", found->dump(), " where an integer from 0 is needed");
   return found->get<int>();
@@ -47,8 +48,13 @@ std::string ChainRowsText(Split split, const ChainOptions& options, std::int64_t
     const std::int64_t index = i % task.size();
     const Example example = task.Get(index, static_cast<std::uint64_t>(i / task.size()));
     const ChainProblem& p = task.problem(index);
-    const nlohmann::ordered_json row = {{"prompt", example.prompt}, {"completion", example.completion},
-                                        {"answer", example.answer}, {"a", p.a}, {"b", p.b}, {"n", p.n}, {"x0", p.x0}};
+    const nlohmann::ordered_json row = {{"prompt", example.prompt},
+                                        {"completion", example.completion},
+                                        {"answer", example.answer},
+                                        {"a", p.a},
+                                        {"b", p.b},
+                                        {"n", p.n},
+                                        {"x0", p.x0}};
     text += row.dump() + '\n';
   }
   return text;

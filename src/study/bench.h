@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How fast this library is on this machine. Four suites over two model shapes (both tied, without biases and q/k norm):
-//   C  6 layers, width 384, 6 heads, ffn 1024, vocabulary 256        D  4 layers, width 128, 4 heads, ffn 352, vocabulary 64
+//   C  6 layers, width 384, 6 heads, ffn 1024, vocabulary 256
+//   D  4 layers, width 128, 4 heads, ffn 352, vocabulary 64
 //
 //   ops      single kernels at 4096 rows (the last product: 16, as in decoding) and attention over 1024 tokens
 //   train    whole optimizer steps: forward, backward, clipping, AdamW; 16 sequences of 256 and 4 of 1024 tokens
@@ -19,14 +20,15 @@
 namespace swarr {
 
 struct BenchOptions {
-  std::string suite;             // ops, train, decode or scaling
+  std::string suite;  // ops, train, decode or scaling
   DType dtype = DType::kF32;
-  double seconds_per_row = 1.0;  // a row is repeated for about so long, at least 3 times unless one run takes longer
-  std::function<void(const nlohmann::ordered_json& row)> on_row;  // each row as it is measured
+  // A row is repeated for about so long, at least 3 times unless one run takes 10 times as long.
+  double seconds_per_row = 1.0;
+  std::function<void(const nlohmann::ordered_json& row)> on_row;  // sees each row as it is measured
 };
 
-// {"suite", "device", "processor", "threads", "dtype", "gemm", "version", "revision", "rows": [...]}. A row has its name,
-// its sizes, `ms` (the median over `repetitions`, after one run that is thrown away), and where these make sense
+// {"suite", "device", "processor", "threads", "dtype", "gemm", "version", "revision", "rows": [...]}. A row has its
+// name, its sizes, `ms` (the median over `repetitions`, after one run that is thrown away), and where these make sense
 // tokens_per_second, gflops (2 M N K a product) and model_gflops (arithmetic of products and attention, three forwards
 // for a training step). Throws UsageError for an unknown suite.
 nlohmann::ordered_json RunBench(Context& ctx, const BenchOptions& options);

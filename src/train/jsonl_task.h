@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A task from a JSON Lines file: one problem a line, {"prompt": ..., "completion": ..., "answer": ...}, all texts without
-// end of text. How an answer is judged is a rule of its own, so that this file knows no task in particular.
+// A task from a JSON Lines file: one problem a line, {"prompt": ..., "completion": ..., "answer": ...}, all texts
+// without end of text. How an answer is judged is a rule of its own, so that this file knows no task in particular.
 #pragma once
 
 #include <filesystem>
@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "model/tokenizer.h"
@@ -38,8 +39,8 @@ struct JsonlFields {
 
 class JsonlTask final : public Task {
  public:
-  // Reads the whole file. Throws Error, opening with path:line, for a line that is no JSON object, lacks a needed field,
-  // has one that is no text, or has an answer that the rule can't use; throws for a file without rows.
+  // Reads the whole file. Throws Error, opening with path:line, for a line that is no JSON object, lacks a needed
+  // field, has one that is no text, or has an answer that the rule can't use; throws for a file without rows.
   JsonlTask(const std::filesystem::path& path, JsonlFields needed, RewardRule rule);
 
   std::int64_t size() const override { return static_cast<std::int64_t>(rows_.size()); }
@@ -54,9 +55,11 @@ class JsonlTask final : public Task {
   // "path:line" of a row, to open the sentence of an error about it.
   std::string Where(std::int64_t index) const;
 
-  // Throws Error, opening with path:line, for the first row that does not become a document of at most `max_tokens`
-  // tokens, prompt, completion and end of text together, or that holds a character without a token. So a long run does
-  // not find out in its middle.
+  // The next two throw Error, opening with path:line, for the first row that could not be used, so that a long run does
+  // not find out in its middle: one with a character that has no token, with a prompt without tokens, or
+  // with more than `max_tokens` tokens in the prompt,
+  void CheckPrompts(const Tokenizer& tokenizer, int max_tokens) const;
+  // or with more in prompt, completion and end of text together.
   void CheckDocuments(const Tokenizer& tokenizer, int max_tokens) const;
 
  private:
@@ -66,6 +69,8 @@ class JsonlTask final : public Task {
     nlohmann::json fields;
   };
   const Row& At(std::int64_t index) const;
+  // The number of tokens of the row's prompt, at least 1, and of its completion.
+  std::pair<std::size_t, std::size_t> CountTokens(std::int64_t index, const Tokenizer& tokenizer) const;
 
   std::filesystem::path path_;
   RewardRule rule_;

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/data.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "test_models.h"
+
+namespace swarr {
+namespace {
+
+using doctest::Contains;
+
+// The problems of one epoch in their order.
+std::vector<std::int64_t> Epoch(ProblemOrder& order, std::int64_t size, std::int64_t epoch) {
+  std::vector<std::int64_t> problems;
+  for (std::int64_t k = epoch * size; k < (epoch + 1) * size; ++k) {
+    const ProblemOrder::Item item = order.At(k);
+    CHECK(item.epoch == static_cast<std::uint64_t>(epoch));
+    problems.push_back(item.problem);
+  }
+  return problems;
+}
+
+TEST_CASE("a document is prompt, completion and end of text, and knows where the completion begins") {
+  const Document d = EncodeDocument(TextTokenizer(), {"ab?", "dc", ""}, 0);
+  CHECK(d.tokens == Tokens{1, 2, 5, 4, 3, 0});
+  CHECK(d.prompt_length == 3);
+  const Document empty = EncodeDocument(TextTokenizer(), {"ab?", "", ""}, 0);
+  CHECK(empty.tokens == Tokens{1, 2, 5, 0});
+  CHECK(empty.prompt_length == 3);
+}
+
+TEST_CASE("packed rows predict the next token of their own document, and last tokens are only predicted") {
+  TestContext t;
+  const PackedRow row = Pack(t.arena, std::vector<Document>{{{1, 2, 3, 0}, 2}, {{4, 0}, 1}, {{5, 1, 0}, 1}});
+  CHECK(SameBits(row.batch.ids, Ints(t.arena, {1, 2, 3, 4, 5, 1})));
+  CHECK(SameBits(row.targets, Ints(t.arena, {2, 3, 0, 0, 1, 0})));
+  CHECK(SameBits(row.batch.positions, Ints(t.arena, {0, 1, 2, 0, 0, 1})));
+  CHECK(SameBits(row.batch.documents, Ints(t.arena, {0, 3, 4, 6})));
+  CHECK(row.first_row == std::vector<std::int64_t>{0, 3, 4, 6});
+}
+
+TEST_CASE("a document with nothing to predict is refused") {
+  TestContext t;
+  CHECK_THROWS_WITH_AS(Pack(t.arena, std::vector<Document>{{{1, 2}, 1}, {{3}, 1}}), Contains("document of 1 tokens"), Error);
+}
+
+TEST_CASE("every epoch is another shuffle of all problems") {
+  const std::int64_t size = 50;
+  ProblemOrder order(size, 7);
+  std::set<std::vector<std::int64_t>> shuffles;
+  for (std::int64_t epoch = 0; epoch < 5; ++epoch) {
+    std::vector<std::int64_t> problems = Epoch(order, size, epoch);
+    shuffles.insert(problems);
+    std::sort(problems.begin(), problems.end());
+    for (std::int64_t i = 0; i < size; ++i) CHECK(problems[static_cast<std::size_t>(i)] == i);
+  }
+  CHECK(shuffles.size() == 5);
+}
+
+TEST_CASE("the k-th problem depends on the seed and k alone, not on what was asked before") {
+  ProblemOrder forward(11, 3), jumping(11, 3), other(11, 4);
+  int differ = 0;
+  for (std::int64_t k = 0; k < 44; ++k) {
+    const std::int64_t problem = forward.At(k).problem;
+    jumping.At(43 - k);
+    CHECK(jumping.At(k).problem == problem);
+    CHECK(ProblemOrder(11, 3).At(k).problem == problem);
+    differ += other.At(k).problem != problem;
+  }
+  CHECK(differ > 20);
+}
+
+TEST_CASE("one problem comes again in every epoch, and no problems are refused") {
+  ProblemOrder one(1, 3);
+  CHECK(one.At(5).problem == 0);
+  CHECK(one.At(5).epoch == 5);
+  CHECK_THROWS_WITH_AS(ProblemOrder(0, 3), Contains("data set is empty"), Error);
+}
+
+}  // namespace
+}  // namespace swarr

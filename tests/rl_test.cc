@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rl/rl.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "autograd/gradient_check.h"
+#include "resume_checks.h"
+#include "temp_directory.h"
+#include "tensor/files.h"
+
+namespace swarr {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// Rewards the share of 'a' in a finished text: a bandit with as many pulls as the text has letters.
+class ShareTask : public TableTask {
+ public:
+  ShareTask() : TableTask({{"b?", "", "x"}, {"abc?", "", "y"}, {"dd?", "", "z"}, {"cabd?", "", "w"}}) {}
+  double Reward(const Example&, std::string_view text, bool finished) const override {
+    if (!finished || text.empty()) return 0.0;
+    return static_cast<double>(std::count(text.begin(), text.end(), 'a')) / static_cast<double>(text.size());
+  }
+};
+
+// The same reward for everything: no group has any spread.
+class ConstantTask : public ShareTask {
+ public:
+  double Reward(const Example&, std::string_view, bool) const override { return 0.25; }
+};
+
+// Only prompts that begin with 'a' can earn anything.
+class PickyTask : public ShareTask {
+ public:
+  double Reward(const Example& example, std::string_view text, bool finished) const override {
+    return example.prompt[0] == 'a' ? ShareTask::Reward(example, text, finished) : 0.0;
+  }
+};
+
+RlOptions Steps(std::int64_t steps) {
+  RlOptions options;
+  options.steps = steps;
+  options.prompts_per_step = 4;
+  options.num_generations = 6;
+  options.max_completion_length = 12;
+  options.micro_batch = 5;
+  options.slots = 7;
+  options.seed = 11;
+  return options;
+}
+
+TrainingRun StartRun(Trainee& t, const RlOptions& options, const RunOptions& run_options) {
+  return {run_options, {{"steps", options.steps}, {"seed", options.seed}}, t.model, t.optimizer, t.tokenizer};
+}
+
+OnPolicyCheck Train(Trainee& t, const Task& task, const RlOptions& options, const RunOptions& run_options) {
+  TrainingRun run = StartRun(t, options, run_options);
+  return RunRl(t.ctx, t.model, t.tokenizer, task, options, t.optimizer, run);
+}
+
+std::vector<json> CompletionsOf(const fs::path& run, int step) {
+  std::vector<json> rows;
+  ForEachJsonLine(run / "completions" / Concat("step-0000000", step, ".jsonl"),
+                  [&](int, const json& row) { rows.push_back(row); });
+  return rows;
+}
+
+// A trainee whose policy is far from uniform.
+struct RlTrainee : Trainee {
+  RlTrainee(const ModelConfig& config, DType dtype, const OptimizerOptions& options = {}, int threads = 1)
+      : Trainee(config, dtype, options, threads) {
+    Randomize(model);
+  }
+};
+
+TEST_CASE("the training pass computes the very log-probabilities that the sampler recorded, for all kinds of models") {
+  const TempDirectory dir;
+  int run = 0;
+  for (ModelCase c : ModelCases()) {
+    c.config.vocab = TextConfig().vocab;
+    c.config.eos_id = 0;
+    for (DType dtype : {DType::kF64, DType::kF32}) {
+      INFO(c.name, " ", Name(dtype));
+      RlTrainee t(c.config, dtype);
+      const fs::path out = dir / Concat("run", run++);
+      const OnPolicyCheck check = Train(t, PickyTask(), Steps(3), In(out));  // skipped groups are compared too
+      CHECK(check.max_abs_diff == 0.0);
+      std::int64_t tokens = 0, in_files = 0;
+      for (const auto& row : MetricsWithoutTimes(out)) {
+        CHECK(row["rollout_logprob_max_abs_diff"] == 0.0);
+        CHECK(row["kl"] == 0.0);
+        CHECK(row["clip_ratio/region_mean"] == 0.0);
+        tokens += row["rollout_logprob_tokens"].get<std::int64_t>();
+      }
+      for (int step = 1; step <= 3; ++step) {
+        for (const json& row : CompletionsOf(out, step)) {
+          in_files += static_cast<std::int64_t>(row["completion"].get<std::string>().size()) + row["finished"].get<bool>();
+        }
+      }
+      CHECK(check.tokens == tokens);
+      CHECK(check.tokens == in_files);  // one token a character, and the end of text
+    }
+  }
+}
+
+TEST_CASE("RL raises the reward of a bandit") {
+  const TempDirectory dir;
+  ModelConfig config = TextConfig();
+  config.hidden = 16;
+  config.attention = {{}, {3, 1}};
+  OptimizerOptions options;
+  options.lr = 0.01;
+  options.schedule = Schedule::kConstant;
+  Trainee t(config, DType::kF32, options);
+  RlOptions rl = Steps(60);
+  rl.num_generations = 16;
+  rl.micro_batch = 64;
+  Train(t, ShareTask(), rl, In(dir / "run"));
+  const auto metrics = MetricsWithoutTimes(dir / "run");
+  const auto mean = [&](std::size_t begin, std::size_t end) {
+    double sum = 0;
+    for (std::size_t i = begin; i < end; ++i) sum += metrics[i]["reward"].get<double>();
+    return sum / static_cast<double>(end - begin);
+  };
+  CHECK(mean(0, 3) < 0.3);  // a fifth of random letters are 'a', less what empty and cut texts lose
+  CHECK(mean(57, 60) > 0.8);
+}
+
+// The gradient of one step, computed from its completions file: sum over sampled tokens of -w_i A_i grad log p.
+void ExpectGradient(const Transformer& model, const fs::path& run, const ObjectiveOptions& objective) {
+  std::vector<Tokens> documents;
+  std::vector<int> lengths;
+  std::vector<json> rows = CompletionsOf(run, 1);
+  for (const json& row : rows) {
+    const Tokens prompt = TextTokenizer().Encode(row["prompt"].get<std::string>());
+    Tokens text = TextTokenizer().Encode(row["completion"].get<std::string>());
+    if (row["finished"]) text.push_back(0);
+    documents.push_back(prompt);
+    documents.back().insert(documents.back().end(), text.begin(), text.end());
+    lengths.push_back(static_cast<int>(text.size()));
+  }
+  const std::vector<double> w = SequenceWeights(lengths, objective);
+  std::vector<double> c;
+  for (std::size_t i = 0; i < documents.size(); ++i) {
+    const std::size_t prompt = documents[i].size() - static_cast<std::size_t>(lengths[i]);
+    for (std::size_t n = 0; n < documents[i].size(); ++n) {
+      const bool predicts_sample = n + 1 >= prompt && n + 1 < documents[i].size();
+      c.push_back(predicts_sample ? -w[i] * rows[i]["advantage"].get<double>() : 0.0);
+    }
+  }
+  TestContext t;
+  RunBackward(t.ctx, model, documents, c);
+}
+
+TEST_CASE("the gradient of a step is that of its objective at the sampled tokens") {
+  for (Aggregation aggregation : {Aggregation::kTokenMean, Aggregation::kSequenceMean, Aggregation::kConstant}) {
+    const TempDirectory dir;
+    RlTrainee t(TextConfig(), DType::kF64, GradientProbe()), same(TextConfig(), DType::kF64);
+    RlOptions rl = Steps(1);
+    rl.objective.aggregation = aggregation;
+    rl.objective.max_completion_length = rl.max_completion_length;
+    Train(t, ShareTask(), rl, In(dir / "run"));
+    ExpectGradient(same.model, dir / "run", rl.objective);
+    // Documents are packed differently, so sums over rows run in another order: units in the last place of f64.
+    CHECK(RelativeError(t.optimizer.first_moment(), same.model.parameters().flat_gradients()) < 1e-12);
+  }
+}
+
+TEST_CASE("exactly on-policy, GRPO and REINFORCE end with the same weights bit for bit") {
+  const TempDirectory dir;
+  RlTrainee grpo(TextConfig(), DType::kF32), reinforce(TextConfig(), DType::kF32);
+  RlOptions rl = Steps(4);
+  Train(grpo, ShareTask(), rl, In(dir / "grpo"));
+  rl.objective.term = PolicyTermKind::kReinforce;
+  Train(reinforce, ShareTask(), rl, In(dir / "reinforce"));
+  CHECK(SameState(grpo, reinforce));
+}
+
+TEST_CASE("groups without spread teach nothing and are counted") {
+  const TempDirectory dir;
+  RlTrainee t(TextConfig(), DType::kF32), untouched(TextConfig(), DType::kF32);
+  const OnPolicyCheck check = Train(t, ConstantTask(), Steps(3), In(dir / "constant"));
+  CHECK(SameState(t, untouched));  // not even weight decay
+  CHECK(check.tokens > 100);
+  for (const auto& row : MetricsWithoutTimes(dir / "constant")) {
+    CHECK(row["frac_reward_zero_std"] == 1.0);
+    CHECK(row["reward"] == 0.25);
+    CHECK(row["reward_std"] == 0.0);
+    CHECK(row["grad_norm"] == 0.0);
+  }
+
+  Trainee picky(TextConfig(), DType::kF32, {}), fresh(TextConfig(), DType::kF32, {});  // of almost uniform policies
+  Train(picky, PickyTask(), Steps(1), In(dir / "picky"));  // each of the 4 prompts once
+  CHECK(MetricsWithoutTimes(dir / "picky")[0]["frac_reward_zero_std"] == 0.75);
+  CHECK(!SameState(picky, fresh));
+  for (const json& row : CompletionsOf(dir / "picky", 1)) {
+    if (row["prompt"] != "abc?") CHECK(row["advantage"] == 0.0);
+  }
+}
+
+TEST_CASE("answers that are cut at the limit are worth 0 and are counted") {
+  const TempDirectory dir;
+  RlTrainee t(TextConfig(), DType::kF32);
+  RlOptions rl = Steps(1);
+  rl.num_generations = 40;
+  rl.max_completion_length = 3;
+  Train(t, ShareTask(), rl, In(dir / "run"));
+  double cut = 0, cut_with_a = 0, rewarded = 0;
+  for (const json& row : CompletionsOf(dir / "run", 1)) {
+    const std::string text = row["completion"];
+    if (row["finished"]) {
+      rewarded += row["reward"] > 0.0;
+      CHECK(text.size() < 3);
+      continue;
+    }
+    ++cut;
+    cut_with_a += text.find('a') != std::string::npos;
+    CHECK(text.size() == 3);
+    CHECK(row["reward"] == 0.0);
+  }
+  CHECK(cut_with_a > 0);  // they would have earned something
+  CHECK(rewarded > 0);
+  CHECK(MetricsWithoutTimes(dir / "run")[0]["completions/clipped_ratio"] == cut / 160);
+}
+
+TEST_CASE("completions are kept for every step, group by group, and the metrics summarise them") {
+  const TempDirectory dir;
+  RlTrainee t(TextConfig(), DType::kF32);
+  Train(t, ShareTask(), Steps(2), In(dir / "run"));
+  const auto metrics = MetricsWithoutTimes(dir / "run");
+  const std::map<std::string, std::string> answers = {{"b?", "x"}, {"abc?", "y"}, {"dd?", "z"}, {"cabd?", "w"}};
+  for (int step : {1, 2}) {
+    const std::vector<json> rows = CompletionsOf(dir / "run", step);
+    REQUIRE(rows.size() == 4 * 6);
+    double reward = 0, length = 0;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      CHECK(rows[i]["step"] == step);
+      CHECK(rows[i]["prompt"] == rows[i / 6 * 6]["prompt"]);
+      CHECK(rows[i]["answer"] == answers.at(rows[i]["prompt"]));
+      reward += rows[i]["reward"].get<double>() / 24;
+      length += static_cast<double>(rows[i]["completion"].get<std::string>().size() + rows[i]["finished"].get<bool>()) / 24;
+    }
+    const auto& row = metrics[static_cast<std::size_t>(step - 1)];
+    CHECK(row["reward"].get<double>() == doctest::Approx(reward).epsilon(1e-12));
+    CHECK(row["completions/mean_length"].get<double>() == doctest::Approx(length).epsilon(1e-12));
+    CHECK(row["epoch"] == step);
+  }
+
+  RlTrainee quiet(TextConfig(), DType::kF32);
+  RlOptions rl = Steps(1);
+  rl.keep_completions = false;
+  Train(quiet, ShareTask(), rl, In(dir / "quiet"));
+  CHECK(!fs::exists(dir / "quiet" / "completions"));
+}
+
+TEST_CASE("one seed gives one result, whatever the number of slots and threads, and another seed another") {
+  ModelConfig config = TextConfig();
+  config.hidden = 80;  // several blocks of work for each thread
+  config.head_dim = 16;
+  config.ffn = 200;
+  config.attention = {{}, {3, 1}};
+  const TempDirectory dir;
+  RlOptions rl = Steps(3);
+  rl.num_generations = 24;
+  rl.micro_batch = 40;
+  RlTrainee first(config, DType::kF32);
+  Train(first, ShareTask(), rl, In(dir / "first"));
+
+  RlTrainee again(config, DType::kF32, {}, /*threads=*/2);
+  rl.slots = 64;
+  Train(again, ShareTask(), rl, In(dir / "again"));
+  CHECK(SameState(again, first));
+  CHECK(MetricsWithoutTimes(dir / "again") == MetricsWithoutTimes(dir / "first"));
+  for (int step : {1, 2, 3}) CHECK(CompletionsOf(dir / "again", step) == CompletionsOf(dir / "first", step));
+
+  RlTrainee other(config, DType::kF32);
+  rl.seed = 12;
+  Train(other, ShareTask(), rl, In(dir / "other"));
+  CHECK(!SameState(other, first));
+}
+
+TEST_CASE("RL: gradient checkpointing changes no bit of a run") {
+  const TempDirectory dir;
+  RlTrainee plain(TextConfig(), DType::kF32), checkpointed(TextConfig(), DType::kF32);
+  RlOptions rl = Steps(2);
+  Train(plain, ShareTask(), rl, In(dir / "plain"));
+  rl.checkpoint_blocks = true;
+  Train(checkpointed, ShareTask(), rl, In(dir / "checkpointed"));
+  CHECK(SameState(plain, checkpointed));
+}
+
+TEST_CASE("RL: stop and resume is bit-identical") {
+  ModelConfig config = TextConfig();
+  config.attention = {{}, {3, 1}};
+  OptimizerOptions options;
+  options.warmup_steps = 4;
+  RlOptions rl = Steps(kResumeSteps);
+  rl.prompts_per_step = 3;  // of 4: epochs end within steps
+  CheckExactResume(config, options, [&](Trainee& t, const RunOptions& run_options) {
+    TrainingRun run = StartRun(t, rl, run_options);
+    RunRl(t.ctx, t.model, t.tokenizer, ShareTask(), rl, t.optimizer, run);
+    run.Finish();
+  });
+}
+
+TEST_CASE("RL: a loss that is not finite stops the run and names the last good checkpoint") {
+  const TempDirectory dir;
+  RlTrainee t(TextConfig(), DType::kF32);
+  RunOptions run = In(dir / "run");
+  run.save_every = 2;
+  run.on_step = [&](const nlohmann::ordered_json& row) {
+    if (row["step"] == 3) t.model.parameters()["model.norm.weight"].value.data<float>()[0] = std::nanf("");
+  };
+  CHECK_THROWS_WITH_AS(Train(t, ShareTask(), Steps(9), run),
+                       doctest::Contains((dir / "run" / "checkpoint-00000002").c_str()), Error);
+  CHECK(fs::exists(dir / "run" / "checkpoint-00000002" / "model.safetensors"));
+  CHECK(MetricsWithoutTimes(dir / "run").size() == 3);
+}
+
+}  // namespace
+}  // namespace swarr
