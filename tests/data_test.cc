@@ -45,7 +45,8 @@ TEST_CASE("packed rows predict the next token of their own document, and last to
 
 TEST_CASE("a document with nothing to predict is refused") {
   TestContext t;
-  CHECK_THROWS_WITH_AS(Pack(t.arena, std::vector<Document>{{{1, 2}, 1}, {{3}, 1}}), Contains("document of 1 tokens"), Error);
+  CHECK_THROWS_WITH_AS(Pack(t.arena, std::vector<Document>{{{1, 2}, 1}, {{3}, 1}}), Contains("document of 1 tokens"),
+                       Error);
 }
 
 TEST_CASE("every epoch is another shuffle of all problems") {

@@ -56,7 +56,8 @@ void ForModels(const std::vector<std::vector<AttentionSpec>>& attentions, F&& f)
 }
 
 // Feeds tokens begin .. end - 1 of a sequence to a slot.
-Pass Feed(Context& ctx, const Transformer& model, const KvCache& cache, const Tokens& tokens, int begin, int end, int slot) {
+Pass Feed(Context& ctx, const Transformer& model, const KvCache& cache, const Tokens& tokens, int begin, int end,
+          int slot) {
   Tokens ids(tokens.begin() + begin, tokens.begin() + end), positions(ids.size()), next, slots(ids.size(), slot);
   std::iota(positions.begin(), positions.end(), begin);
   for (int t = begin; t < end; ++t) next.push_back(tokens[static_cast<std::size_t>(t + 1) % tokens.size()]);
@@ -69,8 +70,8 @@ Pass Feed(Context& ctx, const Transformer& model, const KvCache& cache, const To
 std::vector<Request> ManyRequests(const ModelConfig& config) {
   std::vector<Request> requests;
   for (std::uint32_t i = 0; i < 23; ++i) {
-    requests.push_back({RandomTokens(1 + static_cast<int>(i * 7 % 29), config.vocab, i), 3 + static_cast<int>(i * 5 % 31), 1.0,
-                        StreamKey(9, Purpose::kSample, 0, i)});
+    requests.push_back({RandomTokens(1 + static_cast<int>(i * 7 % 29), config.vocab, i),
+                        3 + static_cast<int>(i * 5 % 31), 1.0, StreamKey(9, Purpose::kSample, 0, i)});
   }
   return requests;
 }
@@ -253,7 +254,8 @@ TEST_CASE("temperature 0 takes the most probable token at every position") {
   });
 }
 
-TEST_CASE("tokens are drawn from softmax(logits / temperature), and their log-probabilities are those of temperature 1") {
+TEST_CASE(
+    "tokens are drawn from softmax(logits / temperature), and their log-probabilities are those of temperature 1") {
   ForModels({{{}, {}}}, [](const Transformer& model) {
     TestContext t;
     const Tokens prompt = {5, 1, 4};

@@ -6,9 +6,9 @@
 
 #include "autograd/gradient_check.h"
 #include "model/model_files.h"
+#include "temp_directory.h"
 #include "tensor/files.h"
 #include "tensor/safetensors.h"
-#include "temp_directory.h"
 #include "test_models.h"
 
 namespace swarr {
@@ -57,7 +57,8 @@ TEST_CASE("the gradient of a whole model is the derivative of its loss") {
         }
         // Under window 1 attention has weight 1 on its one key, whatever query and key are.
         const std::string& name = model.parameters().all()[i].name;
-        const bool unused = c.name == "window 1" && (name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight"));
+        const bool unused =
+            c.name == "window 1" && (name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight"));
         CHECK((largest > 1e-3) == !unused);
       }
     }
@@ -218,7 +219,7 @@ TEST_CASE("initial weights follow the seed: matrices small and normal, norms 1, 
       continue;
     }
     const bool residual = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
-    const double deviation = residual ? 0.02 / 2.0 : 0.02;  // sqrt(2 layers) = 2
+    const double deviation = residual ? 0.02 / 2.0 : 0.02;     // sqrt(2 layers) = 2
     CHECK(std::fabs(sum / n) < 5 * deviation / std::sqrt(n));  // five standard errors
     CHECK(std::sqrt(squares / n) == doctest::Approx(deviation).epsilon(5 / std::sqrt(2 * n)));
   }

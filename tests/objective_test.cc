@@ -144,7 +144,8 @@ TEST_CASE("objectives are chosen by name, and an unknown name lists the known on
   CHECK(ParseAggregation("sequence-mean") == Aggregation::kSequenceMean);
   CHECK(ParseAggregation("constant") == Aggregation::kConstant);
   CHECK_THROWS_WITH_AS(ParsePolicyTerm("ppo"), Contains("'ppo'; use reinforce or grpo"), UsageError);
-  CHECK_THROWS_WITH_AS(ParseAggregation("mean"), Contains("'mean'; use token-mean, sequence-mean or constant"), UsageError);
+  CHECK_THROWS_WITH_AS(ParseAggregation("mean"), Contains("'mean'; use token-mean, sequence-mean or constant"),
+                       UsageError);
 }
 
 }  // namespace

@@ -65,7 +65,8 @@ TEST_CASE("the learning rate stays, falls linearly, or falls along a cosine to i
 
 TEST_CASE("a run that is all warm-up has finite rates") {
   for (Schedule s : {Schedule::kConstant, Schedule::kLinear, Schedule::kCosine}) {
-    for (std::int64_t step = 0; step < 3; ++step) CHECK(LearningRate(Rates(s, 3), step, 3) == Approx(2.0 * (static_cast<double>(step) + 1) / 3));
+    for (std::int64_t step = 0; step < 3; ++step)
+      CHECK(LearningRate(Rates(s, 3), step, 3) == Approx(2.0 * (static_cast<double>(step) + 1) / 3));
     CHECK(std::isfinite(LearningRate(Rates(s, 3), 3, 3)));
   }
 }

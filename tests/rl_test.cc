@@ -99,7 +99,8 @@ TEST_CASE("the training pass computes the very log-probabilities that the sample
       }
       for (int step = 1; step <= 3; ++step) {
         for (const json& row : CompletionsOf(out, step)) {
-          in_files += static_cast<std::int64_t>(row["completion"].get<std::string>().size()) + row["finished"].get<bool>();
+          in_files +=
+              static_cast<std::int64_t>(row["completion"].get<std::string>().size()) + row["finished"].get<bool>();
         }
       }
       CHECK(check.tokens == tokens);
@@ -195,11 +196,28 @@ TEST_CASE("groups without spread teach nothing and are counted") {
   }
 
   Trainee picky(TextConfig(), DType::kF32, {}), fresh(TextConfig(), DType::kF32, {});  // of almost uniform policies
-  Train(picky, PickyTask(), Steps(1), In(dir / "picky"));  // each of the 4 prompts once
+  Train(picky, PickyTask(), Steps(1), In(dir / "picky"));                              // each of the 4 prompts once
   CHECK(MetricsWithoutTimes(dir / "picky")[0]["frac_reward_zero_std"] == 0.75);
   CHECK(!SameState(picky, fresh));
   for (const json& row : CompletionsOf(dir / "picky", 1)) {
     if (row["prompt"] != "abc?") CHECK(row["advantage"] == 0.0);
+  }
+}
+
+TEST_CASE("every prompt, sample and step draws its own noise") {
+  const TempDirectory dir;
+  RlTrainee t(TextConfig(), DType::kF32);
+  Train(t, ConstantTask(), Steps(2), In(dir / "run"));  // the weights stay as they are
+  const auto texts = [&](int step) {
+    std::map<std::string, std::vector<std::string>> by_prompt;
+    for (const json& row : CompletionsOf(dir / "run", step)) by_prompt[row["prompt"]].push_back(row["completion"]);
+    return by_prompt;
+  };
+  const auto first = texts(1), second = texts(2);
+  REQUIRE(first.size() == 4);
+  for (const auto& [prompt, samples] : first) {
+    CHECK(samples != second.at(prompt));
+    CHECK(samples != std::vector<std::string>(6, samples[0]));
   }
 }
 
@@ -243,7 +261,8 @@ TEST_CASE("completions are kept for every step, group by group, and the metrics 
       CHECK(rows[i]["prompt"] == rows[i / 6 * 6]["prompt"]);
       CHECK(rows[i]["answer"] == answers.at(rows[i]["prompt"]));
       reward += rows[i]["reward"].get<double>() / 24;
-      length += static_cast<double>(rows[i]["completion"].get<std::string>().size() + rows[i]["finished"].get<bool>()) / 24;
+      length +=
+          static_cast<double>(rows[i]["completion"].get<std::string>().size() + rows[i]["finished"].get<bool>()) / 24;
     }
     const auto& row = metrics[static_cast<std::size_t>(step - 1)];
     CHECK(row["reward"].get<double>() == doctest::Approx(reward).epsilon(1e-12));

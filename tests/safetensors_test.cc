@@ -200,7 +200,7 @@ TEST_CASE("a tensor is read only as what it is") {
 }
 
 TEST_CASE("every truncation of a good file is refused") {
-  const std::string good = FileWith("{" + Describe("a", "F32", "[2]", "[0,8]") + "}", 8);
+  const std::string good = FileWith(Concat("{", Describe("a", "F32", "[2]", "[0,8]"), "}"), 8);
   CHECK(Refusal(good) == "");
   for (std::size_t size = 0; size < good.size(); ++size) CHECK(Refusal(good.substr(0, size)) != "");
 }

@@ -65,7 +65,9 @@ void Randomize(const Transformer& model, std::uint32_t stream) {
     const Tensor& w = p.var.value;
     PhiloxStream random(StreamKey(2, Purpose::kInit, index++, stream));
     const double center = w.rank() == 1 && !p.name.ends_with(".bias") ? 1.0 : 0.0;
-    const double scale = w.rank() == 1 ? 0.5 : p.name.ends_with("embed_tokens.weight") ? 1.0 : 2.0 / std::sqrt(w.dim(1));
+    const double scale = w.rank() == 1                             ? 0.5
+                         : p.name.ends_with("embed_tokens.weight") ? 1.0
+                                                                   : 2.0 / std::sqrt(w.dim(1));
     Dispatch(w.dtype(), [&]<class T>() {
       // Rounded to f32 after the addition too, so that both dtypes hold the same numbers.
       for (std::int64_t i = 0; i < w.size(); ++i) {
@@ -107,14 +109,13 @@ Pass RunForward(Context& ctx, const Transformer& model, const std::vector<Tokens
   return {hidden.value, model.Logprob(ctx, hidden, NextTokens(*ctx.arena, documents)).logp.value};
 }
 
-void RunBackward(Context& ctx, const Transformer& model, const std::vector<Tokens>& documents, std::span<const double> c,
-                 bool checkpoint) {
+void RunBackward(Context& ctx, const Transformer& model, const std::vector<Tokens>& documents,
+                 std::span<const double> c, bool checkpoint) {
   FillZero(model.parameters().flat_gradients());
   Tape tape;
   ctx.tape = &tape;
   const Batch batch = PackDocuments(*ctx.arena, documents);
-  const Var logp =
-      model.Logprob(ctx, model.Forward(ctx, batch, checkpoint), NextTokens(*ctx.arena, documents)).logp;
+  const Var logp = model.Logprob(ctx, model.Forward(ctx, batch, checkpoint), NextTokens(*ctx.arena, documents)).logp;
   Dispatch(model.dtype(), [&]<class T>() {
     std::transform(c.begin(), c.end(), logp.grad.data<T>(), [](double x) { return static_cast<T>(x); });
   });
@@ -141,8 +142,11 @@ ModelConfig TextConfig() {
 }
 
 Trainee::Trainee(const ModelConfig& config, DType dtype, const OptimizerOptions& options, int threads)
-    : memory(threads), ctx(memory.ctx), model(config, dtype, /*with_gradients=*/true),
-      optimizer(model.parameters(), options), tokenizer(TextTokenizer()) {
+    : memory(threads),
+      ctx(memory.ctx),
+      model(config, dtype, /*with_gradients=*/true),
+      optimizer(model.parameters(), options),
+      tokenizer(TextTokenizer()) {
   InitializeParameters(model.parameters(), config.layers, /*seed=*/5);
 }
 

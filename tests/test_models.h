@@ -18,7 +18,8 @@ namespace swarr {
 
 using Tokens = std::vector<std::int32_t>;
 
-// Two layers of full attention with two query heads a key head, an untied head, and sizes that are multiples of nothing.
+// Two layers of full attention with two query heads a key head, an untied head, and sizes that are multiples of
+// nothing.
 ModelConfig TinyConfig();
 
 struct ModelCase {
@@ -46,8 +47,8 @@ struct Pass {
 Pass RunForward(Context& ctx, const Transformer& model, const std::vector<Tokens>& documents);
 
 // Leaves in the model the gradient of sum_n c_n log p_n over packed documents with targets NextTokens.
-void RunBackward(Context& ctx, const Transformer& model, const std::vector<Tokens>& documents, std::span<const double> c,
-                 bool checkpoint = false);
+void RunBackward(Context& ctx, const Transformer& model, const std::vector<Tokens>& documents,
+                 std::span<const double> c, bool checkpoint = false);
 // c_n without a pattern, in (-1, 1).
 std::vector<double> Coefficients(const std::vector<Tokens>& documents);
 

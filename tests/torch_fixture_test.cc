@@ -12,15 +12,15 @@
 namespace swarr {
 namespace {
 
-// Both sides compute in f64, where a sum of some hundred terms rounds to about 1e-14; a wrong formula shows at 1e-3. The
-// project asks for this bound.
+// Both sides compute in f64, where a sum of some hundred terms rounds to about 1e-14; a wrong formula shows at 1e-3.
+// The project asks for this bound.
 constexpr double kBound = 1e-10;
 
 Tensor Read(Arena& arena, const SafetensorsFile& file, const std::string& name) {
   const std::vector<std::int64_t>& shape = file.shape(name);
   REQUIRE((shape.size() == 1 || shape.size() == 2));
-  const Tensor t = shape.size() == 1 ? arena.New(file.dtype(name), {shape[0]})
-                                     : arena.New(file.dtype(name), {shape[0], shape[1]});
+  const Tensor t =
+      shape.size() == 1 ? arena.New(file.dtype(name), {shape[0]}) : arena.New(file.dtype(name), {shape[0], shape[1]});
   file.CopyTo(name, t);
   return t;
 }

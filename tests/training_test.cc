@@ -22,8 +22,14 @@ using doctest::Contains;
 
 // Prompts and completions of many lengths.
 TableTask SmallTask() {
-  return TableTask({{"a?", "b", "b"}, {"b?", "cc", "c"}, {"abc?", "d", "d"}, {"dd?", "abcd", "d"},
-                    {"c?", "", ""}, {"bbbb?", "ab", "b"}, {"ca?", "dad", "d"}, {"d?", "a", "a"}});
+  return TableTask({{"a?", "b", "b"},
+                    {"b?", "cc", "c"},
+                    {"abc?", "d", "d"},
+                    {"dd?", "abcd", "d"},
+                    {"c?", "", ""},
+                    {"bbbb?", "ab", "b"},
+                    {"ca?", "dad", "d"},
+                    {"d?", "a", "a"}});
 }
 
 SftOptions Steps(std::int64_t steps, int batch_size = 4, int grad_accum = 1) {
@@ -75,7 +81,8 @@ TEST_CASE("the loss falls from that of a guess to almost nothing, and generation
   CHECK(metrics.front()["entropy"].get<double>() == doctest::Approx(std::log(6.0)).epsilon(0.01));
   CHECK(metrics.back()["loss"].get<double>() < 0.05);
   CHECK(metrics.back()["eval/accuracy"] == 1.0);
-  CHECK(std::count_if(metrics.begin(), metrics.end(), [](const auto& row) { return row.contains("eval/accuracy"); }) == 2);
+  CHECK(std::count_if(metrics.begin(), metrics.end(), [](const auto& row) { return row.contains("eval/accuracy"); }) ==
+        2);
   for (std::size_t i = 0; i < metrics.size(); ++i) {
     CHECK(metrics[i]["step"] == i + 1);
     CHECK(metrics[i]["num_tokens"] == (i + 1) * 4 * 3);  // three rows a document: the end of text is only predicted
@@ -164,7 +171,8 @@ TEST_CASE("SFT: stop and resume is bit-identical") {
 TEST_CASE("a run resumes from a named checkpoint, and auto without a checkpoint is a fresh start") {
   const TempDirectory dir;
   const TableTask task = SmallTask();
-  Trainee alone(TextConfig(), DType::kF32, {}), again(TextConfig(), DType::kF32, {}), fresh(TextConfig(), DType::kF32, {});
+  Trainee alone(TextConfig(), DType::kF32, {}), again(TextConfig(), DType::kF32, {}),
+      fresh(TextConfig(), DType::kF32, {});
   RunOptions run = In(dir / "run");
   run.save_every = 2;
   Train(alone, task, Steps(5), run);
@@ -187,7 +195,8 @@ TEST_CASE("a resume with other options, without a checkpoint, or over another ru
   RunOptions run = In(dir / "run");
   run.save_every = 2;
   Train(t, task, Steps(4), run);
-  const std::string metrics = ReadFile(dir / "run" / "metrics.jsonl"), config = ReadFile(dir / "run" / "resolved_config.json");
+  const std::string metrics = ReadFile(dir / "run" / "metrics.jsonl"),
+                    config = ReadFile(dir / "run" / "resolved_config.json");
 
   CHECK_THROWS_WITH_AS(Train(t, task, Steps(4), run), Contains("already holds a run"), Error);
   run.resume = "auto";
@@ -243,7 +252,8 @@ TEST_CASE("a loss that is not finite stops the run before the weights change, an
 
   Trainee early(TextConfig(), DType::kF32, {});
   early.model.parameters()["model.norm.weight"].value.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
-  CHECK_THROWS_WITH_AS(Train(early, SmallTask(), Steps(20), In(dir / "early")), Contains("not finite at step 1"), Error);
+  CHECK_THROWS_WITH_AS(Train(early, SmallTask(), Steps(20), In(dir / "early")), Contains("not finite at step 1"),
+                       Error);
 }
 
 TEST_CASE("only the newest checkpoints are kept, as many as asked for") {

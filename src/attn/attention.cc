@@ -43,7 +43,8 @@ std::int64_t MostVisible(const Tensor& q_pos, AttentionSpec spec) {
 void CheckAttention(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                     const KeyLayout& layout) {
   const std::int64_t N = q.dim(0), H = q.dim(1), D = q.dim(2), G = k.dim(1);
-  SWARR_CHECK(G > 0 && H % G == 0, "attention has ", H, " query heads for ", G, " key heads; the first must be a multiple");
+  SWARR_CHECK(G > 0 && H % G == 0, "attention has ", H, " query heads for ", G,
+              " key heads; the first must be a multiple");
   CheckShape(out, q.dtype(), {N, H, D}, "attention output");
   CheckShape(lse, q.dtype(), {N, H}, "attention lse");
   CheckShape(k, q.dtype(), {-1, G, D}, "attention keys");
@@ -73,7 +74,8 @@ Transposed<T> Transpose(const Context& ctx, const Tensor& t) {
   return {copy.data<T>(), stride};
 }
 
-// result[j] = sum over d ascending of x[d] m(d, j), j < count. Up to a vector's worth of entries past them is written too.
+// result[j] = sum over d ascending of x[d] m(d, j), j < count. Up to a vector's worth of entries past them is written
+// too.
 template <class T>
 void DotColumns(const T* x, Transposed<T> m, std::int64_t D, std::int64_t count, T* result) {
   for (std::int64_t j = 0; j < count; j += kVectorLanes<T>) {
@@ -121,7 +123,8 @@ void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, 
   CheckAttention(out, lse, q, k, v, layout);
   const std::int64_t N = q.dim(0), H = q.dim(1), D = q.dim(2), G = k.dim(1);
   const std::int64_t most = MostVisible(layout.q_pos, spec);
-  const bool in_batch = layout.ring == KeyLayout::kNoRing;  // then many queries share the keys, and transposing them pays
+  const bool in_batch =
+      layout.ring == KeyLayout::kNoRing;  // then many queries share the keys, and transposing them pays
   ArenaScope scope(*ctx.arena);
   Dispatch(q.dtype(), [&]<class T>() {
     const std::int64_t room = most + kVectorLanes<T>;
@@ -200,19 +203,19 @@ void AttentionBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, c
       const T log_sum = lse.data<T>()[n * H + h];
       ForKeyRuns(layout.q_pos.data<std::int32_t>()[n], layout.key_base.data<std::int32_t>()[n], layout.ring, spec,
                  [&](std::int64_t row, int run) {
-        const std::int64_t column = g * D * keys.stride + row, kv = (row * G + g) * D;
-        DotColumns(query, {keys.data + column, keys.stride}, D, run, p);
-        DotColumns(grad, {values.data + column, values.stride}, D, run, ds);
-        for (int j = 0; j < run; ++j) {
-          p[j] = Exp(scale * p[j] - log_sum);
-          ds[j] = scale * p[j] * (ds[j] - delta);
-        }
-        for (int j = 0; j < run; ++j) {
-          AddScaled(to_dv + kv + j * G * D, p[j], grad, D);
-          AddScaled(to_dk + kv + j * G * D, ds[j], query, D);
-        }
-        AddWeightedRows(to_dq + at, ds, k.data<T>() + kv, G * D, D, run);
-      });
+                   const std::int64_t column = g * D * keys.stride + row, kv = (row * G + g) * D;
+                   DotColumns(query, {keys.data + column, keys.stride}, D, run, p);
+                   DotColumns(grad, {values.data + column, values.stride}, D, run, ds);
+                   for (int j = 0; j < run; ++j) {
+                     p[j] = Exp(scale * p[j] - log_sum);
+                     ds[j] = scale * p[j] * (ds[j] - delta);
+                   }
+                   for (int j = 0; j < run; ++j) {
+                     AddScaled(to_dv + kv + j * G * D, p[j], grad, D);
+                     AddScaled(to_dk + kv + j * G * D, ds[j], query, D);
+                   }
+                   AddWeightedRows(to_dq + at, ds, k.data<T>() + kv, G * D, D, run);
+                 });
     };
 #pragma omp parallel for num_threads(ctx.threads) schedule(dynamic)
     for (std::int64_t task = 0; task < docs * G; ++task) {

@@ -7,8 +7,8 @@
 // Which keys are visible is decided by attn/spec.h alone. Training, packed documents, chunked prefill and decode from a
 // ring cache are one kernel: each query visits its own visible keys, in ascending position, and does the same sequence
 // of operations on them, so its result depends on those keys alone, bit for bit, however they are stored and whatever
-// else is in the batch (docs/architecture.md, P8). Time is O(visible pairs): O(T W) under a window. No T x T mask exists.
-// A query at a negative position sees nothing: out 0, lse -infinity, gradient 0.
+// else is in the batch (docs/architecture.md, P8). Time is O(visible pairs): O(T W) under a window. No T x T mask
+// exists. A query at a negative position sees nothing: out 0, lse -infinity, gradient 0.
 #pragma once
 
 #include "attn/spec.h"

@@ -22,9 +22,8 @@ Var Linear(Context& ctx, const Var& x, const Var& w, const Var& b) {
 }
 
 Var RmsNorm(Context& ctx, const Var& x, const Var& w, double eps) {
-  const Var y = x.value.rank() == 3
-                    ? NewVar(ctx, x.value.dtype(), {x.value.dim(0), x.value.dim(1), x.value.dim(2)})
-                    : NewVar(ctx, x.value.dtype(), {x.value.dim(0), x.value.dim(1)});
+  const Var y = x.value.rank() == 3 ? NewVar(ctx, x.value.dtype(), {x.value.dim(0), x.value.dim(1), x.value.dim(2)})
+                                    : NewVar(ctx, x.value.dtype(), {x.value.dim(0), x.value.dim(1)});
   const Tensor rstd = ctx.arena->New(x.value.dtype(), {x.value.size() / w.value.dim(0)});
   RmsNormForward(ctx, y.value, rstd, x.value, w.value, eps);
   if (ctx.tape) {
@@ -92,9 +91,8 @@ LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tenso
   const Tensor entropy = ctx.arena->New(x.value.dtype(), {N});
   TokenLogprobForward(ctx, logp.value, lse, entropy, x.value, w.value, targets);
   if (ctx.tape) {
-    ctx.tape->Record(ctx, [=](Context& c) {
-      TokenLogprobBackward(c, x.grad, w.grad, logp.grad, lse, x.value, w.value, targets);
-    });
+    ctx.tape->Record(
+        ctx, [=](Context& c) { TokenLogprobBackward(c, x.grad, w.grad, logp.grad, lse, x.value, w.value, targets); });
   }
   return {logp, entropy};
 }

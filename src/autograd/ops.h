@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The recorded ops: each runs the forward of its kernel (tensor/ops.h, attn/attention.h) and, if a tape is live, records
-// its backward. Without a tape they are plain inference, and nothing that only a backward needs outlives the call's step.
+// The recorded ops: each runs the forward of its kernel (tensor/ops.h, attn/attention.h) and, if a tape is live,
+// records its backward. Without a tape they are plain inference, and nothing that only a backward needs outlives the
+// call's step.
 #pragma once
 
 #include "attn/attention.h"
@@ -35,7 +36,8 @@ LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tenso
 
 // Gradient checkpointing (P3): runs f(ctx, x) -> Var without a tape, keeps only its result, and runs it again under a
 // local tape when the backward comes by. f must be trivially copyable and do the same computation both times; its
-// gradients are then bit-identical to those of a plain call, since the same kernels add the same numbers in the same order.
+// gradients are then bit-identical to those of a plain call, since the same kernels add the same numbers in the same
+// order.
 template <class F>
 Var Checkpoint(Context& ctx, const Var& x, const F& f) {
   if (!ctx.tape) return f(ctx, x);

@@ -67,14 +67,15 @@ struct InspectCommand {
 
   static void Print(const ordered_json& result) {
     for (const auto& [name, value] : result.items()) {
-      if (!value.is_array())
-        std::printf("%-14s %s\n", name.c_str(),
-                    value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+      if (value.is_array()) continue;
+      std::printf("%-14s %s\n", name.c_str(),
+                  value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
     }
     for (const ordered_json& layer : result["attention"]) {
       std::printf("layer %-8d %s", layer["layer"].get<int>(), layer["attention"].get<std::string>().c_str());
-      if (layer["window"].is_number())
+      if (layer["window"].is_number()) {
         std::printf(" %d, %d sinks", layer["window"].get<int>(), layer["sinks"].get<int>());
+      }
       std::printf("\n");
     }
     std::printf("key/value cache of one sequence:\n");

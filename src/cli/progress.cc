@@ -34,8 +34,8 @@ std::string TimeLeft(double seconds) {
 std::string Measures(const nlohmann::ordered_json& row) {
   std::string text;
   for (const char* name : {"loss", "reward", "eval/accuracy"}) {
-    if (row.contains(name) && row[name].is_number())
-      text += Format((std::string("  ") + name + " %.4g").c_str(), row[name]);
+    if (!row.contains(name) || !row[name].is_number()) continue;
+    text += std::string("  ") + name + Format(" %.4g", row[name]);
   }
   return text + Format("  %.0f tokens/s", row["tokens_per_second"]);
 }

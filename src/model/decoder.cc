@@ -13,7 +13,10 @@ struct Decoder::Slot {
 };
 
 Decoder::Decoder(const Transformer& model, int slots, int max_length, int max_chunk)
-    : model_(model), slots_(slots), max_length_(max_length), max_chunk_(max_chunk),
+    : model_(model),
+      slots_(slots),
+      max_length_(max_length),
+      max_chunk_(max_chunk),
       cache_(model.config(), model.dtype(), slots, max_length, max_chunk) {
   SWARR_CHECK(max_length <= model.config().max_positions, "sequences of ", max_length,
               " tokens don't fit the model's context of ", model.config().max_positions,
@@ -80,7 +83,9 @@ void Decoder::Step(Context& ctx, std::span<const Request> requests, std::vector<
   }
 
   ArenaScope scope(*ctx.arena);
-  const auto view = [](std::vector<std::int32_t>& v) { return Tensor(v.data(), DType::kI32, {static_cast<std::int64_t>(v.size())}); };
+  const auto view = [](std::vector<std::int32_t>& v) {
+    return Tensor(v.data(), DType::kI32, {static_cast<std::int64_t>(v.size())});
+  };
   const Batch batch{view(ids), view(positions), view(cache_slots), {}};
   const Var hidden = model_.Forward(ctx, batch, cache_);
   if (drawing.empty()) return;

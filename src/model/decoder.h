@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batched generation from a key/value cache of O(window) rows. Prompts are prefilled in chunks beside the sequences that
-// already decode, and a finished slot takes the next request at once, so that one long sequence does not hold up the
-// rest. What a request gets depends on its prompt, key and the weights alone: not on the number of slots, the order of
-// requests or the number of threads (P8, P9).
+// Batched generation from a key/value cache of O(window) rows. Prompts are prefilled in chunks beside the sequences
+// that already decode, and a finished slot takes the next request at once, so that one long sequence does not hold up
+// the rest. What a request gets depends on its prompt, key and the weights alone: not on the number of slots, the order
+// of requests or the number of threads (P8, P9).
 #pragma once
 
 #include <cstdint>
@@ -17,14 +17,14 @@ namespace swarr {
 struct Request {
   std::vector<std::int32_t> prompt;  // at least one token
   int max_new_tokens = 0;
-  double temperature = 1.0;          // 0: greedy
-  std::uint64_t key = 0;             // of this sample's noise: StreamKey(seed, Purpose::kSample, step, prompt, sample)
+  double temperature = 1.0;  // 0: greedy
+  std::uint64_t key = 0;     // of this sample's noise: StreamKey(seed, Purpose::kSample, step, prompt, sample)
 };
 
 struct Completion {
-  std::vector<std::int32_t> tokens;   // what was drawn, the end-of-text token included if it was drawn
-  std::vector<double> logprobs;       // log p of each token under the model (temperature 1), exact in f32 and f64
-  bool finished = false;              // ended by end of text; false: cut at max_new_tokens
+  std::vector<std::int32_t> tokens;  // what was drawn, the end-of-text token included if it was drawn
+  std::vector<double> logprobs;      // log p of each token under the model (temperature 1), exact in f32 and f64
+  bool finished = false;             // ended by end of text; false: cut at max_new_tokens
 };
 
 class Decoder {

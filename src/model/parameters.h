@@ -32,8 +32,9 @@ class ParameterStore {
   std::vector<Parameter> all_;
 };
 
-// Random initial weights: matrices normal with this standard deviation, those that write to the residual stream (o_proj,
-// down_proj) divided by sqrt(2 layers) as in GPT-2; norm weights 1, biases 0. Each parameter draws from a stream of its own.
+// Random initial weights: matrices normal with this standard deviation, those that write to the residual stream
+// (o_proj, down_proj) divided by sqrt(2 layers) as in GPT-2; norm weights 1, biases 0. Each parameter draws from a
+// stream of its own.
 void InitializeParameters(const ParameterStore& parameters, int layers, std::uint64_t seed, double deviation = 0.02);
 
 }  // namespace swarr

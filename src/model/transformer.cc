@@ -25,7 +25,8 @@ std::size_t KvCache::bytes() const {
 std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int length) {
   std::size_t rows = 0;
   for (const AttentionSpec& spec : config.attention) rows += static_cast<std::size_t>(CacheRows(spec, length, 1));
-  return rows * 2 * static_cast<std::size_t>(config.kv_heads) * static_cast<std::size_t>(config.head_dim) * SizeOf(dtype);
+  return rows * 2 * static_cast<std::size_t>(config.kv_heads) * static_cast<std::size_t>(config.head_dim) *
+         SizeOf(dtype);
 }
 
 Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents) {
@@ -50,7 +51,9 @@ Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> doc
 }
 
 Transformer::Transformer(const ModelConfig& config, DType dtype, bool with_gradients)
-    : config_(config), parameters_(config, dtype, with_gradients), rope_table_(dtype, {config.max_positions, config.head_dim}) {
+    : config_(config),
+      parameters_(config, dtype, with_gradients),
+      rope_table_(dtype, {config.max_positions, config.head_dim}) {
   FillRopeTable(rope_table_.view(), config.rope_theta);
   for (int i = 0; i < config.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";

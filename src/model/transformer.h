@@ -66,7 +66,9 @@ class Transformer {
 
   // log p(targets[n] | the tokens up to row n) of Forward's hidden states: the LM head.
   LogprobResult Logprob(Context& ctx, const Var& hidden, const Tensor& targets) const;
-  const Var& head() const { return config_.tied ? parameters_["model.embed_tokens.weight"] : parameters_["lm_head.weight"]; }
+  const Var& head() const {
+    return config_.tied ? parameters_["model.embed_tokens.weight"] : parameters_["lm_head.weight"];
+  }
 
  private:
   struct BlockWeights {

@@ -32,7 +32,8 @@ int Successor(const ChainProblem& problem, int x) { return (problem.a * x + prob
 void CheckValid(const ChainProblem& p) {
   SWARR_CHECK(Valid(p), "chain: a=", p.a, ", b=", p.b, ", x0=", p.x0, ", n=", p.n,
               " is not a problem of the task; use a in {2, 6, 7, 11}, b and x0 in 0..12 with (a*x0 + b) mod 13 != x0, "
-              "and n in 1..", kMaxChainSteps, ".");
+              "and n in 1..",
+              kMaxChainSteps, ".");
 }
 
 std::string FactsText(const ChainProblem& p) {
@@ -107,8 +108,8 @@ Split SplitOf(const ChainProblem& problem) {
 
 std::vector<ChainProblem> ProblemsOf(Split split, int n_min, int n_max) {
   if (n_min < 1 || n_min > n_max || n_max > kMaxChainSteps) {
-    throw UsageError(Concat("chain: the number of steps runs from ", n_min, " to ", n_max,
-                            "; give a range within 1..", kMaxChainSteps, "."));
+    throw UsageError(Concat("chain: the number of steps runs from ", n_min, " to ", n_max, "; give a range within 1..",
+                            kMaxChainSteps, "."));
   }
   std::vector<ChainProblem> problems;
   for (int n = n_min; n <= n_max; ++n) {
@@ -150,8 +151,8 @@ std::string ExtractChainAnswer(std::string_view completion) {
 ChainTask::ChainTask(Split split, const ChainOptions& options)
     : options_(options), problems_(ProblemsOf(split, options.n_min, options.n_max)) {
   if (!(options.restate_probability >= 0 && options.restate_probability <= 1)) {
-    throw UsageError(Concat("chain: the restatement probability is ", options.restate_probability,
-                            "; give one between 0 and 1."));
+    throw UsageError(
+        Concat("chain: the restatement probability is ", options.restate_probability, "; give one between 0 and 1."));
   }
 }
 

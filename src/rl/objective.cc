@@ -24,8 +24,8 @@ Aggregation ParseAggregation(const std::string& name) {
 
 std::vector<double> Advantages(std::span<const double> rewards, int group_size, const ObjectiveOptions& options) {
   const auto size = static_cast<std::size_t>(group_size);
-  SWARR_CHECK(group_size >= 1 && rewards.size() % size == 0, rewards.size(), " rewards are no whole number of groups of ",
-              group_size);
+  SWARR_CHECK(group_size >= 1 && rewards.size() % size == 0, rewards.size(),
+              " rewards are no whole number of groups of ", group_size);
   std::vector<double> advantages(rewards.size(), 0.0);
   for (std::size_t begin = 0; begin < rewards.size(); begin += size) {
     const std::span<const double> group = rewards.subspan(begin, size);
@@ -60,7 +60,8 @@ PolicyTerm EvaluateTerm(double logp, double old_logp, double advantage, const Ob
   if (options.term == PolicyTermKind::kReinforce) return {-advantage * logp, -advantage, false};
   const double ratio = std::exp(logp - old_logp);
   const double kept = std::clamp(ratio, 1.0 - options.epsilon, 1.0 + options.epsilon);
-  // The smaller of the two products is the clipped one only where the ratio has gone too far in the advantage's direction.
+  // The smaller of the two products is the clipped one only where the ratio has gone too far in the advantage's
+  // direction.
   if (kept * advantage < ratio * advantage) return {-kept * advantage, 0.0, true};
   return {-ratio * advantage, -ratio * advantage, false};  // d rho / d log p = rho
 }

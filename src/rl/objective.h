@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Policy-gradient objectives as functions of log-probabilities: the one home of advantages, aggregation, ratio and clip.
-// The gradient enters the model as dL/dlog p of each token through the op token_logprob, so this file is all there is to
-// an objective. Formulas and who uses which: docs/derivations.md.
+// Policy-gradient objectives as functions of log-probabilities: the one home of advantages, aggregation, ratio and
+// clip. The gradient enters the model as dL/dlog p of each token through the op token_logprob, so this file is all
+// there is to an objective. Formulas and who uses which: docs/derivations.md.
 //
 //   L = sum_i w_i sum_t term(log p_it, log p_old_it, A_i)       over the sampled tokens t of completion i
 #pragma once
@@ -19,7 +19,8 @@ namespace swarr {
 enum class PolicyTermKind : std::uint8_t { kReinforce, kGrpo };
 
 // What sum over tokens and completions is normalised by: all sampled tokens of the step; each completion by its own
-// length, then the number of completions (GRPO paper); or the constant max_completion_length times that number (Dr. GRPO).
+// length, then the number of completions (GRPO paper); or the constant max_completion_length times that number (Dr.
+// GRPO).
 enum class Aggregation : std::uint8_t { kTokenMean, kSequenceMean, kConstant };
 
 PolicyTermKind ParsePolicyTerm(const std::string& name);  // "reinforce", "grpo"
@@ -29,7 +30,7 @@ struct ObjectiveOptions {
   PolicyTermKind term = PolicyTermKind::kGrpo;
   bool scale_rewards = false;  // divide advantages by the group's standard deviation
   Aggregation aggregation = Aggregation::kTokenMean;
-  double epsilon = 0.2;        // clip range of kGrpo
+  double epsilon = 0.2;           // clip range of kGrpo
   int max_completion_length = 0;  // the constant of kConstant
 };
 

@@ -17,7 +17,7 @@ namespace {
 // One sampled completion and what became of it.
 struct Trajectory {
   Example example;
-  Document document;               // prompt and completion tokens, as the training pass reads them
+  Document document;                 // prompt and completion tokens, as the training pass reads them
   std::vector<double> old_logprobs;  // of the completion tokens, recorded by the sampler
   std::string text;
   bool finished;
@@ -101,7 +101,8 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajecto
   Dispatch(model.dtype(), [&]<class T>() {
     for (std::size_t d = 0; d < batch.size(); ++d) {
       const Trajectory& t = *batch[d];
-      const std::int64_t first = row.first_row[d] + t.document.prompt_length - 1;  // this row predicts completion token 0
+      const std::int64_t first =
+          row.first_row[d] + t.document.prompt_length - 1;  // this row predicts completion token 0
       for (int i = 0; i < t.length(); ++i) {
         const double logp = static_cast<double>(result.logp.value.data<T>()[first + i]);
         const double old_logp = t.old_logprobs[static_cast<std::size_t>(i)];
@@ -142,7 +143,7 @@ void WriteCompletions(const std::filesystem::path& dir, std::int64_t step, const
   std::string lines;
   for (const Trajectory& t : rollout) {
     const nlohmann::ordered_json line = {
-        {"step", step},          {"prompt", t.example.prompt}, {"completion", t.text}, {"answer", t.example.answer},
+        {"step", step},           {"prompt", t.example.prompt}, {"completion", t.text},    {"answer", t.example.answer},
         {"finished", t.finished}, {"reward", t.reward},         {"advantage", t.advantage}};
     lines += line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   }
@@ -152,7 +153,8 @@ void WriteCompletions(const std::filesystem::path& dir, std::int64_t step, const
   WriteFileAtomically(dir / "completions" / name, lines);
 }
 
-nlohmann::ordered_json MetricsOf(const std::vector<Trajectory>& rollout, const StepSums& sums, const RlOptions& options) {
+nlohmann::ordered_json MetricsOf(const std::vector<Trajectory>& rollout, const StepSums& sums,
+                                 const RlOptions& options) {
   const double count = static_cast<double>(rollout.size()), tokens = static_cast<double>(sums.tokens);
   double reward = 0, deviation = 0, groups_without_spread = 0, truncated = 0;
   const auto size = static_cast<std::size_t>(options.num_generations);
@@ -208,12 +210,13 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
 
     nlohmann::ordered_json row = MetricsOf(rollout, sums, options);
     const double seconds = timer.Seconds();
-    row.update({{"epoch", static_cast<double>((step + 1) * options.prompts_per_step) / static_cast<double>(task.size())},
-                {"learning_rate", lr},
-                {"grad_norm", grad_norm},
-                {"step_time", seconds},
-                {"tokens_per_second", static_cast<double>(sums.rows) / seconds},
-                {"peak_memory_mb", PeakMemoryMb()}});
+    row.update(
+        {{"epoch", static_cast<double>((step + 1) * options.prompts_per_step) / static_cast<double>(task.size())},
+         {"learning_rate", lr},
+         {"grad_norm", grad_norm},
+         {"step_time", seconds},
+         {"tokens_per_second", static_cast<double>(sums.rows) / seconds},
+         {"peak_memory_mb", PeakMemoryMb()}});
     run.EndStep(sums.rows, std::move(row));
   }
   return check;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // On-policy reinforcement learning: sample groups of completions from the current weights, score them, take one
-// gradient step. Deliberately left out: several updates per rollout, a reference model, entropy bonuses; temperature is 1
-// and nothing is cut from the distribution, so that the sampler is the policy.
+// gradient step. Deliberately left out: several updates per rollout, a reference model, entropy bonuses; temperature is
+// 1 and nothing is cut from the distribution, so that the sampler is the policy.
 #pragma once
 
 #include "rl/objective.h"
@@ -13,14 +13,14 @@ namespace swarr {
 struct RlOptions {
   std::int64_t steps = 0;
   int prompts_per_step = 16;
-  int num_generations = 8;          // completions per prompt: a group
-  int max_completion_length = 0;    // tokens; a truncated completion is worth 0
-  int micro_batch = 32;             // completions packed into one row of the training pass
-  int slots = 128;                  // sequences decoded at a time; results do not depend on it
-  bool checkpoint_blocks = false;   // gradient checkpointing
+  int num_generations = 8;         // completions per prompt: a group
+  int max_completion_length = 0;   // tokens; a truncated completion is worth 0
+  int micro_batch = 32;            // completions packed into one row of the training pass
+  int slots = 128;                 // sequences decoded at a time; results do not depend on it
+  bool checkpoint_blocks = false;  // gradient checkpointing
   ObjectiveOptions objective;
   std::uint64_t seed = 0;
-  bool keep_completions = true;     // write completions/step-00000001.jsonl and so on into the output directory
+  bool keep_completions = true;  // write completions/step-00000001.jsonl and so on into the output directory
 };
 
 // What a whole run has compared: the sampler's log-probabilities with those of the training pass, over all sampled

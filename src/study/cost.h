@@ -10,8 +10,8 @@
 namespace swarr {
 
 // Cache bytes of one sequence and the median time of decoding one more token, at several lengths up to 16,384, for a
-// model of this shape with full attention ("sa") and with `windowed` in every layer ("swa"). The time does not depend on
-// the weights or on what the cache holds, so weights are random and nothing is prefilled.
+// model of this shape with full attention ("sa") and with `windowed` in every layer ("swa"). The time does not depend
+// on the weights or on what the cache holds, so weights are random and nothing is prefilled.
 std::vector<CostPoint> MeasureDecodeCost(const ModelConfig& shape, AttentionSpec windowed, int threads);
 
 }  // namespace swarr

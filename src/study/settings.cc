@@ -72,7 +72,8 @@ void TakeRl(Fields& fields, StudySettings& settings) {
 std::string NamesOf(const std::filesystem::path& presets) {
   std::set<std::string> names;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(presets, error)) names.insert(entry.path().stem().string());
+  for (const auto& entry : std::filesystem::directory_iterator(presets, error))
+    names.insert(entry.path().stem().string());
   std::string list;
   for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
   return list.empty() ? "none" : list;

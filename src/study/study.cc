@@ -27,9 +27,14 @@ using ModelPtr = std::unique_ptr<Transformer>;
 class SeedStudy {
  public:
   SeedStudy(const StudyOptions& options, const StudySettings& settings, std::uint64_t seed, StudyResults& results)
-      : options_(options), settings_(settings), seed_(seed), results_(results),
-        base_dir_(options.data_dir / settings.base_model), tokenizer_(Tokenizer::Load(base_dir_)),
-        sft_task_(Split::kSft, WithSeed(settings.task, seed)), rl_task_(Split::kRl, WithSeed(settings.task, seed)),
+      : options_(options),
+        settings_(settings),
+        seed_(seed),
+        results_(results),
+        base_dir_(options.data_dir / settings.base_model),
+        tokenizer_(Tokenizer::Load(base_dir_)),
+        sft_task_(Split::kSft, WithSeed(settings.task, seed)),
+        rl_task_(Split::kRl, WithSeed(settings.task, seed)),
         eval_task_(Split::kEval, WithSeed(settings.task, seed)) {
     ctx_.arena = &arena_;
     ctx_.threads = options.threads;
@@ -71,7 +76,8 @@ class SeedStudy {
     return {.output_dir = RunDir(arm), .interrupted = options_.interrupted};
   }
 
-  nlohmann::ordered_json ConfigOf(const char* stage, const fs::path& from, AttentionSpec spec, std::int64_t steps) const {
+  nlohmann::ordered_json ConfigOf(const char* stage, const fs::path& from, AttentionSpec spec,
+                                  std::int64_t steps) const {
     nlohmann::ordered_json config = settings_.json[stage];
     config["stage"] = stage;
     config["model"] = from.filename().string();
@@ -114,7 +120,8 @@ class SeedStudy {
     options.seed = seed_;
     const OnPolicyCheck check = RunRl(ctx_, *model, tokenizer_, rl_task_, options, optimizer, run);
     run.Finish();
-    results_.checks.rollout_logprob_max_abs_diff = std::max(results_.checks.rollout_logprob_max_abs_diff, check.max_abs_diff);
+    results_.checks.rollout_logprob_max_abs_diff =
+        std::max(results_.checks.rollout_logprob_max_abs_diff, check.max_abs_diff);
     results_.checks.rollout_logprob_tokens += check.tokens;
     curve.restatement_rate = RestatementCurve(run.output_dir());
     results_.curves.push_back(std::move(curve));
@@ -152,17 +159,18 @@ class SeedStudy {
     for (std::size_t i = 0; i < sampled.size(); ++i) {
       const ChainProblem& problem = eval_task_.problem(sampled[i].problem);
       const TraceMeasures trace = MeasureTrace(problem, sampled[i].text);
-      run.outcomes.push_back({.problem = sampled[i].problem,
-                              .steps = problem.n,
-                              .correct_sampled = sampled[i].reward == 1.0,
-                              .correct_greedy = greedy[i].reward == 1.0,
-                              .length = sampled[i].tokens,
-                              .truncated = !sampled[i].finished,
-                              .steps_written = trace.steps,
-                              .restatements = trace.restatements,
-                              .facts = static_cast<int>(trace.distances.size()),
-                              .facts_in_window = FactsInWindow(trace, settings_.attention.window),
-                              .distance_sum = std::accumulate(trace.distances.begin(), trace.distances.end(), std::int64_t{0})});
+      run.outcomes.push_back(
+          {.problem = sampled[i].problem,
+           .steps = problem.n,
+           .correct_sampled = sampled[i].reward == 1.0,
+           .correct_greedy = greedy[i].reward == 1.0,
+           .length = sampled[i].tokens,
+           .truncated = !sampled[i].finished,
+           .steps_written = trace.steps,
+           .restatements = trace.restatements,
+           .facts = static_cast<int>(trace.distances.size()),
+           .facts_in_window = FactsInWindow(trace, settings_.attention.window),
+           .distance_sum = std::accumulate(trace.distances.begin(), trace.distances.end(), std::int64_t{0})});
     }
     Aggregate(run, StepRanges(settings_.task.n_min, settings_.task.n_max));
     if (model.config().attention[0].window > 0) {
@@ -206,10 +214,15 @@ StudyResults RunStudy(const StudyOptions& options) {
   const ModelConfig base = ReadModelConfig(options.data_dir / settings.base_model);
   PrepareOutput(options.output_dir, settings.json);
 
-  StudyResults results{.preset = options.preset, .device = Concat("cpu, ", options.threads, " threads"),
-                       .command_line = options.command_line, .source_revision = BuildRevision()};
+  StudyResults results{.preset = options.preset,
+                       .device = Concat("cpu, ", options.threads, " threads"),
+                       .command_line = options.command_line,
+                       .source_revision = BuildRevision()};
   results.settings = settings.json;
-  results.task = {base.layers, settings.attention.window, settings.task.n_min, settings.task.n_max,
+  results.task = {base.layers,
+                  settings.attention.window,
+                  settings.task.n_min,
+                  settings.task.n_max,
                   settings.task.restate_probability,
                   ReceptiveFieldCeiling(base.layers, settings.attention.window, settings.task.restate_probability,
                                         settings.task.n_min, settings.task.n_max)};

@@ -19,12 +19,12 @@
 namespace swarr {
 
 struct StudyOptions {
-  std::string preset = "quick";               // the settings of all stages: data_dir/presets/<preset>.json
-  std::filesystem::path data_dir;             // holds presets/ and the base models they name
+  std::string preset = "quick";    // the settings of all stages: data_dir/presets/<preset>.json
+  std::filesystem::path data_dir;  // holds presets/ and the base models they name
   std::filesystem::path output_dir;
-  std::vector<std::uint64_t> seeds;           // one full set of arms each
+  std::vector<std::uint64_t> seeds;  // one full set of arms each
   int threads = 1;
-  std::string command_line;                   // for the report
+  std::string command_line;  // for the report
   std::function<bool()> interrupted;
   std::function<void(const std::string&)> progress;  // one line of what is being done
 };

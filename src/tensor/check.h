@@ -30,8 +30,9 @@ std::string Concat(const Parts&... parts) {
 
 }  // namespace swarr
 
-// Throws Error with the remaining arguments joined into one sentence unless `condition` holds. The sentence is built only on failure.
-#define SWARR_CHECK(condition, ...)                                              \
-  do {                                                                           \
-    if (!(condition)) throw ::swarr::Error(::swarr::Concat(__VA_ARGS__));        \
+// Throws Error with the remaining arguments joined into one sentence unless `condition` holds. The sentence is built
+// only on failure.
+#define SWARR_CHECK(condition, ...)                                       \
+  do {                                                                    \
+    if (!(condition)) throw ::swarr::Error(::swarr::Concat(__VA_ARGS__)); \
   } while (false)

@@ -9,14 +9,17 @@
 namespace swarr {
 namespace {
 
-constexpr std::int64_t kDepthBlock = 128;  // a packed panel of b (128 x 32 floats, 16 KiB) stays in the first-level cache
-constexpr std::int64_t kRowBlock = 64;     // rows that one task runs over with one panel
+constexpr std::int64_t kDepthBlock =
+    128;                                // a packed panel of b (128 x 32 floats, 16 KiB) stays in the first-level cache
+constexpr std::int64_t kRowBlock = 64;  // rows that one task runs over with one panel
 
 std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-// Copies columns [column, column + kTileColumns) of rows [k0, k0 + depth) of b to `packed`, zero beyond the last column.
+// Copies columns [column, column + kTileColumns) of rows [k0, k0 + depth) of b to `packed`, zero beyond the last
+// column.
 template <class T>
-void PackPanel(Strided<T> b, std::int64_t k0, std::int64_t depth, std::int64_t column, std::int64_t columns, T* packed) {
+void PackPanel(Strided<T> b, std::int64_t k0, std::int64_t depth, std::int64_t column, std::int64_t columns,
+               T* packed) {
   constexpr std::int64_t kWidth = kTileColumns<T>;
   const std::int64_t valid = std::min(kWidth, columns - column);
   const T* from = b.data + k0 * b.row_stride + column * b.column_stride;
@@ -54,8 +57,9 @@ void MultiplyBlock(std::int64_t row, std::int64_t rows, std::int64_t column, std
   }
 }
 
-// c[rows, columns] (+)= a[rows, depth] b[depth, columns]. Blocks of k follow one another, and c carries the accumulators
-// from block to block: a float stored and loaded again is the same float, so the blocking leaves no trace in the bits.
+// c[rows, columns] (+)= a[rows, depth] b[depth, columns]. Blocks of k follow one another, and c carries the
+// accumulators from block to block: a float stored and loaded again is the same float, so the blocking leaves no trace
+// in the bits.
 template <class T>
 void Gemm(const Context& ctx, std::int64_t rows, std::int64_t columns, std::int64_t depth, Strided<T> a, Strided<T> b,
           bool accumulate, T* c) {
@@ -84,8 +88,8 @@ void Gemm(const Context& ctx, std::int64_t rows, std::int64_t columns, std::int6
 }
 
 template <class T>
-void Product(const Context& ctx, std::int64_t rows, std::int64_t columns, std::int64_t depth, Strided<T> a, Strided<T> b,
-             bool accumulate, T* c) {
+void Product(const Context& ctx, std::int64_t rows, std::int64_t columns, std::int64_t depth, Strided<T> a,
+             Strided<T> b, bool accumulate, T* c) {
   if (rows == 0 || columns == 0) return;
   if (ctx.gemm == GemmKind::kEigen) return EigenGemm(rows, columns, depth, a, b, accumulate, c);
   Gemm(ctx, rows, columns, depth, a, b, accumulate, c);

@@ -39,17 +39,26 @@ void Tile(std::int64_t depth, Strided<T> a, const T* b, bool accumulate, T* c, s
 template <class T>
 void GemmTile(int rows, std::int64_t depth, Strided<T> a, const T* b, bool accumulate, T* c, std::int64_t c_stride) {
   switch (rows) {
-    case 1: return Tile<1>(depth, a, b, accumulate, c, c_stride);
-    case 2: return Tile<2>(depth, a, b, accumulate, c, c_stride);
-    case 3: return Tile<3>(depth, a, b, accumulate, c, c_stride);
-    case 4: return Tile<4>(depth, a, b, accumulate, c, c_stride);
+    case 1:
+      return Tile<1>(depth, a, b, accumulate, c, c_stride);
+    case 2:
+      return Tile<2>(depth, a, b, accumulate, c, c_stride);
+    case 3:
+      return Tile<3>(depth, a, b, accumulate, c, c_stride);
+    case 4:
+      return Tile<4>(depth, a, b, accumulate, c, c_stride);
 #ifdef __AVX512F__
-    case 5: return Tile<5>(depth, a, b, accumulate, c, c_stride);
-    case 6: return Tile<6>(depth, a, b, accumulate, c, c_stride);
-    case 7: return Tile<7>(depth, a, b, accumulate, c, c_stride);
-    case 8: return Tile<8>(depth, a, b, accumulate, c, c_stride);
+    case 5:
+      return Tile<5>(depth, a, b, accumulate, c, c_stride);
+    case 6:
+      return Tile<6>(depth, a, b, accumulate, c, c_stride);
+    case 7:
+      return Tile<7>(depth, a, b, accumulate, c, c_stride);
+    case 8:
+      return Tile<8>(depth, a, b, accumulate, c, c_stride);
 #endif
-    default: return;
+    default:
+      return;
   }
 }
 

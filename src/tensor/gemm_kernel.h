@@ -7,7 +7,8 @@
 
 namespace swarr {
 
-// Bytes of the widest vector register, and the tile that fills the register file: kTileRows x 2 vectors of accumulators.
+// Bytes of the widest vector register, and the tile that fills the register file: kTileRows x 2 vectors of
+// accumulators.
 #ifdef __AVX512F__
 constexpr int kVectorBytes = 64;
 constexpr int kTileRows = 8;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scalar functions of the kernels, written so that a compiler can vectorise the loops around them. They use only single
-// additions, multiplications and divisions (the build fixes -ffp-contract=off for them), so that a value does not depend
-// on whether it was computed in a vector loop, in its remainder, or alone.
+// additions, multiplications and divisions (the build fixes -ffp-contract=off for them), so that a value does not
+// depend on whether it was computed in a vector loop, in its remainder, or alone.
 #pragma once
 
 #include <bit>
@@ -33,8 +33,10 @@ inline T Exp(T x) {
   const T n = shifted - kShift;
   const T r = (clamped - n * kLn2High) - n * kLn2Low;
   T sum = 1;
-  for (int k = kDegree; k >= 1; --k) sum = 1 + sum * r * (T(1) / static_cast<T>(k));  // Horner: 1 + r(1 + r/2(1 + r/3(...)))
-  const Bits exponent = std::bit_cast<Bits>(shifted) << kMantissa;  // n moved into the exponent field; the rest falls off
+  for (int k = kDegree; k >= 1; --k)
+    sum = 1 + sum * r * (T(1) / static_cast<T>(k));  // Horner: 1 + r(1 + r/2(1 + r/3(...)))
+  const Bits exponent = std::bit_cast<Bits>(shifted)
+                        << kMantissa;  // n moved into the exponent field; the rest falls off
   const T y = std::bit_cast<T>(static_cast<Bits>(std::bit_cast<Bits>(sum) + exponent));
   return x < kLow ? T(0) : y;
 }

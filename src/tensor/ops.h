@@ -63,8 +63,8 @@ void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw
 
 // How one row of SampleForward chooses.
 struct SampleRow {
-  std::uint64_t key;       // of this row's noise (philox.h); unused when greedy
-  double temperature;      // 0: greedy, the first largest logit
+  std::uint64_t key;   // of this row's noise (philox.h); unused when greedy
+  double temperature;  // 0: greedy, the first largest logit
 };
 // sample.cc: draws one token per row by the Gumbel-max rule, argmax_v z[v] / temperature + g_v, g_v = -log(-log u_v),
 // with u_v = word v mod 4 of Philox(key, {v / 4, position, 0, 0}), and records its log-probability under the model,

@@ -12,7 +12,8 @@ namespace swarr {
 
 using PhiloxWords = std::array<std::uint32_t, 4>;
 
-// Ten rounds of Philox4x32 on `counter` under the 64-bit `key`. Known answers: Random123's kat_vectors (tests/philox_test.cc).
+// Ten rounds of Philox4x32 on `counter` under the 64-bit `key`. Known answers: Random123's kat_vectors
+// (tests/philox_test.cc).
 constexpr PhiloxWords Philox(std::uint64_t key, PhiloxWords counter) {
   auto k0 = static_cast<std::uint32_t>(key);
   auto k1 = static_cast<std::uint32_t>(key >> 32);

@@ -10,8 +10,8 @@ namespace {
 // out (+)= x turned by `sign` times the angles of its position. The inverse of a rotation is its transpose, so the
 // backward is the same turn with the sign changed.
 template <class T>
-void Rotate(const Context& ctx, const Tensor& out, const Tensor& x, const Tensor& positions, const Tensor& table, T sign,
-            bool accumulate) {
+void Rotate(const Context& ctx, const Tensor& out, const Tensor& x, const Tensor& positions, const Tensor& table,
+            T sign, bool accumulate) {
   const std::int64_t N = x.dim(0), H = x.dim(1), D = x.dim(2), half = D / 2;
   const std::int32_t* position = positions.data<std::int32_t>();
   ForRows(ctx, N, H * D, [&](std::int64_t n) {
@@ -45,7 +45,8 @@ void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Ten
   Dispatch(x.dtype(), [&]<class T>() { Rotate<T>(ctx, y, x, positions, table, T(1), /*accumulate=*/false); });
 }
 
-void RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions, const Tensor& table) {
+void RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions,
+                  const Tensor& table) {
   if (dx.empty()) return;
   Dispatch(dy.dtype(), [&]<class T>() { Rotate<T>(ctx, dx, dy, positions, table, T(-1), /*accumulate=*/true); });
 }
@@ -55,7 +56,8 @@ void FillRopeTable(const Tensor& table, double theta) {
   Dispatch(table.dtype(), [&]<class T>() {
     for (std::int64_t p = 0; p < P; ++p) {
       for (std::int64_t i = 0; i < half; ++i) {
-        const double angle = static_cast<double>(p) * std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(D));
+        const double angle =
+            static_cast<double>(p) * std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(D));
         table.data<T>()[p * D + i] = static_cast<T>(std::cos(angle));
         table.data<T>()[p * D + half + i] = static_cast<T>(std::sin(angle));
       }

@@ -9,9 +9,12 @@ std::size_t SizeOf(DType dtype) { return dtype == DType::kF64 ? 8 : 4; }
 
 std::string Name(DType dtype) {
   switch (dtype) {
-    case DType::kF64: return "f64";
-    case DType::kF32: return "f32";
-    case DType::kI32: return "i32";
+    case DType::kF64:
+      return "f64";
+    case DType::kF32:
+      return "f32";
+    case DType::kI32:
+      return "i32";
   }
   return "?";
 }

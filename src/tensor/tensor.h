@@ -18,8 +18,8 @@ namespace swarr {
 
 enum class DType : std::uint8_t { kF64, kF32, kI32 };
 
-std::size_t SizeOf(DType dtype);       // bytes of one element
-std::string Name(DType dtype);         // "f64", "f32", "i32"
+std::size_t SizeOf(DType dtype);            // bytes of one element
+std::string Name(DType dtype);              // "f64", "f32", "i32"
 DType ParseDType(const std::string& name);  // throws UsageError on an unknown name
 
 template <class T>
@@ -43,7 +43,7 @@ class Tensor {
   DType dtype() const { return dtype_; }
   int rank() const { return rank_; }
   std::int64_t dim(int i) const { return shape_[static_cast<std::size_t>(i)]; }
-  std::int64_t size() const;   // elements
+  std::int64_t size() const;  // elements
   std::size_t bytes() const { return static_cast<std::size_t>(size()) * SizeOf(dtype_); }
   std::string ShapeString() const;  // "[2, 3] f32"
   void* raw() const { return data_; }
@@ -74,10 +74,12 @@ void CheckShape(const Tensor& t, DType dtype, std::initializer_list<std::int64_t
 void FillZero(const Tensor& t);
 void Copy(const Tensor& to, const Tensor& from);  // same shape and dtype
 
-// Calls f.template operator()<T>() with T the floating-point type of `dtype`. The one place where a dtype becomes a type.
+// Calls f.template operator()<T>() with T the floating-point type of `dtype`. The one place where a dtype becomes a
+// type.
 template <class F>
 decltype(auto) Dispatch(DType dtype, F&& f) {
-  SWARR_CHECK(dtype == DType::kF64 || dtype == DType::kF32, "a floating-point tensor is needed here, not ", Name(dtype));
+  SWARR_CHECK(dtype == DType::kF64 || dtype == DType::kF32, "a floating-point tensor is needed here, not ",
+              Name(dtype));
   return dtype == DType::kF64 ? f.template operator()<double>() : f.template operator()<float>();
 }
 

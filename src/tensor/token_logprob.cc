@@ -6,8 +6,8 @@
 namespace swarr {
 namespace {
 
-// Rows whose logits are held at a time. It leaves no trace in the results: rows are independent, and the weight gradient
-// goes on adding to the same accumulators chunk after chunk.
+// Rows whose logits are held at a time. It leaves no trace in the results: rows are independent, and the weight
+// gradient goes on adding to the same accumulators chunk after chunk.
 constexpr std::int64_t kChunkRows = 1024;
 
 // Calls f(begin, rows of x, their logits [rows, V]) for chunk after chunk.

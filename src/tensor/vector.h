@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vectors of 64 bytes in the compiler's own notation: lane by lane, the same arithmetic as scalars. Compilers split them
-// where registers are narrower.
+// Vectors of 64 bytes in the compiler's own notation: lane by lane, the same arithmetic as scalars. Compilers split
+// them where registers are narrower.
 #pragma once
 
 #include <cstdint>

@@ -25,7 +25,7 @@ Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std:
 // predict targets[n], the one after. The last token of a document predicts nothing and is left out of the row.
 struct PackedRow {
   Batch batch;
-  Tensor targets;                      // [N] i32
+  Tensor targets;                       // [N] i32
   std::vector<std::int64_t> first_row;  // where each document begins, then N
 };
 PackedRow Pack(Arena& arena, std::span<const Document> documents);

@@ -23,11 +23,14 @@ double LearningRate(const OptimizerOptions& options, std::int64_t step, std::int
   double f = 1.0;
   if (options.schedule == Schedule::kLinear) f = 1.0 - u;
   if (options.schedule == Schedule::kCosine) f = 0.5 * (1.0 + std::cos(std::numbers::pi * u));
-  return options.lr * (options.schedule == Schedule::kConstant ? 1.0 : options.min_lr_ratio + (1.0 - options.min_lr_ratio) * f);
+  return options.lr *
+         (options.schedule == Schedule::kConstant ? 1.0 : options.min_lr_ratio + (1.0 - options.min_lr_ratio) * f);
 }
 
 Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& options)
-    : parameters_(parameters), options_(options), m_(parameters.flat().dtype(), {parameters.count()}),
+    : parameters_(parameters),
+      options_(options),
+      m_(parameters.flat().dtype(), {parameters.count()}),
       v_(parameters.flat().dtype(), {parameters.count()}) {
   SWARR_CHECK(!parameters.flat_gradients().empty(), "a model without gradients can't be trained");
 }

@@ -14,12 +14,12 @@ enum class Schedule : std::uint8_t { kConstant, kLinear, kCosine };
 Schedule ParseSchedule(const std::string& name);  // "constant", "linear", "cosine"; throws UsageError
 
 struct OptimizerOptions {
-  double lr = 1e-3;                       // peak learning rate
+  double lr = 1e-3;  // peak learning rate
   Schedule schedule = Schedule::kCosine;
-  std::int64_t warmup_steps = 0;          // the rate rises linearly to lr over these
-  double min_lr_ratio = 0.1;              // linear and cosine end at min_lr_ratio * lr
-  double max_grad_norm = 1.0;             // gradients are scaled down to this global norm; 0: never
-  AdamWOptions adamw;                     // weight decay applies to matrices, not to norms and biases
+  std::int64_t warmup_steps = 0;  // the rate rises linearly to lr over these
+  double min_lr_ratio = 0.1;      // linear and cosine end at min_lr_ratio * lr
+  double max_grad_norm = 1.0;     // gradients are scaled down to this global norm; 0: never
+  AdamWOptions adamw;             // weight decay applies to matrices, not to norms and biases
 };
 
 // The rate of step 0, 1, ... of `steps`: lr (step + 1) / warmup at first; then, with u in [0, 1] the share of the steps

@@ -42,8 +42,8 @@ std::vector<fs::path> CheckpointsOf(const fs::path& dir) {
 
 void AppendLine(const fs::path& path, const std::string& line) {
   const FileHandle file(std::fopen(path.c_str(), "ab"));
-  const bool written = file && std::fwrite(line.data(), 1, line.size(), file.get()) == line.size() &&
-                       std::fflush(file.get()) == 0;
+  const bool written =
+      file && std::fwrite(line.data(), 1, line.size(), file.get()) == line.size() && std::fflush(file.get()) == 0;
   SWARR_CHECK(written, "can't append to ", path.string(), "; is the disk full or the directory read-only?");
 }
 
@@ -77,7 +77,8 @@ void TrainingRun::Restore(const fs::path& checkpoint) {
   const fs::path state_path = checkpoint / kStateFile;
   const auto state = ParseJson<ordered_json>(ReadFile(state_path), state_path.string());
   for (const char* field : {"step", "num_tokens", "optimizer_steps", "config"}) {
-    SWARR_CHECK(state.contains(field), state_path.string(), " has no field '", field, "'; this is no checkpoint of a run");
+    SWARR_CHECK(state.contains(field), state_path.string(), " has no field '", field,
+                "'; this is no checkpoint of a run");
   }
   for (const auto& [key, value] : config_.items()) {
     SWARR_CHECK(state["config"].contains(key) && state["config"][key] == value, "the checkpoint ", checkpoint.string(),
@@ -93,7 +94,8 @@ void TrainingRun::Restore(const fs::path& checkpoint) {
   optimizer_.set_steps_taken(state["optimizer_steps"].get<std::int64_t>());
 }
 
-// Keeps the lines of steps that the restored state has seen, as they are; a line that a killed run left unfinished goes.
+// Keeps the lines of steps that the restored state has seen, as they are; a line that a killed run left unfinished
+// goes.
 void TrainingRun::TrimMetrics() const {
   const fs::path path = options_.output_dir / kMetricsFile;
   std::string kept;
@@ -110,7 +112,8 @@ void TrainingRun::TrimMetrics() const {
 void TrainingRun::CheckFinite(const char* what, double value) const {
   if (std::isfinite(value)) return;
   const fs::path latest = LatestCheckpoint();
-  throw Error(Concat("the ", what, " is not finite at step ", step_ + 1, "; try a smaller --lr. The last good checkpoint is ",
+  throw Error(Concat("the ", what, " is not finite at step ", step_ + 1,
+                     "; try a smaller --lr. The last good checkpoint is ",
                      latest.empty() ? std::string("none (--save-every was not reached)") : latest.string()));
 }
 
@@ -135,12 +138,13 @@ void TrainingRun::SaveCheckpoint() {
   AtomicDirectory out(options_.output_dir / name, CheckpointFileNames());
   WriteModelFiles(out.path(), model_, tokenizer_);
   WriteSafetensors(out.path() / kOptimizerFile, {{"m", optimizer_.first_moment()}, {"v", optimizer_.second_moment()}});
-  const ordered_json state = {{"step", step_}, {"num_tokens", num_tokens_},
-                              {"optimizer_steps", optimizer_.steps_taken()}, {"config", config_}};
+  const ordered_json state = {
+      {"step", step_}, {"num_tokens", num_tokens_}, {"optimizer_steps", optimizer_.steps_taken()}, {"config", config_}};
   WriteFileAtomically(out.path() / kStateFile, state.dump(2) + "\n");
   out.Commit();
   std::vector<fs::path> all = CheckpointsOf(options_.output_dir);
-  for (std::size_t i = 0; i + static_cast<std::size_t>(options_.keep_checkpoints) < all.size(); ++i) fs::remove_all(all[i]);
+  for (std::size_t i = 0; i + static_cast<std::size_t>(options_.keep_checkpoints) < all.size(); ++i)
+    fs::remove_all(all[i]);
 }
 
 void TrainingRun::Finish() {

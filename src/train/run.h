@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every training run has, SFT and RL alike: an output directory with the resolved configuration, one metrics.jsonl,
-// checkpoints, exact resume, and a way to be interrupted.
+// What every training run has, SFT and RL alike: an output directory with the resolved configuration, one
+// metrics.jsonl, checkpoints, exact resume, and a way to be interrupted.
 //
 //   DIR/resolved_config.json    every option of the run
 //   DIR/metrics.jsonl           one object a step; after a resume it goes on without a gap or a repeated step
@@ -28,7 +28,7 @@ struct RunOptions {
   int keep_checkpoints = 2;     // older ones are removed
   // "": start afresh; "auto": go on from the latest checkpoint in output_dir, if any; else: from this checkpoint
   std::string resume{};
-  std::function<bool()> interrupted{};                              // asked after every step
+  std::function<bool()> interrupted{};                           // asked after every step
   std::function<void(const nlohmann::ordered_json&)> on_step{};  // sees every metrics row (progress on a terminal)
 };
 
@@ -47,7 +47,7 @@ class TrainingRun {
               Optimizer& optimizer, const Tokenizer& tokenizer);
 
   const std::filesystem::path& output_dir() const { return options_.output_dir; }
-  std::int64_t step() const { return step_; }             // steps completed
+  std::int64_t step() const { return step_; }              // steps completed
   std::int64_t num_tokens() const { return num_tokens_; }  // tokens trained on so far
 
   // Ends a step: appends the row (step and num_tokens are put first), saves a checkpoint when one is due, and throws

@@ -9,8 +9,8 @@ namespace swarr {
 namespace {
 
 struct StepSums {
-  double logprob = 0;       // sum of log p over tokens in the loss
-  double entropy = 0;       // sum over the same tokens
+  double logprob = 0;        // sum of log p over tokens in the loss
+  double entropy = 0;        // sum over the same tokens
   std::int64_t in_loss = 0;  // how many these are
   std::int64_t tokens = 0;   // rows fed to the model
 };
@@ -81,15 +81,22 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
     optimizer.Step(ctx, lr, grad_norm);
     const double seconds = timer.Seconds();
     nlohmann::ordered_json row = {
-        {"epoch", static_cast<double>((step + 1) * std::int64_t{options.batch_size} * options.grad_accum) / static_cast<double>(task.size())},
-        {"loss", loss}, {"learning_rate", lr}, {"grad_norm", grad_norm}, {"entropy", sums.entropy / in_loss},
-        {"step_time", seconds}, {"tokens_per_second", static_cast<double>(sums.tokens) / seconds},
+        {"epoch", static_cast<double>((step + 1) * std::int64_t{options.batch_size} * options.grad_accum) /
+                      static_cast<double>(task.size())},
+        {"loss", loss},
+        {"learning_rate", lr},
+        {"grad_norm", grad_norm},
+        {"entropy", sums.entropy / in_loss},
+        {"step_time", seconds},
+        {"tokens_per_second", static_cast<double>(sums.tokens) / seconds},
         {"peak_memory_mb", PeakMemoryMb()}};
     if (eval_task && options.eval_every > 0 && (step + 1) % options.eval_every == 0) {
-      const std::vector<EvaluatedCompletion> done = Evaluate(
-          ctx, model, tokenizer, *eval_task,
-          {.problems = options.eval_problems, .max_completion_length = options.eval_max_completion_length,
-           .seed = options.seed, .step = static_cast<std::uint32_t>(step + 1)});
+      const std::vector<EvaluatedCompletion> done =
+          Evaluate(ctx, model, tokenizer, *eval_task,
+                   {.problems = options.eval_problems,
+                    .max_completion_length = options.eval_max_completion_length,
+                    .seed = options.seed,
+                    .step = static_cast<std::uint32_t>(step + 1)});
       row["eval/accuracy"] = Summarize(done, 1).accuracy;
     }
     run.EndStep(sums.tokens, std::move(row));

@@ -10,13 +10,13 @@ namespace swarr {
 
 struct SftOptions {
   std::int64_t steps = 0;
-  int batch_size = 16;           // documents of a step, packed into one row (per micro-batch)
-  int grad_accum = 1;            // micro-batches of batch_size documents whose gradients add up to one step
-  bool train_on_prompt = false;  // put prompt tokens into the loss too
-  int max_length = 0;            // longest document in tokens; longer ones are an error, not cut silently
+  int batch_size = 16;             // documents of a step, packed into one row (per micro-batch)
+  int grad_accum = 1;              // micro-batches of batch_size documents whose gradients add up to one step
+  bool train_on_prompt = false;    // put prompt tokens into the loss too
+  int max_length = 0;              // longest document in tokens; longer ones are an error, not cut silently
   bool checkpoint_blocks = false;  // gradient checkpointing
   std::uint64_t seed = 0;
-  std::int64_t eval_every = 0;   // steps between evaluations by generation; 0: none
+  std::int64_t eval_every = 0;  // steps between evaluations by generation; 0: none
   std::int64_t eval_problems = 0;
   int eval_max_completion_length = 0;
 };
