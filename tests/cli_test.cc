@@ -219,8 +219,9 @@ TEST_CASE("generate gives the same text for the same seed, and no more tokens th
   CHECK(first.out.size() <= 10);
   CHECK(Swarr(command).out == first.out);
   std::vector<std::string> texts;
-  for (const char* seed : {"1", "2", "3"})
+  for (const char* seed : {"1", "2", "3"}) {
     texts.push_back(Swarr(command + std::vector<std::string>{"--seed", seed}).out);
+  }
   CHECK(std::count(texts.begin(), texts.end(), first.out) < 3);
 }
 

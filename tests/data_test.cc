@@ -33,6 +33,11 @@ TEST_CASE("a document is prompt, completion and end of text, and knows where the
   CHECK(empty.prompt_length == 3);
 }
 
+TEST_CASE("an empty prompt is refused, and the sentence shows which document") {
+  CHECK_THROWS_WITH_AS(EncodeDocument(TextTokenizer(), {"", "dc", ""}, 0),
+                       Contains("needs a prompt of at least one token (its completion: 'dc')"), Error);
+}
+
 TEST_CASE("packed rows predict the next token of their own document, and last tokens are only predicted") {
   TestContext t;
   const PackedRow row = Pack(t.arena, std::vector<Document>{{{1, 2, 3, 0}, 2}, {{4, 0}, 1}, {{5, 1, 0}, 1}});

@@ -87,6 +87,15 @@ TEST_CASE("the normalisers weigh completions: each token alike, or each completi
   CHECK(total(Aggregation::kConstant) == Approx(80.0 / 150));
 }
 
+TEST_CASE("the constant normaliser without a length is refused, and no completion of no length divides by 0") {
+  ObjectiveOptions options = With(Aggregation::kConstant);
+  options.max_completion_length = 0;
+  CHECK_THROWS_WITH_AS(SequenceWeights(std::vector<int>{3}, options), Contains("longest completion's length"), Error);
+  for (Aggregation a : {Aggregation::kTokenMean, Aggregation::kSequenceMean}) {
+    CHECK(SequenceWeights(std::vector<int>{0}, With(a)) == std::vector<double>{0});
+  }
+}
+
 TEST_CASE("the REINFORCE term is -A log p") {
   const PolicyTerm term = EvaluateTerm(-2.0, -5.0, 0.5, With(PolicyTermKind::kReinforce));
   CHECK(term.value == 1.0);

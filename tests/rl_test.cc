@@ -303,6 +303,23 @@ TEST_CASE("one seed gives one result, whatever the number of slots and threads, 
   CHECK(!SameState(other, first));
 }
 
+TEST_CASE("the size of a micro-batch changes nothing but the order in which gradients are summed") {
+  const TempDirectory dir;
+  RlTrainee whole(TextConfig(), DType::kF64, GradientProbe());
+  RlOptions rl = Steps(1);
+  rl.micro_batch = 24;
+  Train(whole, ShareTask(), rl, In(dir / "whole"));
+  for (int size : {1, 7}) {
+    RlTrainee parts(TextConfig(), DType::kF64, GradientProbe());
+    rl.micro_batch = size;
+    const fs::path run = dir / Concat("run", size);
+    CHECK(Train(parts, ShareTask(), rl, In(run)).max_abs_diff == 0.0);
+    CHECK(CompletionsOf(run, 1) == CompletionsOf(dir / "whole", 1));
+    // Not bit for bit: each micro-batch's sum over rows is added to those before it.
+    CHECK(RelativeError(parts.optimizer.first_moment(), whole.optimizer.first_moment()) < 1e-12);
+  }
+}
+
 TEST_CASE("RL: gradient checkpointing changes no bit of a run") {
   const TempDirectory dir;
   RlTrainee plain(TextConfig(), DType::kF32), checkpointed(TextConfig(), DType::kF32);

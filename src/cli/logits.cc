@@ -38,8 +38,9 @@ struct LogitsCommand {
   static Tensor ToF32(Arena& arena, const Tensor& logits) {
     const Tensor rounded = arena.New(DType::kF32, {logits.dim(0), logits.dim(1)});
     Dispatch(logits.dtype(), [&]<class T>() {
-      for (std::int64_t i = 0; i < logits.size(); ++i)
+      for (std::int64_t i = 0; i < logits.size(); ++i) {
         rounded.data<float>()[i] = static_cast<float>(logits.data<T>()[i]);
+      }
     });
     return rounded;
   }

@@ -109,12 +109,15 @@ void TrainingRun::TrimMetrics() const {
   WriteFileAtomically(path, kept);
 }
 
+// The present weights are the bad ones, whatever the values in them look like: a checkpoint of them goes too, so that
+// --resume auto finds the one before.
 void TrainingRun::CheckFinite(const char* what, double value) const {
   if (std::isfinite(value)) return;
+  fs::remove_all(CheckpointPath());
   const fs::path latest = LatestCheckpoint();
-  throw Error(Concat("the ", what, " is not finite at step ", step_ + 1,
-                     "; try a smaller --lr. The last good checkpoint is ",
-                     latest.empty() ? std::string("none (--save-every was not reached)") : latest.string()));
+  throw Error(Concat("the ", what, " is not finite at step ", step_ + 1, "; try a smaller --lr; ",
+                     latest.empty() ? std::string("there is no good checkpoint from before (--save-every)")
+                                    : "the last good checkpoint is " + latest.string()));
 }
 
 void TrainingRun::EndStep(std::int64_t tokens, ordered_json row) {
@@ -132,10 +135,14 @@ void TrainingRun::EndStep(std::int64_t tokens, ordered_json row) {
   }
 }
 
-void TrainingRun::SaveCheckpoint() {
+fs::path TrainingRun::CheckpointPath() const {
   char name[32];
   std::snprintf(name, sizeof name, "%s%08lld", kCheckpointPrefix, static_cast<long long>(step_));
-  AtomicDirectory out(options_.output_dir / name, CheckpointFileNames());
+  return options_.output_dir / name;
+}
+
+void TrainingRun::SaveCheckpoint() {
+  AtomicDirectory out(CheckpointPath(), CheckpointFileNames());
   WriteModelFiles(out.path(), model_, tokenizer_);
   WriteSafetensors(out.path() / kOptimizerFile, {{"m", optimizer_.first_moment()}, {"v", optimizer_.second_moment()}});
   const ordered_json state = {

@@ -54,7 +54,8 @@ class TrainingRun {
   // Interrupted, after saving one, if the user asks to stop.
   void EndStep(std::int64_t tokens, nlohmann::ordered_json row);
 
-  // Throws, naming the last good checkpoint, if the value is not finite. To be called before the weights are updated.
+  // Throws, naming the last good checkpoint, if the value is not finite, and removes a checkpoint of the weights that
+  // gave it. To be called before the weights are updated.
   void CheckFinite(const char* what, double value) const;
 
   // Writes the model into the output directory.
@@ -64,6 +65,7 @@ class TrainingRun {
   void Restore(const std::filesystem::path& checkpoint);
   void SaveCheckpoint();
   void TrimMetrics() const;
+  std::filesystem::path CheckpointPath() const;    // of the present step
   std::filesystem::path LatestCheckpoint() const;  // empty if there is none
 
   RunOptions options_;

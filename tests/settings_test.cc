@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/settings.h"
+
+#include <doctest/doctest.h>
+
+#include <set>
+#include <string>
+
+#include "model/config.h"
+#include "temp_directory.h"
+#include "tensor/files.h"
+
+namespace swarr {
+namespace {
+
+namespace fs = std::filesystem;
+using doctest::Contains;
+using nlohmann::ordered_json;
+
+const fs::path kDataDir = fs::path(SWARR_TEST_DATA) / ".." / ".." / "data";
+
+ordered_json QuickJson() { return ParseJson<ordered_json>(ReadFile(kDataDir / "presets" / "quick.json"), "quick.json"); }
+
+// What reading a preset of this content throws; empty if it is read.
+std::string ErrorOf(const std::string& text) {
+  const TempDirectory dir;
+  fs::create_directories(dir / "presets");
+  WriteFileAtomically(dir / "presets/own.json", text);
+  try {
+    ReadStudySettings(dir.path(), "own");
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+bool IsRefused(const ordered_json& settings, const std::string& sentence) {
+  const std::string error = ErrorOf(settings.dump());
+  INFO(error);
+  CHECK(error.find(sentence) != std::string::npos);
+  return error.find("own.json") != std::string::npos;
+}
+
+TEST_CASE("the quick preset is read as it stands in its file") {
+  const ordered_json json = QuickJson();
+  const StudySettings s = ReadStudySettings(kDataDir, "quick");
+  CHECK(s.json == json);
+  CHECK(s.base_model == json["base_model"]);
+  CHECK(s.task.n_min == json["task"]["n_min"]);
+  CHECK(s.task.n_max == json["task"]["n_max"]);
+  CHECK(s.task.restate_probability == json["task"]["restate_probability"]);
+  CHECK(s.attention.window == json["attention"]["window"]);
+  CHECK(s.attention.sinks == json["attention"]["sinks"]);
+  CHECK(s.evaluation_problems == json["evaluation"]["problems"]);
+  CHECK(s.sft.steps == json["sft"]["steps"]);
+  CHECK(s.sft.batch_size == json["sft"]["batch_size"]);
+  CHECK(s.rl.steps == json["rl"]["steps"]);
+  CHECK(s.rl.prompts_per_step == json["rl"]["prompts_per_step"]);
+  CHECK(s.rl.num_generations == json["rl"]["num_generations"]);
+  CHECK(s.rl.objective.scale_rewards == json["rl"]["scale_rewards"]);
+  CHECK(s.rl.objective.epsilon == json["rl"]["epsilon"]);
+  for (const auto& [section, optimizer] : {std::pair{"sft", s.sft_optimizer}, std::pair{"rl", s.rl_optimizer}}) {
+    INFO(section);
+    CHECK(optimizer.lr == json[section]["lr"]);
+    CHECK(optimizer.schedule == ParseSchedule(json[section]["lr_schedule"]));
+    CHECK(optimizer.min_lr_ratio == json[section]["min_lr_ratio"]);
+    CHECK(optimizer.warmup_steps == json[section]["warmup_steps"]);
+    CHECK(optimizer.adamw.weight_decay == json[section]["weight_decay"]);
+    CHECK(optimizer.adamw.beta1 == json[section]["beta1"]);
+    CHECK(optimizer.adamw.beta2 == json[section]["beta2"]);
+    CHECK(optimizer.max_grad_norm == json[section]["max_grad_norm"]);
+  }
+}
+
+TEST_CASE("every choice of objective and normaliser reaches the run, with room for a restatement before every step") {
+  ordered_json json = QuickJson();
+  json["task"]["n_max"] = 7;
+  json["rl"]["objective"] = "reinforce";
+  json["rl"]["normalizer"] = "constant";
+  const TempDirectory dir;
+  fs::create_directories(dir / "presets");
+  WriteFileAtomically(dir / "presets/own.json", json.dump());
+  const StudySettings s = ReadStudySettings(dir.path(), "own");
+  CHECK(s.rl.objective.term == PolicyTermKind::kReinforce);
+  CHECK(s.rl.objective.aggregation == Aggregation::kConstant);
+  CHECK(s.rl.max_completion_length == ChainTokenLimit(7));
+  CHECK(s.rl.objective.max_completion_length == ChainTokenLimit(7));
+}
+
+TEST_CASE("an unknown preset is a usage error that names the existing ones") {
+  CHECK_THROWS_WITH_AS(ReadStudySettings(kDataDir, "quack"), Contains("no preset 'quack'"), UsageError);
+  CHECK_THROWS_WITH_AS(ReadStudySettings(kDataDir, "quack"), Contains("quick"), UsageError);
+  const TempDirectory dir;
+  CHECK_THROWS_WITH_AS(ReadStudySettings(dir.path(), "quick"), Contains("it has none"), UsageError);
+}
+
+TEST_CASE("every missing field is named with its file, and so is every missing section") {
+  const ordered_json json = QuickJson();
+  int fields = 0;
+  for (const auto& [section, value] : json.items()) {
+    INFO(section);
+    ordered_json without = json;
+    without.erase(section);
+    CHECK(IsRefused(without, "has no field '" + section + "'"));
+    if (!value.is_object()) continue;
+    for (const auto& item : value.items()) {
+      INFO(item.key());
+      without = json;
+      without[section].erase(item.key());
+      CHECK(IsRefused(without, section + " has no field '" + item.key() + "'"));
+      ++fields;
+    }
+  }
+  CHECK(fields > 20);
+}
+
+TEST_CASE("a field of the wrong type is named with its value") {
+  const ordered_json json = QuickJson();
+  for (const auto& [section, value] : json.items()) {
+    if (!value.is_object()) continue;
+    for (const auto& item : value.items()) {
+      INFO(section, ".", item.key());
+      ordered_json wrong = json;
+      wrong[section][item.key()] = ordered_json::array({1});
+      CHECK(IsRefused(wrong, section + "." + item.key() + " is [1], which has the wrong type"));
+    }
+    ordered_json flat = json;
+    flat[section] = 3;
+    CHECK(IsRefused(flat, "has no object '" + section + "'"));
+  }
+}
+
+TEST_CASE("an unknown field is named, in every section and beside them") {
+  const ordered_json json = QuickJson();
+  ordered_json beside = json;
+  beside["sfft"] = 1;
+  CHECK(IsRefused(beside, "unknown field 'sfft'"));
+  for (const auto& [section, value] : json.items()) {
+    if (!value.is_object()) continue;
+    ordered_json more = json;
+    more[section]["learning_rate"] = 1;
+    CHECK(IsRefused(more, section + " has an unknown field 'learning_rate'"));
+  }
+}
+
+TEST_CASE("unknown choices, a window of 0 and a file that is no JSON are refused") {
+  const auto refused = [](const char* section, const char* field, const ordered_json& value, const char* sentence) {
+    ordered_json json = QuickJson();
+    json[section][field] = value;
+    CHECK(ErrorOf(json.dump()).find(sentence) != std::string::npos);
+  };
+  refused("rl", "objective", "ppo", "'ppo'; use reinforce or grpo");
+  refused("rl", "normalizer", "mean", "unknown normaliser 'mean'");
+  refused("sft", "lr_schedule", "step", "unknown learning-rate schedule 'step'");
+  refused("attention", "window", 0, "attention.window is 0");
+  CHECK(ErrorOf("{\"task\": ").find("own.json") != std::string::npos);
+}
+
+TEST_CASE("the quick preset's problems for SFT, RL and evaluation never meet, and there are enough to evaluate on") {
+  const StudySettings s = ReadStudySettings(kDataDir, "quick");
+  std::set<std::string> seen;
+  std::size_t total = 0;
+  for (Split split : {Split::kSft, Split::kRl, Split::kEval}) {
+    for (const std::uint64_t seed : {0, 101}) {  // seeds change restatements, never which problems there are
+      ChainOptions options = s.task;
+      options.seed = seed;
+      const ChainTask task(split, options);
+      for (std::int64_t i = 0; i < task.size(); ++i) {
+        const bool fresh = seen.insert(task.Get(i, 0).prompt).second;
+        if (fresh != (seed == 0)) FAIL_CHECK(task.Get(i, 0).prompt, " is in two sets, or new for another seed");
+      }
+      if (seed == 0) total += static_cast<std::size_t>(task.size());
+      if (split == Split::kEval) CHECK(task.size() >= s.evaluation_problems);
+    }
+  }
+  CHECK(seen.size() == total);
+  CHECK(total == static_cast<std::size_t>(624 * (s.task.n_max - s.task.n_min + 1)));  // all problems there are
+}
+
+TEST_CASE("the quick preset's longest answer fits the context of its base model") {
+  const StudySettings s = ReadStudySettings(kDataDir, "quick");
+  CHECK(kPromptLength + s.rl.max_completion_length <= ReadModelConfig(kDataDir / s.base_model).max_positions);
+}
+
+}  // namespace
+}  // namespace swarr
