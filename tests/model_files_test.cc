@@ -104,7 +104,11 @@ TEST_CASE("a missing, an extra and a misshapen tensor are refused by name") {
     const char* sentence;
   };
   const std::vector<Case> cases = {
-      {"missing", [](SavedModel& m) { m.Find("model.layers.1.mlp.up_proj.weight") = m.tensors.back(); m.tensors.pop_back(); },
+      {"missing",
+       [](SavedModel& m) {
+         m.Find("model.layers.1.mlp.up_proj.weight") = m.tensors.back();
+         m.tensors.pop_back();
+       },
        "model.safetensors has no tensor model.layers.1.mlp.up_proj.weight, which config.json asks for"},
       {"extra",
        [](SavedModel& m) {

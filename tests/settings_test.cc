@@ -19,7 +19,9 @@ using nlohmann::ordered_json;
 
 const fs::path kDataDir = fs::path(SWARR_TEST_DATA) / ".." / ".." / "data";
 
-ordered_json QuickJson() { return ParseJson<ordered_json>(ReadFile(kDataDir / "presets" / "quick.json"), "quick.json"); }
+ordered_json QuickJson() {
+  return ParseJson<ordered_json>(ReadFile(kDataDir / "presets" / "quick.json"), "quick.json");
+}
 
 // What reading a preset of this content throws; empty if it is read.
 std::string ErrorOf(const std::string& text) {

@@ -256,6 +256,19 @@ TEST_CASE("a loss that is not finite stops the run before the weights change, an
                        Error);
 }
 
+TEST_CASE("a checkpoint whose next step is not finite does not count as good and goes") {
+  const TempDirectory dir;
+  Trainee t(TextConfig(), DType::kF32, {});
+  RunOptions run = In(dir / "run");
+  run.save_every = 2;
+  run.on_step = [&](const nlohmann::ordered_json& row) {  // before the checkpoint of the step is written
+    if (row["step"] == 4) t.model.parameters()["model.norm.weight"].value.data<float>()[0] = std::nanf("");
+  };
+  CHECK_THROWS_WITH_AS(Train(t, SmallTask(), Steps(20), run), Contains((dir / "run" / "checkpoint-00000002").c_str()),
+                       Error);
+  CHECK(CheckpointsIn(dir / "run") == std::vector<std::string>{"checkpoint-00000002"});
+}
+
 TEST_CASE("only the newest checkpoints are kept, as many as asked for") {
   const TempDirectory dir;
   Trainee t(TextConfig(), DType::kF32, {});

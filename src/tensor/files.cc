@@ -56,7 +56,7 @@ bool Exists(const fs::path& path) {
 
 // A hidden name beside `path`. It is the same in every run, so that a killed run's leftovers are found by the next.
 fs::path Sibling(const fs::path& path, const char* suffix) {
-  return path.parent_path() / ("." + path.filename().string() + ".swarr-" + suffix);
+  return path.parent_path() / Concat(".", path.filename().string(), ".swarr-", suffix);
 }
 
 // Makes names in a directory durable. Not every file system can, and the content is safe anyway.
