@@ -42,8 +42,7 @@ ModelConfig Tied() {
   return config;
 }
 
-// Some families of the format's config.json have no place for sinks with full layers between them, or for biases beside
-// q/k norm: config_test.cc covers those.
+// Not every combination has a spelling in config.json: config_test.cc covers which.
 std::vector<ModelConfig> WritableConfigs() {
   ModelConfig norm = TextConfig(), bias = TextConfig(), windowed = Tied();
   norm.qk_norm = true;

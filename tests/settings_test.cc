@@ -61,8 +61,9 @@ TEST_CASE("the quick preset is read as it stands in its file") {
   CHECK(s.rl.num_generations == json["rl"]["num_generations"]);
   CHECK(s.rl.objective.scale_rewards == json["rl"]["scale_rewards"]);
   CHECK(s.rl.objective.epsilon == json["rl"]["epsilon"]);
-  for (const auto& [section, optimizer] : {std::pair{"sft", s.sft_optimizer}, std::pair{"rl", s.rl_optimizer}}) {
+  for (const std::string section : {"sft", "rl"}) {
     INFO(section);
+    const OptimizerOptions& optimizer = section == "sft" ? s.sft_optimizer : s.rl_optimizer;
     CHECK(optimizer.lr == json[section]["lr"]);
     CHECK(optimizer.schedule == ParseSchedule(json[section]["lr_schedule"]));
     CHECK(optimizer.min_lr_ratio == json[section]["min_lr_ratio"]);
@@ -99,7 +100,9 @@ TEST_CASE("an unknown preset is a usage error that names the existing ones") {
 TEST_CASE("every missing field is named with its file, and so is every missing section") {
   const ordered_json json = QuickJson();
   int fields = 0;
-  for (const auto& [section, value] : json.items()) {
+  for (const auto& part : json.items()) {
+    const std::string section = part.key();
+    const ordered_json& value = part.value();
     INFO(section);
     ordered_json without = json;
     without.erase(section);
@@ -118,7 +121,9 @@ TEST_CASE("every missing field is named with its file, and so is every missing s
 
 TEST_CASE("a field of the wrong type is named with its value") {
   const ordered_json json = QuickJson();
-  for (const auto& [section, value] : json.items()) {
+  for (const auto& part : json.items()) {
+    const std::string section = part.key();
+    const ordered_json& value = part.value();
     if (!value.is_object()) continue;
     for (const auto& item : value.items()) {
       INFO(section, ".", item.key());
@@ -137,7 +142,9 @@ TEST_CASE("an unknown field is named, in every section and beside them") {
   ordered_json beside = json;
   beside["sfft"] = 1;
   CHECK(IsRefused(beside, "unknown field 'sfft'"));
-  for (const auto& [section, value] : json.items()) {
+  for (const auto& part : json.items()) {
+    const std::string section = part.key();
+    const ordered_json& value = part.value();
     if (!value.is_object()) continue;
     ordered_json more = json;
     more[section]["learning_rate"] = 1;
@@ -163,7 +170,7 @@ TEST_CASE("the quick preset's problems for SFT, RL and evaluation never meet, an
   std::set<std::string> seen;
   std::size_t total = 0;
   for (Split split : {Split::kSft, Split::kRl, Split::kEval}) {
-    for (const std::uint64_t seed : {0, 101}) {  // seeds change restatements, never which problems there are
+    for (const std::uint64_t seed : {std::uint64_t{0}, std::uint64_t{101}}) {  // changes restatements, not problems
       ChainOptions options = s.task;
       options.seed = seed;
       const ChainTask task(split, options);
