@@ -7,6 +7,8 @@ add_executable(swarr-tests ${test_sources})
 add_dependencies(swarr-tests swarr-cli)
 target_include_directories(swarr-tests PRIVATE tests)
 target_link_libraries(swarr-tests PRIVATE swarr::swarr doctest::doctest Eigen3::Eigen swarr-flags)
+target_precompile_headers(swarr-tests PRIVATE <doctest/doctest.h> <nlohmann/json.hpp>)
+set_source_files_properties(tests/main.cc PROPERTIES SKIP_PRECOMPILE_HEADERS ON)  # defines doctest's main
 target_compile_definitions(swarr-tests PRIVATE
   SWARR_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data" SWARR_PROGRAM="$<TARGET_FILE:swarr-cli>")
 
@@ -19,6 +21,28 @@ foreach(source IN LISTS test_sources)
   set_tests_properties(${name} PROPERTIES ENVIRONMENT OMP_WAIT_POLICY=passive
                        FAIL_REGULAR_EXPRESSION "test cases: +0 ")
 endforeach()
+
+# Without optimisation and under a sanitizer little is inlined; such a program runs where it is built.
+if(SWARR_X86_KERNELS AND CMAKE_NM AND NOT CMAKE_BUILD_TYPE STREQUAL Debug AND NOT CMAKE_CXX_FLAGS MATCHES -fsanitize)
+  set(objects)
+  set(tags)
+  foreach(pair swarr-avx2:Avx2 swarr-avx2-tile:Avx2 swarr-avx512:Avx512 swarr-avx512-tile:Avx512
+               swarr-dot-tile:Avx512 swarr-amx-tile:Avx512)
+    string(REPLACE ":" ";" pair ${pair})
+    list(GET pair 0 target)
+    list(GET pair 1 tag)
+    get_target_property(files ${target} SOURCES)
+    foreach(file IN LISTS files)
+      list(APPEND tags ${tag})
+    endforeach()
+    list(APPEND objects $<JOIN:$<TARGET_OBJECTS:${target}>,|>)
+  endforeach()
+  list(JOIN objects "|" objects)
+  list(JOIN tags "|" tags)
+  add_test(NAME kernel_symbols
+    COMMAND ${CMAKE_COMMAND} -D NM=${CMAKE_NM} -D "OBJECTS=${objects}" -D "TAGS=${tags}"
+            -P ${PROJECT_SOURCE_DIR}/cmake/kernel_symbols_test.cmake)
+endif()
 
 add_test(NAME installed_package
   COMMAND ${CMAKE_COMMAND} -D BUILD_DIR=${PROJECT_BINARY_DIR} -D SOURCE_DIR=${PROJECT_SOURCE_DIR}

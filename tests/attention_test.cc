@@ -21,27 +21,26 @@ struct Heads {
   std::int64_t H, G, D;
 };
 constexpr Heads kHeads[] = {{3, 3, 5}, {4, 2, 3}, {7, 1, 17}};  // 1, 2 and 7 query heads for a key head
+constexpr DType kDTypes[] = {DType::kF32, DType::kF64, DType::kBF16};
 
 // Documents packed one after another, forward and backward.
 struct Pass {
   Tensor q, k, v, dout;  // [N, H, D], [N, G, D], as dout = q
-  Tensor q_pos, key_base, documents;
+  Tensor q_pos, documents;
   Tensor out, lse, dq, dk, dv;
 };
 
 void Run(const Context& ctx, Pass& p, AttentionSpec spec) {
-  const KeyLayout layout{p.q_pos, p.key_base};
-  AttentionForward(ctx, p.out, p.lse, p.q, p.k, p.v, layout, spec);
+  AttentionForward(ctx, p.out, p.lse, p.q, p.k, p.v, p.q_pos, p.documents, spec);
   for (const Tensor& t : {p.dq, p.dk, p.dv}) FillZero(t);
-  AttentionBackward(ctx, p.dq, p.dk, p.dv, p.dout, p.out, p.lse, p.q, p.k, p.v, layout, p.documents, spec);
+  AttentionBackward(ctx, p.dq, p.dk, p.dv, p.dout, p.out, p.lse, p.q, p.k, p.v, p.q_pos, p.documents, spec);
 }
 
 // A pass over `lengths` with memory for its results. q, k, v and dout are given or random.
 Pass MakePass(Arena& arena, DType dtype, const std::vector<int>& lengths, Heads h, const Pass* inputs = nullptr) {
-  std::vector<std::int32_t> position, base, first = {0};
+  std::vector<std::int32_t> position, first = {0};
   for (int length : lengths) {
     for (int t = 0; t < length; ++t) position.push_back(t);
-    base.insert(base.end(), static_cast<std::size_t>(length), first.back());
     first.push_back(first.back() + length);
   }
   const std::int64_t N = first.back();
@@ -55,10 +54,9 @@ Pass MakePass(Arena& arena, DType dtype, const std::vector<int>& lengths, Heads 
     p.dout = Random(arena, dtype, {N, h.H, h.D}, 4);
   }
   p.q_pos = Ints(arena, position);
-  p.key_base = Ints(arena, base);
   p.documents = Ints(arena, first);
   p.out = arena.New(dtype, {N, h.H, h.D});
-  p.lse = arena.New(dtype, {N, h.H});
+  p.lse = arena.New(AccumulatorOf(dtype), {N, h.H});
   p.dq = arena.New(dtype, {N, h.H, h.D});
   p.dk = arena.New(dtype, {N, h.G, h.D});
   p.dv = arena.New(dtype, {N, h.G, h.D});
@@ -95,8 +93,8 @@ std::vector<AttentionSpec> SpecsFor(int T) {
 }
 
 // out of the kernel under `kernel`, against the definition under `definition`.
-double ErrorAgainst(AttentionSpec kernel, AttentionSpec definition, int T, Heads h, DType dtype) {
-  TestContext t;
+double ErrorAgainst(AttentionSpec kernel, AttentionSpec definition, int T, Heads h, DType dtype, Cpu cpu = BestCpu()) {
+  TestContext t(1, cpu);
   const Pass p = RunPass(t.ctx, dtype, {T}, h, kernel);
   const Tensor out = t.arena.New(dtype, {T, h.H, h.D}), lse = t.arena.New(dtype, {T, h.H});
   AttentionReference(out, lse, p.q, p.k, p.v, definition);
@@ -108,14 +106,18 @@ double ErrorAgainst(AttentionSpec kernel, AttentionSpec definition, int T, Heads
 TEST_CASE("attention agrees with its O(T^2) definition for every window, sink and head grouping") {
   for (DType dtype : {DType::kF64, DType::kF32}) {
     // A score is a sum of at most 17 products and below 20 in magnitude here; its rounding, 17 units of 20, becomes the
-    // relative error of a weight. Two such computations are compared, and up to 23 keys are summed: 4 * 17 * 20 units
-    // of 2^-53 or 2^-24 bound it, and are far below what one key more or less changes (the test after the next).
+    // relative error of a weight. Two such computations are compared, and up to 75 keys are summed, of which the few
+    // largest count: 4 * 17 * 20 units of 2^-53 or 2^-24 bound it, and are far below what one key more or less changes
+    // (the test after the next).
     const double bound = 4 * 17 * 20 * (dtype == DType::kF64 ? 0x1p-53 : 0x1p-24);
-    for (int T : {1, 2, 5, 23}) {
-      for (AttentionSpec spec : SpecsFor(T)) {
-        for (const Heads& h : kHeads) {
-          INFO("T=" << T << " W=" << spec.window << " S=" << spec.sinks << " H=" << h.H << " G=" << h.G);
-          CHECK(ErrorAgainst(spec, spec, T, h, dtype) <= bound);
+    for (Cpu cpu : SupportedCpus()) {
+      for (int T : {1, 2, 5, 23, 75}) {
+        for (AttentionSpec spec : SpecsFor(T)) {
+          for (const Heads& h : kHeads) {
+            INFO(Name(cpu) << " T=" << T << " W=" << spec.window << " S=" << spec.sinks << " H=" << h.H
+                           << " G=" << h.G);
+            CHECK(ErrorAgainst(spec, spec, T, h, dtype, cpu) <= bound);
+          }
         }
       }
     }
@@ -146,8 +148,8 @@ TEST_CASE("a window that is off by one is caught (P7)") {
 }
 
 TEST_CASE("a window that reaches back to the start is full attention, bit for bit (P6)") {
-  const int T = 23;
-  for (DType dtype : {DType::kF32, DType::kF64}) {
+  for (const auto& [T, dtype] :
+       {std::pair{23, DType::kF32}, {23, DType::kF64}, {75, DType::kF32}, {75, DType::kBF16}}) {
     for (const Heads& h : kHeads) {
       TestContext t;
       const Pass full = RunPass(t.ctx, dtype, {T}, h, {0, 0});
@@ -161,8 +163,8 @@ TEST_CASE("a window that reaches back to the start is full attention, bit for bi
 }
 
 TEST_CASE("documents packed in one row have the bits of the same documents alone, forward and backward (P8)") {
-  const std::vector<int> lengths = {5, 1, 12, 3, 9};
-  for (DType dtype : {DType::kF32, DType::kF64}) {
+  const std::vector<int> lengths = {5, 1, 40, 3, 33};
+  for (DType dtype : kDTypes) {
     for (AttentionSpec spec : {AttentionSpec{0, 0}, {1, 0}, {3, 0}, {3, 4}, {7, 1}, {40, 0}}) {
       for (const Heads& h : kHeads) {
         TestContext t;
@@ -192,35 +194,35 @@ namespace {
 
 // Two sequences decoded together from one cache, `chunk` tokens of each at a time; everything that the cache has not
 // been given yet is garbage. Every row of out and lse must have the bits of the same row without a cache.
-void CheckRingDecode(DType dtype, AttentionSpec spec, int T, int chunk, Heads h) {
-  INFO("W=" << spec.window << " S=" << spec.sinks << " chunk=" << chunk << " H=" << h.H << " G=" << h.G);
-  TestContext t;
+void CheckRingDecode(Cpu cpu, DType dtype, AttentionSpec spec, int T, int chunk, Heads h) {
+  INFO(Name(cpu) << " " << Name(dtype) << " W=" << spec.window << " S=" << spec.sinks << " chunk=" << chunk
+                 << " H=" << h.H << " G=" << h.G);
+  TestContext t(1, cpu);
   const std::vector<int> lengths = {T, T};
   const Pass full = RunPass(t.ctx, dtype, lengths, h, spec);
-  const int rows = CacheRows(spec, T, chunk), sinks = spec.window == 0 ? 0 : spec.sinks;
-  const int ring = std::max(1, rows - sinks);
-  if (spec.window != 0) CHECK(rows <= spec.window + spec.sinks + chunk - 1);  // O(W), whatever T (P7)
-  const Tensor k = t.arena.New(dtype, {2 * rows, h.G, h.D}), v = t.arena.New(dtype, {2 * rows, h.G, h.D});
-  Dispatch(dtype, [&]<class R>() {
-    for (const Tensor& x : {k, v}) std::fill_n(x.data<R>(), x.size(), std::numeric_limits<R>::max());
-  });
+  const KeyCache cache(dtype, /*slots=*/3, static_cast<int>(h.G), static_cast<int>(h.D), spec, T, chunk);
+  if (spec.window != 0) {  // O(W), whatever T (P7)
+    CHECK(cache.tiles() <= SinkTiles(spec) + (spec.window + chunk) / kKeyTile + 2);
+  }
+  for (const Tensor& x : {cache.k(), cache.v()}) Fill(x, dtype == DType::kF64 ? 1e308 : 3e38);
+  const int slot_of[] = {2, 0};
   for (int begin = 0; begin < T; begin += chunk) {
     const int count = std::min(chunk, T - begin);
-    const Tensor q = t.arena.New(dtype, {2 * count, h.H, h.D});
-    std::vector<std::int32_t> q_pos, key_base;
+    const auto rows = [&](const Tensor& all, std::int64_t heads) {
+      const Tensor part = t.arena.New(dtype, {2 * count, heads, h.D});
+      for (int d : {0, 1}) Copy(part.Rows(d * count, (d + 1) * count), all.Rows(d * T + begin, d * T + begin + count));
+      return part;
+    };
+    std::vector<std::int32_t> positions, slots;
     for (int document : {0, 1}) {
-      const int first = document * T + begin;
-      Copy(q.Rows(document * count, (document + 1) * count), full.q.Rows(first, first + count));
-      for (int i = 0; i < count; ++i) {
-        const int row = document * rows + CacheRow(begin + i, sinks, ring);
-        Copy(k.Rows(row, row + 1), full.k.Rows(first + i, first + i + 1));
-        Copy(v.Rows(row, row + 1), full.v.Rows(first + i, first + i + 1));
-        q_pos.push_back(begin + i);
-        key_base.push_back(document * rows);
-      }
+      for (int i = 0; i < count; ++i) positions.push_back(begin + i);
+      slots.insert(slots.end(), static_cast<std::size_t>(count), slot_of[document]);
     }
-    const Tensor out = t.arena.New(dtype, {2 * count, h.H, h.D}), lse = t.arena.New(dtype, {2 * count, h.H});
-    AttentionForward(t.ctx, out, lse, q, k, v, {Ints(t.arena, q_pos), Ints(t.arena, key_base), ring}, spec);
+    const Tensor at = Ints(t.arena, positions), slot = Ints(t.arena, slots);
+    const Tensor out = t.arena.New(dtype, {2 * count, h.H, h.D});
+    const Tensor lse = t.arena.New(AccumulatorOf(dtype), {2 * count, h.H});
+    StoreKeys(t.ctx, cache, rows(full.k, h.G), rows(full.v, h.G), at, slot);
+    CachedAttentionForward(t.ctx, out, lse, rows(full.q, h.H), cache, at, slot, spec);
     for (int document : {0, 1}) {
       const int first = document * T + begin;
       CHECK(SameBits(out.Rows(document * count, (document + 1) * count), full.out.Rows(first, first + count)));
@@ -232,15 +234,52 @@ void CheckRingDecode(DType dtype, AttentionSpec spec, int T, int chunk, Heads h)
 }  // namespace
 
 TEST_CASE("attention over a ring cache with garbage in unused rows has the bits of attention without one (P7, P8)") {
-  for (DType dtype : {DType::kF32, DType::kF64}) {
-    for (int window : {0, 1, 2, 3, 7, 40}) {
-      for (int sinks : {0, 1, 4}) {
-        const int T = window == 7 ? 26 : 17;  // more than three windows (but for W = 40: the cache is never full)
-        for (int chunk : {1, 2, 5}) CheckRingDecode(dtype, {window, sinks}, T, chunk, kHeads[1]);
+  for (Cpu cpu : SupportedCpus()) {
+    for (DType dtype : kDTypes) {
+      for (int window : {0, 1, 3, 7, 40}) {
+        for (int sinks : {0, 1, 4}) {
+          const int T = window == 40 ? 170 : 110;  // more than three windows, and three tiles
+          for (int chunk : {1, 5, 40}) CheckRingDecode(cpu, dtype, {window, sinks}, T, chunk, kHeads[1]);
+        }
+      }
+      CheckRingDecode(cpu, dtype, {3, 1}, 110, 3, kHeads[2]);
+      CheckRingDecode(cpu, dtype, {33, 40}, 150, 2, {2, 1, 40});  // two tiles of sinks; heads of two panels
+      CheckRingDecode(cpu, dtype, {3, 200}, 110, 1, kHeads[0]);   // more sinks than tokens
+    }
+  }
+}
+
+TEST_CASE("a query has the same bits whichever queries stand beside it, forward and backward (P8)") {
+  // The others see nothing here, so that blocks of queries are cut elsewhere and visit other tiles.
+  const std::vector<int> lengths = {90, 1, 70};
+  PhiloxStream random(StreamKey(5, Purpose::kData));
+  for (Cpu cpu : SupportedCpus()) {
+    for (DType dtype : kDTypes) {
+      for (AttentionSpec spec : {AttentionSpec{0, 0}, {20, 4}, {33, 40}}) {
+        for (const Heads& h : kHeads) {
+          TestContext t(2, cpu);
+          const Pass all = RunPass(t.ctx, dtype, lengths, h, spec);
+          for (std::uint32_t one_in : {2u, 10u, 80u}) {
+            INFO(Name(cpu) << " " << Name(dtype) << " W=" << spec.window << " S=" << spec.sinks << " H=" << h.H);
+            Pass some = MakePass(t.arena, dtype, lengths, h);
+            std::vector<std::int64_t> sighted;
+            for (std::int64_t n = 0; n < some.q.dim(0); ++n) {
+              if (random.NextBelow(one_in) == 0) {
+                sighted.push_back(n);
+              } else {
+                some.q_pos.data<std::int32_t>()[n] = -1;
+              }
+            }
+            Run(t.ctx, some, spec);
+            for (std::int64_t n : sighted) {
+              CHECK(SameBits(some.out.Rows(n, n + 1), all.out.Rows(n, n + 1)));
+              CHECK(SameBits(some.lse.Rows(n, n + 1), all.lse.Rows(n, n + 1)));
+              CHECK(SameBits(some.dq.Rows(n, n + 1), all.dq.Rows(n, n + 1)));
+            }
+          }
+        }
       }
     }
-    CheckRingDecode(dtype, {3, 1}, 17, 3, kHeads[2]);
-    CheckRingDecode(dtype, {3, 20}, 17, 1, kHeads[0]);  // more sinks than tokens
   }
 }
 
@@ -285,7 +324,7 @@ TEST_CASE("scores of any size give finite weights") {
   TestContext t;
   for (DType dtype : {DType::kF32, DType::kF64}) {
     Pass p = MakePass(t.arena, dtype, {9}, kHeads[1]);
-    Dispatch(dtype, [&]<class R>() {
+    DispatchSum(dtype, [&]<class R>() {
       for (std::int64_t i = 0; i < p.q.size(); ++i) p.q.data<R>()[i] *= R(1e6);
     });
     Run(t.ctx, p, {4, 1});
@@ -295,29 +334,42 @@ TEST_CASE("scores of any size give finite weights") {
 }
 
 TEST_CASE("attention takes step memory in proportion to T, never to T squared (P7)") {
-  const auto scratch = [](int T, AttentionSpec spec) {
-    TestContext t(2);
-    Pass p = MakePass(t.arena, DType::kF32, {T}, {2, 1, 4});
+  constexpr int kThreads = 2, kD = 32;
+  const auto scratch = [&](int T, AttentionSpec spec) {
+    TestContext t(kThreads);
+    Pass p = MakePass(t.arena, DType::kF32, {T}, {2, 1, kD});
     const std::size_t before = t.arena.high_water_bytes();
     Run(t.ctx, p, spec);
     return t.arena.high_water_bytes() - before;
   };
-  // Keys and values transposed (head dim 4, and room to read one vector past the end of each of the 4 rows), and the
-  // scores of one query for each of two threads, twice in the backward.
-  const auto bound = [](int T, int visible) {
-    return static_cast<std::size_t>(2 * 4 * (T + 16) + 4 * (visible + 16)) * sizeof(float) + 8 * kAlignment;
+  // In the backward: keys in tiles both ways, values one way; for each thread the gradients of keys and values, and
+  // what says where up to T blocks of queries begin. Beside it, for each thread and visible key, scores of 32 queries
+  // and their gradients, and one of them packed; and a block of 32 queries a few times over.
+  const auto bound = [](std::size_t tokens, std::size_t visible) {
+    const std::size_t rows = sizeof(float) * kD;
+    return tokens * (3 * rows + kThreads * (2 * rows + 40)) + visible * kThreads * 3 * 32 * sizeof(float) +
+           kThreads * 10 * 32 * rows;
   };
-  CHECK(scratch(2000, {16, 4}) <= bound(2000, 20));
-  CHECK(scratch(2000, {}) <= bound(2000, 2000));
+  CHECK(scratch(2000, {16, 4}) <= bound(2016, 4 * kKeyTile));  // 20 keys of each of 16 queries touch 4 tiles at most
+  CHECK(scratch(2000, {}) <= bound(2016, 2016));
+  CHECK(scratch(8000, {}) <= 4 * scratch(2000, {}));
 }
 
-TEST_CASE("heads that don't divide, and a backward through a cache, are refused") {
+TEST_CASE("heads that don't divide, documents that don't cover the rows and a cache of another dtype are refused") {
   TestContext t;
   Pass p = MakePass(t.arena, DType::kF32, {3}, {3, 2, 4});
   CHECK_THROWS_AS(Run(t.ctx, p, {0, 0}), Error);
   p = MakePass(t.arena, DType::kF32, {3}, {2, 2, 4});
   Run(t.ctx, p, {0, 0});
-  CHECK_THROWS_WITH_AS(AttentionBackward(t.ctx, p.dq, p.dk, p.dv, p.dout, p.out, p.lse, p.q, p.k, p.v,
-                                         {p.q_pos, p.key_base, 4}, p.documents, {0, 0}),
-                       "attention has no backward through a cache; train on whole documents", Error);
+  for (const std::vector<std::int32_t>& documents : {std::vector<std::int32_t>{0, 2}, {1, 3}, {0, 4}, {3}}) {
+    p.documents = Ints(t.arena, documents);
+    CHECK_THROWS_WITH_AS(Run(t.ctx, p, {0, 0}), "attention documents must begin at row 0 and end at row 3", Error);
+  }
+  const Tensor slots = Ints(t.arena, {0, 0, 0});
+  const KeyCache other(DType::kF64, 1, 2, 4, {}, 3, 3), odd(DType::kF32, 1, 3, 4, {}, 3, 3);
+  CHECK_THROWS_AS(StoreKeys(t.ctx, other, p.k, p.v, p.q_pos, slots), Error);
+  CHECK_THROWS_AS(StoreKeys(t.ctx, odd, p.k, p.v, p.q_pos, slots), Error);
+  CHECK_THROWS_WITH_AS(CachedAttentionForward(t.ctx, p.out, p.lse, p.q, other, p.q_pos, slots, {}),
+                       "queries of f32 over a cache of f64", Error);
+  CHECK_THROWS_AS(CachedAttentionForward(t.ctx, p.out, p.lse, p.q, odd, p.q_pos, slots, {}), Error);
 }

@@ -139,9 +139,9 @@ TEST_CASE("the ceiling rises with the restatement rate, the window and the layer
 TEST_CASE("the ceiling is a guess without reach, and 1 with reach for everything") {
   CHECK(ReceptiveFieldCeiling(4, 1, 0.5, 4, 4) == kGuess);
   CHECK(ReceptiveFieldCeiling(1, 1, 1.0, 1, 1) == kGuess);
-  CHECK(ReceptiveFieldCeiling(1, 10, 1.0, 4, 16) == 1.0);     // a restated fact is 9 tokens away
+  CHECK(ReceptiveFieldCeiling(1, 10, 1.0, 4, 16) == 1.0);  // a restated fact is 9 tokens away
   CHECK(ReceptiveFieldCeiling(1, 9, 1.0, 4, 4) == kGuess);
-  CHECK(ReceptiveFieldCeiling(1, 87, 0.0, 4, 16) == 1.0);     // 5 * 16 + 6 = 86 tokens back to the prompt
+  CHECK(ReceptiveFieldCeiling(1, 87, 0.0, 4, 16) == 1.0);  // 5 * 16 + 6 = 86 tokens back to the prompt
   CHECK(ReceptiveFieldCeiling(1, 86, 0.0, 4, 16) < 1.0);
   CHECK(ReceptiveFieldCeiling(64, 1 << 30, 0.0, 4, 16) == 1.0);
   CHECK(ReceptiveFieldCeiling(2, 16, 1.7, 4, 16) == ReceptiveFieldCeiling(2, 16, 1.0, 4, 16));

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "program.h"
+#include "tensor/cpu.h"
 
 using namespace swarr;
 namespace fs = std::filesystem;
@@ -72,7 +73,7 @@ TEST_CASE("wrong usage is one sentence and status 2") {
   CheckRefused({"study", "--preset", "epic", "--output-dir", out}, 2, "no preset 'epic'", dir.path());
 }
 
-TEST_CASE("a device or dtype that this build lacks is refused in a sentence") {
+TEST_CASE("a device, processor or dtype that this build or machine lacks is refused in a sentence") {
   const TempDirectory dir;
   const Arguments sft = {"sft", "--model", TinyModel(), "--task", "chain", "--output-dir", (dir / "out").string()};
   const auto with = [&](const char* flag, const char* value) {
@@ -82,8 +83,19 @@ TEST_CASE("a device or dtype that this build lacks is refused in a sentence") {
   };
   CheckRefused(with("--device", "cuda"), 1, "this build has no CUDA", dir.path());
   CheckRefused(with("--device", "abacus"), 2, "unknown device", dir.path());
-  CheckRefused(with("--dtype", "bf16"), 1, "bf16", dir.path());
   CheckRefused(with("--dtype", "i32"), 2, "unknown --dtype", dir.path());
+  CheckRefused(with("--dtype", "f16"), 2, "unknown --dtype 'f16'; use f32, f64 or bf16", dir.path());
+  CheckRefused(with("--cpu", "nonsense"), 2,
+               "unknown --cpu 'nonsense'; use auto, portable, avx2, avx512, avx512bf16 or amx", dir.path());
+  CheckRefused(with("--cpu", ""), 2, "unknown --cpu ''", dir.path());
+  const std::vector<Cpu>& supported = SupportedCpus();
+  for (Cpu cpu : {Cpu::kAvx2, Cpu::kAvx512, Cpu::kAvx512Bf16, Cpu::kAmx}) {
+    if (std::find(supported.begin(), supported.end(), cpu) != supported.end()) continue;
+    CheckRefused(
+        with("--cpu", Name(cpu).c_str()), 1,
+        Concat("this machine or build can't run --cpu ", Name(cpu), "; the best that it can is ", Name(BestCpu())),
+        dir.path());
+  }
 }
 
 TEST_CASE("a window of 0 where one is asked for, and layers that do not exist, are refused") {
@@ -206,7 +218,8 @@ TEST_CASE("a finished run is not overwritten, and a resume with other options is
   CHECK(ReadFile(dir / "run" / "metrics.jsonl") == metrics);
 }
 
-TEST_CASE("a loss that is not finite stops the run, and a checkpoint of the weights that gave it does not count as good") {
+TEST_CASE(
+    "a loss that is not finite stops the run, and a checkpoint of the weights that gave it does not count as good") {
   const TempDirectory dir;
   Arguments pretrain = TinyPretrain(dir / "run", 9);
   pretrain.insert(pretrain.end(), {"--save-every", "1", "--lr", "1e30"});

@@ -4,12 +4,15 @@
 #include <signal.h>
 
 #include <chrono>
+#include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "attn/spec.h"
 #include "program.h"
 #include "rl/chain.h"
+#include "tensor/cpu.h"
 #include "tensor/memory.h"
 #include "tensor/safetensors.h"
 
@@ -88,12 +91,14 @@ TEST_CASE("convert changes the attention of the layers asked for and not one byt
     CHECK(ReadFile(fs::path(out) / name) == ReadFile(fs::path(TinyModel()) / name));
   }
   CHECK(json::parse(ReadFile(fs::path(out) / "config.json"))["swarr_attention_sinks"] == 2);
-  const json shown = JsonOf({"inspect", "--model", out, "--lengths", "8,64", "--json"});
+  const json shown = JsonOf({"inspect", "--model", out, "--lengths", "8,640", "--json"});
   CHECK(shown["attention"][0] == json{{"layer", 0}, {"attention", "window"}, {"window", 5}, {"sinks", 2}});
   CHECK(shown["attention"][1] == json{{"layer", 1}, {"attention", "full"}, {"window", nullptr}, {"sinks", 0}});
-  // Per row a key and a value of 16 f32 numbers: 7 rows in the window layer, and as many as there are tokens in the
-  // other.
-  CHECK(shown["kv_bytes"] == json::parse(R"([{"length": 8, "bytes": 1920}, {"length": 64, "bytes": 9088}])"));
+  // Per tile of 32 tokens and each of two heads, 8 x 32 f32 numbers of keys and 32 x 32 (whole panels) of values: at
+  // most one tile of sinks and two of the window in the first layer, and as many as there are tokens in the other.
+  const int tile = 2 * (8 * 32 + 32 * 32) * 4;
+  CHECK(shown["kv_bytes"] ==
+        json{{{"length", 8}, {"bytes", (1 + 1) * tile}}, {{"length", 640}, {"bytes", (3 + 20) * tile}}});
 }
 
 TEST_CASE("inspect counts the parameters that the model file holds") {
@@ -273,6 +278,76 @@ TEST_CASE("bench names the processor, the threads and a median for every row") {
   const json results = json::parse(ReadFile(out));
   CHECK(results["threads"] == 1);
   CHECK(!results["processor"].get<std::string>().empty());
-  CHECK(results["rows"].size() == 28);
+  CHECK(results["rows"].size() == 94);
   for (const json& row : results["rows"]) CHECK_MESSAGE(row["ms"] > 0.0, row.dump());
+}
+
+TEST_CASE("--cpu picks the kernels: all of them write like logits, and each the same ones whatever the threads") {
+  const TempDirectory dir;
+  const auto logits = [&](const std::string& cpu, const std::string& threads) {
+    const std::string out = (dir / "logits").string();
+    const Outcome outcome = Swarr(
+        {"logits", "--model", TinyModel(), "--prompt", "a7b3n02x5?", "--cpu", cpu, "--threads", threads, "--out", out});
+    CHECK_MESSAGE(outcome.status == 0, outcome.err);
+    OwnedTensor held(DType::kF32, {10, 24});
+    SafetensorsFile(out).CopyTo("logits", held.view());
+    return held;
+  };
+  const OwnedTensor best = logits("auto", "1");
+  for (Cpu cpu : SupportedCpus()) {
+    INFO(Name(cpu));
+    const OwnedTensor one = logits(Name(cpu), "1"), three = logits(Name(cpu), "3");
+    CHECK(std::memcmp(one.view().raw(), three.view().raw(), one.view().bytes()) == 0);
+    if (cpu == BestCpu()) CHECK(std::memcmp(one.view().raw(), best.view().raw(), one.view().bytes()) == 0);
+    for (std::int64_t i = 0; i < 240; ++i) {  // of size 1 at most, through two layers of sums of 24 terms in f32
+      CHECK(std::fabs(one.view().data<float>()[i] - best.view().data<float>()[i]) <= 1e-5F);
+    }
+  }
+}
+
+TEST_CASE("--dtype bf16 trains, evaluates, generates and writes logits") {
+  const TempDirectory dir;
+  const std::string sft = (dir / "sft").string(), rl = (dir / "rl").string();
+  const std::vector<std::string> bf16 = {"--dtype", "bf16"};
+  const Outcome tuned = Swarr(
+      std::vector<std::string>{"sft", "--model", TinyModel(), "--max-steps", "8", "--lr", "0.01", "--output-dir", sft} +
+      kShort + bf16);
+  REQUIRE_MESSAGE(tuned.status == 0, tuned.err);
+  const std::vector<json> steps = Lines(fs::path(sft) / "metrics.jsonl");
+  REQUIRE(steps.size() == 8);
+  CHECK(steps[7]["loss"] < steps[0]["loss"]);
+  CHECK(json::parse(ReadFile(fs::path(sft) / "resolved_config.json"))["dtype"] == "bf16");
+  const SafetensorsFile weights(fs::path(sft) / "model.safetensors");
+  for (const std::string& name : weights.names()) CHECK(weights.dtype(name) == DType::kF32);
+
+  const Outcome trained = Swarr(std::vector<std::string>{"rl", "--model", sft, "--max-steps", "2", "--prompts-per-step",
+                                                         "3", "--num-generations", "4", "--output-dir", rl} +
+                                kShort + bf16);
+  REQUIRE_MESSAGE(trained.status == 0, trained.err);
+  CHECK(trained.Says("largest difference 0\n"));
+
+  const json result =
+      JsonOf(std::vector<std::string>{"eval", "--model", rl, "--problems", "4", "--json"} + kShort + bf16);
+  CHECK(result["problems"] == 4);
+  const std::vector<std::string> generate = {"generate",   "--model",          rl, "--prompt",
+                                             "a7b3n02x5?", "--max-new-tokens", "9"};
+  const Outcome text = Swarr(generate + bf16);
+  CHECK(text.status == 0);
+  CHECK(Swarr(generate + bf16 + std::vector<std::string>{"--threads", "2"}).out == text.out);
+
+  OwnedTensor logits[] = {OwnedTensor(DType::kF32, {10, 24}), OwnedTensor(DType::kF32, {10, 24})};
+  for (int i : {0, 1}) {
+    const std::string out = (dir / "logits").string();
+    REQUIRE(Swarr({"logits", "--model", rl, "--prompt", "a7b3n02x5?", "--out", out, "--dtype", i == 0 ? "f32" : "bf16"})
+                .status == 0);
+    SafetensorsFile(out).CopyTo("logits", logits[i].view());
+  }
+  double largest = 0, difference = 0;
+  for (std::int64_t i = 0; i < 240; ++i) {
+    const double single = logits[0].view().data<float>()[i], half = logits[1].view().data<float>()[i];
+    largest = std::max(largest, std::fabs(single));
+    difference = std::max(difference, std::fabs(single - half));
+  }
+  CHECK(difference > 0);
+  CHECK(difference < 0.1 * largest);  // some thirty roundings by 2^-9
 }

@@ -30,7 +30,7 @@ ModelConfig DecoderConfig(const std::vector<AttentionSpec>& attention) {
 
 std::vector<std::vector<AttentionSpec>> AllAttentions() {
   std::vector<std::vector<AttentionSpec>> all = {{{}, {}}, {{}, {3, 0}, {7, 4}}};
-  for (int window : {1, 2, 3, 7}) {
+  for (int window : {1, 3, 7, 40}) {
     for (int sinks : {0, 1, 4}) all.push_back({{window, sinks}, {window, sinks}});
   }
   return all;
@@ -46,7 +46,7 @@ std::string Describe(const ModelConfig& config, DType dtype) {
 template <class F>
 void ForModels(const std::vector<std::vector<AttentionSpec>>& attentions, F&& f) {
   for (const auto& attention : attentions) {
-    for (DType dtype : {DType::kF64, DType::kF32}) {
+    for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
       Transformer model(DecoderConfig(attention), dtype, /*with_gradients=*/false);
       Randomize(model);
       INFO(Describe(model.config(), dtype));
@@ -70,13 +70,13 @@ Pass Feed(Context& ctx, const Transformer& model, const KvCache& cache, const To
 std::vector<Request> ManyRequests(const ModelConfig& config) {
   std::vector<Request> requests;
   for (std::uint32_t i = 0; i < 23; ++i) {
-    requests.push_back({RandomTokens(1 + static_cast<int>(i * 7 % 29), config.vocab, i),
+    requests.push_back({RandomTokens(1 + static_cast<int>(i * 37 % 90), config.vocab, i),
                         3 + static_cast<int>(i * 5 % 31), 1.0, StreamKey(9, Purpose::kSample, 0, i)});
   }
   return requests;
 }
 
-constexpr int kLongest = 64;  // of ManyRequests, prompt and completion
+constexpr int kLongest = 128;  // of ManyRequests, prompt and completion
 
 void CheckSame(const Completion& a, const Completion& b) {
   CHECK(a.tokens == b.tokens);
@@ -99,10 +99,10 @@ std::vector<double> Distribution(Context& ctx, const Transformer& model, const T
 TEST_CASE("chunked prefill and ring decode equal the full forward bit for bit at every position") {
   ForModels(AllAttentions(), [](const Transformer& model) {
     TestContext t;
-    const int T = 31;  // more than three times the largest window, and no multiple of a chunk
+    const int T = 107;  // more than three tiles and three times the largest window, and no multiple of a chunk
     const Tokens tokens = RandomTokens(T, model.config().vocab, 1);
     const Pass full = RunForward(t.ctx, model, {tokens});
-    for (int chunk : {1, 2, 5, 16}) {
+    for (int chunk : {1, 5, 16}) {
       const KvCache cache(model.config(), model.dtype(), /*slots=*/3, T, chunk);
       for (int begin = 0; begin < T; begin += chunk) {
         const int end = std::min(T, begin + chunk);
@@ -118,16 +118,16 @@ TEST_CASE("chunked prefill and ring decode equal the full forward bit for bit at
 TEST_CASE("a sequence may arrive in chunks of different sizes") {
   ForModels({{{}, {3, 1}}}, [](const Transformer& model) {
     TestContext t;
-    const Tokens tokens = RandomTokens(29, model.config().vocab, 1);
+    const Tokens tokens = RandomTokens(109, model.config().vocab, 1);
     const Pass full = RunForward(t.ctx, model, {tokens});
-    const KvCache cache(model.config(), model.dtype(), 1, 29, 8);
+    const KvCache cache(model.config(), model.dtype(), 1, 109, 40);
     int begin = 0;
-    for (int chunk : {8, 1, 1, 5, 2, 8, 1, 3}) {
+    for (int chunk : {8, 1, 1, 40, 5, 2, 8, 1, 40, 3}) {
       const Pass part = Feed(t.ctx, model, cache, tokens, begin, begin + chunk, 0);
       CHECK(SameBits(part.logp, full.logp.Rows(begin, begin + chunk)));
       begin += chunk;
     }
-    CHECK(begin == 29);
+    CHECK(begin == 109);
   });
 }
 
@@ -144,34 +144,52 @@ TEST_CASE("what a cache slot held before leaves no trace") {
   });
 }
 
+// Every sampled token's log-probability against that of a training pass over the same tokens; returns how many there
+// are.
+std::int64_t CheckAgainstTraining(Context& ctx, const Transformer& model, const std::vector<Request>& requests,
+                                  const std::vector<Completion>& completions) {
+  std::vector<Tokens> documents;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    documents.push_back(requests[i].prompt);
+    documents[i].insert(documents[i].end(), completions[i].tokens.begin(), completions[i].tokens.end());
+  }
+  const Pass training = RunForward(ctx, model, documents);
+  std::int64_t row = 0, compared = 0, different = 0;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const std::int64_t first = row + static_cast<std::int64_t>(requests[i].prompt.size()) - 1;
+    REQUIRE(completions[i].logprobs.size() == completions[i].tokens.size());
+    for (std::size_t n = 0; n < completions[i].logprobs.size(); ++n, ++compared) {
+      different += completions[i].logprobs[n] != ValueAt(training.logp, first + static_cast<std::int64_t>(n));
+    }
+    row += static_cast<std::int64_t>(documents[i].size());
+  }
+  CHECK(different == 0);
+  return compared;
+}
+
 TEST_CASE("sampled log-probabilities equal those of the training pass bit for bit, whatever the slots and the order") {
-  ForModels(AllAttentions(), [](const Transformer& model) {
-    TestContext t;
-    std::vector<Request> requests = ManyRequests(model.config());
-    const std::vector<Completion> expected = Decoder(model, 64, kLongest).Generate(t.ctx, requests);
-
-    std::vector<Tokens> documents;
-    for (std::size_t i = 0; i < requests.size(); ++i) {
-      documents.push_back(requests[i].prompt);
-      documents[i].insert(documents[i].end(), expected[i].tokens.begin(), expected[i].tokens.end());
-    }
-    const Pass training = RunForward(t.ctx, model, documents);
-    std::int64_t row = 0, compared = 0;
-    for (std::size_t i = 0; i < requests.size(); ++i) {
-      const std::int64_t first = row + static_cast<std::int64_t>(requests[i].prompt.size()) - 1;
-      for (std::size_t n = 0; n < expected[i].logprobs.size(); ++n, ++compared) {
-        CHECK(expected[i].logprobs[n] == ValueAt(training.logp, first + static_cast<std::int64_t>(n)));
+  const std::vector<std::vector<AttentionSpec>> attentions = {
+      {{}, {}}, {{}, {3, 0}, {7, 4}}, {{1, 0}, {1, 1}}, {{3, 4}, {3, 4}}, {{7, 0}, {7, 0}}, {{40, 4}, {33, 40}}};
+  for (Cpu cpu : SupportedCpus()) {
+    ForModels(attentions, [&](const Transformer& model) {
+      INFO(Name(cpu));
+      TestContext t(1, cpu);
+      const std::vector<Request> requests = ManyRequests(model.config());
+      const std::vector<Completion> expected = Decoder(model, 64, kLongest).Generate(t.ctx, requests);
+      CHECK(CheckAgainstTraining(t.ctx, model, requests, expected) > 100);
+      for (int slots : {1, 7}) {
+        // From the last to the first, or going round by a step that has no divisor in common with their number.
+        std::vector<Request> reordered;
+        std::vector<std::size_t> from;
+        for (std::size_t i = 0; i < requests.size(); ++i) {
+          from.push_back(slots == 1 ? requests.size() - 1 - i : (i * 9 + 4) % requests.size());
+          reordered.push_back(requests[from[i]]);
+        }
+        const std::vector<Completion> got = Decoder(model, slots, kLongest).Generate(t.ctx, reordered);
+        for (std::size_t i = 0; i < got.size(); ++i) CheckSame(got[i], expected[from[i]]);
       }
-      row += static_cast<std::int64_t>(documents[i].size());
-    }
-    CHECK(compared > 100);
-
-    std::reverse(requests.begin(), requests.end());
-    for (int slots : {1, 7}) {
-      const std::vector<Completion> got = Decoder(model, slots, kLongest).Generate(t.ctx, requests);
-      for (std::size_t i = 0; i < got.size(); ++i) CheckSame(got[i], expected[got.size() - 1 - i]);
-    }
-  });
+    });
+  }
 }
 
 TEST_CASE("completions do not depend on the chunk, the room for longer sequences or the number of threads") {
@@ -190,7 +208,7 @@ TEST_CASE("a decoder can be used again, and other keys give other completions") 
   ForModels({{{4, 0}, {4, 0}}}, [](const Transformer& model) {
     TestContext t;
     std::vector<Request> requests = ManyRequests(model.config());
-    const Decoder decoder(model, 4, kLongest);
+    Decoder decoder(model, 4, kLongest);
     const std::vector<Completion> first = decoder.Generate(t.ctx, requests), again = decoder.Generate(t.ctx, requests);
     for (std::size_t i = 0; i < first.size(); ++i) CheckSame(first[i], again[i]);
     for (Request& r : requests) r.key ^= 1;
@@ -286,20 +304,24 @@ TEST_CASE(
 TEST_CASE("under a window, a cache does not grow with the length of sequences") {
   const ModelConfig windowed = DecoderConfig({{7, 4}, {3, 0}}), hybrid = DecoderConfig({{7, 4}, {}});
   const auto bytes = [](const ModelConfig& c, int length) { return KvCache(c, DType::kF32, 2, length, 5).bytes(); };
-  const std::size_t row = 2 * 2 * 6 * sizeof(float);  // key and value, two heads of six
-  CHECK(bytes(windowed, 1000) == 2 * row * ((4 + 7 + 5 - 1) + (3 + 5 - 1)));
+  // A tile of 32 tokens of two heads: 6 x 32 numbers of keys, 32 x 32 (whole panels) of values.
+  const std::size_t tile = 2 * (6 * 32 + 32 * 32) * sizeof(float);
+  const std::size_t first = 1 + 2, second = 2;  // sinks; 7 + 5 - 1 and 3 + 5 - 1 positions touch two tiles at most
+  CHECK(bytes(windowed, 1000) == 2 * tile * (first + second));
   CHECK(bytes(windowed, 100000) == bytes(windowed, 1000));
-  CHECK(bytes(windowed, 6) == 2 * row * (6 + 6));  // never more than the sequence
-  CHECK(bytes(hybrid, 2000) == 2 * row * ((4 + 7 + 5 - 1) + 2000));
-  CHECK(KvBytesPerSequence(windowed, DType::kF32, 1000) == row * ((4 + 7) + 3));
-  CHECK(KvBytesPerSequence(windowed, DType::kF32, 100000) == row * ((4 + 7) + 3));
-  CHECK(KvBytesPerSequence(hybrid, DType::kF64, 1000) == 2 * row * ((4 + 7) + 1000));
+  CHECK(bytes(windowed, 6) == 2 * tile * (1 + 1));  // never more than the sequence
+  CHECK(bytes(hybrid, 2000) == 2 * tile * (first + 63));
+  CHECK(KvBytesPerSequence(windowed, DType::kF32, 1000) == tile * (first + second));
+  CHECK(KvBytesPerSequence(windowed, DType::kF32, 100000) == tile * (first + second));
+  CHECK(KvBytesPerSequence(hybrid, DType::kF64, 1000) == 2 * tile * (first + 32));
+  // Keys of bf16 are padded to whole cache lines of the head.
+  CHECK(KvBytesPerSequence(windowed, DType::kBF16, 1000) == 2 * (32 * 32 + 32 * 32) * 2 * (first + second));
 }
 
 TEST_CASE("requests that can't be served are refused before anything is drawn") {
   Transformer model(DecoderConfig({{3, 0}}), DType::kF32, false);
   TestContext t;
-  const Decoder decoder(model, 2, 20);
+  Decoder decoder(model, 2, 20);
   int drawn = 0;
   const auto generate = [&](const std::vector<Request>& requests) {
     return decoder.Generate(t.ctx, requests, [&](std::size_t, std::int32_t) { ++drawn; });

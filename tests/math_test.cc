@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "tensor/philox.h"
@@ -25,6 +26,34 @@ double LargestExpError(double low, double high, int steps) {
     worst = std::max(worst, static_cast<double>(std::fabs((static_cast<long double>(Exp(x)) - exact) / exact)));
   }
   return worst;
+}
+
+// The largest distance of Log from the standard library's function in a wider type, in units in the last place.
+double LargestLogError(const std::vector<double>& numbers) {
+  double worst = 0;
+  for (double x : numbers) {
+    const long double exact = std::log(static_cast<long double>(x));
+    const double rounded = static_cast<double>(exact);
+    const double unit = std::nextafter(std::fabs(rounded), INFINITY) - std::fabs(rounded);
+    worst = std::max(worst, static_cast<double>(std::fabs(static_cast<long double>(Log(x)) - exact)) / unit);
+  }
+  return worst;
+}
+
+// Uniform numbers as sampling draws them: many, the ends, and around where Log changes its exponent.
+std::vector<double> Uniforms() {
+  std::vector<std::uint32_t> words = {0, 1, 2, 0xffffffff, 0xfffffffe};
+  for (std::uint32_t i = 0; i < 20'000; ++i) {
+    words.push_back(i);                         // near 0
+    words.push_back(0xffffffffu - i);           // near 1
+    words.push_back(0xb504f333u - 10'000 + i);  // near the root of 1/2
+    words.push_back(0x80000000u - 10'000 + i);  // near 1/2
+  }
+  PhiloxStream random(StreamKey(1, Purpose::kData, 9));
+  for (int i = 0; i < 300'000; ++i) words.push_back(random.NextWord());
+  std::vector<double> u;
+  for (std::uint32_t word : words) u.push_back(UniformFrom(word));
+  return u;
 }
 
 template <class T>
@@ -50,11 +79,11 @@ void CheckVectorLoop() {
   CHECK(different == 0);
 }
 
-// The order that math.h promises for Dot, written as a definition.
+// The order that math.h promises for LaneSum, written as a definition.
 template <class T>
-T DotByDefinition(const std::vector<T>& a, const std::vector<T>& b) {
+T LaneSumByDefinition(const std::vector<T>& x) {
   std::vector<T> lane(64 / sizeof(T), T(0));
-  for (std::size_t i = 0; i < a.size(); ++i) lane[i % lane.size()] += a[i] * b[i];
+  for (std::size_t i = 0; i < x.size(); ++i) lane[i % lane.size()] += x[i];
   while (lane.size() > 1) {
     for (std::size_t j = 0; j < lane.size() / 2; ++j) lane[j] += lane[j + lane.size() / 2];
     lane.resize(lane.size() / 2);
@@ -63,10 +92,40 @@ T DotByDefinition(const std::vector<T>& a, const std::vector<T>& b) {
 }
 
 template <class T>
-void CheckDot() {
-  for (std::size_t n : std::vector<std::size_t>{0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 64, 100}) {
-    const std::vector<T> a = Values<T>(n, 2, -1, 1), b = Values<T>(n, 3, -1, 1);
-    CHECK(Dot(a.data(), b.data(), static_cast<std::int64_t>(n)) == DotByDefinition(a, b));
+T SumOf(const std::vector<T>& x) {
+  return LaneSum<T>(static_cast<std::int64_t>(x.size()),
+                    [&](std::int64_t i) { return x[static_cast<std::size_t>(i)]; });
+}
+
+const std::vector<std::size_t> kLengths = {0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 64, 100};
+
+template <class T>
+void CheckLaneSum() {
+  for (std::size_t n : kLengths) {
+    const std::vector<T> x = Values<T>(n, 2, -1, 1);
+    const T sum = SumOf(x);
+    CHECK(sum == LaneSumByDefinition(x));
+    std::vector<T> padded(64 / sizeof(T), T(0));  // a multiple of the lanes before, anything after
+    padded.insert(padded.end(), x.begin(), x.end());
+    padded.resize(padded.size() + 37, T(0));
+    CHECK(SumOf(padded) == sum);
+  }
+}
+
+template <class T>
+void CheckLargest() {
+  constexpr T kInfinity = std::numeric_limits<T>::infinity();
+  for (std::size_t n : kLengths) {
+    std::vector<T> x = Values<T>(n, 4, -5, -1);
+    const auto largest = [&] { return Largest(x.data(), static_cast<std::int64_t>(n)); };
+    CHECK(largest() == (n == 0 ? -kInfinity : *std::max_element(x.begin(), x.end())));
+    for (std::size_t i = 0; i < n; ++i) {  // wherever it is
+      const T was = std::exchange(x[i], T(-0.5));
+      CHECK(largest() == T(-0.5));
+      x[i] = was;
+    }
+    std::fill(x.begin(), x.end(), -kInfinity);
+    CHECK(largest() == -kInfinity);
   }
 }
 
@@ -101,6 +160,31 @@ TEST_CASE("Exp gives the same bits in a vector loop, in its remainder and alone 
   CheckVectorLoop<double>();
 }
 
+TEST_CASE("Log is exact to less than three units in the last place wherever sampling takes it") {
+  std::vector<double> u = Uniforms();
+  // Half a unit for the last addition and, where it cancels half of -ln 2 (below 1/sqrt(2)), half a unit for ln 2
+  // itself and one and a half for the series: the rounding of its quotient, its sum and their product.
+  CHECK(LargestLogError(u) <= 3);
+  for (double& x : u) x = -std::log(x);  // 1e-10 to 23
+  CHECK(LargestLogError(u) <= 3);
+  CHECK(Log(1.0) == 0.0);
+  for (int n : {-1000, -1, 1, 1000})
+    CHECK(Log(std::ldexp(1.0, n)) == doctest::Approx(n * std::log(2.0)).epsilon(1e-15));
+}
+
+TEST_CASE("Log gives the same bits in a vector loop, in its remainder and alone (P8)") {
+  const std::vector<double> x = Values<double>(1003, 5, 1e-9, 30);
+  std::vector<double> y(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) y[i] = Log(x[i]);
+  std::size_t different = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const volatile double alone = x[i];
+    const volatile double single = Log(alone);
+    different += single != y[i];
+  }
+  CHECK(different == 0);
+}
+
 TEST_CASE("Sigmoid runs from 0 to 1, is 1/2 at 0, and does not overflow") {
   CHECK(Sigmoid(0.0F) == 0.5F);
   CHECK(Sigmoid(1e4F) == 1.0F);
@@ -110,13 +194,12 @@ TEST_CASE("Sigmoid runs from 0 to 1, is 1/2 at 0, and does not overflow") {
   CHECK(std::fabs(Sigmoid(2.0) - 1 / (1 + std::exp(-2.0))) <= 0x1p-52);  // two more roundings of a number below 1
 }
 
-TEST_CASE("Dot adds in the order that its comment promises, at every length") {
-  CheckDot<float>();
-  CheckDot<double>();
+TEST_CASE("LaneSum adds in the order that its comment promises, at every length, and zeros around leave no trace") {
+  CheckLaneSum<float>();
+  CheckLaneSum<double>();
 }
 
-TEST_CASE("AddScaled adds a multiple") {
-  std::vector<double> y = {1, 2, 3};
-  AddScaled(y.data(), 2.0, std::vector<double>{10, 20, 30}.data(), 2);
-  CHECK(y == std::vector<double>{21, 42, 3});
+TEST_CASE("Largest finds the largest wherever it is, and -infinity among nothing") {
+  CheckLargest<float>();
+  CheckLargest<double>();
 }

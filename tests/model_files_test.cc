@@ -56,7 +56,7 @@ TEST_CASE("a saved model comes back with the same weights, attention and tokeniz
     for (DType dtype : {DType::kF32, DType::kF64}) {
       const SavedModel saved(config, dtype);
       const auto loaded = LoadModel(saved.path(), dtype, /*with_gradients=*/true);
-      CHECK(SameBits(loaded->parameters().flat(), saved.model.parameters().flat()));
+      CHECK(SameBits(loaded->parameters().master(), saved.model.parameters().master()));
       CHECK(loaded->parameters().flat_gradients().size() == loaded->parameters().count());
       CHECK(ToJson(loaded->config()) == ToJson(config));
       for (std::size_t i = 0; i < config.attention.size(); ++i) {
@@ -75,13 +75,13 @@ TEST_CASE("a saved model comes back with the same weights, attention and tokeniz
 TEST_CASE("weights saved in f32 are the same numbers in f64, and go back without a change") {
   const SavedModel saved(TextConfig(), DType::kF32);
   const auto wide = LoadModel(saved.path(), DType::kF64, false);
-  const Tensor narrow = saved.model.parameters().flat(), widened = wide->parameters().flat();
+  const Tensor narrow = saved.model.parameters().master(), widened = wide->parameters().master();
   for (std::int64_t i = 0; i < narrow.size(); ++i) {
     CHECK(widened.data<double>()[i] == static_cast<double>(narrow.data<float>()[i]));
   }
   SaveModel(saved.dir / "wide", *wide, TextTokenizer());
   CHECK(SafetensorsFile(saved.dir / "wide" / "model.safetensors").dtype("model.norm.weight") == DType::kF64);
-  CHECK(SameBits(LoadModel(saved.dir / "wide", DType::kF32, false)->parameters().flat(), narrow));
+  CHECK(SameBits(LoadModel(saved.dir / "wide", DType::kF32, false)->parameters().master(), narrow));
 }
 
 TEST_CASE("weights saved in f64 are rounded to the nearest f32") {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "autograd/ops.h"
+#include "rounded_ops.h"
 #include "tensors.h"
 
 namespace swarr {
@@ -28,14 +29,14 @@ class Table {
   std::vector<OpCase> Take() { return std::move(cases_); }
 
   void AddEmbedding(std::int64_t N, std::int64_t V, std::int64_t C, bool large = false) {
-    OpCase& c = New("embedding", {N, V, C}, {Reals("w", {V, C}), Ids("ids", N, V)}, large);
+    OpCase& c = New("embedding", {N, V, C}, {Parameter(Reals("w", {V, C})), PerRow(Ids("ids", N, V))}, large);
     c.longest_sum = static_cast<int>(N);
     c.run = [](Context& ctx, std::span<const Var> in) { return OpResult{Embedding(ctx, in[0], in[1].value)}; };
   }
 
   void AddLinear(std::int64_t N, std::int64_t I, std::int64_t O, bool bias, bool large = false) {
-    std::vector<OpInput> inputs = {PerRow(Reals("x", {N, I})), Reals("w", {O, I})};
-    if (bias) inputs.push_back(Reals("b", {O}));
+    std::vector<OpInput> inputs = {PerRow(Reals("x", {N, I})), Parameter(Reals("w", {O, I}))};
+    if (bias) inputs.push_back(Parameter(Reals("b", {O})));
     OpCase& c = New(bias ? "linear+bias" : "linear", {N, I, O}, std::move(inputs), large);
     c.longest_sum = static_cast<int>(std::max({N, I, O}));
     c.run = [](Context& ctx, std::span<const Var> in) {
@@ -45,7 +46,7 @@ class Table {
 
   void AddRmsNorm(const std::vector<std::int64_t>& shape, double eps, bool large = false) {
     const std::int64_t C = shape.back();
-    OpCase& c = New("rmsnorm", shape, {PerRow(Reals("x", shape)), Reals("w", {C})}, large);
+    OpCase& c = New("rmsnorm", shape, {PerRow(Reals("x", shape)), Parameter(Reals("w", {C}))}, large);
     const std::int64_t size = std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
     c.longest_sum = static_cast<int>(std::max(C, size / C));
     c.run = [eps](Context& ctx, std::span<const Var> in) { return OpResult{RmsNorm(ctx, in[0], in[1], eps)}; };
@@ -55,7 +56,7 @@ class Table {
     OpCase& c = New("rope", {N, H, D}, {PerRow(Reals("x", {N, H, D})), PerRow(Ids("positions", N, kPositions))}, large);
     c.longest_sum = 2;
     c.run = [D](Context& ctx, std::span<const Var> in) {
-      const Tensor table = ctx.arena->New(in[0].value.dtype(), {kPositions, D});
+      const Tensor table = ctx.arena->New(AccumulatorOf(in[0].value.dtype()), {kPositions, D});
       FillRopeTable(table, kTheta);
       return OpResult{Rope(ctx, in[0], in[1].value, table)};
     };
@@ -72,12 +73,17 @@ class Table {
   }
 
   // As the model uses it: between a projection and the norm of each head.
-  void AddReshape(std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t D) {
-    OpCase& c = New("linear, reshape, rmsnorm", {N, I, H, D},
-                    {PerRow(Reals("x", {N, I})), Reals("w", {H * D, I}), Reals("norm", {D})}, false);
+  void AddReshape(std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t D, bool large = false) {
+    OpCase& c =
+        New("linear, reshape, rmsnorm", {N, I, H, D},
+            {PerRow(Reals("x", {N, I})), Parameter(Reals("w", {H * D, I})), Parameter(Reals("norm", {D}))}, large);
     c.longest_sum = static_cast<int>(std::max(N * H, H * D) + I);
     c.run = [=](Context& ctx, std::span<const Var> in) {
       const Var heads = Reshape(Linear(ctx, in[0], in[1]), {in[0].value.dim(0), H, D});
+      return OpResult{RmsNorm(ctx, heads, in[2], 1e-2)};
+    };
+    c.run_rounded = [=](Context& ctx, std::span<const Var> in) {
+      const Var heads = Reshape(Rounded(ctx, Linear(ctx, in[0], in[1])), {in[0].value.dim(0), H, D});
       return OpResult{RmsNorm(ctx, heads, in[2], 1e-2)};
     };
   }
@@ -89,10 +95,9 @@ class Table {
     std::vector<int> blind = {};  // rows that see nothing: position -1
   };
   void AddAttention(const AttentionShape& s, bool large = false) {
-    std::vector<std::int32_t> position, base, first = {0};
+    std::vector<std::int32_t> position, first = {0};
     for (int length : s.documents) {
       for (int t = 0; t < length; ++t) position.push_back(t);
-      base.insert(base.end(), static_cast<std::size_t>(length), first.back());
       first.push_back(first.back() + length);
     }
     for (int n : s.blind) position[static_cast<std::size_t>(n)] = -1;
@@ -101,25 +106,31 @@ class Table {
                              " documents=" + std::to_string(s.documents.size()) +
                              " blind=" + std::to_string(s.blind.size());
     OpCase& c = New(kind, {N, s.H, s.G, s.D},
-                    {PerRow(Reals("q", {N, s.H, s.D})),
+                    {Reals("q", {N, s.H, s.D}),
                      Reals("k", {N, s.G, s.D}),
                      Reals("v", {N, s.G, s.D}),
-                     PerRow({"q_pos", {N}, {}, std::move(position)}),
-                     PerRow({"key_base", {N}, {}, std::move(base)}),
+                     {"q_pos", {N}, {}, std::move(position)},
                      {"documents", {static_cast<std::int64_t>(first.size())}, {}, first}},
                     large);
     c.longest_sum = static_cast<int>(N * s.H / s.G + 2 * s.D);
     c.run = [spec = s.spec](Context& ctx, std::span<const Var> in) {
-      return OpResult{Attention(ctx, in[0], in[1], in[2], {in[3].value, in[4].value}, in[5].value, spec)};
+      return OpResult{Attention(ctx, in[0], in[1], in[2], in[3].value, in[4].value, spec)};
+    };
+    c.run_rounded = [spec = s.spec](Context& ctx, std::span<const Var> in) {
+      return OpResult{RoundedAttention(ctx, in[0], in[1], in[2], in[3].value, in[4].value, spec)};
     };
   }
 
   void AddTokenLogprob(std::int64_t N, std::int64_t C, std::int64_t V, bool large = false) {
     OpCase& c = New("token_logprob", {N, C, V},
-                    {PerRow(Reals("x", {N, C})), Reals("w", {V, C}), PerRow(Ids("targets", N, V))}, large);
+                    {PerRow(Reals("x", {N, C})), Parameter(Reals("w", {V, C})), PerRow(Ids("targets", N, V))}, large);
     c.longest_sum = static_cast<int>(std::max(N, V) + C);
     c.run = [](Context& ctx, std::span<const Var> in) {
       const LogprobResult r = TokenLogprob(ctx, in[0], in[1], in[2].value);
+      return OpResult{r.logp, {r.entropy}};
+    };
+    c.run_rounded = [](Context& ctx, std::span<const Var> in) {
+      const LogprobResult r = RoundedTokenLogprob(ctx, in[0], in[1], in[2].value);
       return OpResult{r.logp, {r.entropy}};
     };
   }
@@ -127,7 +138,7 @@ class Table {
   // One draw per row; "draw" numbers the stream of each row, and every third row is greedy.
   void AddSample(std::int64_t N, std::int64_t C, std::int64_t V, bool large = false) {
     OpCase& c = New("sample", {N, C, V},
-                    {PerRow(Reals("x", {N, C})), Reals("w", {V, C}), PerRow(Ids("positions", N, kPositions)),
+                    {PerRow(Reals("x", {N, C})), Parameter(Reals("w", {V, C})), PerRow(Ids("positions", N, kPositions)),
                      PerRow(Ids("draw", N, 1 << 20))},
                     large);
     c.differentiable = false;
@@ -139,7 +150,8 @@ class Table {
         const std::int32_t draw = in[3].value.data<std::int32_t>()[n];
         how.push_back({StreamKey(7, Purpose::kSample, static_cast<std::uint32_t>(draw)), draw % 3 == 0 ? 0.0 : 1.0});
       }
-      const Tensor tokens = ctx.arena->New(DType::kI32, {rows}), logp = ctx.arena->New(in[0].value.dtype(), {rows});
+      const Tensor tokens = ctx.arena->New(DType::kI32, {rows});
+      const Tensor logp = ctx.arena->New(AccumulatorOf(in[0].value.dtype()), {rows});
       SampleForward(ctx, tokens, logp, in[0].value, in[1].value, in[2].value, how.data());
       return OpResult{{logp, {}}, {tokens}};
     };
@@ -149,7 +161,7 @@ class Table {
   void AddAdamW(std::int64_t n, bool large = false) {
     OpCase& c = New("adamw", {n}, {Reals("w", {n}), Reals("m", {n}), Reals("v", {n}), Reals("g", {n})}, large);
     for (double& v : c.inputs[2].reals) v = std::abs(v);
-    c.differentiable = false;
+    c.differentiable = c.bf16 = false;
     c.run = [](Context& ctx, std::span<const Var> in) {
       const auto copy = [&](std::size_t i) { return CopyOf(*ctx.arena, in[i].value); };
       const Tensor w = copy(0), m = copy(1), v = copy(2), norm = ctx.arena->New(DType::kF64, {1});
@@ -189,6 +201,11 @@ class Table {
 
   static OpInput PerRow(OpInput input) {
     input.per_row = true;
+    return input;
+  }
+
+  static OpInput Parameter(OpInput input) {
+    input.parameter = true;
     return input;
   }
 
@@ -266,7 +283,33 @@ std::vector<OpCase> OpCases() {
   return table.Take();
 }
 
+std::vector<OpCase> RowCases() {
+  Table table;
+  table.AddEmbedding(kBatchRows, 31, 37);
+  table.AddLinear(kBatchRows, 70, 45, true);
+  table.AddRmsNorm({kBatchRows, 37}, 1e-6);
+  table.AddRmsNorm({kBatchRows, 3, 17}, 1e-6);
+  table.AddRope(kBatchRows, 3, 6);
+  table.AddSwiGlu(kBatchRows, 37, 4);
+  table.AddAdd(kBatchRows, 33);
+  table.AddReshape(kBatchRows, 33, 2, 7);
+  table.AddTokenLogprob(kBatchRows, 20, 51);
+  table.AddSample(kBatchRows, 20, 51);
+  return table.Take();
+}
+
+std::int64_t RowsOf(const OpCase& c) {
+  for (const OpInput& input : c.inputs) {
+    if (input.per_row) return input.shape[0];
+  }
+  return 0;
+}
+
 std::vector<Var> MakeInputs(Arena& arena, const OpCase& c, DType dtype, bool gradients) {
+  return MakeInputs(arena, c, dtype, gradients, dtype);
+}
+
+std::vector<Var> MakeInputs(Arena& arena, const OpCase& c, DType dtype, bool gradients, DType held_by) {
   std::vector<Var> vars;
   for (const OpInput& input : c.inputs) {
     Var& var = vars.emplace_back();
@@ -277,10 +320,12 @@ std::vector<Var> MakeInputs(Arena& arena, const OpCase& c, DType dtype, bool gra
     }
     var.value = NewTensor(arena, dtype, input.shape);
     Dispatch(dtype, [&]<class T>() {
-      std::transform(input.reals.begin(), input.reals.end(), var.value.data<T>(),
-                     [](double x) { return static_cast<T>(x); });
+      Dispatch(held_by, [&]<class Held>() {
+        std::transform(input.reals.begin(), input.reals.end(), var.value.data<T>(),
+                       [](double x) { return static_cast<T>(static_cast<Held>(x)); });
+      });
     });
-    if (gradients) var.grad = NewTensor(arena, dtype, input.shape);
+    if (gradients) var.grad = NewTensor(arena, input.parameter ? AccumulatorOf(dtype) : dtype, input.shape);
   }
   return vars;
 }

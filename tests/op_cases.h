@@ -19,6 +19,7 @@ struct OpInput {
   std::vector<double> reals;        // a floating input: numbers that f32 holds exactly
   std::vector<std::int32_t> ints;   // or ids, positions, ...
   bool per_row = false;             // row n of the result depends on row n of this input, and on no other row of it
+  bool parameter = false;           // its gradient is of the sum dtype
 };
 
 struct OpResult {
@@ -30,15 +31,28 @@ struct OpCase {
   std::string name;
   std::vector<OpInput> inputs;
   std::function<OpResult(Context&, std::span<const Var>)> run;
+  // The same in f64, but with all that the op stores as bf16 on its way from inputs to results rounded to bf16, where
+  // there is such a thing (rounded_ops.h).
+  std::function<OpResult(Context&, std::span<const Var>)> run_rounded;
   int longest_sum = 1;  // terms in the longest sum of forward or backward: what rounding errors grow with
   bool differentiable = true;
   bool large = false;  // every kernel has several blocks of work for each of 3 threads; too big for differences
+  bool bf16 = true;    // works on bf16 too
 };
 
 // Every recorded op, and the ops without a backward, in awkward shapes and at sizes with several blocks (large).
 std::vector<OpCase> OpCases();
 
-// The inputs of a case as tensors of `dtype` (ints stay i32), with zero gradients if wanted.
+// Ops whose rows depend on nothing but themselves, with kBatchRows rows.
+constexpr std::int64_t kBatchRows = 257;
+std::vector<OpCase> RowCases();
+
+// The inputs of a case as tensors of `dtype` (ints stay i32), with zero gradients if wanted. `held_by`: rounded to this
+// dtype before.
 std::vector<Var> MakeInputs(Arena& arena, const OpCase& c, DType dtype, bool gradients);
+std::vector<Var> MakeInputs(Arena& arena, const OpCase& c, DType dtype, bool gradients, DType held_by);
+
+// Rows of the inputs that are per row, and of the results; 0 if there are none.
+std::int64_t RowsOf(const OpCase& c);
 
 }  // namespace swarr

@@ -5,56 +5,13 @@
 #include <doctest/doctest.h>
 
 #include <limits>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "autograd/gradient_check.h"
-#include "op_cases.h"
-#include "tensors.h"
+#include "op_runs.h"
 
 using namespace swarr;
-
-namespace {
-
-// A forward, and the backward of a gradient that is the same in every run of the case.
-struct Run {
-  OpResult result;
-  std::vector<Var> inputs;
-};
-
-// `inputs`: with the gradients that the backward shall add to.
-Run RunOn(Context ctx, const OpCase& c, std::vector<Var> inputs) {
-  Tape tape;
-  if (c.differentiable) ctx.tape = &tape;
-  Run run{c.run(ctx, inputs), inputs};
-  const Tensor dout = run.result.out.grad;
-  if (!dout.empty()) {
-    Copy(dout.Reshape({dout.size()}), Random(*ctx.arena, dout.dtype(), {dout.size()}, 99));
-    tape.Backward(ctx);
-  }
-  return run;
-}
-
-Run RunOn(const Context& ctx, const OpCase& c, DType dtype) {
-  return RunOn(ctx, c, MakeInputs(*ctx.arena, c, dtype, /*gradients=*/true));
-}
-
-void RequireSameBits(const Run& a, const Run& b) {
-  CHECK(SameBits(a.result.out.value, b.result.out.value));
-  for (std::size_t i = 0; i < a.result.also.size(); ++i) CHECK(SameBits(a.result.also[i], b.result.also[i]));
-  for (std::size_t i = 0; i < a.inputs.size(); ++i) {
-    if (a.inputs[i].grad.empty()) continue;
-    INFO("gradient of " << i);
-    CHECK(SameBits(a.inputs[i].grad, b.inputs[i].grad));
-  }
-}
-
-std::string Describe(const OpCase& c, std::size_t input) { return c.name + ", gradient of " + c.inputs[input].name; }
-
-Tensor RowsOf(const Tensor& t, std::int64_t begin, std::int64_t end) { return t.empty() ? t : t.Rows(begin, end); }
-
-}  // namespace
 
 TEST_CASE("every backward is the derivative of its forward, in every awkward shape (P4, P5)") {
   // 1e-7 is the promise. The differences themselves are good to 4e-11 or better here (gradient_check.cc), and a wrong
@@ -149,26 +106,31 @@ TEST_CASE("recording changes no bit of a forward (P2)") {
   }
 }
 
-TEST_CASE("f32 agrees with f64 within the rounding of its sums (P4)") {
-  TestContext t;
+TEST_CASE("f64 and f32 agree on every processor with portable f64 within the rounding of their sums (P4)") {
   for (const OpCase& c : OpCases()) {
-    INFO(c.name);
-    ArenaScope scope(t.arena);
-    // Both start from the same numbers. A sum of n terms rounds by at most 2^-24 of a partial sum n times; roundings
-    // cancel like sqrt(n) and so do the terms, which leaves about n units of the result. Two for the worst element of a
-    // tensor; 16 for the few products, exponentials and logarithms around a sum.
-    const double bound = 0x1p-24 * (16 + 2 * c.longest_sum);
+    TestContext t(1, Cpu::kPortable);
     const Run exact = RunOn(t.ctx, c, DType::kF64);
-    const Run single = RunOn(t.ctx, c, DType::kF32);
-    CHECK(RelativeError(single.result.out.value, exact.result.out.value) <= bound);
-    for (std::size_t i = 0; i < exact.result.also.size(); ++i) {
-      const Tensor &a = single.result.also[i], &b = exact.result.also[i];
-      CHECK((a.dtype() == DType::kI32 ? SameBits(a, b) : RelativeError(a, b) <= bound));
-    }
-    for (std::size_t i = 0; i < exact.inputs.size(); ++i) {
-      if (exact.inputs[i].grad.empty()) continue;
-      INFO(Describe(c, i));
-      CHECK(RelativeError(single.inputs[i].grad, exact.inputs[i].grad) <= bound);
+    for (DType dtype : {DType::kF64, DType::kF32}) {
+      const double unit = dtype == DType::kF64 ? 0x1p-53 : 0x1p-24;
+      // All start from the same numbers. A sum of n terms rounds by at most a unit of a partial sum n times; roundings
+      // cancel like sqrt(n) and so do the terms, which leaves about n units of the result. Two for the worst element of
+      // a tensor; 16 for the few products, exponentials and logarithms around a sum. Of two sums in f64, each has it.
+      const double bound = unit * (16 + 2 * c.longest_sum) * (dtype == DType::kF64 ? 2 : 1);
+      for (Cpu cpu : SupportedCpus()) {
+        INFO(c.name << " " << Name(cpu) << " " << Name(dtype));
+        TestContext u(1, cpu);
+        const Run run = RunOn(u.ctx, c, dtype);
+        CHECK(RelativeError(run.result.out.value, exact.result.out.value) <= bound);
+        for (std::size_t i = 0; i < exact.result.also.size(); ++i) {
+          const Tensor &a = run.result.also[i], &b = exact.result.also[i];
+          CHECK((a.dtype() == DType::kI32 ? SameBits(a, b) : RelativeError(a, b) <= bound));
+        }
+        for (std::size_t i = 0; i < exact.inputs.size(); ++i) {
+          if (exact.inputs[i].grad.empty()) continue;
+          INFO(Describe(c, i));
+          CHECK(ErrorOfGradient(run, exact, i) <= bound);
+        }
+      }
     }
   }
 }
@@ -176,38 +138,15 @@ TEST_CASE("f32 agrees with f64 within the rounding of its sums (P4)") {
 TEST_CASE("1, 2 and 3 threads and a second run give the same bits, forward and backward (P8)") {
   for (const OpCase& c : OpCases()) {
     if (!c.large) continue;
-    INFO(c.name);
-    for (DType dtype : {DType::kF32, DType::kF64}) {
-      TestContext one(1);
-      const Run reference = RunOn(one.ctx, c, dtype);
-      for (int threads : {1, 2, 3, 3}) {
-        TestContext several(threads);
-        RequireSameBits(RunOn(several.ctx, c, dtype), reference);
-      }
-    }
-  }
-}
-
-TEST_CASE("a row of a forward has the same bits whatever rows are in the batch (P8)") {
-  for (const OpCase& c : OpCases()) {
-    if (!c.large || !c.inputs[0].per_row) continue;
-    for (DType dtype : {DType::kF32, DType::kF64}) {
-      TestContext t(2);
-      const std::vector<Var> all = MakeInputs(t.arena, c, dtype, false);
-      const OpResult batch = c.run(t.ctx, all);
-      const std::int64_t N = all[0].value.dim(0);
-      const std::pair<std::int64_t, std::int64_t> ranges[] = {{0, 1}, {N - 1, N}, {N / 3, N / 2 + 1}};
-      for (const auto& range : ranges) {
-        const std::int64_t begin = range.first, end = range.second;
-        INFO(c.name << ", rows " << begin << " to " << end);
-        std::vector<Var> some = all;
-        for (std::size_t i = 0; i < some.size(); ++i) {
-          if (c.inputs[i].per_row) some[i].value = some[i].value.Rows(begin, end);
-        }
-        const OpResult part = c.run(t.ctx, some);
-        CHECK(SameBits(part.out.value, RowsOf(batch.out.value, begin, end)));
-        for (std::size_t i = 0; i < part.also.size(); ++i) {
-          CHECK(SameBits(part.also[i], RowsOf(batch.also[i], begin, end)));
+    for (Cpu cpu : SupportedCpus()) {
+      for (DType dtype : {DType::kF32, DType::kF64, DType::kBF16}) {
+        if (dtype == DType::kBF16 && !c.bf16) continue;
+        INFO(c.name << " " << Name(cpu) << " " << Name(dtype));
+        TestContext one(1, cpu);
+        const Run reference = RunOn(one.ctx, c, dtype);
+        for (int threads : {1, 2, 3}) {
+          TestContext several(threads, cpu);
+          RequireSameBits(RunOn(several.ctx, c, dtype), reference);
         }
       }
     }

@@ -32,7 +32,7 @@ struct Parameters {
     const Tensor g = model.parameters().flat_gradients();
     for (std::int64_t i = 0; i < g.size(); ++i) g.data<double>()[i] = value;
   }
-  double weight(std::int64_t i) const { return model.parameters().flat().data<double>()[i]; }
+  double weight(std::int64_t i) const { return model.parameters().master().data<double>()[i]; }
   TestContext t;
   Transformer model;
 };

@@ -65,7 +65,10 @@ StudyResults MadeUpResults(int swa_sft, int swa_more, int swa_rl, int sa_sft = 9
             MadeUpRun("sa_rl", 0, sa_rl, 1, r.task),     MadeUpRun("swa_rl", 0, swa_rl, 7, r.task)};
   r.summary = Summarize(r.runs);
   r.checks = {0, 1000, 0};
-  r.cost = {{"sa", 64, 4096, 0.1}, {"sa", 1024, 65536, 0.4}, {"swa", 64, 1024, 0.1}, {"swa", 1024, 1024, 0.1}};
+  r.cost = {{"sa", 64, 4096, 0.1, 9e4},
+            {"sa", 1024, 65536, 0.4, 3e4},
+            {"swa", 64, 1024, 0.1, 9e4},
+            {"swa", 1024, 1024, 0.1, 9e4}};
   r.curves = {{"sa_rl", 0, {1, 2, 3}, {0.9, 0.95, 1}, {0.2, 0.15, 0.1}}, {"swa_rl", 0, {1, 2}, {0.4, 0.9}, {0.2, 0.7}}};
   return r;
 }
@@ -132,7 +135,8 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
   }
   CHECK(Keys(j["checks"]) ==
         std::vector<std::string>{"rollout_logprob_max_abs_diff", "rollout_logprob_tokens", "nonfinite_steps"});
-  CHECK(Keys(j["cost"][0]) == std::vector<std::string>{"arm", "length", "kv_bytes", "decode_ms_per_token"});
+  CHECK(Keys(j["cost"][0]) ==
+        std::vector<std::string>{"arm", "length", "kv_bytes", "decode_ms_per_token", "forward_tokens_per_second"});
 
   const nlohmann::ordered_json no_gap = ToJson(MadeUpResults(99, 99, 99));
   CHECK(no_gap["summary"]["gap_sft"]["mean"] == 0);

@@ -65,7 +65,7 @@ RunOptions In(const fs::path& output_dir) {
 }
 
 void CheckExactResume(const ModelConfig& config, const OptimizerOptions& options, const Training& train) {
-  for (DType dtype : {DType::kF64, DType::kF32}) {
+  for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
     INFO(Name(dtype));
     const TempDirectory dir;
     Trainee alone(config, dtype, options);

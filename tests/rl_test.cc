@@ -84,7 +84,7 @@ TEST_CASE("the training pass computes the very log-probabilities that the sample
   for (ModelCase c : ModelCases()) {
     c.config.vocab = TextConfig().vocab;
     c.config.eos_id = 0;
-    for (DType dtype : {DType::kF64, DType::kF32}) {
+    for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
       INFO(c.name, " ", Name(dtype));
       RlTrainee t(c.config, dtype);
       const fs::path out = dir / Concat("run", run++);

@@ -50,6 +50,7 @@ OwnedTensor Counting(DType dtype, std::initializer_list<std::int64_t> shape) {
   for (std::int64_t i = 0; i < t.view().size(); ++i) {
     if (dtype == DType::kF64) t.view().data<double>()[i] = static_cast<double>(i) + 0.1;
     if (dtype == DType::kF32) t.view().data<float>()[i] = static_cast<float>(i) + 0.1f;
+    if (dtype == DType::kBF16) t.view().data<BFloat16>()[i] = BFloat16(static_cast<float>(i) + 0.1f);
     if (dtype == DType::kI32) t.view().data<std::int32_t>()[i] = -static_cast<std::int32_t>(i);
   }
   return t;
@@ -64,11 +65,13 @@ TEST_CASE("tensors of every dtype and rank come back bit for bit, with their met
   const OwnedTensor a = Counting(DType::kF32, {3});
   const OwnedTensor b = Counting(DType::kF64, {2, 3});
   const OwnedTensor c = Counting(DType::kI32, {1, 2, 1, 5});
+  const OwnedTensor half = Counting(DType::kBF16, {3, 5});
   const OwnedTensor none = Counting(DType::kF32, {0, 4});
-  WriteSafetensors(dir / "f", {{"a", a.view()}, {"b", b.view()}, {"c", c.view()}, {"none", none.view()}},
+  WriteSafetensors(dir / "f",
+                   {{"a", a.view()}, {"b", b.view()}, {"c", c.view()}, {"half", half.view()}, {"none", none.view()}},
                    {{"by", "me"}});
   const SafetensorsFile file(dir / "f");
-  CHECK(file.names() == std::vector<std::string>{"a", "b", "c", "none"});
+  CHECK(file.names() == std::vector<std::string>{"a", "b", "c", "half", "none"});
   CHECK(file.metadata() == std::map<std::string, std::string>{{"format", "pt"}, {"by", "me"}});
   CHECK(file.shape("c") == std::vector<std::int64_t>{1, 2, 1, 5});
   CHECK(file.dtype("b") == DType::kF64);
@@ -77,13 +80,16 @@ TEST_CASE("tensors of every dtype and rank come back bit for bit, with their met
   const OwnedTensor a2(DType::kF32, {3});
   const OwnedTensor b2(DType::kF64, {2, 3});
   const OwnedTensor c2(DType::kI32, {1, 2, 1, 5});
+  const OwnedTensor half2(DType::kBF16, {3, 5});
   file.CopyTo("a", a2.view());
   file.CopyTo("b", b2.view());
   file.CopyTo("c", c2.view());
+  file.CopyTo("half", half2.view());
   file.CopyTo("none", none.view());
   CHECK(SameBytes(a.view(), a2.view()));
   CHECK(SameBytes(b.view(), b2.view()));
   CHECK(SameBytes(c.view(), c2.view()));
+  CHECK(SameBytes(half.view(), half2.view()));
 }
 
 TEST_CASE("a written file is laid out as by the reference writer: widest first, then by name, header padded to 8") {
@@ -184,7 +190,7 @@ TEST_CASE("tensors that overlap, leave holes, or do not end with the file are re
 TEST_CASE("a tensor is read only as what it is") {
   const TempDirectory dir;
   WriteFileAtomically(
-      dir / "f", FileWith("{" + Describe("half", "BF16", "[2]", "[0,4]") + "," + Describe("one", "F32", "[]", "[4,8]") +
+      dir / "f", FileWith("{" + Describe("half", "F16", "[2]", "[0,4]") + "," + Describe("one", "F32", "[]", "[4,8]") +
                               "," + Describe("w", "F32", "[2,3]", "[8,32]") + "}",
                           32));
   const SafetensorsFile file(dir / "f");
@@ -196,7 +202,7 @@ TEST_CASE("a tensor is read only as what it is") {
   CHECK_THROWS_WITH_AS(file.CopyTo("one", Tensor()), Contains("'one' is [] f32"), Error);
   CHECK_THROWS_WITH_AS(file.CopyTo("v", wide.view()), Contains("there is no tensor 'v'"), Error);
   CHECK(file.shape("half") == std::vector<std::int64_t>{2});
-  CHECK_THROWS_WITH_AS(file.dtype("half"), Contains("tensor 'half' is BF16, which this version can't read"), Error);
+  CHECK_THROWS_WITH_AS(file.dtype("half"), Contains("tensor 'half' is F16, which this version can't read"), Error);
 }
 
 TEST_CASE("every truncation of a good file is refused") {

@@ -59,7 +59,7 @@ Gradients RunBlocks(TestContext& t, Keep keep) {
   }
   const Arena::Mark after = t.arena.GetMark();
   const std::size_t used = after.before + after.used - before.before - before.used;
-  Copy(y.grad, Random(t.arena, DType::kF32, {kRows, kWidth}, 4));
+  Copy(y.AddTo(), Random(t.arena, DType::kF32, {kRows, kWidth}, 4));
   tape.Backward(ctx);
   return {y.value, x.grad, block.norm.grad, block.w.grad, used};
 }
@@ -71,14 +71,15 @@ TEST_CASE("an op without a backward throws under a live tape (P1)") {
   Tape tape;
   t.ctx.tape = &tape;
   const Tensor x = Random(t.arena, DType::kF32, {1, 2, 4}, 1), at = Ints(t.arena, {0});
-  CHECK_THROWS_WITH_AS(CachedAttention(t.ctx, {x, {}}, x, x, {at, at}, {0, 0}),
+  const KeyCache cache(DType::kF32, /*slots=*/1, /*G=*/2, /*D=*/4, {}, /*max_length=*/1, /*max_chunk=*/1);
+  CHECK_THROWS_WITH_AS(CachedAttention(t.ctx, {x, {}}, x, x, cache, at, at, {0, 0}),
                        "attention over a cache has no backward and can't be part of a recorded computation", Error);
   const Tensor rows = x.Reshape({2, 4}), logp = t.arena.New(DType::kF32, {2}), two = Ints(t.arena, {0, 1});
   const std::vector<SampleRow> how(2, {1, 1.0});
   CHECK_THROWS_WITH_AS(SampleForward(t.ctx, Ints(t.arena, {0, 0}), logp, rows, rows, two, how.data()),
                        "sampling has no backward and can't be part of a recorded computation", Error);
   t.ctx.tape = nullptr;
-  CHECK_NOTHROW(CachedAttention(t.ctx, {x, {}}, x, x, {at, at}, {0, 0}));
+  CHECK_NOTHROW(CachedAttention(t.ctx, {x, {}}, x, x, cache, at, at, {0, 0}));
   CHECK_NOTHROW(SampleForward(t.ctx, Ints(t.arena, {0, 0}), logp, rows, rows, two, how.data()));
 }
 
@@ -126,7 +127,8 @@ TEST_CASE("a value that is used twice gets the sum of both gradients") {
   const Var x = RandomVar(t.arena, {2, 3}, 1);
   const Var twice = Add(t.ctx, x, x);
   const Var y = Add(t.ctx, twice, x);
-  for (std::int64_t i = 0; i < 6; ++i) y.grad.data<float>()[i] = static_cast<float>(i);
+  const Tensor dy = y.AddTo();
+  for (std::int64_t i = 0; i < 6; ++i) dy.data<float>()[i] = static_cast<float>(i);
   tape.Backward(t.ctx);
   for (std::int64_t i = 0; i < 6; ++i) CHECK(ValueAt(x.grad, i) == 3 * static_cast<double>(i));
 }

@@ -14,9 +14,10 @@ namespace swarr {
 
 // Memory and a context over it.
 struct TestContext {
-  explicit TestContext(int threads = 1) {
+  explicit TestContext(int threads = 1, Cpu cpu = BestCpu()) {
     ctx.arena = &arena;
     ctx.threads = threads;
+    ctx.cpu = cpu;
   }
   TestContext(const TestContext&) = delete;
   TestContext& operator=(const TestContext&) = delete;
@@ -40,10 +41,15 @@ inline Tensor NewTensor(Arena& arena, DType dtype, const std::vector<std::int64_
   }
 }
 
-inline Tensor CopyOf(Arena& arena, const Tensor& t) {
+// Zero, of the shape of `t`.
+inline Tensor ZeroLike(Arena& arena, DType dtype, const Tensor& t) {
   std::vector<std::int64_t> shape;
   for (int i = 0; i < t.rank(); ++i) shape.push_back(t.dim(i));
-  const Tensor copy = NewTensor(arena, t.dtype(), shape);
+  return NewTensor(arena, dtype, shape);
+}
+
+inline Tensor CopyOf(Arena& arena, const Tensor& t) {
+  const Tensor copy = ZeroLike(arena, t.dtype(), t);
   Copy(copy, t);
   return copy;
 }
@@ -52,6 +58,10 @@ inline Tensor Ints(Arena& arena, const std::vector<std::int32_t>& values) {
   const Tensor t = arena.New(DType::kI32, {static_cast<std::int64_t>(values.size())});
   std::copy(values.begin(), values.end(), t.data<std::int32_t>());
   return t;
+}
+
+inline void Fill(const Tensor& t, double x) {
+  Dispatch(t.dtype(), [&]<class T>() { std::fill_n(t.data<T>(), t.size(), static_cast<T>(x)); });
 }
 
 // Numbers in (-scale, scale) that f32 holds exactly, so that a computation in f32 and one in f64 start from the same.

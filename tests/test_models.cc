@@ -62,19 +62,20 @@ std::vector<ModelCase> ModelCases() {
 void Randomize(const Transformer& model, std::uint32_t stream) {
   std::uint32_t index = 0;
   for (const Parameter& p : model.parameters().all()) {
-    const Tensor& w = p.var.value;
+    const Tensor& w = p.master;
     PhiloxStream random(StreamKey(2, Purpose::kInit, index++, stream));
     const double center = w.rank() == 1 && !p.name.ends_with(".bias") ? 1.0 : 0.0;
     const double scale = w.rank() == 1                             ? 0.5
                          : p.name.ends_with("embed_tokens.weight") ? 1.0
                                                                    : 2.0 / std::sqrt(w.dim(1));
-    Dispatch(w.dtype(), [&]<class T>() {
+    DispatchSum(w.dtype(), [&]<class T>() {
       // Rounded to f32 after the addition too, so that both dtypes hold the same numbers.
       for (std::int64_t i = 0; i < w.size(); ++i) {
         w.data<T>()[i] = static_cast<T>(static_cast<float>(center + RandomReal(random, scale)));
       }
     });
   }
+  model.parameters().RoundMaster({});
 }
 
 Tokens RandomTokens(int count, int vocab, std::uint32_t stream) {
@@ -116,7 +117,7 @@ void RunBackward(Context& ctx, const Transformer& model, const std::vector<Token
   ctx.tape = &tape;
   const Batch batch = PackDocuments(*ctx.arena, documents);
   const Var logp = model.Logprob(ctx, model.Forward(ctx, batch, checkpoint), NextTokens(*ctx.arena, documents)).logp;
-  Dispatch(model.dtype(), [&]<class T>() {
+  DispatchSum(logp.grad.dtype(), [&]<class T>() {
     std::transform(c.begin(), c.end(), logp.grad.data<T>(), [](double x) { return static_cast<T>(x); });
   });
   tape.Backward(ctx);
@@ -151,7 +152,7 @@ Trainee::Trainee(const ModelConfig& config, DType dtype, const OptimizerOptions&
 }
 
 bool SameState(const Trainee& a, const Trainee& b) {
-  return SameBits(a.model.parameters().flat(), b.model.parameters().flat()) &&
+  return SameBits(a.model.parameters().master(), b.model.parameters().master()) &&
          SameBits(a.optimizer.first_moment(), b.optimizer.first_moment()) &&
          SameBits(a.optimizer.second_moment(), b.optimizer.second_moment()) &&
          a.optimizer.steps_taken() == b.optimizer.steps_taken();

@@ -30,7 +30,7 @@ struct ModelCase {
 std::vector<ModelCase> ModelCases();
 
 // Weights large enough for attention and predictions far from uniform; norm weights are not 1 and biases not 0. The
-// numbers are the same for f32 and f64.
+// numbers are the same for f32 and f64, and those of bf16 are their rounding.
 void Randomize(const Transformer& model, std::uint32_t stream = 0);
 
 Tokens RandomTokens(int count, int vocab, std::uint32_t stream);

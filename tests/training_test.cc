@@ -90,7 +90,7 @@ TEST_CASE("the loss falls from that of a guess to almost nothing, and generation
     CHECK(metrics[i]["learning_rate"] == LearningRate(options, static_cast<std::int64_t>(i), 300));
   }
   const auto saved = LoadModel(dir / "run", DType::kF32, false);
-  CHECK(SameBits(saved->parameters().flat(), t.model.parameters().flat()));
+  CHECK(SameBits(saved->parameters().master(), t.model.parameters().master()));
 }
 
 // The gradient of -sum over rows in the loss of log p / their number, of whole documents, one after another.
@@ -119,7 +119,7 @@ TEST_CASE("prompt tokens are out of the loss unless asked for, and the end of te
     const TempDirectory dir;
     Trainee t(TextConfig(), DType::kF64, GradientProbe());
     Transformer same(TextConfig(), DType::kF64, true);
-    Copy(same.parameters().flat(), t.model.parameters().flat());
+    Copy(same.parameters().master(), t.model.parameters().master());
     SftOptions sft = Steps(1, 3);
     sft.train_on_prompt = train_on_prompt;
     Train(t, TableTask(examples), sft, In(dir / "run"));
@@ -233,7 +233,7 @@ TEST_CASE("a loss that is not finite stops the run before the weights change, an
   run.on_step = [&](const nlohmann::ordered_json& row) {
     if (row["step"] != 5) return;
     t.model.parameters()["model.norm.weight"].value.data<float>()[0] = std::numeric_limits<float>::infinity();
-    Copy(before.view(), t.model.parameters().flat());
+    Copy(before.view(), t.model.parameters().master());
   };
   std::string sentence;
   try {
@@ -243,12 +243,12 @@ TEST_CASE("a loss that is not finite stops the run before the weights change, an
   }
   CHECK(sentence.find("not finite at step 6") != std::string::npos);
   CHECK(sentence.find("checkpoint-00000004") != std::string::npos);
-  CHECK(SameBits(t.model.parameters().flat(), before.view()));
+  CHECK(SameBits(t.model.parameters().master(), before.view()));
   CHECK(MetricsWithoutTimes(dir / "run").size() == 5);
   CHECK(CheckpointsIn(dir / "run") == std::vector<std::string>{"checkpoint-00000002", "checkpoint-00000004"});
   const auto good = LoadModel(dir / "run" / "checkpoint-00000004", DType::kF32, false);
   TestContext u;
-  CHECK(std::isfinite(GlobalNorm(u.ctx, good->parameters().flat())));
+  CHECK(std::isfinite(GlobalNorm(u.ctx, good->parameters().master())));
 
   Trainee early(TextConfig(), DType::kF32, {});
   early.model.parameters()["model.norm.weight"].value.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();

@@ -5,10 +5,13 @@
 //   scale = D^-1/2,  lse[n, h] = log sum_j exp(scale * q . k_j)
 //
 // Which keys are visible is decided by attn/spec.h alone. Training, packed documents, chunked prefill and decode from a
-// ring cache are one kernel: each query visits its own visible keys, in ascending position, and does the same sequence
-// of operations on them, so its result depends on those keys alone, bit for bit, however they are stored and whatever
-// else is in the batch (docs/architecture.md, P8). Time is O(visible pairs): O(T W) under a window. No T x T mask
-// exists. A query at a negative position sees nothing: out 0, lse -infinity, gradient 0.
+// ring cache are one kernel: it reads keys in tiles counted from the document's start, and a query's result depends on
+// its own visible keys alone, bit for bit, however they are stored and whatever else is in the batch (P8,
+// docs/exactness.md). Time is O(T W) under a window, no T x T mask exists. A query at a negative position sees nothing:
+// out 0, lse -infinity, gradient 0.
+//
+// bf16: scores and their softmax are f32; the weights p and their gradients are rounded to bf16 before they are
+// multiplied with values, keys and queries.
 #pragma once
 
 #include "attn/spec.h"
@@ -16,27 +19,50 @@
 
 namespace swarr {
 
-// Where the keys of each query row are. Key position p of query n is row key_base[n] + CacheRow(p, sinks, ring).
-struct KeyLayout {
-  static constexpr int kNoRing = 0x7fffffff;  // keys lie one after another, as they do within a batch
-  Tensor q_pos;                               // [N] i32: position of each query in its document
-  Tensor key_base;                            // [N] i32: row of k and v that holds position 0 of its document
-  int ring = kNoRing;
-};
-
-// out, q [N, H, D]   lse [N, H]   k, v [M, G, D]   H a multiple of G
+// Whole documents, one after another: `documents` [documents + 1] i32 holds the first row of each and N at the end. Row
+// documents[d] + p of k and v belongs to position p of document d; q_pos [N] i32 is the position of each query in its
+// document.
+//   out, q [N, H, D]   lse [N, H], sum dtype (ops.h)   k, v [N, G, D]   H a multiple of G
 void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                      const Tensor& v, const KeyLayout& layout, AttentionSpec spec);
+                      const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec);
 
-// Gradients for keys that lie one after another (layout.ring == kNoRing, M == N), added to dq, dk, dv. `documents`
-// [documents + 1] i32 holds the first row of each document and N at the end. A thread takes a document and a key head
-// whole, and adds its queries in ascending order.
+// Adds to dq, dk, dv, or writes them where they are fresh. A thread takes a document and a key head whole, and adds its
+// queries in ascending order.
 void AttentionBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
                        const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-                       const KeyLayout& layout, const Tensor& documents, AttentionSpec spec);
+                       const Tensor& q_pos, const Tensor& documents, AttentionSpec spec);
+
+// Keys and values of many sequences, one slot each, in tiles; the layout of a tile is the kernel's own.
+class KeyCache {
+ public:
+  KeyCache() = default;
+  // For sequences of up to max_length tokens that arrive in chunks of up to max_chunk.
+  KeyCache(DType dtype, int slots, int G, int D, AttentionSpec spec, int max_length, int max_chunk);
+
+  int tiles() const { return tiles_; }  // per slot
+  int sink_tiles() const { return sink_tiles_; }
+  int ring() const { return tiles_ - sink_tiles_ > 0 ? tiles_ - sink_tiles_ : 1; }
+  const Tensor& k() const { return k_.view(); }  // [slots, G, tiles, elements of a tile]
+  const Tensor& v() const { return v_.view(); }
+  std::size_t bytes() const { return k().bytes() + v().bytes(); }
+
+ private:
+  OwnedTensor k_, v_;
+  int tiles_ = 0, sink_tiles_ = 0;
+};
+
+// Bytes of one slot of such a cache.
+std::size_t KeyCacheBytes(DType dtype, int G, int D, AttentionSpec spec, int max_length, int max_chunk);
+
+// Stores k, v [N, G, D] as the keys of positions [N] in slots [N] (i32).
+void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions,
+               const Tensor& slots);
+// AttentionForward where the keys of query n are those stored in slot slots[n]. The keys that it sees must be there.
+void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
+                            const KeyCache& cache, const Tensor& q_pos, const Tensor& slots, AttentionSpec spec);
 
 // The definition, O(T^2) and plain, for one document of T = N tokens at positions 0 .. T-1: what the kernel is tested
-// against (attention_reference.cc).
+// against (attention_reference.cc). f64 and f32.
 void AttentionReference(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                         AttentionSpec spec);
 

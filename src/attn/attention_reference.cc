@@ -10,7 +10,7 @@ namespace swarr {
 void AttentionReference(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                         AttentionSpec spec) {
   const std::int64_t T = q.dim(0), H = q.dim(1), D = q.dim(2), G = k.dim(1);
-  Dispatch(q.dtype(), [&]<class R>() {
+  DispatchSum(q.dtype(), [&]<class R>() {
     auto at = [&](const Tensor& t, std::int64_t n, std::int64_t head, std::int64_t d) -> R& {
       return t.data<R>()[(n * t.dim(1) + head) * D + d];
     };

@@ -54,17 +54,40 @@ constexpr KeyRange QueriesOf(int k_pos, int last_pos, AttentionSpec spec) {
   return {k_pos, leaves ? k_pos + spec.window : last_pos + 1};
 }
 
-// Rows that a key/value cache needs for documents of up to max_length tokens that arrive in chunks of up to max_chunk.
-// The keys of a whole chunk are stored before its first query looks back W - 1 positions: hence W - 1 + max_chunk rows
-// in the ring, and the sinks in rows of their own.
-constexpr int CacheRows(AttentionSpec spec, int max_length, int max_chunk) {
-  if (spec.window == 0) return max_length;
-  const long long rows = static_cast<long long>(spec.sinks) + spec.window + max_chunk - 1;
-  return rows < max_length ? static_cast<int>(rows) : max_length;
+// Keys are stored and visited in tiles of this many consecutive positions, counted from the document's start: in
+// training and in decoding the same tiles, so that the same sums are taken in the same order (docs/exactness.md).
+constexpr int kKeyTile = 32;
+
+constexpr int TilesOf(int length) { return length / kKeyTile + (length % kKeyTile != 0); }
+
+// The tiles that hold a key which any of the queries first_pos .. last_pos sees: two ascending ranges of tiles,
+// sinks.end <= recent.begin. Keys in them that a query does not see weigh nothing.
+constexpr VisibleKeys VisibleTilesOf(int first_pos, int last_pos, AttentionSpec spec) {
+  if (last_pos < 0) return {};
+  const int begin = VisibleKeysOf(first_pos < 0 ? 0 : first_pos, spec).recent.begin / kKeyTile;
+  const int sinks = TilesOf(VisibleKeysOf(last_pos, spec).sinks.end);
+  return {{0, sinks < begin ? sinks : begin}, {begin, last_pos / kKeyTile + 1}};
 }
 
-// The cache row of position `pos`: sinks stay, all others go round a ring of `ring` = CacheRows - sinks rows behind
-// them.
-constexpr int CacheRow(int pos, int sinks, int ring) { return pos < sinks ? pos : sinks + (pos - sinks) % ring; }
+// Tiles that hold the sinks and stay; none where there is no window.
+constexpr int SinkTiles(AttentionSpec spec) { return spec.window == 0 ? 0 : TilesOf(spec.sinks); }
+
+// Tiles that a key/value cache needs for documents of up to max_length tokens that arrive in chunks of up to max_chunk.
+// The keys of a whole chunk are stored before its first query looks back W - 1 positions, and W - 1 + max_chunk
+// positions in a row touch at most TilesOf(W - 2 + max_chunk) + 1 tiles; the sinks have tiles of their own.
+constexpr int CacheTiles(AttentionSpec spec, int max_length, int max_chunk) {
+  const int all = TilesOf(max_length);
+  if (spec.window == 0) return all;
+  const long long reach = static_cast<long long>(spec.window) + max_chunk - 2;
+  if (reach >= max_length) return all;
+  const long long tiles = static_cast<long long>(SinkTiles(spec)) + TilesOf(static_cast<int>(reach)) + 1;
+  return tiles < all ? static_cast<int>(tiles) : all;
+}
+
+// The cache tile of tile `tile`: those of the sinks stay, all others go round a ring of `ring` = CacheTiles - SinkTiles
+// tiles behind them.
+constexpr int CacheTile(int tile, int sink_tiles, int ring) {
+  return tile < sink_tiles ? tile : sink_tiles + (tile - sink_tiles) % ring;
+}
 
 }  // namespace swarr

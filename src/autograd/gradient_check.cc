@@ -32,7 +32,8 @@ void RunBackward(Context ctx, const std::function<Var(Context&)>& f) {
   ctx.tape = &tape;
   const Var y = f(ctx);
   SWARR_CHECK(!y.grad.empty(), "the computation to check has no gradient; record it on the context's tape");
-  for (std::int64_t i = 0; i < y.grad.size(); ++i) y.grad.data<double>()[i] = Weight(i);
+  const Tensor dy = y.AddTo();
+  for (std::int64_t i = 0; i < dy.size(); ++i) dy.data<double>()[i] = Weight(i);
   tape.Backward(ctx);
 }
 

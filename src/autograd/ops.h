@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The recorded ops: each runs the forward of its kernel (tensor/ops.h, attn/attention.h) and, if a tape is live,
 // records its backward. Without a tape they are plain inference, and nothing that only a backward needs outlives the
-// call's step.
+// call's step. Each labels what it takes from the arena.
 #pragma once
 
 #include "attn/attention.h"
@@ -12,7 +12,7 @@ namespace swarr {
 
 // Shapes and formulas as in tensor/ops.h.
 Var Embedding(Context& ctx, const Var& w, const Tensor& ids);
-Var Linear(Context& ctx, const Var& x, const Var& w, const Var& b = {});
+Var Linear(Context& ctx, const Var& x, const Var& w, const Var& b = {}, const Var& residual = {});
 Var RmsNorm(Context& ctx, const Var& x, const Var& w, double eps);
 Var Rope(Context& ctx, const Var& x, const Tensor& positions, const Tensor& table);
 Var SwiGlu(Context& ctx, const Var& gate, const Var& up);
@@ -20,12 +20,12 @@ Var Add(Context& ctx, const Var& a, const Var& b);
 // x under another shape: no computation, the same value and gradient.
 Var Reshape(const Var& x, std::initializer_list<std::int64_t> shape);
 
-// Attention over the keys of this batch (recordable), as in attn/attention.h. documents as in AttentionBackward.
-Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const KeyLayout& layout, const Tensor& documents,
+// Attention over whole documents, as in attn/attention.h.
+Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tensor& q_pos, const Tensor& documents,
               AttentionSpec spec);
-// Attention over a cache: inference only, throws under a live tape.
-Var CachedAttention(Context& ctx, const Var& q, const Tensor& k, const Tensor& v, const KeyLayout& layout,
-                    AttentionSpec spec);
+// Stores k and v in the cache and attends to what is there: inference only, throws under a live tape.
+Var CachedAttention(Context& ctx, const Var& q, const Tensor& k, const Tensor& v, const KeyCache& cache,
+                    const Tensor& positions, const Tensor& slots, AttentionSpec spec);
 
 // logp[N] as a Var (the caller fills its grad with dL/dlogp) and the entropies[N] as a measurement.
 struct LogprobResult {
@@ -34,28 +34,28 @@ struct LogprobResult {
 };
 LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tensor& targets);
 
-// Gradient checkpointing (P3): runs f(ctx, x) -> Var without a tape, keeps only its result, and runs it again under a
-// local tape when the backward comes by. f must be trivially copyable and do the same computation both times; its
-// gradients are then bit-identical to those of a plain call, since the same kernels add the same numbers in the same
-// order.
+// Gradient checkpointing (P3): runs f(ctx, x) -> Var [N, C], for x of that shape, without a tape, keeps only its
+// result, and runs it again under a local tape when the backward comes by. f must be trivially copyable and do the same
+// computation both times; its gradients are then bit-identical to those of a plain call, since the same kernels add the
+// same numbers in the same order. Without a live tape only the result is kept as well.
 template <class F>
 Var Checkpoint(Context& ctx, const Var& x, const F& f) {
-  if (!ctx.tape) return f(ctx, x);
+  const ArenaLabel label(*ctx.arena, "checkpoint");
   Context quiet = ctx;
   quiet.tape = nullptr;
-  const std::initializer_list<std::int64_t> shape = {x.value.dim(0), x.value.dim(1)};
-  Var y = NewVar(ctx, x.value.dtype(), shape);
+  const Var y = NewVar(ctx, x.value.dtype(), {x.value.dim(0), x.value.dim(1)});
   {
     ArenaScope scope(*ctx.arena);
     Copy(y.value, f(quiet, Var{x.value, {}}).value);
   }
+  if (!ctx.tape) return y;
   ctx.tape->Record(ctx, [x, y, f](Context& c) {
     ArenaScope scope(*c.arena);
     Tape local;
     Context recording = c;
     recording.tape = &local;
     const Var again = f(recording, x);
-    Copy(again.grad, y.grad);
+    AddGradient(c, again.AddTo(), y.Sum());
     local.Backward(c);
   });
   return y;

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <new>
 #include <type_traits>
-#include <vector>
 
 #include "tensor/context.h"
 
@@ -16,40 +15,74 @@ namespace swarr {
 struct Var {
   Tensor value;
   Tensor grad;
+  bool* fresh = nullptr;  // whether nothing has been added to grad yet: then it holds nothing; null: it always does
+
+  // The gradient for a backward to add to; the first to ask is to write it.
+  Tensor AddTo() const {
+    if (fresh == nullptr || !*fresh) return grad;
+    *fresh = false;
+    return grad.Fresh();
+  }
+  // The gradient as the sum of what has been added so far: zero if nothing was.
+  const Tensor& Sum() const {
+    if (fresh != nullptr && *fresh) FillZero(grad);
+    if (fresh != nullptr) *fresh = false;
+    return grad;
+  }
 };
 
+// The entries form a list through the arena, so that recording allocates nothing.
 class Tape {
  public:
   // Appends a closure that reads the output's gradient and adds to the inputs' gradients. It lives in the arena, with
   // the tensors it refers to, and is dropped without a destructor call.
   template <class F>
   void Record(const Context& ctx, const F& backward) {
-    static_assert(std::is_trivially_copyable_v<F> && alignof(F) <= kAlignment);
-    void* place = ctx.arena->New(DType::kI32, {static_cast<std::int64_t>((sizeof(F) + 3) / 4)}).raw();
-    entries_.push_back({[](const void* f, Context& c) { (*static_cast<const F*>(f))(c); }, new (place) F(backward)});
+    using Closure = EntryOf<F>;
+    static_assert(std::is_trivially_copyable_v<F> && alignof(Closure) <= kAlignment);
+    void* place = ctx.arena->New(DType::kI32, {static_cast<std::int64_t>((sizeof(Closure) + 3) / 4)}).raw();
+    const auto call = [](const Entry& e, Context& c) { static_cast<const Closure&>(e).backward(c); };
+    last_ = new (place) Closure{{call, last_, ctx.arena->label()}, backward};
+    ++size_;
   }
 
-  // Replays all closures, last first, and empties the tape. The caller has set the gradient of the result before.
-  // During the replay ctx.tape is null: a backward is not itself recorded.
+  // Replays all closures, last first, and empties the tape. The caller has set the gradient of the result before
+  // (AddTo). During the replay ctx.tape is null: a backward is not itself recorded. What it takes from the arena counts
+  // for the op that recorded it.
   void Backward(Context ctx) {
     ctx.tape = nullptr;
-    for (auto entry = entries_.rbegin(); entry != entries_.rend(); ++entry) entry->call(entry->closure, ctx);
-    entries_.clear();
+    for (const Entry* entry = last_; entry; entry = entry->before) {
+      const ArenaLabel label(*ctx.arena, entry->label);
+      entry->call(*entry, ctx);
+    }
+    last_ = nullptr;
+    size_ = 0;
   }
 
-  std::size_t size() const { return entries_.size(); }
+  std::size_t size() const { return size_; }
 
  private:
   struct Entry {
-    void (*call)(const void*, Context&);
-    const void* closure;
+    void (*call)(const Entry&, Context&);
+    const Entry* before;
+    const char* label;  // the arena's when this was recorded
   };
-  std::vector<Entry> entries_;
+  template <class F>
+  struct EntryOf : Entry {
+    F backward;
+  };
+  const Entry* last_ = nullptr;
+  std::size_t size_ = 0;
 };
 
-// A new result of this shape; its gradient, zero, exists only under a live tape.
+// A new result of this shape; its gradient exists only under a live tape.
 inline Var NewVar(const Context& ctx, DType dtype, std::initializer_list<std::int64_t> shape) {
-  return {ctx.arena->New(dtype, shape), ctx.tape ? ctx.arena->NewZero(dtype, shape) : Tensor{}};
+  Var var{ctx.arena->New(dtype, shape), {}};
+  if (ctx.tape) {
+    var.grad = ctx.arena->New(dtype, shape);
+    var.fresh = new (ctx.arena->New(DType::kI32, {1}).raw()) bool(true);
+  }
+  return var;
 }
 
 }  // namespace swarr

@@ -14,31 +14,38 @@ namespace {
 struct BenchCommand {
   explicit BenchCommand(CLI::App& app) : options(app) {
     options.Add("suite", bench.suite, "ops, train, decode or scaling")->required();
+    options.Add("rows", bench.rows, "measure only the rows whose name contains this");
     options.Add("json", json, "file for the results");
+    options.Add("svg", svg, "file for a figure of the suite scaling");
     options.Add("seconds-per-row", bench.seconds_per_row, "how long a measurement is repeated")
         ->check(CLI::PositiveNumber);
     compute.AddTo(options);
   }
 
   void Run() {
+    if (!svg.empty() && bench.suite != "scaling") throw UsageError("--svg is for --suite scaling");
     Arena arena;
     Context ctx = compute.MakeContext(arena);
     bench.dtype = compute.MakeDType();
     bench.on_row = [&, started = false](const nlohmann::ordered_json& row) mutable {
       if (!started) {
-        std::printf("%s, %d threads, %s, medians\n", ProcessorName().c_str(), ctx.threads, compute.dtype.c_str());
+        std::printf("%s, %s kernels, %d threads, %s, medians\n", ProcessorName().c_str(), Name(ctx.cpu).c_str(),
+                    ctx.threads, compute.dtype.c_str());
       }
       started = true;
       std::printf("%s\n", BenchLine(row).c_str());
       std::fflush(stdout);
     };
-    const nlohmann::ordered_json results = RunBench(ctx, bench);
+    nlohmann::ordered_json results = RunBench(ctx, bench);
+    if (compute.memory_report) results["memory"] = compute.memory.ToJson(arena);
+    compute.PrintMemory(arena);
     if (!json.empty()) WriteFileAtomically(json, results.dump(1) + "\n");
+    if (!svg.empty()) WriteFileAtomically(svg, ScalingFigure(results));
   }
 
   OptionSet options;
   BenchOptions bench;
-  std::string json;
+  std::string json, svg;
   ComputeOptions compute;
 };
 

@@ -71,7 +71,11 @@ struct EvalCommand {
     Context ctx = compute.MakeContext(arena);
     const std::vector<EvaluatedCompletion> completions = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
     if (!completions_out.empty()) WriteFileAtomically(completions_out, CompletionLines(completions, *problems.task));
-    Report(Results(completions, problems, *model));
+    ordered_json results = Results(completions, problems, *model);
+    model->NoteMemory(compute.memory);
+    if (json && compute.memory_report) results["memory"] = compute.memory.ToJson(arena);
+    Report(results);
+    if (!json) compute.PrintMemory(arena);
   }
 
   // Shares have Wilson intervals with the problems as trials. Samples of one problem are not independent, so for

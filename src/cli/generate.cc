@@ -20,7 +20,7 @@ struct GenerateCommand {
     compute.AddTo(options);
   }
 
-  void Run() const {
+  void Run() {
     const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false);
     const Tokenizer tokenizer = Tokenizer::Load(model_dir);
     const Request request{tokenizer.Encode(prompt), 0, temperature, StreamKey(compute.seed, Purpose::kSample)};
@@ -28,7 +28,7 @@ struct GenerateCommand {
     const int limit = CompletionLimit(max_new_tokens, prompt_tokens, model->config());
     Arena arena;
     Context ctx = compute.MakeContext(arena);
-    const Decoder decoder(*model, /*slots=*/1, prompt_tokens + limit);
+    Decoder decoder(*model, /*slots=*/1, prompt_tokens + limit);
     std::vector<Request> requests = {request};
     requests[0].max_new_tokens = limit;
     // What a token adds to the text can depend on its place, so each is shown as what the whole has grown by.
@@ -41,6 +41,8 @@ struct GenerateCommand {
       shown = text.size();
     });
     std::cout << '\n';
+    model->NoteMemory(compute.memory);
+    compute.PrintMemory(arena);
   }
 
   OptionSet options;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// swarr inspect: what a model is.
+// swarr inspect: what a model is, and which kernels would run it.
 #include <cstdio>
 
 #include "cli/commands.h"
@@ -24,11 +24,18 @@ ordered_json Layers(const ModelConfig& config) {
   return layers;
 }
 
+ordered_json SupportedCpuNames() {
+  ordered_json names = ordered_json::array();
+  for (const Cpu cpu : SupportedCpus()) names.push_back(Name(cpu));
+  return names;
+}
+
 struct InspectCommand {
   explicit InspectCommand(CLI::App& app) : options(app) {
     options.Add("model", model_dir, "model to look at (directory)")->required();
     options.Add("lengths", lengths, "sequence lengths in tokens for which the cache is computed, like 1024,4096");
     options.Add("dtype", compute.dtype, "number format of the cache: f32, f64 or bf16");
+    options.Add("cpu", compute.cpu, "CPU kernels: auto, or one of those that the result shows");
     options.Add("json", json, "print one JSON object");
   }
 
@@ -52,6 +59,8 @@ struct InspectCommand {
                            {"qk_norm", c.qk_norm},
                            {"qkv_bias", c.qkv_bias},
                            {"attention", Layers(c)},
+                           {"cpu", Name(ResolveCpu(compute.cpu))},
+                           {"supported_cpus", SupportedCpuNames()},
                            {"kv_dtype", compute.dtype},
                            {"kv_bytes", ordered_json::array()}};
     for (const int length : ParseIntegers(lengths, "--lengths")) {
@@ -71,6 +80,9 @@ struct InspectCommand {
       std::printf("%-14s %s\n", name.c_str(),
                   value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
     }
+    std::printf("supported_cpus");
+    for (const ordered_json& name : result["supported_cpus"]) std::printf(" %s", name.get<std::string>().c_str());
+    std::printf("\n");
     for (const ordered_json& layer : result["attention"]) {
       std::printf("layer %-8d %s", layer["layer"].get<int>(), layer["attention"].get<std::string>().c_str());
       if (layer["window"].is_number()) {

@@ -18,7 +18,7 @@ struct LogitsCommand {
     compute.AddTo(options);
   }
 
-  void Run() const {
+  void Run() {
     if (tokens.empty() == prompt.empty()) throw UsageError("give exactly one of --tokens 1,2,3 and --prompt TEXT");
     const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false);
     const std::vector<std::int32_t> ids =
@@ -30,19 +30,13 @@ struct LogitsCommand {
     Arena arena;
     Context ctx = compute.MakeContext(arena);
     const Batch batch = PackDocuments(arena, {&ids, 1});
-    const Tensor logits = arena.New(model->dtype(), {length, config.vocab});
+    const Tensor logits = arena.New(AccumulatorOf(model->dtype()), {length, config.vocab});
     MatMulNT(ctx, logits, model->Forward(ctx, batch).value, model->head().value);
-    WriteSafetensors(out, {{"logits", ToF32(arena, logits)}, {"tokens", batch.ids}});
-  }
-
-  static Tensor ToF32(Arena& arena, const Tensor& logits) {
-    const Tensor rounded = arena.New(DType::kF32, {logits.dim(0), logits.dim(1)});
-    Dispatch(logits.dtype(), [&]<class T>() {
-      for (std::int64_t i = 0; i < logits.size(); ++i) {
-        rounded.data<float>()[i] = static_cast<float>(logits.data<T>()[i]);
-      }
-    });
-    return rounded;
+    const Tensor rounded = arena.New(DType::kF32, {length, config.vocab});
+    CastForward(ctx, rounded, logits);
+    WriteSafetensors(out, {{"logits", rounded}, {"tokens", batch.ids}});
+    model->NoteMemory(compute.memory);
+    compute.PrintMemory(arena);
   }
 
   OptionSet options;

@@ -116,21 +116,32 @@ void ComputeOptions::AddTo(OptionSet& options) {
   options.Add("device", device, "cpu or cuda");
   options.Add("dtype", dtype, "number format of weights and activations: f32, f64 or bf16");
   options.Add("gemm", gemm, "matrix products: own (fixed order, exact) or eigen (for comparison; not exact)");
+  options.Add("cpu", cpu,
+              "CPU kernels: auto (the best that this machine runs), portable, avx2, avx512, avx512bf16 or amx");
   options.Add("threads", threads, "threads; 0 is one for every processor; results do not depend on it", Record::kNo)
       ->check(CLI::Range(0, kMaxThreads));
   options.Add("seed", seed, "seed of all random numbers");
+  options.Add("memory-report", memory_report, "show at the end where memory went, by name", Record::kNo);
 }
 
-Context ComputeOptions::MakeContext(Arena& arena) const {
+Context ComputeOptions::MakeContext(Arena& arena) {
   SWARR_CHECK(device != "cuda", "this build has no CUDA; use --device cpu");
   if (device != "cpu") throw UsageError(Concat("unknown device '", device, "'; use cpu or cuda"));
   if (gemm != "own" && gemm != "eigen") throw UsageError(Concat("unknown --gemm '", gemm, "'; use own or eigen"));
-  return {&arena, nullptr, ResolveThreads(threads), gemm == "own" ? GemmKind::kOwn : GemmKind::kEigen};
+  return {.arena = &arena,
+          .threads = ResolveThreads(threads),
+          .gemm = gemm == "own" ? GemmKind::kOwn : GemmKind::kEigen,
+          .cpu = ResolveCpu(cpu),
+          .memory = memory_report ? &memory : nullptr};
+}
+
+void ComputeOptions::PrintMemory(const Arena& arena) const {
+  if (memory_report) std::cerr << memory.ToText(arena);
 }
 
 DType ComputeOptions::MakeDType() const {
-  SWARR_CHECK(dtype != "bf16", "this build can't compute in bf16; use --dtype f32 or f64");
-  if (dtype != "f32" && dtype != "f64") throw UsageError(Concat("unknown --dtype '", dtype, "'; use f32, f64 or bf16"));
+  if (dtype != "f32" && dtype != "f64" && dtype != "bf16")
+    throw UsageError(Concat("unknown --dtype '", dtype, "'; use f32, f64 or bf16"));
   return ParseDType(dtype);
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tensor/context.h"
+#include "tensor/memory_report.h"
 
 namespace swarr {
 
@@ -69,13 +70,17 @@ constexpr int kMaxThreads = 1024;  // far beyond this the system refuses to star
 
 // Where and how numbers are computed.
 struct ComputeOptions {
-  std::string device = "cpu", dtype = "f32", gemm = "own";
+  std::string device = "cpu", dtype = "f32", gemm = "own", cpu = "auto";
   int threads = 0;
   std::uint64_t seed = 0;
+  bool memory_report = false;
+  MemoryReport memory;  // what was noted, if it is to be reported
 
   void AddTo(OptionSet& options);
-  // Throws Error for what this build can't do, UsageError for what does not exist.
-  Context MakeContext(Arena& arena) const;
+  // Throws Error for what this build can't do, UsageError for what does not exist. The context notes memory here.
+  Context MakeContext(Arena& arena);
+  // On stderr, if it is to be reported.
+  void PrintMemory(const Arena& arena) const;
   DType MakeDType() const;
 };
 

@@ -57,6 +57,8 @@ struct RlCommand {
       run.Finish();
       return result;
     }();
+    training.NoteMemory(*model, optimizer);
+    training.compute.PrintMemory(arena);
     if (training.quiet) return;
     std::fprintf(stderr, "log-probabilities of sampler and trainer: %lld tokens compared, largest difference %g\n",
                  static_cast<long long>(check.tokens), check.max_abs_diff);

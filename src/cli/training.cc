@@ -53,6 +53,11 @@ OptimizerOptions TrainingOptions::MakeOptimizerOptions() const {
   return options;
 }
 
+void TrainingOptions::NoteMemory(const Transformer& model, const Optimizer& trained_by) {
+  model.NoteMemory(compute.memory);
+  trained_by.NoteMemory(compute.memory);
+}
+
 void SupervisedOptions::AddTo(OptionSet& options) {
   task.AddTo(options, /*with_completions=*/true);
   options.Add("max-steps", sft.steps, "optimizer steps; 0 is as many as --epochs take")->check(AtLeast(0));
@@ -109,6 +114,8 @@ void SupervisedOptions::Train(const OptionSet& options, const Environment& envir
   TrainingRun run(training.MakeRunOptions(environment, sft.steps), options.Resolved(), model, optimizer, tokenizer);
   RunSft(ctx, model, tokenizer, *problems.task, evaluation.task.get(), sft, optimizer, run);
   run.Finish();
+  training.NoteMemory(model, optimizer);
+  training.compute.PrintMemory(arena);
 }
 
 }  // namespace swarr

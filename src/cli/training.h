@@ -27,6 +27,7 @@ struct TrainingOptions {
   // The options of the run, with the interrupt watched and progress up to step `steps` shown.
   RunOptions MakeRunOptions(const Environment& environment, std::int64_t steps) const;
   OptimizerOptions MakeOptimizerOptions() const;
+  void NoteMemory(const Transformer& model, const Optimizer& trained_by);
 };
 
 // Next-token prediction on completions: pretrain and sft.

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "tensor/memory_report.h"
+
 namespace swarr {
 
 // A slot that works on a request: `fed` of its tokens (prompt, then completion) have been through the model.
@@ -23,14 +25,18 @@ Decoder::Decoder(const Transformer& model, int slots, int max_length, int max_ch
               " (max_position_embeddings); shorten the prompt or ask for fewer new tokens");
 }
 
-std::vector<Completion> Decoder::Generate(Context& ctx, std::span<const Request> requests,
-                                          const std::function<void(std::size_t, std::int32_t)>& on_token) const {
+std::vector<Completion> Decoder::Generate(Context& caller, std::span<const Request> requests,
+                                          const std::function<void(std::size_t, std::int32_t)>& on_token) {
   for (const Request& r : requests) {
     SWARR_CHECK(!r.prompt.empty(), "an empty prompt can't be continued; give at least one token");
     SWARR_CHECK(static_cast<std::int64_t>(r.prompt.size()) + r.max_new_tokens <= max_length_, "a prompt of ",
                 r.prompt.size(), " tokens with ", r.max_new_tokens, " new ones is longer than the ", max_length_,
                 " tokens planned for a sequence");
   }
+  model_.PackWeights(caller, packed_);
+  if (caller.memory) NoteMemory(*caller.memory);
+  Context ctx = caller;
+  ctx.packed = &packed_;
   std::vector<Completion> completions(requests.size());
   std::vector<std::int32_t> free;
   for (std::int32_t s = slots_ - 1; s >= 0; --s) free.push_back(s);
@@ -54,16 +60,21 @@ std::vector<Completion> Decoder::Generate(Context& ctx, std::span<const Request>
   return completions;
 }
 
-// One forward pass: the next chunk of the prompt, or the token drawn last, of every active slot; then a draw for each
-// slot whose tokens have all been fed.
-void Decoder::Step(Context& ctx, std::span<const Request> requests, std::vector<Slot>& slots,
-                   std::vector<Completion>& completions,
-                   const std::function<void(std::size_t, std::int32_t)>& on_token) const {
-  std::vector<std::int32_t> ids, positions, cache_slots, draw_rows, draw_positions;
-  std::vector<SampleRow> draws;
-  std::vector<std::size_t> drawing;
-  for (std::size_t i = 0; i < slots.size(); ++i) {
-    Slot& slot = slots[i];
+void Decoder::NoteMemory(MemoryReport& report) const {
+  report.Note("key/value cache", cache_.bytes());
+  report.Note("packed weights", packed_.bytes());
+}
+
+void Decoder::StepRows::Clear() {
+  for (auto* v : {&ids, &positions, &slots, &draw_rows, &draw_positions}) v->clear();
+  draws.clear();
+  drawing.clear();
+}
+
+void Decoder::FillRows(std::span<const Request> requests, std::vector<Slot>& slots,
+                       const std::vector<Completion>& completions) {
+  rows_.Clear();
+  for (Slot& slot : slots) {
     const Request& request = requests[slot.request];
     const Completion& completion = completions[slot.request];
     const auto prompt = static_cast<std::int32_t>(request.prompt.size());
@@ -71,40 +82,48 @@ void Decoder::Step(Context& ctx, std::span<const Request> requests, std::vector<
     const std::int32_t end = std::min(known, slot.fed + max_chunk_);
     for (; slot.fed < end; ++slot.fed) {
       const auto at = static_cast<std::size_t>(slot.fed);
-      ids.push_back(slot.fed < prompt ? request.prompt[at] : completion.tokens[at - request.prompt.size()]);
-      positions.push_back(slot.fed);
-      cache_slots.push_back(slot.cache_slot);
+      rows_.ids.push_back(slot.fed < prompt ? request.prompt[at] : completion.tokens[at - request.prompt.size()]);
+      rows_.positions.push_back(slot.fed);
+      rows_.slots.push_back(slot.cache_slot);
     }
     if (slot.fed < known) continue;
-    drawing.push_back(slot.request);
-    draw_rows.push_back(static_cast<std::int32_t>(ids.size()) - 1);
-    draw_positions.push_back(known);
-    draws.push_back({request.key, request.temperature});
+    rows_.drawing.push_back(slot.request);
+    rows_.draw_rows.push_back(static_cast<std::int32_t>(rows_.ids.size()) - 1);
+    rows_.draw_positions.push_back(known);
+    rows_.draws.push_back({request.key, request.temperature});
   }
+}
 
+// One forward pass: the next chunk of the prompt, or the token drawn last, of every active slot; then a draw for each
+// slot whose tokens have all been fed.
+void Decoder::Step(Context& ctx, std::span<const Request> requests, std::vector<Slot>& slots,
+                   std::vector<Completion>& completions,
+                   const std::function<void(std::size_t, std::int32_t)>& on_token) {
+  FillRows(requests, slots, completions);
   ArenaScope scope(*ctx.arena);
   const auto view = [](std::vector<std::int32_t>& v) {
     return Tensor(v.data(), DType::kI32, {static_cast<std::int64_t>(v.size())});
   };
-  const Batch batch{view(ids), view(positions), view(cache_slots), {}};
+  const Batch batch{view(rows_.ids), view(rows_.positions), view(rows_.slots), {}};
   const Var hidden = model_.Forward(ctx, batch, cache_);
-  if (drawing.empty()) return;
-  const auto M = static_cast<std::int64_t>(drawing.size());
-  const Tensor rows = ctx.arena->New(model_.dtype(), {M, model_.config().hidden});
+  if (rows_.drawing.empty()) return;
+  const auto M = static_cast<std::int64_t>(rows_.drawing.size());
+  const Tensor last = ctx.arena->New(model_.dtype(), {M, model_.config().hidden});
   for (std::int64_t m = 0; m < M; ++m) {
-    const std::int32_t row = draw_rows[static_cast<std::size_t>(m)];
-    Copy(rows.Rows(m, m + 1), hidden.value.Rows(row, row + 1));
+    const std::int32_t row = rows_.draw_rows[static_cast<std::size_t>(m)];
+    Copy(last.Rows(m, m + 1), hidden.value.Rows(row, row + 1));
   }
   const Tensor tokens = ctx.arena->New(DType::kI32, {M});
-  const Tensor logp = ctx.arena->New(model_.dtype(), {M});
-  SampleForward(ctx, tokens, logp, rows, model_.head().value, view(draw_positions), draws.data());
-  for (std::size_t m = 0; m < drawing.size(); ++m) {
-    Completion& completion = completions[drawing[m]];
+  const Tensor logp = ctx.arena->New(AccumulatorOf(model_.dtype()), {M});
+  SampleForward(ctx, tokens, logp, last, model_.head().value, view(rows_.draw_positions), rows_.draws.data());
+  for (std::size_t m = 0; m < rows_.drawing.size(); ++m) {
+    Completion& completion = completions[rows_.drawing[m]];
     const std::int32_t token = tokens.data<std::int32_t>()[m];
     completion.tokens.push_back(token);
-    Dispatch(logp.dtype(), [&]<class T>() { completion.logprobs.push_back(static_cast<double>(logp.data<T>()[m])); });
+    DispatchSum(logp.dtype(),
+                [&]<class T>() { completion.logprobs.push_back(static_cast<double>(logp.data<T>()[m])); });
     completion.finished = token == model_.config().eos_id;
-    if (on_token) on_token(drawing[m], token);
+    if (on_token) on_token(rows_.drawing[m], token);
   }
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batched generation from a key/value cache of O(window) rows. Prompts are prefilled in chunks beside the sequences
-// that already decode, and a finished slot takes the next request at once, so that one long sequence does not hold up
-// the rest. What a request gets depends on its prompt, key and the weights alone: not on the number of slots, the order
-// of requests or the number of threads (P8, P9).
+// Batched generation from a key/value cache of O(window) positions. Prompts are prefilled in chunks beside the
+// sequences that already decode, and a finished slot takes the next request at once, so that one long sequence does not
+// hold up the rest. What a request gets depends on its prompt, key and the weights alone: not on the number of slots,
+// the order of requests or the number of threads (P8, P9).
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "model/transformer.h"
+#include "tensor/packed_weights.h"
 
 namespace swarr {
 
@@ -23,8 +24,9 @@ struct Request {
 
 struct Completion {
   std::vector<std::int32_t> tokens;  // what was drawn, the end-of-text token included if it was drawn
-  std::vector<double> logprobs;      // log p of each token under the model (temperature 1), exact in f32 and f64
-  bool finished = false;             // ended by end of text; false: cut at max_new_tokens
+  std::vector<double>
+      logprobs;           // log p of each token under the model (temperature 1), exact: f32 holds those of bf16 too
+  bool finished = false;  // ended by end of text; false: cut at max_new_tokens
 };
 
 class Decoder {
@@ -35,18 +37,30 @@ class Decoder {
   // Completions in the order of the requests. `on_token(request, token)`, if given, is called for each token as it is
   // drawn. Throws if a prompt is empty or a request is longer than max_length.
   std::vector<Completion> Generate(Context& ctx, std::span<const Request> requests,
-                                   const std::function<void(std::size_t, std::int32_t)>& on_token = {}) const;
+                                   const std::function<void(std::size_t, std::int32_t)>& on_token = {});
 
-  std::size_t cache_bytes() const { return cache_.bytes(); }
+  void NoteMemory(MemoryReport& report) const;
 
  private:
   struct Slot;
+  // What a step feeds and draws, row by row; kept for its memory.
+  struct StepRows {
+    std::vector<std::int32_t> ids, positions, slots;      // fed
+    std::vector<std::int32_t> draw_rows, draw_positions;  // of the rows fed, those after which a token is drawn
+    std::vector<SampleRow> draws;
+    std::vector<std::size_t> drawing;  // requests
+    void Clear();
+  };
   void Step(Context& ctx, std::span<const Request> requests, std::vector<Slot>& slots,
-            std::vector<Completion>& completions, const std::function<void(std::size_t, std::int32_t)>& on_token) const;
+            std::vector<Completion>& completions, const std::function<void(std::size_t, std::int32_t)>& on_token);
+  void FillRows(std::span<const Request> requests, std::vector<Slot>& slots,
+                const std::vector<Completion>& completions);
 
   const Transformer& model_;
   int slots_, max_length_, max_chunk_;
   KvCache cache_;
+  PackedWeights packed_;  // of the model as it was when Generate began
+  StepRows rows_;
 };
 
 }  // namespace swarr

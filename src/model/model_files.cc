@@ -20,17 +20,14 @@ OwnedTensor LikeWithDType(const Tensor& t, DType dtype) {
   return t.rank() == 2 ? OwnedTensor(dtype, {t.dim(0), t.dim(1)}) : OwnedTensor(dtype, {t.dim(0)});
 }
 
-// Reads `name` into `to`, converting between f32 and f64.
+// Reads `name` into `to`, converting between floating dtypes.
 void ReadParameter(const SafetensorsFile& file, const std::string& name, const Tensor& to) {
   const DType stored = file.dtype(name);
   if (stored == to.dtype()) return file.CopyTo(name, to);
   const OwnedTensor raw = LikeWithDType(to, stored);
   file.CopyTo(name, raw.view());
-  Dispatch(stored, [&]<class From>() {
-    Dispatch(to.dtype(), [&]<class To>() {
-      for (std::int64_t i = 0; i < to.size(); ++i) to.data<To>()[i] = static_cast<To>(raw.view().data<From>()[i]);
-    });
-  });
+  Arena arena;
+  CastForward({.arena = &arena}, to, raw.view());
 }
 
 }  // namespace
@@ -44,12 +41,14 @@ std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType d
   std::size_t used = 0;
   for (const Parameter& p : model->parameters().all()) {
     SWARR_CHECK(file.Contains(p.name), where, " has no tensor ", p.name, ", which config.json asks for");
-    ReadParameter(file, p.name, p.var.value);
+    ReadParameter(file, p.name, p.master);
     ++used;
   }
   if (model->config().tied && file.Contains(kHead)) {
-    const Tensor& embedding = model->parameters()[kEmbedding].value;
-    const OwnedTensor head = LikeWithDType(embedding, dtype);
+    const auto& all = model->parameters().all();
+    const Tensor embedding =
+        std::find_if(all.begin(), all.end(), [](const Parameter& p) { return p.name == kEmbedding; })->master;
+    const OwnedTensor head = LikeWithDType(embedding, embedding.dtype());
     ReadParameter(file, kHead, head.view());
     SWARR_CHECK(std::memcmp(head.view().raw(), embedding.raw(), embedding.bytes()) == 0, where, ": ", kHead,
                 " differs from the embedding, but config.json ties them (tie_word_embeddings)");
@@ -61,12 +60,13 @@ std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType d
     const bool known = std::any_of(all.begin(), all.end(), [&](const Parameter& p) { return p.name == name; });
     SWARR_CHECK(known, where, " holds a tensor ", name, " that the model of config.json does not have");
   }
+  model->parameters().RoundMaster({});
   return model;
 }
 
 void WriteModelFiles(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer) {
   std::vector<NamedTensor> tensors;
-  for (const Parameter& p : model.parameters().all()) tensors.push_back({p.name, p.var.value});
+  for (const Parameter& p : model.parameters().all()) tensors.push_back({p.name, p.master});
   WriteSafetensors(dir / kWeightsFile, tensors);
   WriteFileAtomically(dir / kTokenizerFile, tokenizer.json_text());
   WriteFileAtomically(dir / kConfigFile, ToJson(model.config()).dump(2) + "\n");

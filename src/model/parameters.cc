@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tensor/memory_report.h"
+#include "tensor/ops.h"
 #include "tensor/philox.h"
 
 namespace swarr {
@@ -52,7 +54,9 @@ ParameterStore::ParameterStore(const ModelConfig& config, DType dtype, bool with
   std::int64_t total = 0;
   for (const Shape& s : shapes) total += s.rows * std::max<std::int64_t>(1, s.columns);
   values_ = OwnedTensor(dtype, {total});
-  if (with_gradients) gradients_ = OwnedTensor(dtype, {total});
+  const DType master = AccumulatorOf(dtype);
+  if (master != dtype) masters_ = OwnedTensor(master, {total});
+  if (with_gradients) gradients_ = OwnedTensor(master, {total});
   std::int64_t offset = 0;
   for (const Shape& s : shapes) {
     const std::int64_t size = s.rows * std::max<std::int64_t>(1, s.columns);
@@ -61,9 +65,19 @@ ParameterStore::ParameterStore(const ModelConfig& config, DType dtype, bool with
       const Tensor rows = flat.Rows(offset, offset + size);
       return s.columns > 0 ? rows.Reshape({s.rows, s.columns}) : rows;
     };
-    all_.push_back({s.name, {part(values_.view()), part(gradients_.view())}});
+    all_.push_back({s.name, {part(values_.view()), part(gradients_.view())}, part(this->master())});
     offset += size;
   }
+}
+
+void ParameterStore::NoteMemory(MemoryReport& report) const {
+  report.Note("parameters", values_.view().bytes());
+  if (!masters_.view().empty()) report.Note("parameters, f32 master", masters_.view().bytes());
+  if (!gradients_.view().empty()) report.Note("gradients", gradients_.view().bytes());
+}
+
+void ParameterStore::RoundMaster(const Context& ctx) const {
+  if (!masters_.view().empty()) CastForward(ctx, values_.view(), masters_.view());
 }
 
 const Var& ParameterStore::operator[](const std::string& name) const {
@@ -79,12 +93,13 @@ void InitializeParameters(const ParameterStore& parameters, int layers, std::uin
     const bool to_residual = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
     const double scale = to_residual ? deviation / std::sqrt(2.0 * layers) : deviation;
     const double constant = p.name.ends_with(".bias") ? 0.0 : 1.0;
-    Dispatch(p.var.value.dtype(), [&]<class T>() {
-      for (std::int64_t i = 0; i < p.var.value.size(); ++i) {
-        p.var.value.data<T>()[i] = static_cast<T>(p.var.value.rank() == 2 ? scale * stream.NextNormal() : constant);
+    DispatchSum(p.master.dtype(), [&]<class T>() {
+      for (std::int64_t i = 0; i < p.master.size(); ++i) {
+        p.master.data<T>()[i] = static_cast<T>(p.master.rank() == 2 ? scale * stream.NextNormal() : constant);
       }
     });
   }
+  parameters.RoundMaster({});
 }
 
 }  // namespace swarr

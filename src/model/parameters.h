@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // All parameters of a model in one flat buffer, and their gradients in another. The name table is the safetensors map.
+//
+// In bf16 there are two copies: the master in f32, which is read, trained and written, and the bf16 values that the
+// model computes with, its rounding. f32 and f64 have one copy, which is both. Gradients have the master's dtype.
 #pragma once
 
 #include <string>
@@ -14,6 +17,7 @@ namespace swarr {
 struct Parameter {
   std::string name;  // Hugging Face name
   Var var;           // value, and gradient if the store holds gradients
+  Tensor master;     // what the value is a rounding of; the value itself in f32 and f64
 };
 
 class ParameterStore {
@@ -23,12 +27,16 @@ class ParameterStore {
 
   const std::vector<Parameter>& all() const { return all_; }
   const Var& operator[](const std::string& name) const;  // throws for an unknown name
-  Tensor flat() const { return values_.view(); }
+  DType dtype() const { return values_.view().dtype(); }
+  Tensor master() const { return masters_.view().empty() ? values_.view() : masters_.view(); }
   Tensor flat_gradients() const { return gradients_.view(); }
   std::int64_t count() const { return values_.view().size(); }
+  void NoteMemory(MemoryReport& report) const;
+  // Rounds the master to the values, after it was written to. Nothing to do in f32 and f64.
+  void RoundMaster(const Context& ctx) const;
 
  private:
-  OwnedTensor values_, gradients_;
+  OwnedTensor values_, masters_, gradients_;
   std::vector<Parameter> all_;
 };
 

@@ -3,30 +3,29 @@
 
 #include <algorithm>
 
+#include "tensor/memory_report.h"
+
 namespace swarr {
 
 KvCache::KvCache(const ModelConfig& config, DType dtype, int slots, int max_length, int max_chunk)
     : max_length_(max_length), max_chunk_(max_chunk) {
   for (const AttentionSpec& spec : config.attention) {
-    const int rows = CacheRows(spec, max_length, max_chunk);
-    const std::int64_t all = std::int64_t{slots} * rows;
-    layers_.push_back({OwnedTensor(dtype, {all, config.kv_heads, config.head_dim}),
-                       OwnedTensor(dtype, {all, config.kv_heads, config.head_dim}), rows,
-                       std::max(1, rows - (spec.window == 0 ? 0 : spec.sinks))});
+    layers_.emplace_back(dtype, slots, config.kv_heads, config.head_dim, spec, max_length, max_chunk);
   }
 }
 
 std::size_t KvCache::bytes() const {
   std::size_t sum = 0;
-  for (const Layer& l : layers_) sum += l.k.view().bytes() + l.v.view().bytes();
+  for (const KeyCache& layer : layers_) sum += layer.bytes();
   return sum;
 }
 
 std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int length) {
-  std::size_t rows = 0;
-  for (const AttentionSpec& spec : config.attention) rows += static_cast<std::size_t>(CacheRows(spec, length, 1));
-  return rows * 2 * static_cast<std::size_t>(config.kv_heads) * static_cast<std::size_t>(config.head_dim) *
-         SizeOf(dtype);
+  std::size_t sum = 0;
+  for (const AttentionSpec& spec : config.attention) {
+    sum += KeyCacheBytes(dtype, config.kv_heads, config.head_dim, spec, length, 1);
+  }
+  return sum;
 }
 
 Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents) {
@@ -53,7 +52,10 @@ Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> doc
 Transformer::Transformer(const ModelConfig& config, DType dtype, bool with_gradients)
     : config_(config),
       parameters_(config, dtype, with_gradients),
-      rope_table_(dtype, {config.max_positions, config.head_dim}) {
+      embedding_(parameters_["model.embed_tokens.weight"]),
+      norm_(parameters_["model.norm.weight"]),
+      head_(config.tied ? embedding_ : parameters_["lm_head.weight"]),
+      rope_table_(AccumulatorOf(dtype), {config.max_positions, config.head_dim}) {
   FillRopeTable(rope_table_.view(), config.rope_theta);
   for (int i = 0; i < config.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
@@ -82,17 +84,31 @@ Var Transformer::Forward(Context& ctx, const Batch& batch, const KvCache& cache)
   return Run(ctx, batch, &cache, false);
 }
 
+void Transformer::NoteMemory(MemoryReport& report) const {
+  parameters_.NoteMemory(report);
+  report.Note("rope table", rope_table_.view().bytes());
+}
+
+void Transformer::PackWeights(const Context& ctx, PackedWeights& packed) const {
+  for (const BlockWeights& w : blocks_) {
+    for (const Var* weight : {&w.q, &w.k, &w.v, &w.o, &w.gate, &w.up, &w.down}) packed.Pack(ctx, weight->value);
+  }
+  packed.Pack(ctx, head_.value);
+}
+
 LogprobResult Transformer::Logprob(Context& ctx, const Var& hidden, const Tensor& targets) const {
-  return TokenLogprob(ctx, hidden, head(), targets);
+  return TokenLogprob(ctx, hidden, head_, targets);
 }
 
 Var Transformer::Run(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const {
-  Var x = Embedding(ctx, parameters_["model.embed_tokens.weight"], batch.ids);
+  // Whole documents can be long: without a tape they need one block's memory at a time. A decode step is short.
+  const bool keeps_results = checkpoint || (!ctx.tape && !cache);
+  Var x = Embedding(ctx, embedding_, batch.ids);
   for (int i = 0; i < config_.layers; ++i) {
     const auto block = [this, i, batch, cache](Context& c, const Var& in) { return Block(c, i, in, batch, cache); };
-    x = checkpoint ? Checkpoint(ctx, x, block) : block(ctx, x);
+    x = keeps_results ? Checkpoint(ctx, x, block) : block(ctx, x);
   }
-  return RmsNorm(ctx, x, parameters_["model.norm.weight"], config_.rms_eps);
+  return RmsNorm(ctx, x, norm_, config_.rms_eps);
 }
 
 // x + o(attention(norm(x))), then + down(silu(gate) * up) of the norm of that.
@@ -111,38 +127,28 @@ Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch
   q = Rope(ctx, q, batch.positions, rope_table_.view());
   k = Rope(ctx, k, batch.positions, rope_table_.view());
   const Var attended = Reshape(Attend(ctx, layer, q, k, v, batch, cache), {N, H * D});
-  const Var middle = Add(ctx, x, Linear(ctx, attended, w.o));
+  const Var middle = Linear(ctx, attended, w.o, {}, x);
 
   const Var m = RmsNorm(ctx, middle, w.norm2, config_.rms_eps);
   const Var gated = SwiGlu(ctx, Linear(ctx, m, w.gate), Linear(ctx, m, w.up));
-  return Add(ctx, middle, Linear(ctx, gated, w.down));
+  return Linear(ctx, gated, w.down, {}, middle);
 }
 
 Var Transformer::Attend(Context& ctx, int layer, const Var& q, const Var& k, const Var& v, const Batch& batch,
                         const KvCache* cache) const {
   const AttentionSpec spec = config_.attention[static_cast<std::size_t>(layer)];
-  if (!cache) return Attention(ctx, q, k, v, {batch.positions, batch.first_row}, batch.documents, spec);
+  if (!cache) return Attention(ctx, q, k, v, batch.positions, batch.documents, spec);
 
-  const KvCache::Layer& store = cache->layer(layer);
-  const std::int64_t N = q.value.dim(0);
-  const Tensor base = ctx.arena->New(DType::kI32, {N});
-  const int sinks = spec.window == 0 ? 0 : spec.sinks;
+  const std::int32_t *slot = batch.first_row.data<std::int32_t>(), *position = batch.positions.data<std::int32_t>();
   int chunk = 0;  // tokens of the row's slot so far; more than planned would overwrite keys that are still visible
-  for (std::int64_t n = 0; n < N; ++n) {
-    const std::int32_t* slot = batch.first_row.data<std::int32_t>();
+  for (std::int64_t n = 0; n < q.value.dim(0); ++n) {
     chunk = n > 0 && slot[n] == slot[n - 1] ? chunk + 1 : 1;
     SWARR_CHECK(chunk <= cache->max_chunk(), "a chunk of more than the ", cache->max_chunk(),
                 " tokens that the cache was made for");
-    const std::int32_t position = batch.positions.data<std::int32_t>()[n];
-    SWARR_CHECK(position < cache->max_length(), "position ", position, " is outside the cache of ", cache->max_length(),
-                " tokens");
-    const std::int32_t first = slot[n] * store.rows;
-    const std::int64_t row = first + CacheRow(position, sinks, store.ring);
-    base.data<std::int32_t>()[n] = first;
-    Copy(store.k.view().Rows(row, row + 1), k.value.Rows(n, n + 1));
-    Copy(store.v.view().Rows(row, row + 1), v.value.Rows(n, n + 1));
+    SWARR_CHECK(position[n] < cache->max_length(), "position ", position[n], " is outside the cache of ",
+                cache->max_length(), " tokens");
   }
-  return CachedAttention(ctx, q, store.k.view(), store.v.view(), {batch.positions, base, store.ring}, spec);
+  return CachedAttention(ctx, q, k.value, v.value, cache->layer(layer), batch.positions, batch.first_row, spec);
 }
 
 }  // namespace swarr

@@ -9,27 +9,23 @@
 #include "autograd/ops.h"
 #include "model/config.h"
 #include "model/parameters.h"
+#include "tensor/packed_weights.h"
 
 namespace swarr {
 
-// Keys and values of many sequences, one slot each, in O(window) rows per layer and slot (attn/spec.h, CacheRows).
+// Keys and values of many sequences, one slot each, in O(window) tiles per layer and slot (attn/spec.h, CacheTiles).
 class KvCache {
  public:
   // Sequences of up to max_length tokens that arrive in chunks of up to max_chunk.
   KvCache(const ModelConfig& config, DType dtype, int slots, int max_length, int max_chunk);
 
-  struct Layer {
-    OwnedTensor k, v;  // [slots * rows, G, D]
-    int rows;          // per slot
-    int ring;          // rows that are reused; the others are sinks
-  };
-  const Layer& layer(int i) const { return layers_[static_cast<std::size_t>(i)]; }
+  const KeyCache& layer(int i) const { return layers_[static_cast<std::size_t>(i)]; }
   int max_length() const { return max_length_; }
   int max_chunk() const { return max_chunk_; }
   std::size_t bytes() const;
 
  private:
-  std::vector<Layer> layers_;
+  std::vector<KeyCache> layers_;
   int max_length_, max_chunk_;
 };
 
@@ -53,7 +49,7 @@ class Transformer {
 
   const ModelConfig& config() const { return config_; }
   const ParameterStore& parameters() const { return parameters_; }
-  DType dtype() const { return parameters_.flat().dtype(); }
+  DType dtype() const { return parameters_.dtype(); }
 
   // Switches the attention of every layer (P6); the weights stay. Throws unless there is one valid spec per layer.
   void SetAttention(const std::vector<AttentionSpec>& attention);
@@ -64,11 +60,14 @@ class Transformer {
   Var Forward(Context& ctx, const Batch& batch, bool checkpoint = false) const;
   Var Forward(Context& ctx, const Batch& batch, const KvCache& cache) const;
 
+  void NoteMemory(MemoryReport& report) const;
+
+  // Packs the weights of all products, as they are now (tensor/packed_weights.h).
+  void PackWeights(const Context& ctx, PackedWeights& packed) const;
+
   // log p(targets[n] | the tokens up to row n) of Forward's hidden states: the LM head.
   LogprobResult Logprob(Context& ctx, const Var& hidden, const Tensor& targets) const;
-  const Var& head() const {
-    return config_.tied ? parameters_["model.embed_tokens.weight"] : parameters_["lm_head.weight"];
-  }
+  const Var& head() const { return head_; }
 
  private:
   struct BlockWeights {
@@ -81,6 +80,7 @@ class Transformer {
 
   ModelConfig config_;
   ParameterStore parameters_;
+  Var embedding_, norm_, head_;
   std::vector<BlockWeights> blocks_;
   OwnedTensor rope_table_;  // [max_positions, D]
 };

@@ -42,7 +42,7 @@ int LongestPrompt(const Task& task, const Tokenizer& tokenizer) {
 }
 
 // Groups of num_generations completions, prompt after prompt.
-std::vector<Trajectory> Rollout(Context& ctx, std::int64_t step, const Decoder& decoder, const Tokenizer& tokenizer,
+std::vector<Trajectory> Rollout(Context& ctx, std::int64_t step, Decoder& decoder, const Tokenizer& tokenizer,
                                 const Task& task, const RlOptions& options, ProblemOrder& order) {
   ctx.arena->Reset();
   std::vector<Request> requests;
@@ -98,7 +98,7 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajecto
   const PackedRow row = Pack(*ctx.arena, documents);
   const LogprobResult result =
       model.Logprob(ctx, model.Forward(ctx, row.batch, options.checkpoint_blocks), row.targets);
-  Dispatch(model.dtype(), [&]<class T>() {
+  DispatchSum(result.logp.value.dtype(), [&]<class T>() {
     for (std::size_t d = 0; d < batch.size(); ++d) {
       const Trajectory& t = *batch[d];
       const std::int64_t first =
@@ -191,7 +191,7 @@ nlohmann::ordered_json MetricsOf(const std::vector<Trajectory>& rollout, const S
 OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
                     const RlOptions& options, Optimizer& optimizer, TrainingRun& run) {
   ProblemOrder order(task.size(), options.seed);
-  const Decoder decoder(model, options.slots, LongestPrompt(task, tokenizer) + options.max_completion_length);
+  Decoder decoder(model, options.slots, LongestPrompt(task, tokenizer) + options.max_completion_length);
   OnPolicyCheck check;
   while (run.step() < options.steps) {
     const StepTimer timer;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What decoding costs with and without the window, by length.
+// What a sequence costs with and without the window, by its length.
 #pragma once
 
 #include <vector>
@@ -9,9 +9,10 @@
 
 namespace swarr {
 
-// Cache bytes of one sequence and the median time of decoding one more token, at several lengths up to 16,384, for a
-// model of this shape with full attention ("sa") and with `windowed` in every layer ("swa"). The time does not depend
-// on the weights or on what the cache holds, so weights are random and nothing is prefilled.
-std::vector<CostPoint> MeasureDecodeCost(const ModelConfig& shape, AttentionSpec windowed, int threads);
+// Cache bytes of one sequence, the median time of decoding one more token, and the speed of a forward pass over the
+// whole sequence, at several lengths up to 16,384, for a model of this shape with full attention ("sa") and with
+// `windowed` in every layer ("swa"). None of it depends on the weights or on what the cache holds, so weights are
+// random and nothing is prefilled. Takes about two seconds.
+std::vector<CostPoint> MeasureCost(const ModelConfig& shape, AttentionSpec windowed, int threads);
 
 }  // namespace swarr

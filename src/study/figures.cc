@@ -200,8 +200,9 @@ Figure LearningCurves(const StudyResults& results) {
 Figure CostAgainstLength(const StudyResults& results) {
   constexpr double kKibibyte = 1024;
   Panel memory{.title = "Memory", .x = {"sequence length, tokens"}, .y = {"KV cache, KiB a sequence"}, .series = {}};
-  Panel time{.title = "Time", .x = {"sequence length, tokens"}, .y = {"decoding, ms a token"}, .series = {}};
+  Panel time{.title = "Decoding", .x = {"sequence length, tokens"}, .y = {"decoding, ms a token"}, .series = {}};
   for (PlotAxis* axis : {&memory.x, &memory.y, &time.x, &time.y}) axis->logarithmic = true;
+  std::vector<Series> throughput;
   std::vector<std::string> arms;
   for (const CostPoint& c : results.cost) {
     auto found = std::find(arms.begin(), arms.end(), c.arm);
@@ -211,6 +212,7 @@ Figure CostAgainstLength(const StudyResults& results) {
       series.style = StyleOf(c.arm);
       series.style.line = true;
       memory.series.push_back(series);
+      throughput.push_back(series);
       time.series.push_back(std::move(series));
       found = arms.insert(arms.end(), c.arm);
     }
@@ -218,15 +220,19 @@ Figure CostAgainstLength(const StudyResults& results) {
     const auto length = static_cast<double>(c.length);
     memory.series[i].points.push_back({length, static_cast<double>(c.kv_bytes) / kKibibyte, {}});
     time.series[i].points.push_back({length, c.decode_ms_per_token, {}});
+    throughput[i].points.push_back({length, c.forward_tokens_per_second, {}});
   }
   FitAxis(memory.x, memory.series, &PlotPoint::x);
   FitAxis(memory.y, memory.series, &PlotPoint::y);
   time.x = memory.x;
   FitAxis(time.y, time.series, &PlotPoint::y);
+  Panel forward = ThroughputPanel(std::move(throughput));
+  forward.title = "Forward pass";
   return {"cost.svg",
-          Concat("What the window buys: cache and decoding time of one sequence against its length, measured on ",
-                 results.device, ". Both axes are logarithmic."),
-          SvgFigure("Cost against length", {std::move(memory), std::move(time)})};
+          Concat("What the window buys, by the length of one sequence: its cache, the time of decoding one more token, "
+                 "and the speed of a forward pass over all of it, measured on ",
+                 results.device, ". All axes are logarithmic."),
+          SvgFigure("Cost against length", {std::move(memory), std::move(time), std::move(forward)})};
 }
 
 }  // namespace
@@ -236,6 +242,19 @@ std::vector<Figure> StudyFigures(const StudyResults& results) {
   if (!results.curves.empty()) figures.push_back(LearningCurves(results));
   if (!results.cost.empty()) figures.push_back(CostAgainstLength(results));
   return figures;
+}
+
+Panel ThroughputPanel(std::vector<Series> series) {
+  for (Series& s : series) {
+    for (PlotPoint& p : s.points) p.y /= 1000;  // short tick labels
+  }
+  Panel panel{.title = "",
+              .x = {.label = "sequence length, tokens", .logarithmic = true},
+              .y = {.label = "thousand tokens per second", .logarithmic = true},
+              .series = std::move(series)};
+  FitAxis(panel.x, panel.series, &PlotPoint::x);
+  FitAxis(panel.y, panel.series, &PlotPoint::y);
+  return panel;
 }
 
 }  // namespace swarr

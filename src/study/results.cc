@@ -174,7 +174,8 @@ Json ToJson(const StudyResults& results) {
     cost.push_back({{"arm", c.arm},
                     {"length", c.length},
                     {"kv_bytes", c.kv_bytes},
-                    {"decode_ms_per_token", Number(c.decode_ms_per_token)}});
+                    {"decode_ms_per_token", Number(c.decode_ms_per_token)},
+                    {"forward_tokens_per_second", Number(c.forward_tokens_per_second)}});
   }
   return {{"preset", results.preset},
           {"device", results.device},

@@ -90,6 +90,7 @@ struct CostPoint {
   std::int64_t length = 0;    // tokens in the sequence so far
   std::int64_t kv_bytes = 0;  // cache of one sequence
   double decode_ms_per_token = 0;
+  double forward_tokens_per_second = 0;  // of one pass over the whole sequence
 };
 
 // Training metrics over RL steps; the three vectors are parallel. Only plotted: metrics.jsonl keeps them.

@@ -227,8 +227,8 @@ StudyResults RunStudy(const StudyOptions& options) {
                   ReceptiveFieldCeiling(base.layers, settings.attention.window, settings.task.restate_probability,
                                         settings.task.n_min, settings.task.n_max)};
   for (const std::uint64_t seed : options.seeds) SeedStudy(options, settings, seed, results).Run();
-  if (options.progress) options.progress("cost of decoding by length");
-  results.cost = MeasureDecodeCost(base, settings.attention, options.threads);
+  if (options.progress) options.progress("cost by length");
+  results.cost = MeasureCost(base, settings.attention, options.threads);
   results.summary = Summarize(results.runs);
   results.wall_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   WriteReport(results, options.output_dir);

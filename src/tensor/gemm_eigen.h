@@ -4,7 +4,7 @@
 // is promised.
 #pragma once
 
-#include "tensor/gemm_kernel.h"
+#include "tensor/tile_kernel.h"
 
 namespace swarr {
 

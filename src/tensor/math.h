@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scalar functions of the kernels, written so that a compiler can vectorise the loops around them. They use only single
 // additions, multiplications and divisions (the build fixes -ffp-contract=off for them), so that a value does not
-// depend on whether it was computed in a vector loop, in its remainder, or alone.
+// depend on whether it was computed in a vector loop, in its remainder, or alone. Always inlined: every set of kernels
+// compiles its own (kernels.h).
 #pragma once
 
 #include <bit>
 #include <cstdint>
+#include <limits>
+#include <type_traits>
 
 namespace swarr {
 
@@ -15,7 +18,7 @@ namespace swarr {
 // remainder is below half a unit: degree 7 in f32 (r^8/8! < 6e-9), 13 in f64 (r^14/14! < 5e-18).
 // n is found by adding 1.5 * 2^(mantissa bits), which leaves round(x / ln 2) in the low bits of the sum.
 template <class T>
-inline T Exp(T x) {
+[[gnu::always_inline]] inline T Exp(T x) {
   constexpr bool kDouble = sizeof(T) == 8;
   using Bits = std::conditional_t<kDouble, std::int64_t, std::int32_t>;
   constexpr int kMantissa = kDouble ? 52 : 23;
@@ -43,30 +46,57 @@ inline T Exp(T x) {
 
 // sigma(x) = 1 / (1 + e^-x).
 template <class T>
-inline T Sigmoid(T x) {
+[[gnu::always_inline]] inline T Sigmoid(T x) {
   return T(1) / (T(1) + Exp(-x));
 }
 
-// Sum of a[i] * b[i] in a fixed order: kLanes interleaved partial sums, then a fixed tree over them.
-template <class T>
-inline T Dot(const T* a, const T* b, std::int64_t n) {
+// log x of a positive normal f64, with an error of less than three units in the last place.
+//
+// x = 2^n m with sqrt(1/2) <= m < sqrt(2); log m = 2 atanh(s) with s = (m - 1) / (m + 1), |s| < 0.1716, whose series
+// 2 (s + s^3/3 + s^5/5 + ...) is cut at s^21 (s^22 / 23 < 1e-18). Subtracting the bits of sqrt(1/2) before taking the
+// exponent moves m into that range.
+[[gnu::always_inline]] inline double Log(double x) {
+  constexpr std::int64_t kHalfRoot = 0x3fe6a09e667f3bcd, kExponent = -(std::int64_t{1} << 52);  // and the sign of n
+  constexpr double kLn2 = 0.693147180559945309417;
+  const std::int64_t shifted = std::bit_cast<std::int64_t>(x) - kHalfRoot;
+  const double n = static_cast<double>(shifted >> 52);
+  const double m = std::bit_cast<double>(std::bit_cast<std::int64_t>(x) - (shifted & kExponent));
+  const double s = (m - 1) / (m + 1), square = s * s;
+  double sum = 1.0 / 21;
+  for (int k = 19; k >= 1; k -= 2) sum = sum * square + 1.0 / k;
+  return n * kLn2 + 2 * s * sum;
+}
+
+// Sum of term(i), i < n, in a fixed order: a cache line of interleaved partial sums, then a fixed tree over them. Terms
+// of 0 before the first or after the last leave the sum as it is, if the first index stays a multiple of the lanes.
+template <class T, class F>
+[[gnu::always_inline]] inline T LaneSum(std::int64_t n, F&& term) {
   constexpr int kLanes = 64 / static_cast<int>(sizeof(T));
   T lane[kLanes] = {};
   std::int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    for (int j = 0; j < kLanes; ++j) lane[j] += a[i + j] * b[i + j];
+    for (int j = 0; j < kLanes; ++j) lane[j] += term(i + j);
   }
-  for (int j = 0; i + j < n; ++j) lane[j] += a[i + j] * b[i + j];
+  for (int j = 0; i + j < n; ++j) lane[j] += term(i + j);
   for (int width = kLanes / 2; width > 0; width /= 2) {
     for (int j = 0; j < width; ++j) lane[j] += lane[j + width];
   }
   return lane[0];
 }
 
-// y[i] += a * x[i].
+// The largest of x[i], i < n; -infinity for n = 0.
 template <class T>
-inline void AddScaled(T* y, T a, const T* x, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] += a * x[i];
+[[gnu::always_inline]] inline T Largest(const T* x, std::int64_t n) {
+  constexpr int kLanes = 64 / static_cast<int>(sizeof(T));
+  T lane[kLanes];
+  for (T& l : lane) l = -std::numeric_limits<T>::infinity();
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int j = 0; j < kLanes; ++j) lane[j] = lane[j] < x[i + j] ? x[i + j] : lane[j];
+  }
+  for (; i < n; ++i) lane[0] = lane[0] < x[i] ? x[i] : lane[0];
+  for (int j = 1; j < kLanes; ++j) lane[0] = lane[0] < lane[j] ? lane[j] : lane[0];
+  return lane[0];
 }
 
 }  // namespace swarr

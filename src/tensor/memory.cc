@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tensor/memory.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <new>
 
 namespace swarr {
@@ -19,14 +20,12 @@ std::size_t BytesOf(DType dtype, std::initializer_list<std::int64_t> shape) {
 
 }  // namespace
 
-Buffer::Buffer(std::size_t bytes) : bytes_(bytes) {
-  const std::size_t rounded = std::max(RoundUp(bytes), kAlignment);
-  data_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded)));
-  if (!data_) throw std::bad_alloc();
-  std::memset(data_.get(), 0, rounded);
+Buffer::Buffer(std::size_t bytes) : memory_(std::calloc(RoundUp(bytes) + kAlignment, 1)), bytes_(bytes) {
+  if (!memory_) throw std::bad_alloc();
+  data_ = reinterpret_cast<std::byte*>(RoundUp(reinterpret_cast<std::uintptr_t>(memory_.get())));
 }
 
-void Buffer::Free::operator()(std::byte* p) const { std::free(p); }
+void Buffer::Free::operator()(void* p) const { std::free(p); }
 
 OwnedTensor::OwnedTensor(DType dtype, std::initializer_list<std::int64_t> shape)
     : buffer_(BytesOf(dtype, shape)), view_(buffer_.data(), dtype, shape) {}
@@ -40,12 +39,18 @@ std::byte* Arena::Take(std::size_t bytes) {
   }
   if (block_ == blocks_.size()) {
     constexpr std::size_t kSmallestBlock = std::size_t{1} << 20;
-    blocks_.emplace_back(std::max({bytes, kSmallestBlock, before_}));  // doubling keeps the blocks of a first step few
+    AddBlock(std::max({bytes, kSmallestBlock, before_}));  // doubling keeps the blocks of a first step few
   }
+  if (spans_.empty() || spans_.back().label != label_) spans_.push_back({label_, in_use()});
   std::byte* p = blocks_[block_].data() + used_;
   used_ += bytes;
-  high_water_ = std::max(high_water_, before_ + used_);
+  high_water_ = std::max(high_water_, in_use());
   return p;
+}
+
+void Arena::AddBlock(std::size_t bytes) {
+  blocks_.emplace_back(bytes);
+  ++blocks_allocated_;
 }
 
 Tensor Arena::New(DType dtype, std::initializer_list<std::int64_t> shape) {
@@ -59,19 +64,47 @@ Tensor Arena::NewZero(DType dtype, std::initializer_list<std::int64_t> shape) {
 }
 
 void Arena::Release(Mark mark) {
+  RememberHighWater();
   block_ = mark.block;
   used_ = mark.used;
   before_ = mark.before;
+  while (!spans_.empty() && spans_.back().begin >= in_use()) spans_.pop_back();
 }
 
 void Arena::Reset() {
+  Release({0, 0, 0});
   if (blocks_.size() > 1) {
     std::size_t total = 0;
     for (const Buffer& b : blocks_) total += b.bytes();
     blocks_.clear();
-    blocks_.emplace_back(total);
+    AddBlock(total);
   }
-  block_ = used_ = before_ = 0;
+}
+
+// To be called before memory is given back: if it was never so much, this is the division to report.
+void Arena::RememberHighWater() {
+  if (in_use() <= remembered_) return;
+  remembered_ = in_use();
+  high_water_spans_ = spans_;
+}
+
+std::vector<std::pair<std::string, std::size_t>> Arena::HighWaterByLabel() const {
+  const std::vector<Span>& spans = high_water_ > remembered_ ? spans_ : high_water_spans_;  // it is reached right now
+  std::vector<std::pair<std::string, std::size_t>> sums;
+  for (std::size_t i = 0; i < spans.size(); ++i) {
+    const std::size_t end = i + 1 < spans.size() ? spans[i + 1].begin : high_water_;
+    auto found = std::find_if(sums.begin(), sums.end(), [&](const auto& sum) { return sum.first == spans[i].label; });
+    if (found == sums.end()) found = sums.insert(found, {spans[i].label, 0});
+    found->second += end - spans[i].begin;
+  }
+  std::stable_sort(sums.begin(), sums.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  return sums;
+}
+
+std::size_t PeakResidentBytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
 }  // namespace swarr

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "tensor/tensor.h"
@@ -15,19 +17,21 @@ namespace swarr {
 // All allocations start at multiples of this many bytes (a cache line, and the widest vector register).
 constexpr std::size_t kAlignment = 64;
 
-// Owns zero-initialised, aligned memory of a fixed size; moves, does not copy.
+// Owns zero-initialised, aligned memory of a fixed size; moves, does not copy. What is never written to costs no
+// memory.
 class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(std::size_t bytes);
-  std::byte* data() const { return data_.get(); }
+  std::byte* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
 
  private:
   struct Free {
-    void operator()(std::byte* p) const;
+    void operator()(void* p) const;
   };
-  std::unique_ptr<std::byte, Free> data_;
+  std::unique_ptr<void, Free> memory_;
+  std::byte* data_ = nullptr;  // the first aligned byte of it
   std::size_t bytes_ = 0;
 };
 
@@ -46,6 +50,8 @@ class OwnedTensor {
 // A stack of step memory. New() never frees; Release(mark) gives back all that came after the mark; Reset() gives back
 // everything and, if the last step needed several blocks, replaces them by one that holds it all: from the second step
 // of equal size on, nothing is allocated.
+//
+// The arena knows who took its memory: what is taken while an ArenaLabel lives counts for that label.
 class Arena {
  public:
   struct Mark {
@@ -60,22 +66,59 @@ class Arena {
   Mark GetMark() const { return {block_, used_, before_}; }
   void Release(Mark mark);
   void Reset();
+
   std::size_t high_water_bytes() const { return high_water_; }
+  // How often memory was asked for from the system.
+  std::int64_t blocks_allocated() const { return blocks_allocated_; }
+  const char* label() const { return label_; }
+  void set_label(const char* label) { label_ = label; }  // a literal; ArenaLabel is the usual way
+  // Who held how many bytes when the high-water mark was reached, largest first: (label, bytes).
+  std::vector<std::pair<std::string, std::size_t>> HighWaterByLabel() const;
 
  private:
+  // The memory from this position on, up to the next span's, was taken under one label.
+  struct Span {
+    const char* label;
+    std::size_t begin;
+  };
+
   std::byte* Take(std::size_t bytes);
+  void AddBlock(std::size_t bytes);
+  void RememberHighWater();
+  std::size_t in_use() const { return before_ + used_; }
+
   std::vector<Buffer> blocks_;
   std::size_t block_ = 0;       // index of the block in use
   std::size_t used_ = 0;        // bytes used of that block
   std::size_t before_ = 0;      // bytes in the full blocks before it
   std::size_t high_water_ = 0;  // most bytes ever in use
+  std::int64_t blocks_allocated_ = 0;
+
+  const char* label_ = "other";
+  std::vector<Span> spans_;             // of what is in use
+  std::vector<Span> high_water_spans_;  // as spans_ was when remembered_ bytes were in use
+  std::size_t remembered_ = 0;
 };
 
-// Releases, at the end of a scope, all that was taken from the arena within it.
+// Names what is taken from the arena within a scope.
+class ArenaLabel {
+ public:
+  ArenaLabel(Arena& arena, const char* label) : arena_(arena), outer_(arena.label()) { arena.set_label(label); }
+  ~ArenaLabel() { arena_.set_label(outer_); }
+  ArenaLabel(const ArenaLabel&) = delete;
+  ArenaLabel& operator=(const ArenaLabel&) = delete;
+
+ private:
+  Arena& arena_;
+  const char* outer_;
+};
+
+// Releases, at the end of a scope, all that was taken from the arena within it. Always inlined: kernels use it
+// (kernels.h).
 class ArenaScope {
  public:
-  explicit ArenaScope(Arena& arena) : arena_(arena), mark_(arena.GetMark()) {}
-  ~ArenaScope() { arena_.Release(mark_); }
+  [[gnu::always_inline]] explicit ArenaScope(Arena& arena) : arena_(arena), mark_(arena.GetMark()) {}
+  [[gnu::always_inline]] ~ArenaScope() { arena_.Release(mark_); }
   ArenaScope(const ArenaScope&) = delete;
   ArenaScope& operator=(const ArenaScope&) = delete;
 
@@ -83,5 +126,8 @@ class ArenaScope {
   Arena& arena_;
   Arena::Mark mark_;
 };
+
+// The most memory that this process has held so far.
+std::size_t PeakResidentBytes();
 
 }  // namespace swarr

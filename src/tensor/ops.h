@@ -4,10 +4,14 @@
 // has a header of its own (attn/attention.h).
 //
 // Rules for all of them:
-//  - Tensors of one call share one floating dtype (f64 or f32); ids, targets and positions are i32. Shapes are checked,
-//    and a mismatch throws Error.
+//  - Tensors of one call share one floating dtype (f64, f32 or bf16); ids, targets and positions are i32. Shapes are
+//    checked, and a mismatch throws Error.
+//  - bf16 is a storage type: values are widened to f32, computed in f32 and rounded once, when they are stored. What
+//    sums over many values is stored as f32 beside bf16: rstd, lse, log-probabilities, logits, rope tables, gradients
+//    of weights ("sum dtype" below; for f64 and f32 it is the dtype itself).
 //  - N counts rows: the tokens of all documents of a batch, one after another. There is no padding.
-//  - A backward ADDS to the gradients it is given. An empty gradient tensor means: not wanted.
+//  - A backward adds to the gradients it is given, or, where that of an activation is fresh (tensor.h), writes it;
+//    gradients of weights are always added to. An empty gradient means: not wanted.
 //  - A row of a forward result depends on that row alone, bit for bit, and no result depends on ctx.threads. Where a
 //    gradient sums over rows (weights), threads share out the columns and each column adds its rows in ascending order.
 #pragma once
@@ -18,17 +22,21 @@
 
 namespace swarr {
 
-// embedding.cc: y[n, :] = w[ids[n], :].   y[N, C]  w[V, C]  ids[N] in [0, V)
+// embedding.cc: y[n, :] = w[ids[n], :].   y[N, C]  w[V, C]  ids[N] in [0, V)   dw: sum dtype
 void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids);
 void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids);
 
-// linear.cc: y = x w^T + b, b optional (empty).   y[N, O]  x[N, I]  w[O, I]  b[O]
-void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b);
+// Linear layer (gemm.cc, linear.cc): y = x w^T + b + residual, b and residual optional (empty).
+//   y, residual [N, O]  x[N, I]  w[O, I]  b[O]   dw, db: sum dtype; y may be too.
+// The sum starts from the residual in f64 and f32; in bf16 it is added before the one rounding. Its gradient is dy.
+void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b,
+                   const Tensor& residual = {});
 void LinearBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& db, const Tensor& dy,
                     const Tensor& x, const Tensor& w);
 
 // rmsnorm.cc: y = x * r * w with r = 1 / sqrt(mean(x^2) + eps) per row (Zhang and Sennrich, arXiv 1910.07467).
-// The rows of any shape [..., C] are its last dimension.   x, y [..., C]  w[C]  rstd[rows] holds r for the backward.
+// The rows of any shape [..., C] are its last dimension.   x, y [..., C]  w[C]  rstd[rows] holds r for the backward
+// (sum dtype, as is dw).
 void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& w,
                     double eps);
 void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
@@ -36,7 +44,8 @@ void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, con
 
 // rope.cc: rotary position embedding, half-split pairing (Su et al., arXiv 2104.09864, in the Hugging Face layout):
 // element i of a head is paired with element i + D/2 and the pair is turned by the angle positions[n] * theta^(-2i/D).
-//   x, y [N, H, D], D even   positions[N] in [0, P)   table[P, D]: row p holds cos (first half) and sin (second half)
+//   x, y [N, H, D], D even   positions[N] in [0, P)   table[P, D]: row p holds cos (first half) and sin (second half),
+//   sum dtype
 void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions, const Tensor& table);
 void RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions, const Tensor& table);
 // Fills table[P, D]; angles are computed in f64 whatever the table's dtype.
@@ -50,11 +59,16 @@ void SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, 
 // add.cc: y = a + b, any equal shapes (the residual stream).
 void AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b);
 void AddBackward(const Context& ctx, const Tensor& da, const Tensor& db, const Tensor& dy);
+// dx (+)= dy: a gradient that passes through unchanged.
+void AddGradient(const Context& ctx, const Tensor& dx, const Tensor& dy);
 
-// token_logprob.cc: the LM head with log-softmax, in chunks of rows, so that [N, V] is never held.
+// cast.cc: y = x in the dtype of y, rounded to nearest even. Equal sizes.
+void CastForward(const Context& ctx, const Tensor& y, const Tensor& x);
+
+// lm_head.cc, log_softmax.cc: the LM head with log-softmax, in chunks of rows, so that [N, V] is never held.
 //   logp[n] = z[targets[n]] - lse[n],  z = w x[n],  lse[n] = log sum_v exp z[v],
 //   entropy[n] = -sum_v p[v] log p[v] (a measurement: it has no backward here)
-//   logp, lse, entropy [N]  x[N, C]  w[V, C]  targets[N] in [0, V)
+//   logp, lse, entropy [N], sum dtype   x[N, C]  w[V, C]  targets[N] in [0, V)   dw: sum dtype
 void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
                          const Tensor& x, const Tensor& w, const Tensor& targets);
 // dlogp[n] = dL/dlogp[n] is how every objective enters the model.
@@ -69,7 +83,8 @@ struct SampleRow {
 // sample.cc: draws one token per row by the Gumbel-max rule, argmax_v z[v] / temperature + g_v, g_v = -log(-log u_v),
 // with u_v = word v mod 4 of Philox(key, {v / 4, position, 0, 0}), and records its log-probability under the model,
 // softmax(z) at temperature 1: bit for bit what TokenLogprobForward computes for that token.
-//   tokens[N] i32  logp[N]  x[N, C]  w[V, C]  positions[N]: the absolute position that the drawn token will have
+//   tokens[N] i32  logp[N], sum dtype  x[N, C]  w[V, C]  positions[N]: the absolute position that the drawn token will
+//   have
 void SampleForward(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& x, const Tensor& w,
                    const Tensor& positions, const SampleRow* rows);
 

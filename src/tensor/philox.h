@@ -12,18 +12,35 @@ namespace swarr {
 
 using PhiloxWords = std::array<std::uint32_t, 4>;
 
+constexpr int kPhiloxRounds = 10;
+
+// The key of the present round.
+struct PhiloxKey {
+  std::uint32_t k0, k1;
+  [[gnu::always_inline]] constexpr explicit PhiloxKey(std::uint64_t key)
+      : k0(static_cast<std::uint32_t>(key)), k1(static_cast<std::uint32_t>(key >> 32)) {}
+  [[gnu::always_inline]] constexpr void Next() {
+    k0 += 0x9E3779B9;
+    k1 += 0xBB67AE85;
+  }
+};
+
+[[gnu::always_inline]] constexpr void PhiloxRound(PhiloxKey key, std::uint32_t& c0, std::uint32_t& c1,
+                                                  std::uint32_t& c2, std::uint32_t& c3) {
+  const std::uint64_t p0 = std::uint64_t{0xD2511F53} * c0;
+  const std::uint64_t p1 = std::uint64_t{0xCD9E8D57} * c2;
+  c0 = static_cast<std::uint32_t>(p1 >> 32) ^ c1 ^ key.k0;
+  c1 = static_cast<std::uint32_t>(p1);
+  c2 = static_cast<std::uint32_t>(p0 >> 32) ^ c3 ^ key.k1;
+  c3 = static_cast<std::uint32_t>(p0);
+}
+
 // Ten rounds of Philox4x32 on `counter` under the 64-bit `key`. Known answers: Random123's kat_vectors
 // (tests/philox_test.cc).
 constexpr PhiloxWords Philox(std::uint64_t key, PhiloxWords counter) {
-  auto k0 = static_cast<std::uint32_t>(key);
-  auto k1 = static_cast<std::uint32_t>(key >> 32);
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t p0 = std::uint64_t{0xD2511F53} * counter[0];
-    const std::uint64_t p1 = std::uint64_t{0xCD9E8D57} * counter[2];
-    counter = {static_cast<std::uint32_t>(p1 >> 32) ^ counter[1] ^ k0, static_cast<std::uint32_t>(p1),
-               static_cast<std::uint32_t>(p0 >> 32) ^ counter[3] ^ k1, static_cast<std::uint32_t>(p0)};
-    k0 += 0x9E3779B9;
-    k1 += 0xBB67AE85;
+  PhiloxKey round_key(key);
+  for (int round = 0; round < kPhiloxRounds; ++round, round_key.Next()) {
+    PhiloxRound(round_key, counter[0], counter[1], counter[2], counter[3]);
   }
   return counter;
 }
@@ -39,7 +56,7 @@ constexpr std::uint64_t StreamKey(std::uint64_t seed, Purpose purpose, std::uint
 }
 
 // Uniform in (0, 1), never 0 or 1: the midpoints of 2^32 equal cells.
-constexpr double UniformFrom(std::uint32_t word) { return (word + 0.5) * 0x1p-32; }
+[[gnu::always_inline]] constexpr double UniformFrom(std::uint32_t word) { return (word + 0.5) * 0x1p-32; }
 
 // A sequential reader of one stream, for code that draws an unknown number of values (data, bootstrap).
 class PhiloxStream {

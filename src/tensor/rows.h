@@ -19,6 +19,17 @@ void ForRows(const Context& ctx, std::int64_t rows, std::int64_t work_per_row, F
   for (std::int64_t n = 0; n < rows; ++n) f(n);
 }
 
+// to[i] = g(i) if the gradient is fresh (tensor.h), else to[i] += g(i); computed in the type of g, rounded once.
+template <class T, class F>
+[[gnu::always_inline]] inline void WriteGradient(bool fresh, std::int64_t n, T* to, F&& g) {
+  using Sum = Accumulator<T>;
+  if (fresh) {
+    for (std::int64_t i = 0; i < n; ++i) to[i] = static_cast<T>(g(i));
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) to[i] = static_cast<T>(static_cast<Sum>(to[i]) + g(i));
+  }
+}
+
 // Calls f(begin, end) for blocks of columns that cover [0, columns); within its block f adds rows in ascending order,
 // so that a sum over rows has one order. A block is at least a cache line wide, so threads do not share lines.
 template <class F>

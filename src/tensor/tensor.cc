@@ -5,7 +5,9 @@
 
 namespace swarr {
 
-std::size_t SizeOf(DType dtype) { return dtype == DType::kF64 ? 8 : 4; }
+std::size_t SizeOf(DType dtype) { return dtype == DType::kF64 ? 8 : (dtype == DType::kBF16 ? 2 : 4); }
+
+DType AccumulatorOf(DType dtype) { return dtype == DType::kBF16 ? DType::kF32 : dtype; }
 
 std::string Name(DType dtype) {
   switch (dtype) {
@@ -13,6 +15,8 @@ std::string Name(DType dtype) {
       return "f64";
     case DType::kF32:
       return "f32";
+    case DType::kBF16:
+      return "bf16";
     case DType::kI32:
       return "i32";
   }
@@ -20,10 +24,10 @@ std::string Name(DType dtype) {
 }
 
 DType ParseDType(const std::string& name) {
-  for (DType d : {DType::kF64, DType::kF32, DType::kI32}) {
+  for (DType d : {DType::kF64, DType::kF32, DType::kBF16, DType::kI32}) {
     if (Name(d) == name) return d;
   }
-  throw UsageError(Concat("unknown dtype '", name, "'; use f64 or f32"));
+  throw UsageError(Concat("unknown dtype '", name, "'; use f64, f32 or bf16"));
 }
 
 Tensor::Tensor(void* data, DType dtype, std::initializer_list<std::int64_t> shape)
@@ -50,6 +54,7 @@ std::string Tensor::ShapeString() const {
 
 Tensor Tensor::Reshape(std::initializer_list<std::int64_t> shape) const {
   Tensor t(data_, dtype_, shape);
+  t.fresh_ = fresh_;
   SWARR_CHECK(t.size() == size(), "can't reshape ", ShapeString(), " to ", t.ShapeString());
   return t;
 }
@@ -70,6 +75,10 @@ bool Tensor::SameShape(const Tensor& other) const {
   }
   return true;
 }
+
+void Tensor::ThrowReadAs(DType dtype) const { throw Error(Concat("tensor ", ShapeString(), " read as ", Name(dtype))); }
+
+void ThrowNotFloating(DType dtype) { throw Error(Concat("a floating-point tensor is needed here, not ", Name(dtype))); }
 
 void CheckShape(const Tensor& t, DType dtype, std::initializer_list<std::int64_t> shape, const char* what) {
   bool ok = !t.empty() && t.dtype() == dtype && t.rank() == static_cast<int>(shape.size());

@@ -12,22 +12,29 @@
 #include <string>
 #include <type_traits>
 
+#include "tensor/bf16.h"
 #include "tensor/check.h"
 
 namespace swarr {
 
-enum class DType : std::uint8_t { kF64, kF32, kI32 };
+enum class DType : std::uint8_t { kF64, kF32, kBF16, kI32 };
 
 std::size_t SizeOf(DType dtype);            // bytes of one element
-std::string Name(DType dtype);              // "f64", "f32", "i32"
+std::string Name(DType dtype);              // "f64", "f32", "bf16", "i32"
 DType ParseDType(const std::string& name);  // throws UsageError on an unknown name
+
+// What a kernel computes in, and what sums, log-probabilities and gradients of parameters are stored in: f32 for bf16,
+// else the type itself.
+DType AccumulatorOf(DType dtype);
+template <class T>
+using Accumulator = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
 
 template <class T>
 constexpr DType kDTypeOf = [] {
-  static_assert(std::is_same_v<T, double> || std::is_same_v<T, float> || std::is_same_v<T, std::int32_t>);
   if constexpr (std::is_same_v<T, double>) return DType::kF64;
   if constexpr (std::is_same_v<T, float>) return DType::kF32;
-  return DType::kI32;
+  if constexpr (std::is_same_v<T, BFloat16>) return DType::kBF16;
+  if constexpr (std::is_same_v<T, std::int32_t>) return DType::kI32;
 }();
 
 // A contiguous row-major view of rank 1 to 4; copying copies the view. A default-constructed Tensor is empty.
@@ -51,9 +58,18 @@ class Tensor {
   // The elements. Throws if T is not the tensor's dtype.
   template <class T>
   T* data() const {
-    SWARR_CHECK(!empty() && kDTypeOf<T> == dtype_, "tensor ", ShapeString(), " read as ", Name(kDTypeOf<T>));
+    if (empty() || kDTypeOf<T> != dtype_) ThrowReadAs(kDTypeOf<T>);
     return static_cast<T*>(data_);
   }
+
+  // The same view as a gradient to which nothing has been added: it holds no values yet, and a backward writes to it
+  // instead of adding. That saves filling it with zeros first, and reading them again.
+  Tensor Fresh() const {
+    Tensor t = *this;
+    t.fresh_ = true;
+    return t;
+  }
+  bool fresh() const { return fresh_; }
 
   // The same elements under another shape of equal size.
   Tensor Reshape(std::initializer_list<std::int64_t> shape) const;
@@ -62,8 +78,11 @@ class Tensor {
   bool SameShape(const Tensor& other) const;
 
  private:
+  [[noreturn]] void ThrowReadAs(DType dtype) const;
+
   void* data_ = nullptr;
   DType dtype_ = DType::kF32;
+  bool fresh_ = false;
   int rank_ = 0;
   std::array<std::int64_t, kMaxRank> shape_{};
 };
@@ -74,13 +93,29 @@ void CheckShape(const Tensor& t, DType dtype, std::initializer_list<std::int64_t
 void FillZero(const Tensor& t);
 void Copy(const Tensor& to, const Tensor& from);  // same shape and dtype
 
-// Calls f.template operator()<T>() with T the floating-point type of `dtype`. The one place where a dtype becomes a
-// type.
+[[noreturn]] void ThrowNotFloating(DType dtype);
+
+// Calls f.template operator()<T>() with T the floating-point type of `dtype`. Here alone a dtype becomes a type.
 template <class F>
-decltype(auto) Dispatch(DType dtype, F&& f) {
-  SWARR_CHECK(dtype == DType::kF64 || dtype == DType::kF32, "a floating-point tensor is needed here, not ",
-              Name(dtype));
-  return dtype == DType::kF64 ? f.template operator()<double>() : f.template operator()<float>();
+[[gnu::always_inline]] inline decltype(auto) Dispatch(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kF64:
+      return f.template operator()<double>();
+    case DType::kF32:
+      return f.template operator()<float>();
+    case DType::kBF16:
+      return f.template operator()<BFloat16>();
+    default:
+      ThrowNotFloating(dtype);
+  }
+}
+
+// The same for the types that sums are kept in: f64 and f32.
+template <class F>
+[[gnu::always_inline]] inline decltype(auto) DispatchSum(DType dtype, F&& f) {
+  if (dtype == DType::kF64) return f.template operator()<double>();
+  if (dtype != DType::kF32) ThrowNotFloating(dtype);
+  return f.template operator()<float>();
 }
 
 }  // namespace swarr

@@ -21,7 +21,7 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
                                     static_cast<std::uint32_t>(s))});
     }
   }
-  const Decoder decoder(model, options.slots, static_cast<int>(longest) + options.max_completion_length);
+  Decoder decoder(model, options.slots, static_cast<int>(longest) + options.max_completion_length);
   const std::vector<Completion> completions = decoder.Generate(ctx, requests);
   std::vector<EvaluatedCompletion> results;
   for (std::size_t i = 0; i < completions.size(); ++i) {

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "tensor/memory_report.h"
+
 namespace swarr {
 
 Schedule ParseSchedule(const std::string& name) {
@@ -30,9 +32,13 @@ double LearningRate(const OptimizerOptions& options, std::int64_t step, std::int
 Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& options)
     : parameters_(parameters),
       options_(options),
-      m_(parameters.flat().dtype(), {parameters.count()}),
-      v_(parameters.flat().dtype(), {parameters.count()}) {
+      m_(parameters.master().dtype(), {parameters.count()}),
+      v_(parameters.master().dtype(), {parameters.count()}) {
   SWARR_CHECK(!parameters.flat_gradients().empty(), "a model without gradients can't be trained");
+}
+
+void Optimizer::NoteMemory(MemoryReport& report) const {
+  report.Note("optimizer moments", m_.view().bytes() + v_.view().bytes());
 }
 
 void Optimizer::Step(const Context& ctx, double lr, double grad_norm) {
@@ -44,10 +50,11 @@ void Optimizer::Step(const Context& ctx, double lr, double grad_norm) {
     AdamWOptions adamw = options_.adamw;
     if (p.var.value.rank() < 2) adamw.weight_decay = 0;
     const std::int64_t end = offset + p.var.value.size();
-    AdamWStep(ctx, parameters_.flat().Rows(offset, end), m_.view().Rows(offset, end), v_.view().Rows(offset, end),
+    AdamWStep(ctx, parameters_.master().Rows(offset, end), m_.view().Rows(offset, end), v_.view().Rows(offset, end),
               parameters_.flat_gradients().Rows(offset, end), lr, t_, scale, adamw);
     offset = end;
   }
+  parameters_.RoundMaster(ctx);
   FillZero(parameters_.flat_gradients());
 }
 

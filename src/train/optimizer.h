@@ -35,6 +35,8 @@ class Optimizer {
   // Clips by `grad_norm` (GradientNorm's result, found finite), applies the gradients and zeroes them.
   void Step(const Context& ctx, double lr, double grad_norm);
 
+  void NoteMemory(MemoryReport& report) const;
+
   const OptimizerOptions& options() const { return options_; }
   const Tensor& first_moment() const { return m_.view(); }
   const Tensor& second_moment() const { return v_.view(); }

@@ -85,7 +85,8 @@ void TrainingRun::Restore(const fs::path& checkpoint) {
                 " was written with another '", key, "'; a resume needs the same options (see its ", kStateFile, ")");
   }
   const std::unique_ptr<Transformer> saved = LoadModel(checkpoint, model_.dtype(), /*with_gradients=*/false);
-  Copy(model_.parameters().flat(), saved->parameters().flat());
+  Copy(model_.parameters().master(), saved->parameters().master());
+  model_.parameters().RoundMaster({});
   const SafetensorsFile moments(checkpoint / kOptimizerFile);
   moments.CopyTo("m", optimizer_.first_moment());
   moments.CopyTo("v", optimizer_.second_moment());

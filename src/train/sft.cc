@@ -41,7 +41,7 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Document
   const PackedRow row = Pack(*ctx.arena, documents);
   const LogprobResult result =
       model.Logprob(ctx, model.Forward(ctx, row.batch, options.checkpoint_blocks), row.targets);
-  Dispatch(model.dtype(), [&]<class T>() {
+  DispatchSum(result.logp.value.dtype(), [&]<class T>() {
     for (std::size_t d = 0; d < documents.size(); ++d) {
       for (std::int64_t n = row.first_row[d] + FirstInLoss(documents[d], options.train_on_prompt);
            n < row.first_row[d + 1]; ++n) {

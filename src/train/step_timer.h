@@ -2,9 +2,9 @@
 // Time and memory of a training step, for metrics.jsonl.
 #pragma once
 
-#include <sys/resource.h>
-
 #include <chrono>
+
+#include "tensor/memory.h"
 
 namespace swarr {
 
@@ -17,10 +17,6 @@ class StepTimer {
 };
 
 // The most memory this process has held so far, in MB (10^6 bytes).
-inline double PeakMemoryMb() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) * 1024.0 / 1e6;
-}
+inline double PeakMemoryMb() { return static_cast<double>(PeakResidentBytes()) / 1e6; }
 
 }  // namespace swarr

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sets of attention kernels, compiled as those of tensor/kernels.h are.
+#pragma once
+
+#include "attn/attention.h"
+#include "tensor/cpu.h"
+
+namespace swarr {
+
+template <class Set>
+struct AttentionKernels;
+
+template <>
+struct AttentionKernels<Portable> {
+#include "attn/attention_functions.h"
+};
+
+template <>
+struct AttentionKernels<Avx2> {
+#include "attn/attention_functions.h"
+};
+
+template <>
+struct AttentionKernels<Avx512> {
+#include "attn/attention_functions.h"
+};
+
+}  // namespace swarr

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/cpu.h"
+
+#include <algorithm>
+
+#ifdef SWARR_X86_KERNELS
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace swarr {
+namespace {
+
+constexpr Cpu kAll[] = {Cpu::kPortable, Cpu::kAvx2, Cpu::kAvx512, Cpu::kAvx512Bf16, Cpu::kAmx};
+
+#ifdef SWARR_X86_KERNELS
+// CPUID leaf 7: AMX-TILE and AMX-BF16 (Intel SDM vol. 2A, CPUID). The compiler's own test knows them only from gcc 13
+// on.
+bool HasAmx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
+  if ((d & kBf16) == 0 || (d & kTile) == 0) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+std::vector<Cpu> Detect() {
+  std::vector<Cpu> found = {Cpu::kPortable};
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return found;
+  found.push_back(Cpu::kAvx2);
+  // The parts that x86-64-v4 stands for.
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") ||
+      !__builtin_cpu_supports("avx512vl")) {
+    return found;
+  }
+  found.push_back(Cpu::kAvx512);
+  if (__builtin_cpu_supports("avx512bf16")) found.push_back(Cpu::kAvx512Bf16);
+  if (HasAmx()) found.push_back(Cpu::kAmx);
+  return found;
+}
+#else
+std::vector<Cpu> Detect() { return {Cpu::kPortable}; }
+#endif
+
+}  // namespace
+
+std::string Name(Cpu cpu) {
+  switch (cpu) {
+    case Cpu::kPortable:
+      return "portable";
+    case Cpu::kAvx2:
+      return "avx2";
+    case Cpu::kAvx512:
+      return "avx512";
+    case Cpu::kAvx512Bf16:
+      return "avx512bf16";
+    case Cpu::kAmx:
+      return "amx";
+  }
+  return "?";
+}
+
+Cpu ParseCpu(const std::string& name) {
+  for (const Cpu cpu : kAll) {
+    if (Name(cpu) == name) return cpu;
+  }
+  throw UsageError(Concat("unknown --cpu '", name, "'; use auto, portable, avx2, avx512, avx512bf16 or amx"));
+}
+
+const std::vector<Cpu>& SupportedCpus() {
+  static const std::vector<Cpu> found = Detect();
+  return found;
+}
+
+Cpu BestCpu() { return SupportedCpus().back(); }
+
+Cpu ResolveCpu(const std::string& name) {
+  if (name == "auto") return BestCpu();
+  const Cpu cpu = ParseCpu(name);
+  const std::vector<Cpu>& can = SupportedCpus();
+  SWARR_CHECK(std::find(can.begin(), can.end(), cpu) != can.end(), "this machine or build can't run --cpu ", name,
+              "; the best that it can is ", Name(BestCpu()));
+  return cpu;
+}
+
+}  // namespace swarr

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// The LM head: token_logprob, which training records, and sampling. Both compute logits by the same product and read
+// them by the same softmax.
+#include <algorithm>
+
+#include "tensor/gemm.h"
+#include "tensor/kernels.h"
+
+namespace swarr {
+namespace {
+
+// Rows whose logits are held at a time. It leaves no trace in the results: rows are independent, and the weight
+// gradient goes on adding to the same accumulators chunk after chunk.
+constexpr std::int64_t kChunkRows = 1024;
+
+// Calls f(begin, end, logits [end - begin, V]) for chunk after chunk of the rows of x. Logits are not rounded to bf16.
+template <class F>
+void ForLogitChunks(const Context& ctx, const Tensor& x, const Tensor& w, F&& f) {
+  for (std::int64_t begin = 0; begin < x.dim(0); begin += kChunkRows) {
+    ArenaScope scope(*ctx.arena);
+    const std::int64_t end = std::min(x.dim(0), begin + kChunkRows);
+    const Tensor logits = ctx.arena->New(AccumulatorOf(x.dtype()), {end - begin, w.dim(0)});
+    LinearForward(ctx, logits, x.Rows(begin, end), w, {});
+    f(begin, end, logits);
+  }
+}
+
+}  // namespace
+
+void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
+                         const Tensor& x, const Tensor& w, const Tensor& targets) {
+  const std::int64_t N = x.dim(0), V = w.dim(0);
+  CheckShape(targets, DType::kI32, {N}, "targets");
+  for (const Tensor& t : {logp, lse, entropy}) {
+    CheckShape(t, AccumulatorOf(x.dtype()), {N}, "a result of token_logprob");
+  }
+  for (std::int64_t n = 0; n < N; ++n) {
+    const std::int32_t target = targets.data<std::int32_t>()[n];
+    SWARR_CHECK(target >= 0 && target < V, "target id ", target, " is outside the vocabulary of ", V);
+  }
+  ForLogitChunks(ctx, x, w, [&](std::int64_t begin, std::int64_t end, const Tensor& logits) {
+    OnCpu(ctx.cpu, [&]<class Set>() {
+      Kernels<Set>::LogSoftmaxRows(ctx, logp.Rows(begin, end), lse.Rows(begin, end), entropy.Rows(begin, end), logits,
+                                   targets.Rows(begin, end));
+    });
+  });
+}
+
+// The gradient of the logits, then dx = dz w and dw += dz^T x. The logits are computed again rather than kept.
+void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dlogp,
+                          const Tensor& lse, const Tensor& x, const Tensor& w, const Tensor& targets) {
+  ForLogitChunks(ctx, x, w, [&](std::int64_t begin, std::int64_t end, const Tensor& logits) {
+    const bool rounds = x.dtype() != logits.dtype();
+    const Tensor dlogits = rounds ? ctx.arena->New(x.dtype(), {logits.dim(0), logits.dim(1)}) : logits;
+    OnCpu(ctx.cpu, [&]<class Set>() {
+      Kernels<Set>::LogSoftmaxRowsBackward(ctx, dlogits, dlogp.Rows(begin, end), lse.Rows(begin, end), logits,
+                                           targets.Rows(begin, end));
+    });
+    LinearBackward(ctx, dx.empty() ? dx : dx.Rows(begin, end), dw, {}, dlogits, x.Rows(begin, end), w);
+  });
+}
+
+void SampleForward(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& x, const Tensor& w,
+                   const Tensor& positions, const SampleRow* rows) {
+  RequireNoTape(ctx, "sampling");
+  const std::int64_t N = x.dim(0), V = w.dim(0);
+  const DType dtype = AccumulatorOf(x.dtype());
+  CheckShape(tokens, DType::kI32, {N}, "sampled tokens");
+  CheckShape(logp, dtype, {N}, "sampled log-probabilities");
+  CheckShape(positions, DType::kI32, {N}, "sampling positions");
+  ArenaScope scope(*ctx.arena);
+  const Tensor logits = ctx.arena->New(dtype, {N, V});
+  LinearForward(ctx, logits, x, w, {});
+  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::SampleRows(ctx, tokens, logp, logits, positions, rows); });
+}
+
+}  // namespace swarr

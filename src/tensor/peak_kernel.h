@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// The arithmetic that peak.h measures.
+#pragma once
+
+#include <cstdint>
+
+namespace swarr {
+
+template <class Set>
+struct PeakKernel {
+  // Multiplications and additions of one step.
+  static std::int64_t FlopsPerStep();
+  // `steps` times x = x * factor + term in as many independent vectors as hide the latency; returns a number that
+  // depends on all of them.
+  static float MultiplyAdd(std::int64_t steps, float factor, float term);
+};
+
+}  // namespace swarr

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// The innermost product, on which GEMM and attention are built: a few rows of a times panels of 32 columns of b.
+//
+//   c[i, j] = (accumulate ? c[i, j] : 0) + sum over k ascending of a(i, k) b(k, j)
+//
+// Every c[i, j] is one accumulator, so its bits depend on row i of a, column j of b and the kernel, not on how many
+// rows and columns are computed beside it, nor on where the sum over k is stored and taken up again. Both operands are
+// packed:
+//   b  in panels of kPanel columns: row k of the panel is kPanel numbers; bf16: rows in pairs, (k, k + 1) interleaved
+//   a  in tiles of up to `rows` rows: for each segment of k (64 bytes of T), the segments of the rows, one after
+//   another
+// bf16 is padded with zeros to PanelDepth in k, f32 and f64 are not padded.
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/cpu.h"
+#include "tensor/tensor.h"
+
+namespace swarr {
+
+constexpr std::int64_t kPanel = 32;
+
+// Rows of k in a segment of a packed tile: one cache line.
+template <class T>
+constexpr std::int64_t kSegment = 64 / static_cast<std::int64_t>(sizeof(T));
+template <class T>
+constexpr std::int64_t kPairing = kDTypeOf<T> == DType::kBF16 ? 2 : 1;
+
+constexpr std::int64_t RoundUp(std::int64_t n, std::int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+constexpr std::int64_t CeilDiv(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
+
+// Rows of k that a packed panel of `depth` rows takes.
+template <class T>
+constexpr std::int64_t PanelDepth(std::int64_t depth) {
+  return kPairing<T> == 1 ? depth : RoundUp(depth, kSegment<T>);
+}
+// Where element (k, j) of a panel is.
+template <class T>
+constexpr std::int64_t PanelIndex(std::int64_t k, std::int64_t j) {
+  constexpr std::int64_t p = kPairing<T>;
+  return k / p * p * kPanel + j * p + k % p;
+}
+
+// A matrix whose element (i, j) is data[i * row_stride + j * column_stride].
+template <class T>
+struct Strided {
+  const T* data;
+  std::int64_t row_stride;
+  std::int64_t column_stride;
+  Strided From(std::int64_t i, std::int64_t j) const {
+    return {data + i * row_stride + j * column_stride, row_stride, column_stride};
+  }
+};
+
+// One way to compute the product.
+template <class T>
+struct TileKernel {
+  using Sum = Accumulator<T>;
+  int rows;  // most rows of one tile
+  // Bytes of a packed tile.
+  std::int64_t (*packed_bytes)(int rows, std::int64_t depth);
+  void (*pack)(Strided<T> a, int rows, std::int64_t depth, std::byte* to);
+  // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each of them. depth as given to pack.
+  void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, const std::byte* a, const T* b,
+                   std::int64_t b_stride, bool accumulate, Sum* c, std::int64_t c_stride);
+};
+
+// tile_kernel.cc: vectors of the set's width; a product and its sum are fused where the set can.
+template <class Set>
+struct TileKernels {
+  static const TileKernel<double>& F64();
+  static const TileKernel<float>& F32();
+  static const TileKernel<BFloat16>& BF16();  // widens to f32; products are exact there
+};
+// tile_dot.cc, tile_amx.cc: the processor's own products of bf16.
+const TileKernel<BFloat16>& DotTileKernel();
+const TileKernel<BFloat16>& AmxTileKernel();
+
+// The kernel for T on `cpu`: one per dtype and processor, whatever the shape.
+template <class Set, class T>
+const TileKernel<T>& TileKernelOf([[maybe_unused]] Cpu cpu) {
+  if constexpr (kDTypeOf<T> == DType::kF64) return TileKernels<Set>::F64();
+  if constexpr (kDTypeOf<T> == DType::kF32) return TileKernels<Set>::F32();
+  if constexpr (kDTypeOf<T> == DType::kBF16) {
+#ifdef SWARR_X86_KERNELS
+    if (cpu == Cpu::kAmx) return AmxTileKernel();
+    if (cpu == Cpu::kAvx512Bf16) return DotTileKernel();
+#endif
+    return TileKernels<Set>::BF16();
+  }
+}
+
+}  // namespace swarr

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// Transposition of matrices of 32-bit words, the inner loop of packing: f32, or pairs of bf16. For kernel files only:
+// every set compiles its own.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+namespace swarr {
+namespace {
+
+using Word = std::uint32_t;
+
+#ifdef __AVX512F__
+// 16 x 16 words held as 16 rows. Stage by stage, elements move within 4 x 4 blocks, then the blocks move.
+[[gnu::always_inline]] inline void TransposeTile(__m512i (&row)[16]) {
+  __m512i pair[16], quad[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    pair[2 * i] = _mm512_unpacklo_epi32(row[2 * i], row[2 * i + 1]);
+    pair[2 * i + 1] = _mm512_unpackhi_epi32(row[2 * i], row[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {  // quad[4 i + c]: column c of every 4 x 4 block of rows 4 i .. 4 i + 3
+    quad[4 * i] = _mm512_unpacklo_epi64(pair[4 * i], pair[4 * i + 2]);
+    quad[4 * i + 1] = _mm512_unpackhi_epi64(pair[4 * i], pair[4 * i + 2]);
+    quad[4 * i + 2] = _mm512_unpacklo_epi64(pair[4 * i + 1], pair[4 * i + 3]);
+    quad[4 * i + 3] = _mm512_unpackhi_epi64(pair[4 * i + 1], pair[4 * i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {  // and the 128-bit lanes of four such columns are transposed
+    const __m512i a = _mm512_shuffle_i32x4(quad[c], quad[4 + c], 0x44),
+                  b = _mm512_shuffle_i32x4(quad[c], quad[4 + c], 0xee);
+    const __m512i d = _mm512_shuffle_i32x4(quad[8 + c], quad[12 + c], 0x44),
+                  e = _mm512_shuffle_i32x4(quad[8 + c], quad[12 + c], 0xee);
+    row[c] = _mm512_shuffle_i32x4(a, d, 0x88);
+    row[4 + c] = _mm512_shuffle_i32x4(a, d, 0xdd);
+    row[8 + c] = _mm512_shuffle_i32x4(b, e, 0x88);
+    row[12 + c] = _mm512_shuffle_i32x4(b, e, 0xdd);
+  }
+}
+#endif
+
+// to[j][i] = load(i, j) for i < rows, j < columns: load(i, j) is word j of row i, load.Row(i, j) the 16 words from
+// there. Words [rows, padded) of the rows of `to` become zero; padded is at most rows rounded up to 16.
+template <class Loader>
+inline void Transpose(const Loader& load, std::int64_t rows, std::int64_t columns, Word* to, std::int64_t to_stride,
+                      std::int64_t padded) {
+  std::int64_t j = 0;
+#ifdef __AVX512F__
+  for (; j + 16 <= columns; j += 16) {
+    for (std::int64_t i = 0; i < padded; i += 16) {
+      __m512i tile[16];
+#pragma GCC unroll 16
+      for (int r = 0; r < 16; ++r) tile[r] = i + r < rows ? load.Row(i + r, j) : _mm512_setzero_si512();
+      TransposeTile(tile);
+      const auto mask = static_cast<__mmask16>(padded - i >= 16 ? 0xffff : (1 << (padded - i)) - 1);
+#pragma GCC unroll 16
+      for (int c = 0; c < 16; ++c) _mm512_mask_storeu_epi32(to + (j + c) * to_stride + i, mask, tile[c]);
+    }
+  }
+#endif
+  for (; j < columns; ++j) {
+    for (std::int64_t i = 0; i < padded; ++i) to[j * to_stride + i] = i < rows ? load(i, j) : Word{0};
+  }
+}
+
+// Rows of words as they are.
+struct WordRows {
+  const Word* data;
+  std::int64_t stride;
+  Word operator()(std::int64_t i, std::int64_t j) const { return data[i * stride + j]; }
+#ifdef __AVX512F__
+  [[gnu::always_inline]] __m512i Row(std::int64_t i, std::int64_t j) const {
+    return _mm512_loadu_si512(data + i * stride + j);
+  }
+#endif
+};
+
+// Row i holds the pairs of rows 2 i (lower half) and 2 i + 1 of a matrix of 16-bit elements; zero for a row that is not
+// there.
+struct PairedRows {
+  const std::uint16_t* data;
+  std::int64_t stride, rows;
+  Word operator()(std::int64_t i, std::int64_t j) const {
+    const std::uint16_t* low = data + 2 * i * stride + j;
+    return low[0] | (2 * i + 1 < rows ? Word{low[stride]} << 16 : Word{0});
+  }
+#ifdef __AVX512F__
+  [[gnu::always_inline]] static __m512i Widen(const std::uint16_t* from) {
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  }
+  [[gnu::always_inline]] __m512i Row(std::int64_t i, std::int64_t j) const {
+    const std::uint16_t* low = data + 2 * i * stride + j;
+    const __m512i pair = Widen(low);
+    return 2 * i + 1 < rows ? _mm512_or_si512(pair, _mm512_slli_epi32(Widen(low + stride), 16)) : pair;
+  }
+#endif
+};
+
+}  // namespace
+}  // namespace swarr

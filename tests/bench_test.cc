@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// The benchmarks as rows: which are measured, what they hold, and that their figures are consistent.
+#include "study/bench.h"
+
+#include <doctest/doctest.h>
+
+#include <set>
+
+#include "program.h"
+#include "tensor/peak.h"
+#include "tensors.h"
+
+namespace swarr {
+namespace {
+
+using nlohmann::ordered_json;
+
+ordered_json Measure(const std::string& suite, const std::string& rows, DType dtype = DType::kF32) {
+  TestContext t;
+  BenchOptions options;
+  options.suite = suite;
+  options.rows = rows;
+  options.dtype = dtype;
+  options.seconds_per_row = 1e-3;
+  return RunBench(t.ctx, options);
+}
+
+std::set<std::string> NamesOf(const ordered_json& results) {
+  std::set<std::string> names;
+  for (const ordered_json& row : results["rows"]) names.insert(row["name"].get<std::string>());
+  return names;
+}
+
+std::vector<std::string> With(std::vector<std::string> arguments, const std::vector<std::string>& more) {
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+}  // namespace
+
+TEST_CASE("only rows with the text in their name are measured, and no such row is an error") {
+  CHECK(NamesOf(Measure("train", "D train B16 T256")) ==
+        std::set<std::string>{"D train B16 T256 full", "D train B16 T256 W64"});
+  CHECK(NamesOf(Measure("decode", "D decode B1 ")) ==
+        std::set<std::string>{"D decode B1 greedy full", "D decode B1 sampled full", "D decode B1 sampled W64"});
+  CHECK(NamesOf(Measure("scaling", "T1024 ")) == std::set<std::string>{"D forward T1024 W128", "D forward T1024 full",
+                                                                       "D train T1024 W128", "D train T1024 full"});
+  CHECK_THROWS_WITH_AS(Measure("decode", "B17"), "no row of the suite decode has 'B17' in its name", UsageError);
+}
+
+TEST_CASE("an op's row says how much it gets of a peak that was measured beside it") {
+  for (const DType dtype : {DType::kF32, DType::kF64, DType::kBF16}) {
+    CAPTURE(Name(dtype));
+    const ordered_json results = Measure("ops", "D rmsnorm", dtype), rows = results["rows"];
+    REQUIRE(rows.size() == 4);
+    CHECK(rows[0]["name"] == "peak of f32 multiply-add");
+    CHECK(rows[1]["name"] == "peak of copying");
+    CHECK(rows[2]["name"] == "D rmsnorm");
+    CHECK(rows[3]["name"] == "D rmsnorm backward");
+    const double peak = rows[1]["gb_per_second"];
+    CHECK(rows[0]["gflops"].get<double>() > 0);
+    for (const std::size_t i : {2, 3}) {
+      const double rate = rows[i]["gb_per_second"];
+      CHECK(rate > 0);
+      CHECK(rows[i]["peak_share"].get<double>() == doctest::Approx(rate / peak));
+    }
+    // x and y of 4096 rows of 128, once each.
+    const double bytes = 2.0 * 4096 * 128 * static_cast<double>(SizeOf(dtype));
+    CHECK(rows[2]["gb_per_second"].get<double>() == doctest::Approx(1e-6 * bytes / rows[2]["ms"].get<double>()));
+  }
+}
+
+TEST_CASE("every op of a shape has a row, forward and backward") {
+  const std::set<std::string> names = NamesOf(Measure("ops", "D "));
+  for (const char* op : {"attention", "rmsnorm", "rope", "swiglu", "add", "embedding", "token_logprob"}) {
+    CAPTURE(op);
+    const std::string length = std::string(op) == "attention" ? " T1024 full" : "";
+    CHECK(names.contains(Concat("D ", op, length)));
+    CHECK(names.contains(Concat("D ", op, " backward", length)));
+  }
+  for (const char* layer : {"qkv", "o", "gate-up", "down", "head"}) {
+    for (const char* rows : {"M1 packed", "M16 packed", "M64 packed", "M256 packed", "M4096"}) {
+      CHECK(names.contains(Concat("D gemm ", layer, " ", rows)));
+    }
+  }
+  for (const char* name : {"D gemm down backward dx", "D gemm down backward dw", "D sample", "D adamw"}) {
+    CHECK(names.contains(name));
+  }
+}
+
+TEST_CASE("a row of scaling knows its memory, and the figure has its four lines") {
+  const ordered_json results = Measure("scaling", "T1024 ");
+  for (const ordered_json& row : results["rows"]) {
+    CAPTURE(row["name"]);
+    CHECK(row["T"] == 1024);
+    CHECK(row["tokens_per_second"].get<double>() == doctest::Approx(1024 / (1e-3 * row["ms"].get<double>())));
+    CHECK(row["arena_bytes_per_token"].get<double>() > 1000);
+    CHECK(row["arena_bytes_per_token"].get<double>() < 100'000);
+    CHECK(row["kv_bytes"].get<std::int64_t>() > 0);
+  }
+  const std::string svg = ScalingFigure(results);
+  for (const char* line :
+       {"forward, window of 128", "forward, full attention", "training, window of 128", "training, full attention"}) {
+    CHECK(svg.find(line) != std::string::npos);
+  }
+}
+
+TEST_CASE("the peak of every set of kernels that runs here can be measured") {
+  for (const Cpu cpu : SupportedCpus()) {
+    TestContext t;
+    t.ctx.cpu = cpu;
+    CHECK(MultiplyAddPeak(t.ctx) > 0);
+  }
+}
+
+TEST_CASE("bench writes results and figure, and a figure of another suite is refused") {
+  const TempDirectory dir;
+  const std::string json = (dir / "a.json").string(), svg = (dir / "a.svg").string();
+  const std::vector<std::string> command = {
+      "bench", "--rows", "D forward T1024 W128", "--seconds-per-row", "0.001", "--threads", "1", "--memory-report",
+      "--svg", svg};
+  REQUIRE(Swarr(With(command, {"--suite", "scaling", "--json", json})).status == 0);
+  const ordered_json results = ordered_json::parse(ReadFile(json));
+  CHECK(results["rows"].size() == 1);
+  CHECK(results["cpu"] == Name(BestCpu()));
+  CHECK(results["memory"]["held"].contains("parameters"));
+  CHECK(ReadFile(svg).starts_with("<svg"));
+  const Outcome refused = Swarr(With(command, {"--suite", "ops"}));
+  CHECK(refused.status == 2);
+  CHECK(refused.Says("--svg is for --suite scaling"));
+  CHECK(refused.IsOneSentence());
+}
+
+TEST_CASE("commands report memory by name on stderr, or in their JSON") {
+  const std::vector<std::string> eval = {"eval", "--model",        TinyModel(), "--task",     "chain", "--n-min",
+                                         "1",    "--n-max",        "2",         "--problems", "4",     "--threads",
+                                         "1",    "--memory-report"};
+  const Outcome text = Swarr(eval);
+  REQUIRE(text.status == 0);
+  for (const char* name : {"parameters", "rope table", "key/value cache", "packed weights",
+                           "step arena, high-water mark", "peak resident size"}) {
+    CHECK(text.Says(name));
+  }
+  const Outcome json = Swarr(With(eval, {"--json"}));
+  REQUIRE(json.status == 0);
+  CHECK(json.err.empty());
+  const ordered_json memory = ordered_json::parse(json.out)["memory"];
+  CHECK(memory["held"]["key/value cache"].get<std::int64_t>() > 0);
+  CHECK(memory["arena"]["by_op"].contains("linear"));
+  CHECK(memory["peak_resident"].get<std::int64_t>() > 0);
+}
+
+TEST_CASE("inspect says which kernels would run, and which could") {
+  const Outcome best = Swarr({"inspect", "--model", TinyModel(), "--json"});
+  REQUIRE(best.status == 0);
+  const ordered_json shown = ordered_json::parse(best.out);
+  CHECK(shown["cpu"] == Name(BestCpu()));
+  CHECK(shown["supported_cpus"].size() == SupportedCpus().size());
+  CHECK(shown["supported_cpus"][0] == "portable");
+  const Outcome portable = Swarr({"inspect", "--model", TinyModel(), "--cpu", "portable"});
+  CHECK(portable.status == 0);
+  CHECK(portable.out.find("cpu            portable") != std::string::npos);
+  CHECK(portable.out.find("supported_cpus portable") != std::string::npos);
+}
+
+}  // namespace swarr

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs of the cases of op_cases.h, forward and backward.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "autograd/gradient_check.h"
+#include "op_cases.h"
+#include "tensors.h"
+
+namespace swarr {
+
+// A forward, and the backward of a gradient that is the same in every run of the case.
+struct Run {
+  OpResult result;
+  std::vector<Var> inputs;
+};
+
+// Sets the gradient of the result, given its tensor.
+using SetGradient = std::function<void(const Tensor&)>;
+
+inline Run RunOn(Context ctx, const OpCase& c, std::vector<Var> inputs, const SetGradient& set_gradient,
+                 bool rounded = false) {
+  Tape tape;
+  if (c.differentiable) ctx.tape = &tape;
+  Run run{(rounded && c.run_rounded ? c.run_rounded : c.run)(ctx, inputs), inputs};
+  if (!run.result.out.grad.empty()) {
+    set_gradient(run.result.out.grad);
+    tape.Backward(ctx);
+  }
+  return run;
+}
+
+// `inputs`: with the gradients that the backward shall add to.
+inline Run RunOn(const Context& ctx, const OpCase& c, std::vector<Var> inputs) {
+  return RunOn(ctx, c, std::move(inputs), [&](const Tensor& dout) {
+    Copy(dout.Reshape({dout.size()}), Random(*ctx.arena, dout.dtype(), {dout.size()}, 99));
+  });
+}
+
+inline Run RunOn(const Context& ctx, const OpCase& c, DType dtype) {
+  return RunOn(ctx, c, MakeInputs(*ctx.arena, c, dtype, /*gradients=*/true));
+}
+
+inline void RequireSameBits(const Run& a, const Run& b) {
+  CHECK(SameBits(a.result.out.value, b.result.out.value));
+  for (std::size_t i = 0; i < a.result.also.size(); ++i) CHECK(SameBits(a.result.also[i], b.result.also[i]));
+  for (std::size_t i = 0; i < a.inputs.size(); ++i) {
+    if (a.inputs[i].grad.empty()) continue;
+    INFO("gradient of " << i);
+    CHECK(SameBits(a.inputs[i].grad, b.inputs[i].grad));
+  }
+}
+
+inline double LargestOf(const Tensor& t) {
+  double largest = 0;
+  for (std::int64_t i = 0; i < t.size(); ++i) largest = std::max(largest, std::fabs(ValueAt(t, i)));
+  return largest;
+}
+
+// RelativeError of the gradient of input i. Where it is 0 by the maths (of the query of a token that sees one key, and
+// of that key), both runs hold only the rounding of terms that cancel: they are of the size of the other gradients.
+inline double ErrorOfGradient(const Run& run, const Run& exact, std::size_t i) {
+  const Tensor &value = run.inputs[i].grad, &reference = exact.inputs[i].grad;
+  double all = 0, difference = 0;
+  for (const Var& input : exact.inputs) {
+    if (!input.grad.empty()) all = std::max(all, LargestOf(input.grad));
+  }
+  if (LargestOf(reference) >= 1e-4 * all) return RelativeError(value, reference);
+  for (std::int64_t e = 0; e < value.size(); ++e) {
+    const double d = std::fabs(ValueAt(value, e) - ValueAt(reference, e));
+    if (!std::isfinite(d)) return std::numeric_limits<double>::infinity();
+    difference = std::max(difference, d);
+  }
+  return difference == 0 ? 0 : difference / all;
+}
+
+inline std::string Describe(const OpCase& c, std::size_t input) {
+  return c.name + ", gradient of " + c.inputs[input].name;
+}
+
+inline Tensor RowsOf(const Tensor& t, std::int64_t begin, std::int64_t end) {
+  return t.empty() ? t : t.Rows(begin, end);
+}
+
+}  // namespace swarr
