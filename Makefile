@@ -4,7 +4,8 @@
 #   make              builds build/swarr
 #   make reproduce    the quick study: a table here, the report under out/quick (options: STUDY_FLAGS="--seed 101")
 #   make test         every test that this machine can run
-#   make bench        the benchmark suites, JSON under out/bench
+#   make bench        the benchmark suites, JSON and a figure under out/bench
+#   make bench-peers  swarr beside PyTorch in one run: ratios, and the ratios required (options below)
 #   make format       clang-format over the sources
 #   make lint         clang-tidy over the sources
 #   make docs         the reference of the public headers under build/docs/html
@@ -17,13 +18,23 @@
 #   cmake --workflow --preset clang    clang++ instead of g++; packages: tools/setup.sh clang
 #   cmake --workflow --preset tsan     ThreadSanitizer, with clang++ only (CMakePresets.json says why)
 
+# Options of bench-peers:
+#   PEER_PYPI=1       also PyPI's torch, once installed under out/peers-venv (remove that to renew it). With
+#                     PIP_INDEX_URL=https://download.pytorch.org/whl/cpu in the environment it comes without CUDA
+#   PEER_PYTHONS=...  the interpreters whose torch is measured, instead of Debian's: "python3 /path/venv/bin/python"
+#   PEER_FLAGS=...    of bench/peers/compare.py: "--rounds 5 --rows 'D train'"
+
 PREFIX ?= /usr/local
 STUDY_FLAGS ?=
+PEER_PYPI ?=
+PEER_PYTHONS ?= /usr/bin/python3
+PEER_FLAGS ?=
+PEER_VENV := out/peers-venv
 JOBS ?= $(shell nproc)
 BENCH_SUITES := ops train decode scaling
 SOURCES = $(wildcard src/*/*.h src/*/*.cc tests/*.h tests/*.cc)
 
-.PHONY: build reproduce test bench format lint docs install clean
+.PHONY: build reproduce test bench bench-peers format lint docs install clean
 
 build:
 	@tools/setup.sh build
@@ -38,7 +49,21 @@ test: build
 
 bench: build
 	@mkdir -p out/bench
-	set -e; for suite in $(BENCH_SUITES); do build/swarr bench --suite $$suite --json out/bench/$$suite.json; done
+	set -e; for suite in $(BENCH_SUITES); do build/swarr bench --suite $$suite --json out/bench/$$suite.json \
+	  $$([ $$suite != scaling ] || echo --svg out/bench/scaling.svg); done
+
+bench-peers: build $(if $(filter 1,$(PEER_PYPI)),$(PEER_VENV)/installed)
+	@tools/setup.sh peers
+	@python3 bench/peers/compare.py --pythons "$(PEER_PYTHONS) $(if $(filter 1,$(PEER_PYPI)),$(PEER_VENV)/bin/python)" \
+	  --json out/bench/peers.json $(PEER_FLAGS)
+	@$(if $(filter 1,$(PEER_PYPI))$(filter-out /usr/bin/python3,$(PEER_PYTHONS)),:, \
+	  echo "PyPI's torch was not measured; PEER_PYPI=1 installs and measures it.")
+
+$(PEER_VENV)/installed:
+	@tools/setup.sh peers-pypi
+	/usr/bin/python3 -m venv $(PEER_VENV)
+	$(PEER_VENV)/bin/pip install --quiet torch
+	@touch $@
 
 format:
 	@tools/setup.sh format

@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""swarr and PyTorch side by side, on this machine, in one run: tokens per second, and the ratios of their medians.
+
+    make bench-peers                                     Debian's PyTorch
+    make bench-peers PEER_PYPI=1                         and the newest from PyPI
+    make bench-peers PEER_FLAGS="--rows 'D train'"       only the rows whose name contains this
+
+Each row is measured on all sides closely after one another, and that several times (`--rounds`), every second time in
+the opposite order, so that a machine that changes its speed changes it for all. A side's figure is the median over the
+rounds of its medians, and PyTorch's the better of its variants (bench/peers/torch_cpu.py). Training is compared within
+a dtype, decoding by each side's better dtype. swarr's training step also clips the gradients; PyTorch's does not.
+"""
+import argparse
+import itertools
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+
+TORCH_SCRIPT = pathlib.Path(__file__).resolve().with_name("torch_cpu.py")
+DTYPES = ("f32", "bf16")
+TIME_LIMIT = 900  # seconds for one side's measurement of one row: beyond it something hangs
+
+
+@dataclass
+class Row:
+    name: str  # as swarr bench names it
+    at_least: dict  # the ratios required, by "f32" and "bf16" or "best" (dtype)
+
+    @property
+    def suite(self):
+        return self.name.split()[1]
+
+
+ROWS = [
+    Row("C train B16 T256 full", {"f32": 1.5, "bf16": 1.5}),
+    Row("C train B4 T1024 W64", {"f32": 1.5, "bf16": 1.5}),
+    Row("D train B16 T256 full", {"f32": 2.1, "bf16": 1.7}),
+    Row("C decode B1 sampled full", {"best": 3.2}),
+    Row("C decode B64 sampled full", {"best": 2.5}),
+    Row("D decode B1 sampled full", {"best": 9.0}),
+    Row("D decode B64 sampled full", {"best": 4.5}),
+]
+
+
+class SideError(Exception):
+    """A side could not measure; the message is one line."""
+
+
+@dataclass
+class Side:
+    label: str
+    measure: object  # Row -> list of {dtype, variant, tokens_per_second, ms, repetitions} or {dtype, error}
+    details: dict = field(default_factory=dict)  # its versions, and the check of a peer
+    rounds: dict = field(default_factory=dict)  # row's name -> list of what `measure` returned
+
+    def measure_once(self, row):
+        self.rounds.setdefault(row.name, []).append(self.measure(row))
+
+    def tokens_per_second(self, row, dtype):
+        """The median over the rounds, of the best variant; None where there is none."""
+        by_variant = {}
+        for result in self.results(row):
+            if result["dtype"] == dtype and "tokens_per_second" in result:
+                by_variant.setdefault(result.get("variant"), []).append(result["tokens_per_second"])
+        return max(map(statistics.median, by_variant.values()), default=None)
+
+    def best(self, row):
+        return max((t for t in (self.tokens_per_second(row, d) for d in DTYPES) if t), default=None)
+
+    def results(self, row):
+        return [result for results in self.rounds.get(row.name, []) for result in results]
+
+    def errors(self):
+        results = itertools.chain.from_iterable(itertools.chain.from_iterable(self.rounds.values()))
+        return sorted({f"{self.label}, {r['dtype']}: {r['error']}" for r in results if "error" in r})
+
+
+# ----------------------------------------------------------------------------------------------------- the two programs
+def run_json(command, environment):
+    """Runs the command with `--json FILE` and returns what it writes there."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory) / "result.json"
+        try:
+            done = subprocess.run(
+                [*command, "--json", str(path)], env=environment, capture_output=True, text=True, timeout=TIME_LIMIT
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise SideError(str(error)) from None
+        if done.returncode != 0 or not path.exists():
+            lines = done.stderr.strip().splitlines()
+            raise SideError(lines[-1] if lines else f"exit status {done.returncode}")
+        return json.loads(path.read_text())
+
+
+def swarr_side(args):
+    side = Side("swarr", None)
+
+    def measure_dtype(row, dtype):
+        command = [args.swarr, "bench", "--suite", row.suite, "--rows", row.name, "--dtype", dtype]
+        command += ["--threads", str(args.threads), "--seconds-per-row", str(args.row_seconds)]
+        try:
+            result = run_json(command, os.environ)
+        except SideError as error:
+            return {"dtype": dtype, "error": str(error)}
+        side.details = {key: result[key] for key in ("version", "revision", "gemm", "threads")}
+        for measured in result["rows"]:
+            if measured["name"] == row.name:
+                return {"dtype": dtype, **measured}
+        return {"dtype": dtype, "error": f"swarr bench has no row '{row.name}'"}
+
+    side.measure = lambda row: [measure_dtype(row, dtype) for dtype in DTYPES]
+    return side
+
+
+def peer_environment(threads):
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
+    # Either makes OpenBLAS take kernels or block sizes other than those it would choose for this processor. A peer is
+    # measured at its best.
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        environment.pop(name, None)
+    return environment
+
+
+def peer_side(args, python):
+    """Throws SideError where this interpreter has no PyTorch."""
+    environment = peer_environment(args.threads)
+
+    def run_rows(name):
+        command = [python, str(TORCH_SCRIPT), "--rows", name, "--row-seconds", str(args.row_seconds)]
+        return run_json([*command, "--threads", str(args.threads)], environment)
+
+    def measure(row):
+        try:
+            rows = run_rows(row.name)["rows"]
+        except SideError as error:
+            return [{"dtype": dtype, "error": str(error)} for dtype in DTYPES]
+        return [result for result in rows if result["name"] == row.name]
+
+    details = run_rows(" check")
+    label = "torch " + details["torch"].split("+")[0]
+    return Side(label, measure, {"interpreter": python, **details})
+
+
+def peer_sides(args):
+    sides = []
+    for python in args.pythons.split():
+        try:
+            side = peer_side(args, python)
+        except SideError as error:
+            print(f"{python} is not measured: {error}")
+            continue
+        if any(side.label == other.label for other in sides):
+            side.label += f" ({python})"
+        sides.append(side)
+    return sides
+
+
+def measure_row(args, sides, row):
+    for round_number in range(args.rounds):
+        for side in sides if round_number % 2 == 0 else reversed(sides):
+            side.measure_once(row)
+        print(f"{row.name}: round {round_number + 1} of {args.rounds}", file=sys.stderr, flush=True)
+
+
+# ----------------------------------------------------------------------------------------------------------- the report
+def ratio(ours, theirs):
+    return ours / theirs if ours and theirs else None
+
+
+def ratios(row, swarr, peer):
+    if "best" in row.at_least:
+        return {"best": ratio(swarr.best(row), peer.best(row))}
+    return {d: ratio(swarr.tokens_per_second(row, d), peer.tokens_per_second(row, d)) for d in row.at_least}
+
+
+def is_met(row, swarr, peers):
+    """Against every peer; None where a ratio is missing."""
+    pairs = [(r, row.at_least[key]) for peer in peers for key, r in ratios(row, swarr, peer).items()]
+    if not pairs or any(r is None for r, _ in pairs):
+        return None
+    return all(r >= bar for r, bar in pairs)
+
+
+def speeds_cell(side, row):
+    speeds = (side.tokens_per_second(row, dtype) for dtype in DTYPES)
+    return " / ".join(f"{s:,.0f}" if s else "error" for s in speeds)
+
+
+def ratios_cell(values):
+    return " / ".join(f"{r:.2f}x" if r else "?" for r in values.values())
+
+
+def table(rows, swarr, peers):
+    sides = [swarr, *peers]
+    header = ["tokens/s, f32 / bf16", *(side.label for side in sides), *(f"to {peer.label}" for peer in peers)]
+    lines = [header + ["at least", "met"]]
+    for row in rows:
+        met = {True: "yes", False: "no", None: "?"}[is_met(row, swarr, peers)]
+        cells = [row.name, *(speeds_cell(s, row) for s in sides), *(ratios_cell(ratios(row, swarr, p)) for p in peers)]
+        lines.append(cells + [ratios_cell(row.at_least), met])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    lines.insert(1, ["-" * w for w in widths])
+    return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths)) + " |" for line in lines)
+
+
+def check_line(peer):
+    """What the peer's own check found, and whether its matrix products are a peer's."""
+    checks = peer.details["rows"]
+    failed = {c["error"] for c in checks if "error" in c}
+    if failed:
+        return f"{peer.label}: " + "; ".join(sorted(failed))
+    shares = {d: max(c["bit_equal_logprobs"] for c in checks if c["dtype"] == d) for d in DTYPES}
+    equal = ", ".join(f"{dtype} at most {100 * share:.0f}%" for dtype, share in shares.items())
+    return (
+        f"{peer.label}: computes what it claims; f32 product {peer.details['product_gflops']:.0f} GFLOP/s; "
+        f"log-probabilities of decoding that equal the forward pass's bit for bit: {equal}"
+    )
+
+
+def print_report(environment, rows, swarr, peers):
+    setting = "{processor}, {threads} threads, load before {load_before:.2f}, median of {rounds} rounds"
+    print(setting.format(**environment))
+    print("Ratios of swarr's: training f32 / bf16; decoding the better dtype of each side.\n")
+    print(table(rows, swarr, peers) + "\n")
+    for peer in peers:
+        print(check_line(peer))
+    for side in (swarr, *peers):
+        for error in side.errors():
+            print(f"error: {error}")
+
+
+def report_json(environment, rows, swarr, peers):
+    sides = [swarr, *peers]
+
+    def row_json(row):
+        return {
+            "name": row.name,
+            "at_least": row.at_least,
+            "met": is_met(row, swarr, peers),
+            "tokens_per_second": {s.label: {d: s.tokens_per_second(row, d) for d in DTYPES} for s in sides},
+            "ratios": {peer.label: ratios(row, swarr, peer) for peer in peers},
+            "rounds": {side.label: side.rounds.get(row.name, []) for side in sides},
+        }
+
+    return {**environment, "sides": {s.label: s.details for s in sides}, "rows": [row_json(row) for row in rows]}
+
+
+def processor_name():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(": ", 1)[1]
+    return "unknown processor"
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description="Measures swarr and PyTorch side by side.")
+    parser.add_argument("--swarr", default="build/swarr", help="the program")
+    parser.add_argument("--pythons", default="/usr/bin/python3", help="interpreters that have torch, between spaces")
+    parser.add_argument("--rows", default="", help="only rows whose name contains this")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each row is measured on each side")
+    parser.add_argument("--row-seconds", type=float, default=1.0, help="how long one measurement is repeated")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=pathlib.Path, help="file for everything that was measured")
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    environment = {
+        "processor": processor_name(),
+        "threads": args.threads,
+        "rounds": args.rounds,
+        "row_seconds": args.row_seconds,
+        "load_before": os.getloadavg()[0],  # another program's work, which spoils the figures
+    }
+    rows = [row for row in ROWS if args.rows in row.name]
+    swarr, peers = swarr_side(args), peer_sides(args)
+    for row in rows:
+        measure_row(args, [swarr, *peers], row)
+    print_report(environment, rows, swarr, peers)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(report_json(environment, rows, swarr, peers), indent=1) + "\n")
+
+
+main()
