@@ -65,17 +65,6 @@ struct Scratch {
   }
 };
 
-// Row r of a block is query r / group, head g * group + r % group: its offset in [N, H, D], and in [N, H].
-template <class T>
-std::int64_t HeadOf(const Shape<T>& s, const Block& b, std::int64_t g, std::int64_t r) {
-  return (b.row + r / s.group) * s.H + g * s.group + r % s.group;
-}
-
-template <class T>
-void Gather(const Shape<T>& s, const Block& b, std::int64_t g, const T* from, T* to) {
-  for (std::int64_t r = 0; r < b.count * s.group; ++r) std::copy_n(from + HeadOf(s, b, g, r) * s.D, s.D, to + r * s.D);
-}
-
 // scores[rows, keys] = x k^T for the visible tiles, x [rows, D].
 template <class T>
 void MultiplyKeys(const Shape<T>& s, const Tiles<T>& tiles, const VisibleKeys& visible, std::int64_t g,

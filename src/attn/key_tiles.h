@@ -91,6 +91,17 @@ std::int64_t CutBlocks(const Tensor& q_pos, std::int64_t most, F&& owner, Block*
   return count;
 }
 
+// Row r of a block is query r / group, head g * group + r % group: its offset in [N, H, D], and in [N, H].
+template <class T>
+std::int64_t HeadOf(const Shape<T>& s, const Block& b, std::int64_t g, std::int64_t r) {
+  return (b.row + r / s.group) * s.H + g * s.group + r % s.group;
+}
+
+template <class T>
+void Gather(const Shape<T>& s, const Block& b, std::int64_t g, const T* from, T* to) {
+  for (std::int64_t r = 0; r < b.count * s.group; ++r) std::copy_n(from + HeadOf(s, b, g, r) * s.D, s.D, to + r * s.D);
+}
+
 // The keys of whole documents in tiles: those of document d are the tiles [first[d], first[d + 1]).
 template <class T>
 struct DocumentTiles {

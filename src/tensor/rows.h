@@ -31,7 +31,7 @@ template <class T, class F>
 }
 
 // Calls f(begin, end) for blocks of columns that cover [0, columns); within its block f adds rows in ascending order,
-// so that a sum over rows has one order. A block is at least a cache line wide, so threads do not share lines.
+// so that a sum over rows has one order. A block is at least a cache line wide, so threads share few lines.
 template <class F>
 void ForColumnBlocks(const Context& ctx, std::int64_t columns, std::int64_t rows, F&& f) {
   constexpr std::int64_t kBlock = 32;

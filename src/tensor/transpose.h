@@ -46,7 +46,7 @@ using Word = std::uint32_t;
 #endif
 
 // to[j][i] = load(i, j) for i < rows, j < columns: load(i, j) is word j of row i, load.Row(i, j) the 16 words from
-// there. Words [rows, padded) of the rows of `to` become zero; padded is at most rows rounded up to 16.
+// there. Words [rows, padded) of the rows of `to` become zero, padded >= rows.
 template <class Loader>
 inline void Transpose(const Loader& load, std::int64_t rows, std::int64_t columns, Word* to, std::int64_t to_stride,
                       std::int64_t padded) {
