@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tensor/memory.h"
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -18,11 +19,21 @@ std::size_t BytesOf(DType dtype, std::initializer_list<std::int64_t> shape) {
   return n;
 }
 
+// Activations are read with long strides, and a page of 4 KiB holds little of them. A system that has no huge pages to
+// give says no, and nothing is lost.
+void AskForHugePages(std::byte* data, std::size_t bytes) {
+  constexpr std::uintptr_t kHugePage = std::uintptr_t{1} << 21;
+  const auto begin = (reinterpret_cast<std::uintptr_t>(data) + kHugePage - 1) / kHugePage * kHugePage;
+  const auto end = (reinterpret_cast<std::uintptr_t>(data) + bytes) / kHugePage * kHugePage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+}
+
 }  // namespace
 
 Buffer::Buffer(std::size_t bytes) : memory_(std::calloc(RoundUp(bytes) + kAlignment, 1)), bytes_(bytes) {
   if (!memory_) throw std::bad_alloc();
   data_ = reinterpret_cast<std::byte*>(RoundUp(reinterpret_cast<std::uintptr_t>(memory_.get())));
+  AskForHugePages(data_, bytes);
 }
 
 void Buffer::Free::operator()(void* p) const { std::free(p); }
