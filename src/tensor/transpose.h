@@ -45,39 +45,50 @@ using Word = std::uint32_t;
 }
 #endif
 
-// to[j][i] = load(i, j) for i < rows, j < columns: load(i, j) is word j of row i, load.Row(i, j) the 16 words from
-// there. Words [rows, padded) of the rows of `to` become zero, padded >= rows.
+#ifdef __AVX512F__
+// The first n lanes, of 16 or fewer.
+[[gnu::always_inline]] inline __mmask16 Lanes(std::int64_t n) {
+  return static_cast<__mmask16>(n >= 16 ? 0xffff : (1 << n) - 1);
+}
+#endif
+
+// to[j][i] = load(i, j) for i < rows, j < columns: load(i, j) is word j of row i, load.Row(i, j, lanes) those of the 16
+// words from there that are in `lanes`. Words [rows, padded) of the rows of `to` become zero, padded >= rows.
 template <class Loader>
 inline void Transpose(const Loader& load, std::int64_t rows, std::int64_t columns, Word* to, std::int64_t to_stride,
                       std::int64_t padded) {
-  std::int64_t j = 0;
 #ifdef __AVX512F__
-  for (; j + 16 <= columns; j += 16) {
+  for (std::int64_t j = 0; j < columns; j += 16) {
+    const __mmask16 read = Lanes(columns - j);
     for (std::int64_t i = 0; i < padded; i += 16) {
       __m512i tile[16];
 #pragma GCC unroll 16
-      for (int r = 0; r < 16; ++r) tile[r] = i + r < rows ? load.Row(i + r, j) : _mm512_setzero_si512();
+      for (int r = 0; r < 16; ++r) tile[r] = i + r < rows ? load.Row(i + r, j, read) : _mm512_setzero_si512();
       TransposeTile(tile);
-      const auto mask = static_cast<__mmask16>(padded - i >= 16 ? 0xffff : (1 << (padded - i)) - 1);
+      const __mmask16 write = Lanes(padded - i);
 #pragma GCC unroll 16
-      for (int c = 0; c < 16; ++c) _mm512_mask_storeu_epi32(to + (j + c) * to_stride + i, mask, tile[c]);
+      for (int c = 0; c < 16; ++c) {
+        if (j + c < columns) _mm512_mask_storeu_epi32(to + (j + c) * to_stride + i, write, tile[c]);
+      }
     }
   }
-#endif
-  for (; j < columns; ++j) {
+#else
+  for (std::int64_t j = 0; j < columns; ++j) {
     for (std::int64_t i = 0; i < padded; ++i) to[j * to_stride + i] = i < rows ? load(i, j) : Word{0};
   }
+#endif
 }
 
 // Rows of words as they are.
 struct WordRows {
   const Word* data;
   std::int64_t stride;
-  Word operator()(std::int64_t i, std::int64_t j) const { return data[i * stride + j]; }
 #ifdef __AVX512F__
-  [[gnu::always_inline]] __m512i Row(std::int64_t i, std::int64_t j) const {
-    return _mm512_loadu_si512(data + i * stride + j);
+  [[gnu::always_inline]] __m512i Row(std::int64_t i, std::int64_t j, __mmask16 lanes) const {
+    return _mm512_maskz_loadu_epi32(lanes, data + i * stride + j);
   }
+#else
+  Word operator()(std::int64_t i, std::int64_t j) const { return data[i * stride + j]; }
 #endif
 };
 
@@ -86,18 +97,19 @@ struct WordRows {
 struct PairedRows {
   const std::uint16_t* data;
   std::int64_t stride, rows;
+#ifdef __AVX512F__
+  [[gnu::always_inline]] static __m512i Widen(const std::uint16_t* from, __mmask16 lanes) {
+    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, from));
+  }
+  [[gnu::always_inline]] __m512i Row(std::int64_t i, std::int64_t j, __mmask16 lanes) const {
+    const std::uint16_t* low = data + 2 * i * stride + j;
+    const __m512i pair = Widen(low, lanes);
+    return 2 * i + 1 < rows ? _mm512_or_si512(pair, _mm512_slli_epi32(Widen(low + stride, lanes), 16)) : pair;
+  }
+#else
   Word operator()(std::int64_t i, std::int64_t j) const {
     const std::uint16_t* low = data + 2 * i * stride + j;
     return low[0] | (2 * i + 1 < rows ? Word{low[stride]} << 16 : Word{0});
-  }
-#ifdef __AVX512F__
-  [[gnu::always_inline]] static __m512i Widen(const std::uint16_t* from) {
-    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-  }
-  [[gnu::always_inline]] __m512i Row(std::int64_t i, std::int64_t j) const {
-    const std::uint16_t* low = data + 2 * i * stride + j;
-    const __m512i pair = Widen(low);
-    return 2 * i + 1 < rows ? _mm512_or_si512(pair, _mm512_slli_epi32(Widen(low + stride), 16)) : pair;
   }
 #endif
 };
