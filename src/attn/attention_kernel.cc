@@ -171,11 +171,17 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   const T* queries = q.data<T>();
   T* to = out.data<T>();
   Sum* to_lse = lse.data<Sum>();
-#pragma omp parallel for num_threads(ctx.threads) schedule(dynamic) if (work > kParallelWork)
-  for (std::int64_t task = 0; task < count * s.G; ++task) {
+  const auto run = [&](std::int64_t task) {
     const Block& b = blocks[task / s.G];
     ForwardBlock(s, b, tiles_of(b.owner), task % s.G, spec, queries, scratch[omp_get_thread_num()], to, to_lse);
+  };
+  const std::int64_t tasks = count * s.G;
+  if (ThreadsFor(ctx, work) == 1) {
+    for (std::int64_t task = 0; task < tasks; ++task) run(task);
+    return;
   }
+#pragma omp parallel for num_threads(ctx.threads) schedule(dynamic)
+  for (std::int64_t task = 0; task < tasks; ++task) run(task);
 }
 
 // What a thread does with one document and key head in the backward. dk, dv [tiles * kKeyTile, width] are summed in

@@ -121,8 +121,9 @@ struct DocumentTiles {
     if (as_columns) columns = take(first[docs] * s.G * s.key_tile);
     if (as_rows) rows = take(first[docs] * s.G * s.value_panels * s.value_tile);
     const T* from = x.data<T>();
-#pragma omp parallel for num_threads(ctx.threads) schedule(static) if (x.size() > kParallelWork)
-    for (std::int64_t task = 0; task < docs * s.G; ++task) PackDocument(s, task / s.G, task % s.G, from);
+    const std::int64_t tasks = docs * s.G;
+    if (tasks == 0) return;
+    ForRows(ctx, tasks, x.size() / tasks, [&](std::int64_t task) { PackDocument(s, task / s.G, task % s.G, from); });
   }
 
   Tiles<T> Of(const Shape<T>& s, std::int64_t d) const {

@@ -79,6 +79,9 @@ void MultiplyBlock(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
   StoreSums(store, row, rows, column, columns, sums, width);
 }
 
+// Multiply-adds that one thread does sooner than two would meet.
+constexpr std::int64_t kSmall = 65536;
+
 // Panels that a block of rows is multiplied with at a time: several only where their sums fit the room for one.
 constexpr std::int64_t PanelsAtATime(std::int64_t rows) { return rows <= 16 ? 4 : 1; }
 
@@ -90,40 +93,46 @@ void Gemm(const Context& ctx, const Task<T, Out>& task) {
   const std::int64_t panels = CeilDiv(task.columns, kPanel), row_blocks = CeilDiv(task.rows, kRowBlock);
   constexpr bool kRounds = !std::is_same_v<Out, Accumulator<T>>;
   const std::int64_t depth_block = kRounds ? task.depth : std::min(task.depth, kDepthBlock<T>);
-  const std::int64_t groups = std::min(panels, std::max<std::int64_t>(1, CeilDiv(2 * ctx.threads, row_blocks)));
+  const int threads = task.rows * task.columns * task.depth > kSmall ? ctx.threads : 1;
+  const std::int64_t groups =
+      threads == 1 ? 1 : std::min(panels, std::max<std::int64_t>(1, CeilDiv(threads, row_blocks)));
   ArenaScope scope(*ctx.arena);
   const std::int64_t scratch_bytes = RoundUp(PackedRowsBytes(kernel, std::min(task.rows, kRowBlock), depth_block), 64);
-  std::byte* scratch = static_cast<std::byte*>(ctx.arena->New(DType::kI32, {ctx.threads, scratch_bytes / 4}).raw());
+  std::byte* scratch = static_cast<std::byte*>(ctx.arena->New(DType::kI32, {threads, scratch_bytes / 4}).raw());
   T* chunk = nullptr;  // the present block of b, packed, if b is not kept so
   if (!task.packed) {
     chunk = ctx.arena->New(kDTypeOf<T>, {panels, PanelDepth<T>(depth_block), kPanel}).template data<T>();
   }
-#pragma omp parallel num_threads(ctx.threads) if (task.rows * task.columns * task.depth > 65536)
-  for (std::int64_t k0 = 0; k0 < task.depth; k0 += depth_block) {
-    const std::int64_t depth = std::min(depth_block, task.depth - k0);
-    if (!task.packed) {
+  const auto multiply = [&] {
+    for (std::int64_t k0 = 0; k0 < task.depth; k0 += depth_block) {
+      const std::int64_t depth = std::min(depth_block, task.depth - k0);
+      if (!task.packed) {
 #pragma omp for schedule(static)
-      for (std::int64_t p = 0; p < panels; ++p) {
-        PackPanel(task.b.From(k0, p * kPanel), depth, std::min(kPanel, task.columns - p * kPanel),
-                  chunk + p * PanelDepth<T>(depth) * kPanel);
+        for (std::int64_t p = 0; p < panels; ++p) {
+          PackPanel(task.b.From(k0, p * kPanel), depth, std::min(kPanel, task.columns - p * kPanel),
+                    chunk + p * PanelDepth<T>(depth) * kPanel);
+        }
       }
-    }
 #pragma omp for schedule(static) collapse(2)
-    for (std::int64_t r = 0; r < row_blocks; ++r) {
-      for (std::int64_t g = 0; g < groups; ++g) {
-        std::byte* a = scratch + omp_get_thread_num() * scratch_bytes;
-        const std::int64_t row = r * kRowBlock, rows = std::min(kRowBlock, task.rows - row);
-        PackRows(kernel, task.a.From(row, k0), rows, depth, a);
-        const std::int64_t end = (g + 1) * panels / groups,
-                           stride = PanelDepth<T>(task.packed ? task.depth : depth) * kPanel;
-        const T* b = task.packed ? task.packed + k0 * kPanel : chunk;
-        for (std::int64_t p = g * panels / groups; p < end; p += PanelsAtATime(rows)) {
-          MultiplyBlock(kernel, task, row, rows, p * kPanel, std::min(PanelsAtATime(rows), end - p), k0, depth, a,
-                        b + p * stride, stride);
+      for (std::int64_t r = 0; r < row_blocks; ++r) {
+        for (std::int64_t g = 0; g < groups; ++g) {
+          std::byte* a = scratch + omp_get_thread_num() * scratch_bytes;
+          const std::int64_t row = r * kRowBlock, rows = std::min(kRowBlock, task.rows - row);
+          PackRows(kernel, task.a.From(row, k0), rows, depth, a);
+          const std::int64_t end = (g + 1) * panels / groups,
+                             stride = PanelDepth<T>(task.packed ? task.depth : depth) * kPanel;
+          const T* b = task.packed ? task.packed + k0 * kPanel : chunk;
+          for (std::int64_t p = g * panels / groups; p < end; p += PanelsAtATime(rows)) {
+            MultiplyBlock(kernel, task, row, rows, p * kPanel, std::min(PanelsAtATime(rows), end - p), k0, depth, a,
+                          b + p * stride, stride);
+          }
         }
       }
     }
-  }
+  };
+  if (threads == 1) return multiply();
+#pragma omp parallel num_threads(threads)
+  multiply();
 }
 
 template <class T, class Out>

@@ -2,6 +2,8 @@
 // How kernels share out their work among threads. Both ways leave results independent of the number of threads.
 #pragma once
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cstdint>
 
@@ -12,11 +14,29 @@ namespace swarr {
 // Below this many elements of work a parallel region costs more than it saves.
 constexpr std::int64_t kParallelWork = 16384;
 
+// Calls f(begin, end) for as many consecutive ranges of [0, count) as there are threads. One thread does without a
+// parallel region, which takes the system's time even if nobody else is in it.
+template <class F>
+void ForRanges(int threads, std::int64_t count, F&& f) {
+  if (threads == 1) return f(std::int64_t{0}, count);
+#pragma omp parallel num_threads(threads)
+  {
+    const std::int64_t thread = omp_get_thread_num(), team = omp_get_num_threads();
+    f(thread * count / team, (thread + 1) * count / team);
+  }
+}
+
+// Threads for so much work.
+[[gnu::always_inline]] inline int ThreadsFor(const Context& ctx, std::int64_t work) {
+  return work > kParallelWork ? ctx.threads : 1;
+}
+
 // Calls f(row) for every row; each row is one thread's.
 template <class F>
 void ForRows(const Context& ctx, std::int64_t rows, std::int64_t work_per_row, F&& f) {
-#pragma omp parallel for num_threads(ctx.threads) schedule(static) if (rows * work_per_row > kParallelWork)
-  for (std::int64_t n = 0; n < rows; ++n) f(n);
+  ForRanges(ThreadsFor(ctx, rows * work_per_row), rows, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t n = begin; n < end; ++n) f(n);
+  });
 }
 
 // to[i] = g(i) if the gradient is fresh (tensor.h), else to[i] += g(i); computed in the type of g, rounded once.
@@ -35,8 +55,9 @@ template <class T, class F>
 template <class F>
 void ForColumnBlocks(const Context& ctx, std::int64_t columns, std::int64_t rows, F&& f) {
   constexpr std::int64_t kBlock = 32;
-#pragma omp parallel for num_threads(ctx.threads) schedule(static) if (rows * columns > kParallelWork)
-  for (std::int64_t c = 0; c < columns; c += kBlock) f(c, std::min(columns, c + kBlock));
+  const std::int64_t blocks = (columns + kBlock - 1) / kBlock;
+  ForRows(ctx, blocks, kBlock * rows,
+          [&](std::int64_t block) { f(block * kBlock, std::min(columns, (block + 1) * kBlock)); });
 }
 
 }  // namespace swarr
