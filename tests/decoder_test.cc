@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <numeric>
 
@@ -202,6 +203,48 @@ TEST_CASE("completions do not depend on the chunk, the room for longer sequences
       for (std::size_t i = 0; i < got.size(); ++i) CheckSame(got[i], expected[i]);
     }
   });
+}
+
+TEST_CASE(
+    "threads that decode sequences of their own give the completions of one thread, and call back one at a time") {
+  ForModels({{{}, {3, 1}}}, [](const Transformer& model) {
+    TestContext one(1);
+    const std::vector<Request> requests = ManyRequests(model.config());
+    const std::vector<Completion> expected = Decoder(model, 64, kLongest).Generate(one.ctx, requests);
+    for (int threads : {2, 3, 5}) {
+      TestContext several(threads);
+      Decoder decoder(model, 64, kLongest);
+      for (int time = 0; time < 2; ++time) {
+        std::vector<Tokens> called(requests.size());
+        std::atomic<int> inside = 0;
+        bool alone = true;
+        const std::vector<Completion> got =
+            decoder.Generate(several.ctx, requests, [&](std::size_t request, std::int32_t token) {
+              alone = alone && ++inside == 1;
+              called[request].push_back(token);
+              --inside;
+            });
+        CHECK(alone);
+        for (std::size_t i = 0; i < got.size(); ++i) {
+          CheckSame(got[i], expected[i]);
+          CHECK(called[i] == expected[i].tokens);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("what a thread's callback throws is thrown by Generate, and the decoder can go on") {
+  const Transformer model(DecoderConfig({{3, 0}}), DType::kF32, false);
+  Randomize(model);
+  TestContext t(3);
+  const std::vector<Request> requests = ManyRequests(model.config());
+  Decoder decoder(model, 64, kLongest);
+  const std::vector<Completion> expected = decoder.Generate(t.ctx, requests);
+  CHECK_THROWS_WITH_AS(decoder.Generate(t.ctx, requests, [](std::size_t, std::int32_t) { throw Error("enough"); }),
+                       "enough", Error);
+  const std::vector<Completion> again = decoder.Generate(t.ctx, requests);
+  for (std::size_t i = 0; i < again.size(); ++i) CheckSame(again[i], expected[i]);
 }
 
 TEST_CASE("a decoder can be used again, and other keys give other completions") {

@@ -2,16 +2,43 @@
 #include "model/decoder.h"
 
 #include <algorithm>
+#include <atomic>
+#include <future>
+#include <mutex>
 
 #include "tensor/memory_report.h"
 
 namespace swarr {
+
+namespace {
+
+// Sequences that a thread should have before it decodes alone: each thread then reads all weights, which pays if they
+// are multiplied with several rows.
+constexpr std::size_t kTeamSlots = 8;
+
+}  // namespace
 
 // A slot that works on a request: `fed` of its tokens (prompt, then completion) have been through the model.
 struct Decoder::Slot {
   std::size_t request;
   std::int32_t cache_slot;
   std::int32_t fed = 0;
+};
+
+// One call of Generate. Teams take requests in their order; a completion is written by one team.
+struct Decoder::Work {
+  std::span<const Request> requests;
+  const std::function<void(std::size_t, std::int32_t)>& on_token;
+  std::vector<Completion> completions;
+  std::atomic<std::size_t> next = 0;
+  std::mutex one_call{};  // of on_token
+
+  // The next request that wants tokens; requests.size() if there is none.
+  std::size_t Take() {
+    std::size_t i = next++;
+    while (i < requests.size() && requests[i].max_new_tokens <= 0) i = next++;
+    return std::min(i, requests.size());
+  }
 };
 
 Decoder::Decoder(const Transformer& model, int slots, int max_length, int max_chunk)
@@ -25,6 +52,8 @@ Decoder::Decoder(const Transformer& model, int slots, int max_length, int max_ch
               " (max_position_embeddings); shorten the prompt or ask for fewer new tokens");
 }
 
+Decoder::~Decoder() = default;
+
 std::vector<Completion> Decoder::Generate(Context& caller, std::span<const Request> requests,
                                           const std::function<void(std::size_t, std::int32_t)>& on_token) {
   for (const Request& r : requests) {
@@ -34,35 +63,69 @@ std::vector<Completion> Decoder::Generate(Context& caller, std::span<const Reque
                 " tokens planned for a sequence");
   }
   model_.PackWeights(caller, packed_);
-  if (caller.memory) NoteMemory(*caller.memory);
   Context ctx = caller;
   ctx.packed = &packed_;
-  std::vector<Completion> completions(requests.size());
-  std::vector<std::int32_t> free;
-  for (std::int32_t s = slots_ - 1; s >= 0; --s) free.push_back(s);
-  std::vector<Slot> active;
-  std::size_t next = 0;
-  while (next < requests.size() || !active.empty()) {
-    for (; next < requests.size() && !free.empty(); ++next) {
-      if (requests[next].max_new_tokens <= 0) continue;
-      active.push_back({next, free.back()});
-      free.pop_back();
+  Work work{.requests = requests, .on_token = on_token, .completions = std::vector<Completion>(requests.size())};
+
+  const std::size_t used = std::min(static_cast<std::size_t>(slots_), requests.size());
+  const std::size_t count = std::clamp<std::size_t>(used / kTeamSlots, 1, static_cast<std::size_t>(ctx.threads));
+  if (teams_.size() < count) teams_.resize(count);
+  for (std::size_t t = 0; t < count; ++t) {
+    teams_[t].free.clear();
+    for (std::size_t s = (t + 1) * used / count; s > t * used / count; --s) {
+      teams_[t].free.push_back(static_cast<std::int32_t>(s - 1));
     }
-    if (active.empty()) break;
-    Step(ctx, requests, active, completions, on_token);
-    std::erase_if(active, [&](const Slot& s) {
-      const Completion& c = completions[s.request];
-      const bool done = c.finished || static_cast<int>(c.tokens.size()) == requests[s.request].max_new_tokens;
-      if (done) free.push_back(s.cache_slot);
+  }
+  if (count == 1) {
+    Run(ctx, work, teams_[0]);
+  } else {
+    RunTeams(ctx, work, std::span(teams_).first(count));
+  }
+  if (caller.memory) NoteMemory(*caller.memory);
+  return std::move(work.completions);
+}
+
+// Each team in a thread of its own, with an equal share of the threads there are.
+void Decoder::RunTeams(const Context& caller, Work& work, std::span<Team> teams) {
+  std::vector<std::future<void>> running;
+  for (Team& team : teams) {
+    Context ctx = caller;
+    team.arena.Reset();
+    ctx.arena = &team.arena;
+    ctx.memory = nullptr;  // is not to be written by several threads
+    ctx.threads = caller.threads / static_cast<int>(teams.size());
+    running.push_back(std::async(std::launch::async, [this, ctx, &work, &team]() mutable { Run(ctx, work, team); }));
+  }
+  for (auto& team : running) team.wait();
+  for (auto& team : running) team.get();  // throws what the team threw
+}
+
+void Decoder::Run(Context& ctx, Work& work, Team& team) {
+  team.active.clear();
+  while (true) {
+    while (!team.free.empty()) {
+      const std::size_t request = work.Take();
+      if (request == work.requests.size()) break;
+      team.active.push_back({request, team.free.back()});
+      team.free.pop_back();
+    }
+    if (team.active.empty()) return;
+    Step(ctx, work, team);
+    std::erase_if(team.active, [&](const Slot& s) {
+      const Completion& c = work.completions[s.request];
+      const bool done = c.finished || static_cast<int>(c.tokens.size()) == work.requests[s.request].max_new_tokens;
+      if (done) team.free.push_back(s.cache_slot);
       return done;
     });
   }
-  return completions;
 }
 
 void Decoder::NoteMemory(MemoryReport& report) const {
   report.Note("key/value cache", cache_.bytes());
   report.Note("packed weights", packed_.bytes());
+  std::size_t steps = 0;
+  for (const Team& team : teams_) steps += team.arena.high_water_bytes();
+  if (steps > 0) report.Note("steps of decoding threads", steps);
 }
 
 void Decoder::StepRows::Clear() {
@@ -71,59 +134,61 @@ void Decoder::StepRows::Clear() {
   drawing.clear();
 }
 
-void Decoder::FillRows(std::span<const Request> requests, std::vector<Slot>& slots,
-                       const std::vector<Completion>& completions) {
-  rows_.Clear();
-  for (Slot& slot : slots) {
-    const Request& request = requests[slot.request];
-    const Completion& completion = completions[slot.request];
+void Decoder::FillRows(const Work& work, Team& team) {
+  StepRows& rows = team.rows;
+  rows.Clear();
+  for (Slot& slot : team.active) {
+    const Request& request = work.requests[slot.request];
+    const Completion& completion = work.completions[slot.request];
     const auto prompt = static_cast<std::int32_t>(request.prompt.size());
     const auto known = prompt + static_cast<std::int32_t>(completion.tokens.size());
     const std::int32_t end = std::min(known, slot.fed + max_chunk_);
     for (; slot.fed < end; ++slot.fed) {
       const auto at = static_cast<std::size_t>(slot.fed);
-      rows_.ids.push_back(slot.fed < prompt ? request.prompt[at] : completion.tokens[at - request.prompt.size()]);
-      rows_.positions.push_back(slot.fed);
-      rows_.slots.push_back(slot.cache_slot);
+      rows.ids.push_back(slot.fed < prompt ? request.prompt[at] : completion.tokens[at - request.prompt.size()]);
+      rows.positions.push_back(slot.fed);
+      rows.slots.push_back(slot.cache_slot);
     }
     if (slot.fed < known) continue;
-    rows_.drawing.push_back(slot.request);
-    rows_.draw_rows.push_back(static_cast<std::int32_t>(rows_.ids.size()) - 1);
-    rows_.draw_positions.push_back(known);
-    rows_.draws.push_back({request.key, request.temperature});
+    rows.drawing.push_back(slot.request);
+    rows.draw_rows.push_back(static_cast<std::int32_t>(rows.ids.size()) - 1);
+    rows.draw_positions.push_back(known);
+    rows.draws.push_back({request.key, request.temperature});
   }
 }
 
 // One forward pass: the next chunk of the prompt, or the token drawn last, of every active slot; then a draw for each
 // slot whose tokens have all been fed.
-void Decoder::Step(Context& ctx, std::span<const Request> requests, std::vector<Slot>& slots,
-                   std::vector<Completion>& completions,
-                   const std::function<void(std::size_t, std::int32_t)>& on_token) {
-  FillRows(requests, slots, completions);
+void Decoder::Step(Context& ctx, Work& work, Team& team) {
+  FillRows(work, team);
+  StepRows& rows = team.rows;
   ArenaScope scope(*ctx.arena);
   const auto view = [](std::vector<std::int32_t>& v) {
     return Tensor(v.data(), DType::kI32, {static_cast<std::int64_t>(v.size())});
   };
-  const Batch batch{view(rows_.ids), view(rows_.positions), view(rows_.slots), {}};
+  const Batch batch{view(rows.ids), view(rows.positions), view(rows.slots), {}};
   const Var hidden = model_.Forward(ctx, batch, cache_);
-  if (rows_.drawing.empty()) return;
-  const auto M = static_cast<std::int64_t>(rows_.drawing.size());
+  if (rows.drawing.empty()) return;
+  const auto M = static_cast<std::int64_t>(rows.drawing.size());
   const Tensor last = ctx.arena->New(model_.dtype(), {M, model_.config().hidden});
   for (std::int64_t m = 0; m < M; ++m) {
-    const std::int32_t row = rows_.draw_rows[static_cast<std::size_t>(m)];
+    const std::int32_t row = rows.draw_rows[static_cast<std::size_t>(m)];
     Copy(last.Rows(m, m + 1), hidden.value.Rows(row, row + 1));
   }
   const Tensor tokens = ctx.arena->New(DType::kI32, {M});
   const Tensor logp = ctx.arena->New(AccumulatorOf(model_.dtype()), {M});
-  SampleForward(ctx, tokens, logp, last, model_.head().value, view(rows_.draw_positions), rows_.draws.data());
-  for (std::size_t m = 0; m < rows_.drawing.size(); ++m) {
-    Completion& completion = completions[rows_.drawing[m]];
+  SampleForward(ctx, tokens, logp, last, model_.head().value, view(rows.draw_positions), rows.draws.data());
+  for (std::size_t m = 0; m < rows.drawing.size(); ++m) {
+    Completion& completion = work.completions[rows.drawing[m]];
     const std::int32_t token = tokens.data<std::int32_t>()[m];
     completion.tokens.push_back(token);
     DispatchSum(logp.dtype(),
                 [&]<class T>() { completion.logprobs.push_back(static_cast<double>(logp.data<T>()[m])); });
     completion.finished = token == model_.config().eos_id;
-    if (on_token) on_token(rows_.drawing[m], token);
+    if (work.on_token) {
+      const std::lock_guard lock(work.one_call);
+      work.on_token(rows.drawing[m], token);
+    }
   }
 }
 

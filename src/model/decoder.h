@@ -2,7 +2,8 @@
 // Batched generation from a key/value cache of O(window) positions. Prompts are prefilled in chunks beside the
 // sequences that already decode, and a finished slot takes the next request at once, so that one long sequence does not
 // hold up the rest. What a request gets depends on its prompt, key and the weights alone: not on the number of slots,
-// the order of requests or the number of threads (P8, P9).
+// the order of requests or the number of threads (P8, P9). That also lets threads decode sequences of their own, each
+// at its own pace, where there are enough of them: a step then never waits for another thread.
 #pragma once
 
 #include <cstdint>
@@ -33,9 +34,10 @@ class Decoder {
  public:
   // For requests of up to max_length tokens (prompt and completion), `slots` at a time.
   Decoder(const Transformer& model, int slots, int max_length, int max_chunk = 16);
+  ~Decoder();
 
   // Completions in the order of the requests. `on_token(request, token)`, if given, is called for each token as it is
-  // drawn. Throws if a prompt is empty or a request is longer than max_length.
+  // drawn, one call at a time. Throws if a prompt is empty or a request is longer than max_length.
   std::vector<Completion> Generate(Context& ctx, std::span<const Request> requests,
                                    const std::function<void(std::size_t, std::int32_t)>& on_token = {});
 
@@ -43,6 +45,7 @@ class Decoder {
 
  private:
   struct Slot;
+  struct Work;
   // What a step feeds and draws, row by row; kept for its memory.
   struct StepRows {
     std::vector<std::int32_t> ids, positions, slots;      // fed
@@ -51,16 +54,23 @@ class Decoder {
     std::vector<std::size_t> drawing;  // requests
     void Clear();
   };
-  void Step(Context& ctx, std::span<const Request> requests, std::vector<Slot>& slots,
-            std::vector<Completion>& completions, const std::function<void(std::size_t, std::int32_t)>& on_token);
-  void FillRows(std::span<const Request> requests, std::vector<Slot>& slots,
-                const std::vector<Completion>& completions);
+  // Some of the slots, and all that it takes to decode with them.
+  struct Team {
+    std::vector<std::int32_t> free;  // slots
+    std::vector<Slot> active;
+    StepRows rows;
+    Arena arena;  // of a team that runs beside others
+  };
+  void RunTeams(const Context& ctx, Work& work, std::span<Team> teams);
+  void Run(Context& ctx, Work& work, Team& team);
+  void Step(Context& ctx, Work& work, Team& team);
+  void FillRows(const Work& work, Team& team);
 
   const Transformer& model_;
   int slots_, max_length_, max_chunk_;
   KvCache cache_;
   PackedWeights packed_;  // of the model as it was when Generate began
-  StepRows rows_;
+  std::vector<Team> teams_;
 };
 
 }  // namespace swarr
