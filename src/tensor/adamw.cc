@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tensor/adamw_factors.h"
 #include "tensor/kernels.h"
 #include "tensor/math.h"
 #include "tensor/rows.h"
@@ -9,15 +10,9 @@
 namespace swarr {
 namespace {
 
-constexpr std::int64_t kChunk = 4096;  // elements one thread takes at a time; fixes the order of GlobalNorm's sum
+constexpr std::int64_t kChunk = kNormChunk;  // elements one thread takes at a time
 
 std::int64_t Chunks(std::int64_t n) { return (n + kChunk - 1) / kChunk; }
-
-// The step's constants in the dtype of the weights.
-template <class T>
-struct AdamWFactors {
-  T beta1, beta2, correct1, correct2, scale, rate, eps, decay;
-};
 
 template <class T>
 void AdamWChunk(const AdamWFactors<T>& by_step, std::int64_t n, T* weight, T* first, T* second, const T* gradient) {
@@ -37,18 +32,8 @@ void AdamWChunk(const AdamWFactors<T>& by_step, std::int64_t n, T* weight, T* fi
 void Kernels<SWARR_SET>::AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v,
                                    const Tensor& g, double lr, std::int64_t t, double grad_scale,
                                    const AdamWOptions& options) {
-  const double time = static_cast<double>(t);
   DispatchSum(w.dtype(), [&]<class T>() {
-    const AdamWFactors<T> factors = {
-        .beta1 = static_cast<T>(options.beta1),
-        .beta2 = static_cast<T>(options.beta2),
-        .correct1 = static_cast<T>(1 / (1 - std::pow(options.beta1, time))),
-        .correct2 = static_cast<T>(1 / (1 - std::pow(options.beta2, time))),
-        .scale = static_cast<T>(grad_scale),
-        .rate = static_cast<T>(lr),
-        .eps = static_cast<T>(options.eps),
-        .decay = static_cast<T>(lr * options.weight_decay),
-    };
+    const AdamWFactors<T> factors(lr, t, grad_scale, options);
     ForRows(ctx, Chunks(w.size()), kChunk, [&](std::int64_t chunk) {
       const std::int64_t begin = chunk * kChunk, n = std::min(w.size() - begin, kChunk);
       AdamWChunk(factors, n, w.data<T>() + begin, m.data<T>() + begin, v.data<T>() + begin, g.data<T>() + begin);

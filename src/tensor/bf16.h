@@ -13,21 +13,21 @@ struct BFloat16 {
 
   BFloat16() = default;
   // Rounds to nearest, ties to even; NaN stays NaN.
-  [[gnu::always_inline]] explicit BFloat16(float x) {
+  [[gnu::always_inline]] constexpr explicit BFloat16(float x) {
     const auto u = std::bit_cast<std::uint32_t>(x);
     const std::uint32_t rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
     const std::uint32_t quiet = (u >> 16) | 0x40;
     bits = static_cast<std::uint16_t>(x != x ? quiet : rounded);
   }
-  [[gnu::always_inline]] explicit BFloat16(double x) : BFloat16(ToOdd(x)) {}
-  [[gnu::always_inline]] operator float() const {  // exact
+  [[gnu::always_inline]] constexpr explicit BFloat16(double x) : BFloat16(ToOdd(x)) {}
+  [[gnu::always_inline]] constexpr operator float() const {  // exact
     return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
   }
 
  private:
   // x as f32, rounded to the neighbour with an odd last bit unless it is exact: rounding that to nearest even then
   // gives what rounding x at once would.
-  [[gnu::always_inline]] static float ToOdd(double x) {
+  [[gnu::always_inline]] constexpr static float ToOdd(double x) {
     const auto f = static_cast<float>(x);
     const auto u = std::bit_cast<std::uint32_t>(f);
     const auto back = static_cast<double>(f);

@@ -2,7 +2,7 @@
 // Scalar functions of the kernels, written so that a compiler can vectorise the loops around them. They use only single
 // additions, multiplications and divisions (the build fixes -ffp-contract=off for them), so that a value does not
 // depend on whether it was computed in a vector loop, in its remainder, or alone. Always inlined: every set of kernels
-// compiles its own (kernels.h).
+// compiles its own (kernels.h); constexpr, so that device code has them too.
 #pragma once
 
 #include <bit>
@@ -18,7 +18,7 @@ namespace swarr {
 // remainder is below half a unit: degree 7 in f32 (r^8/8! < 6e-9), 13 in f64 (r^14/14! < 5e-18).
 // n is found by adding 1.5 * 2^(mantissa bits), which leaves round(x / ln 2) in the low bits of the sum.
 template <class T>
-[[gnu::always_inline]] inline T Exp(T x) {
+[[gnu::always_inline]] constexpr T Exp(T x) {
   constexpr bool kDouble = sizeof(T) == 8;
   using Bits = std::conditional_t<kDouble, std::int64_t, std::int32_t>;
   constexpr int kMantissa = kDouble ? 52 : 23;
@@ -46,7 +46,7 @@ template <class T>
 
 // sigma(x) = 1 / (1 + e^-x).
 template <class T>
-[[gnu::always_inline]] inline T Sigmoid(T x) {
+[[gnu::always_inline]] constexpr T Sigmoid(T x) {
   return T(1) / (T(1) + Exp(-x));
 }
 
@@ -55,7 +55,7 @@ template <class T>
 // x = 2^n m with sqrt(1/2) <= m < sqrt(2); log m = 2 atanh(s) with s = (m - 1) / (m + 1), |s| < 0.1716, whose series
 // 2 (s + s^3/3 + s^5/5 + ...) is cut at s^21 (s^22 / 23 < 1e-18). Subtracting the bits of sqrt(1/2) before taking the
 // exponent moves m into that range.
-[[gnu::always_inline]] inline double Log(double x) {
+[[gnu::always_inline]] constexpr double Log(double x) {
   constexpr std::int64_t kHalfRoot = 0x3fe6a09e667f3bcd, kExponent = -(std::int64_t{1} << 52);  // and the sign of n
   constexpr double kLn2 = 0.693147180559945309417;
   const std::int64_t shifted = std::bit_cast<std::int64_t>(x) - kHalfRoot;

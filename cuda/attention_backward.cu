@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// Twin of the backward in src/attn/attention_kernel.cc, for f64, f32, and bf16 where the head dim doesn't suit the
+// tensor cores (attention_mma_backward.cu). dq: the rows of attention_rows.h are queries, the tiles keys; dk, dv: the
+// other way round. Launch: one block for warps * kRows queries of one head, or keys of one key head.
+#include <cmath>
+
+#include "cuda/attention_rows.h"
+#include "tensor/math.h"
+
+namespace swarr {
+namespace {
+
+// Gradients by score: p = exp(scale q.k - lse), ds = scale p (dout.v - delta); both 0 where the query doesn't see the
+// key.
+template <class Sum>
+struct ScoreGradient {
+  Sum p, ds;
+  __device__ ScoreGradient(bool visible, Sum dot, Sum dout_v, Sum lse, Sum delta, Sum scale)
+      : p(visible ? Exp(scale * dot - lse) : Sum(0)), ds(visible ? scale * p * (dout_v - delta) : Sum(0)) {}
+};
+
+template <class T>
+__global__ void QueryGradientKernel(DocumentQueries<T> source, Gradient<T> dq, const T* dout, const Accumulator<T>* lse,
+                                    const Accumulator<T>* delta, const T* q, const std::int32_t* q_pos,
+                                    AttentionSpec spec, Accumulator<T> scale) {
+  using Sum = Accumulator<T>;
+  __shared__ Chunk<Sum> chunk;
+  __shared__ Weights<Sum> weights[kWarps];
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, warps = blockDim.x / kWarp;
+  const std::int64_t D = source.D;
+  const QueryBlock<T> b = source.Block(gridDim.x - 1 - blockIdx.x, warps * kRows, q_pos);
+  if (b.count <= 0) return;
+  const WarpRows rows(b, q_pos, source.H);
+  const T *x[kRows], *grad[kRows];
+  rows.Point(q, D, x);
+  rows.Point(dout, D, grad);
+  Sum* sums = ZeroSums<Sum>(D, 1);
+  constexpr Sum kOnes[kRows] = {1, 1, 1, 1};
+
+  const TileList tiles = BoundsOf(b, 0, b.count, q_pos, source.H).Tiles(spec);
+  for (int i = 0; i < tiles.count(); ++i) {
+    const int tile = tiles[i];
+    const TileRows<T> keys{b.keys.K(tile), b.keys.row, b.keys.Valid(tile)};
+    const TileRows<T> values{b.keys.V(tile), b.keys.row, b.keys.Valid(tile)};
+    Sum dots[kRows], dout_v[kRows];
+    Dots(x, keys, D, chunk, dots);
+    Dots(grad, values, D, chunk, dout_v);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const bool visible = Visible(rows.position[r], tile * kKeyTile + lane, spec);
+      const ScoreGradient<Sum> g(visible, dots[r], dout_v[r], lse[rows.row[r]], delta[rows.row[r]], scale);
+      dots[r] = Sum(static_cast<T>(g.ds));
+    }
+    AddWeighted(dots, kOnes, keys, D, weights[warp], sums);
+  }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    if (r >= rows.count) break;
+    for (std::int64_t c = lane; c < D; c += kWarp) dq.Add(rows.row[r] * D + c, sums[r * D + c]);
+  }
+}
+
+// A warp takes kRows keys of one key head; its queries come head by head, ascending.
+template <class T>
+__global__ void KeyGradientKernel(DocumentQueries<T> source, Gradient<T> dk, Gradient<T> dv, const T* dout,
+                                  const Accumulator<T>* lse, QueryScratch<Accumulator<T>> scratch, const T* q,
+                                  const std::int32_t* q_pos, AttentionSpec spec, Accumulator<T> scale) {
+  using Sum = Accumulator<T>;
+  __shared__ Chunk<Sum> chunk;
+  __shared__ Weights<Sum> weights[kWarps];
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, warps = blockDim.x / kWarp;
+  const std::int64_t D = source.D, H = source.H, G = source.G, group = H / G, g = blockIdx.x % G;
+  const DocumentBlock b = DocumentBlockOf(source.first_row, source.documents, warps * kRows, blockIdx.x / G);
+  if (b.begin >= b.end) return;
+  const int first_key = b.begin + warp * kRows, count = max(0, min(kRows, b.end - first_key));
+  const T *x[kRows], *y[kRows];
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const std::int64_t at = ((b.first_row + (r < count ? first_key + r : b.begin)) * G + g) * D;
+    x[r] = source.k + at, y[r] = source.v + at;
+  }
+  Sum *dk_sums = ZeroSums<Sum>(D, 2), *dv_sums = dk_sums + kRows * D;
+  constexpr Sum kOnes[kRows] = {1, 1, 1, 1};
+
+  const KeyRange tiles = QueryTilesOf(b.begin, b.end, b.length, scratch.irregular[b.document] == 0, spec);
+  for (std::int64_t h = g * group; h < (g + 1) * group; ++h) {
+    for (int tile = tiles.begin; tile < tiles.end; ++tile) {
+      const std::int64_t n = b.first_row + tile * kKeyTile;
+      const int valid = min(kKeyTile, b.length - tile * kKeyTile);
+      const std::int64_t query = (n + (lane < valid ? lane : 0)) * H + h;
+      const int position = lane < valid ? q_pos[n + lane] : -1;
+      const TileRows<T> queries{q + (n * H + h) * D, H * D, valid}, grads{dout + (n * H + h) * D, H * D, valid};
+      Sum dots[kRows], dout_v[kRows];
+      Dots(x, queries, D, chunk, dots);
+      Dots(y, grads, D, chunk, dout_v);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const ScoreGradient<Sum> score(Visible(position, first_key + r, spec), dots[r], dout_v[r], lse[query],
+                                       scratch.delta[query], scale);
+        dots[r] = Sum(static_cast<T>(score.ds));
+        dout_v[r] = Sum(static_cast<T>(score.p));
+      }
+      AddWeighted(dout_v, kOnes, grads, D, weights[warp], dv_sums);
+      AddWeighted(dots, kOnes, queries, D, weights[warp], dk_sums);
+    }
+  }
+  for (int r = 0; r < count; ++r) {
+    const std::int64_t at = ((b.first_row + first_key + r) * G + g) * D;
+    for (std::int64_t c = lane; c < D; c += kWarp) {
+      dk.Add(at + c, dk_sums[r * D + c]);
+      dv.Add(at + c, dv_sums[r * D + c]);
+    }
+  }
+}
+
+// delta = dout . out, a warp for each query and head.
+template <class T>
+__global__ void DeltaKernel(std::int64_t rows, std::int64_t D, Accumulator<T>* delta, const T* dout, const T* out) {
+  using Sum = Accumulator<T>;
+  const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  if (n >= rows) return;
+  Sum sum = 0;
+  for (std::int64_t c = lane; c < D; c += kWarp) sum = fma(Sum(dout[n * D + c]), Sum(out[n * D + c]), sum);
+  sum = WarpSum(sum);
+  if (lane == 0) delta[n] = sum;
+}
+
+// A thread for each query. All that write to a flag write the same.
+__global__ void IrregularKernel(std::int64_t N, std::int64_t documents, std::int32_t* irregular,
+                                const std::int32_t* q_pos, const std::int32_t* first_row) {
+  const std::int64_t n = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (n >= N || q_pos[n] < 0) return;
+  const std::int64_t d = LastAtMost(documents, n, [&](std::int64_t i) { return std::int64_t{first_row[i]}; });
+  if (q_pos[n] != n - first_row[d]) irregular[d] = 1;
+}
+
+template <class T>
+QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& dout, const Tensor& out,
+                                             const Tensor& q_pos, const Tensor& documents) {
+  using Sum = Accumulator<T>;
+  const std::int64_t N = out.dim(0), H = out.dim(1), D = out.dim(2), docs = documents.dim(0) - 1;
+  const QueryScratch<Sum> scratch{ctx.arena->New(kDTypeOf<Sum>, {N, H}).template data<Sum>(),
+                                  ctx.arena->New(DType::kI32, {docs}).data<std::int32_t>()};
+  DeltaKernel<T>
+      <<<Blocks(N * H, kWarps), kThreads, 0, StreamOf(ctx)>>>(N * H, D, scratch.delta, dout.data<T>(), out.data<T>());
+  SWARR_CHECK_LAUNCH();
+  SWARR_CUDA_CHECK(cudaMemsetAsync(scratch.irregular, 0, docs * sizeof(std::int32_t), StreamOf(ctx)));
+  IrregularKernel<<<Blocks(N, kThreads), kThreads, 0, StreamOf(ctx)>>>(
+      N, docs, scratch.irregular, q_pos.data<std::int32_t>(), documents.data<std::int32_t>());
+  SWARR_CHECK_LAUNCH();
+  return scratch;
+}
+
+}  // namespace
+
+// As on the processor, with p_j = exp(scale q.k_j - lse) and delta = dout . out:
+//   dv_j += p_j dout;   ds_j = scale p_j (dout . v_j - delta);   dq += ds_j k_j;   dk_j += ds_j q.
+// dq and the pair of dk and dv have a kernel each, which both compute p and ds: then every sum belongs to one block.
+void AttentionKernels<Cuda>::Backward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv,
+                                      const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
+                                      const Tensor& k, const Tensor& v, const Tensor& q_pos, const Tensor& documents,
+                                      AttentionSpec spec) {
+  const std::int64_t N = q.dim(0), D = q.dim(2);
+  if (N == 0) return;
+  ArenaScope scope(*ctx.arena);
+  Dispatch(q.dtype(), [&]<class T>() {
+    using Sum = Accumulator<T>;
+    const QueryScratch<Sum> scratch = PrepareBackward<T>(ctx, dout, out, q_pos, documents);
+    if constexpr (std::is_same_v<T, BFloat16>) {
+      if (OnTensorCores(q.dtype(), D)) {
+        return MmaBackward(ctx, dq, dk, dv, dout, lse, q, k, v, q_pos, documents, spec, scratch);
+      }
+    }
+    const DocumentQueries<T> source = QueriesOfDocuments<T>(q, k, v, documents);
+    const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(D));
+    if (!dq.empty()) {
+      const int warps = WarpsFor<Sum>(D, 1);
+      const std::size_t bytes = SumsBytes<Sum>(warps, D, 1);
+      AllowSharedMemory(QueryGradientKernel<T>, bytes);
+      QueryGradientKernel<T><<<source.Blocks(N, warps * kRows), warps * kWarp, bytes, StreamOf(ctx)>>>(
+          source, Gradient<T>(dq), dout.data<T>(), lse.data<Sum>(), scratch.delta, q.data<T>(),
+          q_pos.data<std::int32_t>(), spec, scale);
+      SWARR_CHECK_LAUNCH();
+    }
+    if (dk.empty() && dv.empty()) return;
+    const int warps = WarpsFor<Sum>(D, 2);
+    const std::size_t bytes = SumsBytes<Sum>(warps, D, 2);
+    AllowSharedMemory(KeyGradientKernel<T>, bytes);
+    KeyGradientKernel<T>
+        <<<DocumentBlocks(N, source.documents, warps * kRows) * source.G, warps * kWarp, bytes, StreamOf(ctx)>>>(
+            source, Gradient<T>(dk), Gradient<T>(dv), dout.data<T>(), lse.data<Sum>(), scratch, q.data<T>(),
+            q_pos.data<std::int32_t>(), spec, scale);
+    SWARR_CHECK_LAUNCH();
+  });
+}
+
+}  // namespace swarr

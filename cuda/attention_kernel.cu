@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// Twin of src/attn/attention_kernel.cc: the forward of f64, f32, and of bf16 where the head dim doesn't suit the tensor
+// cores (attention_mma.cu), over whole documents and over a cache; and what stores keys. Launch: one block for warps *
+// kRows consecutive queries of one head (attention_rows.h), later ones first, as they see more keys; over a cache, one
+// warp for up to kRows heads of a row that share a key head.
+//
+// The softmax runs over tiles: a new maximum rescales what was summed before. A tile of which a query sees nothing
+// leaves its maximum, sum and output as they are: Exp(0) is 1, and a weight of 0 adds 0.
+#include <cmath>
+
+#include "cuda/attention_rows.h"
+#include "tensor/math.h"
+
+namespace swarr {
+namespace {
+
+template <class T, class Source>
+__global__ void ForwardKernel(Source source, T* out, Accumulator<T>* lse, const T* q, const std::int32_t* q_pos,
+                              AttentionSpec spec, Accumulator<T> scale) {
+  using Sum = Accumulator<T>;
+  constexpr Sum kNothing = -std::numeric_limits<Sum>::infinity();
+  __shared__ Chunk<Sum> chunk;
+  __shared__ Weights<Sum> weights[kWarps];
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, warps = blockDim.x / kWarp;
+  const std::int64_t D = source.D;
+  const QueryBlock<T> b = source.Block(gridDim.x - 1 - blockIdx.x, warps * kRows, q_pos);
+  if (b.count <= 0) return;
+  const WarpRows rows(b, q_pos, source.H);
+  const T* x[kRows];
+  rows.Point(q, D, x);
+  Sum* o = ZeroSums<Sum>(D, 1);
+  Sum largest[kRows], sum[kRows];
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) largest[r] = kNothing, sum[r] = 0;
+
+  const TileList tiles = BoundsOf(b, 0, b.count, q_pos, source.H).Tiles(spec);
+  for (int i = 0; i < tiles.count(); ++i) {
+    const int tile = tiles[i];
+    Sum p[kRows], rescale[kRows];
+    Dots(x, TileRows<T>{b.keys.K(tile), b.keys.row, b.keys.Valid(tile)}, D, chunk, p);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const Sum score = Visible(rows.position[r], tile * kKeyTile + lane, spec) ? p[r] * scale : kNothing;
+      const Sum new_largest = max(largest[r], WarpMax(score));
+      const Sum base = new_largest == kNothing ? Sum(0) : new_largest;
+      rescale[r] = Exp(largest[r] - base);
+      const Sum weight = Exp(score - base);
+      sum[r] = sum[r] * rescale[r] + WarpSum(weight);
+      largest[r] = new_largest;
+      p[r] = Sum(static_cast<T>(weight));
+    }
+    AddWeighted(p, rescale, TileRows<T>{b.keys.V(tile), b.keys.row, b.keys.Valid(tile)}, D, weights[warp], o);
+  }
+
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    if (r >= rows.count) break;
+    const bool blind = sum[r] == Sum(0);
+    const Sum inverse = blind ? Sum(0) : Sum(1) / sum[r];
+    // + 0: as in Gradient::Add.
+    for (std::int64_t c = lane; c < D; c += kWarp) {
+      out[rows.row[r] * D + c] = static_cast<T>(o[r * D + c] * inverse + Sum(0));
+    }
+    if (lane == 0) lse[rows.row[r]] = blind ? kNothing : largest[r] + log(sum[r]);
+  }
+}
+
+template <class T, class Source>
+void LaunchForward(const Context& ctx, const Source& source, int warps, const Tensor& out, const Tensor& lse,
+                   const Tensor& q, const Tensor& q_pos, AttentionSpec spec) {
+  using Sum = Accumulator<T>;
+  const std::size_t bytes = SumsBytes<Sum>(warps, source.D, 1);
+  AllowSharedMemory(ForwardKernel<T, Source>, bytes);
+  ForwardKernel<T><<<source.Blocks(q.dim(0), warps * kRows), warps * kWarp, bytes, StreamOf(ctx)>>>(
+      source, out.data<T>(), lse.data<Sum>(), q.data<T>(), q_pos.data<std::int32_t>(), spec,
+      Sum(1) / std::sqrt(static_cast<Sum>(source.D)));
+  SWARR_CHECK_LAUNCH();
+}
+
+// A warp stores one head of one row. Both layouts of a tile are rows of D numbers.
+template <class T>
+__global__ void StoreKernel(SlotQueries<T> cache, T* to_k, T* to_v, const T* k, const T* v,
+                            const std::int32_t* positions, std::int64_t heads) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, D = cache.D;
+  if (i >= heads) return;
+  const std::int64_t n = i / cache.G, g = i % cache.G;
+  const int position = positions[n];
+  if (position < 0) return;
+  const std::int64_t tile =
+      (cache.slots[n] * cache.G + g) * cache.tiles + CacheTile(position / kKeyTile, cache.sink_tiles, cache.ring);
+  const std::int64_t row = position % kKeyTile * D;
+  for (std::int64_t c = threadIdx.x % kWarp; c < D; c += kWarp) {
+    to_k[tile * cache.k_tile + row + c] = k[i * D + c];
+    to_v[tile * cache.v_tile + row + c] = v[i * D + c];
+  }
+}
+
+}  // namespace
+
+void AttentionKernels<Cuda>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
+                                     const Tensor& k, const Tensor& v, const Tensor& q_pos, const Tensor& documents,
+                                     AttentionSpec spec) {
+  if (q.dim(0) == 0) return;
+  if (OnTensorCores(q.dtype(), q.dim(2))) return MmaForward(ctx, out, lse, q, k, v, q_pos, documents, spec);
+  Dispatch(q.dtype(), [&]<class T>() {
+    const int warps = WarpsFor<Accumulator<T>>(q.dim(2), 1);
+    LaunchForward<T>(ctx, QueriesOfDocuments<T>(q, k, v, documents), warps, out, lse, q, q_pos, spec);
+  });
+}
+
+void AttentionKernels<Cuda>::CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
+                                           const KeyCache& cache, const Tensor& q_pos, const Tensor& slots,
+                                           AttentionSpec spec) {
+  if (q.dim(0) == 0) return;
+  if (OnTensorCores(q.dtype(), q.dim(2))) return MmaCachedForward(ctx, out, lse, q, cache, q_pos, slots, spec);
+  Dispatch(q.dtype(), [&]<class T>() {
+    LaunchForward<T>(ctx, QueriesOfSlots<T>(q, cache, slots), /*warps=*/1, out, lse, q, q_pos, spec);
+  });
+}
+
+void AttentionKernels<Cuda>::StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
+                                       const Tensor& positions, const Tensor& slots) {
+  const std::int64_t heads = k.dim(0) * k.dim(1);
+  if (heads == 0) return;
+  Dispatch(k.dtype(), [&]<class T>() {
+    StoreKernel<T><<<Blocks(heads, kWarps), kThreads, 0, StreamOf(ctx)>>>(
+        QueriesOfSlots<T>(k, cache, slots), cache.k().data<T>(), cache.v().data<T>(), k.data<T>(), v.data<T>(),
+        positions.data<std::int32_t>(), heads);
+    SWARR_CHECK_LAUNCH();
+  });
+}
+
+}  // namespace swarr

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention's forward for bf16 on tensor cores, over whole documents and over a cache: one kernel. A warp takes M times
+// 16 queries, a tile of 32 keys at a time: scores, a step of the softmax, weighted values; all in registers. Tiles come
+// through kStages buffers of shared memory, copied while others are worked on. Launch: over documents, one block of 4
+// warps for 64 M consecutive queries of one head, later ones first, as they see more keys; over a cache, one warp for
+// the heads of one row that share a key head. A warp passes over tiles that none of its queries sees.
+//
+// The softmax is in powers of 2, relative to the largest score so far. It is the same function of a query and its own
+// keys wherever it runs: a tile that the query doesn't see leaves its maximum, sum and output as they are (Exp2(0) is
+// 1, a weight of 0 adds 0), and rows of a product do not mix. Left out: wgmma and TMA; splitting a long context over
+// several blocks when few rows decode.
+#include <cmath>
+
+#include "cuda/attention_products.h"
+#include "cuda/attention_tiles.h"
+
+namespace swarr {
+namespace {
+
+static_assert(kTileRows == kKeyTile);
+
+constexpr int kStages = 3;
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+// The softmax of a thread's rows so far: row 16 m + 8 i + lane / 4 of the warp, of which four lanes hold eight columns
+// of every tile each.
+template <int P, int M>
+struct Softmax {
+  RowSums<M, P> o = {};
+  float largest[M][2];  // times scale / ln 2
+  float sum[M][2];      // of this thread's columns
+
+  __device__ Softmax() {
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) largest[m][i] = kNothing, sum[m][i] = 0;
+    }
+  }
+
+  // Turns scores of rows 16 m .. into weights. scale2 = scale / ln 2, so that exp(scale x) = 2^(scale2 x).
+  __device__ void Weigh(int m, float (&scores)[kTileRows / 8][4], float scale2) {
+    float rescale[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float most = kNothing;
+#pragma unroll
+      for (auto& c : scores) most = fmaxf(most, fmaxf(c[2 * i], c[2 * i + 1]));
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+      const float new_largest = fmaxf(largest[m][i], most * scale2);
+      const float base = new_largest == kNothing ? 0.0f : new_largest;
+      rescale[i] = Exp2(largest[m][i] - base);
+      largest[m][i] = new_largest;
+      float total = 0;
+#pragma unroll
+      for (auto& c : scores) {
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          c[2 * i + j] = Exp2(__fmaf_rn(c[2 * i + j], scale2, -base));
+          total += c[2 * i + j];
+        }
+      }
+      sum[m][i] = sum[m][i] * rescale[i] + total;
+    }
+    // Multiplying by 1 can be left out, and mostly is: maxima soon stop to grow.
+    if (!__any_sync(0xffffffffu, rescale[0] != 1 || rescale[1] != 1)) return;
+#pragma unroll
+    for (auto& c : o[m]) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) c[j] *= rescale[j / 2];
+    }
+  }
+
+  __device__ float RowSum(int m, int i) const {
+    const float pair = sum[m][i] + __shfl_xor_sync(0xffffffffu, sum[m][i], 1);
+    return pair + __shfl_xor_sync(0xffffffffu, pair, 2);
+  }
+};
+
+// Scores of keys that a query doesn't see become -infinity. positions: of rows lane / 4 and lane / 4 + 8.
+__device__ inline void Mask(float (&scores)[kTileRows / 8][4], const int (&positions)[2], int first_key,
+                            AttentionSpec spec) {
+#pragma unroll
+  for (int j = 0; j < kTileRows / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int key = first_key + 8 * j + 2 * (Lane() % 4) + i % 2;
+      if (!Visible(positions[i / 2], key, spec)) scores[j][i] = kNothing;
+    }
+  }
+}
+
+template <int P, int M>
+constexpr std::size_t kSharedBytes(int warps) {
+  return sizeof(BFloat16) * (static_cast<std::size_t>(warps) * M * 16 * kPitch<P> + kStages * 2 * kTileSize<P>);
+}
+
+// Row r of a block, as a row of [N, H], or -1 behind its last.
+__device__ inline std::int64_t RowOf(const QueryBlock<BFloat16>& b, int r) {
+  return r < b.count ? b.first + r * b.step : -1;
+}
+
+// Writes what this thread holds of one row: columns 2t, 2t + 1 of each eight, of c[first], c[first + 1].
+template <int P>
+__device__ void StoreRow(BFloat16* out, int D, const float (&o)[P / 8][4], int first, float inverse) {
+#pragma unroll
+  for (int n = 0; n < P / 8; ++n) {
+    const int column = 8 * n + 2 * (Lane() % 4);
+    // + 0: as in Gradient::Add.
+    const unsigned pair = RoundPair(o[n][first] * inverse + 0.0f, o[n][first + 1] * inverse + 0.0f);
+    if (column < D) *reinterpret_cast<unsigned*>(out + column) = pair;
+  }
+}
+
+template <int P, int M>
+__device__ void Store(const QueryBlock<BFloat16>& b, int first, int D, const Softmax<P, M>& softmax, BFloat16* out,
+                      float* lse) {
+  constexpr float kLn2 = 0.693147180559945309417f;
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float sum = softmax.RowSum(m, i);
+      const bool blind = sum == 0;
+      const std::int64_t row = RowOf(b, first + 16 * m + 8 * i + Lane() / 4);
+      if (row >= 0) {
+        StoreRow<P>(out + row * D, D, softmax.o[m], 2 * i, blind ? 0.0f : 1.0f / sum);
+        if (Lane() % 4 == 0) lse[row] = blind ? kNothing : softmax.largest[m][i] * kLn2 + logf(sum);
+      }
+    }
+  }
+}
+
+template <int P, int M, int kBlockWarps, class Source>
+__global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source source, BFloat16* out, float* lse,
+                                                                    const BFloat16* q, const std::int32_t* q_pos,
+                                                                    AttentionSpec spec, float scale2) {
+  extern __shared__ uint4 shared[];
+  constexpr int kRows = kBlockWarps * M * 16;
+  BFloat16 *queries = reinterpret_cast<BFloat16*>(shared), *stages = queries + kRows * kPitch<P>;
+  const int D = static_cast<int>(source.D), first = static_cast<int>(threadIdx.x) / kWarp * M * 16;
+  const QueryBlock<BFloat16> b = source.Block(gridDim.x - 1 - blockIdx.x, kRows, q_pos);
+  if (b.count <= 0) return;
+
+  const TileList tiles = BoundsOf(b, 0, b.count, q_pos, source.H).Tiles(spec);
+  const auto copy_tile = [&](int i) {
+    if (i < tiles.count()) {
+      BFloat16* to = stages + i % kStages * 2 * kTileSize<P>;
+      const int tile = tiles[i], valid = b.keys.Valid(tile);
+      CopyRows<P>(to, kTileRows, b.keys.K(tile), b.keys.row, valid, D);
+      CopyRows<P>(to + kTileSize<P>, kTileRows, b.keys.V(tile), b.keys.row, valid, D);
+    }
+    CommitCopies();
+  };
+  CopyRows<P>(queries, kRows, q + b.first * D, b.step * D, b.count, D);
+  CommitCopies();
+  for (int i = 0; i < kStages - 1; ++i) copy_tile(i);
+
+  const PositionBounds bounds = BoundsOf(b, first, first + M * 16, q_pos, source.H);
+  const TileList seen = bounds.Tiles(spec);
+  int positions[M][2];
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const std::int64_t row = RowOf(b, first + 16 * m + 8 * i + Lane() / 4);
+      positions[m][i] = row < 0 ? -1 : q_pos[row / source.H];
+    }
+  }
+  WaitCopies<kStages - 1>();
+  __syncthreads();
+  RowsAsA<P, true> a[M];
+#pragma unroll
+  for (int m = 0; m < M; ++m) a[m].Load(queries + (first + 16 * m) * kPitch<P>);
+
+  Softmax<P, M> softmax;
+  for (int i = 0; i < tiles.count(); ++i) {
+    WaitCopies<kStages - 2>();
+    __syncthreads();  // tile i is there, and all are done with tile i - 1, whose buffer is filled next
+    copy_tile(i + kStages - 1);
+    const int first_key = tiles[i] * kKeyTile;
+    if (!seen.Holds(tiles[i])) continue;
+    const BFloat16* keys = stages + i % kStages * 2 * kTileSize<P>;
+    Scores<M> scores;
+    WeightsAsA<M> weights;
+    MultiplyByRows(scores, a, keys);
+    const bool all = bounds.SeeAll(first_key, first_key + kKeyTile, spec);
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+      if (!all) Mask(scores[m], positions[m], first_key, spec);
+      softmax.Weigh(m, scores[m], scale2);
+      RoundToA(weights[m], scores[m]);
+    }
+    AddProducts<P, M>(softmax.o, weights, keys + kTileSize<P>);
+  }
+  Store(b, first, D, softmax, out, lse);
+}
+
+template <int P, int M, int kBlockWarps, class Source>
+void Launch(const Context& ctx, const Source& source, const Tensor& out, const Tensor& lse, const Tensor& q,
+            const Tensor& q_pos, AttentionSpec spec) {
+  const auto kernel = ForwardKernel<P, M, kBlockWarps, Source>;
+  const std::size_t bytes = kSharedBytes<P, M>(kBlockWarps);
+  AllowSharedMemory(kernel, bytes);
+  kernel<<<source.Blocks(q.dim(0), kBlockWarps * M * 16), kBlockWarps * kWarp, bytes, StreamOf(ctx)>>>(
+      source, out.data<BFloat16>(), lse.data<float>(), q.data<BFloat16>(), q_pos.data<std::int32_t>(), spec,
+      ScoreScale2(source.D));
+  SWARR_CHECK_LAUNCH();
+}
+
+}  // namespace
+
+void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
+                const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec) {
+  DispatchWidth(q.dim(2), [&]<int P>() {
+    constexpr int kM = P <= 64 ? 2 : 1;  // as many rows as registers hold: they share what is read of a tile
+    Launch<P, kM, 4>(ctx, QueriesOfDocuments<BFloat16>(q, k, v, documents), out, lse, q, q_pos, spec);
+  });
+}
+
+void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const KeyCache& cache,
+                      const Tensor& q_pos, const Tensor& slots, AttentionSpec spec) {
+  DispatchWidth(q.dim(2), [&]<int P>() {
+    Launch<P, 1, 1>(ctx, QueriesOfSlots<BFloat16>(q, cache, slots), out, lse, q, q_pos, spec);
+  });
+}
+
+}  // namespace swarr

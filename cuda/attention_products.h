@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of a warp's rows with tiles of 32 rows in shared memory, for attention in bf16 (cuda/mma.h).
+//
+// A tile in shared memory has rows of P numbers, P = 32, 64 or 128 the head dim rounded up with zeros, at a pitch of
+// P + 8: eight successive rows start in eight different groups of four banks, so ldmatrix reads without conflicts. As a
+// operand, two neighbouring sums of a product, rounded, are what its place in `a` wants; rows do not mix, so what else
+// is in them changes no bits.
+#pragma once
+
+#include "cuda/cuda.h"
+#include "cuda/mma.h"
+
+namespace swarr {
+
+constexpr int kTileRows = 32;  // rows of a tile that stands as b
+template <int P>
+constexpr int kPitch = P + 8;
+template <int P>
+constexpr int kTileSize = kTileRows* kPitch<P>;
+
+__device__ inline int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
+
+// 2^x with a relative error of 2^-22, 0 at -infinity, exactly 1 at 0. The exponentials of attention take as long as its
+// products: Exp of tensor/math.h is some twenty instructions, this is one.
+__device__ inline float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Starts to copy `rows` rows of D numbers, of which `valid` are there, as a tile; the whole block takes part. D is a
+// multiple of 8 and every row of `from` starts at a multiple of 16 bytes.
+template <int P>
+__device__ inline void CopyRows(BFloat16* tile, int rows, const BFloat16* from, std::int64_t stride, int valid, int D) {
+  constexpr int kPieces = P / 8;
+  for (int i = static_cast<int>(threadIdx.x); i < rows * kPieces; i += static_cast<int>(blockDim.x)) {
+    const int row = i / kPieces, column = i % kPieces * 8;
+    const bool copy = row < valid && column < D;
+    CopyAsync16(tile + row * kPitch<P> + column, copy ? from + row * stride + column : from, copy ? 16 : 0);
+  }
+}
+
+// 16 rows of a tile as a, for a sum over the head dim. Kept in registers, or read again for every product.
+template <int P, bool kKept>
+class RowsAsA {
+ public:
+  __device__ void Load(const BFloat16* rows) {
+    at_ = rows + (Lane() / 8 % 2 * 8 + Lane() % 8) * kPitch<P> + Lane() / 16 * 8;
+    if constexpr (kKept) {
+#pragma unroll
+      for (int k = 0; k < P / 16; ++k) LoadMatrix4(kept_[k], at_ + k * 16);
+    }
+  }
+  __device__ void Get(int k, unsigned (&a)[4]) const {
+    if constexpr (kKept) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[i] = kept_[k][i];
+    } else {
+      LoadMatrix4(a, at_ + k * 16);
+    }
+  }
+
+ private:
+  const BFloat16* at_;
+  unsigned kept_[kKept ? P / 16 : 1][4];
+};
+
+// Scores of 16 M rows with the 32 rows of a tile: [m][j] is rows 16 m .., tile rows 8 j ...
+template <int M>
+using Scores = float[M][kTileRows / 8][4];
+// 16 M rows of P sums.
+template <int M, int P>
+using RowSums = float[M][P / 8][4];
+// Weights as a: 16 M rows, two steps of 16 of the tile's rows.
+template <int M>
+using WeightsAsA = unsigned[M][kTileRows / 16][4];
+
+// scores = a tile^T, ascending in D.
+template <int P, int M, bool kKept>
+__device__ inline void MultiplyByRows(Scores<M>& scores, const RowsAsA<P, kKept> (&a)[M], const BFloat16* tile) {
+  const BFloat16* at = tile + (Lane() / 16 * 8 + Lane() % 8) * kPitch<P> + Lane() / 8 % 2 * 8;
+#pragma unroll
+  for (auto& rows : scores) {
+#pragma unroll
+    for (auto& c : rows) c[0] = c[1] = c[2] = c[3] = 0;
+  }
+#pragma unroll
+  for (int k = 0; k < P / 16; ++k) {
+    unsigned rows[M][4];
+#pragma unroll
+    for (int m = 0; m < M; ++m) a[m].Get(k, rows[m]);
+#pragma unroll
+    for (int j = 0; j < kTileRows / 16; ++j) {
+      unsigned b[4];
+      LoadMatrix4(b, at + j * 16 * kPitch<P> + k * 16);
+#pragma unroll
+      for (int m = 0; m < M; ++m) {
+        MultiplyAccumulate(scores[m][2 * j], rows[m], b[0], b[1]);
+        MultiplyAccumulate(scores[m][2 * j + 1], rows[m], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// sums += weights tile, ascending in the tile's rows.
+template <int P, int M>
+__device__ inline void AddProducts(RowSums<M, P>& sums, const WeightsAsA<M>& weights, const BFloat16* tile) {
+  const BFloat16* at = tile + (Lane() / 8 % 2 * 8 + Lane() % 8) * kPitch<P> + Lane() / 16 * 8;
+#pragma unroll
+  for (int k = 0; k < kTileRows / 16; ++k) {
+#pragma unroll
+    for (int n = 0; n < P / 16; ++n) {
+      unsigned b[4];
+      LoadMatrix4Transposed(b, at + k * 16 * kPitch<P> + n * 16);
+#pragma unroll
+      for (int m = 0; m < M; ++m) {
+        MultiplyAccumulate(sums[m][2 * n], weights[m][k], b[0], b[1]);
+        MultiplyAccumulate(sums[m][2 * n + 1], weights[m][k], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// Rounds 16 rows of scores to weights.
+__device__ inline void RoundToA(unsigned (&a)[kTileRows / 16][4], const float (&scores)[kTileRows / 8][4]) {
+#pragma unroll
+  for (int k = 0; k < kTileRows / 16; ++k) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float(&c)[4] = scores[2 * k + i / 2];
+      a[k][i] = RoundPair(c[i % 2 * 2], c[i % 2 * 2 + 1]);
+    }
+  }
+}
+
+// Calls f.template operator()<P>() with the narrowest P that holds D.
+template <class F>
+void DispatchWidth(std::int64_t D, F&& f) {
+  if (D <= 32) return f.template operator()<32>();
+  if (D <= 64) return f.template operator()<64>();
+  f.template operator()<128>();
+}
+
+}  // namespace swarr

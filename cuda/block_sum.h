@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums and maxima over the threads of a block, which has whole warps. Every thread gets the result, and the same bits:
+// warps reduce by their butterfly, then all of them reduce the warps' results by one more. All threads must call.
+#pragma once
+
+#include <limits>
+
+#include "cuda/cuda.h"
+
+namespace swarr {
+
+// Hands each lane of every warp the value of the warp of that number, or `none` where there is no such warp.
+template <class T>
+__device__ inline T OfWarp(T of_this_warp, T none) {
+  __shared__ T of_warp[kWarp];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  __syncthreads();  // an earlier call's values have been read
+  if (lane == 0) of_warp[warp] = of_this_warp;
+  __syncthreads();
+  return lane < static_cast<int>(blockDim.x) / kWarp ? of_warp[lane] : none;
+}
+
+template <class T>
+__device__ inline T BlockSum(T x) {
+  return WarpSum(OfWarp(WarpSum(x), T(0)));
+}
+
+template <class T>
+__device__ inline T BlockMax(T x) {
+  return WarpMax(OfWarp(WarpMax(x), -std::numeric_limits<T>::infinity()));
+}
+
+}  // namespace swarr

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every CUDA file shares: checked calls, the stream, launch shapes, and sums over a warp.
+//
+// Rules of the CUDA kernels, beside those of ops.h: no atomics on floats, no fast-math; contraction is off
+// (cuda/CMakeLists.txt) and a fused multiply-add is written fma(), so that inlining can't change bits. A row's result
+// depends on that row alone: a thread map never depends on the number of rows.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <memory>
+
+#include "tensor/context.h"
+
+namespace swarr {
+
+// The stream of a Context, and what launches want to know of its device.
+struct CudaStream {
+  cudaStream_t handle = nullptr;
+  int multiprocessors = 0;
+  std::shared_ptr<void> library;  // cuBLAS's handle, from its first product on (gemm_cublas.cu)
+};
+
+[[noreturn]] void ThrowCuda(cudaError_t error, const char* what, const char* file, int line);
+
+// Throws Error unless the call succeeds.
+#define SWARR_CUDA_CHECK(call)                                                                  \
+  do {                                                                                          \
+    const cudaError_t swarr_error = (call);                                                     \
+    if (swarr_error != cudaSuccess) ::swarr::ThrowCuda(swarr_error, #call, __FILE__, __LINE__); \
+  } while (0)
+
+// To stand after every launch: a bad launch shape is reported where it was made.
+#define SWARR_CHECK_LAUNCH() SWARR_CUDA_CHECK(cudaGetLastError())
+
+inline cudaStream_t StreamOf(const Context& ctx) { return ctx.stream->handle; }
+
+constexpr int kWarp = 32;
+constexpr int kThreads = 256;  // of a block, where nothing else is said
+constexpr int kWarps = kThreads / kWarp;
+
+constexpr std::int64_t Blocks(std::int64_t work, std::int64_t per_block) { return (work + per_block - 1) / per_block; }
+
+// Sums and maxima over the 32 lanes of a warp; every lane gets the result, and the same bits: a butterfly adds the same
+// pairs in every lane.
+template <class T>
+__device__ inline T WarpSum(T x) {
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+  return x;
+}
+template <class T>
+__device__ inline T WarpMax(T x) {
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    const T other = __shfl_xor_sync(0xffffffffu, x, distance);
+    x = x < other ? other : x;
+  }
+  return x;
+}
+
+}  // namespace swarr

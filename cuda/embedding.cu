@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// Twin of src/tensor/embedding.cc. Forward: a warp copies a row in packs. Backward: a block for each row of dy; the one
+// whose row is the first of its id adds all rows of that id to dw, in ascending order, the others leave. So every
+// column of dw is one sum in one order, as on the CPU, without sorting and without atomics.
+// Left out: sorting the ids, which would save the scan over all of them that every new id costs.
+#include "cuda/cuda.h"
+#include "cuda/pack.h"
+#include "tensor/kernels.h"
+
+namespace swarr {
+namespace {
+
+constexpr int kIdsPerThread = 4;
+constexpr int kChunk = kThreads * kIdsPerThread;  // ids that a block looks at together
+
+template <int k, class T>
+__global__ void ForwardKernel(std::int64_t N, std::int64_t C, bool aligned, T* y, const T* w, const std::int32_t* ids) {
+  const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  if (n >= N) return;
+  const T* from = w + ids[n] * C;
+  for (std::int64_t c = lane * k; c < C; c += kWarp * k) {
+    StorePack<k>(y + n * C, c, C, aligned, LoadPack<k>(from, c, C, aligned));
+  }
+}
+
+// Whether one of the first n ids is `id`. The whole block calls, and all threads get the answer.
+__device__ bool Occurs(std::int32_t id, const std::int32_t* ids, std::int64_t n) {
+  for (std::int64_t begin = 0; begin < n; begin += kChunk) {
+    bool found = false;
+    for (int j = 0; j < kIdsPerThread; ++j) {
+      const std::int64_t i = begin + j * kThreads + threadIdx.x;
+      found |= i < n && ids[i] == id;
+    }
+    if (__syncthreads_or(found)) return true;
+  }
+  return false;
+}
+
+// Writes to `rows`, in shared memory, which of the rows begin .. begin + kChunk - 1 have this id, in ascending order,
+// and returns how many. The whole block calls. Warp i looks at the i-th run of kWarp * kIdsPerThread rows; its lanes
+// find their place by the matches before them in the warp, then in the block.
+__device__ int FindRows(std::int32_t id, const std::int32_t* ids, std::int64_t begin, std::int64_t N,
+                        std::int32_t* rows) {
+  __shared__ int of_warp[kWarps];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const std::int64_t first = begin + warp * kWarp * kIdsPerThread + lane;
+  unsigned matches[kIdsPerThread];
+  int found = 0;
+  for (int j = 0; j < kIdsPerThread; ++j) {
+    const std::int64_t n = first + j * kWarp;
+    matches[j] = __ballot_sync(0xffffffffu, n < N && ids[n] == id);
+    found += __popc(matches[j]);
+  }
+  if (lane == 0) of_warp[warp] = found;
+  __syncthreads();
+  int place = 0, total = 0;
+  for (int i = 0; i < kWarps; ++i) {
+    if (i < warp) place += of_warp[i];
+    total += of_warp[i];
+  }
+  const unsigned before = (1u << lane) - 1;  // the lanes below this one
+  for (int j = 0; j < kIdsPerThread; ++j) {
+    if (matches[j] >> lane & 1) {
+      rows[place + __popc(matches[j] & before)] = static_cast<std::int32_t>(first + j * kWarp);
+    }
+    place += __popc(matches[j]);
+  }
+  __syncthreads();  // `rows` is complete, and of_warp has been read
+  return total;
+}
+
+template <class T>
+__global__ void BackwardKernel(std::int64_t N, std::int64_t C, Accumulator<T>* dw, const T* dy,
+                               const std::int32_t* ids) {
+  using Sum = Accumulator<T>;
+  __shared__ std::int32_t rows[kChunk];
+  const std::int64_t n = blockIdx.x;
+  const std::int32_t id = ids[n];
+  if (Occurs(id, ids, n)) return;
+  Sum* to = dw + id * C;
+  for (std::int64_t begin = n; begin < N; begin += kChunk) {
+    const int count = FindRows(id, ids, begin, N, rows);
+    if (count == 0) continue;
+    for (std::int64_t c = threadIdx.x; c < C; c += kThreads) {
+      Sum sum = to[c];
+#pragma unroll 8
+      for (int i = 0; i < count; ++i) sum += Sum(dy[rows[i] * C + c]);
+      to[c] = sum;
+    }
+    __syncthreads();  // before `rows` is written again
+  }
+}
+
+}  // namespace
+
+void Kernels<Cuda>::EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids) {
+  const std::int64_t N = ids.dim(0), C = w.dim(1);
+  if (N == 0) return;
+  Dispatch(w.dtype(), [&]<class T>() {
+    constexpr int k = kPack<T>;
+    ForwardKernel<k><<<static_cast<unsigned>(Blocks(N, kWarps)), kThreads, 0, StreamOf(ctx)>>>(
+        N, C, RowsAligned<k>(C, y.data<T>(), w.data<T>()), y.data<T>(), w.data<T>(), ids.data<std::int32_t>());
+    SWARR_CHECK_LAUNCH();
+  });
+}
+
+void Kernels<Cuda>::EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids) {
+  const std::int64_t N = ids.dim(0), C = dw.dim(1);
+  if (N == 0) return;
+  Dispatch(dy.dtype(), [&]<class T>() {
+    BackwardKernel<T><<<static_cast<unsigned>(N), kThreads, 0, StreamOf(ctx)>>>(N, C, dw.data<Accumulator<T>>(),
+                                                                                dy.data<T>(), ids.data<std::int32_t>());
+    SWARR_CHECK_LAUNCH();
+  });
+}
+
+}  // namespace swarr

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+// Twin of src/tensor/gemm.cc: the three products of a linear layer, all of them one product c = a b^T of operands that
+// are stored as they are or transposed, and the kernel for f64 and f32 (bf16: gemm_mma.cu).
+//
+// A block of 16 x 16 threads computes a tile of c, each thread R x C elements of it. Tiles of the operands, 16 of k
+// deep, pass through shared memory, k first, twice: while one is multiplied the next is on its way. Every element is
+// one accumulator that begins with the addend and takes its products in ascending k by fma, padded with zeros to a
+// multiple of 16, whatever the size of the tile: so the tile may depend on the number of rows.
+//
+// Gradients of weights have few elements and many k. There k is cut into parts, in a way that depends on its length
+// alone, and the parts' sums are added in ascending order.
+// Left out: 16-byte loads from global memory.
+#include <algorithm>
+
+#include "cuda/gemm.h"
+#include "tensor/kernels.h"
+
+namespace swarr {
+namespace {
+
+constexpr int kSide = 16;  // threads of a block along rows, and along columns
+constexpr int kStep = 16;  // k of a tile
+static_assert(kSide * kSide == kThreads);
+
+// Elements of T that are moved at a time within a thread: 16 bytes.
+template <class T>
+constexpr int kVector = 16 / sizeof(T);
+
+template <class T>
+struct alignas(16) Vector {
+  T at[kVector<T>];
+};
+
+// Consecutive elements of shared memory.
+template <int kCount, class T>
+__device__ void LoadRun(T* to, const T* from) {
+  if constexpr (kCount % kVector<T> == 0) {
+#pragma unroll
+    for (int i = 0; i < kCount; i += kVector<T>) {
+      const auto run = *reinterpret_cast<const Vector<T>*>(from + i);
+#pragma unroll
+      for (int e = 0; e < kVector<T>; ++e) to[i + e] = run.at[e];
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) to[i] = from[i];
+  }
+}
+
+// kSize rows of an operand, kStep of k, in shared memory: element (row, k) is at[k][row]. Rows are apart by a vector
+// more than their length, to spread over the banks.
+template <class T, int kSize>
+struct Tile {
+  alignas(16) T at[kStep][kSize + kVector<T>];
+};
+
+// A thread's share of a tile, in registers. Neighbouring threads take neighbouring elements of global memory.
+template <class T, int kSize>
+struct TileShare {
+  static constexpr int kCount = kSize * kStep / kThreads;
+  T values[kCount];
+
+  static __device__ int Row(int i, bool transposed) {
+    const int element = static_cast<int>(threadIdx.x) + i * kThreads;
+    return transposed ? element % kSize : element / kStep;
+  }
+  static __device__ int Depth(int i, bool transposed) {
+    const int element = static_cast<int>(threadIdx.x) + i * kThreads;
+    return transposed ? element / kSize : element % kStep;
+  }
+
+  // The tile at (row, k) of an operand that ends before (row_end, k_end): zeros beyond.
+  __device__ void Load(const Operand<T>& from, std::int64_t row, std::int64_t row_end, std::int64_t k,
+                       std::int64_t k_end) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const std::int64_t r = row + Row(i, from.transposed), d = k + Depth(i, from.transposed);
+      const bool inside = r < row_end && d < k_end;
+      values[i] = inside ? from.data[from.transposed ? d * from.stride + r : r * from.stride + d] : T(0);
+    }
+  }
+  __device__ void Store(Tile<T, kSize>& to, bool transposed) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) to.at[Depth(i, transposed)][Row(i, transposed)] = values[i];
+  }
+};
+
+// The columns of a thread: runs of a vector, kSide runs apart.
+template <class T>
+__device__ int ColumnOf(int j) {
+  constexpr int kRun = kVector<T>;
+  return (j / kRun * kSide + static_cast<int>(threadIdx.x) % kSide) * kRun + j % kRun;
+}
+
+template <class T, int R, int C>
+__device__ void MultiplyTiles(const Tile<T, kSide * R>& a_tile, const Tile<T, kSide * C>& b_tile, T (&sums)[R][C]) {
+  const int row = static_cast<int>(threadIdx.x) / kSide * R;
+#pragma unroll
+  for (int k = 0; k < kStep; ++k) {
+    T a[R], b[C];
+    LoadRun<R>(a, &a_tile.at[k][row]);
+#pragma unroll
+    for (int j = 0; j < C; j += kVector<T>) LoadRun<kVector<T>>(b + j, &b_tile.at[k][ColumnOf<T>(j)]);
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+#pragma unroll
+      for (int j = 0; j < C; ++j) sums[i][j] = fma(a[i], b[j], sums[i][j]);
+    }
+  }
+}
+
+// Calls f(sum, offset in c, column) for those of the thread's elements that c has.
+template <class T, int R, int C, class F>
+__device__ void ForElements(const Product<T, T>& p, TileOrigin origin, T (&sums)[R][C], F f) {
+#pragma unroll
+  for (int i = 0; i < R; ++i) {
+    const std::int64_t row = origin.row + static_cast<int>(threadIdx.x) / kSide * R + i;
+#pragma unroll
+    for (int j = 0; j < C; ++j) {
+      const std::int64_t column = origin.column + ColumnOf<T>(j);
+      if (row < p.rows && column < p.columns) f(sums[i][j], row * p.columns + column, column);
+    }
+  }
+}
+
+// Grid: the tiles of c, 1, the parts of k.
+template <class T, int R, int C>
+__global__ void __launch_bounds__(kThreads) ProductKernel(Product<T, T> p) {
+  __shared__ Tile<T, kSide * R> a_tiles[2];
+  __shared__ Tile<T, kSide * C> b_tiles[2];
+  const TileOrigin origin = OriginOfTile(blockIdx.x, p.rows, p.columns, kSide * R, kSide * C);
+  const std::int64_t begin = blockIdx.z * p.part_depth, end = min(p.depth, begin + p.part_depth);
+  p.c += blockIdx.z * p.rows * p.columns;
+
+  T sums[R][C] = {};
+  if (p.addend) ForElements(p, origin, sums, [&](T& sum, std::int64_t at, std::int64_t) { sum = p.addend[at]; });
+
+  TileShare<T, kSide * R> a;
+  TileShare<T, kSide * C> b;
+  const auto load = [&](std::int64_t k) {
+    a.Load(p.a, origin.row, p.rows, k, end);
+    b.Load(p.b, origin.column, p.columns, k, end);
+  };
+  const auto store = [&](int buffer) {
+    a.Store(a_tiles[buffer], p.a.transposed);
+    b.Store(b_tiles[buffer], p.b.transposed);
+  };
+  load(begin);
+  store(0);
+  __syncthreads();
+  int buffer = 0;
+  for (std::int64_t k = begin; k < end; k += kStep, buffer ^= 1) {
+    const bool more = k + kStep < end;
+    if (more) load(k + kStep);
+    MultiplyTiles<T, R, C>(a_tiles[buffer], b_tiles[buffer], sums);
+    if (more) store(buffer ^ 1);  // which nobody reads any more since the last barrier
+    __syncthreads();
+  }
+
+  ForElements(p, origin, sums,
+              [&](T sum, std::int64_t at, std::int64_t column) { p.c[at] = p.bias ? sum + p.bias[column] : sum; });
+}
+
+template <int R, int C, class T>
+void Launch(const Context& ctx, const Product<T, T>& p) {
+  const std::int64_t tiles = Blocks(p.rows, kSide * R) * Blocks(p.columns, kSide * C);
+  const dim3 grid(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(p.parts()));
+  ProductKernel<T, R, C><<<grid, kThreads, 0, StreamOf(ctx)>>>(p);
+  SWARR_CHECK_LAUNCH();
+}
+
+// Large tiles read less, small ones keep more multiprocessors busy.
+template <class T, class Out>
+void Multiply(const Context& ctx, const Product<T, Out>& p) {
+  if (ctx.gemm == GemmKind::kCublas && !p.bias && p.depth > 0) return MultiplyByCublas(ctx, p);
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    MultiplyOnTensorCores(ctx, p);
+  } else {
+    if (p.rows <= kSide) return Launch<1, 4>(ctx, p);
+    if constexpr (std::is_same_v<T, float>) {
+      const std::int64_t tiles = Blocks(p.rows, kSide * 8) * Blocks(p.columns, kSide * 8) * p.parts();
+      if (tiles >= ctx.stream->multiprocessors) return Launch<8, 8>(ctx, p);
+    }
+    Launch<4, 4>(ctx, p);
+  }
+}
+
+// At most 8 parts of at least 2048 of k: a matter of the depth alone.
+constexpr std::int64_t PartDepth(std::int64_t depth) {
+  constexpr std::int64_t kParts = 8, kAtLeast = 2048, kMultiple = 64;
+  return std::max(kAtLeast, Blocks(depth, kParts * kMultiple) * kMultiple);
+}
+
+template <class Sum, class Out>
+__global__ void AddPartsKernel(std::int64_t parts, std::int64_t size, const Sum* partial, const Out* addend, Out* c) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= size) return;
+  Sum sum = 0;
+  for (std::int64_t part = 0; part < parts; ++part) sum += partial[part * size + i];
+  c[i] = static_cast<Out>(addend ? sum + static_cast<Sum>(addend[i]) : sum);
+}
+
+// A product without bias, its depth in parts.
+template <class T, class Out>
+void MultiplyInParts(const Context& ctx, const Product<T, Out>& p) {
+  using Sum = Accumulator<T>;
+  const std::int64_t part_depth = PartDepth(p.depth);
+  if (p.depth <= part_depth || ctx.gemm == GemmKind::kCublas) return Multiply(ctx, p);
+  ArenaScope scope(*ctx.arena);
+  const std::int64_t parts = Blocks(p.depth, part_depth), size = p.rows * p.columns;
+  Sum* partial = ctx.arena->New(kDTypeOf<Sum>, {parts, size}).template data<Sum>();
+  Multiply(ctx, Product<T, Sum>{p.rows, p.columns, p.depth, p.a, p.b, nullptr, nullptr, partial, part_depth});
+  AddPartsKernel<<<static_cast<unsigned>(Blocks(size, kThreads)), kThreads, 0, StreamOf(ctx)>>>(parts, size, partial,
+                                                                                                p.addend, p.c);
+  SWARR_CHECK_LAUNCH();
+}
+
+// Calls f with T, the type of the operands' elements, and that of the result's: T, or what T is summed in.
+template <class F>
+void WithTypes(const Tensor& operand, const Tensor& c, F&& f) {
+  Dispatch(operand.dtype(), [&]<class T>() {
+    if (c.dtype() == kDTypeOf<T>) return f.template operator()<T, T>();
+    f.template operator()<T, Accumulator<T>>();
+  });
+}
+
+}  // namespace
+
+void Kernels<Cuda>::MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias,
+                             const Tensor& addend) {
+  const std::int64_t m = x.dim(0), k = x.dim(1), n = w.dim(0);
+  if (m == 0 || n == 0) return;
+  WithTypes(x, y, [&]<class T, class Out>() {
+    const T* b = bias.empty() ? nullptr : bias.data<T>();
+    const Out* add = addend.empty() ? nullptr : addend.data<Out>();
+    Multiply(ctx, Product<T, Out>{m, n, k, {x.data<T>(), k, false}, {w.data<T>(), k, false}, b, add, y.data<Out>(), k});
+  });
+}
+
+void Kernels<Cuda>::MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate) {
+  const std::int64_t m = dy.dim(0), n = dy.dim(1), k = w.dim(1);
+  if (m == 0 || k == 0) return;
+  WithTypes(dy, dx, [&]<class T, class Out>() {
+    Out* c = dx.data<Out>();
+    Multiply(ctx,
+             Product<T, Out>{
+                 m, k, n, {dy.data<T>(), n, false}, {w.data<T>(), k, true}, nullptr, accumulate ? c : nullptr, c, n});
+  });
+}
+
+void Kernels<Cuda>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate) {
+  const std::int64_t m = dy.dim(0), n = dy.dim(1), k = x.dim(1);
+  if (n == 0 || k == 0) return;
+  WithTypes(dy, dw, [&]<class T, class Out>() {
+    Out* c = dw.data<Out>();
+    MultiplyInParts(
+        ctx, Product<T, Out>{
+                 n, k, m, {dy.data<T>(), n, true}, {x.data<T>(), k, true}, nullptr, accumulate ? c : nullptr, c, m});
+  });
+}
+
+}  // namespace swarr

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the two kernels of matrix products share: gemm.cu for f64 and f32, gemm_mma.cu for bf16.
+#pragma once
+
+#include "cuda/cuda.h"
+
+namespace swarr {
+
+// A matrix [n, depth] as it is stored, row after row; or transposed, stored as [depth, n]. `stride` is the length of a
+// stored row.
+template <class T>
+struct Operand {
+  const T* data;
+  std::int64_t stride;
+  bool transposed;
+};
+
+// c[rows, columns] = a[rows, depth] b[columns, depth]^T + bias[columns] + addend[rows, columns]. Out is T or its
+// accumulator.
+//
+// If part_depth < depth, k is cut into parts of that length, and c holds one result for each, one after the other:
+// c[parts, rows, columns], without bias and addend.
+template <class T, class Out>
+struct Product {
+  std::int64_t rows, columns, depth;
+  Operand<T> a;
+  Operand<T> b;
+  const T* bias;      // or null
+  const Out* addend;  // or null; may be c
+  Out* c;
+  std::int64_t part_depth;
+
+  std::int64_t parts() const { return depth > part_depth ? Blocks(depth, part_depth) : 1; }
+};
+
+// Where a block's tile of the result begins.
+struct TileOrigin {
+  std::int64_t row, column;
+};
+
+// Tiles are taken in bands of 8 rows of tiles, column after column: blocks that run at the same time share what they
+// read in the second-level cache.
+__device__ inline TileOrigin OriginOfTile(unsigned index, std::int64_t rows, std::int64_t columns, int tile_rows,
+                                          int tile_columns) {
+  constexpr unsigned kBand = 8;
+  const auto down = static_cast<unsigned>(Blocks(rows, tile_rows)),
+             across = static_cast<unsigned>(Blocks(columns, tile_columns));
+  const unsigned first = index / (kBand * across) * kBand, height = min(kBand, down - first),
+                 within = index - first * across;
+  return {std::int64_t{first + within % height} * tile_rows, std::int64_t{within / height} * tile_columns};
+}
+
+// The product in bf16, on tensor cores (gemm_mma.cu). Out is BFloat16 or float.
+template <class Out>
+void MultiplyOnTensorCores(const Context& ctx, const Product<BFloat16, Out>& product);
+
+// The whole product by cuBLAS, of a depth of at least 1 and without bias (gemm_cublas.cu). An addend that is not c is
+// copied there first.
+template <class T, class Out>
+void MultiplyByCublas(const Context& ctx, const Product<T, Out>& product);
+
+}  // namespace swarr

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products in bf16 on tensor cores (cuda/mma.h), summed in f32; called by gemm.cu.
+//
+// A block computes a tile of c, its warps parts of it. Tiles of the operands, 64 of k deep, stream into shared memory,
+// a few of them ahead of the one that is multiplied. An operand that is stored as it is has rows of 64 k there; a
+// transposed one has 64 rows of k, and is transposed on its way to the registers. When all k are done the sums go
+// through shared memory, so that bias, addend and c are read and written in whole rows.
+//
+// Every element is the same chain of multiply-accumulate instructions, each of 16 k, ascending, padded with zeros to a
+// multiple of 64, whatever the shape of the tile: so the shape may depend on the number of rows, and is chosen for
+// speed. Operands whose rows don't begin at multiples of 16 bytes are loaded element by element. Left out: Hopper's own
+// instructions (wgmma, TMA), and blocks that live on for another tile.
+#include <algorithm>
+#include <array>
+
+#include "cuda/gemm.h"
+#include "cuda/mma.h"
+
+namespace swarr {
+namespace {
+
+constexpr int kStep = 64;   // k of a tile
+constexpr int kSlice = 16;  // k of an instruction
+constexpr int kSlices = kStep / kSlice;
+static_assert(kSlices % 2 == 0);  // the first slice of a step goes where that of the last step was
+constexpr int kChunk = 8;         // elements of 16 bytes
+constexpr int kPanel = 64;        // elements of a line of shared memory: 8 chunks, all banks
+
+// A block's tile of c and its warps' shares. So many stages, tiles of both operands, are in shared memory, and so many
+// blocks are to fit on a multiprocessor. The rate is the speed in proportion to the size of the tile, in percent.
+template <int rows, int columns, int warp_rows, int warp_columns, int stages, int blocks, int rate>
+struct Shape {
+  static constexpr int kRows = rows, kColumns = columns, kWarpRows = warp_rows, kWarpColumns = warp_columns;
+  static constexpr int kStages = stages, kBlocks = blocks, kRate = rate;
+  static constexpr int kWarpsDown = rows / warp_rows, kThreads = kWarpsDown * (columns / warp_columns) * kWarp;
+  static constexpr int kStageElements = (rows + columns) * kStep;
+  static constexpr int kSharedBytes = stages * kStageElements * static_cast<int>(sizeof(BFloat16));
+  // Rows of staged sums: 8 more than the columns, so that rows that a warp writes at once lie in different banks.
+  static constexpr int kSumsStride = columns + 8;
+  static_assert(rows * kSumsStride * static_cast<int>(sizeof(float)) <= kSharedBytes);
+};
+
+using Huge = Shape<128, 256, 64, 64, 4, 1, 100>;
+using Large = Shape<128, 192, 64, 48, 4, 1, 95>;
+using Square = Shape<128, 128, 64, 64, 3, 2, 90>;
+using Medium = Shape<64, 64, 32, 32, 4, 3, 50>;
+using Flat = Shape<16, 64, 16, 16, 8, 2, 20>;  // of few rows
+
+// A tile of an operand, kSize rows and kStep of k, in shared memory: lines of kPanel elements. As it is stored, a line
+// is a row and has its kStep of k. Transposed, a line is a k and has kPanel rows; other rows are in other panels of
+// kStep lines. Chunk c of line l stands where chunk c ^ (l % 8) would: 8 lines of one chunk then lie in different
+// banks.
+template <int kSize, bool kTransposed>
+struct Tile {
+  static constexpr int kLines = kTransposed ? kStep : kSize, kPanels = kTransposed ? kSize / kPanel : 1;
+  static_assert(kLines * kPanels * kPanel == kSize * kStep);
+
+  // Where element e of a line is, the first of its chunk, if l % 8 is known.
+  static __device__ unsigned Offset(unsigned line, unsigned line_mod_8, unsigned e) {
+    return (e / kPanel * kLines + line) * kPanel + (e % kPanel ^ line_mod_8 * kChunk);
+  }
+
+  // 16 rows and 16 k from (row, k) on, multiples of 16, as MultiplyAccumulate wants them for `a`. For `b` that is two
+  // times 8 rows, one in registers 0 and 2, one in 1 and 3.
+  static __device__ void LoadFragment(std::uint32_t (&to)[4], const BFloat16* tile, unsigned row, unsigned k) {
+    const unsigned lane = threadIdx.x % kWarp, half = lane / 16 * 8;
+    if constexpr (kTransposed) {
+      LoadMatrix4Transposed(to, tile + Offset(k + half + lane % 8, lane % 8, row + lane / 8 % 2 * 8));
+    } else {
+      LoadMatrix4(to, tile + Offset(row + lane % 16, lane % 8, k + half));
+    }
+  }
+};
+
+// Up to 8 elements, then zeros, one by one.
+__device__ inline void CopySlowly(BFloat16* to, const BFloat16* from, int valid) {
+  std::uint32_t words[kChunk / 2];
+#pragma unroll
+  for (int i = 0; i < kChunk / 2; ++i) {
+    const std::uint32_t low = 2 * i < valid ? from[2 * i].bits : 0, high = 2 * i + 1 < valid ? from[2 * i + 1].bits : 0;
+    words[i] = low | high << 16;
+  }
+  *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+// Copies the tile at (row, k) of an operand that ends before (row_end, k_end): zeros beyond. A thread copies the same
+// chunk of every kPass-th line.
+template <int kSize, bool kTransposed, bool kFast, int kBlock>
+__device__ void CopyTile(BFloat16* to, const Operand<BFloat16>& from, std::int64_t row, std::int64_t row_end,
+                         std::int64_t k, std::int64_t k_end) {
+  using To = Tile<kSize, kTransposed>;
+  constexpr int kPass = kBlock * kChunk / kPanel;
+  static_assert(To::kLines % kPass == 0 && kPass % 8 == 0);
+  const unsigned line = threadIdx.x * kChunk / kPanel, element = threadIdx.x * kChunk % kPanel;
+  const int rows = static_cast<int>(min(std::int64_t{kSize}, row_end - row)),
+            depth = static_cast<int>(min(std::int64_t{kStep}, k_end - k));
+  const int lines = (kTransposed ? depth : rows) - static_cast<int>(line),
+            length = (kTransposed ? rows : depth) - static_cast<int>(element);
+  const BFloat16* source =
+      from.data + (kTransposed ? (k + line) * from.stride + row : (row + line) * from.stride + k) + element;
+  to += To::Offset(line, line % 8, element);
+#pragma unroll(kFast ? To::kLines / kPass : 1)
+  for (int first = 0; first < To::kLines; first += kPass) {
+#pragma unroll
+    for (int panel = 0; panel < To::kPanels; ++panel) {
+      const int valid = first < lines ? max(0, min(kChunk, length - panel * kPanel)) : 0;
+      BFloat16* chunk = to + (panel * To::kLines + first) * kPanel;
+      const BFloat16* at = valid > 0 ? source + panel * kPanel : from.data;
+      if constexpr (kFast) {
+        CopyAsync16(chunk, at, valid * static_cast<int>(sizeof(BFloat16)));
+      } else {
+        CopySlowly(chunk, at, valid);
+      }
+    }
+    source += kPass * from.stride;
+  }
+}
+
+// A warp's sums, [warp_rows, warp_columns]: for each 16 x 16, two accumulators of 16 x 8.
+template <class S>
+using Sums = float[S::kWarpRows / 16][S::kWarpColumns / 16][2][4];
+
+// What a warp multiplies at a time: its rows of a and its columns of b, kSlice of k.
+template <class S>
+struct Slices {
+  static constexpr int kDown = S::kWarpRows / 16, kAcross = S::kWarpColumns / 16;
+  std::uint32_t a[kDown][4], b[kAcross][4];
+
+  template <class TileA, class TileB>
+  __device__ void Load(const BFloat16* stage, unsigned row, unsigned column, unsigned k) {
+#pragma unroll
+    for (int i = 0; i < kDown; ++i) TileA::LoadFragment(a[i], stage, row + i * 16, k);
+#pragma unroll
+    for (int j = 0; j < kAcross; ++j) TileB::LoadFragment(b[j], stage + S::kRows * kStep, column + j * 16, k);
+  }
+  __device__ void MultiplyAdd(Sums<S>& sums) const {
+#pragma unroll
+    for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+      for (int j = 0; j < kAcross; ++j) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) MultiplyAccumulate(sums[i][j][h], a[i], b[j][h], b[j][h + 2]);
+      }
+    }
+  }
+};
+
+// Writes a warp's sums to shared memory.
+template <class S>
+__device__ void StageSums(float* staged, const Sums<S>& sums, unsigned row, unsigned column) {
+  const unsigned lane = threadIdx.x % kWarp;
+#pragma unroll
+  for (int i = 0; i < S::kWarpRows / 16; ++i) {
+#pragma unroll
+    for (int j = 0; j < S::kWarpColumns / 16; ++j) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const float(&pair)[4] = sums[i][j][h];
+        float* to = staged + (row + i * 16 + lane / 4) * S::kSumsStride + column + j * 16 + h * 8 + lane % 4 * 2;
+        *reinterpret_cast<float2*>(to) = make_float2(pair[0], pair[1]);
+        *reinterpret_cast<float2*>(to + 8 * S::kSumsStride) = make_float2(pair[2], pair[3]);
+      }
+    }
+  }
+}
+
+// 16 bytes of addend and c: a run of 4 or 8 elements.
+__device__ inline void AddRun(float (&sums)[4], const float* from) {
+  const auto run = *reinterpret_cast<const float4*>(from);
+  sums[0] += run.x, sums[1] += run.y, sums[2] += run.z, sums[3] += run.w;
+}
+__device__ inline void AddRun(float (&sums)[8], const BFloat16* from) {
+  const auto run = *reinterpret_cast<const uint4*>(from);
+  const std::uint32_t words[] = {run.x, run.y, run.z, run.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    sums[2 * i] += __uint_as_float(words[i] << 16);
+    sums[2 * i + 1] += __uint_as_float(words[i] & 0xffff0000u);
+  }
+}
+__device__ inline void StoreRun(float* to, const float (&sums)[4]) {
+  *reinterpret_cast<float4*>(to) = make_float4(sums[0], sums[1], sums[2], sums[3]);
+}
+__device__ inline void StoreRun(BFloat16* to, const float (&sums)[8]) {
+  *reinterpret_cast<uint4*>(to) = make_uint4(RoundPair(sums[0], sums[1]), RoundPair(sums[2], sums[3]),
+                                             RoundPair(sums[4], sums[5]), RoundPair(sums[6], sums[7]));
+}
+
+// c = (sums + bias) + addend, from the staged sums, in runs of 16 bytes of c. `whole`: a run lies within a row and on a
+// multiple of 16 bytes, or not at all.
+template <class S, class Out>
+__device__ void StoreTile(const Product<BFloat16, Out>& p, bool whole, TileOrigin origin, const float* staged) {
+  constexpr int kRun = 16 / sizeof(Out), kRuns = S::kColumns / kRun;
+  for (int at = static_cast<int>(threadIdx.x); at < S::kRows * kRuns; at += S::kThreads) {
+    const std::int64_t row = origin.row + at / kRuns, column = origin.column + at % kRuns * kRun;
+    if (row >= p.rows || column >= p.columns) continue;
+    const int valid = static_cast<int>(min(std::int64_t{kRun}, p.columns - column));
+    const float* from = staged + at / kRuns * S::kSumsStride + at % kRuns * kRun;
+    float sums[kRun];
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) sums[i] = from[i];
+    if (p.bias) {
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) sums[i] += i < valid ? float(p.bias[column + i]) : 0.0F;
+    }
+    const std::int64_t offset = row * p.columns + column;
+    if (whole) {
+      if (p.addend) AddRun(sums, p.addend + offset);
+      StoreRun(p.c + offset, sums);
+      continue;
+    }
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+      if (i >= valid) continue;
+      if (p.addend) sums[i] += float(p.addend[offset + i]);
+      p.c[offset + i] = static_cast<Out>(sums[i]);
+    }
+  }
+}
+
+// Grid: the tiles of c, 1, the parts of k.
+template <class S, bool kTransposedA, bool kTransposedB, bool kFast, class Out>
+__global__ void __launch_bounds__(S::kThreads, S::kBlocks) ProductKernel(Product<BFloat16, Out> p, bool whole) {
+  extern __shared__ uint4 shared[];
+  auto* tiles = reinterpret_cast<BFloat16*>(shared);
+  const TileOrigin origin = OriginOfTile(blockIdx.x, p.rows, p.columns, S::kRows, S::kColumns);
+  const std::int64_t begin = blockIdx.z * p.part_depth, end = min(p.depth, begin + p.part_depth);
+  const int steps = static_cast<int>(Blocks(end - begin, kStep));
+  p.c += blockIdx.z * p.rows * p.columns;
+
+  const auto stage = [&](int step) { return tiles + step % S::kStages * S::kStageElements; };
+  const auto copy = [&](int step) {
+    if (step < steps) {
+      const std::int64_t k = begin + std::int64_t{step} * kStep;
+      CopyTile<S::kRows, kTransposedA, kFast, S::kThreads>(stage(step), p.a, origin.row, p.rows, k, end);
+      CopyTile<S::kColumns, kTransposedB, kFast, S::kThreads>(stage(step) + S::kRows * kStep, p.b, origin.column,
+                                                              p.columns, k, end);
+    }
+    CommitCopies();  // an empty group too, so that the one waited for is always the same from the end
+  };
+  for (int step = 0; step < S::kStages; ++step) copy(step);
+
+  const unsigned warp = threadIdx.x / kWarp, row = warp % S::kWarpsDown * S::kWarpRows,
+                 column = warp / S::kWarpsDown * S::kWarpColumns;
+  Sums<S> sums = {};
+  Slices<S> slices[2];  // the one that is multiplied, and the next, on its way from shared memory
+  const auto load = [&](int step, int slice) {
+    slices[slice % 2].template Load<Tile<S::kRows, kTransposedA>, Tile<S::kColumns, kTransposedB>>(
+        stage(step), row, column, slice * kSlice);
+  };
+  WaitCopies<S::kStages - 1>();
+  __syncthreads();
+  if (steps > 0) load(0, 0);
+  for (int step = 0; step < steps; ++step) {
+#pragma unroll
+    for (int slice = 0; slice < kSlices - 1; ++slice) {
+      load(step, slice + 1);
+      slices[slice % 2].MultiplyAdd(sums);
+    }
+    // The last slice is in registers: when all threads are here, the step's stage is free, and the next one has
+    // arrived.
+    WaitCopies<S::kStages - 2>();
+    __syncthreads();
+    copy(step + S::kStages);
+    if (step + 1 < steps) load(step + 1, 0);
+    slices[(kSlices - 1) % 2].MultiplyAdd(sums);
+  }
+  __syncthreads();
+  auto* staged = reinterpret_cast<float*>(shared);
+  StageSums<S>(staged, sums, row, column);
+  __syncthreads();
+  StoreTile<S>(p, whole, origin, staged);
+}
+
+bool IsAligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
+
+template <class S, bool kTransposedA, bool kTransposedB, bool kFast, class Out>
+void Launch(const Context& ctx, const Product<BFloat16, Out>& p) {
+  const auto kernel = ProductKernel<S, kTransposedA, kTransposedB, kFast, Out>;
+  static const cudaError_t allowed =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
+  SWARR_CUDA_CHECK(allowed);
+  const std::int64_t tiles = Blocks(p.rows, S::kRows) * Blocks(p.columns, S::kColumns);
+  const bool whole = IsAligned(p.c) && IsAligned(p.addend) && p.columns * sizeof(Out) % 16 == 0;
+  kernel<<<dim3(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(p.parts())), S::kThreads, S::kSharedBytes,
+           StreamOf(ctx)>>>(p, whole);
+  SWARR_CHECK_LAUNCH();
+}
+
+// What a shape costs: the size of the tiles that the busiest multiprocessor computes, by the shape's rate.
+template <class S, class Out>
+std::int64_t CostOf(const Context& ctx, const Product<BFloat16, Out>& p) {
+  const std::int64_t tiles = Blocks(p.rows, S::kRows) * Blocks(p.columns, S::kColumns) * p.parts();
+  return Blocks(tiles, std::max(1, ctx.stream->multiprocessors)) * S::kRows * S::kColumns * 100 / S::kRate;
+}
+
+template <bool kTransposedA, bool kTransposedB, class Out>
+void MultiplyFast(const Context& ctx, const Product<BFloat16, Out>& p) {
+  const std::array costs{CostOf<Huge>(ctx, p), CostOf<Large>(ctx, p), CostOf<Square>(ctx, p), CostOf<Medium>(ctx, p),
+                         CostOf<Flat>(ctx, p)};
+  // A transposed a has rows of less than a line of chunks in the flat tile.
+  switch (std::min_element(costs.begin(), costs.end() - (kTransposedA ? 1 : 0)) - costs.begin()) {
+    case 0:
+      return Launch<Huge, kTransposedA, kTransposedB, true>(ctx, p);
+    case 1:
+      return Launch<Large, kTransposedA, kTransposedB, true>(ctx, p);
+    case 2:
+      return Launch<Square, kTransposedA, kTransposedB, true>(ctx, p);
+    case 3:
+      return Launch<Medium, kTransposedA, kTransposedB, true>(ctx, p);
+    default:
+      if constexpr (!kTransposedA) Launch<Flat, kTransposedA, kTransposedB, true>(ctx, p);
+  }
+}
+
+// Whether all rows begin at multiples of 16 bytes.
+bool RowsAreAligned(const Operand<BFloat16>& x) { return IsAligned(x.data) && x.stride % kChunk == 0; }
+
+template <bool kTransposedA, bool kTransposedB, class Out>
+void Multiply(const Context& ctx, const Product<BFloat16, Out>& p) {
+  if (RowsAreAligned(p.a) && RowsAreAligned(p.b)) return MultiplyFast<kTransposedA, kTransposedB>(ctx, p);
+  Launch<Medium, kTransposedA, kTransposedB, false>(ctx, p);
+}
+
+}  // namespace
+
+template <class Out>
+void MultiplyOnTensorCores(const Context& ctx, const Product<BFloat16, Out>& p) {
+  if (p.a.transposed) return Multiply<true, true>(ctx, p);
+  if (p.b.transposed) return Multiply<false, true>(ctx, p);
+  Multiply<false, false>(ctx, p);
+}
+
+template void MultiplyOnTensorCores(const Context&, const Product<BFloat16, BFloat16>&);
+template void MultiplyOnTensorCores(const Context&, const Product<BFloat16, float>&);
+
+}  // namespace swarr

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Twin of src/tensor/log_softmax.cc. Forward: a block takes a row (cuda/softmax_row.h). Backward: element by element; a
+// block takes kColumns consecutive entries of a row, a thread kEntries of them.
+// Left out: keeping a row on the chip. Its second reading mostly hits the L2 cache.
+#include "cuda/cuda.h"
+#include "cuda/pack.h"
+#include "cuda/softmax_row.h"
+#include "tensor/kernels.h"
+
+namespace swarr {
+namespace {
+
+constexpr int kEntries = 4;
+constexpr int kColumns = kThreads * kEntries;
+
+template <class T>
+__global__ void __launch_bounds__(kMaxSoftmaxThreads, 1)
+    ForwardKernel(std::int64_t V, T* logp, T* lse, T* entropy, const T* logits, const std::int32_t* targets) {
+  const std::int64_t n = blockIdx.x;
+  const T* z = logits + n * V;
+  const SoftmaxRow<T> softmax = BlockSoftmaxOf(z, V);
+  if (threadIdx.x != 0) return;
+  lse[n] = softmax.lse;
+  entropy[n] = softmax.entropy;
+  logp[n] = z[targets[n]] - softmax.lse;
+}
+
+// dlogp/dz[v] = [v = target] - p[v], rounded to the dtype of dlogits. A thread reads no logits but those whose
+// gradients it writes: dlogits may be logits.
+template <class T>
+__global__ void BackwardKernel(std::int64_t V, std::int64_t blocks_per_row, bool aligned, T* dlogits,
+                               const Accumulator<T>* dlogp, const Accumulator<T>* lse, const Accumulator<T>* logits,
+                               const std::int32_t* targets) {
+  using Sum = Accumulator<T>;
+  const std::int64_t n = blockIdx.x / blocks_per_row, begin = blockIdx.x % blocks_per_row * kColumns;
+  const std::int64_t first = begin + threadIdx.x * kEntries;
+  if (first >= V) return;
+  const Sum c = dlogp[n], log_sum = lse[n];
+  const std::int64_t target = targets[n];
+  const Pack<Sum, kEntries> z = LoadPack<kEntries>(logits + n * V, first, V, aligned);
+  Pack<T, kEntries> dz;
+  for (int j = 0; j < kEntries; ++j) {
+    const Sum p = Exp(z.at[j] - log_sum);
+    dz.at[j] = static_cast<T>(first + j == target ? c - c * p : -c * p);
+  }
+  StorePack<kEntries>(dlogits + n * V, first, V, aligned, dz);
+}
+
+}  // namespace
+
+void Kernels<Cuda>::LogSoftmaxRows(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
+                                   const Tensor& logits, const Tensor& targets) {
+  const std::int64_t rows = logits.dim(0), V = logits.dim(1);
+  if (rows == 0) return;
+  DispatchSum(logits.dtype(), [&]<class T>() {
+    ForwardKernel<T><<<static_cast<unsigned>(rows), SoftmaxThreads(V), 0, StreamOf(ctx)>>>(
+        V, logp.data<T>(), lse.data<T>(), entropy.data<T>(), logits.data<T>(), targets.data<std::int32_t>());
+    SWARR_CHECK_LAUNCH();
+  });
+}
+
+void Kernels<Cuda>::LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp,
+                                           const Tensor& lse, const Tensor& logits, const Tensor& targets) {
+  const std::int64_t rows = logits.dim(0), V = logits.dim(1), blocks_per_row = Blocks(V, kColumns);
+  if (rows == 0) return;
+  Dispatch(dlogits.dtype(), [&]<class T>() {
+    using Sum = Accumulator<T>;
+    const bool aligned = RowsAligned<kEntries>(V, dlogits.data<T>()) && RowsAligned<kEntries>(V, logits.data<Sum>());
+    BackwardKernel<T><<<static_cast<unsigned>(rows * blocks_per_row), kThreads, 0, StreamOf(ctx)>>>(
+        V, blocks_per_row, aligned, dlogits.data<T>(), dlogp.data<Sum>(), lse.data<Sum>(), logits.data<Sum>(),
+        targets.data<std::int32_t>());
+    SWARR_CHECK_LAUNCH();
+  });
+}
+
+}  // namespace swarr

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Twin of src/tensor/rope.cc. A block turns the heads of one row; a thread takes kPairs consecutive pairs
+// (x[i], x[i + half]) of a head at a time, and loads all of them before it stores, so that y may be x.
+#include "cuda/cuda.h"
+#include "cuda/pack.h"
+#include "tensor/kernels.h"
+
+namespace swarr {
+namespace {
+
+constexpr int kPairs = 4;
+constexpr int kRotateThreads = 128;
+
+// out (+)= x turned by `sign` times the angles of its position. The inverse of a rotation is its transpose, so the
+// backward is the same turn with the sign changed.
+template <class T>
+__global__ void RotateKernel(std::int64_t H, std::int64_t half, bool aligned, bool fresh, T* out, const T* x,
+                             const std::int32_t* positions, const Accumulator<T>* table, Accumulator<T> sign) {
+  using Sum = Accumulator<T>;
+  const std::int64_t n = blockIdx.x;
+  const Sum* angles = table + positions[n] * (2 * half);
+  const int packs = static_cast<int>((half + kPairs - 1) / kPairs);  // of a head
+  for (int item = static_cast<int>(threadIdx.x); item < H * packs; item += kRotateThreads) {
+    const std::int64_t head = (n * H + item / packs) * 2 * half, i = item % packs * kPairs;
+    const T* from = x + head;
+    T* to = out + head;
+    const Pack<T, kPairs> a = LoadPack<kPairs>(from, i, half, aligned),
+                          b = LoadPack<kPairs>(from + half, i, half, aligned);
+    const Pack<Sum, kPairs> cosine = LoadPack<kPairs>(angles, i, half, aligned),
+                            sine = LoadPack<kPairs>(angles + half, i, half, aligned);
+    Pack<T, kPairs> first = LoadGradient<kPairs>(fresh, to, i, half, aligned),
+                    second = LoadGradient<kPairs>(fresh, to + half, i, half, aligned);
+    for (int j = 0; j < kPairs; ++j) {
+      const Sum p = Sum(a.at[j]), q = Sum(b.at[j]), c = cosine.at[j], s = sign * sine.at[j];
+      first.at[j] = static_cast<T>(Sum(first.at[j]) + (p * c - q * s));
+      second.at[j] = static_cast<T>(Sum(second.at[j]) + (q * c + p * s));
+    }
+    StorePack<kPairs>(to, i, half, aligned, first);
+    StorePack<kPairs>(to + half, i, half, aligned, second);
+  }
+}
+
+template <class T>
+void Rotate(const Context& ctx, bool fresh, const Tensor& out, const Tensor& x, const Tensor& positions,
+            const Tensor& table, Accumulator<T> sign) {
+  using Sum = Accumulator<T>;
+  const std::int64_t N = x.dim(0), H = x.dim(1), half = x.dim(2) / 2;
+  if (N == 0) return;
+  const bool aligned =
+      RowsAligned<kPairs>(half, out.data<T>(), x.data<T>()) && RowsAligned<kPairs>(half, table.data<Sum>());
+  RotateKernel<T><<<static_cast<unsigned>(N), kRotateThreads, 0, StreamOf(ctx)>>>(
+      H, half, aligned, fresh, out.data<T>(), x.data<T>(), positions.data<std::int32_t>(), table.data<Sum>(), sign);
+  SWARR_CHECK_LAUNCH();
+}
+
+}  // namespace
+
+void Kernels<Cuda>::RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions,
+                                const Tensor& table) {
+  Dispatch(x.dtype(), [&]<class T>() { Rotate<T>(ctx, /*fresh=*/true, y, x, positions, table, 1); });
+}
+
+void Kernels<Cuda>::RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions,
+                                 const Tensor& table) {
+  Dispatch(dy.dtype(), [&]<class T>() { Rotate<T>(ctx, dx.fresh(), dx, dy, positions, table, -1); });
+}
+
+}  // namespace swarr

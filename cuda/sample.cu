@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Twin of src/tensor/sample.cc, in two launches. ChooseKernel: several blocks share the entries of a row, since noise
+// costs two logarithms in f64 an entry; each finds its largest score. FinishKernel: a block for each row takes the
+// largest of those and computes its log-probability by the softmax of training. A maximum has no rounding, so how
+// entries are shared out leaves no trace.
+#include <limits>
+
+#include "cuda/cuda.h"
+#include "cuda/softmax_row.h"
+#include "tensor/kernels.h"
+#include "tensor/philox.h"
+
+namespace swarr {
+namespace {
+
+constexpr int kChooseThreads = 128;
+constexpr int kDraws = 4;  // of one counter of Philox: entries that a thread takes together
+constexpr int kTurns = 4;
+constexpr int kEntriesPerBlock = kChooseThreads * kDraws * kTurns;
+
+// The largest score so far and its entry. Entry 0 stands for none, as on the CPU: a score that is not above -infinity
+// is never chosen.
+struct Choice {
+  double score = -std::numeric_limits<double>::infinity();
+  std::int64_t entry = 0;
+};
+
+// The larger of two; of equals the one with the lower entry.
+__device__ Choice Better(Choice a, Choice b) {
+  return b.score > a.score || (b.score == a.score && b.entry < a.entry) ? b : a;
+}
+
+__device__ Choice WarpBest(Choice choice) {
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    choice = Better(choice, {__shfl_xor_sync(0xffffffffu, choice.score, distance),
+                             __shfl_xor_sync(0xffffffffu, choice.entry, distance)});
+  }
+  return choice;
+}
+
+// The best of a block's choices, in every thread.
+__device__ Choice BlockBest(Choice choice) {
+  choice = WarpBest(choice);
+  choice.score = OfWarp(choice.score, Choice{}.score);
+  choice.entry = OfWarp(choice.entry, Choice{}.entry);
+  return WarpBest(choice);
+}
+
+// The best of the entries v .. v + kDraws - 1, v a multiple of kDraws.
+template <class T>
+__device__ Choice ChooseOf(const T* z, std::int64_t v, std::int64_t V, const SampleRow& row, std::int32_t position,
+                           Choice best) {
+  const bool greedy = row.temperature == 0;
+  const double scale = greedy ? 1.0 : row.temperature;
+  const PhiloxWords words =
+      Philox(row.key, {static_cast<std::uint32_t>(v / kDraws), static_cast<std::uint32_t>(position), 0, 0});
+  for (int i = 0; i < kDraws; ++i) {
+    if (v + i >= V) break;
+    const double noise = greedy ? 0.0 : -Log(-Log(UniformFrom(words[i])));
+    const double score = static_cast<double>(z[v + i]) / scale + noise;
+    if (score > best.score) best = {score, v + i};
+  }
+  return best;
+}
+
+// Block (n, part) finds the best of the part-th kEntriesPerBlock entries of row n: choices[n, part].
+template <class T>
+__global__ void __launch_bounds__(kChooseThreads)
+    ChooseKernel(std::int64_t V, std::int64_t parts, Choice* choices, const T* logits, const std::int32_t* positions,
+                 const SampleRow* rows) {
+  const std::int64_t n = blockIdx.x / parts, begin = blockIdx.x % parts * kEntriesPerBlock;
+  const SampleRow row = rows[n];
+  Choice best;
+  for (int turn = 0; turn < kTurns; ++turn) {
+    const std::int64_t v = begin + (turn * kChooseThreads + threadIdx.x) * kDraws;
+    if (v < V) best = ChooseOf(logits + n * V, v, V, row, positions[n], best);
+  }
+  best = BlockBest(best);
+  if (threadIdx.x == 0) choices[blockIdx.x] = best;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMaxSoftmaxThreads, 1)
+    FinishKernel(std::int64_t V, std::int64_t parts, std::int32_t* tokens, T* logp, const Choice* choices,
+                 const T* logits) {
+  const std::int64_t n = blockIdx.x;
+  Choice best;
+  for (std::int64_t part = threadIdx.x; part < parts; part += blockDim.x) {
+    best = Better(best, choices[n * parts + part]);
+  }
+  best = BlockBest(best);
+  const T* z = logits + n * V;
+  const SoftmaxRow<T> softmax = BlockSoftmaxOf(z, V);
+  if (threadIdx.x != 0) return;
+  tokens[n] = static_cast<std::int32_t>(best.entry);
+  logp[n] = z[best.entry] - softmax.lse;
+}
+
+}  // namespace
+
+void Kernels<Cuda>::SampleRows(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& logits,
+                               const Tensor& positions, const SampleRow* rows) {
+  const std::int64_t N = logits.dim(0), V = logits.dim(1), parts = Blocks(V, kEntriesPerBlock);
+  if (N == 0) return;
+  ArenaScope scope(*ctx.arena);
+  static_assert(sizeof(Choice) == 2 * sizeof(double) && sizeof(SampleRow) == 2 * sizeof(double));
+  Choice* choices = static_cast<Choice*>(ctx.arena->New(DType::kF64, {N, parts, 2}).raw());
+  // `rows` is in the host's page-locked memory: copied once, rather than read there by every block.
+  SampleRow* device_rows = static_cast<SampleRow*>(ctx.arena->New(DType::kF64, {N, 2}).raw());
+  SWARR_CUDA_CHECK(cudaMemcpyAsync(device_rows, rows, static_cast<std::size_t>(N) * sizeof(SampleRow),
+                                   cudaMemcpyDefault, StreamOf(ctx)));
+  DispatchSum(logits.dtype(), [&]<class T>() {
+    ChooseKernel<T><<<static_cast<unsigned>(N * parts), kChooseThreads, 0, StreamOf(ctx)>>>(
+        V, parts, choices, logits.data<T>(), positions.data<std::int32_t>(), device_rows);
+    SWARR_CHECK_LAUNCH();
+    FinishKernel<T><<<static_cast<unsigned>(N), SoftmaxThreads(V), 0, StreamOf(ctx)>>>(
+        V, parts, tokens.data<std::int32_t>(), logp.data<T>(), choices, logits.data<T>());
+    SWARR_CHECK_LAUNCH();
+  });
+}
+
+}  // namespace swarr
