@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention as it is called: arguments are checked here, and the kernels of ctx.cpu are run.
+// Attention as it is called: arguments are checked here, and the kernels of the context's device are run.
 #include "attn/attention.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "attn/attention_kernels.h"
 #include "tensor/tile_kernel.h"
@@ -16,8 +15,8 @@ void CheckHeads(const Tensor& q, std::int64_t G) {
               " key heads; the first must be a multiple");
 }
 
-void CheckAttention(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-                    const Tensor& q_pos, const Tensor& documents) {
+void CheckAttention(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
+                    const Tensor& v, const Tensor& q_pos, const Tensor& documents) {
   const std::int64_t N = q.dim(0), H = q.dim(1), D = q.dim(2), G = k.dim(1);
   CheckHeads(q, G);
   CheckShape(out, q.dtype(), {N, H, D}, "attention output");
@@ -26,17 +25,7 @@ void CheckAttention(const Tensor& out, const Tensor& lse, const Tensor& q, const
   CheckShape(v, q.dtype(), {N, G, D}, "attention values");
   CheckShape(q_pos, DType::kI32, {N}, "attention positions");
   CheckShape(documents, DType::kI32, {-1}, "attention documents");
-  const std::int64_t last = documents.dim(0) - 1;
-  const std::int32_t *first = documents.data<std::int32_t>(), *pos = q_pos.data<std::int32_t>();
-  SWARR_CHECK(last >= 0 && first[0] == 0 && first[last] == N, "attention documents must begin at row 0 and end at row ",
-              N);
-  for (std::int64_t d = 0; d < last; ++d) {
-    SWARR_CHECK(first[d] <= first[d + 1], "attention documents must ascend; document ", d, " ends before it begins");
-    for (std::int32_t n = first[d]; n < first[d + 1]; ++n) {
-      SWARR_CHECK(pos[n] < first[d + 1] - first[d], "attention position ", pos[n], " is outside a document of ",
-                  first[d + 1] - first[d], " tokens");
-    }
-  }
+  if (ctx.device() == Device::kCpu) CheckDocuments(documents, q_pos);
 }
 
 // Elements of a slot's keys, and of its values, per key head.
@@ -49,23 +38,42 @@ SlotSize SlotSizeOf(DType dtype, int D, AttentionSpec spec, int max_length, int 
   return {tiles, depth * kPanel, CeilDiv(D, kPanel) * kPanel * kKeyTile};
 }
 
-void CheckSlots(const KeyCache& cache, const Tensor& positions, const Tensor& slots, std::int64_t N, int least) {
+void CheckCached(const Context& ctx, const KeyCache& cache, const Tensor& positions, const Tensor& slots,
+                 std::int64_t N) {
   CheckShape(positions, DType::kI32, {N}, "attention positions");
   CheckShape(slots, DType::kI32, {N}, "attention slots");
-  for (std::int64_t n = 0; n < N; ++n) {
-    const std::int32_t slot = slots.data<std::int32_t>()[n], position = positions.data<std::int32_t>()[n];
-    SWARR_CHECK(slot >= 0 && slot < cache.k().dim(0), "slot ", slot, " is outside a cache of ", cache.k().dim(0));
-    SWARR_CHECK(position >= least, "a key can't be stored at position ", position);
-  }
+  if (ctx.device() == Device::kCpu) CheckSlots(slots, cache.k().dim(0));
 }
 
 }  // namespace
 
-KeyCache::KeyCache(DType dtype, int slots, int G, int D, AttentionSpec spec, int max_length, int max_chunk)
+void CheckDocuments(const Tensor& documents, const Tensor& q_pos) {
+  const std::int64_t last = documents.dim(0) - 1, N = q_pos.dim(0);
+  const std::int32_t *first = documents.data<std::int32_t>(), *pos = q_pos.data<std::int32_t>();
+  SWARR_CHECK(last >= 0 && first[0] == 0 && first[last] == N, "attention documents must begin at row 0 and end at row ",
+              N);
+  for (std::int64_t d = 0; d < last; ++d) {
+    SWARR_CHECK(first[d] <= first[d + 1], "attention documents must ascend; document ", d, " ends before it begins");
+    for (std::int32_t n = first[d]; n < first[d + 1]; ++n) {
+      SWARR_CHECK(pos[n] < first[d + 1] - first[d], "attention position ", pos[n], " is outside a document of ",
+                  first[d + 1] - first[d], " tokens");
+    }
+  }
+}
+
+void CheckSlots(const Tensor& slots, std::int64_t count) {
+  for (std::int64_t n = 0; n < slots.dim(0); ++n) {
+    const std::int32_t slot = slots.data<std::int32_t>()[n];
+    SWARR_CHECK(slot >= 0 && slot < count, "slot ", slot, " is outside a cache of ", count);
+  }
+}
+
+KeyCache::KeyCache(DType dtype, int slots, int G, int D, AttentionSpec spec, int max_length, int max_chunk,
+                   MemoryKind kind)
     : tiles_(CacheTiles(spec, max_length, max_chunk)), sink_tiles_(std::min(SinkTiles(spec), tiles_)) {
   const SlotSize size = SlotSizeOf(dtype, D, spec, max_length, max_chunk);
-  k_ = OwnedTensor(dtype, {slots, G, size.tiles, size.k});
-  v_ = OwnedTensor(dtype, {slots, G, size.tiles, size.v});
+  k_ = OwnedTensor(dtype, {slots, G, size.tiles, size.k}, kind);
+  v_ = OwnedTensor(dtype, {slots, G, size.tiles, size.v}, kind);
 }
 
 std::size_t KeyCacheBytes(DType dtype, int G, int D, AttentionSpec spec, int max_length, int max_chunk) {
@@ -75,15 +83,15 @@ std::size_t KeyCacheBytes(DType dtype, int G, int D, AttentionSpec spec, int max
 
 void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
                       const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec) {
-  CheckAttention(out, lse, q, k, v, q_pos, documents);
-  OnCpu(ctx.cpu, [&]<class Set>() { AttentionKernels<Set>::Forward(ctx, out, lse, q, k, v, q_pos, documents, spec); });
+  CheckAttention(ctx, out, lse, q, k, v, q_pos, documents);
+  OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::Forward(ctx, out, lse, q, k, v, q_pos, documents, spec); });
 }
 
 void AttentionBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
                        const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                        const Tensor& q_pos, const Tensor& documents, AttentionSpec spec) {
-  CheckAttention(out, lse, q, k, v, q_pos, documents);
-  OnCpu(ctx.cpu, [&]<class Set>() {
+  CheckAttention(ctx, out, lse, q, k, v, q_pos, documents);
+  OnDevice(ctx, [&]<class Set>() {
     AttentionKernels<Set>::Backward(ctx, dq, dk, dv, dout, out, lse, q, k, v, q_pos, documents, spec);
   });
 }
@@ -93,8 +101,12 @@ void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const
   const std::int64_t N = k.dim(0), G = cache.k().dim(1), D = k.dim(2);
   CheckShape(k, cache.k().dtype(), {N, G, D}, "stored keys");
   CheckShape(v, cache.k().dtype(), {N, G, D}, "stored values");
-  CheckSlots(cache, positions, slots, N, /*least=*/0);
-  OnCpu(ctx.cpu, [&]<class Set>() { AttentionKernels<Set>::StoreKeys(ctx, cache, k, v, positions, slots); });
+  CheckCached(ctx, cache, positions, slots, N);
+  for (std::int64_t n = 0; n < N && ctx.device() == Device::kCpu; ++n) {
+    const std::int32_t position = positions.data<std::int32_t>()[n];
+    SWARR_CHECK(position >= 0, "a key can't be stored at position ", position);
+  }
+  OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::StoreKeys(ctx, cache, k, v, positions, slots); });
 }
 
 void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
@@ -103,11 +115,11 @@ void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor&
   CheckHeads(q, cache.k().dim(1));
   CheckShape(out, q.dtype(), {N, H, D}, "attention output");
   CheckShape(lse, AccumulatorOf(q.dtype()), {N, H}, "attention lse");
-  CheckSlots(cache, q_pos, slots, N, std::numeric_limits<std::int32_t>::min());
+  CheckCached(ctx, cache, q_pos, slots, N);
   SWARR_CHECK(q.dtype() == cache.k().dtype(), "queries of ", Name(q.dtype()), " over a cache of ",
               Name(cache.k().dtype()));
-  OnCpu(ctx.cpu,
-        [&]<class Set>() { AttentionKernels<Set>::CachedForward(ctx, out, lse, q, cache, q_pos, slots, spec); });
+  OnDevice(ctx,
+           [&]<class Set>() { AttentionKernels<Set>::CachedForward(ctx, out, lse, q, cache, q_pos, slots, spec); });
 }
 
 }  // namespace swarr

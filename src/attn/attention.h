@@ -19,6 +19,12 @@
 
 namespace swarr {
 
+// Throws unless `documents`, as below, is ascending from 0 to the number of queries and no query is beyond its
+// document, or, of a cache of `count` slots, unless there are all of `slots`. On a CUDA device the ops below can't see
+// what these tensors hold: whoever moves them there checks them before.
+void CheckDocuments(const Tensor& documents, const Tensor& q_pos);
+void CheckSlots(const Tensor& slots, std::int64_t count);
+
 // Whole documents, one after another: `documents` [documents + 1] i32 holds the first row of each and N at the end. Row
 // documents[d] + p of k and v belongs to position p of document d; q_pos [N] i32 is the position of each query in its
 // document.
@@ -26,8 +32,8 @@ namespace swarr {
 void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
                       const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec);
 
-// Adds to dq, dk, dv, or writes them where they are fresh. A thread takes a document and a key head whole, and adds its
-// queries in ascending order.
+// Adds to dq, dk, dv, or writes them where they are fresh. Queries are added in ascending order; on the processor a
+// thread takes a document and a key head whole.
 void AttentionBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
                        const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                        const Tensor& q_pos, const Tensor& documents, AttentionSpec spec);
@@ -37,7 +43,8 @@ class KeyCache {
  public:
   KeyCache() = default;
   // For sequences of up to max_length tokens that arrive in chunks of up to max_chunk.
-  KeyCache(DType dtype, int slots, int G, int D, AttentionSpec spec, int max_length, int max_chunk);
+  KeyCache(DType dtype, int slots, int G, int D, AttentionSpec spec, int max_length, int max_chunk,
+           MemoryKind kind = MemoryKind::kHost);
 
   int tiles() const { return tiles_; }  // per slot
   int sink_tiles() const { return sink_tiles_; }

@@ -4,6 +4,7 @@
 
 #include "attn/attention.h"
 #include "tensor/cpu.h"
+#include "tensor/device.h"
 
 namespace swarr {
 
@@ -22,6 +23,11 @@ struct AttentionKernels<Avx2> {
 
 template <>
 struct AttentionKernels<Avx512> {
+#include "attn/attention_functions.h"
+};
+
+template <>
+struct AttentionKernels<Cuda> {
 #include "attn/attention_functions.h"
 };
 

@@ -18,34 +18,46 @@ constexpr double kStep = 0x1p-10;
 // c_i of the header.
 double Weight(std::int64_t i) { return 2 * UniformFrom(Philox(0, {static_cast<std::uint32_t>(i), 0, 0, 0})[0]) - 1; }
 
+// t where the processor can read it.
+Tensor Read(const Context& ctx, const Tensor& t) {
+  const Tensor host = ToHost(ctx, t);
+  Wait(ctx);
+  return host;
+}
+
 double Loss(Context& ctx, const std::function<Var(Context&)>& f) {
-  ArenaScope scope(*ctx.arena);
-  const Tensor y = f(ctx).value;
+  const StepScope scope(ctx);
+  const Tensor y = Read(ctx, f(ctx).value);
   double sum = 0;
   for (std::int64_t i = 0; i < y.size(); ++i) sum += Weight(i) * y.data<double>()[i];
   return sum;
 }
 
 void RunBackward(Context ctx, const std::function<Var(Context&)>& f) {
-  ArenaScope scope(*ctx.arena);
+  const StepScope scope(ctx);
   Tape tape;
   ctx.tape = &tape;
   const Var y = f(ctx);
   SWARR_CHECK(!y.grad.empty(), "the computation to check has no gradient; record it on the context's tape");
-  const Tensor dy = y.AddTo();
-  for (std::int64_t i = 0; i < dy.size(); ++i) dy.data<double>()[i] = Weight(i);
+  const Tensor weights = ctx.HostArena().New(DType::kF64, {y.grad.size()});
+  for (std::int64_t i = 0; i < weights.size(); ++i) weights.data<double>()[i] = Weight(i);
+  Copy(ctx, y.AddTo().Reshape({weights.size()}), weights);
   tape.Backward(ctx);
 }
 
-double Derivative(Context& ctx, const std::function<Var(Context&)>& f, double& x) {
-  const double at = x;
+// By element i of x, which holds `at` there.
+double Derivative(Context& ctx, const std::function<Var(Context&)>& f, const Tensor& x, std::int64_t i, double at) {
+  const auto set = [&](double value) {
+    Copy(ctx, x.Reshape({x.size()}).Rows(i, i + 1), Tensor(&value, DType::kF64, {1}));
+    Wait(ctx);
+  };
   const auto loss = [&](double shift) {
-    x = at + shift;
+    set(at + shift);
     return Loss(ctx, f);
   };
   const double near = loss(kStep) - loss(-kStep);
   const double far = loss(2 * kStep) - loss(-2 * kStep);
-  x = at;
+  set(at);
   return (8 * near - far) / (12 * kStep);
 }
 
@@ -76,23 +88,26 @@ double RelativeError(const Tensor& value, const Tensor& reference) {
 
 std::vector<double> GradientErrors(Context ctx, std::span<const Var> inputs, const std::function<Var(Context&)>& f) {
   for (const Var& input : inputs) {
-    if (!input.grad.empty()) FillZero(input.grad);
+    if (!input.grad.empty()) FillZero(ctx, input.grad);
   }
   ctx.tape = nullptr;
   RunBackward(ctx, f);
   std::vector<std::vector<double>> derivatives(inputs.size());
   double floor = 0;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    for (std::int64_t e = 0; !inputs[i].grad.empty() && e < inputs[i].value.size(); ++e) {
-      derivatives[i].push_back(Derivative(ctx, f, inputs[i].value.data<double>()[e]));
+    if (inputs[i].grad.empty()) continue;
+    const Tensor &x = inputs[i].value, held = Read(ctx, x);
+    for (std::int64_t e = 0; e < x.size(); ++e) {
+      derivatives[i].push_back(Derivative(ctx, f, x, e, held.data<double>()[e]));
     }
     floor = std::max(floor, 1e-4 * LargestMagnitude(derivatives[i]));
   }
   std::vector<double> errors(inputs.size(), 0.0);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const double scale = std::max(floor, LargestMagnitude(derivatives[i]));
+    const Tensor grad = Read(ctx, inputs[i].grad);
     for (std::size_t e = 0; e < derivatives[i].size(); ++e) {
-      const double difference = std::fabs(inputs[i].grad.data<double>()[e] - derivatives[i][e]);
+      const double difference = std::fabs(grad.data<double>()[e] - derivatives[i][e]);
       if (difference == 0) continue;
       errors[i] =
           std::isfinite(difference) ? std::max(errors[i], difference / scale) : std::numeric_limits<double>::infinity();

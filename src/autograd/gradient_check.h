@@ -20,7 +20,8 @@ double RelativeError(const Tensor& value, const Tensor& reference);
 // c_i in (-1, 1) without a pattern, so that no error in a row or column can cancel against another.
 //
 // inputs: f64; f reads their values and adds to their gradients, which are set to 0 first and hold dL/dx afterwards.
-//   An input with an empty gradient is left alone. f must do the same computation each time it is called.
+//   An input with an empty gradient is left alone. f must do the same computation each time it is called. On a CUDA
+//   device, inputs and result are the device's, and what is summed and compared is copied from there.
 // Returns, for each input, max |backward - differences| / max |differences|, infinity where one is not finite. Where
 // the gradient is 0 by the maths (the query of a token that sees one key) the differences hold only their rounding:
 // the denominator is therefore at least 1e-4 of the largest derivative by any of the inputs.

@@ -8,7 +8,7 @@ Var Embedding(Context& ctx, const Var& w, const Tensor& ids) {
   const Var y = NewVar(ctx, w.value.dtype(), {ids.dim(0), w.value.dim(1)});
   EmbeddingForward(ctx, y.value, w.value, ids);
   if (ctx.tape && !w.grad.empty()) {
-    ctx.tape->Record(ctx, [=](Context& c) { EmbeddingBackward(c, w.Sum(), y.Sum(), ids); });
+    ctx.tape->Record(ctx, [=](Context& c) { EmbeddingBackward(c, w.Sum(c), y.Sum(c), ids); });
   }
   return y;
 }
@@ -19,10 +19,10 @@ Var Linear(Context& ctx, const Var& x, const Var& w, const Var& b, const Var& re
   LinearForward(ctx, y.value, x.value, w.value, b.value, residual.value);
   if (ctx.tape) {
     ctx.tape->Record(ctx, [=](Context& c) {
-      const Tensor& dy = y.Sum();
+      const Tensor& dy = y.Sum(c);
       if (!residual.grad.empty()) AddGradient(c, residual.AddTo(), dy);
       const Tensor dx = x.AddTo(), dw = w.AddTo();
-      LinearBackward(c, dx, dw, b.Sum(), dy, x.value, w.value);
+      LinearBackward(c, dx, dw, b.Sum(c), dy, x.value, w.value);
     });
   }
   return y;
@@ -35,7 +35,8 @@ Var RmsNorm(Context& ctx, const Var& x, const Var& w, double eps) {
   const Tensor rstd = ctx.arena->New(AccumulatorOf(x.value.dtype()), {x.value.size() / w.value.dim(0)});
   RmsNormForward(ctx, y.value, rstd, x.value, w.value, eps);
   if (ctx.tape) {
-    ctx.tape->Record(ctx, [=](Context& c) { RmsNormBackward(c, x.AddTo(), w.Sum(), y.Sum(), x.value, w.value, rstd); });
+    ctx.tape->Record(ctx,
+                     [=](Context& c) { RmsNormBackward(c, x.AddTo(), w.Sum(c), y.Sum(c), x.value, w.value, rstd); });
   }
   return y;
 }
@@ -44,7 +45,7 @@ Var Rope(Context& ctx, const Var& x, const Tensor& positions, const Tensor& tabl
   const ArenaLabel label(*ctx.arena, "rope");
   const Var y = NewVar(ctx, x.value.dtype(), {x.value.dim(0), x.value.dim(1), x.value.dim(2)});
   RopeForward(ctx, y.value, x.value, positions, table);
-  if (ctx.tape) ctx.tape->Record(ctx, [=](Context& c) { RopeBackward(c, x.AddTo(), y.Sum(), positions, table); });
+  if (ctx.tape) ctx.tape->Record(ctx, [=](Context& c) { RopeBackward(c, x.AddTo(), y.Sum(c), positions, table); });
   return y;
 }
 
@@ -55,7 +56,7 @@ Var SwiGlu(Context& ctx, const Var& gate, const Var& up) {
   if (ctx.tape) {
     ctx.tape->Record(ctx, [=](Context& c) {
       const Tensor dgate = gate.AddTo(), dup = up.AddTo();
-      SwiGluBackward(c, dgate, dup, y.Sum(), gate.value, up.value);
+      SwiGluBackward(c, dgate, dup, y.Sum(c), gate.value, up.value);
     });
   }
   return y;
@@ -68,7 +69,7 @@ Var Add(Context& ctx, const Var& a, const Var& b) {
   if (ctx.tape) {
     ctx.tape->Record(ctx, [=](Context& c) {
       const Tensor da = a.AddTo(), db = b.AddTo();
-      AddBackward(c, da, db, y.Sum());
+      AddBackward(c, da, db, y.Sum(c));
     });
   }
   return y;
@@ -88,7 +89,7 @@ Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tens
   if (ctx.tape) {
     ctx.tape->Record(ctx, [=](Context& c) {
       const Tensor dq = q.AddTo(), dk = k.AddTo(), dv = v.AddTo();
-      AttentionBackward(c, dq, dk, dv, out.Sum(), out.value, lse, q.value, k.value, v.value, q_pos, documents, spec);
+      AttentionBackward(c, dq, dk, dv, out.Sum(c), out.value, lse, q.value, k.value, v.value, q_pos, documents, spec);
     });
   }
   return out;
@@ -110,15 +111,16 @@ LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tenso
   const ArenaLabel label(*ctx.arena, "token_logprob");
   const std::int64_t N = x.value.dim(0);
   const DType dtype = AccumulatorOf(x.value.dtype());
-  const Var logp{ctx.arena->New(dtype, {N}), ctx.tape ? ctx.arena->NewZero(dtype, {N}) : Tensor{}};
-  const Tensor lse = ctx.arena->New(dtype, {N}), entropy = ctx.arena->New(dtype, {N});
-  TokenLogprobForward(ctx, logp.value, lse, entropy, x.value, w.value, targets);
+  const Tensor logp = ctx.arena->New(dtype, {N}), lse = ctx.arena->New(dtype, {N}),
+               entropy = ctx.arena->New(dtype, {N});
+  TokenLogprobForward(ctx, logp, lse, entropy, x.value, w.value, targets);
+  const Tensor grad = ctx.tape ? ctx.HostArena().NewZero(dtype, {N}) : Tensor{};
   if (ctx.tape) {
     ctx.tape->Record(ctx, [=](Context& c) {
-      TokenLogprobBackward(c, x.AddTo(), w.Sum(), logp.grad, lse, x.value, w.value, targets);
+      TokenLogprobBackward(c, x.AddTo(), w.Sum(c), ToDevice(c, grad), lse, x.value, w.value, targets);
     });
   }
-  return {logp, entropy};
+  return {{ToHost(ctx, logp), grad}, ToHost(ctx, entropy)};
 }
 
 }  // namespace swarr

@@ -27,7 +27,8 @@ Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tens
 Var CachedAttention(Context& ctx, const Var& q, const Tensor& k, const Tensor& v, const KeyCache& cache,
                     const Tensor& positions, const Tensor& slots, AttentionSpec spec);
 
-// logp[N] as a Var (the caller fills its grad with dL/dlogp) and the entropies[N] as a measurement.
+// logp[N] as a Var (the caller fills its grad with dL/dlogp) and the entropies[N] as a measurement. Both are the
+// host's, to be read after Wait; the gradient is moved when the backward comes to it.
 struct LogprobResult {
   Var logp;
   Tensor entropy;
@@ -37,7 +38,8 @@ LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tenso
 // Gradient checkpointing (P3): runs f(ctx, x) -> Var [N, C], for x of that shape, without a tape, keeps only its
 // result, and runs it again under a local tape when the backward comes by. f must be trivially copyable and do the same
 // computation both times; its gradients are then bit-identical to those of a plain call, since the same kernels add the
-// same numbers in the same order. Without a live tape only the result is kept as well.
+// same numbers in the same order. Without a live tape only the result is kept as well. Host memory that f takes, for
+// closures, is kept until the step ends: the device may still read what lies there.
 template <class F>
 Var Checkpoint(Context& ctx, const Var& x, const F& f) {
   const ArenaLabel label(*ctx.arena, "checkpoint");
@@ -46,7 +48,7 @@ Var Checkpoint(Context& ctx, const Var& x, const F& f) {
   const Var y = NewVar(ctx, x.value.dtype(), {x.value.dim(0), x.value.dim(1)});
   {
     ArenaScope scope(*ctx.arena);
-    Copy(y.value, f(quiet, Var{x.value, {}}).value);
+    Copy(ctx, y.value, f(quiet, Var{x.value, {}}).value);
   }
   if (!ctx.tape) return y;
   ctx.tape->Record(ctx, [x, y, f](Context& c) {
@@ -55,7 +57,7 @@ Var Checkpoint(Context& ctx, const Var& x, const F& f) {
     Context recording = c;
     recording.tape = &local;
     const Var again = f(recording, x);
-    AddGradient(c, again.AddTo(), y.Sum());
+    AddGradient(c, again.AddTo(), y.Sum(c));
     local.Backward(c);
   });
   return y;

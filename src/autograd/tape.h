@@ -7,7 +7,7 @@
 #include <new>
 #include <type_traits>
 
-#include "tensor/context.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
 
@@ -24,23 +24,23 @@ struct Var {
     return grad.Fresh();
   }
   // The gradient as the sum of what has been added so far: zero if nothing was.
-  const Tensor& Sum() const {
-    if (fresh != nullptr && *fresh) FillZero(grad);
+  const Tensor& Sum(const Context& ctx) const {
+    if (fresh != nullptr && *fresh) FillZero(ctx, grad);
     if (fresh != nullptr) *fresh = false;
     return grad;
   }
 };
 
-// The entries form a list through the arena, so that recording allocates nothing.
+// The entries form a list through the host's arena, so that recording allocates nothing.
 class Tape {
  public:
-  // Appends a closure that reads the output's gradient and adds to the inputs' gradients. It lives in the arena, with
-  // the tensors it refers to, and is dropped without a destructor call.
+  // Appends a closure that reads the output's gradient and adds to the inputs' gradients. It lives in step memory, as
+  // do the tensors it refers to, and is dropped without a destructor call.
   template <class F>
   void Record(const Context& ctx, const F& backward) {
     using Closure = EntryOf<F>;
     static_assert(std::is_trivially_copyable_v<F> && alignof(Closure) <= kAlignment);
-    void* place = ctx.arena->New(DType::kI32, {static_cast<std::int64_t>((sizeof(Closure) + 3) / 4)}).raw();
+    void* place = ctx.HostArena().New(DType::kI32, {static_cast<std::int64_t>((sizeof(Closure) + 3) / 4)}).raw();
     const auto call = [](const Entry& e, Context& c) { static_cast<const Closure&>(e).backward(c); };
     last_ = new (place) Closure{{call, last_, ctx.arena->label()}, backward};
     ++size_;
@@ -80,7 +80,7 @@ inline Var NewVar(const Context& ctx, DType dtype, std::initializer_list<std::in
   Var var{ctx.arena->New(dtype, shape), {}};
   if (ctx.tape) {
     var.grad = ctx.arena->New(dtype, shape);
-    var.fresh = new (ctx.arena->New(DType::kI32, {1}).raw()) bool(true);
+    var.fresh = new (ctx.HostArena().New(DType::kI32, {1}).raw()) bool(true);
   }
   return var;
 }

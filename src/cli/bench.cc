@@ -24,21 +24,22 @@ struct BenchCommand {
 
   void Run() {
     if (!svg.empty() && bench.suite != "scaling") throw UsageError("--svg is for --suite scaling");
-    Arena arena;
-    Context ctx = compute.MakeContext(arena);
+    StepMemory steps(compute.MakeDevice());
+    Context ctx = compute.MakeContext(steps);
     bench.dtype = compute.MakeDType();
     bench.on_row = [&, started = false](const nlohmann::ordered_json& row) mutable {
       if (!started) {
-        std::printf("%s, %s kernels, %d threads, %s, medians\n", ProcessorName().c_str(), Name(ctx.cpu).c_str(),
-                    ctx.threads, compute.dtype.c_str());
+        const bool cuda = ctx.device() == Device::kCuda;
+        const std::string how = cuda ? "cuda kernels" : Concat(Name(ctx.cpu), " kernels, ", ctx.threads, " threads");
+        std::printf("%s, %s, %s, medians\n", ProcessorName(ctx.device()).c_str(), how.c_str(), compute.dtype.c_str());
       }
       started = true;
       std::printf("%s\n", BenchLine(row).c_str());
       std::fflush(stdout);
     };
     nlohmann::ordered_json results = RunBench(ctx, bench);
-    if (compute.memory_report) results["memory"] = compute.memory.ToJson(arena);
-    compute.PrintMemory(arena);
+    if (compute.memory_report) results["memory"] = compute.memory.ToJson(steps.arena());
+    compute.PrintMemory(steps.arena());
     if (!json.empty()) WriteFileAtomically(json, results.dump(1) + "\n");
     if (!svg.empty()) WriteFileAtomically(svg, ScalingFigure(results));
   }

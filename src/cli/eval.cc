@@ -62,20 +62,20 @@ struct EvalCommand {
 
   void Run() {
     const LoadedTask problems = task.Load(Split::kEval, {.answer = true}, compute.seed);
-    const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false);
+    const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
     const Tokenizer tokenizer = Tokenizer::Load(model_dir);
     evaluate.max_completion_length =
         CompletionLimit(evaluate.max_completion_length, problems, tokenizer, model->config());
     evaluate.seed = compute.seed;
-    Arena arena;
-    Context ctx = compute.MakeContext(arena);
+    StepMemory steps(compute.MakeDevice());
+    Context ctx = compute.MakeContext(steps);
     const std::vector<EvaluatedCompletion> completions = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
     if (!completions_out.empty()) WriteFileAtomically(completions_out, CompletionLines(completions, *problems.task));
     ordered_json results = Results(completions, problems, *model);
     model->NoteMemory(compute.memory);
-    if (json && compute.memory_report) results["memory"] = compute.memory.ToJson(arena);
+    if (json && compute.memory_report) results["memory"] = compute.memory.ToJson(steps.arena());
     Report(results);
-    if (!json) compute.PrintMemory(arena);
+    if (!json) compute.PrintMemory(steps.arena());
   }
 
   // Shares have Wilson intervals with the problems as trials. Samples of one problem are not independent, so for

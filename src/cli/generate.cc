@@ -21,13 +21,13 @@ struct GenerateCommand {
   }
 
   void Run() {
-    const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false);
+    const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
     const Tokenizer tokenizer = Tokenizer::Load(model_dir);
     const Request request{tokenizer.Encode(prompt), 0, temperature, StreamKey(compute.seed, Purpose::kSample)};
     const auto prompt_tokens = static_cast<int>(request.prompt.size());
     const int limit = CompletionLimit(max_new_tokens, prompt_tokens, model->config());
-    Arena arena;
-    Context ctx = compute.MakeContext(arena);
+    StepMemory steps(compute.MakeDevice());
+    Context ctx = compute.MakeContext(steps);
     Decoder decoder(*model, /*slots=*/1, prompt_tokens + limit);
     std::vector<Request> requests = {request};
     requests[0].max_new_tokens = limit;
@@ -42,7 +42,7 @@ struct GenerateCommand {
     });
     std::cout << '\n';
     model->NoteMemory(compute.memory);
-    compute.PrintMemory(arena);
+    compute.PrintMemory(steps.arena());
   }
 
   OptionSet options;

@@ -61,8 +61,10 @@ struct InspectCommand {
                            {"attention", Layers(c)},
                            {"cpu", Name(ResolveCpu(compute.cpu))},
                            {"supported_cpus", SupportedCpuNames()},
+                           {"cuda_device", nullptr},
                            {"kv_dtype", compute.dtype},
                            {"kv_bytes", ordered_json::array()}};
+    if (const std::string cuda = CudaDeviceName(); !cuda.empty()) result["cuda_device"] = cuda;
     for (const int length : ParseIntegers(lengths, "--lengths")) {
       if (length < 1) throw UsageError(Concat("--lengths holds ", length, "; a sequence has at least 1 token"));
       result["kv_bytes"].push_back({{"length", length}, {"bytes", KvBytesPerSequence(c, dtype, length)}});
@@ -77,8 +79,8 @@ struct InspectCommand {
   static void Print(const ordered_json& result) {
     for (const auto& [name, value] : result.items()) {
       if (value.is_array()) continue;
-      std::printf("%-14s %s\n", name.c_str(),
-                  value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+      const std::string text = value.is_string() ? value.get<std::string>() : value.is_null() ? "none" : value.dump();
+      std::printf("%-14s %s\n", name.c_str(), text.c_str());
     }
     std::printf("supported_cpus");
     for (const ordered_json& name : result["supported_cpus"]) std::printf(" %s", name.get<std::string>().c_str());

@@ -20,23 +20,25 @@ struct LogitsCommand {
 
   void Run() {
     if (tokens.empty() == prompt.empty()) throw UsageError("give exactly one of --tokens 1,2,3 and --prompt TEXT");
-    const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false);
+    const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
     const std::vector<std::int32_t> ids =
         tokens.empty() ? Tokenizer::Load(model_dir).Encode(prompt) : ParseIntegers(tokens, "--tokens");
     const auto length = static_cast<std::int64_t>(ids.size());
     const ModelConfig& config = model->config();
     SWARR_CHECK(length <= config.max_positions, "a prompt of ", length,
                 " tokens is longer than the model's context of ", config.max_positions, "; shorten it");
-    Arena arena;
-    Context ctx = compute.MakeContext(arena);
-    const Batch batch = PackDocuments(arena, {&ids, 1});
-    const Tensor logits = arena.New(AccumulatorOf(model->dtype()), {length, config.vocab});
+    StepMemory steps(compute.MakeDevice());
+    Context ctx = compute.MakeContext(steps);
+    const Batch batch = PackDocuments(ctx.HostArena(), {&ids, 1});
+    const Tensor logits = ctx.arena->New(AccumulatorOf(model->dtype()), {length, config.vocab});
     MatMulNT(ctx, logits, model->Forward(ctx, batch).value, model->head().value);
-    const Tensor rounded = arena.New(DType::kF32, {length, config.vocab});
+    const Tensor rounded = ctx.arena->New(DType::kF32, {length, config.vocab});
     CastForward(ctx, rounded, logits);
-    WriteSafetensors(out, {{"logits", rounded}, {"tokens", batch.ids}});
+    const Tensor result = ToHost(ctx, rounded);
+    Wait(ctx);
+    WriteSafetensors(out, {{"logits", result}, {"tokens", batch.ids}});
     model->NoteMemory(compute.memory);
-    compute.PrintMemory(arena);
+    compute.PrintMemory(steps.arena());
   }
 
   OptionSet options;

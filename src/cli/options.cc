@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "tensor/files.h"
+#include "tensor/gemm.h"
 
 namespace swarr {
 namespace {
@@ -112,10 +113,16 @@ std::vector<int> ParseIntegers(const std::string& list, const std::string& optio
   return numbers;
 }
 
+void ComputeOptions::AddDeviceTo(OptionSet& options) {
+  options.Add("device", device, "cpu, cuda, or auto: cuda if this build and this machine have it");
+}
+
 void ComputeOptions::AddTo(OptionSet& options) {
-  options.Add("device", device, "cpu or cuda");
+  AddDeviceTo(options);
   options.Add("dtype", dtype, "number format of weights and activations: f32, f64 or bf16");
-  options.Add("gemm", gemm, "matrix products: own (fixed order, exact) or eigen (for comparison; not exact)");
+  options.Add("gemm", gemm,
+              "matrix products: own (fixed order, exact), or, for comparison and not exact, a library's: eigen on the "
+              "processor, cublas on a CUDA device");
   options.Add("cpu", cpu,
               "CPU kernels: auto (the best that this machine runs), portable, avx2, avx512, avx512bf16 or amx");
   options.Add("threads", threads, "threads; 0 is one for every processor; results do not depend on it", Record::kNo)
@@ -124,15 +131,18 @@ void ComputeOptions::AddTo(OptionSet& options) {
   options.Add("memory-report", memory_report, "show at the end where memory went, by name", Record::kNo);
 }
 
-Context ComputeOptions::MakeContext(Arena& arena) {
-  SWARR_CHECK(device != "cuda", "this build has no CUDA; use --device cpu");
-  if (device != "cpu") throw UsageError(Concat("unknown device '", device, "'; use cpu or cuda"));
-  if (gemm != "own" && gemm != "eigen") throw UsageError(Concat("unknown --gemm '", gemm, "'; use own or eigen"));
-  return {.arena = &arena,
-          .threads = ResolveThreads(threads),
-          .gemm = gemm == "own" ? GemmKind::kOwn : GemmKind::kEigen,
-          .cpu = ResolveCpu(cpu),
-          .memory = memory_report ? &memory : nullptr};
+Device ComputeOptions::MakeDevice() {
+  if (device == "auto") device = Name(CudaDeviceName().empty() ? Device::kCpu : Device::kCuda);
+  const Device found = ParseDevice(device);
+  if (found == Device::kCuda) OpenCudaStream();  // says why, where there is none
+  return found;
+}
+
+Context ComputeOptions::MakeContext(StepMemory& memory_of_steps) {
+  Context ctx{.threads = ResolveThreads(threads), .cpu = ResolveCpu(cpu), .memory = memory_report ? &memory : nullptr};
+  memory_of_steps.GiveTo(ctx);
+  ctx.gemm = ParseGemm(gemm, ctx.device());
+  return ctx;
 }
 
 void ComputeOptions::PrintMemory(const Arena& arena) const {

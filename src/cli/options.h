@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/context.h"
 #include "tensor/memory_report.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
 
@@ -70,15 +70,19 @@ constexpr int kMaxThreads = 1024;  // far beyond this the system refuses to star
 
 // Where and how numbers are computed.
 struct ComputeOptions {
-  std::string device = "cpu", dtype = "f32", gemm = "own", cpu = "auto";
+  std::string device = "auto", dtype = "f32", gemm = "own", cpu = "auto";
   int threads = 0;
   std::uint64_t seed = 0;
   bool memory_report = false;
   MemoryReport memory;  // what was noted, if it is to be reported
 
   void AddTo(OptionSet& options);
-  // Throws Error for what this build can't do, UsageError for what does not exist. The context notes memory here.
-  Context MakeContext(Arena& arena);
+  void AddDeviceTo(OptionSet& options);  // --device alone
+  // All throw Error for what this build or machine can't do, UsageError for what does not exist. "auto" becomes the
+  // device's name here, so that it is recorded. The context notes memory here.
+  Device MakeDevice();
+  MemoryKind MakeKind() { return MemoryOf(MakeDevice()); }  // of models
+  Context MakeContext(StepMemory& memory_of_steps);
   // On stderr, if it is to be reported.
   void PrintMemory(const Arena& arena) const;
   DType MakeDType() const;

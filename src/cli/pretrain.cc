@@ -71,14 +71,14 @@ struct PretrainCommand {
         }
         options.Omit(option->get_single_name());
       }
-      const auto model = LoadModel(model_dir, dtype, /*with_gradients=*/true);
+      const auto model = LoadModel(model_dir, dtype, /*with_gradients=*/true, supervised.training.compute.MakeKind());
       supervised.Train(options, environment, *model, Tokenizer::Load(model_dir));
       return;
     }
     const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(kChainAlphabet, kEndOfText),
                               "the chain task's tokenizer");
     CompleteShape(tokenizer);
-    const Transformer model(shape, dtype, /*with_gradients=*/true);
+    const Transformer model(shape, dtype, /*with_gradients=*/true, supervised.training.compute.MakeKind());
     InitializeParameters(model.parameters(), shape.layers, supervised.training.compute.seed, deviation);
     supervised.Train(options, environment, model, tokenizer);
   }

@@ -41,15 +41,16 @@ struct RlCommand {
     rl.objective.term = ParsePolicyTerm(objective);
     rl.objective.aggregation = ParseAggregation(normalizer);
     const LoadedTask problems = task.Load(Split::kRl, {.answer = true}, training.compute.seed);
-    const auto model = LoadModel(model_dir, training.compute.MakeDType(), /*with_gradients=*/true);
+    const auto model =
+        LoadModel(model_dir, training.compute.MakeDType(), /*with_gradients=*/true, training.compute.MakeKind());
     const Tokenizer tokenizer = Tokenizer::Load(model_dir);
     rl.max_completion_length = CompletionLimit(rl.max_completion_length, problems, tokenizer, model->config());
     rl.objective.max_completion_length = rl.max_completion_length;
     rl.seed = training.compute.seed;
     rl.checkpoint_blocks = training.grad_checkpoint;
 
-    Arena arena;
-    Context ctx = training.compute.MakeContext(arena);
+    StepMemory steps(training.compute.MakeDevice());
+    Context ctx = training.compute.MakeContext(steps);
     Optimizer optimizer(model->parameters(), training.MakeOptimizerOptions());
     const OnPolicyCheck check = [&] {
       TrainingRun run(training.MakeRunOptions(environment, rl.steps), options.Resolved(), *model, optimizer, tokenizer);
@@ -58,7 +59,7 @@ struct RlCommand {
       return result;
     }();
     training.NoteMemory(*model, optimizer);
-    training.compute.PrintMemory(arena);
+    training.compute.PrintMemory(steps.arena());
     if (training.quiet) return;
     std::fprintf(stderr, "log-probabilities of sampler and trainer: %lld tokens compared, largest difference %g\n",
                  static_cast<long long>(check.tokens), check.max_abs_diff);

@@ -15,7 +15,8 @@ struct SftCommand {
   }
 
   void Run() {
-    const auto model = LoadModel(model_dir, supervised.training.compute.MakeDType(), /*with_gradients=*/true);
+    const auto model = LoadModel(model_dir, supervised.training.compute.MakeDType(), /*with_gradients=*/true,
+                                 supervised.training.compute.MakeKind());
     const Tokenizer tokenizer = Tokenizer::Load(model_dir);
     supervised.Train(options, environment, *model, tokenizer);
   }

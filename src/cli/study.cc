@@ -28,15 +28,15 @@ struct StudyCommand {
     options.Add("seed", compute.seed, "first seed");
     options.Add("output-dir", output_dir, "directory for runs, results.json and report.html")->required();
     options.Add("data-dir", data_dir, "directory with presets and base models");
-    options.Add("device", compute.device, "cpu or cuda");
+    compute.AddDeviceTo(options);
     options.Add("threads", compute.threads, "threads; 0 is one for every processor; results do not depend on it")
         ->check(CLI::Range(0, kMaxThreads));
     options.Add("quiet", quiet, "show no progress");
   }
 
   void Run() {
-    Arena arena;
-    study.threads = compute.MakeContext(arena).threads;
+    study.device = compute.MakeDevice();
+    study.threads = ResolveThreads(compute.threads);
     study.data_dir = data_dir;
     study.output_dir = output_dir;
     for (int i = 0; i < seeds; ++i) study.seeds.push_back(compute.seed + static_cast<std::uint64_t>(i));

@@ -108,14 +108,14 @@ void SupervisedOptions::Train(const OptionSet& options, const Environment& envir
   sft.seed = training.compute.seed;
   sft.checkpoint_blocks = training.grad_checkpoint;
 
-  Arena arena;
-  Context ctx = training.compute.MakeContext(arena);
+  StepMemory steps(training.compute.MakeDevice());
+  Context ctx = training.compute.MakeContext(steps);
   Optimizer optimizer(model.parameters(), training.MakeOptimizerOptions());
   TrainingRun run(training.MakeRunOptions(environment, sft.steps), options.Resolved(), model, optimizer, tokenizer);
   RunSft(ctx, model, tokenizer, *problems.task, evaluation.task.get(), sft, optimizer, run);
   run.Finish();
   training.NoteMemory(model, optimizer);
-  training.compute.PrintMemory(arena);
+  training.compute.PrintMemory(steps.arena());
 }
 
 }  // namespace swarr

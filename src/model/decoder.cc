@@ -46,7 +46,10 @@ Decoder::Decoder(const Transformer& model, int slots, int max_length, int max_ch
       slots_(slots),
       max_length_(max_length),
       max_chunk_(max_chunk),
-      cache_(model.config(), model.dtype(), slots, max_length, max_chunk) {
+      cache_(model.config(), model.dtype(), slots, max_length, max_chunk, model.parameters().kind()) {
+  if (model.parameters().kind() == MemoryKind::kDevice) {
+    device_steps_ = std::make_unique<DeviceSteps>(slots * max_chunk);
+  }
   SWARR_CHECK(max_length <= model.config().max_positions, "sequences of ", max_length,
               " tokens don't fit the model's context of ", model.config().max_positions,
               " (max_position_embeddings); shorten the prompt or ask for fewer new tokens");
@@ -62,13 +65,14 @@ std::vector<Completion> Decoder::Generate(Context& caller, std::span<const Reque
                 r.prompt.size(), " tokens with ", r.max_new_tokens, " new ones is longer than the ", max_length_,
                 " tokens planned for a sequence");
   }
-  model_.PackWeights(caller, packed_);
+  if (!device_steps_) model_.PackWeights(caller, packed_);
   Context ctx = caller;
   ctx.packed = &packed_;
   Work work{.requests = requests, .on_token = on_token, .completions = std::vector<Completion>(requests.size())};
 
   const std::size_t used = std::min(static_cast<std::size_t>(slots_), requests.size());
-  const std::size_t count = std::clamp<std::size_t>(used / kTeamSlots, 1, static_cast<std::size_t>(ctx.threads));
+  const std::size_t threads = device_steps_ ? 1 : static_cast<std::size_t>(ctx.threads);
+  const std::size_t count = std::clamp<std::size_t>(used / kTeamSlots, 1, threads);
   if (teams_.size() < count) teams_.resize(count);
   for (std::size_t t = 0; t < count; ++t) {
     teams_[t].free.clear();
@@ -122,7 +126,8 @@ void Decoder::Run(Context& ctx, Work& work, Team& team) {
 
 void Decoder::NoteMemory(MemoryReport& report) const {
   report.Note("key/value cache", cache_.bytes());
-  report.Note("packed weights", packed_.bytes());
+  if (!device_steps_) report.Note("packed weights", packed_.bytes());
+  if (device_steps_) report.Note("decoding steps", device_steps_->bytes());
   std::size_t steps = 0;
   for (const Team& team : teams_) steps += team.arena.high_water_bytes();
   if (steps > 0) report.Note("steps of decoding threads", steps);
@@ -166,24 +171,19 @@ void Decoder::Step(Context& ctx, Work& work, Team& team) {
   const auto view = [](std::vector<std::int32_t>& v) {
     return Tensor(v.data(), DType::kI32, {static_cast<std::int64_t>(v.size())});
   };
-  const Batch batch{view(rows.ids), view(rows.positions), view(rows.slots), {}};
-  const Var hidden = model_.Forward(ctx, batch, cache_);
-  if (rows.drawing.empty()) return;
-  const auto M = static_cast<std::int64_t>(rows.drawing.size());
-  const Tensor last = ctx.arena->New(model_.dtype(), {M, model_.config().hidden});
-  for (std::int64_t m = 0; m < M; ++m) {
-    const std::int32_t row = rows.draw_rows[static_cast<std::size_t>(m)];
-    Copy(last.Rows(m, m + 1), hidden.value.Rows(row, row + 1));
-  }
-  const Tensor tokens = ctx.arena->New(DType::kI32, {M});
-  const Tensor logp = ctx.arena->New(AccumulatorOf(model_.dtype()), {M});
-  SampleForward(ctx, tokens, logp, last, model_.head().value, view(rows.draw_positions), rows.draws.data());
+  const StepBatch step{{view(rows.ids), view(rows.positions), view(rows.slots), {}},
+                       view(rows.draw_rows),
+                       view(rows.draw_positions),
+                       rows.draws.data()};
+  const auto [tokens, logp] =
+      device_steps_ ? device_steps_->Run(ctx, model_, cache_, step) : DecodeStep(ctx, model_, cache_, step);
   for (std::size_t m = 0; m < rows.drawing.size(); ++m) {
     Completion& completion = work.completions[rows.drawing[m]];
     const std::int32_t token = tokens.data<std::int32_t>()[m];
     completion.tokens.push_back(token);
-    DispatchSum(logp.dtype(),
-                [&]<class T>() { completion.logprobs.push_back(static_cast<double>(logp.data<T>()[m])); });
+    DispatchSum(logp.dtype(), [&, &logp = logp]<class T>() {
+      completion.logprobs.push_back(static_cast<double>(logp.data<T>()[m]));
+    });
     completion.finished = token == model_.config().eos_id;
     if (work.on_token) {
       const std::lock_guard lock(work.one_call);

@@ -8,10 +8,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
-#include "model/transformer.h"
+#include "model/decode_step.h"
 #include "tensor/packed_weights.h"
 
 namespace swarr {
@@ -71,6 +72,7 @@ class Decoder {
   KvCache cache_;
   PackedWeights packed_;  // of the model as it was when Generate began
   std::vector<Team> teams_;
+  std::unique_ptr<DeviceSteps> device_steps_;  // null on the processor
 };
 
 }  // namespace swarr

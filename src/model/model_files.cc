@@ -6,6 +6,7 @@
 
 #include "tensor/files.h"
 #include "tensor/safetensors.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
 namespace {
@@ -34,39 +35,36 @@ void ReadParameter(const SafetensorsFile& file, const std::string& name, const T
 
 std::vector<std::string> ModelFileNames() { return {kConfigFile, kWeightsFile, kTokenizerFile}; }
 
-std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType dtype, bool with_gradients) {
-  auto model = std::make_unique<Transformer>(ReadModelConfig(dir), dtype, with_gradients);
+std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType dtype, bool with_gradients,
+                                       MemoryKind kind) {
+  auto model = std::make_unique<Transformer>(ReadModelConfig(dir), dtype, with_gradients, kind);
   const SafetensorsFile file(dir / kWeightsFile);
   const std::string where = (dir / kWeightsFile).string();
   std::size_t used = 0;
-  for (const Parameter& p : model->parameters().all()) {
+  model->parameters().Set([&](const Parameter& p, const Tensor& master) {
     SWARR_CHECK(file.Contains(p.name), where, " has no tensor ", p.name, ", which config.json asks for");
-    ReadParameter(file, p.name, p.master);
+    ReadParameter(file, p.name, master);
     ++used;
-  }
-  if (model->config().tied && file.Contains(kHead)) {
-    const auto& all = model->parameters().all();
-    const Tensor embedding =
-        std::find_if(all.begin(), all.end(), [](const Parameter& p) { return p.name == kEmbedding; })->master;
-    const OwnedTensor head = LikeWithDType(embedding, embedding.dtype());
+    if (p.name != kEmbedding || !model->config().tied || !file.Contains(kHead)) return;
+    const OwnedTensor head(master);
     ReadParameter(file, kHead, head.view());
-    SWARR_CHECK(std::memcmp(head.view().raw(), embedding.raw(), embedding.bytes()) == 0, where, ": ", kHead,
+    SWARR_CHECK(std::memcmp(head.view().raw(), master.raw(), master.bytes()) == 0, where, ": ", kHead,
                 " differs from the embedding, but config.json ties them (tie_word_embeddings)");
     ++used;
-  }
+  });
   for (const std::string& name : file.names()) {
     if (used == file.names().size()) break;
     const auto& all = model->parameters().all();
     const bool known = std::any_of(all.begin(), all.end(), [&](const Parameter& p) { return p.name == name; });
     SWARR_CHECK(known, where, " holds a tensor ", name, " that the model of config.json does not have");
   }
-  model->parameters().RoundMaster({});
   return model;
 }
 
 void WriteModelFiles(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer) {
   std::vector<NamedTensor> tensors;
-  for (const Parameter& p : model.parameters().all()) tensors.push_back({p.name, p.master});
+  const HostView master(model.parameters().master(), model.parameters().kind());
+  for (const Parameter& p : model.parameters().all()) tensors.push_back({p.name, p.PartOf(master.view())});
   WriteSafetensors(dir / kWeightsFile, tensors);
   WriteFileAtomically(dir / kTokenizerFile, tokenizer.json_text());
   WriteFileAtomically(dir / kConfigFile, ToJson(model.config()).dump(2) + "\n");

@@ -18,7 +18,8 @@ std::vector<std::string> ModelFileNames();
 // Reads config.json and model.safetensors. Every parameter must be there with its shape, as f64, f32 or bf16 (converted
 // to the master of `dtype`), and nothing else; a tied model may carry lm_head.weight if it equals the embedding. Throws
 // Error otherwise.
-std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType dtype, bool with_gradients);
+std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType dtype, bool with_gradients,
+                                       MemoryKind kind = MemoryKind::kHost);
 
 // Writes the three files into an existing directory; weights as the master holds them.
 void WriteModelFiles(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer);

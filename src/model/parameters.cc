@@ -7,6 +7,7 @@
 #include "tensor/memory_report.h"
 #include "tensor/ops.h"
 #include "tensor/philox.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
 namespace {
@@ -48,15 +49,21 @@ std::vector<Shape> ShapesOf(const ModelConfig& c) {
 
 }  // namespace
 
-ParameterStore::ParameterStore(const ModelConfig& config, DType dtype, bool with_gradients) {
+Tensor Parameter::PartOf(const Tensor& flat) const {
+  const Tensor rows = flat.Rows(offset, offset + master.size());
+  return master.rank() == 2 ? rows.Reshape({master.dim(0), master.dim(1)}) : rows;
+}
+
+ParameterStore::ParameterStore(const ModelConfig& config, DType dtype, bool with_gradients, MemoryKind kind)
+    : kind_(kind) {
   config.Validate();
   const std::vector<Shape> shapes = ShapesOf(config);
   std::int64_t total = 0;
   for (const Shape& s : shapes) total += s.rows * std::max<std::int64_t>(1, s.columns);
-  values_ = OwnedTensor(dtype, {total});
+  values_ = OwnedTensor(dtype, {total}, kind);
   const DType master = AccumulatorOf(dtype);
-  if (master != dtype) masters_ = OwnedTensor(master, {total});
-  if (with_gradients) gradients_ = OwnedTensor(master, {total});
+  if (master != dtype) masters_ = OwnedTensor(master, {total}, kind);
+  if (with_gradients) gradients_ = OwnedTensor(master, {total}, kind);
   std::int64_t offset = 0;
   for (const Shape& s : shapes) {
     const std::int64_t size = s.rows * std::max<std::int64_t>(1, s.columns);
@@ -65,7 +72,7 @@ ParameterStore::ParameterStore(const ModelConfig& config, DType dtype, bool with
       const Tensor rows = flat.Rows(offset, offset + size);
       return s.columns > 0 ? rows.Reshape({s.rows, s.columns}) : rows;
     };
-    all_.push_back({s.name, {part(values_.view()), part(gradients_.view())}, part(this->master())});
+    all_.push_back({s.name, {part(values_.view()), part(gradients_.view())}, part(this->master()), offset});
     offset += size;
   }
 }
@@ -74,6 +81,16 @@ void ParameterStore::NoteMemory(MemoryReport& report) const {
   report.Note("parameters", values_.view().bytes());
   if (!masters_.view().empty()) report.Note("parameters, f32 master", masters_.view().bytes());
   if (!gradients_.view().empty()) report.Note("gradients", gradients_.view().bytes());
+}
+
+void ParameterStore::Set(const std::function<void(const Parameter&, const Tensor&)>& set) const {
+  const HostView host(master(), kind_);
+  for (const Parameter& p : all_) set(p, p.PartOf(host.view()));
+  host.WriteBack();
+  if (masters_.view().empty()) return;
+  const HostView values(values_.view(), kind_);
+  CastForward({}, values.view(), host.view());
+  values.WriteBack();
 }
 
 void ParameterStore::RoundMaster(const Context& ctx) const {
@@ -88,18 +105,17 @@ const Var& ParameterStore::operator[](const std::string& name) const {
 
 void InitializeParameters(const ParameterStore& parameters, int layers, std::uint64_t seed, double deviation) {
   std::uint32_t index = 0;
-  for (const Parameter& p : parameters.all()) {
+  parameters.Set([&](const Parameter& p, const Tensor& master) {
     PhiloxStream stream(StreamKey(seed, Purpose::kInit, index++));
     const bool to_residual = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
     const double scale = to_residual ? deviation / std::sqrt(2.0 * layers) : deviation;
     const double constant = p.name.ends_with(".bias") ? 0.0 : 1.0;
-    DispatchSum(p.master.dtype(), [&]<class T>() {
-      for (std::int64_t i = 0; i < p.master.size(); ++i) {
-        p.master.data<T>()[i] = static_cast<T>(p.master.rank() == 2 ? scale * stream.NextNormal() : constant);
+    DispatchSum(master.dtype(), [&]<class T>() {
+      for (std::int64_t i = 0; i < master.size(); ++i) {
+        master.data<T>()[i] = static_cast<T>(master.rank() == 2 ? scale * stream.NextNormal() : constant);
       }
     });
-  }
-  parameters.RoundMaster({});
+  });
 }
 
 }  // namespace swarr

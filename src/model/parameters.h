@@ -5,6 +5,7 @@
 // model computes with, its rounding. f32 and f64 have one copy, which is both. Gradients have the master's dtype.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,27 +16,37 @@
 namespace swarr {
 
 struct Parameter {
-  std::string name;  // Hugging Face name
-  Var var;           // value, and gradient if the store holds gradients
-  Tensor master;     // what the value is a rounding of; the value itself in f32 and f64
+  std::string name;         // Hugging Face name
+  Var var;                  // value, and gradient if the store holds gradients
+  Tensor master;            // what the value is a rounding of; the value itself in f32 and f64
+  std::int64_t offset = 0;  // of its first element in the flat buffers
+
+  // Its part of a tensor that lies as the flat buffers do.
+  Tensor PartOf(const Tensor& flat) const;
 };
 
 class ParameterStore {
  public:
   // Zero-filled parameters of the config's model; with gradients if they are to be trained.
-  ParameterStore(const ModelConfig& config, DType dtype, bool with_gradients);
+  ParameterStore(const ModelConfig& config, DType dtype, bool with_gradients, MemoryKind kind = MemoryKind::kHost);
 
   const std::vector<Parameter>& all() const { return all_; }
   const Var& operator[](const std::string& name) const;  // throws for an unknown name
   DType dtype() const { return values_.view().dtype(); }
+  MemoryKind kind() const { return kind_; }
   Tensor master() const { return masters_.view().empty() ? values_.view() : masters_.view(); }
   Tensor flat_gradients() const { return gradients_.view(); }
   std::int64_t count() const { return values_.view().size(); }
   void NoteMemory(MemoryReport& report) const;
-  // Rounds the master to the values, after it was written to. Nothing to do in f32 and f64.
+
+  // Calls set(parameter, its master on the host) for each parameter, in order, and makes what was written there the
+  // parameter, rounded too.
+  void Set(const std::function<void(const Parameter&, const Tensor&)>& set) const;
+  // Rounds the master to the values, after the context's device wrote to it. Nothing to do in f32 and f64.
   void RoundMaster(const Context& ctx) const;
 
  private:
+  MemoryKind kind_;
   OwnedTensor values_, masters_, gradients_;
   std::vector<Parameter> all_;
 };

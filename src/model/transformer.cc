@@ -4,13 +4,14 @@
 #include <algorithm>
 
 #include "tensor/memory_report.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
 
-KvCache::KvCache(const ModelConfig& config, DType dtype, int slots, int max_length, int max_chunk)
-    : max_length_(max_length), max_chunk_(max_chunk) {
+KvCache::KvCache(const ModelConfig& config, DType dtype, int slots, int max_length, int max_chunk, MemoryKind kind)
+    : slots_(slots), max_length_(max_length), max_chunk_(max_chunk) {
   for (const AttentionSpec& spec : config.attention) {
-    layers_.emplace_back(dtype, slots, config.kv_heads, config.head_dim, spec, max_length, max_chunk);
+    layers_.emplace_back(dtype, slots, config.kv_heads, config.head_dim, spec, max_length, max_chunk, kind);
   }
 }
 
@@ -26,6 +27,11 @@ std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int lengt
     sum += KeyCacheBytes(dtype, config.kv_heads, config.head_dim, spec, length, 1);
   }
   return sum;
+}
+
+Batch ToDevice(const Context& ctx, const Batch& batch) {
+  return {ToDevice(ctx, batch.ids), ToDevice(ctx, batch.positions), ToDevice(ctx, batch.first_row),
+          ToDevice(ctx, batch.documents)};
 }
 
 Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents) {
@@ -49,14 +55,16 @@ Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> doc
   return batch;
 }
 
-Transformer::Transformer(const ModelConfig& config, DType dtype, bool with_gradients)
+Transformer::Transformer(const ModelConfig& config, DType dtype, bool with_gradients, MemoryKind kind)
     : config_(config),
-      parameters_(config, dtype, with_gradients),
+      parameters_(config, dtype, with_gradients, kind),
       embedding_(parameters_["model.embed_tokens.weight"]),
       norm_(parameters_["model.norm.weight"]),
       head_(config.tied ? embedding_ : parameters_["lm_head.weight"]),
-      rope_table_(AccumulatorOf(dtype), {config.max_positions, config.head_dim}) {
-  FillRopeTable(rope_table_.view(), config.rope_theta);
+      rope_table_(AccumulatorOf(dtype), {config.max_positions, config.head_dim}, kind) {
+  const HostView table(rope_table_.view(), kind);
+  FillRopeTable(table.view(), config.rope_theta);
+  table.WriteBack();
   for (int i = 0; i < config.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
     auto get = [&](const char* name, bool present = true) { return present ? parameters_[layer + name] : Var{}; };
@@ -97,10 +105,33 @@ void Transformer::PackWeights(const Context& ctx, PackedWeights& packed) const {
 }
 
 LogprobResult Transformer::Logprob(Context& ctx, const Var& hidden, const Tensor& targets) const {
-  return TokenLogprob(ctx, hidden, head_, targets);
+  if (ctx.device() != Device::kCpu) CheckIds(targets, config_.vocab, "target id");
+  return TokenLogprob(ctx, hidden, head_, ToDevice(ctx, targets));
 }
 
-Var Transformer::Run(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const {
+void Transformer::Check(const Context& ctx, const Batch& batch, const KvCache* cache) const {
+  if (ctx.device() != Device::kCpu) {
+    CheckIds(batch.ids, config_.vocab, "token id");
+    CheckPositions(batch.positions, config_.max_positions);
+    if (!cache) CheckDocuments(batch.documents, batch.positions);
+    if (cache) CheckSlots(batch.first_row, cache->slots());
+  }
+  if (!cache) return;
+  const std::int32_t *slot = batch.first_row.data<std::int32_t>(), *position = batch.positions.data<std::int32_t>();
+  int chunk = 0;  // tokens of the row's slot so far; more than planned would overwrite keys that are still visible
+  for (std::int64_t n = 0; n < batch.ids.dim(0); ++n) {
+    const bool same = n > 0 && slot[n] == slot[n - 1];
+    chunk = same ? chunk + (position[n] != position[n - 1]) : 1;  // a row may come twice; so graphs are filled up
+    SWARR_CHECK(chunk <= cache->max_chunk(), "a chunk of more than the ", cache->max_chunk(),
+                " tokens that the cache was made for");
+    SWARR_CHECK(position[n] < cache->max_length(), "position ", position[n], " is outside the cache of ",
+                cache->max_length(), " tokens");
+  }
+}
+
+Var Transformer::Run(Context& ctx, const Batch& host, const KvCache* cache, bool checkpoint) const {
+  Check(ctx, host, cache);
+  const Batch batch = ToDevice(ctx, host);
   // Whole documents can be long: without a tape they need one block's memory at a time. A decode step is short.
   const bool keeps_results = checkpoint || (!ctx.tape && !cache);
   Var x = Embedding(ctx, embedding_, batch.ids);
@@ -138,16 +169,6 @@ Var Transformer::Attend(Context& ctx, int layer, const Var& q, const Var& k, con
                         const KvCache* cache) const {
   const AttentionSpec spec = config_.attention[static_cast<std::size_t>(layer)];
   if (!cache) return Attention(ctx, q, k, v, batch.positions, batch.documents, spec);
-
-  const std::int32_t *slot = batch.first_row.data<std::int32_t>(), *position = batch.positions.data<std::int32_t>();
-  int chunk = 0;  // tokens of the row's slot so far; more than planned would overwrite keys that are still visible
-  for (std::int64_t n = 0; n < q.value.dim(0); ++n) {
-    chunk = n > 0 && slot[n] == slot[n - 1] ? chunk + 1 : 1;
-    SWARR_CHECK(chunk <= cache->max_chunk(), "a chunk of more than the ", cache->max_chunk(),
-                " tokens that the cache was made for");
-    SWARR_CHECK(position[n] < cache->max_length(), "position ", position[n], " is outside the cache of ",
-                cache->max_length(), " tokens");
-  }
   return CachedAttention(ctx, q, k.value, v.value, cache->layer(layer), batch.positions, batch.first_row, spec);
 }
 

@@ -17,22 +17,25 @@ namespace swarr {
 class KvCache {
  public:
   // Sequences of up to max_length tokens that arrive in chunks of up to max_chunk.
-  KvCache(const ModelConfig& config, DType dtype, int slots, int max_length, int max_chunk);
+  KvCache(const ModelConfig& config, DType dtype, int slots, int max_length, int max_chunk,
+          MemoryKind kind = MemoryKind::kHost);
 
   const KeyCache& layer(int i) const { return layers_[static_cast<std::size_t>(i)]; }
+  int slots() const { return slots_; }
   int max_length() const { return max_length_; }
   int max_chunk() const { return max_chunk_; }
   std::size_t bytes() const;
 
  private:
   std::vector<KeyCache> layers_;
-  int max_length_, max_chunk_;
+  int slots_, max_length_, max_chunk_;
 };
 
 // Bytes of keys and values that one sequence of `length` tokens needs in all layers, decoding token by token.
 std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int length);
 
-// The rows of one forward pass: the tokens of several sequences, one sequence after another.
+// The rows of one forward pass: the tokens of several sequences, one sequence after another. The processor's; a forward
+// pass moves them to the device.
 struct Batch {
   Tensor ids;        // [N] i32
   Tensor positions;  // [N] i32, ascending by one within a sequence
@@ -40,12 +43,16 @@ struct Batch {
   Tensor documents;  // [documents + 1] i32: first row of each document, then N. Training only
 };
 
+// The batch where the ops of the context's device read it (tensor/transfer.h).
+Batch ToDevice(const Context& ctx, const Batch& batch);
+
 // Puts whole documents one after another: packing. They do not see each other.
 Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents);
 
 class Transformer {
  public:
-  Transformer(const ModelConfig& config, DType dtype, bool with_gradients);
+  // On a device, a model can be given only to contexts of that device.
+  Transformer(const ModelConfig& config, DType dtype, bool with_gradients, MemoryKind kind = MemoryKind::kHost);
 
   const ModelConfig& config() const { return config_; }
   const ParameterStore& parameters() const { return parameters_; }
@@ -59,13 +66,15 @@ class Transformer {
   // their slots: their keys are stored, then they attend. Throws if ids or positions are out of range.
   Var Forward(Context& ctx, const Batch& batch, bool checkpoint = false) const;
   Var Forward(Context& ctx, const Batch& batch, const KvCache& cache) const;
+  // The check that both make first, of what ops on a device can't see; `cache` may be null.
+  void Check(const Context& ctx, const Batch& batch, const KvCache* cache) const;
 
   void NoteMemory(MemoryReport& report) const;
 
   // Packs the weights of all products, as they are now (tensor/packed_weights.h).
   void PackWeights(const Context& ctx, PackedWeights& packed) const;
 
-  // log p(targets[n] | the tokens up to row n) of Forward's hidden states: the LM head.
+  // log p(targets[n] | the tokens up to row n) of Forward's hidden states: the LM head. Targets are the processor's.
   LogprobResult Logprob(Context& ctx, const Var& hidden, const Tensor& targets) const;
   const Var& head() const { return head_; }
 

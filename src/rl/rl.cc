@@ -44,7 +44,7 @@ int LongestPrompt(const Task& task, const Tokenizer& tokenizer) {
 // Groups of num_generations completions, prompt after prompt.
 std::vector<Trajectory> Rollout(Context& ctx, std::int64_t step, Decoder& decoder, const Tokenizer& tokenizer,
                                 const Task& task, const RlOptions& options, ProblemOrder& order) {
-  ctx.arena->Reset();
+  ResetStep(ctx);
   std::vector<Request> requests;
   std::vector<Trajectory> rollout;
   for (int p = 0; p < options.prompts_per_step; ++p) {
@@ -90,14 +90,15 @@ void AssignAdvantages(std::vector<Trajectory>& rollout, const RlOptions& options
 // to be learned from, the backward.
 void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajectory* const> batch, bool learn,
                 const RlOptions& options, StepSums& sums) {
-  ctx.arena->Reset();
+  ResetStep(ctx);
   Tape tape;
   ctx.tape = learn ? &tape : nullptr;
   std::vector<Document> documents;
   for (const Trajectory* t : batch) documents.push_back(t->document);
-  const PackedRow row = Pack(*ctx.arena, documents);
+  const PackedRow row = Pack(ctx.HostArena(), documents);
   const LogprobResult result =
       model.Logprob(ctx, model.Forward(ctx, row.batch, options.checkpoint_blocks), row.targets);
+  Wait(ctx);
   DispatchSum(result.logp.value.dtype(), [&]<class T>() {
     for (std::size_t d = 0; d < batch.size(); ++d) {
       const Trajectory& t = *batch[d];

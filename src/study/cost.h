@@ -6,6 +6,7 @@
 
 #include "model/config.h"
 #include "study/results.h"
+#include "tensor/context.h"
 
 namespace swarr {
 
@@ -13,6 +14,6 @@ namespace swarr {
 // whole sequence, at several lengths up to 16,384, for a model of this shape with full attention ("sa") and with
 // `windowed` in every layer ("swa"). None of it depends on the weights or on what the cache holds, so weights are
 // random and nothing is prefilled. Takes about two seconds.
-std::vector<CostPoint> MeasureCost(const ModelConfig& shape, AttentionSpec windowed, int threads);
+std::vector<CostPoint> MeasureCost(Context& ctx, const ModelConfig& shape, AttentionSpec windowed);
 
 }  // namespace swarr

@@ -35,8 +35,9 @@ class SeedStudy {
         tokenizer_(Tokenizer::Load(base_dir_)),
         sft_task_(Split::kSft, WithSeed(settings.task, seed)),
         rl_task_(Split::kRl, WithSeed(settings.task, seed)),
-        eval_task_(Split::kEval, WithSeed(settings.task, seed)) {
-    ctx_.arena = &arena_;
+        eval_task_(Split::kEval, WithSeed(settings.task, seed)),
+        memory_(options.device) {
+    memory_.GiveTo(ctx_);
     ctx_.threads = options.threads;
   }
 
@@ -63,7 +64,7 @@ class SeedStudy {
   }
 
   ModelPtr LoadWith(const fs::path& dir, AttentionSpec spec, bool with_gradients = false) const {
-    ModelPtr model = LoadModel(dir, DType::kF32, with_gradients);
+    ModelPtr model = LoadModel(dir, DType::kF32, with_gradients, MemoryOf(options_.device));
     model->SetAttention(std::vector<AttentionSpec>(static_cast<std::size_t>(model->config().layers), spec));
     return model;
   }
@@ -188,7 +189,7 @@ class SeedStudy {
   const fs::path base_dir_;
   const Tokenizer tokenizer_;
   const ChainTask sft_task_, rl_task_, eval_task_;
-  Arena arena_;
+  StepMemory memory_;
   Context ctx_;
 };
 
@@ -215,7 +216,8 @@ StudyResults RunStudy(const StudyOptions& options) {
   PrepareOutput(options.output_dir, settings.json);
 
   StudyResults results{.preset = options.preset,
-                       .device = Concat("cpu, ", options.threads, " threads"),
+                       .device = options.device == Device::kCpu ? Concat("cpu, ", options.threads, " threads")
+                                                                : Concat("cuda, ", CudaDeviceName()),
                        .command_line = options.command_line,
                        .source_revision = BuildRevision()};
   results.settings = settings.json;
@@ -228,7 +230,11 @@ StudyResults RunStudy(const StudyOptions& options) {
                                         settings.task.n_min, settings.task.n_max)};
   for (const std::uint64_t seed : options.seeds) SeedStudy(options, settings, seed, results).Run();
   if (options.progress) options.progress("cost by length");
-  results.cost = MeasureCost(base, settings.attention, options.threads);
+  StepMemory memory(options.device);
+  Context ctx;
+  memory.GiveTo(ctx);
+  ctx.threads = options.threads;
+  results.cost = MeasureCost(ctx, base, settings.attention);
   results.summary = Summarize(results.runs);
   results.wall_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   WriteReport(results, options.output_dir);

@@ -23,6 +23,7 @@ struct StudyOptions {
   std::filesystem::path data_dir;  // holds presets/ and the base models they name
   std::filesystem::path output_dir;
   std::vector<std::uint64_t> seeds;  // one full set of arms each
+  Device device = Device::kCpu;
   int threads = 1;
   std::string command_line;  // for the report
   std::function<bool()> interrupted;

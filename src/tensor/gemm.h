@@ -8,6 +8,8 @@
 // summed in f32, and rounded once, when it is stored.
 #pragma once
 
+#include <string>
+
 #include "tensor/context.h"
 
 namespace swarr {
@@ -23,5 +25,9 @@ void MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor
 void MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate = false);
 // dw[N, K] (+)= dy[M, N]^T x[M, K]
 void MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate = false);
+
+std::string Name(GemmKind kind);  // "own", "eigen", "cublas"
+// Throws UsageError for an unknown name, and for a library that is another device's.
+GemmKind ParseGemm(const std::string& name, Device device);
 
 }  // namespace swarr

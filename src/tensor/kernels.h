@@ -27,4 +27,9 @@ struct Kernels<Avx512> {
 #include "tensor/kernel_functions.h"
 };
 
+template <>
+struct Kernels<Cuda> {
+#include "tensor/kernel_functions.h"
+};
+
 }  // namespace swarr

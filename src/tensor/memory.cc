@@ -30,19 +30,30 @@ void AskForHugePages(std::byte* data, std::size_t bytes) {
 
 }  // namespace
 
-Buffer::Buffer(std::size_t bytes) : memory_(std::calloc(RoundUp(bytes) + kAlignment, 1)), bytes_(bytes) {
+Buffer::Buffer(std::size_t bytes, MemoryKind kind) : memory_(nullptr, Free{kind}), bytes_(bytes) {
+  const std::size_t room = RoundUp(bytes) + kAlignment;
+  memory_.reset(kind == MemoryKind::kHost ? std::calloc(room, 1) : AllocateCuda(room, kind));
   if (!memory_) throw std::bad_alloc();
   data_ = reinterpret_cast<std::byte*>(RoundUp(reinterpret_cast<std::uintptr_t>(memory_.get())));
-  AskForHugePages(data_, bytes);
+  if (kind == MemoryKind::kHost) AskForHugePages(data_, bytes);
 }
 
-void Buffer::Free::operator()(void* p) const { std::free(p); }
+void Buffer::Free::operator()(void* p) const {
+  if (kind == MemoryKind::kHost) {
+    std::free(p);
+  } else {
+    FreeCuda(p, kind);
+  }
+}
 
-OwnedTensor::OwnedTensor(DType dtype, std::initializer_list<std::int64_t> shape)
-    : buffer_(BytesOf(dtype, shape)), view_(buffer_.data(), dtype, shape) {}
+OwnedTensor::OwnedTensor(DType dtype, std::initializer_list<std::int64_t> shape, MemoryKind kind)
+    : buffer_(BytesOf(dtype, shape), kind), view_(buffer_.data(), dtype, shape) {}
 
-std::byte* Arena::Take(std::size_t bytes) {
-  bytes = std::max(RoundUp(bytes), kAlignment);
+OwnedTensor::OwnedTensor(const Tensor& like, MemoryKind kind)
+    : buffer_(like.bytes(), kind), view_(like.Over(buffer_.data())) {}
+
+std::byte* Arena::Take(std::size_t wanted) {
+  const std::size_t bytes = std::max(RoundUp(wanted + gap_), kAlignment);
   while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].bytes()) {
     before_ += used_;
     used_ = 0;
@@ -56,11 +67,17 @@ std::byte* Arena::Take(std::size_t bytes) {
   std::byte* p = blocks_[block_].data() + used_;
   used_ += bytes;
   high_water_ = std::max(high_water_, in_use());
+  if (places_ != nullptr) places_->push_back({p, wanted});
   return p;
 }
 
+void Arena::NotePlaces(std::vector<Place>* places, std::size_t gap) {
+  places_ = places;
+  gap_ = gap;
+}
+
 void Arena::AddBlock(std::size_t bytes) {
-  blocks_.emplace_back(bytes);
+  blocks_.emplace_back(bytes, kind_);
   ++blocks_allocated_;
 }
 
@@ -69,12 +86,14 @@ Tensor Arena::New(DType dtype, std::initializer_list<std::int64_t> shape) {
 }
 
 Tensor Arena::NewZero(DType dtype, std::initializer_list<std::int64_t> shape) {
+  SWARR_CHECK(kind_ != MemoryKind::kDevice, "the processor can't write zeros into a device's memory");
   Tensor t = New(dtype, shape);
   FillZero(t);
   return t;
 }
 
 void Arena::Release(Mark mark) {
+  if (places_ != nullptr) return;
   RememberHighWater();
   block_ = mark.block;
   used_ = mark.used;

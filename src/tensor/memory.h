@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/device.h"
 #include "tensor/tensor.h"
 
 namespace swarr {
@@ -17,17 +18,18 @@ namespace swarr {
 // All allocations start at multiples of this many bytes (a cache line, and the widest vector register).
 constexpr std::size_t kAlignment = 64;
 
-// Owns zero-initialised, aligned memory of a fixed size; moves, does not copy. What is never written to costs no
-// memory.
+// Owns zero-initialised, aligned memory of a fixed size; moves, does not copy. Of the processor's own memory, what is
+// never written to costs nothing.
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t bytes);
+  explicit Buffer(std::size_t bytes, MemoryKind kind = MemoryKind::kHost);
   std::byte* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
 
  private:
   struct Free {
+    MemoryKind kind;  // kHost, the first, where nothing is said
     void operator()(void* p) const;
   };
   std::unique_ptr<void, Free> memory_;
@@ -39,7 +41,9 @@ class Buffer {
 class OwnedTensor {
  public:
   OwnedTensor() = default;
-  OwnedTensor(DType dtype, std::initializer_list<std::int64_t> shape);
+  OwnedTensor(DType dtype, std::initializer_list<std::int64_t> shape, MemoryKind kind = MemoryKind::kHost);
+  // Of the shape and dtype of `like`.
+  explicit OwnedTensor(const Tensor& like, MemoryKind kind = MemoryKind::kHost);
   const Tensor& view() const { return view_; }
 
  private:
@@ -60,12 +64,24 @@ class Arena {
     std::size_t before;
   };
 
+  explicit Arena(MemoryKind kind = MemoryKind::kHost) : kind_(kind) {}
+  MemoryKind kind() const { return kind_; }
+
   // Uninitialised memory for a tensor of this shape.
   Tensor New(DType dtype, std::initializer_list<std::int64_t> shape);
-  Tensor NewZero(DType dtype, std::initializer_list<std::int64_t> shape);
+  Tensor NewLike(const Tensor& t) { return t.Over(Take(t.bytes())); }
+  Tensor NewZero(DType dtype, std::initializer_list<std::int64_t> shape);  // where the processor reaches the memory
   Mark GetMark() const { return {block_, used_, before_}; }
   void Release(Mark mark);
   void Reset();
+
+  // For tests of what is written where: until it is told null, the arena notes in `places` where tensors lie, leaves
+  // `gap` bytes unused after each of them, and gives nothing back.
+  struct Place {
+    std::byte* begin;
+    std::size_t bytes;
+  };
+  void NotePlaces(std::vector<Place>* places, std::size_t gap = 0);
 
   std::size_t high_water_bytes() const { return high_water_; }
   // How often memory was asked for from the system.
@@ -82,17 +98,21 @@ class Arena {
     std::size_t begin;
   };
 
-  std::byte* Take(std::size_t bytes);
+  std::byte* Take(std::size_t wanted);
   void AddBlock(std::size_t bytes);
   void RememberHighWater();
   std::size_t in_use() const { return before_ + used_; }
 
+  MemoryKind kind_;
   std::vector<Buffer> blocks_;
   std::size_t block_ = 0;       // index of the block in use
   std::size_t used_ = 0;        // bytes used of that block
   std::size_t before_ = 0;      // bytes in the full blocks before it
   std::size_t high_water_ = 0;  // most bytes ever in use
   std::int64_t blocks_allocated_ = 0;
+
+  std::vector<Place>* places_ = nullptr;
+  std::size_t gap_ = 0;
 
   const char* label_ = "other";
   std::vector<Span> spans_;             // of what is in use

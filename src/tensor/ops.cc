@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ops as they are called: arguments are checked here, once for all kernels, and the kernels of ctx.cpu are run.
+// The ops as they are called: arguments are checked here, once for all kernels, and the kernels of the context's device
+// are run.
 #include "tensor/ops.h"
 
 #include <algorithm>
 
 #include "tensor/gemm.h"
 #include "tensor/kernels.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
 namespace {
-
-void CheckIds(const Tensor& ids, std::int64_t below, const char* what, const char* of) {
-  const std::int32_t* id = ids.data<std::int32_t>();
-  for (std::int64_t n = 0; n < ids.dim(0); ++n) {
-    SWARR_CHECK(id[n] >= 0 && id[n] < below, what, " ", id[n], " is outside ", of, " of ", below);
-  }
-}
 
 // The result of a product may be of the operands' dtype or of the one they are summed in.
 void CheckProduct(const Tensor& c, const Tensor& operand, std::initializer_list<std::int64_t> shape, const char* what) {
@@ -25,6 +20,21 @@ void CheckProduct(const Tensor& c, const Tensor& operand, std::initializer_list<
 
 }  // namespace
 
+void CheckIds(const Tensor& ids, std::int64_t vocab, const char* what) {
+  const std::int32_t* id = ids.data<std::int32_t>();
+  for (std::int64_t n = 0; n < ids.dim(0); ++n) {
+    SWARR_CHECK(id[n] >= 0 && id[n] < vocab, what, " ", id[n], " is outside the vocabulary of ", vocab);
+  }
+}
+
+void CheckPositions(const Tensor& positions, std::int64_t context) {
+  const std::int32_t* position = positions.data<std::int32_t>();
+  for (std::int64_t n = 0; n < positions.dim(0); ++n) {
+    SWARR_CHECK(position[n] >= 0 && position[n] < context, "position ", position[n],
+                " is outside the model's context of ", context, " tokens (max_position_embeddings in config.json)");
+  }
+}
+
 void MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias,
               const Tensor& addend) {
   const std::int64_t m = x.dim(0), k = x.dim(1), n = w.dim(0);
@@ -33,7 +43,7 @@ void MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor
   CheckProduct(y, x, {m, n}, "the result of a product x w^T");
   if (!bias.empty()) CheckShape(bias, x.dtype(), {n}, "the bias of a linear layer");
   if (!addend.empty()) CheckShape(addend, y.dtype(), {m, n}, "the addend of a product x w^T");
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::MatMulNT(ctx, y, x, w, bias, addend); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::MatMulNT(ctx, y, x, w, bias, addend); });
 }
 
 void MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate) {
@@ -41,7 +51,7 @@ void MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tens
   CheckShape(dy, dy.dtype(), {m, n}, "the gradient of a product dy w");
   CheckShape(w, dy.dtype(), {n, k}, "the weight of a product dy w");
   CheckProduct(dx, dy, {m, k}, "the result of a product dy w");
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::MatMulNN(ctx, dx, dy, w, accumulate); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::MatMulNN(ctx, dx, dy, w, accumulate); });
 }
 
 void MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate) {
@@ -49,20 +59,20 @@ void MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tens
   CheckShape(dy, dy.dtype(), {m, n}, "the gradient of a product dy^T x");
   CheckShape(x, dy.dtype(), {m, k}, "the input of a product dy^T x");
   CheckProduct(dw, dy, {n, k}, "the result of a product dy^T x");
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::MatMulTN(ctx, dw, dy, x, accumulate); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::MatMulTN(ctx, dw, dy, x, accumulate); });
 }
 
 void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids) {
   CheckShape(ids, DType::kI32, {-1}, "embedding ids");
   CheckShape(y, w.dtype(), {ids.dim(0), w.dim(1)}, "embedding output");
-  CheckIds(ids, w.dim(0), "token id", "the vocabulary");
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::EmbeddingForward(ctx, y, w, ids); });
+  if (ctx.device() == Device::kCpu) CheckIds(ids, w.dim(0), "token id");
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::EmbeddingForward(ctx, y, w, ids); });
 }
 
 void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids) {
   CheckShape(dw, AccumulatorOf(dy.dtype()), {-1, dy.dim(1)}, "embedding weight gradient");
   CheckShape(dy, dy.dtype(), {ids.dim(0), dw.dim(1)}, "embedding output gradient");
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::EmbeddingBackward(ctx, dw, dy, ids); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::EmbeddingBackward(ctx, dw, dy, ids); });
 }
 
 void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b,
@@ -75,7 +85,7 @@ void LinearBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, cons
                     const Tensor& x, const Tensor& w) {
   if (!dx.empty()) MatMulNN(ctx, dx, dy, w, /*accumulate=*/!dx.fresh());
   if (!dw.empty()) MatMulTN(ctx, dw, dy, x, /*accumulate=*/!dw.fresh());
-  if (!db.empty()) OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::BiasBackward(ctx, db, dy); });
+  if (!db.empty()) OnDevice(ctx, [&]<class Set>() { Kernels<Set>::BiasBackward(ctx, db, dy); });
 }
 
 void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& w,
@@ -85,12 +95,12 @@ void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, con
               w.ShapeString(), " into ", y.ShapeString());
   CheckShape(w, x.dtype(), {C}, "rmsnorm weight");
   CheckShape(rstd, AccumulatorOf(x.dtype()), {x.size() / C}, "rmsnorm rstd");
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::RmsNormForward(ctx, y, rstd, x, w, eps); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::RmsNormForward(ctx, y, rstd, x, w, eps); });
 }
 
 void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
                      const Tensor& w, const Tensor& rstd) {
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::RmsNormBackward(ctx, dx, dw, dy, x, w, rstd); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::RmsNormBackward(ctx, dx, dw, dy, x, w, rstd); });
 }
 
 void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions, const Tensor& table) {
@@ -98,33 +108,29 @@ void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Ten
   CheckShape(positions, DType::kI32, {N}, "rope positions");
   CheckShape(table, AccumulatorOf(x.dtype()), {-1, D}, "rope table");
   SWARR_CHECK(y.SameShape(x) && D % 2 == 0, "rope of ", x.ShapeString(), " into ", y.ShapeString());
-  for (std::int64_t n = 0; n < N; ++n) {
-    const std::int32_t p = positions.data<std::int32_t>()[n];
-    SWARR_CHECK(p >= 0 && p < table.dim(0), "position ", p, " is outside the model's context of ", table.dim(0),
-                " tokens (max_position_embeddings in config.json)");
-  }
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::RopeForward(ctx, y, x, positions, table); });
+  if (ctx.device() == Device::kCpu) CheckPositions(positions, table.dim(0));
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::RopeForward(ctx, y, x, positions, table); });
 }
 
 void RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions,
                   const Tensor& table) {
   if (dx.empty()) return;
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::RopeBackward(ctx, dx, dy, positions, table); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::RopeBackward(ctx, dx, dy, positions, table); });
 }
 
 void SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up) {
   SWARR_CHECK(y.SameShape(gate) && y.SameShape(up), "swiglu of ", gate.ShapeString(), " and ", up.ShapeString());
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::SwiGluForward(ctx, y, gate, up); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::SwiGluForward(ctx, y, gate, up); });
 }
 
 void SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy, const Tensor& gate,
                     const Tensor& up) {
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::SwiGluBackward(ctx, dgate, dup, dy, gate, up); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::SwiGluBackward(ctx, dgate, dup, dy, gate, up); });
 }
 
 void AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b) {
   SWARR_CHECK(y.SameShape(a) && y.SameShape(b), "sum of ", a.ShapeString(), " and ", b.ShapeString());
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::AddForward(ctx, y, a, b); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::AddForward(ctx, y, a, b); });
 }
 
 void AddBackward(const Context& ctx, const Tensor& da, const Tensor& db, const Tensor& dy) {
@@ -134,7 +140,7 @@ void AddBackward(const Context& ctx, const Tensor& da, const Tensor& db, const T
 
 void AddGradient(const Context& ctx, const Tensor& dx, const Tensor& dy) {
   if (dx.fresh()) {
-    Copy(dx, dy);
+    Copy(ctx, dx, dy);
   } else {
     AddForward(ctx, dx, dx, dy);
   }
@@ -142,18 +148,18 @@ void AddGradient(const Context& ctx, const Tensor& dx, const Tensor& dy) {
 
 void CastForward(const Context& ctx, const Tensor& y, const Tensor& x) {
   SWARR_CHECK(y.size() == x.size(), "cast of ", x.ShapeString(), " to ", y.ShapeString());
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::CastForward(ctx, y, x); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::CastForward(ctx, y, x); });
 }
 
 void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, double lr,
                std::int64_t t, double grad_scale, const AdamWOptions& options) {
   SWARR_CHECK(w.SameShape(m) && w.SameShape(v) && w.SameShape(g), "AdamW moments or gradients differ from the weight ",
               w.ShapeString());
-  OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::AdamWStep(ctx, w, m, v, g, lr, t, grad_scale, options); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::AdamWStep(ctx, w, m, v, g, lr, t, grad_scale, options); });
 }
 
 double GlobalNorm(const Context& ctx, const Tensor& flat) {
-  return OnCpu(ctx.cpu, [&]<class Set>() { return Kernels<Set>::GlobalNorm(ctx, flat); });
+  return OnDevice(ctx, [&]<class Set>() { return Kernels<Set>::GlobalNorm(ctx, flat); });
 }
 
 }  // namespace swarr

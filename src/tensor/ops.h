@@ -14,6 +14,8 @@
 //    gradients of weights are always added to. An empty gradient means: not wanted.
 //  - A row of a forward result depends on that row alone, bit for bit, and no result depends on ctx.threads. Where a
 //    gradient sums over rows (weights), threads share out the columns and each column adds its rows in ascending order.
+//  - What i32 tensors hold is checked too, where the processor computes; on a CUDA device it can't see them, and
+//    whoever moves them there checks them before (Transformer).
 #pragma once
 
 #include <cstdint>
@@ -21,6 +23,11 @@
 #include "tensor/context.h"
 
 namespace swarr {
+
+// Throw unless all ids, named `what` in the sentence, are in [0, vocab), and all positions in [0, context). The tensors
+// are the processor's.
+void CheckIds(const Tensor& ids, std::int64_t vocab, const char* what);
+void CheckPositions(const Tensor& positions, std::int64_t context);
 
 // embedding.cc: y[n, :] = w[ids[n], :].   y[N, C]  w[V, C]  ids[N] in [0, V)   dw: sum dtype
 void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids);
@@ -84,7 +91,7 @@ struct SampleRow {
 // with u_v = word v mod 4 of Philox(key, {v / 4, position, 0, 0}), and records its log-probability under the model,
 // softmax(z) at temperature 1: bit for bit what TokenLogprobForward computes for that token.
 //   tokens[N] i32  logp[N], sum dtype  x[N, C]  w[V, C]  positions[N]: the absolute position that the drawn token will
-//   have
+//   have  rows[N]: the processor's
 void SampleForward(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& x, const Tensor& w,
                    const Tensor& positions, const SampleRow* rows);
 

@@ -76,6 +76,13 @@ class Tensor {
   // Rows [begin, end) of the first dimension.
   Tensor Rows(std::int64_t begin, std::int64_t end) const;
   bool SameShape(const Tensor& other) const;
+  // The same shape and dtype over other memory.
+  Tensor Over(void* data) const {
+    Tensor t = *this;
+    t.data_ = data;
+    t.fresh_ = false;
+    return t;
+  }
 
  private:
   [[noreturn]] void ThrowReadAs(DType dtype) const;
@@ -90,6 +97,7 @@ class Tensor {
 // Throws unless `t` has exactly this dtype and shape; -1 stands for any size. `what` names it in the sentence.
 void CheckShape(const Tensor& t, DType dtype, std::initializer_list<std::int64_t> shape, const char* what);
 
+// In memory that the processor reaches; for that of any device see transfer.h.
 void FillZero(const Tensor& t);
 void Copy(const Tensor& to, const Tensor& from);  // same shape and dtype
 

@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "tensor/memory_report.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
 
@@ -32,8 +33,8 @@ double LearningRate(const OptimizerOptions& options, std::int64_t step, std::int
 Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& options)
     : parameters_(parameters),
       options_(options),
-      m_(parameters.master().dtype(), {parameters.count()}),
-      v_(parameters.master().dtype(), {parameters.count()}) {
+      m_(parameters.master(), parameters.kind()),
+      v_(parameters.master(), parameters.kind()) {
   SWARR_CHECK(!parameters.flat_gradients().empty(), "a model without gradients can't be trained");
 }
 
@@ -45,17 +46,14 @@ void Optimizer::Step(const Context& ctx, double lr, double grad_norm) {
   const bool clip = options_.max_grad_norm > 0 && grad_norm > options_.max_grad_norm;
   const double scale = clip ? options_.max_grad_norm / grad_norm : 1.0;
   ++t_;
-  std::int64_t offset = 0;
   for (const Parameter& p : parameters_.all()) {
     AdamWOptions adamw = options_.adamw;
     if (p.var.value.rank() < 2) adamw.weight_decay = 0;
-    const std::int64_t end = offset + p.var.value.size();
-    AdamWStep(ctx, parameters_.master().Rows(offset, end), m_.view().Rows(offset, end), v_.view().Rows(offset, end),
-              parameters_.flat_gradients().Rows(offset, end), lr, t_, scale, adamw);
-    offset = end;
+    AdamWStep(ctx, p.master, p.PartOf(m_.view()), p.PartOf(v_.view()), p.PartOf(parameters_.flat_gradients()), lr, t_,
+              scale, adamw);
   }
   parameters_.RoundMaster(ctx);
-  FillZero(parameters_.flat_gradients());
+  FillZero(ctx, parameters_.flat_gradients());
 }
 
 }  // namespace swarr

@@ -73,6 +73,15 @@ fs::path TrainingRun::LatestCheckpoint() const {
   return all.empty() ? fs::path() : all.back();
 }
 
+// The optimizer's state by its names in a checkpoint, where it can be read and written.
+std::vector<std::pair<std::string, HostView>> TrainingRun::Moments() const {
+  const MemoryKind kind = model_.parameters().kind();
+  std::vector<std::pair<std::string, HostView>> moments;
+  moments.emplace_back("m", HostView(optimizer_.first_moment(), kind));
+  moments.emplace_back("v", HostView(optimizer_.second_moment(), kind));
+  return moments;
+}
+
 void TrainingRun::Restore(const fs::path& checkpoint) {
   const fs::path state_path = checkpoint / kStateFile;
   const auto state = ParseJson<ordered_json>(ReadFile(state_path), state_path.string());
@@ -85,11 +94,13 @@ void TrainingRun::Restore(const fs::path& checkpoint) {
                 " was written with another '", key, "'; a resume needs the same options (see its ", kStateFile, ")");
   }
   const std::unique_ptr<Transformer> saved = LoadModel(checkpoint, model_.dtype(), /*with_gradients=*/false);
-  Copy(model_.parameters().master(), saved->parameters().master());
-  model_.parameters().RoundMaster({});
+  model_.parameters().Set(
+      [&](const Parameter& p, const Tensor& master) { Copy(master, p.PartOf(saved->parameters().master())); });
   const SafetensorsFile moments(checkpoint / kOptimizerFile);
-  moments.CopyTo("m", optimizer_.first_moment());
-  moments.CopyTo("v", optimizer_.second_moment());
+  for (const auto& [name, moment] : Moments()) {
+    moments.CopyTo(name, moment.view());
+    moment.WriteBack();
+  }
   step_ = state["step"].get<std::int64_t>();
   num_tokens_ = state["num_tokens"].get<std::int64_t>();
   optimizer_.set_steps_taken(state["optimizer_steps"].get<std::int64_t>());
@@ -145,7 +156,10 @@ fs::path TrainingRun::CheckpointPath() const {
 void TrainingRun::SaveCheckpoint() {
   AtomicDirectory out(CheckpointPath(), CheckpointFileNames());
   WriteModelFiles(out.path(), model_, tokenizer_);
-  WriteSafetensors(out.path() / kOptimizerFile, {{"m", optimizer_.first_moment()}, {"v", optimizer_.second_moment()}});
+  std::vector<NamedTensor> tensors;
+  const auto moments = Moments();
+  for (const auto& [name, moment] : moments) tensors.push_back({name, moment.view()});
+  WriteSafetensors(out.path() / kOptimizerFile, tensors);
   const ordered_json state = {
       {"step", step_}, {"num_tokens", num_tokens_}, {"optimizer_steps", optimizer_.steps_taken()}, {"config", config_}};
   WriteFileAtomically(out.path() / kStateFile, state.dump(2) + "\n");

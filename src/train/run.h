@@ -15,9 +15,12 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "model/tokenizer.h"
 #include "model/transformer.h"
+#include "tensor/transfer.h"
 #include "train/optimizer.h"
 
 namespace swarr {
@@ -62,6 +65,7 @@ class TrainingRun {
   void Finish();
 
  private:
+  std::vector<std::pair<std::string, HostView>> Moments() const;
   void Restore(const std::filesystem::path& checkpoint);
   void SaveCheckpoint();
   void TrimMetrics() const;

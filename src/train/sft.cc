@@ -32,28 +32,52 @@ std::vector<Document> DocumentsOf(std::int64_t step, const Transformer& model, c
   return documents;
 }
 
-// Forward and backward of one micro-batch. dL/dlog p = -1 / (tokens in the loss of the whole step).
-void Accumulate(Context& ctx, const Transformer& model, std::span<const Document> documents, std::int64_t in_loss,
-                const SftOptions& options, StepSums& sums) {
-  ctx.arena->Reset();
+// A micro-batch whose forward and backward have been handed to the device.
+struct MicroBatch {
+  std::span<const Document> documents{};
+  PackedRow row{};
+  LogprobResult result{};
+};
+
+// Calls f(n) for each row n in the loss.
+template <class F>
+void ForRowsInLoss(const MicroBatch& batch, const SftOptions& options, F&& f) {
+  for (std::size_t d = 0; d < batch.documents.size(); ++d) {
+    const std::int64_t first = batch.row.first_row[d] + FirstInLoss(batch.documents[d], options.train_on_prompt);
+    for (std::int64_t n = first; n < batch.row.first_row[d + 1]; ++n) f(n);
+  }
+}
+
+// Forward and backward. dL/dlog p = -1 / (tokens in the loss of the whole step), which needs no log p: the device is
+// not waited for.
+MicroBatch Accumulate(Context& ctx, const Transformer& model, std::span<const Document> documents, std::int64_t in_loss,
+                      const SftOptions& options) {
+  ResetStep(ctx);
   Tape tape;
   ctx.tape = &tape;
-  const PackedRow row = Pack(*ctx.arena, documents);
-  const LogprobResult result =
-      model.Logprob(ctx, model.Forward(ctx, row.batch, options.checkpoint_blocks), row.targets);
-  DispatchSum(result.logp.value.dtype(), [&]<class T>() {
-    for (std::size_t d = 0; d < documents.size(); ++d) {
-      for (std::int64_t n = row.first_row[d] + FirstInLoss(documents[d], options.train_on_prompt);
-           n < row.first_row[d + 1]; ++n) {
-        sums.logprob += static_cast<double>(result.logp.value.data<T>()[n]);
-        sums.entropy += static_cast<double>(result.entropy.data<T>()[n]);
-        result.logp.grad.data<T>()[n] = static_cast<T>(-1.0 / static_cast<double>(in_loss));
-      }
-    }
+  MicroBatch batch{.documents = documents, .row = Pack(ctx.HostArena(), documents)};
+  batch.result = model.Logprob(ctx, model.Forward(ctx, batch.row.batch, options.checkpoint_blocks), batch.row.targets);
+  const Tensor& grad = batch.result.logp.grad;
+  DispatchSum(grad.dtype(), [&]<class T>() {
+    ForRowsInLoss(batch, options,
+                  [&](std::int64_t n) { grad.data<T>()[n] = static_cast<T>(-1.0 / static_cast<double>(in_loss)); });
   });
   tape.Backward(ctx);
   ctx.tape = nullptr;
-  sums.tokens += row.first_row.back();
+  return batch;
+}
+
+// Waits for a micro-batch, and adds up what the report of the step needs.
+void AddSums(const Context& ctx, const MicroBatch& batch, const SftOptions& options, StepSums& sums) {
+  Wait(ctx);
+  const LogprobResult& result = batch.result;
+  DispatchSum(result.entropy.dtype(), [&]<class T>() {
+    ForRowsInLoss(batch, options, [&](std::int64_t n) {
+      sums.logprob += static_cast<double>(result.logp.value.data<T>()[n]);
+      sums.entropy += static_cast<double>(result.entropy.data<T>()[n]);
+    });
+  });
+  sums.tokens += batch.row.first_row.back();
 }
 
 }  // namespace
@@ -70,13 +94,16 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
       sums.in_loss += static_cast<std::int64_t>(d.tokens.size()) - 1 - FirstInLoss(d, options.train_on_prompt);
     }
     const auto size = static_cast<std::size_t>(options.batch_size);
+    MicroBatch last;
     for (std::size_t m = 0; m < documents.size(); m += size) {
-      Accumulate(ctx, model, std::span(documents).subspan(m, size), sums.in_loss, options, sums);
+      if (m > 0) AddSums(ctx, last, options, sums);
+      last = Accumulate(ctx, model, std::span(documents).subspan(m, size), sums.in_loss, options);
     }
+    const double grad_norm = optimizer.GradientNorm(ctx);  // the processor waits here, once in a step
+    AddSums(ctx, last, options, sums);
     const double in_loss = static_cast<double>(sums.in_loss), loss = -sums.logprob / in_loss;
     run.CheckFinite("loss", loss);
     const double lr = LearningRate(optimizer.options(), step, options.steps);
-    const double grad_norm = optimizer.GradientNorm(ctx);
     run.CheckFinite("gradient norm", grad_norm);
     optimizer.Step(ctx, lr, grad_norm);
     const double seconds = timer.Seconds();

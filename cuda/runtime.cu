@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the rest of the program asks of the CUDA runtime (tensor/device.h, tensor/cuda_graph.h): one device, one stream.
+#include <cstring>
+
+#include "cuda/cuda.h"
+#include "tensor/check.h"
+#include "tensor/cuda_graph.h"
+
+namespace swarr {
+namespace {
+
+// The error that says why there is no device; cudaSuccess if there is one.
+cudaError_t FindDevice() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) return error;
+  return count > 0 ? cudaSuccess : cudaErrorNoDevice;
+}
+
+}  // namespace
+
+void ThrowCuda(cudaError_t error, const char* what, const char* file, int line) {
+  SWARR_CHECK(error != cudaErrorMemoryAllocation,
+              "not enough memory on the CUDA device; try a smaller model, batch or length");
+  throw Error(Concat("CUDA: ", cudaGetErrorString(error), " (", what, ", ", file, ":", line, ")"));
+}
+
+std::string CudaDeviceName() {
+  if (FindDevice() != cudaSuccess) return {};
+  cudaDeviceProp properties{};
+  SWARR_CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+  return properties.name;
+}
+
+std::shared_ptr<CudaStream> OpenCudaStream() {
+  const cudaError_t found = FindDevice();
+  SWARR_CHECK(found == cudaSuccess, "this machine has no CUDA device that works (", cudaGetErrorString(found),
+              "); use --device cpu");
+  SWARR_CUDA_CHECK(cudaSetDevice(0));
+  auto stream = std::make_unique<CudaStream>();
+  SWARR_CUDA_CHECK(cudaDeviceGetAttribute(&stream->multiprocessors, cudaDevAttrMultiProcessorCount, 0));
+  SWARR_CUDA_CHECK(cudaStreamCreateWithFlags(&stream->handle, cudaStreamNonBlocking));
+  return {stream.release(), [](CudaStream* s) {
+            s->library.reset();  // while it has its stream
+            cudaStreamDestroy(s->handle);
+            delete s;
+          }};
+}
+
+void* AllocateCuda(std::size_t bytes, MemoryKind kind) {
+  void* memory = nullptr;
+  if (kind == MemoryKind::kPinned) {
+    SWARR_CUDA_CHECK(cudaMallocHost(&memory, bytes));
+    std::memset(memory, 0, bytes);
+    return memory;
+  }
+  SWARR_CUDA_CHECK(cudaMalloc(&memory, bytes));
+  // Zeroed on the default stream, which the streams of contexts don't wait for: so the processor does.
+  SWARR_CUDA_CHECK(cudaMemset(memory, 0, bytes));
+  SWARR_CUDA_CHECK(cudaStreamSynchronize(nullptr));
+  return memory;
+}
+
+// cudaFree waits for the device by itself. Errors are those of work before; whoever waits for that reports them.
+void FreeCuda(void* memory, MemoryKind kind) noexcept {
+  if (kind == MemoryKind::kPinned) {
+    cudaDeviceSynchronize();
+    cudaFreeHost(memory);
+  } else {
+    cudaFree(memory);
+  }
+}
+
+void EnqueueCopy(CudaStream& stream, void* to, const void* from, std::size_t bytes) {
+  SWARR_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream.handle));
+}
+
+void EnqueueZero(CudaStream& stream, void* to, std::size_t bytes) {
+  SWARR_CUDA_CHECK(cudaMemsetAsync(to, 0, bytes, stream.handle));
+}
+
+void WaitFor(CudaStream& stream) { SWARR_CUDA_CHECK(cudaStreamSynchronize(stream.handle)); }
+
+void CopyAndWait(void* to, const void* from, std::size_t bytes) {
+  SWARR_CUDA_CHECK(cudaDeviceSynchronize());
+  if (bytes > 0) SWARR_CUDA_CHECK(cudaMemcpy(to, from, bytes, cudaMemcpyDefault));
+  SWARR_CUDA_CHECK(cudaStreamSynchronize(nullptr));
+}
+
+CudaGraph::CudaGraph(CudaStream& stream, const std::function<void()>& enqueue) {
+  SWARR_CUDA_CHECK(cudaStreamBeginCapture(stream.handle, cudaStreamCaptureModeThreadLocal));
+  cudaGraph_t graph = nullptr;
+  try {
+    enqueue();
+  } catch (...) {
+    cudaStreamEndCapture(stream.handle, &graph);  // the stream is to be usable again
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    throw;
+  }
+  SWARR_CUDA_CHECK(cudaStreamEndCapture(stream.handle, &graph));
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t error = cudaGraphInstantiate(&executable, graph, 0);
+  cudaGraphDestroy(graph);
+  SWARR_CUDA_CHECK(error);
+  graph_ = std::shared_ptr<void>(executable, [](void* g) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(g)); });
+}
+
+void CudaGraph::Launch(CudaStream& stream) const {
+  SWARR_CUDA_CHECK(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph_.get()), stream.handle));
+}
+
+}  // namespace swarr

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// What stands in for runtime.cu in a build without CUDA.
+#include "tensor/check.h"
+#include "tensor/cuda_graph.h"
+#include "tensor/device.h"
+
+namespace swarr {
+namespace {
+
+[[noreturn]] void ThrowNoCuda() { throw Error("this build has no CUDA; use --device cpu, or build with `make cuda`"); }
+
+}  // namespace
+
+struct CudaStream {};
+
+std::string CudaDeviceName() { return {}; }
+std::shared_ptr<CudaStream> OpenCudaStream() { ThrowNoCuda(); }
+void* AllocateCuda(std::size_t, MemoryKind) { ThrowNoCuda(); }
+void FreeCuda(void*, MemoryKind) noexcept {}
+void EnqueueCopy(CudaStream&, void*, const void*, std::size_t) { ThrowNoCuda(); }
+void EnqueueZero(CudaStream&, void*, std::size_t) { ThrowNoCuda(); }
+void WaitFor(CudaStream&) { ThrowNoCuda(); }
+void CopyAndWait(void*, const void*, std::size_t) { ThrowNoCuda(); }
+CudaGraph::CudaGraph(CudaStream&, const std::function<void()>&) { ThrowNoCuda(); }
+void CudaGraph::Launch(CudaStream&) const { ThrowNoCuda(); }
+
+}  // namespace swarr

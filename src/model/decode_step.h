@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// One step of decoding: a forward pass over the next tokens of some slots, and draws. On a CUDA device, steps with few
+// rows, as most have, run as graphs (tensor/cuda_graph.h).
+#pragma once
+
+#include <map>
+#include <optional>
+
+#include "model/transformer.h"
+#include "tensor/cuda_graph.h"
+
+namespace swarr {
+
+// What a step feeds, and after which of its rows a token is drawn. The processor's.
+struct StepBatch {
+  Batch fed;
+  Tensor draw_rows, draw_positions;  // [M] i32: row, and position of the token drawn after it
+  const SampleRow* draws;            // [M]
+};
+
+// Tokens and their log-probabilities [M]; the processor's, to be read after Wait. Empty if nothing is drawn.
+struct Drawn {
+  Tensor tokens, logp;
+};
+
+Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step);
+
+// The same on a CUDA device, waited for. Steps lie in memory of their own, each at the same place as the ones before,
+// and the rows in pinned memory: what a graph has recorded then holds for later steps with as many rows. A graph draws
+// after every row; a step with less rows or draws is filled up with copies of its last one, which store the same keys
+// once more (a row depends on itself alone, P8) and whose draws are ignored. The first step of a size runs without a
+// graph and gets the memory.
+class DeviceSteps {
+ public:
+  // Of up to max_rows rows.
+  explicit DeviceSteps(int max_rows);
+
+  // The result holds until the next step.
+  Drawn Run(const Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step);
+
+  std::size_t bytes() const { return arena_.high_water_bytes(); }
+
+ private:
+  // Of all steps with so many rows.
+  struct Recorded {
+    std::optional<CudaGraph> graph;  // from the second step on
+    Drawn drawn;                     // where the graph leaves its results
+  };
+  StepBatch Fill(const StepBatch& step, std::int64_t rows, std::int64_t draws);
+
+  Arena arena_{MemoryKind::kDevice}, host_{MemoryKind::kPinned};
+  OwnedTensor ids_, positions_, slots_, draw_rows_, draw_positions_, draws_;  // pinned
+  std::map<std::int64_t, Recorded> recorded_;
+};
+
+}  // namespace swarr

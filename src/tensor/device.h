@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where tensors are and ops run: on the processor, or on one CUDA device.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace swarr {
+
+enum class Device : std::uint8_t { kCpu, kCuda };
+
+std::string Name(Device device);              // "cpu", "cuda"
+Device ParseDevice(const std::string& name);  // throws UsageError on an unknown name
+
+// Tag of the set of CUDA kernels, beside those of cpu.h.
+struct Cuda {};
+
+struct CudaStream;  // cuda/cuda.h: a queue of work for a device
+
+// Memory that a device can reach. kHost: the processor's own. kPinned: the processor's, page-locked, which a CUDA
+// device reads and writes too, slowly. kDevice: the CUDA device's, out of the processor's reach.
+enum class MemoryKind : std::uint8_t { kHost, kPinned, kDevice };
+
+// Where a device keeps what it computes with.
+constexpr MemoryKind MemoryOf(Device device) {
+  return device == Device::kCuda ? MemoryKind::kDevice : MemoryKind::kHost;
+}
+
+// The rest is cuda/runtime.cu, or, in a build without CUDA, cuda/stub.cc, which throws Error.
+
+// The name of the first CUDA device; empty where this build or this machine has none.
+std::string CudaDeviceName();
+
+// A stream on the first CUDA device. Throws Error where the build or the machine has none.
+std::shared_ptr<CudaStream> OpenCudaStream();
+
+// Zeroed pinned or device memory, and the way to give it back, which waits for what the device still does with it.
+void* AllocateCuda(std::size_t bytes, MemoryKind kind);
+void FreeCuda(void* memory, MemoryKind kind) noexcept;
+
+// Put a copy between memories of any kind, or zeros, into the stream's queue, and wait until the queue is empty.
+void EnqueueCopy(CudaStream& stream, void* to, const void* from, std::size_t bytes);
+void EnqueueZero(CudaStream& stream, void* to, std::size_t bytes);
+void WaitFor(CudaStream& stream);
+
+// A copy that is done on return, made when the device has done all that it was given to do.
+void CopyAndWait(void* to, const void* from, std::size_t bytes);
+
+}  // namespace swarr
