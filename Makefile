@@ -4,13 +4,14 @@
 #   make              builds build/swarr
 #   make reproduce    the quick study: a table here, the report under out/quick (options: STUDY_FLAGS="--seed 101")
 #   make test         every test that this machine can run
+#   make cuda         builds build-cuda/swarr with the CUDA kernels, wherever there is nvcc (docs/cuda.md)
 #   make bench        the benchmark suites, JSON and a figure under out/bench
 #   make bench-peers  swarr beside PyTorch in one run: ratios, and the ratios required (options below)
 #   make format       clang-format over the sources
 #   make lint         clang-tidy over the sources
 #   make docs         the reference of the public headers under build/docs/html
 #   make install      program, library, headers and package files under PREFIX (default /usr/local)
-#   make clean        removes build/ (never out/)
+#   make clean        removes build/ and build-cuda/ (never out/)
 #
 # The other builds are presets with the steps configure, build, test in one command:
 #   cmake --workflow --preset dev      assertions, warnings are errors
@@ -29,12 +30,13 @@ STUDY_FLAGS ?=
 PEER_PYPI ?=
 PEER_PYTHONS ?= /usr/bin/python3
 PEER_FLAGS ?=
+DEPS_DIR ?=
 PEER_VENV := out/peers-venv
 JOBS ?= $(shell nproc)
 BENCH_SUITES := ops train decode scaling
-SOURCES = $(wildcard src/*/*.h src/*/*.cc tests/*.h tests/*.cc)
+SOURCES = $(wildcard src/*/*.h src/*/*.cc cuda/*.h cuda/*.cc cuda/*.cu tests/*.h tests/*.cc)
 
-.PHONY: build reproduce test bench bench-peers format lint docs install clean
+.PHONY: build reproduce test cuda bench bench-peers format lint docs install clean
 
 build:
 	@tools/setup.sh build
@@ -46,6 +48,14 @@ reproduce: build
 
 test: build
 	ctest --preset release --parallel $(JOBS)
+
+# DEPS_DIR: headers instead of Debian's packages (tools/pack-deps.sh).
+cuda:
+	@command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || { \
+	  echo "cuda: there is no nvcc in PATH or /usr/local/cuda/bin; install the CUDA toolkit (docs/cuda.md)." >&2; exit 1; }
+	@[ -n "$(DEPS_DIR)" ] || tools/setup.sh build
+	@cmake --preset cuda $(if $(DEPS_DIR),-D SWARR_DEPS_DIR="$(abspath $(DEPS_DIR))")
+	@cmake --build build-cuda --parallel $(JOBS)
 
 bench: build
 	@mkdir -p out/bench
@@ -82,4 +92,4 @@ install: build
 	cmake --install build --prefix $(PREFIX)
 
 clean:
-	rm -rf build
+	rm -rf build build-cuda

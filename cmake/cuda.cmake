@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+# The CUDA kernels, or what stands in for them.
+#   out: SWARR_HAS_CUDA, cuda_objects, cuda_libraries
+set(SWARR_CUDA AUTO CACHE STRING "CUDA kernels: ON, OFF, or AUTO: where there are nvcc and a GPU")
+set_property(CACHE SWARR_CUDA PROPERTY STRINGS AUTO ON OFF)
+
+set(SWARR_HAS_CUDA OFF)
+if(SWARR_CUDA)
+  find_program(SWARR_NVCC nvcc PATHS /usr/local/cuda/bin DOC "CUDA compiler")
+  if(SWARR_NVCC AND SWARR_CUDA STREQUAL AUTO)
+    if(EXISTS /dev/nvidia0)
+      set(SWARR_HAS_CUDA ON)
+    else()
+      execute_process(COMMAND nvidia-smi -L RESULT_VARIABLE status OUTPUT_QUIET ERROR_QUIET)
+      if(status EQUAL 0)
+        set(SWARR_HAS_CUDA ON)
+      endif()
+    endif()
+  elseif(SWARR_NVCC)
+    set(SWARR_HAS_CUDA ON)
+  elseif(NOT SWARR_CUDA STREQUAL AUTO)
+    message(FATAL_ERROR "SWARR_CUDA is ON, but there is no nvcc in PATH or /usr/local/cuda/bin; install the CUDA toolkit.")
+  endif()
+endif()
+message(STATUS "CUDA kernels: ${SWARR_HAS_CUDA}")
+
+if(NOT SWARR_HAS_CUDA)
+  set(cuda_objects cuda/stub.cc)
+  set(cuda_libraries)
+  return()
+endif()
+
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 90)
+endif()
+if(NOT DEFINED CMAKE_CUDA_COMPILER)
+  set(CMAKE_CUDA_COMPILER ${SWARR_NVCC})
+endif()
+enable_language(CUDA)
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know it
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+endif()
+find_package(CUDAToolkit REQUIRED)
+if(NOT TARGET CUDA::cublas)
+  message(FATAL_ERROR "This CUDA toolkit has no cuBLAS, which --gemm cublas and the benchmarks' peaks are measured with; install it (libcublas-dev).")
+endif()
+
+file(GLOB cuda_sources CONFIGURE_DEPENDS cuda/*.cu)
+add_library(swarr-cuda OBJECT ${cuda_sources})
+target_include_directories(swarr-cuda PRIVATE src ${PROJECT_SOURCE_DIR})
+set_target_properties(swarr-cuda PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF)
+# A fused multiply-add is written out where it is meant, so that inlining can't change a bit (CMakeLists.txt).
+target_compile_options(swarr-cuda PRIVATE -fmad=false --expt-relaxed-constexpr
+                       "SHELL:-Xcompiler -Wall,-Wextra,-ffp-contract=off")
+target_compile_definitions(swarr-cuda PRIVATE SWARR_CUDA)
+set(cuda_objects $<TARGET_OBJECTS:swarr-cuda>)
+set(cuda_libraries CUDA::cudart_static CUDA::cublas)

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+# Libraries that are headers alone: the system's packages, or, where there are none, what tools/pack-deps.sh has put into
+# a folder on another machine.
+set(SWARR_DEPS_DIR "" CACHE PATH "folder with the headers of Eigen, nlohmann-json, CLI11 and doctest (tools/pack-deps.sh), instead of packages")
+
+# Finds `package` or, under SWARR_DEPS_DIR, the file `header`, as the target `target`. A further argument is the folder
+# to include from.
+function(find_headers package version target header)
+  if(NOT SWARR_DEPS_DIR)
+    find_package(${package} ${version} REQUIRED)
+    return()
+  endif()
+  if(NOT EXISTS ${SWARR_DEPS_DIR}/${header})
+    message(FATAL_ERROR "There is no ${header} in SWARR_DEPS_DIR, ${SWARR_DEPS_DIR}; fill it with tools/pack-deps.sh.")
+  endif()
+  add_library(${target} INTERFACE IMPORTED GLOBAL)
+  target_include_directories(${target} INTERFACE ${SWARR_DEPS_DIR}/${ARGN})
+endfunction()
