@@ -102,7 +102,7 @@ def swarr_side(args):
     side = Side("swarr", None)
 
     def measure_dtype(row, dtype):
-        command = [args.swarr, "bench", "--suite", row.suite, "--rows", row.name, "--dtype", dtype]
+        command = [args.swarr, "bench", "--device", "cpu", "--suite", row.suite, "--rows", row.name, "--dtype", dtype]
         command += ["--threads", str(args.threads), "--seconds-per-row", str(args.row_seconds)]
         try:
             result = run_json(command, os.environ)

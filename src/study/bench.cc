@@ -7,7 +7,10 @@
 #include <fstream>
 
 #include "study/bench_suites.h"
+#include "tensor/gemm.h"
+#include "tensor/peak.h"
 #include "tensor/version.h"
+#include "train/step_timer.h"
 
 namespace swarr {
 
@@ -18,18 +21,60 @@ namespace {
 constexpr int kMinRepetitions = 3, kMaxRepetitions = 60;
 // A first run that takes longer than this many times the row's seconds is the only one.
 constexpr double kPatience = 10.0;
+// On a device an op is called so often between two waits that this many seconds pass, but at most so many times.
+constexpr double kSecondsBetweenWaits = 0.01;
+constexpr int kMostCalls = 500;
+
+struct Shape {
+  char name;
+  int layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
+};
+constexpr std::array<Shape, 3> kShapes = {
+    {{'A', 30, 576, 9, 3, 64, 1536, 49152}, {'C', 6, 384, 6, 6, 64, 1024, 256}, {'D', 4, 128, 4, 4, 32, 352, 64}}};
 
 }  // namespace
 
+const BenchSizes& SizesOf(Device device) {
+  static const BenchSizes kCpu = {.op_shapes = "CD",
+                                  .op_rows = 4096,
+                                  .op_documents = 1,
+                                  .op_length = 1024,
+                                  .op_window = 128,
+                                  .model_shapes = "CD",
+                                  .train = {{16, 256}, {4, 1024}},
+                                  .train_window = 64,
+                                  .decode = {1, 16, 64},
+                                  .decode_window = 64,
+                                  .prompt = 32,
+                                  .new_tokens = 128,
+                                  .longest = 262'144};
+  static const BenchSizes kCuda = {.op_shapes = "A",
+                                   .op_rows = 16'384,
+                                   .op_documents = 8,
+                                   .op_length = 2048,
+                                   .op_window = 512,
+                                   .model_shapes = "ACD",
+                                   .train = {{8, 2048}},
+                                   .train_window = 512,
+                                   .decode = {1, 16, 64, 256},
+                                   .decode_window = 128,
+                                   .prompt = 128,
+                                   .new_tokens = 256,
+                                   .longest = 1'048'576};
+  return device == Device::kCuda ? kCuda : kCpu;
+}
+
 ModelConfig BenchShape(char name, int max_positions, int window) {
+  const auto found = std::find_if(kShapes.begin(), kShapes.end(), [&](const Shape& s) { return s.name == name; });
+  SWARR_CHECK(found != kShapes.end(), "the benchmarks have no shape '", name, "'");
   ModelConfig c;
-  const bool large = name == 'C';
-  c.layers = large ? 6 : 4;
-  c.hidden = large ? 384 : 128;
-  c.heads = c.kv_heads = large ? 6 : 4;
-  c.head_dim = c.hidden / c.heads;
-  c.ffn = large ? 1024 : 352;
-  c.vocab = large ? 256 : 64;
+  c.layers = found->layers;
+  c.hidden = found->hidden;
+  c.heads = found->heads;
+  c.kv_heads = found->kv_heads;
+  c.head_dim = found->head_dim;
+  c.ffn = found->ffn;
+  c.vocab = found->vocab;
   c.max_positions = max_positions;
   c.tied = true;
   c.attention.assign(static_cast<std::size_t>(c.layers), {window, 0});
@@ -68,6 +113,55 @@ double BenchRows::Measure(ordered_json& row, const std::function<double()>& run)
   return median;
 }
 
+double BenchRows::MeasureOp(ordered_json& row, const std::function<void()>& op) const {
+  const auto mean_of = [&](int calls) {
+    Wait(ctx_);
+    const StepTimer timer;
+    for (int i = 0; i < calls; ++i) op();
+    Wait(ctx_);
+    return timer.Seconds() / calls;
+  };
+  if (!on_device()) return Measure(row, [&] { return mean_of(1); });
+  mean_of(1);  // loads its kernels, takes its memory
+  const int calls = static_cast<int>(std::clamp(kSecondsBetweenWaits / mean_of(1), 1.0, double{kMostCalls}));
+  row["calls"] = calls;
+  return Measure(row, [&] { return mean_of(calls); });
+}
+
+double BenchRows::PeakGflops() {
+  MeasurePeaks();
+  return peak_gflops_;
+}
+
+double BenchRows::PeakBandwidth() {
+  MeasurePeaks();
+  return peak_bandwidth_;
+}
+
+void BenchRows::MeasurePeaks() {
+  if (peak_gflops_ > 0) return;
+  const auto peak = [&](const std::string& name, const char* unit, const std::function<double()>& measure) {
+    const StepTimer timer;
+    const double rate = measure();
+    Add({{"name", name}, {"ms", 1e3 * timer.Seconds()}, {"repetitions", 1}, {unit, rate}});
+    return rate;
+  };
+  if (on_device()) {
+    peak_gflops_ =
+        peak(Concat("peak of ", Name(dtype()), " products"), "gflops", [&] { return ProductPeakOfDevice(); });
+  } else {
+    peak_gflops_ = peak("peak of f32 multiply-add", "gflops", [&] { return MultiplyAddPeak(ctx_); });
+  }
+  peak_bandwidth_ = peak("peak of copying", "gb_per_second", [&] { return CopyBandwidth(ctx_); });
+}
+
+double BenchRows::ProductPeakOfDevice() {
+  constexpr std::int64_t kSide = 8192;
+  StepScope scope(ctx_);
+  const auto random = [&] { return Random(dtype(), {kSide, kSide}); };
+  return ProductPeak(ctx_, random(), random(), random());
+}
+
 void BenchRows::Add(ordered_json row) {
   if (options_.on_row) options_.on_row(row);
   rows_.push_back(std::move(row));
@@ -80,11 +174,15 @@ void BenchRows::NoteMemory(const Transformer& model, const Optimizer* optimizer)
 }
 
 Tensor BenchRows::Random(DType dtype, std::initializer_list<std::int64_t> shape) {
-  const Tensor t = ctx_.arena->New(dtype, shape);
+  constexpr std::int64_t kDistinct = 1'000'003;  // a prime: rows of a matrix differ
+  const Tensor t = ctx_.HostArena().New(dtype, shape);
   Dispatch(dtype, [&]<class T>() {
-    for (std::int64_t i = 0; i < t.size(); ++i) t.data<T>()[i] = static_cast<T>(random_.NextUniform() - 0.5);
+    T* to = t.data<T>();
+    for (std::int64_t i = 0; i < t.size(); ++i) {
+      to[i] = i < kDistinct ? static_cast<T>(random_.NextUniform() - 0.5) : to[i - kDistinct];
+    }
   });
-  return t;
+  return ToDevice(ctx_, t);
 }
 
 std::vector<std::vector<std::int32_t>> BenchRows::RandomDocuments(int count, int length, int vocab) {
@@ -113,11 +211,18 @@ ordered_json RunBench(Context& ctx, const BenchOptions& options) {
   if (bench.rows().empty()) {
     throw UsageError(Concat("no row of the suite ", options.suite, " has '", options.rows, "' in its name"));
   }
-  return {{"suite", options.suite},       {"device", "cpu"},
-          {"processor", ProcessorName()}, {"threads", ctx.threads},
-          {"dtype", Name(options.dtype)}, {"gemm", ctx.gemm == GemmKind::kOwn ? "own" : "eigen"},
-          {"cpu", Name(ctx.cpu)},         {"version", Version()},
-          {"revision", BuildRevision()},  {"rows", std::move(bench.rows())}};
+  return {
+      {"suite", options.suite},
+      {"device", Name(ctx.device())},
+      {"processor", ProcessorName(ctx.device())},
+      {"threads", ctx.threads},
+      {"dtype", Name(options.dtype)},
+      {"gemm", Name(ctx.gemm)},
+      {"cpu", Name(ctx.cpu)},
+      {"version", Version()},
+      {"revision", BuildRevision()},
+      {"rows", std::move(bench.rows())},
+  };
 }
 
 std::string BenchLine(const ordered_json& row) {
@@ -144,7 +249,8 @@ std::string BenchLine(const ordered_json& row) {
   return line;
 }
 
-std::string ProcessorName() {
+std::string ProcessorName(Device device) {
+  if (device == Device::kCuda) return CudaDeviceName();
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
     if (!line.starts_with("model name")) continue;

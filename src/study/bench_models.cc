@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The suites train and decode: whole models.
 #include <algorithm>
+#include <map>
 
 #include "model/decoder.h"
 #include "study/bench_suites.h"
@@ -11,13 +12,12 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int kWindow = 64;
-
 void TrainRow(BenchRows& bench, char shape, int batch, int length, int window) {
   const std::string name = Concat(shape, " train B", batch, " T", length, " ", AttentionName(window));
   if (!bench.Wanted(name)) return;
+  const double peak = bench.on_device() ? bench.PeakGflops() : 0;
   const ModelConfig c = BenchShape(shape, length, window);
-  const Transformer model(c, bench.dtype(), /*with_gradients=*/true);
+  const Transformer model(c, bench.dtype(), /*with_gradients=*/true, bench.kind());
   InitializeParameters(model.parameters(), c.layers, /*seed=*/0);
   Optimizer optimizer(model.parameters(), {});
   bench.NoteMemory(model, &optimizer);
@@ -27,28 +27,39 @@ void TrainRow(BenchRows& bench, char shape, int batch, int length, int window) {
   const double seconds =
       bench.Measure(row, [&] { return TimeTrainStep(bench.ctx(), model, optimizer, documents, /*checkpoint=*/false); });
   row["tokens_per_second"] = tokens / seconds;
-  row["model_gflops"] = 3e-9 * ForwardFlopsPerToken(c, length) * tokens / seconds;
+  const double gflops = 3e-9 * ForwardFlopsPerToken(c, length) * tokens / seconds;
+  row["model_gflops"] = gflops;
+  if (peak > 0) row["peak_share"] = gflops / peak;
   bench.Add(std::move(row));
 }
 
-void DecodeRow(BenchRows& bench, char shape, int batch, double temperature, int window) {
-  constexpr int kPrompt = 32, kNew = 128;
+// Models of one shape by their window, made for the first row that wants them.
+using Models = std::map<int, Transformer>;
+
+const Transformer& ModelOf(BenchRows& bench, Models& models, const ModelConfig& config) {
+  const auto [place, made] = models.try_emplace(config.attention[0].window, config, bench.dtype(),
+                                                /*with_gradients=*/false, bench.kind());
+  if (made) InitializeParameters(place->second.parameters(), config.layers, /*seed=*/0);
+  return place->second;
+}
+
+void DecodeRow(BenchRows& bench, Models& models, char shape, int batch, double temperature, int window) {
+  const int prompt = bench.sizes().prompt, new_tokens = bench.sizes().new_tokens;
   const char* mode = temperature == 0 ? "greedy" : "sampled";
   const std::string name = Concat(shape, " decode B", batch, " ", mode, " ", AttentionName(window));
   if (!bench.Wanted(name)) return;
-  const ModelConfig c = BenchShape(shape, kPrompt + kNew, window);
-  const Transformer model(c, bench.dtype(), /*with_gradients=*/false);
-  InitializeParameters(model.parameters(), c.layers, /*seed=*/0);
+  const ModelConfig c = BenchShape(shape, prompt + new_tokens, window);
+  const Transformer& model = ModelOf(bench, models, c);
   bench.NoteMemory(model, nullptr);
   std::vector<Request> requests;
-  for (const auto& prompt : bench.RandomDocuments(batch, kPrompt, c.vocab)) {
+  for (const auto& text : bench.RandomDocuments(batch, prompt, c.vocab)) {
     requests.push_back(
-        {prompt, kNew, temperature, StreamKey(0, Purpose::kSample, static_cast<std::uint32_t>(requests.size()))});
+        {text, new_tokens, temperature, StreamKey(0, Purpose::kSample, static_cast<std::uint32_t>(requests.size()))});
   }
-  ordered_json row = {{"name", name}, {"B", batch}, {"prompt", kPrompt}, {"new", kNew}, {"window", window}};
-  Decoder decoder(model, batch, kPrompt + kNew);
+  ordered_json row = {{"name", name}, {"B", batch}, {"prompt", prompt}, {"new", new_tokens}, {"window", window}};
+  Decoder decoder(model, batch, prompt + new_tokens);
   const double seconds = bench.Measure(row, [&] {
-    bench.ctx().arena->Reset();
+    ResetStep(bench.ctx());
     double first = -1;
     const StepTimer timer;
     decoder.Generate(bench.ctx(), requests, [&](std::size_t, std::int32_t) {
@@ -56,7 +67,7 @@ void DecodeRow(BenchRows& bench, char shape, int batch, double temperature, int 
     });
     return timer.Seconds() - first;
   });
-  row["tokens_per_second"] = double{1} * batch * (kNew - 1) / seconds;
+  row["tokens_per_second"] = double{1} * batch * (new_tokens - 1) / seconds;
   bench.Add(std::move(row));
 }
 
@@ -64,12 +75,12 @@ void DecodeRow(BenchRows& bench, char shape, int batch, double temperature, int 
 
 double TimeTrainStep(Context& ctx, const Transformer& model, Optimizer& optimizer,
                      const std::vector<std::vector<std::int32_t>>& documents, bool checkpoint) {
+  ResetStep(ctx);  // waits
   const StepTimer timer;
-  ctx.arena->Reset();
   Tape tape;
   Context recording = ctx;
   recording.tape = &tape;
-  const Batch packed = PackDocuments(*ctx.arena, documents);
+  const Batch packed = PackDocuments(ctx.HostArena(), documents);
   const LogprobResult result = model.Logprob(recording, model.Forward(recording, packed, checkpoint), packed.ids);
   const std::int64_t tokens = result.logp.grad.size();
   DispatchSum(result.logp.value.dtype(), [&]<class T>() {
@@ -77,30 +88,35 @@ double TimeTrainStep(Context& ctx, const Transformer& model, Optimizer& optimize
   });
   tape.Backward(ctx);
   optimizer.Step(ctx, 1e-3, optimizer.GradientNorm(ctx));
+  Wait(ctx);
   return timer.Seconds();
 }
 
 double TimeForward(Context& ctx, const Transformer& model, const std::vector<std::vector<std::int32_t>>& documents) {
+  ResetStep(ctx);
   const StepTimer timer;
-  ctx.arena->Reset();
-  const Batch batch = PackDocuments(*ctx.arena, documents);
+  const Batch batch = PackDocuments(ctx.HostArena(), documents);
   model.Logprob(ctx, model.Forward(ctx, batch), batch.ids);
+  Wait(ctx);
   return timer.Seconds();
 }
 
 void TrainSuite(BenchRows& bench) {
-  for (const char shape : {'C', 'D'}) {
-    for (const auto& [batch, length] : {std::pair{16, 256}, std::pair{4, 1024}}) {
-      for (const int window : {0, kWindow}) TrainRow(bench, shape, batch, length, window);
+  const BenchSizes& sizes = bench.sizes();
+  for (const char shape : sizes.model_shapes) {
+    for (const auto& [batch, length] : sizes.train) {
+      for (const int window : {0, sizes.train_window}) TrainRow(bench, shape, batch, length, window);
     }
   }
 }
 
 void DecodeSuite(BenchRows& bench) {
-  for (const char shape : {'C', 'D'}) {
-    for (const int batch : {1, 16, 64}) {
-      DecodeRow(bench, shape, batch, 0.0, 0);
-      for (const int window : {0, kWindow}) DecodeRow(bench, shape, batch, 1.0, window);
+  const BenchSizes& sizes = bench.sizes();
+  for (const char shape : sizes.model_shapes) {
+    Models models;
+    for (const int batch : sizes.decode) {
+      DecodeRow(bench, models, shape, batch, 0.0, 0);
+      for (const int window : {0, sizes.decode_window}) DecodeRow(bench, models, shape, batch, 1.0, window);
     }
   }
 }
