@@ -70,6 +70,36 @@ TEST_CASE("an op's row says how much it gets of a peak that was measured beside 
   }
 }
 
+TEST_CASE("CUDA: ops and training steps are held against cuBLAS's product and copying") {
+  if (CudaDeviceName().empty()) {
+    MESSAGE("skipped: no CUDA device");
+    return;
+  }
+  TestContext t(Device::kCuda);
+  BenchOptions options;
+  options.suite = "ops";
+  options.rows = "A gemm o M1";
+  options.dtype = DType::kBF16;
+  options.seconds_per_row = 1e-3;
+  const ordered_json ops = RunBench(t.ctx, options);
+  CHECK(ops["device"] == "cuda");
+  CHECK(NamesOf(ops) == std::set<std::string>{"peak of bf16 products", "peak of copying", "A gemm o M1", "A gemm o M16",
+                                              "A gemm o M16384"});
+  options.suite = "train";
+  options.rows = "D train B8 T2048 W512";
+  const ordered_json train = RunBench(t.ctx, options);
+  CHECK(NamesOf(train) == std::set<std::string>{"peak of bf16 products", "peak of copying", options.rows});
+  for (const ordered_json& results : {ops, train}) {
+    const double peak = results["rows"][0]["gflops"];
+    for (std::size_t i = 2; i < results["rows"].size(); ++i) {
+      const ordered_json& row = results["rows"][i];
+      const double rate = row[row.contains("gflops") ? "gflops" : "model_gflops"];
+      CHECK(rate > 0);
+      CHECK(row["peak_share"].get<double>() == doctest::Approx(rate / peak));
+    }
+  }
+}
+
 TEST_CASE("every op of a shape has a row, forward and backward") {
   const std::set<std::string> names = NamesOf(Measure("ops", "D "));
   for (const char* op : {"attention", "rmsnorm", "rope", "swiglu", "add", "embedding", "token_logprob"}) {
@@ -123,6 +153,8 @@ TEST_CASE("bench writes results and figure, and a figure of another suite is ref
   const ordered_json results = ordered_json::parse(ReadFile(json));
   CHECK(results["rows"].size() == 1);
   CHECK(results["cpu"] == Name(BestCpu()));
+  CHECK(results["gemm"] == "own");
+  CHECK(results["device"] == Name(CudaDeviceName().empty() ? Device::kCpu : Device::kCuda));
   CHECK(results["memory"]["held"].contains("parameters"));
   CHECK(ReadFile(svg).starts_with("<svg"));
   const Outcome refused = Swarr(With(command, {"--suite", "ops"}));

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "autograd/gradient_check.h"
+#include "cuda_report.h"
 #include "model/model_files.h"
 #include "resume_checks.h"
 #include "temp_directory.h"
@@ -141,18 +142,20 @@ TEST_CASE("SFT in bf16 learns, its files hold the f32 master, and it resumes to 
 struct Agreement {
   double cosine, ratio;
 };
-Agreement CompareWithF64(const ModelConfig& config, Cpu cpu, std::uint32_t stream) {
+Agreement CompareWithF64(const ModelConfig& config, Device device, Cpu cpu, std::uint32_t stream) {
   const std::vector<Tokens> documents = RandomDocuments({40, 1, 17}, config.vocab);
-  Transformer narrow(config, kDType, true), wide(config, DType::kF64, true);
+  Transformer narrow(config, kDType, true, MemoryOf(device)), wide(config, DType::kF64, true);
   Randomize(narrow, stream);
   for (std::size_t i = 0; i < wide.parameters().all().size(); ++i) {
-    const Tensor &to = wide.parameters().all()[i].master, &from = narrow.parameters().all()[i].var.value;
-    for (std::int64_t e = 0; e < to.size(); ++e) to.data<double>()[e] = ValueAt(from, e);
+    const Tensor& to = wide.parameters().all()[i].master;
+    const HostView from(narrow.parameters().all()[i].var.value, MemoryOf(device));
+    for (std::int64_t e = 0; e < to.size(); ++e) to.data<double>()[e] = ValueAt(from.view(), e);
   }
-  TestContext t(1, cpu);
+  TestContext t(device, 1, cpu), exact(1, cpu);
   RunBackward(t.ctx, narrow, documents, Coefficients(documents));
-  RunBackward(t.ctx, wide, documents, Coefficients(documents));
-  const Tensor a = narrow.parameters().flat_gradients(), b = wide.parameters().flat_gradients();
+  RunBackward(exact.ctx, wide, documents, Coefficients(documents));
+  const HostView gradients(narrow.parameters().flat_gradients(), MemoryOf(device));
+  const Tensor a = gradients.view(), b = wide.parameters().flat_gradients();
   double ab = 0, aa = 0, bb = 0;
   for (std::int64_t i = 0; i < a.size(); ++i) {
     ab += ValueAt(a, i) * ValueAt(b, i);
@@ -162,25 +165,32 @@ Agreement CompareWithF64(const ModelConfig& config, Cpu cpu, std::uint32_t strea
   return {ab / std::sqrt(aa * bb), std::sqrt(aa / bb)};
 }
 
-TEST_CASE("the gradient of a bf16 model is that of its f64 twin but for roundings") {
-  // Activations and their gradients are rounded by 2^-9 some thirty times on the way, which is a percent or two; a
-  // forgotten term or a wrong formula is a multiple of that. Residuals of 7 channels now and then nearly cancel before
-  // a norm, and then a model amplifies every rounding: what counts is the median of fifteen.
+// Activations and their gradients are rounded by 2^-9 some thirty times on the way, which is a percent or two; a
+// forgotten term or a wrong formula is a multiple of that. Residuals of 7 channels now and then nearly cancel before a
+// norm, and then a model amplifies every rounding: what counts is the median of fifteen.
+void CheckAgreement(const ModelCase& c, Device device, Cpu cpu) {
   constexpr int kModels = 15;
-  for (const ModelCase& c : ModelCases()) {
-    for (Cpu cpu : SupportedCpus()) {
-      INFO(c.name << " " << Name(cpu));
-      std::vector<double> angles, ratios;
-      for (std::uint32_t stream = 0; stream < kModels; ++stream) {
-        const Agreement agreement = CompareWithF64(c.config, cpu, stream);
-        angles.push_back(1 - agreement.cosine);
-        ratios.push_back(std::fabs(agreement.ratio - 1));
-      }
-      for (auto* values : {&angles, &ratios}) std::sort(values->begin(), values->end());
-      CHECK(angles[kModels / 2] < 1e-3);
-      CHECK(ratios[kModels / 2] < 0.03);
-    }
+  INFO(c.name << " " << Name(device) << " " << Name(cpu));
+  std::vector<double> angles, ratios;
+  for (std::uint32_t stream = 0; stream < kModels; ++stream) {
+    const Agreement agreement = CompareWithF64(c.config, device, cpu, stream);
+    angles.push_back(1 - agreement.cosine);
+    ratios.push_back(std::fabs(agreement.ratio - 1));
   }
+  for (auto* values : {&angles, &ratios}) std::sort(values->begin(), values->end());
+  CHECK(angles[kModels / 2] < 1e-3);
+  CHECK(ratios[kModels / 2] < 0.03);
+}
+
+TEST_CASE("the gradient of a bf16 model is that of its f64 twin but for roundings") {
+  for (const ModelCase& c : ModelCases()) {
+    for (Cpu cpu : SupportedCpus()) CheckAgreement(c, Device::kCpu, cpu);
+  }
+}
+
+TEST_CASE("CUDA: the gradient of a bf16 model is that of its f64 twin but for roundings") {
+  if (SkippedWithoutCuda()) return;
+  for (const ModelCase& c : ModelCases()) CheckAgreement(c, Device::kCuda, BestCpu());
 }
 
 TEST_CASE("model files that hold bf16 are read, in every dtype, as the numbers that they hold") {

@@ -85,6 +85,10 @@ TEST_CASE("a device, processor or dtype that this build or machine lacks is refu
   CheckRefused(with("--device", "abacus"), 2, "unknown device", dir.path());
   CheckRefused(with("--dtype", "i32"), 2, "unknown --dtype", dir.path());
   CheckRefused(with("--dtype", "f16"), 2, "unknown --dtype 'f16'; use f32, f64 or bf16", dir.path());
+  CheckRefused(with("--gemm", "blas"), 2, "unknown --gemm 'blas'; use own, eigen or cublas", dir.path());
+  Arguments cublas = with("--gemm", "cublas");
+  cublas.insert(cublas.end(), {"--device", "cpu"});
+  CheckRefused(cublas, 2, "--gemm cublas is for --device cuda; use own or eigen here", dir.path());
   CheckRefused(with("--cpu", "nonsense"), 2,
                "unknown --cpu 'nonsense'; use auto, portable, avx2, avx512, avx512bf16 or amx", dir.path());
   CheckRefused(with("--cpu", ""), 2, "unknown --cpu ''", dir.path());

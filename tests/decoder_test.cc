@@ -8,53 +8,13 @@
 #include <cmath>
 #include <numeric>
 
-#include "test_models.h"
+#include "cuda_report.h"
+#include "decoder_models.h"
 
 namespace swarr {
 namespace {
 
 using doctest::Contains;
-
-// Wider than a tile of the product and no multiple of one, so that edges of tiles occur.
-ModelConfig DecoderConfig(const std::vector<AttentionSpec>& attention) {
-  ModelConfig c = TinyConfig();
-  c.hidden = 42;
-  c.head_dim = 6;
-  c.ffn = 70;
-  c.vocab = 37;
-  c.max_positions = 256;
-  c.eos_id = 0;
-  c.layers = static_cast<int>(attention.size());
-  c.attention = attention;
-  return c;
-}
-
-std::vector<std::vector<AttentionSpec>> AllAttentions() {
-  std::vector<std::vector<AttentionSpec>> all = {{{}, {}}, {{}, {3, 0}, {7, 4}}};
-  for (int window : {1, 3, 7, 40}) {
-    for (int sinks : {0, 1, 4}) all.push_back({{window, sinks}, {window, sinks}});
-  }
-  return all;
-}
-
-std::string Describe(const ModelConfig& config, DType dtype) {
-  std::string text = Name(dtype);
-  for (const AttentionSpec& s : config.attention) text += Concat(" (window ", s.window, ", sinks ", s.sinks, ")");
-  return text;
-}
-
-// Calls f(model) for every attention and dtype, with random weights.
-template <class F>
-void ForModels(const std::vector<std::vector<AttentionSpec>>& attentions, F&& f) {
-  for (const auto& attention : attentions) {
-    for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
-      Transformer model(DecoderConfig(attention), dtype, /*with_gradients=*/false);
-      Randomize(model);
-      INFO(Describe(model.config(), dtype));
-      f(model);
-    }
-  }
-}
 
 // Feeds tokens begin .. end - 1 of a sequence to a slot.
 Pass Feed(Context& ctx, const Transformer& model, const KvCache& cache, const Tokens& tokens, int begin, int end,
@@ -62,27 +22,10 @@ Pass Feed(Context& ctx, const Transformer& model, const KvCache& cache, const To
   Tokens ids(tokens.begin() + begin, tokens.begin() + end), positions(ids.size()), next, slots(ids.size(), slot);
   std::iota(positions.begin(), positions.end(), begin);
   for (int t = begin; t < end; ++t) next.push_back(tokens[static_cast<std::size_t>(t + 1) % tokens.size()]);
-  Arena& arena = *ctx.arena;
+  Arena& arena = ctx.HostArena();
   const Var hidden = model.Forward(ctx, {Ints(arena, ids), Ints(arena, positions), Ints(arena, slots), {}}, cache);
-  return {hidden.value, model.Logprob(ctx, hidden, Ints(arena, next)).logp.value};
-}
-
-// Requests of many lengths; every token of the vocabulary can end one.
-std::vector<Request> ManyRequests(const ModelConfig& config) {
-  std::vector<Request> requests;
-  for (std::uint32_t i = 0; i < 23; ++i) {
-    requests.push_back({RandomTokens(1 + static_cast<int>(i * 37 % 90), config.vocab, i),
-                        3 + static_cast<int>(i * 5 % 31), 1.0, StreamKey(9, Purpose::kSample, 0, i)});
-  }
-  return requests;
-}
-
-constexpr int kLongest = 128;  // of ManyRequests, prompt and completion
-
-void CheckSame(const Completion& a, const Completion& b) {
-  CHECK(a.tokens == b.tokens);
-  CHECK(a.logprobs == b.logprobs);
-  CHECK(a.finished == b.finished);
+  const Tensor logp = model.Logprob(ctx, hidden, Ints(arena, next)).logp.value;
+  return {OnHost(ctx, hidden.value), logp};
 }
 
 // log p of every token of the vocabulary after `tokens`.
@@ -97,15 +40,16 @@ std::vector<double> Distribution(Context& ctx, const Transformer& model, const T
   return logp;
 }
 
-TEST_CASE("chunked prefill and ring decode equal the full forward bit for bit at every position") {
-  ForModels(AllAttentions(), [](const Transformer& model) {
-    TestContext t;
+void CheckPrefill(Device device) {
+  ForModels(device, AllAttentions(), [&](const Transformer& model) {
+    TestContext t(device);
     const int T = 107;  // more than three tiles and three times the largest window, and no multiple of a chunk
     const Tokens tokens = RandomTokens(T, model.config().vocab, 1);
     const Pass full = RunForward(t.ctx, model, {tokens});
     for (int chunk : {1, 5, 16}) {
-      const KvCache cache(model.config(), model.dtype(), /*slots=*/3, T, chunk);
+      const KvCache cache(model.config(), model.dtype(), /*slots=*/3, T, chunk, MemoryOf(device));
       for (int begin = 0; begin < T; begin += chunk) {
+        const StepScope scope(t.ctx);
         const int end = std::min(T, begin + chunk);
         const Pass part = Feed(t.ctx, model, cache, tokens, begin, end, /*slot=*/1);
         INFO("chunk ", chunk, " at position ", begin);
@@ -114,6 +58,15 @@ TEST_CASE("chunked prefill and ring decode equal the full forward bit for bit at
       }
     }
   });
+}
+
+TEST_CASE("chunked prefill and ring decode equal the full forward bit for bit at every position") {
+  CheckPrefill(Device::kCpu);
+}
+
+TEST_CASE("CUDA: decoding: chunked prefill and ring decode equal the full forward bit for bit at every position") {
+  if (SkippedWithoutCuda()) return;
+  CheckPrefill(Device::kCuda);
 }
 
 TEST_CASE("a sequence may arrive in chunks of different sizes") {
@@ -168,41 +121,63 @@ std::int64_t CheckAgainstTraining(Context& ctx, const Transformer& model, const 
   return compared;
 }
 
-TEST_CASE("sampled log-probabilities equal those of the training pass bit for bit, whatever the slots and the order") {
+// Returns how many log-probabilities were compared with training's.
+std::int64_t CheckSlotsAndOrder(Device device, Cpu cpu) {
+  std::int64_t compared = 0;
   const std::vector<std::vector<AttentionSpec>> attentions = {
       {{}, {}}, {{}, {3, 0}, {7, 4}}, {{1, 0}, {1, 1}}, {{3, 4}, {3, 4}}, {{7, 0}, {7, 0}}, {{40, 4}, {33, 40}}};
-  for (Cpu cpu : SupportedCpus()) {
-    ForModels(attentions, [&](const Transformer& model) {
-      INFO(Name(cpu));
-      TestContext t(1, cpu);
-      const std::vector<Request> requests = ManyRequests(model.config());
-      const std::vector<Completion> expected = Decoder(model, 64, kLongest).Generate(t.ctx, requests);
-      CHECK(CheckAgainstTraining(t.ctx, model, requests, expected) > 100);
-      for (int slots : {1, 7}) {
-        // From the last to the first, or going round by a step that has no divisor in common with their number.
-        std::vector<Request> reordered;
-        std::vector<std::size_t> from;
-        for (std::size_t i = 0; i < requests.size(); ++i) {
-          from.push_back(slots == 1 ? requests.size() - 1 - i : (i * 9 + 4) % requests.size());
-          reordered.push_back(requests[from[i]]);
-        }
-        const std::vector<Completion> got = Decoder(model, slots, kLongest).Generate(t.ctx, reordered);
-        for (std::size_t i = 0; i < got.size(); ++i) CheckSame(got[i], expected[from[i]]);
+  ForModels(device, attentions, [&](const Transformer& model) {
+    INFO(Name(device), " ", Name(cpu));
+    TestContext t(device, 1, cpu);
+    const std::vector<Request> requests = ManyRequests(model.config());
+    const std::vector<Completion> expected = Decoder(model, 64, kLongest).Generate(t.ctx, requests);
+    const std::int64_t here = CheckAgainstTraining(t.ctx, model, requests, expected);
+    CHECK(here > 100);
+    compared += here;
+    for (int slots : {1, 7}) {
+      // From the last to the first, or going round by a step that has no divisor in common with their number.
+      std::vector<Request> reordered;
+      std::vector<std::size_t> from;
+      for (std::size_t i = 0; i < requests.size(); ++i) {
+        from.push_back(slots == 1 ? requests.size() - 1 - i : (i * 9 + 4) % requests.size());
+        reordered.push_back(requests[from[i]]);
       }
-    });
-  }
+      const std::vector<Completion> got = Decoder(model, slots, kLongest).Generate(t.ctx, reordered);
+      for (std::size_t i = 0; i < got.size(); ++i) CheckSame(got[i], expected[from[i]]);
+    }
+  });
+  return compared;
 }
 
-TEST_CASE("completions do not depend on the chunk, the room for longer sequences or the number of threads") {
-  ForModels({{{}, {3, 1}}}, [](const Transformer& model) {
-    TestContext one(1), two(2);
+TEST_CASE("sampled log-probabilities equal those of the training pass bit for bit, whatever the slots and the order") {
+  for (Cpu cpu : SupportedCpus()) CheckSlotsAndOrder(Device::kCpu, cpu);
+}
+
+TEST_CASE("CUDA: decoding: sampled log-probabilities equal those of the training pass, whatever the slots and order") {
+  if (SkippedWithoutCuda()) return;
+  const std::int64_t compared = CheckSlotsAndOrder(Device::kCuda, BestCpu());
+  std::cout << "CUDA decoding: " << compared << " log-probabilities compared with the training pass\n";
+}
+
+void CheckChunks(Device device, int threads) {
+  ForModels(device, {{{}, {3, 1}}}, [&](const Transformer& model) {
+    TestContext one(device), other(device, threads);
     const std::vector<Request> requests = ManyRequests(model.config());
     const std::vector<Completion> expected = Decoder(model, 5, kLongest, 16).Generate(one.ctx, requests);
     for (int chunk : {1, 2, 5, 64}) {
-      const std::vector<Completion> got = Decoder(model, 5, 2 * kLongest, chunk).Generate(two.ctx, requests);
+      const std::vector<Completion> got = Decoder(model, 5, 2 * kLongest, chunk).Generate(other.ctx, requests);
       for (std::size_t i = 0; i < got.size(); ++i) CheckSame(got[i], expected[i]);
     }
   });
+}
+
+TEST_CASE("completions do not depend on the chunk, the room for longer sequences or the number of threads") {
+  CheckChunks(Device::kCpu, 2);
+}
+
+TEST_CASE("CUDA: decoding: completions do not depend on the chunk or the room for longer sequences") {
+  if (SkippedWithoutCuda()) return;
+  CheckChunks(Device::kCuda, 1);
 }
 
 TEST_CASE(
@@ -247,9 +222,9 @@ TEST_CASE("what a thread's callback throws is thrown by Generate, and the decode
   for (std::size_t i = 0; i < again.size(); ++i) CheckSame(again[i], expected[i]);
 }
 
-TEST_CASE("a decoder can be used again, and other keys give other completions") {
-  ForModels({{{4, 0}, {4, 0}}}, [](const Transformer& model) {
-    TestContext t;
+void CheckReuse(Device device) {
+  ForModels(device, {{{4, 0}, {4, 0}}}, [&](const Transformer& model) {
+    TestContext t(device);
     std::vector<Request> requests = ManyRequests(model.config());
     Decoder decoder(model, 4, kLongest);
     const std::vector<Completion> first = decoder.Generate(t.ctx, requests), again = decoder.Generate(t.ctx, requests);
@@ -261,6 +236,13 @@ TEST_CASE("a decoder can be used again, and other keys give other completions") 
             return other[i].tokens != first[i].tokens;
           }) > 15);
   });
+}
+
+TEST_CASE("a decoder can be used again, and other keys give other completions") { CheckReuse(Device::kCpu); }
+
+TEST_CASE("CUDA: decoding: a decoder can be used again, and other keys give other completions") {
+  if (SkippedWithoutCuda()) return;
+  CheckReuse(Device::kCuda);
 }
 
 TEST_CASE("a completion ends with the end of text, which it contains, or at its limit") {

@@ -44,6 +44,13 @@ Problem MakeProblem(Arena& arena, const Product& p, DType dtype, std::int64_t ro
           p.b_transposed ? Random(arena, dtype, {columns, depth}, 2) : Random(arena, dtype, {depth, columns}, 2)};
 }
 
+// Two orders of one sum of `depth` terms differ by at most this: both round, once a term, by at most 2^-24 (2^-53) of a
+// partial sum. Tensor cores, which take bf16, cut off instead.
+double OrderBound(DType dtype, std::int64_t depth) {
+  const double rounding = dtype == DType::kF64 ? 0x1p-53 : dtype == DType::kF32 ? 0x1p-24 : 0x1p-23;
+  return 2 * static_cast<double>(depth) * rounding;
+}
+
 // The definition. `fused`: one fused multiply-add for each k, or a rounded product and a rounded sum. Where the result
 // is rounded, what it held is added to the whole sum; else the sum goes on from there.
 template <class T, class Out>
@@ -147,6 +154,59 @@ TEST_CASE("our products agree with Eigen's") {
       CHECK(RelativeError(theirs, plain) <= bound);
     }
   }
+}
+
+TEST_CASE("CUDA: our products agree with cuBLAS's, with bias and residual too") {
+  if (CudaDeviceName().empty()) {
+    MESSAGE("skipped: no CUDA device");
+    return;
+  }
+  for (const Product& p : kProducts) {
+    for (const DType dtype : kDTypes) {
+      for (const bool accumulate : {false, true}) {
+        INFO(p.name << " " << Name(dtype) << " " << accumulate);
+        TestContext t(Device::kCuda);
+        // Deeper than a part of the gradients of weights, and no multiple of any tile.
+        const std::int64_t rows = 67, columns = 45, depth = 2500;
+        const Problem q = MakeProblem(*t.ctx.host, p, dtype, rows, columns, depth);
+        const Tensor a = ToDevice(t.ctx, q.a), b = ToDevice(t.ctx, q.b);
+        const Tensor start = Random(*t.ctx.host, AccumulatorOf(dtype), {rows, columns}, 3);
+        const Tensor ours = ToDevice(t.ctx, start), theirs = ToDevice(t.ctx, start);
+        p.run(t.ctx, ours, a, b, accumulate);
+        t.ctx.gemm = GemmKind::kCublas;
+        p.run(t.ctx, theirs, a, b, accumulate);
+        CHECK(RelativeError(OnHost(t.ctx, theirs), OnHost(t.ctx, ours)) <= OrderBound(dtype, depth));
+      }
+    }
+  }
+  for (const DType dtype : kDTypes) {
+    for (const bool biased : {false, true}) {
+      INFO(Name(dtype) << " " << biased);
+      TestContext t(Device::kCuda);
+      Arena& host = *t.ctx.host;
+      const Problem q = MakeProblem(host, kProducts[0], dtype, 67, 45, 300);
+      const Tensor x = ToDevice(t.ctx, q.a), w = ToDevice(t.ctx, q.b);
+      const Tensor residual = ToDevice(t.ctx, Random(host, dtype, {67, 45}, 3));
+      const Tensor bias = biased ? ToDevice(t.ctx, Random(host, dtype, {45}, 4)) : Tensor{};
+      const Tensor ours = t.arena.NewLike(residual), theirs = t.arena.NewLike(residual);
+      MatMulNT(t.ctx, ours, x, w, bias, residual);
+      t.ctx.gemm = GemmKind::kCublas;
+      MatMulNT(t.ctx, theirs, x, w, bias, residual);
+      // In bf16 sums that differ by as little may be rounded to neighbours.
+      const double bound = OrderBound(dtype, 300) + (dtype == DType::kBF16 ? 0x1p-7 : 0);
+      CHECK(RelativeError(OnHost(t.ctx, theirs), OnHost(t.ctx, ours)) <= bound);
+    }
+  }
+}
+
+TEST_CASE("a library's product is refused on the device that it is not made for") {
+  for (const Device device : {Device::kCpu, Device::kCuda}) CHECK(ParseGemm("own", device) == GemmKind::kOwn);
+  CHECK(ParseGemm("eigen", Device::kCpu) == GemmKind::kEigen);
+  CHECK(ParseGemm("cublas", Device::kCuda) == GemmKind::kCublas);
+  CHECK_THROWS_WITH_AS(ParseGemm("cublas", Device::kCpu), "--gemm cublas is for --device cuda; use own or eigen here",
+                       UsageError);
+  CHECK_THROWS_WITH_AS(ParseGemm("eigen", Device::kCuda), "--gemm eigen is for --device cpu; use own or cublas here",
+                       UsageError);
 }
 
 TEST_CASE("a row of a product has the same bits alone and in any batch (P8)") {

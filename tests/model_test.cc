@@ -18,21 +18,6 @@ using doctest::Contains;
 
 constexpr DType kDTypes[] = {DType::kF64, DType::kF32, DType::kBF16};
 
-// Sizes at which every kernel has several blocks of work for each of three threads.
-ModelConfig WideConfig() {
-  ModelConfig c = TinyConfig();
-  c.hidden = 96;
-  c.heads = 6;
-  c.kv_heads = 3;
-  c.head_dim = 16;
-  c.ffn = 200;
-  c.vocab = 300;
-  c.max_positions = 512;
-  c.qk_norm = c.qkv_bias = true;
-  c.attention = {{}, {20, 3}};
-  return c;
-}
-
 TEST_CASE("the gradient of a whole model is the derivative of its loss") {
   const std::vector<Tokens> documents = RandomDocuments({9, 1, 6}, TinyConfig().vocab);
   for (const ModelCase& c : ModelCases()) {

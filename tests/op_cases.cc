@@ -56,9 +56,9 @@ class Table {
     OpCase& c = New("rope", {N, H, D}, {PerRow(Reals("x", {N, H, D})), PerRow(Ids("positions", N, kPositions))}, large);
     c.longest_sum = 2;
     c.run = [D](Context& ctx, std::span<const Var> in) {
-      const Tensor table = ctx.arena->New(AccumulatorOf(in[0].value.dtype()), {kPositions, D});
+      const Tensor table = ctx.HostArena().New(AccumulatorOf(in[0].value.dtype()), {kPositions, D});
       FillRopeTable(table, kTheta);
-      return OpResult{Rope(ctx, in[0], in[1].value, table)};
+      return OpResult{Rope(ctx, in[0], in[1].value, ToDevice(ctx, table))};
     };
   }
 
@@ -145,9 +145,10 @@ class Table {
     c.longest_sum = static_cast<int>(V + C);
     c.run = [](Context& ctx, std::span<const Var> in) {
       const std::int64_t rows = in[0].value.dim(0);
+      const Tensor draws = OnHost(ctx, in[3].value);
       std::vector<SampleRow> how;
       for (std::int64_t n = 0; n < rows; ++n) {
-        const std::int32_t draw = in[3].value.data<std::int32_t>()[n];
+        const std::int32_t draw = draws.data<std::int32_t>()[n];
         how.push_back({StreamKey(7, Purpose::kSample, static_cast<std::uint32_t>(draw)), draw % 3 == 0 ? 0.0 : 1.0});
       }
       const Tensor tokens = ctx.arena->New(DType::kI32, {rows});
@@ -163,8 +164,12 @@ class Table {
     for (double& v : c.inputs[2].reals) v = std::abs(v);
     c.differentiable = c.bf16 = false;
     c.run = [](Context& ctx, std::span<const Var> in) {
-      const auto copy = [&](std::size_t i) { return CopyOf(*ctx.arena, in[i].value); };
-      const Tensor w = copy(0), m = copy(1), v = copy(2), norm = ctx.arena->New(DType::kF64, {1});
+      const auto copy = [&](std::size_t i) {
+        const Tensor t = ctx.arena->NewLike(in[i].value);
+        Copy(ctx, t, in[i].value);
+        return t;
+      };
+      const Tensor w = copy(0), m = copy(1), v = copy(2), norm = ctx.HostArena().New(DType::kF64, {1});
       norm.data<double>()[0] = GlobalNorm(ctx, in[3].value);
       AdamWStep(ctx, w, m, v, in[3].value, 1e-2, 3, 1 / norm.data<double>()[0], {});
       return OpResult{{w, {}}, {m, v, norm}};
@@ -227,6 +232,7 @@ void AddSmallAttention(Table& table) {
   table.AddAttention({{4, 1, 6, 2}, {3, 1}, 4, 2, 3});        // packed, window and sink
   table.AddAttention({{6, 5}, {2, 4}, 7, 1, 2, {0, 3, 10}});  // some rows see nothing
   table.AddAttention({{3}, {2, 1}, 2, 1, 2, {0, 1, 2}});      // no row sees anything
+  table.AddAttention({{4, 1, 6, 2}, {3, 1}, 4, 2, 8});        // heads that matrix instructions take
 }
 
 void AddSmall(Table& table) {
@@ -261,16 +267,25 @@ void AddSmall(Table& table) {
 
 void AddLarge(Table& table) {
   table.AddEmbedding(120, 31, 200, true);
+  table.AddEmbedding(1100, 31, 12, true);
   table.AddLinear(200, 150, 101, true, true);
+  table.AddLinear(150, 192, 264, true, true);  // rows of whole vectors, and several blocks of k
+  table.AddLinear(2100, 24, 16, false, true);  // a sum over rows that is long enough to be cut
   table.AddRmsNorm({97, 200}, 1e-6, true);
+  table.AddRmsNorm({33, 1100}, 1e-6, true);
   table.AddRmsNorm({60, 10, 40}, 1e-6, true);
   table.AddRope(150, 4, 32, true);
   table.AddSwiGlu(130, 150, 4, true);
   table.AddAdd(150, 130, true);
   table.AddAttention({{70, 50, 33}, {0, 0}, 4, 2, 16}, true);
   table.AddAttention({{70, 1, 51, 33}, {20, 4}, 7, 7, 19}, true);
+  table.AddAttention({{70, 1, 60}, {20, 4}, 4, 2, 64}, true);
+  table.AddAttention({{130, 33}, {0, 0}, 2, 1, 128}, true);
   table.AddTokenLogprob(1100, 20, 50, true);
+  table.AddTokenLogprob(40, 6, 700, true);  // vocabularies by which a device chooses its threads
+  table.AddTokenLogprob(30, 6, 9001, true);
   table.AddSample(80, 20, 51, true);
+  table.AddSample(30, 6, 9001, true);
   table.AddAdamW(20011, true);
 }
 
@@ -303,6 +318,12 @@ std::int64_t RowsOf(const OpCase& c) {
     if (input.per_row) return input.shape[0];
   }
   return 0;
+}
+
+std::vector<Var> MakeInputs(const Context& ctx, const OpCase& c, DType dtype, bool gradients) {
+  std::vector<Var> vars = MakeInputs(ctx.HostArena(), c, dtype, gradients);
+  for (Var& v : vars) v = ToDevice(ctx, v);
+  return vars;
 }
 
 std::vector<Var> MakeInputs(Arena& arena, const OpCase& c, DType dtype, bool gradients) {

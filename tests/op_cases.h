@@ -47,8 +47,9 @@ std::vector<OpCase> OpCases();
 constexpr std::int64_t kBatchRows = 257;
 std::vector<OpCase> RowCases();
 
-// The inputs of a case as tensors of `dtype` (ints stay i32), with zero gradients if wanted. `held_by`: rounded to this
-// dtype before.
+// The inputs of a case as tensors of `dtype` (ints stay i32), with zero gradients if wanted: on the context's device,
+// or in the processor's memory. `held_by`: rounded to this dtype before.
+std::vector<Var> MakeInputs(const Context& ctx, const OpCase& c, DType dtype, bool gradients);
 std::vector<Var> MakeInputs(Arena& arena, const OpCase& c, DType dtype, bool gradients);
 std::vector<Var> MakeInputs(Arena& arena, const OpCase& c, DType dtype, bool gradients, DType held_by);
 

@@ -33,7 +33,7 @@ inline Run RunOn(Context ctx, const OpCase& c, std::vector<Var> inputs, const Se
   if (c.differentiable) ctx.tape = &tape;
   Run run{(rounded && c.run_rounded ? c.run_rounded : c.run)(ctx, inputs), inputs};
   if (!run.result.out.grad.empty()) {
-    set_gradient(run.result.out.grad);
+    set_gradient(run.result.out.AddTo());
     tape.Backward(ctx);
   }
   return run;
@@ -42,22 +42,38 @@ inline Run RunOn(Context ctx, const OpCase& c, std::vector<Var> inputs, const Se
 // `inputs`: with the gradients that the backward shall add to.
 inline Run RunOn(const Context& ctx, const OpCase& c, std::vector<Var> inputs) {
   return RunOn(ctx, c, std::move(inputs), [&](const Tensor& dout) {
-    Copy(dout.Reshape({dout.size()}), Random(*ctx.arena, dout.dtype(), {dout.size()}, 99));
+    Copy(ctx, dout.Reshape({dout.size()}), Random(ctx.HostArena(), dout.dtype(), {dout.size()}, 99));
   });
 }
 
 inline Run RunOn(const Context& ctx, const OpCase& c, DType dtype) {
-  return RunOn(ctx, c, MakeInputs(*ctx.arena, c, dtype, /*gradients=*/true));
+  return RunOn(ctx, c, MakeInputs(ctx, c, dtype, /*gradients=*/true));
 }
 
-inline void RequireSameBits(const Run& a, const Run& b) {
-  CHECK(SameBits(a.result.out.value, b.result.out.value));
-  for (std::size_t i = 0; i < a.result.also.size(); ++i) CHECK(SameBits(a.result.also[i], b.result.also[i]));
+// A run on a device, to be compared.
+inline Run OnHost(const Context& ctx, const Run& run) {
+  Run host{{OnHost(ctx, run.result.out)}, {}};
+  for (const Tensor& t : run.result.also) host.result.also.push_back(OnHost(ctx, t));
+  for (const Var& v : run.inputs) host.inputs.push_back(OnHost(ctx, v));
+  return host;
+}
+
+// Checks every result and every gradient. Runs on the host; returns whether all were the same.
+inline bool CheckSameBits(const Run& a, const Run& b) {
+  bool all = true;
+  const auto check = [&](const Tensor& x, const Tensor& y) {
+    const bool same = SameBits(x, y);
+    CHECK(same);
+    all = all && same;
+  };
+  check(a.result.out.value, b.result.out.value);
+  for (std::size_t i = 0; i < a.result.also.size(); ++i) check(a.result.also[i], b.result.also[i]);
   for (std::size_t i = 0; i < a.inputs.size(); ++i) {
     if (a.inputs[i].grad.empty()) continue;
     INFO("gradient of " << i);
-    CHECK(SameBits(a.inputs[i].grad, b.inputs[i].grad));
+    check(a.inputs[i].grad, b.inputs[i].grad);
   }
+  return all;
 }
 
 inline double LargestOf(const Tensor& t) {
@@ -66,15 +82,12 @@ inline double LargestOf(const Tensor& t) {
   return largest;
 }
 
-// RelativeError of the gradient of input i. Where it is 0 by the maths (of the query of a token that sees one key, and
-// of that key), both runs hold only the rounding of terms that cancel: they are of the size of the other gradients.
-inline double ErrorOfGradient(const Run& run, const Run& exact, std::size_t i) {
-  const Tensor &value = run.inputs[i].grad, &reference = exact.inputs[i].grad;
-  double all = 0, difference = 0;
-  for (const Var& input : exact.inputs) {
-    if (!input.grad.empty()) all = std::max(all, LargestOf(input.grad));
-  }
+// RelativeError of one gradient of many, the largest of which has magnitude `all`. Where it is 0 by the maths (of the
+// query of a token that sees one key, and of that key), both runs hold only the rounding of terms that cancel: they are
+// of the size of the other gradients.
+inline double ErrorBeside(const Tensor& value, const Tensor& reference, double all) {
   if (LargestOf(reference) >= 1e-4 * all) return RelativeError(value, reference);
+  double difference = 0;
   for (std::int64_t e = 0; e < value.size(); ++e) {
     const double d = std::fabs(ValueAt(value, e) - ValueAt(reference, e));
     if (!std::isfinite(d)) return std::numeric_limits<double>::infinity();
@@ -83,12 +96,17 @@ inline double ErrorOfGradient(const Run& run, const Run& exact, std::size_t i) {
   return difference == 0 ? 0 : difference / all;
 }
 
-inline std::string Describe(const OpCase& c, std::size_t input) {
-  return c.name + ", gradient of " + c.inputs[input].name;
+// Of the gradient of input i.
+inline double ErrorOfGradient(const Run& run, const Run& exact, std::size_t i) {
+  double all = 0;
+  for (const Var& input : exact.inputs) {
+    if (!input.grad.empty()) all = std::max(all, LargestOf(input.grad));
+  }
+  return ErrorBeside(run.inputs[i].grad, exact.inputs[i].grad, all);
 }
 
-inline Tensor RowsOf(const Tensor& t, std::int64_t begin, std::int64_t end) {
-  return t.empty() ? t : t.Rows(begin, end);
+inline std::string Describe(const OpCase& c, std::size_t input) {
+  return c.name + ", gradient of " + c.inputs[input].name;
 }
 
 }  // namespace swarr

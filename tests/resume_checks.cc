@@ -13,6 +13,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
+ModelConfig HybridConfig() {
+  ModelConfig config = TextConfig();
+  config.attention = {{}, {3, 1}};
+  return config;
+}
+
+OptimizerOptions Warmup() {
+  OptimizerOptions options;
+  options.warmup_steps = 4;
+  return options;
+}
+
+struct ResumeTrainee : Trainee {
+  ResumeTrainee(DType dtype, Device device) : Trainee(HybridConfig(), dtype, Warmup(), /*threads=*/1, device) {}
+};
+
 struct Killed : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -64,24 +80,43 @@ RunOptions In(const fs::path& output_dir) {
   return options;
 }
 
-void CheckExactResume(const ModelConfig& config, const OptimizerOptions& options, const Training& train) {
+void CheckExactResume(Device device, const Training& train) {
   for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
     INFO(Name(dtype));
     const TempDirectory dir;
-    Trainee alone(config, dtype, options);
+    ResumeTrainee alone(dtype, device);
     train(alone, In(dir / "alone"));
 
-    Trainee first(config, dtype, options), rest(config, dtype, options);
+    ResumeTrainee first(dtype, device), rest(dtype, device);
     Interrupt(first, train, dir / "interrupted", 3);
     Resume(rest, train, dir / "interrupted");
     CHECK(SameState(rest, alone));
     CheckSameRun(dir / "interrupted", dir / "alone");
 
-    Trainee killed(config, dtype, options), revived(config, dtype, options);
+    ResumeTrainee killed(dtype, device), revived(dtype, device);
     Kill(killed, train, dir / "killed", 5);
     Resume(revived, train, dir / "killed");
     CHECK(SameState(revived, alone));
     CheckSameRun(dir / "killed", dir / "alone");
+  }
+}
+
+void CheckRepeats(Device device, const Training& train) {
+  for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
+    INFO(Name(dtype));
+    const TempDirectory dir;
+    for (const char* name : {"once", "again"}) {
+      ResumeTrainee t(dtype, device);
+      RunOptions run = In(dir / name);
+      run.save_every = kResumeSteps;
+      train(t, run);
+    }
+    CheckSameRun(dir / "once", dir / "again");
+    const std::string checkpoint = Concat("checkpoint-0000000", kResumeSteps);
+    for (const char* file : {"model.safetensors", "optimizer.safetensors", "trainer_state.json"}) {
+      INFO(file);
+      CHECK(ReadFile(dir / "once" / checkpoint / file) == ReadFile(dir / "again" / checkpoint / file));
+    }
   }
 }
 

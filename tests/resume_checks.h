@@ -15,9 +15,12 @@ constexpr int kResumeSteps = 7;
 
 RunOptions In(const std::filesystem::path& output_dir);
 
-// In f64, f32 and bf16: a run that is interrupted and resumed, and one that is killed (with a line of metrics
-// half-written) and resumed, end with the state, the metrics and the model files of a run that was left alone, bit for
-// bit.
-void CheckExactResume(const ModelConfig& config, const OptimizerOptions& options, const Training& train);
+// In f64, f32 and bf16, of a hybrid model: a run that is interrupted and resumed, and one that is killed (with a line
+// of metrics half-written) and resumed, end with the state, the metrics and the model files of a run that was left
+// alone, bit for bit.
+void CheckExactResume(Device device, const Training& train);
+
+// The same of two runs that are left alone, and their checkpoints.
+void CheckRepeats(Device device, const Training& train);
 
 }  // namespace swarr

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "autograd/gradient_check.h"
+#include "cuda_report.h"
 #include "resume_checks.h"
 #include "temp_directory.h"
 #include "tensor/files.h"
@@ -72,13 +73,14 @@ std::vector<json> CompletionsOf(const fs::path& run, int step) {
 
 // A trainee whose policy is far from uniform.
 struct RlTrainee : Trainee {
-  RlTrainee(const ModelConfig& config, DType dtype, const OptimizerOptions& options = {}, int threads = 1)
-      : Trainee(config, dtype, options, threads) {
+  RlTrainee(const ModelConfig& config, DType dtype, const OptimizerOptions& options = {}, int threads = 1,
+            Device device = Device::kCpu)
+      : Trainee(config, dtype, options, threads, device) {
     Randomize(model);
   }
 };
 
-TEST_CASE("the training pass computes the very log-probabilities that the sampler recorded, for all kinds of models") {
+void CheckOnPolicy(Device device) {
   const TempDirectory dir;
   int run = 0;
   for (ModelCase c : ModelCases()) {
@@ -86,7 +88,7 @@ TEST_CASE("the training pass computes the very log-probabilities that the sample
     c.config.eos_id = 0;
     for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
       INFO(c.name, " ", Name(dtype));
-      RlTrainee t(c.config, dtype);
+      RlTrainee t(c.config, dtype, {}, 1, device);
       const fs::path out = dir / Concat("run", run++);
       const OnPolicyCheck check = Train(t, PickyTask(), Steps(3), In(out));  // skipped groups are compared too
       CHECK(check.max_abs_diff == 0.0);
@@ -107,6 +109,15 @@ TEST_CASE("the training pass computes the very log-probabilities that the sample
       CHECK(check.tokens == in_files);  // one token a character, and the end of text
     }
   }
+}
+
+TEST_CASE("the training pass computes the very log-probabilities that the sampler recorded, for all kinds of models") {
+  CheckOnPolicy(Device::kCpu);
+}
+
+TEST_CASE("CUDA: RL: the training pass computes the very log-probabilities that the sampler recorded (P8)") {
+  if (SkippedWithoutCuda()) return;
+  CheckOnPolicy(Device::kCuda);
 }
 
 TEST_CASE("RL raises the reward of a bandit") {
@@ -330,18 +341,24 @@ TEST_CASE("RL: gradient checkpointing changes no bit of a run") {
   CHECK(SameState(plain, checkpointed));
 }
 
-TEST_CASE("RL: stop and resume is bit-identical") {
-  ModelConfig config = TextConfig();
-  config.attention = {{}, {3, 1}};
-  OptimizerOptions options;
-  options.warmup_steps = 4;
+void TrainToResume(Trainee& t, const RunOptions& run_options) {
   RlOptions rl = Steps(kResumeSteps);
   rl.prompts_per_step = 3;  // of 4: epochs end within steps
-  CheckExactResume(config, options, [&](Trainee& t, const RunOptions& run_options) {
-    TrainingRun run = StartRun(t, rl, run_options);
-    RunRl(t.ctx, t.model, t.tokenizer, ShareTask(), rl, t.optimizer, run);
-    run.Finish();
-  });
+  TrainingRun run = StartRun(t, rl, run_options);
+  RunRl(t.ctx, t.model, t.tokenizer, ShareTask(), rl, t.optimizer, run);
+  run.Finish();
+}
+
+TEST_CASE("RL: stop and resume is bit-identical") { CheckExactResume(Device::kCpu, TrainToResume); }
+
+TEST_CASE("CUDA: RL: stop and resume is bit-identical") {
+  if (SkippedWithoutCuda()) return;
+  CheckExactResume(Device::kCuda, TrainToResume);
+}
+
+TEST_CASE("CUDA: RL: two runs end in the same checkpoint") {
+  if (SkippedWithoutCuda()) return;
+  CheckRepeats(Device::kCuda, TrainToResume);
 }
 
 TEST_CASE("RL: a loss that is not finite stops the run and names the last good checkpoint") {

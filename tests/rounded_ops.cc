@@ -112,10 +112,9 @@ Var Rounded(Context& ctx, const Var& x) {
   Copy(y.value, x.value);
   RoundToBF16(y.value);
   if (ctx.tape) {
-    ctx.tape->Record(ctx, [=](Context&) {
-      for (std::int64_t i = 0; i < x.grad.size(); ++i) {
-        x.grad.data<double>()[i] += RoundToBF16(y.grad.data<double>()[i]);
-      }
+    ctx.tape->Record(ctx, [=](Context& c) {
+      const Tensor &dx = x.Sum(c), &dy = y.Sum(c);
+      for (std::int64_t i = 0; i < dx.size(); ++i) dx.data<double>()[i] += RoundToBF16(dy.data<double>()[i]);
     });
   }
   return y;

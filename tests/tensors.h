@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What tests do with tensors: make them, fill them, compare them bit for bit.
+// What tests do with tensors: make them, fill them, compare them bit for bit. All of it on the processor; what is on a
+// device comes from there by OnHost, and tests of a device make their inputs in ctx.HostArena() and move them
+// (ToDevice).
 #pragma once
 
 #include <algorithm>
@@ -7,23 +9,45 @@
 #include <initializer_list>
 #include <vector>
 
-#include "tensor/context.h"
+#include "autograd/tape.h"
 #include "tensor/philox.h"
 
 namespace swarr {
 
 // Memory and a context over it.
 struct TestContext {
-  explicit TestContext(int threads = 1, Cpu cpu = BestCpu()) {
-    ctx.arena = &arena;
+  explicit TestContext(int threads = 1, Cpu cpu = BestCpu()) : TestContext(Device::kCpu, threads, cpu) {}
+  explicit TestContext(Device device, int threads = 1, Cpu cpu = BestCpu()) : steps(device) {
+    steps.GiveTo(ctx);
     ctx.threads = threads;
     ctx.cpu = cpu;
   }
   TestContext(const TestContext&) = delete;
   TestContext& operator=(const TestContext&) = delete;
-  Arena arena;
+  StepMemory steps;
+  Arena& arena = steps.arena();
   Context ctx;
 };
+
+// The devices that this build and this machine have.
+inline std::vector<Device> TestDevices() {
+  std::vector<Device> devices = {Device::kCpu};
+  if (!CudaDeviceName().empty()) devices.push_back(Device::kCuda);
+  return devices;
+}
+
+// Value and gradient where the context's device computes with them. A gradient's flag stays what it is.
+inline Var ToDevice(const Context& ctx, const Var& v) {
+  return {ToDevice(ctx, v.value), ToDevice(ctx, v.grad), v.fresh};
+}
+
+// What the device has computed, to be read: waits for it.
+inline Tensor OnHost(const Context& ctx, const Tensor& t) {
+  const Tensor host = ToHost(ctx, t);
+  Wait(ctx);
+  return host;
+}
+inline Var OnHost(const Context& ctx, const Var& v) { return {OnHost(ctx, v.value), OnHost(ctx, v.grad), v.fresh}; }
 
 inline bool SameBits(const Tensor& a, const Tensor& b) {
   return a.SameShape(b) && (a.bytes() == 0 || std::memcmp(a.raw(), b.raw(), a.bytes()) == 0);
@@ -46,6 +70,11 @@ inline Tensor ZeroLike(Arena& arena, DType dtype, const Tensor& t) {
   std::vector<std::int64_t> shape;
   for (int i = 0; i < t.rank(); ++i) shape.push_back(t.dim(i));
   return NewTensor(arena, dtype, shape);
+}
+
+// The same where the context's device computes.
+inline Tensor ZeroLike(const Context& ctx, DType dtype, const Tensor& t) {
+  return ToDevice(ctx, ZeroLike(ctx.HostArena(), dtype, t));
 }
 
 inline Tensor CopyOf(Arena& arena, const Tensor& t) {

@@ -33,6 +33,20 @@ ModelConfig TinyConfig() {
   return c;
 }
 
+ModelConfig WideConfig() {
+  ModelConfig c = TinyConfig();
+  c.hidden = 96;
+  c.heads = 6;
+  c.kv_heads = 3;
+  c.head_dim = 16;
+  c.ffn = 200;
+  c.vocab = 300;
+  c.max_positions = 512;
+  c.qk_norm = c.qkv_bias = true;
+  c.attention = {{}, {20, 3}};
+  return c;
+}
+
 std::vector<ModelCase> ModelCases() {
   const ModelConfig tiny = TinyConfig();
   std::vector<ModelCase> cases = {
@@ -61,8 +75,7 @@ std::vector<ModelCase> ModelCases() {
 
 void Randomize(const Transformer& model, std::uint32_t stream) {
   std::uint32_t index = 0;
-  for (const Parameter& p : model.parameters().all()) {
-    const Tensor& w = p.master;
+  model.parameters().Set([&](const Parameter& p, const Tensor& w) {
     PhiloxStream random(StreamKey(2, Purpose::kInit, index++, stream));
     const double center = w.rank() == 1 && !p.name.ends_with(".bias") ? 1.0 : 0.0;
     const double scale = w.rank() == 1                             ? 0.5
@@ -74,8 +87,7 @@ void Randomize(const Transformer& model, std::uint32_t stream) {
         w.data<T>()[i] = static_cast<T>(static_cast<float>(center + RandomReal(random, scale)));
       }
     });
-  }
-  model.parameters().RoundMaster({});
+  });
 }
 
 Tokens RandomTokens(int count, int vocab, std::uint32_t stream) {
@@ -105,22 +117,25 @@ Tensor NextTokens(Arena& arena, const std::vector<Tokens>& documents) {
 }
 
 Pass RunForward(Context& ctx, const Transformer& model, const std::vector<Tokens>& documents) {
-  const Batch batch = PackDocuments(*ctx.arena, documents);
+  const Batch batch = PackDocuments(ctx.HostArena(), documents);
   const Var hidden = model.Forward(ctx, batch);
-  return {hidden.value, model.Logprob(ctx, hidden, NextTokens(*ctx.arena, documents)).logp.value};
+  const Tensor logp = model.Logprob(ctx, hidden, NextTokens(ctx.HostArena(), documents)).logp.value;
+  return {OnHost(ctx, hidden.value), logp};
 }
 
 void RunBackward(Context& ctx, const Transformer& model, const std::vector<Tokens>& documents,
                  std::span<const double> c, bool checkpoint) {
-  FillZero(model.parameters().flat_gradients());
+  FillZero(ctx, model.parameters().flat_gradients());
   Tape tape;
   ctx.tape = &tape;
-  const Batch batch = PackDocuments(*ctx.arena, documents);
-  const Var logp = model.Logprob(ctx, model.Forward(ctx, batch, checkpoint), NextTokens(*ctx.arena, documents)).logp;
+  const Batch batch = PackDocuments(ctx.HostArena(), documents);
+  const Tensor targets = NextTokens(ctx.HostArena(), documents);
+  const Var logp = model.Logprob(ctx, model.Forward(ctx, batch, checkpoint), targets).logp;
   DispatchSum(logp.grad.dtype(), [&]<class T>() {
     std::transform(c.begin(), c.end(), logp.grad.data<T>(), [](double x) { return static_cast<T>(x); });
   });
   tape.Backward(ctx);
+  Wait(ctx);
   ctx.tape = nullptr;
 }
 
@@ -142,19 +157,22 @@ ModelConfig TextConfig() {
   return config;
 }
 
-Trainee::Trainee(const ModelConfig& config, DType dtype, const OptimizerOptions& options, int threads)
-    : memory(threads),
+Trainee::Trainee(const ModelConfig& config, DType dtype, const OptimizerOptions& options, int threads, Device device)
+    : memory(device, threads),
       ctx(memory.ctx),
-      model(config, dtype, /*with_gradients=*/true),
+      model(config, dtype, /*with_gradients=*/true, MemoryOf(device)),
       optimizer(model.parameters(), options),
       tokenizer(TextTokenizer()) {
   InitializeParameters(model.parameters(), config.layers, /*seed=*/5);
 }
 
 bool SameState(const Trainee& a, const Trainee& b) {
-  return SameBits(a.model.parameters().master(), b.model.parameters().master()) &&
-         SameBits(a.optimizer.first_moment(), b.optimizer.first_moment()) &&
-         SameBits(a.optimizer.second_moment(), b.optimizer.second_moment()) &&
+  const auto same = [&](const Tensor& x, const Tensor& y) {
+    return SameBits(HostView(x, a.model.parameters().kind()).view(), HostView(y, b.model.parameters().kind()).view());
+  };
+  return same(a.model.parameters().master(), b.model.parameters().master()) &&
+         same(a.optimizer.first_moment(), b.optimizer.first_moment()) &&
+         same(a.optimizer.second_moment(), b.optimizer.second_moment()) &&
          a.optimizer.steps_taken() == b.optimizer.steps_taken();
 }
 

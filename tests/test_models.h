@@ -21,6 +21,8 @@ using Tokens = std::vector<std::int32_t>;
 // Two layers of full attention with two query heads a key head, an untied head, and sizes that are multiples of
 // nothing.
 ModelConfig TinyConfig();
+// Sizes at which every kernel has several blocks of work for each of three threads.
+ModelConfig WideConfig();
 
 struct ModelCase {
   std::string name;
@@ -39,7 +41,7 @@ std::vector<Tokens> RandomDocuments(const std::vector<int>& lengths, int vocab);
 // For each row of packed documents, the token after it in its document; the first token after the last.
 Tensor NextTokens(Arena& arena, const std::vector<Tokens>& documents);
 
-// A forward pass over packed documents.
+// A forward pass over packed documents, on the context's device; the results on the host.
 struct Pass {
   Tensor hidden;  // [N, C]
   Tensor logp;    // [N], of NextTokens
@@ -74,7 +76,8 @@ class TableTask : public Task {
 
 // A model to be trained, from fixed initial weights, and what training it takes.
 struct Trainee {
-  Trainee(const ModelConfig& config, DType dtype, const OptimizerOptions& options, int threads = 1);
+  Trainee(const ModelConfig& config, DType dtype, const OptimizerOptions& options, int threads = 1,
+          Device device = Device::kCpu);
   TestContext memory;
   Context& ctx;
   Transformer model;

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "autograd/gradient_check.h"
+#include "cuda_report.h"
 #include "model/model_files.h"
 #include "resume_checks.h"
 #include "temp_directory.h"
@@ -156,16 +157,25 @@ TEST_CASE("gradient checkpointing changes no bit of a run") {
   CHECK(SameState(plain, checkpointed));
 }
 
-TEST_CASE("SFT: stop and resume is bit-identical") {
-  ModelConfig config = TextConfig();
-  config.attention = {{}, {3, 1}};
-  OptimizerOptions options;
-  options.warmup_steps = 4;
+// 6 documents a step of 8: epochs end within steps.
+void TrainToResume(Trainee& t, const RunOptions& run) {
   const TableTask task = SmallTask();
-  SftOptions sft = Steps(kResumeSteps, 3, 2);  // 6 documents a step of 8: epochs end within steps
+  SftOptions sft = Steps(kResumeSteps, 3, 2);
   sft.eval_every = 2;
   sft.eval_max_completion_length = 5;
-  CheckExactResume(config, options, [&](Trainee& t, const RunOptions& run) { Train(t, task, sft, run, &task); });
+  Train(t, task, sft, run, &task);
+}
+
+TEST_CASE("SFT: stop and resume is bit-identical") { CheckExactResume(Device::kCpu, TrainToResume); }
+
+TEST_CASE("CUDA: SFT: stop and resume is bit-identical") {
+  if (SkippedWithoutCuda()) return;
+  CheckExactResume(Device::kCuda, TrainToResume);
+}
+
+TEST_CASE("CUDA: SFT: two runs end in the same checkpoint") {
+  if (SkippedWithoutCuda()) return;
+  CheckRepeats(Device::kCuda, TrainToResume);
 }
 
 TEST_CASE("a run resumes from a named checkpoint, and auto without a checkpoint is a fresh start") {
