@@ -47,7 +47,7 @@ TEST_CASE("the quick preset is read as it stands in its file") {
   const ordered_json json = QuickJson();
   const StudySettings s = ReadStudySettings(kDataDir, "quick");
   CHECK(s.json == json);
-  CHECK(s.base_model == json["base_model"]);
+  CHECK(s.base_model == json["base_model"].get<std::string>());
   CHECK(s.task.n_min == json["task"]["n_min"]);
   CHECK(s.task.n_max == json["task"]["n_max"]);
   CHECK(s.task.restate_probability == json["task"]["restate_probability"]);
