@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the program as a user does, and collects what it says.
+// Runs the program as a user does, and collects what it says. It sees no CUDA device: what these tests expect is what a
+// machine without one says, and the device's own tests use the library (cuda_*_test.cc).
 #pragma once
 
 #include <fcntl.h>
@@ -7,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -47,6 +49,7 @@ class Program {
     const bool opened = ::dup2(::open(out_path.c_str(), kFlags, 0600), STDOUT_FILENO) >= 0 &&
                         ::dup2(::open(err_path.c_str(), kFlags, 0600), STDERR_FILENO) >= 0;
     if (!opened || (prepare && !prepare())) ::_exit(kNotPrepared);
+    ::setenv("CUDA_VISIBLE_DEVICES", "", 1);
     ::execv(argv[0], argv.data());
     ::_exit(kNotPrepared);
   }
