@@ -96,6 +96,7 @@ CudaGraph::CudaGraph(CudaStream& stream, const std::function<void()>& enqueue) {
   } catch (...) {
     cudaStreamEndCapture(stream.handle, &graph);  // the stream is to be usable again
     if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();  // as in ThrowCuda
     throw;
   }
   SWARR_CUDA_CHECK(cudaStreamEndCapture(stream.handle, &graph));
