@@ -178,6 +178,7 @@ struct QueryScratch {
   Sum* delta;               // [N, H]: dout . out
   std::int32_t* irregular;  // [documents]: 1 where a query with a position >= 0 is not in the row of that position
 };
+
 // More shared memory than 48 KiB, what a kernel declares included, has to be asked for.
 template <class Kernel>
 void AllowSharedMemory(Kernel* kernel, std::size_t bytes) {

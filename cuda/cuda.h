@@ -2,7 +2,7 @@
 // What every CUDA file shares: checked calls, the stream, launch shapes, and sums over a warp.
 //
 // Rules of the CUDA kernels, beside those of ops.h: no atomics on floats, no fast-math; contraction is off
-// (cuda/CMakeLists.txt) and a fused multiply-add is written fma(), so that inlining can't change bits. A row's result
+// (cmake/cuda.cmake) and a fused multiply-add is written fma(), so that inlining can't change bits. A row's result
 // depends on that row alone: a thread map never depends on the number of rows.
 #pragma once
 

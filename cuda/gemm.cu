@@ -13,6 +13,7 @@
 #include <algorithm>
 
 #include "cuda/gemm.h"
+#include "cuda/pack.h"
 #include "tensor/kernels.h"
 
 namespace swarr {
@@ -22,24 +23,15 @@ constexpr int kSide = 16;  // threads of a block along rows, and along columns
 constexpr int kStep = 16;  // k of a tile
 static_assert(kSide * kSide == kThreads);
 
-// Elements of T that are moved at a time within a thread: 16 bytes.
-template <class T>
-constexpr int kVector = 16 / sizeof(T);
-
-template <class T>
-struct alignas(16) Vector {
-  T at[kVector<T>];
-};
-
 // Consecutive elements of shared memory.
 template <int kCount, class T>
 __device__ void LoadRun(T* to, const T* from) {
-  if constexpr (kCount % kVector<T> == 0) {
+  if constexpr (kCount % kPack<T> == 0) {
 #pragma unroll
-    for (int i = 0; i < kCount; i += kVector<T>) {
-      const auto run = *reinterpret_cast<const Vector<T>*>(from + i);
+    for (int i = 0; i < kCount; i += kPack<T>) {
+      const auto run = *reinterpret_cast<const Pack<T, kPack<T>>*>(from + i);
 #pragma unroll
-      for (int e = 0; e < kVector<T>; ++e) to[i + e] = run.at[e];
+      for (int e = 0; e < kPack<T>; ++e) to[i + e] = run.at[e];
     }
   } else {
 #pragma unroll
@@ -47,11 +39,11 @@ __device__ void LoadRun(T* to, const T* from) {
   }
 }
 
-// kSize rows of an operand, kStep of k, in shared memory: element (row, k) is at[k][row]. Rows are apart by a vector
+// kSize rows of an operand, kStep of k, in shared memory: element (row, k) is at[k][row]. Rows are apart by a pack
 // more than their length, to spread over the banks.
 template <class T, int kSize>
 struct Tile {
-  alignas(16) T at[kStep][kSize + kVector<T>];
+  alignas(16) T at[kStep][kSize + kPack<T>];
 };
 
 // A thread's share of a tile, in registers. Neighbouring threads take neighbouring elements of global memory.
@@ -85,10 +77,10 @@ struct TileShare {
   }
 };
 
-// The columns of a thread: runs of a vector, kSide runs apart.
+// The columns of a thread: runs of a pack, kSide runs apart.
 template <class T>
 __device__ int ColumnOf(int j) {
-  constexpr int kRun = kVector<T>;
+  constexpr int kRun = kPack<T>;
   return (j / kRun * kSide + static_cast<int>(threadIdx.x) % kSide) * kRun + j % kRun;
 }
 
@@ -100,7 +92,7 @@ __device__ void MultiplyTiles(const Tile<T, kSide * R>& a_tile, const Tile<T, kS
     T a[R], b[C];
     LoadRun<R>(a, &a_tile.at[k][row]);
 #pragma unroll
-    for (int j = 0; j < C; j += kVector<T>) LoadRun<kVector<T>>(b + j, &b_tile.at[k][ColumnOf<T>(j)]);
+    for (int j = 0; j < C; j += kPack<T>) LoadRun<kPack<T>>(b + j, &b_tile.at[k][ColumnOf<T>(j)]);
 #pragma unroll
     for (int i = 0; i < R; ++i) {
 #pragma unroll

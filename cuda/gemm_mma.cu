@@ -15,6 +15,7 @@
 
 #include "cuda/gemm.h"
 #include "cuda/mma.h"
+#include "cuda/pack.h"
 
 namespace swarr {
 namespace {
@@ -272,8 +273,6 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks) ProductKernel(Product
   StoreTile<S>(p, whole, origin, staged);
 }
 
-bool IsAligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
-
 template <class S, bool kTransposedA, bool kTransposedB, bool kFast, class Out>
 void Launch(const Context& ctx, const Product<BFloat16, Out>& p) {
   const auto kernel = ProductKernel<S, kTransposedA, kTransposedB, kFast, Out>;
@@ -281,7 +280,7 @@ void Launch(const Context& ctx, const Product<BFloat16, Out>& p) {
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
   SWARR_CUDA_CHECK(allowed);
   const std::int64_t tiles = Blocks(p.rows, S::kRows) * Blocks(p.columns, S::kColumns);
-  const bool whole = IsAligned(p.c) && IsAligned(p.addend) && p.columns * sizeof(Out) % 16 == 0;
+  const bool whole = RowsAligned<kPack<Out>>(p.columns, p.c, p.addend);
   kernel<<<dim3(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(p.parts())), S::kThreads, S::kSharedBytes,
            StreamOf(ctx)>>>(p, whole);
   SWARR_CHECK_LAUNCH();
@@ -313,12 +312,10 @@ void MultiplyFast(const Context& ctx, const Product<BFloat16, Out>& p) {
   }
 }
 
-// Whether all rows begin at multiples of 16 bytes.
-bool RowsAreAligned(const Operand<BFloat16>& x) { return IsAligned(x.data) && x.stride % kChunk == 0; }
-
 template <bool kTransposedA, bool kTransposedB, class Out>
 void Multiply(const Context& ctx, const Product<BFloat16, Out>& p) {
-  if (RowsAreAligned(p.a) && RowsAreAligned(p.b)) return MultiplyFast<kTransposedA, kTransposedB>(ctx, p);
+  const bool fast = RowsAligned<kChunk>(p.a.stride, p.a.data) && RowsAligned<kChunk>(p.b.stride, p.b.data);
+  if (fast) return MultiplyFast<kTransposedA, kTransposedB>(ctx, p);
   Launch<Medium, kTransposedA, kTransposedB, false>(ctx, p);
 }
 

@@ -20,6 +20,7 @@ cudaError_t FindDevice() {
 }  // namespace
 
 void ThrowCuda(cudaError_t error, const char* what, const char* file, int line) {
+  cudaGetLastError();  // forgets the error, for which the next launch would be blamed; one of the device stays
   SWARR_CHECK(error != cudaErrorMemoryAllocation,
               "not enough memory on the CUDA device; try a smaller model, batch or length");
   throw Error(Concat("CUDA: ", cudaGetErrorString(error), " (", what, ", ", file, ":", line, ")"));
@@ -95,6 +96,7 @@ CudaGraph::CudaGraph(CudaStream& stream, const std::function<void()>& enqueue) {
   } catch (...) {
     cudaStreamEndCapture(stream.handle, &graph);  // the stream is to be usable again
     if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();  // as in ThrowCuda
     throw;
   }
   SWARR_CUDA_CHECK(cudaStreamEndCapture(stream.handle, &graph));

@@ -44,7 +44,7 @@ check() {
 }
 
 sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
-check tests 'CUDA:*'
+check tests 'CUDA:*,*every device*,*back from the device*'
 for tool in memcheck initcheck synccheck; do
   check $tool 'CUDA: memory:*' "$sanitizer" --tool $tool --error-exitcode 9
 done

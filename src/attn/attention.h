@@ -19,9 +19,9 @@
 
 namespace swarr {
 
-// Throws unless `documents`, as below, is ascending from 0 to the number of queries and no query is beyond its
-// document, or, of a cache of `count` slots, unless there are all of `slots`. On a CUDA device the ops below can't see
-// what these tensors hold: whoever moves them there checks them before.
+// Throw unless `documents`, as below, ascends from 0 to the number of queries and no query is beyond its document, and
+// unless a cache of `count` slots has all of `slots`. On a CUDA device the ops below can't see what these tensors hold:
+// whoever moves them there checks them before.
 void CheckDocuments(const Tensor& documents, const Tensor& q_pos);
 void CheckSlots(const Tensor& slots, std::int64_t count);
 
@@ -32,8 +32,8 @@ void CheckSlots(const Tensor& slots, std::int64_t count);
 void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
                       const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec);
 
-// Adds to dq, dk, dv, or writes them where they are fresh. Queries are added in ascending order; on the processor a
-// thread takes a document and a key head whole.
+// Adds to dq, dk, dv, or writes them where they are fresh. On the processor queries are added in ascending order, and a
+// thread takes a document and a key head whole; on a CUDA device those of one head after those of another.
 void AttentionBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
                        const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                        const Tensor& q_pos, const Tensor& documents, AttentionSpec spec);

@@ -3,9 +3,10 @@
 //
 // Every output element is one accumulator that adds its products in ascending k, whatever the number of rows, columns
 // and threads (tile_kernel.h). So a row of a product has the same bits alone and in any batch: half of what makes
-// rollouts exactly on-policy (docs/exactness.md). Threads split rows and columns, never k. f64 and f32 fuse each
-// product with its sum where the processor can; bf16 is multiplied exactly or by the processor's own instructions,
-// summed in f32, and rounded once, when it is stored.
+// rollouts exactly on-policy (docs/exactness.md). Threads split rows and columns, never k; on a CUDA device a long sum
+// of MatMulTN is cut into parts by its length alone (cuda/gemm.cu). f64 and f32 fuse each product with its sum where
+// the processor can; bf16 is multiplied exactly or by the processor's own instructions, summed in f32, and rounded
+// once, when it is stored.
 #pragma once
 
 #include <string>

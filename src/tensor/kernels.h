@@ -2,7 +2,7 @@
 // The sets of CPU kernels. Each kernel file defines members of Kernels<SWARR_SET> and is compiled once for each set,
 // with that set's instructions and SWARR_SET naming its tag (cmake/kernels.cmake). Whatever such a file includes must
 // not leave code behind that another set could link to: helpers in headers are always inlined, or stand in an unnamed
-// namespace.
+// namespace. The set of CUDA kernels is defined in cuda/, if the build has them.
 #pragma once
 
 #include "tensor/ops.h"

@@ -9,8 +9,9 @@
 namespace swarr {
 namespace {
 
-// Rows whose logits are held at a time. It leaves no trace in the results: rows are independent, and the weight
-// gradient adds chunk after chunk in their order. A CUDA device wants more at a time, to keep all of it busy.
+// Rows whose logits are held at a time. It leaves no trace in forward values, whose rows are independent, nor on the
+// processor in the weight gradient, which goes on adding to the same accumulators. On a CUDA device it is part of that
+// gradient's order of sums. A device wants more at a time, to keep all of it busy.
 std::int64_t ChunkRows(const Context& ctx) { return ctx.device() == Device::kCuda ? 4096 : 1024; }
 
 // Calls f(begin, end, logits [end - begin, V]) for chunk after chunk of the rows of x. Logits are not rounded to bf16.

@@ -13,7 +13,8 @@
 //  - A backward adds to the gradients it is given, or, where that of an activation is fresh (tensor.h), writes it;
 //    gradients of weights are always added to. An empty gradient means: not wanted.
 //  - A row of a forward result depends on that row alone, bit for bit, and no result depends on ctx.threads. Where a
-//    gradient sums over rows (weights), threads share out the columns and each column adds its rows in ascending order.
+//    gradient sums over rows (weights), threads share out the columns and each column adds its rows in ascending order;
+//    a CUDA device adds them in blocks, and these in a fixed order (docs/exactness.md).
 //  - What i32 tensors hold is checked too, where the processor computes; on a CUDA device it can't see them, and
 //    whoever moves them there checks them before (Transformer).
 #pragma once
@@ -91,7 +92,7 @@ struct SampleRow {
 // with u_v = word v mod 4 of Philox(key, {v / 4, position, 0, 0}), and records its log-probability under the model,
 // softmax(z) at temperature 1: bit for bit what TokenLogprobForward computes for that token.
 //   tokens[N] i32  logp[N], sum dtype  x[N, C]  w[V, C]  positions[N]: the absolute position that the drawn token will
-//   have  rows[N]: the processor's
+//   have  rows[N]: the processor's, on a CUDA device not to be changed before Wait
 void SampleForward(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& x, const Tensor& w,
                    const Tensor& positions, const SampleRow* rows);
 
