@@ -179,13 +179,6 @@ struct QueryScratch {
   std::int32_t* irregular;  // [documents]: 1 where a query with a position >= 0 is not in the row of that position
 };
 
-// More shared memory than 48 KiB, what a kernel declares included, has to be asked for.
-template <class Kernel>
-void AllowSharedMemory(Kernel* kernel, std::size_t bytes) {
-  if (bytes <= 24 * 1024) return;
-  SWARR_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
-}
-
 // A gradient of activations, or none. It is written where nothing has been added yet. + 0 makes one zero of two: keys
 // that weigh nothing may or may not have turned -0 into 0.
 template <class T>

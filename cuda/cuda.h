@@ -18,6 +18,7 @@ namespace swarr {
 struct CudaStream {
   cudaStream_t handle = nullptr;
   int multiprocessors = 0;
+  int shared_memory = 0;          // bytes that a block can ask for
   std::shared_ptr<void> library;  // cuBLAS's handle, from its first product on (gemm_cublas.cu)
 };
 
@@ -32,6 +33,13 @@ struct CudaStream {
 
 // To stand after every launch: a bad launch shape is reported where it was made.
 #define SWARR_CHECK_LAUNCH() SWARR_CUDA_CHECK(cudaGetLastError())
+
+// More shared memory than 48 KiB, what a kernel declares included, has to be asked for before a launch.
+template <class Kernel>
+void AllowSharedMemory(Kernel* kernel, std::size_t bytes) {
+  if (bytes <= 24 * 1024) return;
+  SWARR_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+}
 
 inline cudaStream_t StreamOf(const Context& ctx) { return ctx.stream->handle; }
 

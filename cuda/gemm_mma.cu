@@ -12,6 +12,7 @@
 // instructions (wgmma, TMA), and blocks that live on for another tile.
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "cuda/gemm.h"
 #include "cuda/mma.h"
@@ -276,9 +277,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks) ProductKernel(Product
 template <class S, bool kTransposedA, bool kTransposedB, bool kFast, class Out>
 void Launch(const Context& ctx, const Product<BFloat16, Out>& p) {
   const auto kernel = ProductKernel<S, kTransposedA, kTransposedB, kFast, Out>;
-  static const cudaError_t allowed =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
-  SWARR_CUDA_CHECK(allowed);
+  AllowSharedMemory(kernel, S::kSharedBytes);
   const std::int64_t tiles = Blocks(p.rows, S::kRows) * Blocks(p.columns, S::kColumns);
   const bool whole = RowsAligned<kPack<Out>>(p.columns, p.c, p.addend);
   kernel<<<dim3(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(p.parts())), S::kThreads, S::kSharedBytes,
@@ -286,9 +285,11 @@ void Launch(const Context& ctx, const Product<BFloat16, Out>& p) {
   SWARR_CHECK_LAUNCH();
 }
 
-// What a shape costs: the size of the tiles that the busiest multiprocessor computes, by the shape's rate.
+// What a shape costs: the size of the tiles that the busiest multiprocessor computes, by the shape's rate. Older
+// devices have not the shared memory for all shapes.
 template <class S, class Out>
 std::int64_t CostOf(const Context& ctx, const Product<BFloat16, Out>& p) {
+  if (S::kSharedBytes > ctx.stream->shared_memory) return std::numeric_limits<std::int64_t>::max();
   const std::int64_t tiles = Blocks(p.rows, S::kRows) * Blocks(p.columns, S::kColumns) * p.parts();
   return Blocks(tiles, std::max(1, ctx.stream->multiprocessors)) * S::kRows * S::kColumns * 100 / S::kRate;
 }

@@ -40,6 +40,7 @@ std::shared_ptr<CudaStream> OpenCudaStream() {
   SWARR_CUDA_CHECK(cudaSetDevice(0));
   auto stream = std::make_unique<CudaStream>();
   SWARR_CUDA_CHECK(cudaDeviceGetAttribute(&stream->multiprocessors, cudaDevAttrMultiProcessorCount, 0));
+  SWARR_CUDA_CHECK(cudaDeviceGetAttribute(&stream->shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
   SWARR_CUDA_CHECK(cudaStreamCreateWithFlags(&stream->handle, cudaStreamNonBlocking));
   return {stream.release(), [](CudaStream* s) {
             s->library.reset();  // while it has its stream

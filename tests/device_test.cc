@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What holds on every device that this build and this machine have: movement, parameters, training, decoding.
+// What holds on every device that this build and this machine have: movement, parameters, and checks. Ops, decoding
+// and training are tested in cuda_*_test.cc and beside the processor's tests.
 #include <doctest/doctest.h>
 
-#include <algorithm>
-
-#include "model/decoder.h"
 #include "model/model_files.h"
 #include "temp_directory.h"
 #include "test_models.h"
-#include "train/sft.h"
 
 namespace swarr {
 namespace {
@@ -85,88 +82,6 @@ TEST_CASE("ids, positions and targets out of range are refused on every device")
     const Var hidden = forward({1, 2});
     CHECK_THROWS_WITH_AS(model.Logprob(t.ctx, hidden, Ints(t.ctx.HostArena(), {0, 11})),
                          "target id 11 is outside the vocabulary of 11", Error);
-  }
-}
-
-// The rate of a step must not depend on how many steps are to come.
-OptimizerOptions ConstantRate() {
-  OptimizerOptions options;
-  options.schedule = Schedule::kConstant;
-  return options;
-}
-
-TEST_CASE("a training run that was interrupted goes on to the same bits on every device") {
-  const TableTask task({{"ab?", "abab", "x"}, {"cd?", "cd", "y"}, {"ba?", "babaab", "z"}});
-  const OptimizerOptions options = ConstantRate();
-  for (const Device device : TestDevices()) {
-    for (const DType dtype : {DType::kF32, DType::kBF16}) {
-      INFO(Name(device) << " " << Name(dtype));
-      const TempDirectory directory;
-      const auto train = [&](Trainee& t, const std::string& resume, std::int64_t steps, const char* name) {
-        const RunOptions run_options{.output_dir = directory / name, .save_every = 3, .resume = resume};
-        TrainingRun run(run_options, {}, t.model, t.optimizer, t.tokenizer);
-        RunSft(t.ctx, t.model, t.tokenizer, task, nullptr, {.steps = steps, .batch_size = 2, .grad_accum = 2},
-               t.optimizer, run);
-        Wait(t.ctx);
-      };
-      Trainee whole(TextConfig(), dtype, options, 1, device);
-      train(whole, "", 6, "whole");
-      Trainee first(TextConfig(), dtype, options, 1, device);
-      train(first, "", 3, "parts");
-      Trainee second(TextConfig(), dtype, options, 1, device);
-      train(second, "auto", 6, "parts");
-      CHECK(SameState(second, whole));
-    }
-  }
-}
-
-// Of different lengths, so that slots change hands and steps have ever other numbers of rows and draws.
-std::vector<Request> ManyRequests(const ModelConfig& config) {
-  std::vector<Request> requests;
-  for (std::uint32_t i = 0; i < 40; ++i) {
-    requests.push_back({RandomTokens(1 + static_cast<int>(i * 7 % 23), config.vocab, i), 3 + static_cast<int>(i % 29),
-                        i % 5 == 0 ? 0.0 : 1.0, StreamKey(9, Purpose::kSample, 0, i)});
-  }
-  return requests;
-}
-
-TEST_CASE("on every device a sampled log-probability is that of the training pass, whatever the slots (P8)") {
-  ModelConfig config = TinyConfig();
-  config.attention = {{}, {7, 2}};
-  const std::vector<Request> requests = ManyRequests(config);
-  for (const Device device : TestDevices()) {
-    for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
-      INFO(Name(device) << " " << Name(dtype));
-      TestContext t(device);
-      const Transformer model(config, dtype, /*with_gradients=*/false, MemoryOf(device));
-      Randomize(model);
-      std::vector<Completion> expected;
-      for (const int slots : {40, 1, 7}) {
-        Decoder decoder(model, slots, 64, /*max_chunk=*/slots == 7 ? 1 : 16);
-        for (int time = 0; time < 2; ++time) {  // the second time, all sizes have been recorded
-          const std::vector<Completion> got = decoder.Generate(t.ctx, requests);
-          if (expected.empty()) expected = got;
-          for (std::size_t i = 0; i < requests.size(); ++i) {
-            CHECK(got[i].tokens == expected[i].tokens);
-            CHECK(got[i].logprobs == expected[i].logprobs);
-          }
-        }
-      }
-      std::vector<Tokens> documents;
-      for (std::size_t i = 0; i < requests.size(); ++i) {
-        documents.push_back(requests[i].prompt);
-        documents[i].insert(documents[i].end(), expected[i].tokens.begin(), expected[i].tokens.end());
-      }
-      const Pass training = RunForward(t.ctx, model, documents);
-      std::int64_t row = 0, different = 0;
-      for (std::size_t i = 0; i < requests.size(); ++i) {
-        row += static_cast<std::int64_t>(requests[i].prompt.size()) - 1;
-        for (const double logp : expected[i].logprobs) different += logp != ValueAt(training.logp, row++);
-        ++row;  // the last token's
-      }
-      CHECK(row == training.logp.size());
-      CHECK(different == 0);
-    }
   }
 }
 

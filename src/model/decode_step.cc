@@ -78,27 +78,36 @@ Drawn DeviceSteps::Run(const Context& ctx, const Transformer& model, const KvCac
   arena_.Release({});
   host_.Release({});
   const std::int64_t fed = step.fed.ids.dim(0), draws = step.draw_rows.dim(0);
-  Drawn drawn;
-  if (draws == 0 || fed > kMostGraphRows) {
-    drawn = DecodeStep(own, model, cache, Fill(step, fed, draws));
-  } else {
-    const std::int64_t rows = GraphRows(fed);
-    const StepBatch filled = Fill(step, rows, rows);
-    const auto [place, first] = recorded_.try_emplace(rows);
-    Recorded& recorded = place->second;
-    if (first) {
-      recorded.drawn = DecodeStep(own, model, cache, filled);
-    } else {
-      if (!recorded.graph) {
-        recorded.graph.emplace(*ctx.stream, [&] { recorded.drawn = DecodeStep(own, model, cache, filled); });
-      }
-      model.Check(ctx, step.fed, &cache);
-      recorded.graph->Launch(*ctx.stream);
-    }
-    drawn = {recorded.drawn.tokens.Rows(0, draws), recorded.drawn.logp.Rows(0, draws)};
-  }
+  const bool plain = draws == 0 || fed > kMostGraphRows;
+  const Drawn drawn = plain ? DecodeStep(own, model, cache, Fill(step, fed, draws))
+                            : RunRecorded(own, model, cache, step, GraphRows(fed));
   Wait(ctx);
-  return drawn;
+  if (plain) return drawn;
+  return {drawn.tokens.Rows(0, draws), drawn.logp.Rows(0, draws)};
+}
+
+// As a graph of so many rows: run plainly the first time, then recorded, then launched.
+Drawn DeviceSteps::RunRecorded(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step,
+                               std::int64_t rows) {
+  if (attention_ != model.config().attention || gemm_ != ctx.gemm) {  // a graph has both in it
+    recorded_.clear();
+    attention_ = model.config().attention;
+    gemm_ = ctx.gemm;
+  }
+  const StepBatch filled = Fill(step, rows, rows);
+  const auto place = recorded_.find(rows);
+  if (place == recorded_.end()) {
+    const Drawn drawn = DecodeStep(ctx, model, cache, filled);
+    recorded_[rows].drawn = drawn;
+    return drawn;
+  }
+  Recorded& recorded = place->second;
+  if (!recorded.graph) {
+    recorded.graph.emplace(*ctx.stream, [&] { recorded.drawn = DecodeStep(ctx, model, cache, filled); });
+  }
+  model.Check(ctx, step.fed, &cache);
+  recorded.graph->Launch(*ctx.stream);
+  return recorded.drawn;
 }
 
 }  // namespace swarr

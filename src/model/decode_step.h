@@ -5,6 +5,7 @@
 
 #include <map>
 #include <optional>
+#include <vector>
 
 #include "model/transformer.h"
 #include "tensor/cuda_graph.h"
@@ -35,7 +36,7 @@ class DeviceSteps {
   // Of up to max_rows rows.
   explicit DeviceSteps(int max_rows);
 
-  // The result holds until the next step.
+  // The result holds until the next step. `model` and `cache` must be the same at each call.
   Drawn Run(const Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step);
 
   std::size_t bytes() const { return arena_.high_water_bytes(); }
@@ -46,11 +47,15 @@ class DeviceSteps {
     std::optional<CudaGraph> graph;  // from the second step on
     Drawn drawn;                     // where the graph leaves its results
   };
+  Drawn RunRecorded(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step,
+                    std::int64_t rows);
   StepBatch Fill(const StepBatch& step, std::int64_t rows, std::int64_t draws);
 
   Arena arena_{MemoryKind::kDevice}, host_{MemoryKind::kPinned};
   OwnedTensor ids_, positions_, slots_, draw_rows_, draw_positions_, draws_;  // pinned
   std::map<std::int64_t, Recorded> recorded_;
+  std::vector<AttentionSpec> attention_;  // with these the steps have been recorded
+  GemmKind gemm_ = GemmKind::kOwn;
 };
 
 }  // namespace swarr

@@ -130,6 +130,8 @@ void Transformer::Check(const Context& ctx, const Batch& batch, const KvCache* c
 }
 
 Var Transformer::Run(Context& ctx, const Batch& host, const KvCache* cache, bool checkpoint) const {
+  SWARR_CHECK(parameters_.kind() == MemoryOf(ctx.device()), "the model is not on the device of the computation, ",
+              Name(ctx.device()));
   Check(ctx, host, cache);
   const Batch batch = ToDevice(ctx, host);
   // Whole documents can be long: without a tape they need one block's memory at a time. A decode step is short.
