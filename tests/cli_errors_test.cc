@@ -81,7 +81,7 @@ TEST_CASE("a device, processor or dtype that this build or machine lacks is refu
     arguments.insert(arguments.end(), {flag, value});
     return arguments;
   };
-  CheckRefused(with("--device", "cuda"), 1, "this build has no CUDA", dir.path());
+  CheckRefused(with("--device", "cuda"), 1, "has no CUDA", dir.path());
   CheckRefused(with("--device", "abacus"), 2, "unknown device", dir.path());
   CheckRefused(with("--dtype", "i32"), 2, "unknown --dtype", dir.path());
   CheckRefused(with("--dtype", "f16"), 2, "unknown --dtype 'f16'; use f32, f64 or bf16", dir.path());
