@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/config.h"
-
 #include <doctest/doctest.h>
 
 #include <functional>
 
+#include "model/hf_config.h"
 #include "temp_directory.h"
 #include "tensor/files.h"
 
@@ -102,7 +101,6 @@ TEST_CASE("a Qwen is windowed only where use_sliding_window says so, from max_wi
     CHECK(AttentionOf(type, With(on, {{"max_window_layers", 4}})) == kAllFull);
     CHECK(AttentionOf(type, on) == kAllFull);  // the class default of max_window_layers is 28
     CHECK(AttentionOf(type, With(on, {{"max_window_layers", 4}, {"layer_types", kMixedTypes}})) == kMixed);
-    CHECK(AttentionOf(type, {{"use_sliding_window", true}, {"max_window_layers", 0}}) == kAllFull);
   }
 }
 
@@ -121,6 +119,10 @@ TEST_CASE("fields about the window that contradict each other are refused") {
   refused("mistral", {{"sliding_window", 8}, {"use_sliding_window", false}}, "which model_type mistral does not heed");
   refused("qwen3", {{"sliding_window", 8}, {"layer_types", kMixedTypes}},
           "layer_types asks for sliding_attention, but");
+  for (const char* type : {"qwen2", "qwen3"}) {
+    refused(type, {{"use_sliding_window", true}, {"max_window_layers", 0}},
+            "c: use_sliding_window is true, but sliding_window is null");
+  }
   refused("mistral", {{"sliding_window", 8}, {"layer_types", {"full_attention"}}}, "a list of 4 names");
   refused("qwen3", {{"layer_types", {"full_attention", "chunked_attention", "full_attention", "full_attention"}}},
           "layer_types holds \"chunked_attention\"");
@@ -140,12 +142,67 @@ TEST_CASE("the base of RoPE is read in all spellings, which must agree") {
                        "c: rope_theta is 8, but 7 in rope_parameters", Error);
 }
 
-TEST_CASE("RoPE scaling is refused by its name") {
+TEST_CASE("RoPE scaling llama3 is read in all spellings and written in both") {
+  const ordered_json base = Without(Fields("llama"), "rope_theta");
+  const ordered_json settings = {
+      {"factor", 8}, {"low_freq_factor", 1}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 128}};
+  const ordered_json v4 = With({{"rope_type", "llama3"}}, settings), old = With(settings, {{"type", "llama3"}});
+  const ordered_json v5 = With(v4, {{"rope_theta", 5000.0}});
+  for (const ordered_json& json :
+       {With(base, {{"rope_theta", 5000.0}, {"rope_scaling", v4}}),
+        With(base, {{"rope_theta", 5000.0}, {"rope_scaling", old}}), With(base, {{"rope_parameters", v5}}),
+        With(base, {{"rope_theta", 5000}, {"rope_scaling", v4}, {"rope_parameters", v5}})}) {
+    const ModelConfig c = Parse(json);
+    CHECK(c.rope_theta == 5000.0);
+    CHECK(c.rope_scaling == Llama3Scaling{8, 1, 4, 128});
+    const ordered_json written = ToJson(c);
+    CHECK(written.at("rope_theta") == 5000.0);
+    CHECK(written.at("rope_scaling") == v4);
+    CHECK(written.at("rope_parameters") == v5);
+    CHECK(Parse(written).rope_scaling == c.rope_scaling);
+  }
+  CHECK(!Parse(Fields("llama")).rope_scaling.has_value());
+  CHECK(!ToJson(Parse(Fields("llama"))).contains("rope_scaling"));
+}
+
+TEST_CASE("a llama3 scaling that is incomplete, senseless or contradicts another spelling is refused") {
+  const ordered_json good = {{"rope_type", "llama3"},
+                             {"factor", 8.0},
+                             {"low_freq_factor", 1.0},
+                             {"high_freq_factor", 4.0},
+                             {"original_max_position_embeddings", 128}};
+  const auto refused = [](const ordered_json& changes, const char* sentence) {
+    CHECK_THROWS_WITH_AS(Parse(With(Fields("llama"), changes)), Contains(sentence), Error);
+  };
+  for (const char* key : {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}) {
+    const std::string sentence = std::string("c: rope_scaling: the field ") + key + " is missing";
+    refused({{"rope_scaling", Without(good, key)}}, sentence.c_str());
+  }
+  refused({{"rope_scaling", With(good, {{"factor", 0.5}})}}, "factor must be at least 1, not 0.5");
+  refused({{"rope_scaling", With(good, {{"high_freq_factor", 1}})}},
+          "high_freq_factor 1 must be above low_freq_factor");
+  refused({{"rope_scaling", With(good, {{"low_freq_factor", 0}})}}, "and that above 0");
+  refused({{"rope_scaling", With(good, {{"original_max_position_embeddings", 0}})}}, "must be at least 1");
+  refused({{"rope_scaling", With(good, {{"beta_fast", 1}})}}, "the RoPE setting 'beta_fast' is not supported");
+  refused({{"rope_scaling", With(good, {{"type", "linear"}})}}, "rope_type is 'llama3', but type is 'linear'");
+  refused({{"rope_scaling", good}, {"rope_parameters", {{"rope_type", "default"}}}},
+          "rope_scaling and rope_parameters scale RoPE differently");
+  refused({{"rope_scaling", good}, {"rope_parameters", With(good, {{"factor", 4.0}})}},
+          "rope_scaling and rope_parameters scale RoPE differently");
+  refused({{"partial_rotary_factor", 0.5}}, "c: partial_rotary_factor must be 1, not 0.5");
+}
+
+TEST_CASE("RoPE scaling of any other type is refused by its name") {
   const auto refused = [](const ordered_json& changes, const char* sentence) {
     CHECK_THROWS_WITH_AS(Parse(With(Fields("qwen3"), changes)), Contains(sentence), Error);
   };
-  refused({{"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}}}, "RoPE of type 'llama3' is not supported");
-  refused({{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}}, "RoPE of type 'linear' is not supported");
+  for (const char* type : {"linear", "dynamic", "yarn", "longrope", "proportional"}) {
+    const std::string sentence = std::string("c: RoPE of type '") + type + "' is not supported; use default or llama3";
+    for (const char* field : {"rope_scaling", "rope_parameters"}) {
+      for (const char* key : {"rope_type", "type"})
+        refused({{field, {{key, type}, {"factor", 2.0}}}}, sentence.c_str());
+    }
+  }
   refused({{"rope_parameters", {{"full_attention", {{"rope_theta", 7.0}}}}}}, "'full_attention' is not supported");
   refused({{"rope_parameters", {{"partial_rotary_factor", 0.5}}}}, "'partial_rotary_factor' is not supported");
   refused({{"rope_scaling", "dynamic"}}, "c: rope_scaling holds no JSON object");
@@ -157,6 +214,11 @@ TEST_CASE("what the model can't compute is refused by its name") {
   };
   refused({{"hidden_act", "gelu"}}, "c: hidden_act 'gelu' is not supported; it must be silu");
   refused({{"attention_bias", true}}, "c: attention_bias is not supported");
+  for (const char* type : {"qwen3", "mistral"}) {
+    CHECK_THROWS_WITH_AS(Parse(With(Fields(type), {{"attention_bias", true}})), "c: attention_bias is not supported",
+                         Error);
+  }
+  for (const bool bias : {true, false}) CHECK(Parse(With(Fields("qwen2"), {{"attention_bias", bias}})).qkv_bias);
   refused({{"mlp_bias", true}}, "c: mlp_bias is not supported");
   refused({{"quantization_config", {{"bits", 4}}}}, "c: quantized weights are not supported");
 }
@@ -254,6 +316,23 @@ TEST_CASE("the fields that other programs look at are written as they want them"
   CHECK(ToJson(Model(kAllFull, false, true)).at("model_type") == "qwen2");
   CHECK(ToJson(Model({kFull, kWindow, kWindow, kWindow}, true)).at("max_window_layers") == 1);
   CHECK(ToJson(Model(kMixed, true)).at("max_window_layers") == 4);
+}
+
+TEST_CASE("a Llama stays a Llama while it has no window, and becomes a Mistral with one") {
+  ModelConfig c = Parse(With(Fields("llama"), {{"pretraining_tp", 1}}));
+  const ordered_json full = ToJson(c, "bfloat16");
+  CHECK(full.at("model_type") == "llama");
+  CHECK(full.at("architectures") == ordered_json{"LlamaForCausalLM"});
+  CHECK(full.at("dtype") == "bfloat16");
+  CHECK(full.at("torch_dtype") == "bfloat16");
+  // transformers would build sliding caches for a Llama with stray fields of these names.
+  for (const char* key : {"sliding_window", "layer_types", "use_sliding_window"}) CHECK_FALSE(full.contains(key));
+  for (const Specs& attention : {kAllWindow, kMixed}) {
+    c.attention = attention;
+    CHECK(ToJson(c).at("model_type") == "mistral");
+    CHECK(ToJson(c).at("sliding_window") == 8);
+    CHECK(ToJson(c).at("pretraining_tp") == 1);
+  }
 }
 
 TEST_CASE("what Hugging Face can't spell is refused, not written as something else") {

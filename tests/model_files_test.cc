@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "model/hf_config.h"
 #include "temp_directory.h"
 #include "tensor/files.h"
 #include "tensor/safetensors.h"

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "autograd/gradient_check.h"
+#include "model/hf_config.h"
 #include "model/model_files.h"
 #include "temp_directory.h"
 #include "tensor/files.h"

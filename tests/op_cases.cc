@@ -9,6 +9,7 @@
 
 #include "autograd/ops.h"
 #include "rounded_ops.h"
+#include "tensor/rope_table.h"
 #include "tensors.h"
 
 namespace swarr {

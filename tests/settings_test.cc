@@ -6,7 +6,7 @@
 #include <set>
 #include <string>
 
-#include "model/config.h"
+#include "model/hf_config.h"
 #include "temp_directory.h"
 #include "tensor/files.h"
 

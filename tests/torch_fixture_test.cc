@@ -6,6 +6,7 @@
 #include <set>
 
 #include "autograd/gradient_check.h"
+#include "model/hf_config.h"
 #include "tensor/safetensors.h"
 #include "test_models.h"
 

@@ -94,6 +94,31 @@ TEST_CASE("the loss falls from that of a guess to almost nothing, and generation
   CHECK(SameBits(saved->parameters().master(), t.model.parameters().master()));
 }
 
+TEST_CASE("a run carries over the side files of the model it began with, and unknown keys of its config") {
+  const TempDirectory dir;
+  Trainee t(
+      [] {
+        ModelConfig config = TextConfig();
+        config.extra["initializer_range"] = 0.5;
+        return config;
+      }(),
+      DType::kF32, {});
+  SaveModel(dir / "base", t.model, t.tokenizer);
+  WriteFileAtomically(dir / "base" / "generation_config.json", R"({"eos_token_id": [0, 3]})");
+  WriteFileAtomically(dir / "base" / "merges.txt", "a b");
+  RunOptions options = In(dir / "run");
+  options.model_dir = dir / "base";
+  options.save_every = 2;
+  Train(t, SmallTask(), Steps(2), options);
+  for (const fs::path& written : {dir / "run", dir / "run" / "checkpoint-00000002"}) {
+    for (const char* name : {"generation_config.json", "merges.txt"}) {
+      CHECK(ReadFile(written / name) == ReadFile(dir / "base" / name));
+    }
+    CHECK(!fs::exists(written / "vocab.json"));
+    CHECK(nlohmann::json::parse(ReadFile(written / "config.json")).at("initializer_range") == 0.5);
+  }
+}
+
 // The gradient of -sum over rows in the loss of log p / their number, of whole documents, one after another.
 void ExpectGradient(const Transformer& model, const std::vector<Example>& examples, bool train_on_prompt) {
   std::vector<Tokens> documents;

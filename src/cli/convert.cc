@@ -4,7 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
-#include "model/config.h"
+#include "model/hf_config.h"
 
 namespace swarr {
 namespace {
@@ -16,7 +16,7 @@ struct ConvertCommand {
     options.Add("sinks", spec.sinks, "first tokens that stay visible outside the window");
     options.Add("full-layers", full_layers, "layers that keep full attention, counted from 0, like 0,3");
     options
-        .Add("output-dir", output_dir, "directory for the converted model; weights and tokenizer are copied",
+        .Add("output-dir", output_dir, "directory for the converted model; weights and tokenizer files are copied",
              Record::kNo)
         ->required();
   }

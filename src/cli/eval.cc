@@ -63,7 +63,7 @@ struct EvalCommand {
   void Run() {
     const LoadedTask problems = task.Load(Split::kEval, {.answer = true}, compute.seed);
     const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
-    const Tokenizer tokenizer = Tokenizer::Load(model_dir);
+    const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
     evaluate.max_completion_length =
         CompletionLimit(evaluate.max_completion_length, problems, tokenizer, model->config());
     evaluate.seed = compute.seed;

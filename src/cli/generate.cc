@@ -22,7 +22,7 @@ struct GenerateCommand {
 
   void Run() {
     const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
-    const Tokenizer tokenizer = Tokenizer::Load(model_dir);
+    const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
     const Request request{tokenizer.Encode(prompt), 0, temperature, StreamKey(compute.seed, Purpose::kSample)};
     const auto prompt_tokens = static_cast<int>(request.prompt.size());
     const int limit = CompletionLimit(max_new_tokens, prompt_tokens, model->config());

@@ -4,8 +4,9 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
-#include "model/model_files.h"
-#include "tensor/safetensors.h"
+#include "model/hf_config.h"
+#include "model/transformer.h"
+#include "model/weight_files.h"
 
 namespace swarr {
 namespace {
@@ -22,6 +23,16 @@ ordered_json Layers(const ModelConfig& config) {
                       {"sinks", spec.sinks}});
   }
   return layers;
+}
+
+ordered_json Scaling(const ModelConfig& config) {
+  if (!config.rope_scaling) return nullptr;
+  const Llama3Scaling& s = *config.rope_scaling;
+  return {{"rope_type", "llama3"},
+          {"factor", s.factor},
+          {"low_freq_factor", s.low_freq_factor},
+          {"high_freq_factor", s.high_freq_factor},
+          {"original_max_position_embeddings", s.original_positions}};
 }
 
 ordered_json SupportedCpuNames() {
@@ -41,11 +52,12 @@ struct InspectCommand {
 
   void Run() const {
     const DType dtype = compute.MakeDType();
-    const auto model = LoadModel(model_dir, dtype, /*with_gradients=*/false);
-    const SafetensorsFile weights(std::filesystem::path(model_dir) / "model.safetensors");
-    const ModelConfig& c = model->config();
-    ordered_json result = {{"parameters", model->parameters().count()},
-                           {"dtype", Name(weights.dtype(weights.names().front()))},
+    const ModelConfig c = ReadModelConfig(model_dir);
+    const WeightFiles weights(model_dir);
+    weights.Check(c);
+    ordered_json result = {{"model_type", c.model_type},
+                           {"parameters", ParameterCount(c)},
+                           {"dtype", weights.dtype()},
                            {"layers", c.layers},
                            {"hidden_size", c.hidden},
                            {"heads", c.heads},
@@ -55,6 +67,7 @@ struct InspectCommand {
                            {"vocab_size", c.vocab},
                            {"max_positions", c.max_positions},
                            {"rope_theta", c.rope_theta},
+                           {"rope_scaling", Scaling(c)},
                            {"tied", c.tied},
                            {"qk_norm", c.qk_norm},
                            {"qkv_bias", c.qkv_bias},

@@ -71,8 +71,9 @@ struct PretrainCommand {
         }
         options.Omit(option->get_single_name());
       }
+      supervised.training.run.model_dir = model_dir;
       const auto model = LoadModel(model_dir, dtype, /*with_gradients=*/true, supervised.training.compute.MakeKind());
-      supervised.Train(options, environment, *model, Tokenizer::Load(model_dir));
+      supervised.Train(options, environment, *model, LoadTokenizer(model_dir, model->config()));
       return;
     }
     const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(kChainAlphabet, kEndOfText),

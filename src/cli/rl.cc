@@ -38,12 +38,13 @@ struct RlCommand {
   }
 
   void Run() {
+    training.run.model_dir = model_dir;
     rl.objective.term = ParsePolicyTerm(objective);
     rl.objective.aggregation = ParseAggregation(normalizer);
     const LoadedTask problems = task.Load(Split::kRl, {.answer = true}, training.compute.seed);
     const auto model =
         LoadModel(model_dir, training.compute.MakeDType(), /*with_gradients=*/true, training.compute.MakeKind());
-    const Tokenizer tokenizer = Tokenizer::Load(model_dir);
+    const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
     rl.max_completion_length = CompletionLimit(rl.max_completion_length, problems, tokenizer, model->config());
     rl.objective.max_completion_length = rl.max_completion_length;
     rl.seed = training.compute.seed;

@@ -15,9 +15,10 @@ struct SftCommand {
   }
 
   void Run() {
+    supervised.training.run.model_dir = model_dir;
     const auto model = LoadModel(model_dir, supervised.training.compute.MakeDType(), /*with_gradients=*/true,
                                  supervised.training.compute.MakeKind());
-    const Tokenizer tokenizer = Tokenizer::Load(model_dir);
+    const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
     supervised.Train(options, environment, *model, tokenizer);
   }
 

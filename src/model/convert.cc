@@ -3,8 +3,9 @@
 
 #include <algorithm>
 
-#include "model/config.h"
+#include "model/hf_config.h"
 #include "model/model_files.h"
+#include "model/weight_files.h"
 #include "tensor/check.h"
 #include "tensor/files.h"
 
@@ -28,24 +29,39 @@ std::vector<AttentionSpec> WindowedAttention(int layers, AttentionSpec spec, con
   return attention;
 }
 
+namespace {
+
+// Hugging Face's names of the dtypes that files hold.
+std::string TorchName(const std::string& dtype) {
+  if (dtype == "bf16") return "bfloat16";
+  if (dtype == "f16") return "float16";
+  return dtype == "f64" ? "float64" : "float32";
+}
+
+}  // namespace
+
 void ConvertModel(const std::filesystem::path& from, const std::vector<AttentionSpec>& attention,
                   const std::filesystem::path& to, const std::map<std::string, std::string>& more) {
-  // Reading everything is what finds the damage that a copy of bytes would carry on.
-  Tokenizer::Load(from);
-  const std::unique_ptr<Transformer> model = LoadModel(from, DType::kF32, /*with_gradients=*/false);
   std::error_code ignored;
   SWARR_CHECK(!std::filesystem::equivalent(from, to, ignored), "won't convert ", from.string(),
               " in place; choose another output directory");
-  ModelConfig config = model->config();
+  ModelConfig config = ReadModelConfig(from);
+  const WeightFiles weights(from);
+  weights.Check(config);
   config.attention = attention;
-  const std::string config_text = ToJson(config).dump(2) + "\n";
+  const std::string config_text = ToJson(config, TorchName(weights.dtype())).dump(2) + "\n";
+
+  std::vector<std::string> copied = SideFileNames();
+  copied.push_back("tokenizer.json");
+  std::erase_if(copied, [&](const std::string& name) { return !std::filesystem::exists(from / name); });
+  copied.insert(copied.end(), weights.file_names().begin(), weights.file_names().end());
 
   std::vector<std::string> names = ModelFileNames();
+  for (const std::string& name : SideFileNames()) names.push_back(name);
+  names.insert(names.end(), copied.begin(), copied.end());
   for (const auto& [name, content] : more) names.push_back(name);
   AtomicDirectory out(to, names);
-  for (const std::string& name : ModelFileNames()) {
-    if (name != "config.json") WriteFileAtomically(out.path() / name, ReadFile(from / name));
-  }
+  for (const std::string& name : copied) CopyFile(from / name, out.path() / name);
   WriteFileAtomically(out.path() / "config.json", config_text);
   for (const auto& [name, content] : more) WriteFileAtomically(out.path() / name, content);
   out.Commit();

@@ -15,9 +15,10 @@ namespace swarr {
 // layer does not exist or is named twice, or if spec.window < 1 or spec.sinks < 0.
 std::vector<AttentionSpec> WindowedAttention(int layers, AttentionSpec spec, const std::vector<int>& full_layers);
 
-// Writes the model of directory `from` to `to` with this attention, one spec a layer: weights and tokenizer byte for
-// byte, config.json with the new attention, and `more` files beside them (name to content). `to` appears when it is
-// complete; a model that stands there is replaced. Throws if `from` is damaged or `to` is `from`.
+// Writes the model of directory `from` to `to` with this attention, one spec a layer: weights, tokenizer and other side
+// files (model_files.h) byte for byte, config.json with the new attention, and `more` files beside them (name to
+// content). The tokenizer need not be one that this program can read. `to` appears when it is complete; a model that
+// stands there is replaced. Throws if `from` is damaged or `to` is `from`. Needs little memory.
 void ConvertModel(const std::filesystem::path& from, const std::vector<AttentionSpec>& attention,
                   const std::filesystem::path& to, const std::map<std::string, std::string>& more = {});
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/model_files.h"
 
-#include <algorithm>
-#include <cstring>
-
+#include "model/hf_config.h"
+#include "model/weight_files.h"
 #include "tensor/files.h"
 #include "tensor/safetensors.h"
 #include "tensor/transfer.h"
@@ -14,65 +13,61 @@ namespace {
 constexpr const char* kConfigFile = "config.json";
 constexpr const char* kWeightsFile = "model.safetensors";
 constexpr const char* kTokenizerFile = "tokenizer.json";
-constexpr const char* kHead = "lm_head.weight";
-constexpr const char* kEmbedding = "model.embed_tokens.weight";
-
-OwnedTensor LikeWithDType(const Tensor& t, DType dtype) {
-  return t.rank() == 2 ? OwnedTensor(dtype, {t.dim(0), t.dim(1)}) : OwnedTensor(dtype, {t.dim(0)});
-}
-
-// Reads `name` into `to`, converting between floating dtypes.
-void ReadParameter(const SafetensorsFile& file, const std::string& name, const Tensor& to) {
-  const DType stored = file.dtype(name);
-  if (stored == to.dtype()) return file.CopyTo(name, to);
-  const OwnedTensor raw = LikeWithDType(to, stored);
-  file.CopyTo(name, raw.view());
-  Arena arena;
-  CastForward({.arena = &arena}, to, raw.view());
-}
 
 }  // namespace
 
 std::vector<std::string> ModelFileNames() { return {kConfigFile, kWeightsFile, kTokenizerFile}; }
 
+std::vector<std::string> SideFileNames() {
+  return {"added_tokens.json", "chat_template.jinja",     "chat_template.json", "generation_config.json",
+          "merges.txt",        "special_tokens_map.json", "tokenizer.model",    "tokenizer_config.json",
+          "vocab.json"};
+}
+
+SideFiles ReadSideFiles(const std::filesystem::path& dir) {
+  SideFiles files;
+  for (const std::string& name : SideFileNames()) {
+    if (std::filesystem::exists(dir / name)) files[name] = ReadFile(dir / name);
+  }
+  return files;
+}
+
 std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType dtype, bool with_gradients,
                                        MemoryKind kind) {
-  auto model = std::make_unique<Transformer>(ReadModelConfig(dir), dtype, with_gradients, kind);
-  const SafetensorsFile file(dir / kWeightsFile);
-  const std::string where = (dir / kWeightsFile).string();
-  std::size_t used = 0;
-  model->parameters().Set([&](const Parameter& p, const Tensor& master) {
-    SWARR_CHECK(file.Contains(p.name), where, " has no tensor ", p.name, ", which config.json asks for");
-    ReadParameter(file, p.name, master);
-    ++used;
-    if (p.name != kEmbedding || !model->config().tied || !file.Contains(kHead)) return;
-    const OwnedTensor head(master);
-    ReadParameter(file, kHead, head.view());
-    SWARR_CHECK(std::memcmp(head.view().raw(), master.raw(), master.bytes()) == 0, where, ": ", kHead,
-                " differs from the embedding, but config.json ties them (tie_word_embeddings)");
-    ++used;
-  });
-  for (const std::string& name : file.names()) {
-    if (used == file.names().size()) break;
-    const auto& all = model->parameters().all();
-    const bool known = std::any_of(all.begin(), all.end(), [&](const Parameter& p) { return p.name == name; });
-    SWARR_CHECK(known, where, " holds a tensor ", name, " that the model of config.json does not have");
-  }
+  const ModelConfig config = ReadModelConfig(dir);
+  const WeightFiles weights(dir);
+  weights.Check(config);
+  auto model = std::make_unique<Transformer>(config, dtype, with_gradients, kind);
+  model->parameters().Set([&](const Parameter& p, const Tensor& master) { weights.Read(p.name, master); });
   return model;
 }
 
-void WriteModelFiles(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer) {
+Tokenizer LoadTokenizer(const std::filesystem::path& dir, const ModelConfig& config) {
+  Tokenizer tokenizer = Tokenizer::Load(dir);
+  SWARR_CHECK(tokenizer.vocab_size() <= config.vocab, (dir / kTokenizerFile).string(), " has ids up to ",
+              tokenizer.vocab_size() - 1, ", but ", kConfigFile, " has a vocab_size of ", config.vocab,
+              "; take both from the same model");
+  return tokenizer;
+}
+
+void WriteModelFiles(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer,
+                     const SideFiles& side_files) {
   std::vector<NamedTensor> tensors;
   const HostView master(model.parameters().master(), model.parameters().kind());
   for (const Parameter& p : model.parameters().all()) tensors.push_back({p.name, p.PartOf(master.view())});
   WriteSafetensors(dir / kWeightsFile, tensors);
+  for (const auto& [name, content] : side_files) WriteFileAtomically(dir / name, content);
   WriteFileAtomically(dir / kTokenizerFile, tokenizer.json_text());
-  WriteFileAtomically(dir / kConfigFile, ToJson(model.config()).dump(2) + "\n");
+  const char* dtype = master.view().dtype() == DType::kF64 ? "float64" : "float32";
+  WriteFileAtomically(dir / kConfigFile, ToJson(model.config(), dtype).dump(2) + "\n");
 }
 
-void SaveModel(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer) {
-  AtomicDirectory out(dir, ModelFileNames());
-  WriteModelFiles(out.path(), model, tokenizer);
+void SaveModel(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer,
+               const SideFiles& side_files) {
+  std::vector<std::string> names = ModelFileNames();
+  for (const std::string& name : SideFileNames()) names.push_back(name);
+  AtomicDirectory out(dir, names);
+  WriteModelFiles(out.path(), model, tokenizer, side_files);
   out.Commit();
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model as a Hugging Face directory: config.json, model.safetensors, tokenizer.json.
+// A model as a Hugging Face directory: config.json, the weights, tokenizer.json, and files that other programs want.
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,18 +13,30 @@
 
 namespace swarr {
 
-// What a model directory holds, by name (AtomicDirectory wants to know).
+// What a model directory that we write always holds, by name (AtomicDirectory wants to know).
 std::vector<std::string> ModelFileNames();
 
-// Reads config.json and model.safetensors. Every parameter must be there with its shape, as f64, f32 or bf16 (converted
-// to the master of `dtype`), and nothing else; a tied model may carry lm_head.weight if it equals the embedding. Throws
-// Error otherwise.
+// Files of a model directory that stay as they are whatever is done to the weights: those of the tokenizer beside
+// tokenizer.json, and generation_config.json. By name; a directory has some of them.
+using SideFiles = std::map<std::string, std::string>;  // name to content
+std::vector<std::string> SideFileNames();
+SideFiles ReadSideFiles(const std::filesystem::path& dir);  // those that are there
+
+// Reads config.json and the weights (weight_files.h). Every parameter must be there with its shape, as f64, f32, bf16
+// or f16 (rounded to the master of `dtype`), and nothing else; a tied model may carry lm_head.weight if it equals the
+// embedding. The values are read in place: there is no second copy. Throws Error otherwise.
 std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType dtype, bool with_gradients,
                                        MemoryKind kind = MemoryKind::kHost);
 
-// Writes the three files into an existing directory; weights as the master holds them.
-void WriteModelFiles(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer);
+// Reads tokenizer.json. Throws if it has ids that the config's vocabulary lacks; fewer are common, since embeddings are
+// often padded.
+Tokenizer LoadTokenizer(const std::filesystem::path& dir, const ModelConfig& config);
+
+// Writes the files into an existing directory; weights as the master holds them, in one file.
+void WriteModelFiles(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer,
+                     const SideFiles& side_files = {});
 // The same as a directory of its own that appears when it is complete.
-void SaveModel(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer);
+void SaveModel(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer,
+               const SideFiles& side_files = {});
 
 }  // namespace swarr

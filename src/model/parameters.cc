@@ -10,17 +10,9 @@
 #include "tensor/transfer.h"
 
 namespace swarr {
-namespace {
-
-struct Shape {
-  std::string name;
-  std::int64_t rows, columns;  // columns 0: a vector
-};
-
-// Names and shapes in the order in which they lie in memory (ecosystem: a linear layer's weight is [out, in]).
-std::vector<Shape> ShapesOf(const ModelConfig& c) {
+std::vector<ParameterShape> ParameterShapes(const ModelConfig& c) {
   const std::int64_t C = c.hidden, q = std::int64_t{c.heads} * c.head_dim, kv = std::int64_t{c.kv_heads} * c.head_dim;
-  std::vector<Shape> shapes = {{"model.embed_tokens.weight", c.vocab, C}};
+  std::vector<ParameterShape> shapes = {{"model.embed_tokens.weight", c.vocab, C}};
   for (int i = 0; i < c.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
     shapes.push_back({layer + "input_layernorm.weight", C, 0});
@@ -47,7 +39,11 @@ std::vector<Shape> ShapesOf(const ModelConfig& c) {
   return shapes;
 }
 
-}  // namespace
+std::int64_t ParameterCount(const ModelConfig& config) {
+  std::int64_t count = 0;
+  for (const ParameterShape& s : ParameterShapes(config)) count += s.rows * std::max<std::int64_t>(1, s.columns);
+  return count;
+}
 
 Tensor Parameter::PartOf(const Tensor& flat) const {
   const Tensor rows = flat.Rows(offset, offset + master.size());
@@ -57,15 +53,13 @@ Tensor Parameter::PartOf(const Tensor& flat) const {
 ParameterStore::ParameterStore(const ModelConfig& config, DType dtype, bool with_gradients, MemoryKind kind)
     : kind_(kind) {
   config.Validate();
-  const std::vector<Shape> shapes = ShapesOf(config);
-  std::int64_t total = 0;
-  for (const Shape& s : shapes) total += s.rows * std::max<std::int64_t>(1, s.columns);
+  const std::int64_t total = ParameterCount(config);
   values_ = OwnedTensor(dtype, {total}, kind);
   const DType master = AccumulatorOf(dtype);
   if (master != dtype) masters_ = OwnedTensor(master, {total}, kind);
   if (with_gradients) gradients_ = OwnedTensor(master, {total}, kind);
   std::int64_t offset = 0;
-  for (const Shape& s : shapes) {
+  for (const ParameterShape& s : ParameterShapes(config)) {
     const std::int64_t size = s.rows * std::max<std::int64_t>(1, s.columns);
     auto part = [&](const Tensor& flat) {
       if (flat.empty()) return Tensor{};

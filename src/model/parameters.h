@@ -15,6 +15,17 @@
 
 namespace swarr {
 
+struct ParameterShape {
+  std::string name;          // Hugging Face name
+  std::int64_t rows = 0;     // a linear layer's weight is [out, in]
+  std::int64_t columns = 0;  // 0: a vector
+};
+
+// The parameters of the config's model, in the order in which they lie in memory.
+std::vector<ParameterShape> ParameterShapes(const ModelConfig& config);
+// How many numbers they are.
+std::int64_t ParameterCount(const ModelConfig& config);
+
 struct Parameter {
   std::string name;         // Hugging Face name
   Var var;                  // value, and gradient if the store holds gradients

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "tensor/memory_report.h"
+#include "tensor/rope_table.h"
 #include "tensor/transfer.h"
 
 namespace swarr {
@@ -63,7 +64,7 @@ Transformer::Transformer(const ModelConfig& config, DType dtype, bool with_gradi
       head_(config.tied ? embedding_ : parameters_["lm_head.weight"]),
       rope_table_(AccumulatorOf(dtype), {config.max_positions, config.head_dim}, kind) {
   const HostView table(rope_table_.view(), kind);
-  FillRopeTable(table.view(), config.rope_theta);
+  FillRopeTable(table.view(), config.rope_theta, config.rope_scaling);
   table.WriteBack();
   for (int i = 0; i < config.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";

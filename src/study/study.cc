@@ -5,6 +5,7 @@
 #include <chrono>
 #include <numeric>
 
+#include "model/hf_config.h"
 #include "model/model_files.h"
 #include "rl/ceiling.h"
 #include "rl/chain_trace.h"

@@ -155,6 +155,20 @@ void WriteFileAtomically(const fs::path& path, const std::vector<std::string_vie
   SyncDirectory(target.parent_path());
 }
 
+void CopyFile(const fs::path& from, const fs::path& to) {
+  const InputFile input(from);
+  FileHandle output = Open(to, "wb", "write");
+  std::vector<char> block(1 << 20);
+  for (std::uint64_t at = 0; at < input.size(); at += block.size()) {
+    const std::size_t bytes = std::min<std::uint64_t>(block.size(), input.size() - at);
+    input.ReadAt(at, block.data(), bytes);
+    if (std::fwrite(block.data(), 1, bytes, output.get()) != bytes) throw SystemError("write", to, errno);
+  }
+  bool ok = std::fflush(output.get()) == 0 && ::fsync(::fileno(output.get())) == 0;
+  ok = std::fclose(output.release()) == 0 && ok;
+  if (!ok) throw SystemError("write", to, errno);
+}
+
 AtomicDirectory::AtomicDirectory(const fs::path& destination, std::vector<std::string> names)
     : destination_(Resolve(destination)), partial_(Sibling(destination_, "partial")), names_(std::move(names)) {
   RecoverDirectory(destination_);

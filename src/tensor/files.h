@@ -44,6 +44,10 @@ void WriteFileAtomically(const std::filesystem::path& path, std::string_view byt
 // The same for content that lies in several places: the parts, one after another.
 void WriteFileAtomically(const std::filesystem::path& path, const std::vector<std::string_view>& parts);
 
+// Makes `to` a file with the content of `from`, block by block and to the disk. Not atomic by itself: for what goes
+// into an AtomicDirectory.
+void CopyFile(const std::filesystem::path& from, const std::filesystem::path& to);
+
 // A directory that appears under its name when it is complete (a model, a checkpoint):
 //   AtomicDirectory dir(destination, {"config.json", "model.safetensors"});
 //   WriteFileAtomically(dir.path() / "config.json", ...); ...

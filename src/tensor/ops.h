@@ -53,11 +53,9 @@ void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, con
 // rope.cc: rotary position embedding, half-split pairing (Su et al., arXiv 2104.09864, in the Hugging Face layout):
 // element i of a head is paired with element i + D/2 and the pair is turned by the angle positions[n] * theta^(-2i/D).
 //   x, y [N, H, D], D even   positions[N] in [0, P)   table[P, D]: row p holds cos (first half) and sin (second half),
-//   sum dtype
+//   sum dtype (rope_table.h)
 void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions, const Tensor& table);
 void RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions, const Tensor& table);
-// Fills table[P, D]; angles are computed in f64 whatever the table's dtype.
-void FillRopeTable(const Tensor& table, double theta);
 
 // swiglu.cc: y = silu(gate) * up, silu(z) = z sigmoid(z) (Shazeer, arXiv 2002.05202).   all [N, F]
 void SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up);

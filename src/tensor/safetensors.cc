@@ -11,6 +11,9 @@
 #include <tuple>
 
 #include "tensor/check.h"
+#include "tensor/f16.h"
+#include "tensor/memory.h"
+#include "tensor/ops.h"
 
 namespace swarr {
 namespace {
@@ -78,6 +81,8 @@ std::vector<std::int64_t> ShapeOf(const Tensor& t) {
   for (int i = 0; i < t.rank(); ++i) shape.push_back(t.dim(i));
   return shape;
 }
+
+constexpr std::string_view kHalf = "F16";
 
 bool MultiplyOverflows(std::uint64_t a, std::uint64_t b) {
   return a != 0 && b > std::numeric_limits<std::uint64_t>::max() / a;
@@ -226,6 +231,35 @@ void SafetensorsFile::CopyTo(std::string_view name, const Tensor& to) const {
   SWARR_CHECK(to.rank() > 0 && dtype(name) == to.dtype() && entry.shape == ShapeOf(to), path_, ": tensor '", name,
               "' is ", ShapeText(entry.shape), " ", Name(dtype(name)), " where ", to.ShapeString(), " is needed");
   file_.ReadAt(data_start_ + entry.begin, to.raw(), to.bytes());
+}
+
+bool SafetensorsFile::IsFloating(std::string_view name) const {
+  const Entry& entry = Find(name);
+  const std::optional<DType> dtype = FindElement(entry.dtype)->dtype;
+  return entry.dtype == kHalf || (dtype.has_value() && *dtype != DType::kI32);
+}
+
+void SafetensorsFile::ReadAs(std::string_view name, std::int64_t first, const Tensor& to) const {
+  const Entry& entry = Find(name);
+  SWARR_CHECK(IsFloating(name), path_, ": tensor '", name, "' is ", entry.dtype,
+              ", no floating-point type that this program reads; convert it to F32");
+  const bool half = entry.dtype == kHalf;
+  const std::size_t width = FindElement(entry.dtype)->bits / 8;
+  const auto count = static_cast<std::int64_t>((entry.end - entry.begin) / width);
+  SWARR_CHECK(first >= 0 && first <= count && to.size() <= count - first, path_, ": tensor '", name, "' of shape ",
+              ShapeText(entry.shape), " has no elements ", first, " to ", first + to.size());
+  constexpr std::int64_t kBlock = 1 << 16;
+  const OwnedTensor raw(half ? DType::kF32 : *FindElement(entry.dtype)->dtype, {std::min(kBlock, to.size())});
+  std::vector<std::uint16_t> halves(half ? static_cast<std::size_t>(raw.view().size()) : 0);
+  const Tensor flat = to.Reshape({to.size()});
+  for (std::int64_t at = 0; at < to.size(); at += kBlock) {
+    const std::int64_t n = std::min(kBlock, to.size() - at);
+    const std::uint64_t offset = data_start_ + entry.begin + static_cast<std::uint64_t>(first + at) * width;
+    const Tensor block = raw.view().Rows(0, n);
+    file_.ReadAt(offset, half ? static_cast<void*>(halves.data()) : block.raw(), static_cast<std::size_t>(n) * width);
+    if (half) std::transform(halves.begin(), halves.begin() + n, block.data<float>(), HalfToFloat);
+    CastForward({}, flat.Rows(at, at + n), block);
+  }
 }
 
 void WriteSafetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,

@@ -25,6 +25,7 @@ constexpr const char* kCheckpointPrefix = "checkpoint-";
 
 std::vector<std::string> CheckpointFileNames() {
   std::vector<std::string> names = ModelFileNames();
+  for (const std::string& name : SideFileNames()) names.push_back(name);
   names.push_back(kOptimizerFile);
   names.push_back(kStateFile);
   return names;
@@ -51,7 +52,12 @@ void AppendLine(const fs::path& path, const std::string& line) {
 
 TrainingRun::TrainingRun(const RunOptions& options, const ordered_json& config, const Transformer& model,
                          Optimizer& optimizer, const Tokenizer& tokenizer)
-    : options_(options), config_(config), model_(model), optimizer_(optimizer), tokenizer_(tokenizer) {
+    : options_(options),
+      side_files_(options.model_dir.empty() ? SideFiles{} : ReadSideFiles(options.model_dir)),
+      config_(config),
+      model_(model),
+      optimizer_(optimizer),
+      tokenizer_(tokenizer) {
   std::error_code error;
   fs::create_directories(options_.output_dir, error);
   SWARR_CHECK(!error, "can't create the output directory ", options_.output_dir.string(), ": ", error.message());
@@ -155,7 +161,7 @@ fs::path TrainingRun::CheckpointPath() const {
 
 void TrainingRun::SaveCheckpoint() {
   AtomicDirectory out(CheckpointPath(), CheckpointFileNames());
-  WriteModelFiles(out.path(), model_, tokenizer_);
+  WriteModelFiles(out.path(), model_, tokenizer_, side_files_);
   std::vector<NamedTensor> tensors;
   const auto moments = Moments();
   for (const auto& [name, moment] : moments) tensors.push_back({name, moment.view()});
@@ -170,8 +176,10 @@ void TrainingRun::SaveCheckpoint() {
 }
 
 void TrainingRun::Finish() {
-  for (const std::string& name : ModelFileNames()) fs::remove(options_.output_dir / name);
-  WriteModelFiles(options_.output_dir, model_, tokenizer_);
+  for (const auto& names : {ModelFileNames(), SideFileNames()}) {
+    for (const std::string& name : names) fs::remove(options_.output_dir / name);
+  }
+  WriteModelFiles(options_.output_dir, model_, tokenizer_, side_files_);
 }
 
 }  // namespace swarr

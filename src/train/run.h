@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "model/model_files.h"
 #include "model/tokenizer.h"
 #include "model/transformer.h"
 #include "tensor/transfer.h"
@@ -27,8 +28,9 @@ namespace swarr {
 
 struct RunOptions {
   std::filesystem::path output_dir;
-  std::int64_t save_every = 0;  // steps between checkpoints; 0: none but those of an interrupt
-  int keep_checkpoints = 2;     // older ones are removed
+  std::filesystem::path model_dir{};  // the model that training began with, whose side files are carried over; or none
+  std::int64_t save_every = 0;        // steps between checkpoints; 0: none but those of an interrupt
+  int keep_checkpoints = 2;           // older ones are removed
   // "": start afresh; "auto": go on from the latest checkpoint in output_dir, if any; else: from this checkpoint
   std::string resume{};
   std::function<bool()> interrupted{};                           // asked after every step
@@ -73,6 +75,7 @@ class TrainingRun {
   std::filesystem::path LatestCheckpoint() const;  // empty if there is none
 
   RunOptions options_;
+  SideFiles side_files_;
   nlohmann::ordered_json config_;
   const Transformer& model_;
   Optimizer& optimizer_;

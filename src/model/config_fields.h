@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fields of a config.json.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string>
+
+namespace swarr {
+
+// Checked access to the fields of a JSON object. Null counts as absent. Every error is a sentence that opens with
+// `where` and names the field. Remembers which fields were asked for: Unused() are the others.
+class ConfigFields {
+ public:
+  // `json` must outlive this. Throws if it is no object.
+  ConfigFields(const nlohmann::ordered_json& json, std::string where);
+  const std::string& where() const { return where_; }
+
+  // The field's value, or nullptr where it is absent or null.
+  const nlohmann::ordered_json* Find(const char* key);
+  // Whether the field is there and null, where that differs from absence.
+  bool IsNull(const char* key) { return Find(key) == nullptr && json_.contains(key); }
+
+  // The value, or `fallback` where it is absent. Throw if it is absent without a fallback, or of another type.
+  int Int(const char* key, std::optional<int> fallback = std::nullopt);  // from 0
+  double Double(const char* key, std::optional<double> fallback = std::nullopt);
+  bool Bool(const char* key, bool fallback);
+  std::string String(const char* key, std::optional<std::string> fallback = std::nullopt);
+
+  nlohmann::ordered_json Unused() const;
+
+ private:
+  const nlohmann::ordered_json* FindOr(const char* key, bool optional);
+
+  const nlohmann::ordered_json& json_;
+  std::string where_;
+  std::set<std::string> used_;
+};
+
+}  // namespace swarr
