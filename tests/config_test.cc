@@ -342,12 +342,39 @@ TEST_CASE("what Hugging Face can't spell is refused, not written as something el
   CHECK_THROWS_WITH_AS(ToJson(Model({})), Contains("the attention of 0 layers"), Error);
 }
 
-TEST_CASE("of several end-of-text ids the first is used and all are kept") {
+TEST_CASE("of several end-of-text ids the first is used, all stop and all are kept") {
   ModelConfig c = Parse(With(Fields("qwen3"), {{"eos_token_id", {5, 7}}}));
   CHECK(c.eos_id == 5);
+  CHECK(c.stop_ids == std::vector<int>{7});
+  CHECK(c.Stops(5));
+  CHECK(c.Stops(7));
+  CHECK_FALSE(c.Stops(6));
+  CHECK_FALSE(Parse(Without(Fields("qwen2"), "eos_token_id")).Stops(0));
   CHECK(ToJson(c).at("eos_token_id") == ordered_json{5, 7});
   c.eos_id = 6;
   CHECK(ToJson(c).at("eos_token_id") == 6);
+}
+
+TEST_CASE("generation_config.json adds ids at which texts stop, and config.json is written without them") {
+  const TempDirectory dir;
+  const auto read = [&](const ordered_json& config, const char* generation) {
+    WriteFileAtomically(dir / "config.json", config.dump());
+    WriteFileAtomically(dir / "generation_config.json", generation);
+    return ReadModelConfig(dir.path());
+  };
+  ModelConfig c = read(Fields("qwen2"), R"({"eos_token_id": [3, 2, 3], "temperature": 0.7})");
+  CHECK(c.eos_id == 2);
+  CHECK(c.stop_ids == std::vector<int>{3});
+  CHECK(ToJson(c).at("eos_token_id") == 2);
+  CHECK(c.extra.empty());
+  c = read(Without(Fields("qwen2"), "eos_token_id"), R"({"eos_token_id": 9})");
+  CHECK(c.eos_id == 9);
+  CHECK(c.stop_ids.empty());
+  CHECK(read(Fields("qwen2"), R"({"do_sample": true})").stop_ids.empty());
+  CHECK_THROWS_WITH_AS(read(Fields("qwen2"), R"({"eos_token_id": 30})"),
+                       Contains("/generation_config.json: eos_token_id 30 is no id"), Error);
+  CHECK_THROWS_WITH_AS(read(Fields("qwen2"), R"({"eos_token_id": ["</s>"]})"),
+                       Contains("/generation_config.json: eos_token_id is \"</s>\""), Error);
 }
 
 TEST_CASE("a config.json is read from its directory, and errors name the file") {

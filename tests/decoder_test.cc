@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "cuda_report.h"
 #include "decoder_models.h"
@@ -262,6 +263,29 @@ TEST_CASE("a completion ends with the end of text, which it contains, or at its 
     CHECK(finished > 0);
     CHECK(finished < static_cast<int>(requests.size()));
   });
+}
+
+TEST_CASE("every id that ends texts ends a completion, and ending with another keeps the ids before") {
+  ModelConfig config = DecoderConfig({{}});
+  config.stop_ids = {5, 9};
+  Transformer model(config, DType::kF32, false);
+  Randomize(model);
+  const auto last_tokens = [&] {
+    TestContext t;
+    std::set<std::int32_t> last;
+    for (const Completion& c : Decoder(model, 8, kLongest).Generate(t.ctx, ManyRequests(config))) {
+      for (std::size_t i = 0; i < c.tokens.size(); ++i) {
+        CHECK(model.config().Stops(c.tokens[i]) == (c.finished && i + 1 == c.tokens.size()));
+      }
+      if (c.finished) last.insert(c.tokens.back());
+    }
+    return last;
+  };
+  CHECK(last_tokens() == std::set<std::int32_t>{0, 5, 9});
+  model.EndTextWith(7);
+  CHECK(model.config().eos_id == 7);
+  CHECK(last_tokens() == std::set<std::int32_t>{0, 5, 7, 9});
+  CHECK_THROWS_WITH_AS(model.EndTextWith(37), Contains("eos_token_id 37 is no id"), Error);
 }
 
 TEST_CASE("a finished slot takes the next request at once, so that a long sequence holds up nobody") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/config.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
@@ -8,6 +9,10 @@
 #include "tensor/check.h"
 
 namespace swarr {
+
+bool ModelConfig::Stops(std::int32_t id) const {
+  return id == eos_id || std::find(stop_ids.begin(), stop_ids.end(), id) != stop_ids.end();
+}
 
 void ModelConfig::Validate() const {
   const std::array<std::pair<const char*, int>, 8> sizes = {{{"num_hidden_layers", layers},
@@ -25,6 +30,9 @@ void ModelConfig::Validate() const {
   SWARR_CHECK(std::isfinite(rms_eps) && rms_eps > 0, "rms_norm_eps must be positive, not ", rms_eps);
   SWARR_CHECK(std::isfinite(rope_theta) && rope_theta > 0, "rope_theta must be positive, not ", rope_theta);
   SWARR_CHECK(eos_id >= -1 && eos_id < vocab, "eos_token_id ", eos_id, " is no id of a vocabulary of ", vocab);
+  for (const int id : stop_ids) {
+    SWARR_CHECK(id >= 0 && id < vocab, "eos_token_id ", id, " is no id of a vocabulary of ", vocab);
+  }
   SWARR_CHECK(attention.size() == static_cast<std::size_t>(layers), "the attention of ", attention.size(),
               " layers is given for ", layers, " layers");
   for (std::size_t i = 0; i < attention.size(); ++i) {

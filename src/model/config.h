@@ -2,6 +2,7 @@
 // What a model is made of. Its spelling in a Hugging Face config.json is in hf_config.h.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -31,9 +32,12 @@ struct ModelConfig {
   bool qkv_bias = false;                 // biases of the query, key and value projections
   std::vector<AttentionSpec> attention;  // one per layer
   int eos_id = -1;                       // end of text; -1 if the model names none
+  std::vector<int> stop_ids;             // more ids that end a text when sampling
   std::string model_type;                // as it was read; decides between names for one model
   nlohmann::ordered_json extra = nlohmann::ordered_json::object();  // fields without a meaning here, kept for writing
 
+  // Whether a text that is sampled ends with this token.
+  bool Stops(std::int32_t id) const;
   // Throws, naming the field, unless the sizes are positive and fit each other and every layer's attention makes sense.
   void Validate() const;
 };

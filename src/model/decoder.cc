@@ -184,7 +184,7 @@ void Decoder::Step(Context& ctx, Work& work, Team& team) {
     DispatchSum(logp.dtype(), [&, &logp = logp]<class T>() {
       completion.logprobs.push_back(static_cast<double>(logp.data<T>()[m]));
     });
-    completion.finished = token == model_.config().eos_id;
+    completion.finished = model_.config().Stops(token);
     if (work.on_token) {
       const std::lock_guard lock(work.one_call);
       work.on_token(rows.drawing[m], token);

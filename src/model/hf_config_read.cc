@@ -105,12 +105,17 @@ int ReadHeadDim(ConfigFields& fields, Family family, const ModelConfig& c) {
   return c.hidden / c.heads;
 }
 
-// The end-of-text id; of several, the first.
-int ReadEos(ConfigFields& fields) {
-  const ordered_json* eos = fields.Find("eos_token_id");
-  if (eos == nullptr || !eos->is_array() || eos->empty()) return fields.Int("eos_token_id", -1);
-  const ordered_json first = {{"eos_token_id", eos->front()}};
-  return ConfigFields(first, fields.where()).Int("eos_token_id");
+// The ids of eos_token_id, which is one id, a list, or absent: the first becomes eos_id if there is none yet.
+void ReadEos(ConfigFields& fields, ModelConfig& config) {
+  constexpr const char* kKey = "eos_token_id";
+  const ordered_json* eos = fields.Find(kKey);
+  if (eos == nullptr) return;
+  for (const ordered_json& value : eos->is_array() ? *eos : ordered_json::array({*eos})) {
+    const ordered_json one = {{kKey, value}};
+    const int id = ConfigFields(one, fields.where()).Int(kKey);
+    if (config.eos_id < 0) config.eos_id = id;
+    if (!config.Stops(id)) config.stop_ids.push_back(id);
+  }
 }
 
 // Refuses what would make this program compute another model than the file describes.
@@ -156,7 +161,7 @@ ModelConfig ParseModelConfig(const ordered_json& json, const std::string& where)
   c.qk_norm = family == Family::kQwen3;
   c.qkv_bias = family == Family::kQwen2;
   c.attention = ReadAttention(fields, family, c.layers);
-  c.eos_id = ReadEos(fields);
+  ReadEos(fields, c);
   c.extra = fields.Unused();
   if (json.contains("eos_token_id") && json["eos_token_id"].is_array()) c.extra["eos_token_id"] = json["eos_token_id"];
   try {
@@ -169,7 +174,18 @@ ModelConfig ParseModelConfig(const ordered_json& json, const std::string& where)
 
 ModelConfig ReadModelConfig(const std::filesystem::path& dir) {
   const std::filesystem::path path = dir / "config.json";
-  return ParseModelConfig(ParseJson<ordered_json>(ReadFile(path), path.string()), path.string());
+  ModelConfig config = ParseModelConfig(ParseJson<ordered_json>(ReadFile(path), path.string()), path.string());
+  const std::filesystem::path generation = dir / "generation_config.json";
+  if (!std::filesystem::exists(generation)) return config;
+  const auto json = ParseJson<ordered_json>(ReadFile(generation), generation.string());
+  ConfigFields fields(json, generation.string());
+  ReadEos(fields, config);
+  try {
+    config.Validate();
+  } catch (const Error& e) {
+    throw Error(generation.string() + ": " + e.what());
+  }
+  return config;
 }
 
 }  // namespace swarr

@@ -85,6 +85,14 @@ void Transformer::SetAttention(const std::vector<AttentionSpec>& attention) {
   config_ = changed;
 }
 
+void Transformer::EndTextWith(std::int32_t id) {
+  ModelConfig changed = config_;
+  if (changed.eos_id >= 0 && changed.eos_id != id) changed.stop_ids.push_back(changed.eos_id);
+  changed.eos_id = id;
+  changed.Validate();
+  config_ = changed;
+}
+
 Var Transformer::Forward(Context& ctx, const Batch& batch, bool checkpoint) const {
   return Run(ctx, batch, nullptr, checkpoint);
 }

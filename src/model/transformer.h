@@ -58,6 +58,10 @@ class Transformer {
   const ParameterStore& parameters() const { return parameters_; }
   DType dtype() const { return parameters_.dtype(); }
 
+  // Makes `id` what ends a text: training appends it and sampling stops there, as it still does at the ids before.
+  // Throws if it is no id of the vocabulary.
+  void EndTextWith(std::int32_t id);
+
   // Switches the attention of every layer (P6); the weights stay. Throws unless there is one valid spec per layer.
   void SetAttention(const std::vector<AttentionSpec>& attention);
 
