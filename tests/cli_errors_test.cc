@@ -165,12 +165,17 @@ TEST_CASE("a bad data row is named with file and line before anything is written
   refused(sft, R"({"prompt": "a7b3n01x5?"})", "the field \"completion\" is missing");
   refused(sft, R"({"prompt": 7, "completion": "#C"})", "the field \"prompt\" is 7");
   refused(sft, R"({"prompt": "zebra", "completion": "#C"})", "");
-  refused(sft, R"({"prompt": ")" + std::string(70, 'a') + R"(", "completion": "#C"})",
-          "prompt and completion have 73 tokens");
   refused(eval, R"({"prompt": "a7b3n01x5?", "completion": "#C"})", "the field \"answer\" is missing");
-  refused(eval, R"({"prompt": "a7b3n01x5?", "answer": "12"})", "");
   Write(file, kGoodRow + "\n" + R"({"prompt": "a7b3n01x5?", "answer": "C", "a": 7})" + "\n");
   CheckRefused(eval, 1, "rows.jsonl:2: the field \"b\" is missing", dir.path(), {"rows.jsonl"});
+  Write(file, R"({"prompt": "a7b3n01x5?", "answer": "12"})");
+  CheckRefused(eval, 1, "none of the 1 problems of the file can be used", dir.path(), {"rows.jsonl"});
+  Write(file, R"({"prompt": ")" + std::string(70, 'a') + R"(", "completion": "#C"})");
+  CheckRefused(sft, 1, "rows.jsonl:1: prompt and completion with end of text have 73 tokens", dir.path(),
+               {"rows.jsonl"});
+  Write(file, R"({"id": 1, "input": "a"})");
+  CheckRefused(sft, 1, "rows.jsonl:1: no problem is recognised among the fields (id, input)", dir.path(),
+               {"rows.jsonl"});
   Write(file, "\n");
   CheckRefused(sft, 1, "holds no problem", dir.path(), {"rows.jsonl"});
   fs::remove(file);

@@ -33,9 +33,10 @@ TEST_CASE("a document is prompt, completion and end of text, and knows where the
   CHECK(empty.prompt_length == 3);
 }
 
-TEST_CASE("an empty prompt is refused, and the sentence shows which document") {
-  CHECK_THROWS_WITH_AS(EncodeDocument(TextTokenizer(), {"", "dc", ""}, 0),
-                       Contains("needs a prompt of at least one token (its completion: 'dc')"), Error);
+TEST_CASE("a document without a prompt is plain text") {
+  const Document d = EncodeDocument(TextTokenizer(), {"", "dc", ""}, 0);
+  CHECK(d.tokens == Tokens{4, 3, 0});
+  CHECK(d.prompt_length == 0);
 }
 
 TEST_CASE("packed rows predict the next token of their own document, and last tokens are only predicted") {

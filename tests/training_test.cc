@@ -351,20 +351,5 @@ TEST_CASE("a document longer than the limit and an empty data set are refused") 
   CHECK_THROWS_WITH_AS(Train(t, TableTask({}), Steps(1), In(dir / "b")), Contains("data set is empty"), Error);
 }
 
-TEST_CASE("a summary counts right answers over completions, problems and majorities") {
-  const auto row = [](std::int64_t problem, const char* answer, int tokens, bool finished, double reward) {
-    return EvaluatedCompletion{problem, answer, answer, tokens, finished, reward};
-  };
-  const AccuracySummary s = Summarize({row(0, "a", 2, true, 0), row(0, "b", 4, true, 1), row(0, "b", 6, true, 1),
-                                       row(1, "c", 8, true, 1), row(1, "d", 2, true, 0), row(1, "d", 2, true, 0),
-                                       row(2, "", 9, false, 0), row(2, "", 9, false, 0), row(2, "c", 3, true, 1)},
-                                      3);
-  CHECK(s.accuracy == doctest::Approx(4.0 / 9));
-  CHECK(s.pass_at_k == 1.0);
-  CHECK(s.majority_at_k == doctest::Approx(2.0 / 3));  // problem 1 votes wrong; no answer is no vote
-  CHECK(s.mean_length == doctest::Approx(5.0));
-  CHECK(s.truncated == doctest::Approx(2.0 / 9));
-}
-
 }  // namespace
 }  // namespace swarr

@@ -54,6 +54,13 @@ struct EvalCommand {
         ->check(AtLeast(0));
     options.Add("slots", evaluate.slots, "sequences decoded at a time; results do not depend on it", Record::kNo)
         ->check(AtLeast(1));
+    options.Add("greedy", greedy, "measure one greedy completion per problem beside the sampled ones");
+    task.prompt.AddExamplesTo(options);
+    options.Add(
+        "lm-eval", lm_eval,
+        "GSM8K as lm-evaluation-harness measures it, beside --reward: greedy, Question: ... Answer: prompts with "
+        "--few-shot-data, cut completions judged as they stand by gsm8k-strict-match and "
+        "gsm8k-flexible-extract");
     options.Add("completions-out", completions_out, "JSON Lines file for all completions and their rewards",
                 Record::kNo);
     options.Add("json", json, "print one JSON object", Record::kNo);
@@ -61,42 +68,83 @@ struct EvalCommand {
   }
 
   void Run() {
-    const LoadedTask problems = task.Load(Split::kEval, {.answer = true}, compute.seed);
+    if (lm_eval) FollowHarness();
+    LoadedTask problems = task.Load(Split::kEval, {.answer = true}, compute.seed, model_dir);
     const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
     const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
+    EndTextsAs(problems, tokenizer, *model);
     evaluate.max_completion_length =
         CompletionLimit(evaluate.max_completion_length, problems, tokenizer, model->config());
+    ReportDropped(problems);
     evaluate.seed = compute.seed;
     StepMemory steps(compute.MakeDevice());
     Context ctx = compute.MakeContext(steps);
     const std::vector<EvaluatedCompletion> completions = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
     if (!completions_out.empty()) WriteFileAtomically(completions_out, CompletionLines(completions, *problems.task));
     ordered_json results = Results(completions, problems, *model);
+    if (greedy) AddGreedy(ctx, *model, tokenizer, *problems.task, results);
     model->NoteMemory(compute.memory);
     if (json && compute.memory_report) results["memory"] = compute.memory.ToJson(steps.arena());
     Report(results);
     if (!json) compute.PrintMemory(steps.arena());
   }
 
-  // Shares have Wilson intervals with the problems as trials. Samples of one problem are not independent, so for
-  // several of them the accuracy's interval is wider than it would have to be, never narrower.
+  // The harness's settings of gsm8k; what it stops at, it stops at in the text.
+  void FollowHarness() {
+    if (task.prompt.few_shot_data.empty() && task.prompt.shots > 0) {
+      throw UsageError("--lm-eval needs --few-shot-data FILE, rows of the training set, or --shots 0");
+    }
+    for (const char* score : {"strict-match", "flexible-extract"}) {
+      harness_scores.emplace_back(Concat("exact_match,", score), RewardByName(Concat("gsm8k-", score)));
+    }
+    constexpr int kHarnessTokens = 256;
+    task.prompt.instruction = "question-answer";
+    if (task.prompt.chat_template == "auto") task.prompt.chat_template = "plain";
+    evaluate.samples = 1;
+    evaluate.temperature = 0;
+    if (evaluate.max_completion_length == 0) evaluate.max_completion_length = kHarnessTokens;
+    evaluate.stop_texts = {"Question:", "</s>", "<|im_end|>"};
+  }
+
+  void AddGreedy(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& problems,
+                 ordered_json& results) const {
+    EvaluateOptions once = evaluate;
+    once.samples = 1;
+    once.temperature = 0;
+    const std::vector<EvaluatedCompletion> completions = Evaluate(ctx, model, tokenizer, problems, once);
+    AddShare("accuracy_greedy", Summarize(completions, 1).accuracy, completions.size(), results);
+  }
+
+  // A mean over problems of values in [0, 1] with Wilson's interval, the problems being the trials. No such values vary
+  // more than zeros and ones of that mean, so where a problem has several samples the interval is wider than it would
+  // have to be, never narrower.
+  static void AddShare(const std::string& name, double share, std::size_t problems, ordered_json& results) {
+    const auto successes = static_cast<std::int64_t>(std::llround(share * static_cast<double>(problems)));
+    const Interval interval = WilsonInterval(successes, static_cast<std::int64_t>(problems));
+    results[name] = share;
+    results[name + "_ci95"] = {interval.low, interval.high};
+  }
+
   ordered_json Results(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems,
                        const Transformer& model) const {
     const AccuracySummary summary = Summarize(completions, evaluate.samples);
-    const auto count = static_cast<std::int64_t>(completions.size()) / evaluate.samples;
+    const std::size_t count = completions.size() / static_cast<std::size_t>(evaluate.samples);
     ordered_json results = {{"problems", count}, {"samples", evaluate.samples}, {"temperature", evaluate.temperature}};
-    const auto add_share = [&](const std::string& name, double share) {
-      const auto successes = static_cast<std::int64_t>(std::llround(share * static_cast<double>(count)));
-      const Interval interval = WilsonInterval(successes, count);
-      results[name] = share;
-      results[name + "_ci95"] = {interval.low, interval.high};
-    };
+    const auto add_share = [&](const std::string& name, double share) { AddShare(name, share, count, results); };
     add_share("accuracy", summary.accuracy);
-    add_share("pass@k", summary.pass_at_k);
+    for (int k = 1; k < evaluate.samples; k *= 2) {
+      add_share(Concat("pass@", k), PassAtK(completions, evaluate.samples, k));
+    }
+    add_share("pass@k", PassAtK(completions, evaluate.samples, evaluate.samples));
     add_share("maj@k", summary.majority_at_k);
+    add_share("extracted", summary.extracted);
     add_share("truncated", summary.truncated);
+    for (const auto& [name, rule] : harness_scores) add_share(name, ShareRight(completions, *problems.task, rule));
     AddLength(completions, summary.mean_length, results);
     AddMechanism(completions, problems, SmallestWindow(model.config()), results);
+    if (problems.file != nullptr) {
+      for (const DroppedRows& d : problems.file->dropped()) results["dropped"][d.reason] = d.count;
+    }
     return results;
   }
 
@@ -149,6 +197,8 @@ struct EvalCommand {
 
   OptionSet options;
   std::string model_dir, completions_out;
+  bool greedy = false, lm_eval = false;
+  std::vector<std::pair<std::string, RewardRule>> harness_scores;  // with --lm-eval
   TaskOptions task;
   EvaluateOptions evaluate;
   ComputeOptions compute;

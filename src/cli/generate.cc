@@ -13,8 +13,10 @@ namespace {
 
 struct GenerateCommand {
   explicit GenerateCommand(CLI::App& app) : options(app) {
+    chat.chat_template = "plain";
     options.Add("model", model_dir, "model to sample from (directory)")->required();
-    options.Add("prompt", prompt, "text to continue")->required();
+    options.Add("prompt", prompt, "text to continue, or with --template the user's message")->required();
+    chat.AddTemplateTo(options);
     options.Add("max-new-tokens", max_new_tokens, "tokens at most; 0 is what the context leaves")->check(AtLeast(0));
     options.Add("temperature", temperature, "of sampling; 0 is greedy")->check(AtLeast(0));
     compute.AddTo(options);
@@ -23,7 +25,10 @@ struct GenerateCommand {
   void Run() {
     const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
     const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
-    const Request request{tokenizer.Encode(prompt), 0, temperature, StreamKey(compute.seed, Purpose::kSample)};
+    const ChatTemplate format = chat.MakeTemplate(model_dir);
+    if (!format.end().empty()) model->EndTextWith(SingleToken(tokenizer, format.end()));
+    const std::string text = format.Prompt(std::vector<Message>{{"user", prompt}});
+    const Request request{tokenizer.Encode(text), 0, temperature, StreamKey(compute.seed, Purpose::kSample)};
     const auto prompt_tokens = static_cast<int>(request.prompt.size());
     const int limit = CompletionLimit(max_new_tokens, prompt_tokens, model->config());
     StepMemory steps(compute.MakeDevice());
@@ -36,9 +41,9 @@ struct GenerateCommand {
     std::size_t shown = 0;
     decoder.Generate(ctx, requests, [&](std::size_t, std::int32_t token) {
       drawn.push_back(token);
-      const std::string text = tokenizer.Decode(drawn, /*skip_special=*/true);
-      std::cout << text.substr(shown) << std::flush;
-      shown = text.size();
+      const std::string whole = tokenizer.Decode(drawn, /*skip_special=*/true);
+      std::cout << whole.substr(shown) << std::flush;
+      shown = whole.size();
     });
     std::cout << '\n';
     model->NoteMemory(compute.memory);
@@ -47,6 +52,7 @@ struct GenerateCommand {
 
   OptionSet options;
   std::string model_dir, prompt;
+  PromptOptions chat;
   int max_new_tokens = 0;
   double temperature = 1.0;
   ComputeOptions compute;

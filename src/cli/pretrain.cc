@@ -73,15 +73,15 @@ struct PretrainCommand {
       }
       supervised.training.run.model_dir = model_dir;
       const auto model = LoadModel(model_dir, dtype, /*with_gradients=*/true, supervised.training.compute.MakeKind());
-      supervised.Train(options, environment, *model, LoadTokenizer(model_dir, model->config()));
+      supervised.Train(options, environment, model_dir, *model, LoadTokenizer(model_dir, model->config()));
       return;
     }
     const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(kChainAlphabet, kEndOfText),
                               "the chain task's tokenizer");
     CompleteShape(tokenizer);
-    const Transformer model(shape, dtype, /*with_gradients=*/true, supervised.training.compute.MakeKind());
+    Transformer model(shape, dtype, /*with_gradients=*/true, supervised.training.compute.MakeKind());
     InitializeParameters(model.parameters(), shape.layers, supervised.training.compute.seed, deviation);
-    supervised.Train(options, environment, model, tokenizer);
+    supervised.Train(options, environment, /*model_dir=*/"", model, tokenizer);
   }
 
   Environment environment;

@@ -41,11 +41,13 @@ struct RlCommand {
     training.run.model_dir = model_dir;
     rl.objective.term = ParsePolicyTerm(objective);
     rl.objective.aggregation = ParseAggregation(normalizer);
-    const LoadedTask problems = task.Load(Split::kRl, {.answer = true}, training.compute.seed);
+    const LoadedTask problems = task.Load(Split::kRl, {.answer = true}, training.compute.seed, model_dir);
     const auto model =
         LoadModel(model_dir, training.compute.MakeDType(), /*with_gradients=*/true, training.compute.MakeKind());
     const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
+    EndTextsAs(problems, tokenizer, *model);
     rl.max_completion_length = CompletionLimit(rl.max_completion_length, problems, tokenizer, model->config());
+    if (!training.quiet) ReportDropped(problems);
     rl.objective.max_completion_length = rl.max_completion_length;
     rl.seed = training.compute.seed;
     rl.checkpoint_blocks = training.grad_checkpoint;

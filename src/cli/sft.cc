@@ -19,7 +19,7 @@ struct SftCommand {
     const auto model = LoadModel(model_dir, supervised.training.compute.MakeDType(), /*with_gradients=*/true,
                                  supervised.training.compute.MakeKind());
     const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
-    supervised.Train(options, environment, *model, tokenizer);
+    supervised.Train(options, environment, model_dir, *model, tokenizer);
   }
 
   Environment environment;

@@ -66,7 +66,8 @@ void SupervisedOptions::AddTo(OptionSet& options) {
   options.Add("batch-size", sft.batch_size, "documents that are packed into one row")->check(AtLeast(1));
   options.Add("grad-accum", sft.grad_accum, "rows of --batch-size documents to a step")->check(AtLeast(1));
   options
-      .Add("max-seq-len", sft.max_length, "longest document in tokens (longer is an error); 0 is the model's context")
+      .Add("max-seq-len", sft.max_length,
+           "longest document in tokens (longer ones are left out); 0 is the model's context")
       ->check(AtLeast(0));
   options.Add("train-on-prompt", sft.train_on_prompt, "put prompt tokens into the loss too");
   options.Add("eval-every", sft.eval_every, "steps between evaluations by generation; 0 is none")->check(AtLeast(0));
@@ -80,27 +81,30 @@ void SupervisedOptions::AddTo(OptionSet& options) {
   training.AddTo(options);
 }
 
-LoadedTask SupervisedOptions::LoadEvaluation() const {
+LoadedTask SupervisedOptions::LoadEvaluation(const std::string& model_dir) const {
   if (sft.eval_every == 0) return {};
-  if (!eval_data.empty()) return LoadJsonl(eval_data, {.answer = true}, task.reward);
+  if (!eval_data.empty()) return task.LoadFile(eval_data, {.answer = true}, model_dir);
   if (!task.data.empty()) throw UsageError("--eval-every needs --eval-data FILE beside --data");
-  return task.Load(Split::kEval, {.answer = true}, training.compute.seed);
+  return task.Load(Split::kEval, {.answer = true}, training.compute.seed, model_dir);
 }
 
-void SupervisedOptions::Train(const OptionSet& options, const Environment& environment, const Transformer& model,
-                              const Tokenizer& tokenizer) {
-  const LoadedTask problems = task.Load(Split::kSft, {.completion = true}, training.compute.seed);
-  const LoadedTask evaluation = LoadEvaluation();
+void SupervisedOptions::Train(const OptionSet& options, const Environment& environment, const std::string& model_dir,
+                              Transformer& model, const Tokenizer& tokenizer) {
+  const LoadedTask problems = task.Load(Split::kSft, {.completion = true}, training.compute.seed, model_dir);
+  const LoadedTask evaluation = LoadEvaluation(model_dir);
+  EndTextsAs(problems, tokenizer, model);
   const int context = model.config().max_positions;
   if (sft.max_length == 0) sft.max_length = context + 1;  // end of text is predicted, never read
   if (sft.max_length > context + 1) {
     throw UsageError(Concat("--max-seq-len ", sft.max_length, " exceeds the model's context of ", context, " tokens"));
   }
-  if (problems.file) problems.file->CheckDocuments(tokenizer, sft.max_length);
+  if (problems.file) problems.file->DropLongDocuments(tokenizer, sft.max_length);
   if (evaluation.task) {
     sft.eval_max_completion_length =
         CompletionLimit(sft.eval_max_completion_length, evaluation, tokenizer, model.config());
   }
+  if (!training.quiet) ReportDropped(problems);
+  if (!training.quiet) ReportDropped(evaluation);
   if (sft.steps == 0) {
     const double documents = epochs * static_cast<double>(problems.task->size());
     sft.steps = static_cast<std::int64_t>(std::ceil(documents / (double{1} * sft.batch_size * sft.grad_accum)));

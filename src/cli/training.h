@@ -39,12 +39,13 @@ struct SupervisedOptions {
   std::string eval_data;
 
   void AddTo(OptionSet& options);
-  // Trains `model` and writes it. `options` is what AddTo was given and more, of the command.
-  void Train(const OptionSet& options, const Environment& environment, const Transformer& model,
+  // Trains `model`, which comes from `model_dir` unless that is empty, and writes it. `options` is what AddTo was given
+  // and more, of the command.
+  void Train(const OptionSet& options, const Environment& environment, const std::string& model_dir, Transformer& model,
              const Tokenizer& tokenizer);
 
  private:
-  LoadedTask LoadEvaluation() const;
+  LoadedTask LoadEvaluation(const std::string& model_dir) const;
 };
 
 }  // namespace swarr

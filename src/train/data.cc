@@ -12,8 +12,6 @@ namespace swarr {
 Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std::int32_t eos_id) {
   Document document{tokenizer.Encode(example.prompt), 0};
   document.prompt_length = static_cast<int>(document.tokens.size());
-  SWARR_CHECK(document.prompt_length > 0, "a document needs a prompt of at least one token (its completion: '",
-              example.completion, "')");
   const std::vector<std::int32_t> completion = tokenizer.Encode(example.completion);
   document.tokens.insert(document.tokens.end(), completion.begin(), completion.end());
   document.tokens.push_back(eos_id);

@@ -18,7 +18,8 @@ struct Document {
   int prompt_length = 0;
 };
 
-// Prompt and completion tokenized apart, so that their boundary is exact, with `eos_id` appended.
+// Prompt and completion tokenized apart, so that their boundary is exact, with `eos_id` appended. The prompt may be
+// empty: the document is then plain text, whose first token nothing predicts.
 Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std::int32_t eos_id);
 
 // Documents packed into one row for next-token prediction: row n has seen tokens up to n of its document and is to

@@ -6,6 +6,20 @@
 #include "tensor/philox.h"
 
 namespace swarr {
+namespace {
+
+// Cuts `text` before the first stop text in it; whether there was one.
+bool CutAtStop(std::string& text, const std::vector<std::string>& stop_texts) {
+  std::size_t end = std::string::npos;
+  for (const std::string& stop : stop_texts) end = std::min(end, text.find(stop));
+  if (end == std::string::npos) return false;
+  text.resize(end);
+  return true;
+}
+
+bool Correct(const EvaluatedCompletion& completion) { return completion.reward == 1.0; }
+
+}  // namespace
 
 std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model, const Tokenizer& tokenizer,
                                           const Task& task, const EvaluateOptions& options) {
@@ -28,39 +42,65 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
     const Completion& c = completions[i];
     const std::int64_t p = static_cast<std::int64_t>(i) / options.samples;
     std::string text = tokenizer.Decode(c.tokens, /*skip_special=*/true);
-    const double reward = task.Reward(task.Get(p, 0), text, c.finished);
+    const bool finished = CutAtStop(text, options.stop_texts) || c.finished;
+    const double reward = task.Reward(task.Get(p, 0), text, finished);
     std::string answer = task.Extract(text);
-    results.push_back({p, std::move(text), std::move(answer), static_cast<int>(c.tokens.size()), c.finished, reward});
+    results.push_back({p, std::move(text), std::move(answer), static_cast<int>(c.tokens.size()), finished, reward});
   }
   return results;
 }
 
 AccuracySummary Summarize(const std::vector<EvaluatedCompletion>& completions, int samples) {
   AccuracySummary sum{};
-  const auto correct = [](const EvaluatedCompletion& c) { return c.reward == 1.0; };
   for (const EvaluatedCompletion& c : completions) {
-    sum.accuracy += correct(c);
+    sum.accuracy += Correct(c);
     sum.mean_length += c.tokens;
     sum.truncated += !c.finished;
+    sum.extracted += !c.answer.empty();
   }
   const auto k = static_cast<std::ptrdiff_t>(samples);
   for (auto begin = completions.begin(); begin != completions.end(); begin += k) {
     const auto end = begin + k;
-    sum.pass_at_k += std::any_of(begin, end, correct);
     const auto votes = [&](const EvaluatedCompletion& c) {
       if (c.answer.empty()) return std::ptrdiff_t{0};
       return std::count_if(begin, end, [&](const EvaluatedCompletion& other) { return other.answer == c.answer; });
     };
     const auto winner = std::max_element(begin, end, [&](const auto& a, const auto& b) { return votes(a) < votes(b); });
-    sum.majority_at_k += correct(*winner);
+    sum.majority_at_k += Correct(*winner);
   }
   const double n = static_cast<double>(std::max<std::size_t>(1, completions.size())), problems = n / samples;
   sum.accuracy /= n;
   sum.mean_length /= n;
   sum.truncated /= n;
-  sum.pass_at_k /= problems;
+  sum.extracted /= n;
   sum.majority_at_k /= problems;
   return sum;
+}
+
+double PassAtK(int n, int c, int k) {
+  SWARR_CHECK(0 <= c && c <= n && 1 <= k && k <= n, "there is no pass@", k, " of ", n, " samples with ", c, " correct");
+  // C(n - c, k) / C(n, k) = prod (1 - k / i) over i = n - c + 1 .. n; 0 if fewer than k are wrong.
+  if (n - c < k) return 1.0;
+  double all_wrong = 1.0;
+  for (int i = n - c + 1; i <= n; ++i) all_wrong *= 1.0 - static_cast<double>(k) / i;
+  return 1.0 - all_wrong;
+}
+
+double PassAtK(const std::vector<EvaluatedCompletion>& completions, int samples, int k) {
+  const auto size = static_cast<std::ptrdiff_t>(samples);
+  double sum = 0;
+  for (auto begin = completions.begin(); begin != completions.end(); begin += size) {
+    sum += PassAtK(samples, static_cast<int>(std::count_if(begin, begin + size, Correct)), k);
+  }
+  return sum * samples / static_cast<double>(std::max<std::size_t>(1, completions.size()));
+}
+
+double ShareRight(const std::vector<EvaluatedCompletion>& completions, const Task& task, const RewardRule& rule) {
+  double right = 0;
+  for (const EvaluatedCompletion& c : completions) {
+    right += rule.verify(task.Get(c.problem, 0).answer, c.text, /*finished=*/true).reward == 1.0;
+  }
+  return right / static_cast<double>(std::max<std::size_t>(1, completions.size()));
 }
 
 }  // namespace swarr

@@ -8,6 +8,7 @@
 
 #include "model/decoder.h"
 #include "model/tokenizer.h"
+#include "train/jsonl_task.h"
 #include "train/task.h"
 
 namespace swarr {
@@ -19,12 +20,13 @@ struct EvaluateOptions {
   int max_completion_length = 0;  // tokens
   int slots = 128;                // sequences decoded at a time; results do not depend on it
   std::uint64_t seed = 0;
-  std::uint32_t step = 0;  // separates the noise of evaluations at different times
+  std::vector<std::string> stop_texts;  // a completion ends before the first of these in its text, too
+  std::uint32_t step = 0;               // separates the noise of evaluations at different times
 };
 
 struct EvaluatedCompletion {
   std::int64_t problem;
-  std::string text;    // without special tokens
+  std::string text;    // without special tokens, and up to a stop text
   std::string answer;  // the task's extraction
   int tokens;          // drawn, end of text included
   bool finished;
@@ -38,11 +40,23 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
 // Over completions grouped by problem, `samples` each; a completion is correct if its reward is 1.
 struct AccuracySummary {
   double accuracy;       // mean over all completions
-  double pass_at_k;      // share of problems with a correct one among all k = samples
-  double majority_at_k;  // share whose most frequent answer is right (ties: the one that came first)
+  double majority_at_k;  // share whose most frequent answer is right (ties: the one that came first), of k = samples
   double mean_length;    // tokens
   double truncated;      // share that did not finish
+  double extracted;      // share that gives an answer, right or wrong
 };
 AccuracySummary Summarize(const std::vector<EvaluatedCompletion>& completions, int samples);
+
+// The probability that k of n samples drawn without replacement include one of the c correct ones,
+//   1 - C(n - c, k) / C(n, k),
+// which is unbiased for drawing k afresh (M. Chen et al., "Evaluating Large Language Models Trained on Code", 2021,
+// section 2.1). Throws Error unless 0 <= c <= n and 1 <= k <= n.
+double PassAtK(int n, int c, int k);
+// Its mean over problems with `samples` completions each.
+double PassAtK(const std::vector<EvaluatedCompletion>& completions, int samples, int k);
+
+// The share of completions that `rule` finds right where a cut text is judged as it stands, as lm-evaluation-harness
+// does it (its exact_match), and not as wrong.
+double ShareRight(const std::vector<EvaluatedCompletion>& completions, const Task& task, const RewardRule& rule);
 
 }  // namespace swarr

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A task from a JSON Lines file: one problem a line, {"prompt": ..., "completion": ..., "answer": ...}, all texts
-// without end of text. How an answer is judged is a rule of its own, so that this file knows no task in particular.
+// A task from a JSON Lines file, in any of the schemas of train/data_row.h, written as the model's prompts want it. How
+// an answer is judged is a rule of its own, so that this file knows no task in particular.
 #pragma once
 
 #include <filesystem>
@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "model/tokenizer.h"
+#include "train/data_row.h"
+#include "train/prompt_format.h"
 #include "train/task.h"
 
 namespace swarr {
@@ -31,17 +33,21 @@ struct RewardRule {
   std::function<std::string(std::string_view completion)> extract;
 };
 
-// The fields that every row must have besides `prompt`. A field that isn't needed may be absent and is then empty.
-struct JsonlFields {
-  bool completion = false;  // something to imitate
-  bool answer = false;      // something to compare with
+// Problems that were left out for one reason.
+struct DroppedRows {
+  std::string reason;
+  std::int64_t count;
+  std::string first;  // "path:line: " and the sentence about the first of them
 };
 
 class JsonlTask final : public Task {
  public:
-  // Reads the whole file. Throws Error, opening with path:line, for a line that is no JSON object, lacks a needed
-  // field, has one that is no text, or has an answer that the rule can't use; throws for a file without rows.
-  JsonlTask(const std::filesystem::path& path, JsonlFields needed, RewardRule rule);
+  // Reads the whole file. Throws Error, opening with path:line, for a line that is no JSON object, lacks a needed field
+  // or has one of a wrong type; throws for a file without rows, or where every row was dropped. Dropped and counted is
+  // a row whose needed completion or answer is empty, whose answer the rule can't use, or whose text holds a token of
+  // the chat template (plain text may hold them).
+  JsonlTask(const std::filesystem::path& path, JsonlFields needed, RewardRule rule, const FieldNames& names = {},
+            const PromptFormat& format = {});
 
   std::int64_t size() const override { return static_cast<std::int64_t>(rows_.size()); }
   Example Get(std::int64_t index, std::uint64_t draw) const override;
@@ -54,13 +60,15 @@ class JsonlTask final : public Task {
   const nlohmann::json& row(std::int64_t index) const { return At(index).fields; }
   // "path:line" of a row, to open the sentence of an error about it.
   std::string Where(std::int64_t index) const;
+  // What was left out, by reason in the order in which the reasons came up.
+  const std::vector<DroppedRows>& dropped() const { return dropped_; }
 
-  // The next two throw Error, opening with path:line, for the first row that could not be used, so that a long run does
-  // not find out in its middle: one with a character that has no token, with a prompt without tokens, or
-  // with more than `max_tokens` tokens in the prompt,
-  void CheckPrompts(const Tokenizer& tokenizer, int max_tokens) const;
-  // or with more in prompt, completion and end of text together.
-  void CheckDocuments(const Tokenizer& tokenizer, int max_tokens) const;
+  // The next two drop the rows that don't fit the model, so that a long run does not find out in its middle: those with
+  // more than `max_tokens` tokens in the prompt,
+  void DropLongPrompts(const Tokenizer& tokenizer, int max_tokens);
+  // or in prompt, completion and end of text together. Both throw Error, opening with path:line, for text that the
+  // tokenizer can't encode and for a prompt without tokens, and if no row is left.
+  void DropLongDocuments(const Tokenizer& tokenizer, int max_tokens);
 
  private:
   struct Row {
@@ -69,12 +77,22 @@ class JsonlTask final : public Task {
     nlohmann::json fields;
   };
   const Row& At(std::int64_t index) const;
-  // The number of tokens of the row's prompt, at least 1, and of its completion.
-  std::pair<std::size_t, std::size_t> CountTokens(std::int64_t index, const Tokenizer& tokenizer) const;
+  std::string Where(const Row& row) const;
+  // Why the row can't be used: the reason, and the sentence about this row. Both are empty if it can.
+  std::pair<std::string, std::string> WhyDropped(const DataRow& row, JsonlFields needed,
+                                                 const PromptFormat& format) const;
+  void Drop(const std::string& reason, const std::string& where, const std::string& sentence);
+  void CheckAnyLeft() const;
+  // Drops the rows where `count` gives more than max_tokens for the tokens of prompt and completion.
+  void DropLong(const Tokenizer& tokenizer, int max_tokens, const std::string& what,
+                const std::function<std::size_t(std::size_t prompt, std::size_t completion)>& count);
+  // The number of tokens of the row's prompt, at least 1 unless the row is plain text, and of its completion.
+  std::pair<std::size_t, std::size_t> CountTokens(const Row& row, const Tokenizer& tokenizer) const;
 
   std::filesystem::path path_;
   RewardRule rule_;
   std::vector<Row> rows_;
+  std::vector<DroppedRows> dropped_;
 };
 
 }  // namespace swarr

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/sft.h"
 
+#include <algorithm>
+
 #include "train/data.h"
 #include "train/evaluate.h"
 #include "train/step_timer.h"
@@ -15,7 +17,9 @@ struct StepSums {
   std::int64_t tokens = 0;   // rows fed to the model
 };
 
-std::int64_t FirstInLoss(const Document& d, bool train_on_prompt) { return train_on_prompt ? 0 : d.prompt_length - 1; }
+std::int64_t FirstInLoss(const Document& d, bool train_on_prompt) {
+  return train_on_prompt ? 0 : std::max(0, d.prompt_length - 1);
+}
 
 // The documents of a step; document i of it is the (step * size + i)-th of the run.
 std::vector<Document> DocumentsOf(std::int64_t step, const Transformer& model, const Tokenizer& tokenizer,

@@ -11,7 +11,7 @@ namespace swarr {
 
 // One problem. Texts are without the end-of-text token; the data loader appends it to completions.
 struct Example {
-  std::string prompt;
+  std::string prompt;      // empty if the completion is plain text, to be learned as it is
   std::string completion;  // empty if the task has none to imitate
   std::string answer;      // the gold answer
 };

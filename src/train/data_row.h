@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shapes in which rows of problems come, read as one: a conversation, what is to be answered, and the gold answer.
+//
+//   prompt [, completion] [, answer | ground_truth | reward_model.ground_truth | solution]   TRL, verl
+//   question, answer                                    GSM8K: the answer is a worked solution that ends in #### GOLD
+//   problem [, solution] [, answer]                     MATH: without an answer the gold one is the solution's last box
+//   messages | conversations [, answer | ground_truth]  chat: {role, content}, or ShareGPT's {from, value}
+//   text                                                plain text, to be learned as it is
+//
+// The first row of a file decides; fields can be named instead. prompt and completion may be messages too.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/chat_template.h"
+
+namespace swarr {
+
+// One problem, or one turn of a conversation.
+struct DataRow {
+  std::vector<Message> prompt;  // empty: plain text
+  std::string completion;       // empty if there is none
+  std::string answer;           // gold; empty if there is none
+};
+
+// What rows must have besides the problem. What isn't needed may be absent, and is then empty.
+struct JsonlFields {
+  bool completion = false;  // something to imitate
+  bool answer = false;      // something to compare with
+};
+
+// Names of fields; "a.b" is field b of the object in field a. Empty: detected.
+struct FieldNames {
+  std::string prompt, completion, answer;
+};
+
+class RowSchema {
+ public:
+  // Of a file with this first row, a JSON object. Throws Error if no prompt is recognised, naming what the row has.
+  RowSchema(const nlohmann::json& first_row, const FieldNames& named);
+
+  // A conversation gives a row for every turn of the assistant, its prompt being the turns before; all others give one
+  // row. Throws Error, naming the field, where the problem or what is needed is absent or of the wrong type; null is as
+  // good as empty.
+  std::vector<DataRow> Read(const nlohmann::json& row, JsonlFields needed) const;
+
+ private:
+  void DetectFields(const nlohmann::json& row);
+  std::vector<DataRow> ReadProblem(const nlohmann::json& row) const;
+
+  FieldNames fields_;
+  bool worked_answer_ = false;  // the answer's field holds a whole solution, in which the gold answer is marked
+};
+
+// What follows the last "####" on its line, or else what the last complete \boxed{} holds; trimmed, empty if there is
+// neither.
+std::string MarkedAnswer(std::string_view solution);
+
+// GSM8K's solutions without their calculator's marks: "48/2 = <<48/2=24>>24" becomes "48/2 = 24".
+std::string WithoutCalculatorMarks(std::string_view solution);
+
+}  // namespace swarr

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Data of several schemas and prompts of several kinds, end to end.
+#include <doctest/doctest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "program.h"
+
+using namespace swarr;
+using nlohmann::json;
+
+namespace {
+
+// Rows like GSM8K's in the characters that the tests' model has; the second has no gold answer.
+const std::string kRows =
+    "{\"question\": \"a7b3n01x5?\", \"answer\": \"01:C,#C####C\"}\n"
+    "{\"question\": \"a7b3n01x5?\", \"answer\": \"01:C,#C\"}\n";
+
+}  // namespace
+
+TEST_CASE("eval of GSM8K-like rows tells sampled, greedy, pass@k and extraction, and what it left out") {
+  const TempDirectory dir;
+  const std::string file = (dir / "rows.jsonl").string(), out = (dir / "completions.jsonl").string();
+  WriteFileAtomically(file, kRows);
+  const Outcome done = Swarr({"eval", "--model", TinyModel(), "--data", file, "--samples", "5", "--greedy",
+                              "--max-completion-length", "20", "--completions-out", out, "--json"});
+  REQUIRE_MESSAGE(done.status == 0, done.err);
+  CHECK(done.Says("using 1 problems; left out:\n  1 for no answer ("));
+  CHECK(done.Says("rows.jsonl:2: there is no gold answer"));
+  const json result = json::parse(done.out);
+  CHECK(result["problems"] == 1);
+  CHECK(result["dropped"] == json{{"no answer", 1}});
+  for (const char* name :
+       {"accuracy", "accuracy_greedy", "pass@1", "pass@2", "pass@4", "pass@k", "maj@k", "extracted", "truncated"}) {
+    CAPTURE(name);
+    REQUIRE(result.contains(name));
+    CHECK(result[std::string(name) + "_ci95"].size() == 2);
+  }
+  CHECK(result["pass@1"] == doctest::Approx(result["accuracy"].get<double>()));
+  int rows = 0;
+  ForEachJsonLine(out, [&](int, const json& row) {
+    ++rows;
+    CHECK(row["gold"] == "C");
+    CHECK(row["prompt"] == "a7b3n01x5?");
+  });
+  CHECK(rows == 5);
+}
+
+TEST_CASE("sft imitates whole GSM8K answers, and leaves out what is too long, with a word on it") {
+  const TempDirectory dir;
+  const std::string file = (dir / "rows.jsonl").string(), out = (dir / "out").string();
+  std::vector<std::string> sft = {"sft", "--model",      TinyModel(), "--data",        file, "--max-steps",
+                                  "1",   "--batch-size", "1",         "--max-seq-len", "20", "--output-dir",
+                                  out};
+  WriteFileAtomically(file, kRows);
+  const Outcome done = Swarr(sft);
+  REQUIRE_MESSAGE(done.status == 0, done.err);
+  CHECK(done.Says("using 1 problems; left out:\n  1 for more than 20 tokens (" + file +
+                  ":1: prompt and completion with end of text have 23 tokens"));
+}
+
+TEST_CASE("a chat template that the model's tokenizer has no tokens for is refused, as is --lm-eval without examples") {
+  const TempDirectory dir;
+  const std::string file = (dir / "rows.jsonl").string();
+  WriteFileAtomically(file, kRows);
+  const std::vector<std::string> eval = {"eval", "--model", TinyModel(), "--data", file};
+  const auto refused = [&](std::vector<std::string> more, int status, const std::string& text) {
+    std::vector<std::string> command = eval;
+    command.insert(command.end(), more.begin(), more.end());
+    const Outcome outcome = Swarr(command);
+    CHECK(outcome.status == status);
+    CHECK_MESSAGE(outcome.Says(text), outcome.err);
+    CHECK(outcome.IsOneSentence());
+  };
+  refused({"--template", "chatml"}, 1, "<");
+  refused({"--template", "llama"}, 2, "unknown template 'llama'");
+  refused({"--instruction", "think"}, 2, "unknown instruction 'think'");
+  refused({"--instruction", "boxed"}, 1, "rows.jsonl:1: ");
+  refused({"--lm-eval"}, 2, "--lm-eval needs --few-shot-data FILE");
+  refused({"--few-shot-data", file}, 2, "--instruction question-answer alone");
+  refused({"--few-shot-data", file, "--instruction", "question-answer"}, 1, "holds 2 worked examples where --shots");
+  refused({"--answer-field", "gold"}, 1, "rows.jsonl:1: the field \"gold\" is missing");
+}

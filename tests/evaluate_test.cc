@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/evaluate.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tensor/check.h"
+#include "test_models.h"
+
+namespace swarr {
+namespace {
+
+EvaluatedCompletion Row(std::int64_t problem, const char* answer, int tokens, bool finished, double reward) {
+  return {problem, answer, answer, tokens, finished, reward};
+}
+
+TEST_CASE("a summary counts right answers over completions and majorities, and those that give one") {
+  const AccuracySummary s = Summarize({Row(0, "a", 2, true, 0), Row(0, "b", 4, true, 1), Row(0, "b", 6, true, 1),
+                                       Row(1, "c", 8, true, 1), Row(1, "d", 2, true, 0), Row(1, "d", 2, true, 0),
+                                       Row(2, "", 9, false, 0), Row(2, "", 9, false, 0), Row(2, "c", 3, true, 1)},
+                                      3);
+  CHECK(s.accuracy == doctest::Approx(4.0 / 9));
+  CHECK(s.majority_at_k == doctest::Approx(2.0 / 3));  // problem 1 votes wrong; no answer is no vote
+  CHECK(s.mean_length == doctest::Approx(5.0));
+  CHECK(s.truncated == doctest::Approx(2.0 / 9));
+  CHECK(s.extracted == doctest::Approx(7.0 / 9));
+}
+
+// The share of the subsets of k samples, of which the first c are correct, that hold a correct one: by counting.
+double ByCounting(int n, int c, int k) {
+  int all = 0, hit = 0;
+  for (unsigned subset = 0; subset < 1U << n; ++subset) {
+    if (__builtin_popcount(subset) != k) continue;
+    ++all;
+    hit += (subset & ((1U << c) - 1)) != 0;
+  }
+  return static_cast<double>(hit) / all;
+}
+
+TEST_CASE("pass@k is the share of all draws of k samples that hold a correct one") {
+  for (int n = 1; n <= 8; ++n) {
+    for (int c = 0; c <= n; ++c) {
+      for (int k = 1; k <= n; ++k) {
+        CAPTURE(n);
+        CAPTURE(c);
+        CAPTURE(k);
+        CHECK(std::abs(PassAtK(n, c, k) - ByCounting(n, c, k)) < 1e-14);  // a few roundings of numbers up to 1
+      }
+    }
+  }
+  CHECK(PassAtK(10000, 1, 100) == doctest::Approx(0.01));  // C(10000, 100) is no double
+  CHECK_THROWS_AS(PassAtK(4, 5, 1), Error);
+  CHECK_THROWS_AS(PassAtK(4, 1, 5), Error);
+  CHECK_THROWS_AS(PassAtK(4, 1, 0), Error);
+}
+
+TEST_CASE("pass@k of completions is the mean over problems") {
+  const std::vector<EvaluatedCompletion> completions = {Row(0, "a", 1, true, 1), Row(0, "b", 1, true, 0),
+                                                        Row(0, "b", 1, true, 0), Row(1, "c", 1, true, 0),
+                                                        Row(1, "d", 1, true, 0), Row(1, "d", 1, true, 0)};
+  CHECK(PassAtK(completions, 3, 1) == doctest::Approx(1.0 / 6));
+  CHECK(PassAtK(completions, 3, 2) == doctest::Approx((2.0 / 3) / 2));
+  CHECK(PassAtK(completions, 3, 3) == doctest::Approx(0.5));
+}
+
+TEST_CASE("scores like the harness's judge a cut text as it stands, where the strict reward is 0") {
+  const RewardRule same = {"same", [](std::string_view) {},
+                           [](std::string_view gold, std::string_view text, bool finished) {
+                             return Verdict{finished && text == gold ? 1.0 : 0.0, "equal"};
+                           },
+                           [](std::string_view text) { return std::string(text); }};
+  const TableTask task({{"p", "", "7"}, {"q", "", "8"}});
+  const std::vector<EvaluatedCompletion> completions = {Row(0, "7", 1, false, 0), Row(1, "7", 1, true, 0)};
+  CHECK(Summarize(completions, 1).accuracy == 0.0);
+  CHECK(ShareRight(completions, task, same) == 0.5);
+}
+
+TEST_CASE("a stop text ends a completion before itself, and the earliest counts") {
+  Transformer model(TextConfig(), DType::kF32, /*with_gradients=*/false);
+  Randomize(model);
+  TestContext t;
+  const TableTask task({{"ab?", "", ""}, {"ba?", "", ""}, {"d?", "", ""}});
+  EvaluateOptions options{.samples = 8, .max_completion_length = 12};
+  const auto plain = Evaluate(t.ctx, model, TextTokenizer(), task, options);
+  options.stop_texts = {"c", "b"};
+  const auto stopped = Evaluate(t.ctx, model, TextTokenizer(), task, options);
+  REQUIRE(stopped.size() == plain.size());
+  int cut = 0, whole = 0;
+  for (std::size_t i = 0; i < plain.size(); ++i) {
+    const std::size_t end = plain[i].text.find_first_of("bc");
+    CHECK(stopped[i].text == plain[i].text.substr(0, end));
+    CHECK(stopped[i].finished == (plain[i].finished || end != std::string::npos));
+    cut += end != std::string::npos && !plain[i].finished;
+    whole += end == std::string::npos;
+  }
+  CHECK(cut > 0);
+  CHECK(whole > 0);
+}
+
+}  // namespace
+}  // namespace swarr
