@@ -34,7 +34,7 @@ struct JsonlFields {
 
 // Names of fields; "a.b" is field b of the object in field a. Empty: detected.
 struct FieldNames {
-  std::string prompt, completion, answer;
+  std::string prompt = {}, completion = {}, answer = {};
 };
 
 class RowSchema {

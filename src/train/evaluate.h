@@ -20,7 +20,7 @@ struct EvaluateOptions {
   int max_completion_length = 0;  // tokens
   int slots = 128;                // sequences decoded at a time; results do not depend on it
   std::uint64_t seed = 0;
-  std::vector<std::string> stop_texts;  // a completion ends before the first of these in its text, too
+  std::vector<std::string> stop_texts = {};  // a completion ends before the first of these in its text, too
   std::uint32_t step = 0;               // separates the noise of evaluations at different times
 };
 

@@ -28,7 +28,7 @@ struct WorkedExample {
 struct PromptFormat {
   ChatTemplate chat;
   Instruction instruction = Instruction::kNone;
-  std::vector<WorkedExample> examples;  // of question-answer
+  std::vector<WorkedExample> examples = {};  // of question-answer
   bool strip_calculator_marks = false;  // from completions (WithoutCalculatorMarks)
 
   // The prompt for a conversation whose last message is the user's, where the instruction goes. Throws as
