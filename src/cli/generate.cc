@@ -28,7 +28,7 @@ struct GenerateCommand {
     const ChatTemplate format = chat.MakeTemplate(model_dir);
     if (!format.end().empty()) model->EndTextWith(SingleToken(tokenizer, format.end()));
     const std::string text = format.Prompt(std::vector<Message>{{"user", prompt}});
-    const Request request{tokenizer.Encode(text), 0, temperature, StreamKey(compute.seed, Purpose::kSample)};
+    const Request request{tokenizer.EncodePrompt(text), 0, temperature, StreamKey(compute.seed, Purpose::kSample)};
     const auto prompt_tokens = static_cast<int>(request.prompt.size());
     const int limit = CompletionLimit(max_new_tokens, prompt_tokens, model->config());
     StepMemory steps(compute.MakeDevice());
@@ -36,16 +36,10 @@ struct GenerateCommand {
     Decoder decoder(*model, /*slots=*/1, prompt_tokens + limit);
     std::vector<Request> requests = {request};
     requests[0].max_new_tokens = limit;
-    // What a token adds to the text can depend on its place, so each is shown as what the whole has grown by.
-    std::vector<std::int32_t> drawn;
-    std::size_t shown = 0;
-    decoder.Generate(ctx, requests, [&](std::size_t, std::int32_t token) {
-      drawn.push_back(token);
-      const std::string whole = tokenizer.Decode(drawn, /*skip_special=*/true);
-      std::cout << whole.substr(shown) << std::flush;
-      shown = whole.size();
-    });
-    std::cout << '\n';
+    TextStream shown(tokenizer, /*skip_special=*/true);
+    decoder.Generate(ctx, requests,
+                     [&](std::size_t, std::int32_t token) { std::cout << shown.Add(token) << std::flush; });
+    std::cout << shown.Finish() << '\n';
     model->NoteMemory(compute.memory);
     compute.PrintMemory(steps.arena());
   }

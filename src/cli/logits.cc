@@ -21,8 +21,9 @@ struct LogitsCommand {
   void Run() {
     if (tokens.empty() == prompt.empty()) throw UsageError("give exactly one of --tokens 1,2,3 and --prompt TEXT");
     const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
-    const std::vector<std::int32_t> ids =
-        tokens.empty() ? LoadTokenizer(model_dir, model->config()).Encode(prompt) : ParseIntegers(tokens, "--tokens");
+    const std::vector<std::int32_t> ids = tokens.empty()
+                                              ? LoadTokenizer(model_dir, model->config()).EncodePrompt(prompt)
+                                              : ParseIntegers(tokens, "--tokens");
     const auto length = static_cast<std::int64_t>(ids.size());
     const ModelConfig& config = model->config();
     SWARR_CHECK(length <= config.max_positions, "a prompt of ", length,

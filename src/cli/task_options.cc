@@ -117,7 +117,7 @@ int CompletionLimit(int asked, const LoadedTask& task, const Tokenizer& tokenize
   if (task.file != nullptr && room > 0) task.file->DropLongPrompts(tokenizer, room);
   std::size_t longest = 0;
   for (std::int64_t i = 0; i < task.task->size(); ++i) {
-    longest = std::max(longest, tokenizer.Encode(task.task->Get(i, 0).prompt).size());
+    longest = std::max(longest, tokenizer.EncodePrompt(task.task->Get(i, 0).prompt).size());
   }
   return CompletionLimit(wanted, static_cast<std::int64_t>(longest), config);
 }

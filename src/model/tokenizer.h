@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text to token ids and back, as Hugging Face `tokenizers` does it from a tokenizer.json.
+// Text to token ids and back, as Hugging Face `tokenizers` does it from a tokenizer.json (docs/tokenizers.md).
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
+
+#include "text/utf8.h"
 
 namespace swarr {
 
-// A BPE tokenizer without merges, which makes every character a token, and added tokens (end of text and the like) that
-// are cut out of the text first. Components of tokenizer.json beyond that are refused by name, never skipped.
+// Whether special tokens that are written in a text become those tokens, or are text like any other.
+enum class SpecialTokens { kRecognised, kAsText };
+
+// BPE over bytes (the GPT-2, SmolLM2, Qwen2, Qwen3 and Llama-3 families) or over characters (the chain task's, which
+// has no merges, so that every character is a token), with added tokens (end of text and the like) that are cut out of
+// the text first. A component of tokenizer.json beyond those that docs/tokenizers.md lists is refused by name, never
+// skipped. Copies share one vocabulary; every function may be called from several threads at once.
 class Tokenizer {
  public:
   // Reads dir/tokenizer.json.
@@ -22,50 +28,51 @@ class Tokenizer {
   // `where` opens the sentence of every error.
   Tokenizer(const nlohmann::ordered_json& json, std::string where);
 
-  // The ids of `text`. Added tokens are matched in the text as it is, leftmost first and there the longest; the rest is
-  // split into characters. Throws on a character that is not in the vocabulary, naming it (`tokenizers` drops it
-  // silently), and on invalid UTF-8.
-  std::vector<std::int32_t> Encode(std::string_view text) const;
-  // The text of `ids`; skip_special leaves special tokens out. Throws on an id without a token.
+  // The ids of `text`. Added tokens are matched in the text as it is (those marked `normalized`: in its normal form),
+  // leftmost first and there the longest; the rest is brought into normal form, cut into words and merged. Throws on a
+  // character that is not in the vocabulary, naming it (`tokenizers` drops it silently), and on invalid UTF-8.
+  std::vector<std::int32_t> Encode(std::string_view text, SpecialTokens special = SpecialTokens::kRecognised) const;
+  // The same after the special tokens that the post_processor puts in front of a text (Llama-3's <|begin_of_text|>),
+  // unless the text begins with them already, as a rendered chat does: what a model is prompted with.
+  std::vector<std::int32_t> EncodePrompt(std::string_view text) const;
+  // The text of `ids`; skip_special leaves special tokens out. Bytes that are no UTF-8 become U+FFFD (Utf8Joiner).
+  // Throws on an id without a token.
   std::string Decode(const std::vector<std::int32_t>& ids, bool skip_special) const;
 
-  // The token of `id`. Throws if there is none.
+  // The token of `id` as tokenizer.json spells it. Throws if there is none.
   const std::string& Piece(std::int32_t id) const;
   // The id of a token. Throws if there is none.
   std::int32_t IdOf(std::string_view token) const;
-  // One more than the largest id.
-  int vocab_size() const { return static_cast<int>(entries_.size()); }
+  // The number of tokens: ids are 0 to vocab_size() - 1.
+  int vocab_size() const;
   // The content of tokenizer.json, byte for byte, for writing it beside a model.
-  const std::string& json_text() const { return json_text_; }
+  const std::string& json_text() const;
 
   // An ordinary tokenizer.json: `end_of_text` is the special token 0, the characters of `alphabet` follow in order.
   static nlohmann::ordered_json MakeCharacterTokenizer(std::string_view alphabet, std::string_view end_of_text);
 
  private:
-  struct Entry {
-    std::string text;
-    bool exists = false;
-    bool special = false;
-  };
-  struct Hash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
-  };
-
+  friend class TextStream;
+  class Parts;
   Tokenizer(std::string json_text, std::string where);
-  void ReadModel(const nlohmann::json& json);
-  void ReadAddedTokens(const nlohmann::json& json);
-  void Add(const std::string& text, const nlohmann::json& id, bool special);
-  std::string_view AddedTokenAt(std::string_view text, std::size_t at) const;
-  void EncodeCharacters(std::string_view text, std::size_t begin, std::size_t end,
-                        std::vector<std::int32_t>& ids) const;
 
-  std::string json_text_;
-  std::string where_;
-  std::vector<Entry> entries_;                                                // by id
-  std::unordered_map<std::string, std::int32_t, Hash, std::equal_to<>> ids_;  // by text
-  std::vector<std::string> added_;                                            // longest first
-  std::string separator_;                                                     // goes between tokens when decoding
+  std::shared_ptr<const Parts> parts_;
+};
+
+// Decoding token by token, for showing text as it is generated: what Add and, at the end, Finish return is together
+// what Decode makes of all the ids, and each return is UTF-8 by itself.
+class TextStream {
+ public:
+  TextStream(const Tokenizer& tokenizer, bool skip_special);
+  // The text that is certain with `id`; the beginning of a character waits for its rest. Throws as Decode does.
+  std::string Add(std::int32_t id);
+  std::string Finish() { return joiner_.Finish(); }
+
+ private:
+  std::shared_ptr<const Tokenizer::Parts> parts_;
+  bool skip_special_;
+  bool first_ = true;
+  Utf8Joiner joiner_;
 };
 
 }  // namespace swarr

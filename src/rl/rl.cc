@@ -36,7 +36,7 @@ struct StepSums {
 int LongestPrompt(const Task& task, const Tokenizer& tokenizer) {
   std::size_t longest = 0;
   for (std::int64_t i = 0; i < task.size(); ++i) {
-    longest = std::max(longest, tokenizer.Encode(task.Get(i, 0).prompt).size());
+    longest = std::max(longest, tokenizer.EncodePrompt(task.Get(i, 0).prompt).size());
   }
   return static_cast<int>(longest);
 }
@@ -50,7 +50,7 @@ std::vector<Trajectory> Rollout(Context& ctx, std::int64_t step, Decoder& decode
   for (int p = 0; p < options.prompts_per_step; ++p) {
     const std::int64_t problem = order.At(step * options.prompts_per_step + p).problem;
     const Example example = task.Get(problem, 0);
-    const std::vector<std::int32_t> prompt = tokenizer.Encode(example.prompt);
+    const std::vector<std::int32_t> prompt = tokenizer.EncodePrompt(example.prompt);
     for (int g = 0; g < options.num_generations; ++g) {
       requests.push_back({prompt, options.max_completion_length, 1.0,
                           StreamKey(options.seed, Purpose::kSample, static_cast<std::uint32_t>(step),

@@ -10,7 +10,7 @@
 namespace swarr {
 
 Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std::int32_t eos_id) {
-  Document document{tokenizer.Encode(example.prompt), 0};
+  Document document{tokenizer.EncodePrompt(example.prompt), 0};
   document.prompt_length = static_cast<int>(document.tokens.size());
   const std::vector<std::int32_t> completion = tokenizer.Encode(example.completion);
   document.tokens.insert(document.tokens.end(), completion.begin(), completion.end());

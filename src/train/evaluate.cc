@@ -27,7 +27,7 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
   std::vector<Request> requests;
   std::size_t longest = 0;
   for (std::int64_t p = 0; p < problems; ++p) {
-    const std::vector<std::int32_t> prompt = tokenizer.Encode(task.Get(p, 0).prompt);
+    const std::vector<std::int32_t> prompt = tokenizer.EncodePrompt(task.Get(p, 0).prompt);
     longest = std::max(longest, prompt.size());
     for (int s = 0; s < options.samples; ++s) {
       requests.push_back({prompt, options.max_completion_length, options.temperature,

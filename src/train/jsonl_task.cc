@@ -92,7 +92,8 @@ std::string JsonlTask::Where(std::int64_t index) const { return Where(At(index))
 std::pair<std::size_t, std::size_t> JsonlTask::CountTokens(const Row& row, const Tokenizer& tokenizer) const {
   const Example& example = row.example;
   try {
-    const std::size_t prompt = tokenizer.Encode(example.prompt).size();
+    const std::size_t prompt = tokenizer.EncodePrompt(example.prompt).size();
+    SWARR_CHECK(prompt > 0, "the prompt is empty; it needs at least one token");
     return {prompt, tokenizer.Encode(example.completion).size()};
   } catch (const Error& e) {
     throw Error(Concat(Where(row), ": ", e.what()));
