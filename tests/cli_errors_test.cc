@@ -67,7 +67,7 @@ TEST_CASE("wrong usage is one sentence and status 2") {
   CheckRefused(
       {"rl", "--model", model, "--task", "chain", "--max-steps", "1", "--output-dir", out, "--objective", "ppo"}, 2,
       "'ppo'", dir.path());
-  CheckRefused({"verify", "--gold", "1", "--answer", "1", "--reward", "math"}, 2, "unknown reward 'math'; use chain",
+  CheckRefused({"verify", "--gold", "1", "--answer", "1", "--reward", "maths"}, 2, "unknown reward 'maths'; use chain",
                dir.path());
   CheckRefused({"bench", "--suite", "all"}, 2, "unknown suite 'all'", dir.path());
   CheckRefused({"study", "--preset", "epic", "--output-dir", out}, 2, "no preset 'epic'", dir.path());

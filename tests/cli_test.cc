@@ -269,6 +269,19 @@ TEST_CASE("verify says what the reward says and which rule decided") {
   CHECK(JsonOf({"verify", "--gold", "C", "--answer", "#C", "--truncated", "--json"})["correct"] == false);
 }
 
+TEST_CASE("verify --reward math says which rules found and compared the answer, and refuses a gold it can't read") {
+  CHECK(JsonOf({"verify", "--reward", "math", "--gold", "1/2", "--answer", "so \\boxed{0.5}", "--json"}) ==
+        json({{"correct", true}, {"reward", 1.0}, {"rule", "boxed: equal numbers"}, {"extracted", "1/2"}}));
+  CHECK(JsonOf({"verify", "--reward", "math", "--gold", "72", "--answer", "72", "--json"})["rule"] ==
+        "no marked answer");
+  CHECK(JsonOf({"verify", "--reward", "gsm8k-flexible-extract", "--gold", "72", "--answer", "72",
+                "--json"})["correct"] == true);
+  const Outcome refused = Swarr({"verify", "--reward", "math", "--gold", "", "--answer", "#### 1"});
+  CHECK(refused.status == 1);
+  CHECK(refused.IsOneSentence());
+  CHECK(refused.Says("the gold answer is empty"));
+}
+
 TEST_CASE("bench names the processor, the threads and a median for every row") {
   const TempDirectory dir;
   const std::string out = (dir / "ops.json").string();

@@ -162,7 +162,7 @@ TEST_CASE("chain facts that are incomplete or contradict the prompt are refused;
 }
 
 TEST_CASE("rewards and splits have names; others are wrong usage") {
-  CHECK_THROWS_AS(RewardByName("math"), UsageError);
+  CHECK_THROWS_AS(RewardByName("maths"), UsageError);
   CHECK_THROWS_AS(ParseSplit("test"), UsageError);
   CHECK(ParseSplit("rl") == Split::kRl);
 }

@@ -67,7 +67,7 @@ void TaskOptions::AddTo(OptionSet& options, bool with_completions) {
 }
 
 void TaskOptions::AddRewardTo(OptionSet& options) {
-  options.Add("reward", reward, "the rule that judges answers: chain");
+  options.Add("reward", reward, Concat("the rule that judges answers: ", kRewardNames));
 }
 
 LoadedTask TaskOptions::Load(Split split, JsonlFields needed, std::uint64_t seed, const std::string& model_dir) const {

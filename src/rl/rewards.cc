@@ -5,6 +5,8 @@
 #include <array>
 #include <limits>
 
+#include "rl/gsm8k.h"
+#include "rl/math_verify.h"
 #include "tensor/check.h"
 
 namespace swarr {
@@ -21,16 +23,44 @@ int FactField(const nlohmann::json& row, const char* key) {
   return found->get<int>();
 }
 
-}  // namespace
-
-RewardRule RewardByName(const std::string& name) {
-  if (name != "chain") throw UsageError(Concat("unknown reward '", name, "'; use chain, the only one so far"));
+RewardRule ChainReward(const std::string& name) {
   return {name, [](std::string_view gold) { VerifyChain(gold, "", true); },
           [](std::string_view gold, std::string_view completion, bool finished) {
             ChainVerdict verdict = VerifyChain(gold, completion, finished);
             return Verdict{verdict.correct ? 1.0 : 0.0, std::move(verdict.rule)};
           },
           [](std::string_view completion) { return ExtractChainAnswer(completion); }};
+}
+
+RewardRule MathReward(const std::string& name, Extraction mode) {
+  return {name, [](std::string_view gold) { ParseMathGold(gold); },
+          [mode](std::string_view gold, std::string_view completion, bool finished) {
+            if (!finished) return Verdict{0.0, "truncated"};
+            MathVerdict verdict = VerifyMath(gold, completion, mode);
+            return Verdict{verdict.correct ? 1.0 : 0.0, std::move(verdict.rule)};
+          },
+          [mode](std::string_view completion) { return ExtractCanonicalAnswer(completion, mode); }};
+}
+
+// The harness judges whatever was generated, finished or not.
+RewardRule Gsm8kReward(const std::string& name, Gsm8kMode mode) {
+  return {name, [](std::string_view gold) { CheckGsm8kGold(gold); },
+          [mode](std::string_view gold, std::string_view completion, bool /*finished*/) {
+            Gsm8kVerdict verdict = VerifyGsm8k(gold, completion, mode);
+            return Verdict{verdict.correct ? 1.0 : 0.0, std::move(verdict.rule)};
+          },
+          [mode](std::string_view completion) { return NormalizeGsm8k(ExtractGsm8k(completion, mode)); }};
+}
+
+}  // namespace
+
+RewardRule RewardByName(const std::string& name) {
+  if (name == "chain") return ChainReward(name);
+  if (name == "math") return MathReward(name, Extraction::kStrict);
+  if (name == "math-lenient") return MathReward(name, Extraction::kLenient);
+  if (name == "gsm8k-strict-match") return Gsm8kReward(name, Gsm8kMode::kStrictMatch);
+  if (name == "gsm8k-flexible-extract") return Gsm8kReward(name, Gsm8kMode::kFlexibleExtract);
+  throw UsageError(Concat("unknown reward '", name, "'; use ", kRewardNames));
 }
 
 Split ParseSplit(const std::string& name) {

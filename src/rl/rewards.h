@@ -12,7 +12,12 @@
 
 namespace swarr {
 
-// "chain": VerifyChain, worth 1 or 0. Throws UsageError for any other name, and names what exists.
+// All names of RewardByName, for texts of help and errors.
+constexpr const char* kRewardNames = "chain, math, math-lenient, gsm8k-strict-match or gsm8k-flexible-extract";
+
+// A rule worth 1 or 0. "chain": VerifyChain. "math": VerifyMath with an answer that is marked, the rule to train with;
+// "math-lenient" also takes the last number. "gsm8k-strict-match", "gsm8k-flexible-extract": VerifyGsm8k, as others
+// report GSM8K; these two judge unfinished texts too. Throws UsageError for any other name, and names what exists.
 RewardRule RewardByName(const std::string& name);
 
 // "sft", "rl" or "eval"; throws UsageError for anything else.

@@ -23,7 +23,7 @@ class Task {
   // Problem `index` in [0, size()). `draw` selects among completions where a task draws them afresh; others ignore it.
   virtual Example Get(std::int64_t index, std::uint64_t draw) const = 0;
   // The reward in [0, 1] of `completion` for `example`. `finished` tells whether the text ended by end-of-text;
-  // an unfinished (truncated) text is worth 0.
+  // an unfinished (truncated) text is worth 0, unless the rule is one that judges what there is.
   virtual double Reward(const Example& example, std::string_view completion, bool finished) const = 0;
   // The answer that `completion` gives, empty if none: what majority voting counts.
   virtual std::string Extract(std::string_view completion) const = 0;
