@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "rl/math_expression.h"
 
-#include <algorithm>
-
 #include "tensor/check.h"
 
 namespace swarr {
@@ -12,9 +10,8 @@ constexpr int kMaxDepth = 64;
 
 //   sum     = ["+" | "-"] product {("+" | "-") product}
 //   product = factor {["*"] factor} ["/" factor]
-//   factor  = number | integer integer "/" integer | integer \frac{integer}{integer} | "10" "^" group | \frac group
-//   group
-//           | \sqrt factor | \pi ["^" group] | "i" | group
+//   factor  = number | integer integer "/" integer | integer \frac{integer}{integer} | "10" "^" group
+//           | \frac group group | \sqrt factor | \pi ["^" group] | "i" | group
 //   group   = "{" sum "}" | "(" sum ")" | "[" sum "]"
 // Throws Error where the text is not of this form or its value not one that Number holds.
 class NumberParser {

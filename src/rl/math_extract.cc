@@ -2,7 +2,6 @@
 #include "rl/math_extract.h"
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <vector>
 
