@@ -72,7 +72,7 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
   }
   const std::vector<std::string> unknown = program.remaining(/*recurse=*/true);
   const std::string what = unknown.empty() ? error.what() : "there is no '" + unknown.front() + "' here";
-  std::cerr << command << ": " << what << " (see " << command << " --help)\n";
+  std::cerr << swarr::Error(swarr::Concat(command, ": ", what, " (see ", command, " --help)")).what() << '\n';
   return kUsage;
 }
 

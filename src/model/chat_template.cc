@@ -46,9 +46,9 @@ std::string TemplateIn(const json& config, const std::string& where) {
 std::string ReadJinja(const std::filesystem::path& dir) {
   if (dir.empty()) return {};
   const std::filesystem::path own = dir / "chat_template.jinja", config = dir / "tokenizer_config.json";
-  if (std::filesystem::exists(own)) return ReadFile(own);
+  if (std::filesystem::exists(own)) return ReadFile(own, kMostJsonBytes);
   if (!std::filesystem::exists(config)) return {};
-  const auto root = ParseJson<json>(ReadFile(config), config.string());
+  const auto root = ParseJson<json>(ReadFile(config, kMostJsonBytes), config.string());
   SWARR_CHECK(root.is_object(), config.string(), " holds no JSON object");
   return TemplateIn(root, config.string());
 }

@@ -174,10 +174,11 @@ ModelConfig ParseModelConfig(const ordered_json& json, const std::string& where)
 
 ModelConfig ReadModelConfig(const std::filesystem::path& dir) {
   const std::filesystem::path path = dir / "config.json";
-  ModelConfig config = ParseModelConfig(ParseJson<ordered_json>(ReadFile(path), path.string()), path.string());
+  ModelConfig config =
+      ParseModelConfig(ParseJson<ordered_json>(ReadFile(path, kMostJsonBytes), path.string()), path.string());
   const std::filesystem::path generation = dir / "generation_config.json";
   if (!std::filesystem::exists(generation)) return config;
-  const auto json = ParseJson<ordered_json>(ReadFile(generation), generation.string());
+  const auto json = ParseJson<ordered_json>(ReadFile(generation, kMostJsonBytes), generation.string());
   ConfigFields fields(json, generation.string());
   ReadEos(fields, config);
   try {

@@ -33,7 +33,7 @@ void CheckShardName(const std::string& name, const std::string& where) {
 // weight_map of the index, each value a shard's name.
 std::map<std::string, std::string> ReadWeightMap(const fs::path& index) {
   const std::string where = index.string();
-  const auto content = ParseJson<json>(ReadFile(index), where);
+  const auto content = ParseJson<json>(ReadFile(index, kMostJsonBytes), where);
   SWARR_CHECK(content.is_object() && content.contains("weight_map") && content["weight_map"].is_object() &&
                   !content["weight_map"].empty(),
               where, " has no weight_map from tensors to files");

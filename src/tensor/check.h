@@ -8,10 +8,11 @@
 
 namespace swarr {
 
-// Any failure of the library. The program turns it into exit status 1.
+// Any failure of the library. The program turns it into exit status 1. The sentence is one line, whatever the names in
+// it hold: control characters are spelt \n or \u001b, and the middle of a very long one is left out.
 class Error : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit Error(const std::string& sentence);
 };
 
 // A request that can't make sense whatever the data (a bad flag value, a wrong command). Exit status 2.

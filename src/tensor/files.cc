@@ -105,19 +105,31 @@ std::string Reason(const std::exception& e) {
 
 }  // namespace
 
-std::string ReadFile(const fs::path& path) {
+std::string ReadFile(const fs::path& path, std::uint64_t most_bytes) {
   const FileHandle file = Open(path, "rb", "read");
+  const auto check = [&](std::uint64_t bytes) {
+    SWARR_CHECK(bytes <= most_bytes, "can't read ", path.string(), ": it has more than ", most_bytes,
+                " bytes, the most that such a file may have; is it damaged?");
+  };
+  struct stat status {};  // a file's size is known before it is read, a pipe's is not
+  if (::fstat(::fileno(file.get()), &status) == 0 && S_ISREG(status.st_mode)) {
+    check(static_cast<std::uint64_t>(status.st_size));
+  }
   std::string content;
   std::array<char, 1 << 16> block{};
-  for (std::size_t n; (n = std::fread(block.data(), 1, block.size(), file.get())) > 0;) content.append(block.data(), n);
+  for (std::size_t n; (n = std::fread(block.data(), 1, block.size(), file.get())) > 0;) {
+    content.append(block.data(), n);
+    check(content.size());
+  }
   if (std::ferror(file.get()) != 0) throw SystemError("read", path, errno);
   return content;
 }
 
-InputFile::InputFile(const fs::path& path) : path_(path.string()), file_(Open(path, "rb", "read")) {
+InputFile::InputFile(const fs::path& path) : path_(path.string()) {
   struct stat status {};
-  if (::fstat(::fileno(file_.get()), &status) != 0) throw SystemError("read", path, errno);
-  SWARR_CHECK(S_ISREG(status.st_mode), "can't read ", path_, ": it is no regular file");
+  if (::stat(path.c_str(), &status) != 0) throw SystemError("read", path, errno);
+  SWARR_CHECK(S_ISREG(status.st_mode), "can't read ", path_, ": it is no regular file");  // opening a pipe would wait
+  file_ = Open(path, "rb", "read");
   size_ = static_cast<std::uint64_t>(status.st_size);
 }
 
@@ -226,10 +238,13 @@ template <class Json>
 Json ParseJson(std::string_view text, const std::string& where) {
   // Bounds the recursion of whoever walks the value, and the memory that a hostile file can ask for.
   constexpr int kMaxDepth = 64;
+  constexpr std::int64_t kMaxValues = 1 << 24;  // several times what the largest vocabularies have
   using Event = typename Json::parse_event_t;
   std::vector<std::set<std::string>> keys;  // of the objects that are open
+  std::int64_t values = 0;
   const auto check = [&](int depth, Event event, Json& parsed) {
     SWARR_CHECK(depth <= kMaxDepth, where, ": this JSON is nested deeper than ", kMaxDepth, " levels");
+    SWARR_CHECK(++values <= kMaxValues, where, ": this JSON holds more than ", kMaxValues, " keys and values");
     if (event == Event::object_start) keys.emplace_back();
     if (event == Event::object_end) keys.pop_back();
     if (event == Event::key) {

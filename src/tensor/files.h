@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -20,8 +21,12 @@ struct FileCloser {
 };
 using FileHandle = std::unique_ptr<std::FILE, FileCloser>;
 
-// The whole content; also of pipes.
-std::string ReadFile(const std::filesystem::path& path);
+// The whole content; also of pipes. Throws if there are more than `most_bytes`.
+std::string ReadFile(const std::filesystem::path& path,
+                     std::uint64_t most_bytes = std::numeric_limits<std::uint64_t>::max());
+
+// The most that a JSON file of a model can hold: ten times what the largest tokenizer takes.
+constexpr std::uint64_t kMostJsonBytes = 1 << 28;
 
 // A regular file from which any part can be read.
 class InputFile {
