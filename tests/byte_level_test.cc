@@ -84,6 +84,16 @@ TEST_CASE("streamed text is UTF-8 at every moment and together what Decode gives
   CHECK(tokenizer.Decode({4, 9, 5}, true) == "é");
 }
 
+TEST_CASE("an id that only the model has does not part the bytes of a character" * doctest::skip(kNoLibraries)) {
+  const Tokenizer tokenizer = Tokenizer(ByteLevel(), "t").ForModel(12);
+  CHECK(tokenizer.Decode({4, 11, 5, 10}, true) == "é");
+  TextStream stream(tokenizer, /*skip_special=*/true);
+  CHECK(stream.Add(4) == "");
+  CHECK(stream.Add(11) == "");
+  CHECK(stream.Add(5) == "é");
+  CHECK_THROWS_WITH_AS(stream.Add(12), "t: no token has the id 12", Error);
+}
+
 TEST_CASE("special tokens written in a text can be kept from becoming tokens" * doctest::skip(kNoLibraries)) {
   ordered_json json = ByteLevel();
   json["added_tokens"].push_back({{"id", 10}, {"content", "ca"}, {"special", false}});
@@ -274,7 +284,7 @@ TEST_CASE("a tokenizer.json of absurd size is refused before it is read") {
   const TempDirectory dir;
   WriteFileAtomically(dir / "tokenizer.json", "{}");
   std::filesystem::resize_file(dir / "tokenizer.json", (1ull << 28) + 1);  // a hole: takes no room
-  CHECK_THROWS_WITH_AS(Tokenizer::Load(dir.path()), Contains("more than the 268435456 that a tokenizer may have"),
+  CHECK_THROWS_WITH_AS(Tokenizer::Load(dir.path()), Contains("tokenizer.json: it has more than 268435456 bytes"),
                        Error);
 }
 

@@ -86,6 +86,20 @@ TEST_CASE("an id or a token that does not exist is refused") {
   CHECK_THROWS_WITH_AS(tokenizer.IdOf("ab"), "t: there is no token 'ab'", Error);
 }
 
+TEST_CASE("ids that only the model has are left out, with the space before them, and all others stay refused") {
+  ordered_json json = Characters();
+  json["decoder"] = nullptr;
+  const Tokenizer own(json, "t"), tokenizer = own.ForModel(10);
+  CHECK(tokenizer.vocab_size() == 8);
+  CHECK(tokenizer.Decode({9, 1, 8, 9, 2, 8}, false) == "a b");  // as `tokenizers` 0.23 does
+  CHECK(tokenizer.Decode({8}, true) == "");
+  CHECK_THROWS_WITH_AS(tokenizer.Decode({1, 10}, false), "t: no token has the id 10", Error);
+  CHECK_THROWS_WITH_AS(tokenizer.Decode({-1}, false), "t: no token has the id -1", Error);
+  CHECK_THROWS_WITH_AS(tokenizer.Piece(8), "t: no token has the id 8", Error);
+  CHECK_THROWS_WITH_AS(own.Decode({8}, false), "t: no token has the id 8", Error);
+  CHECK_THROWS_WITH_AS(own.ForModel(7), Contains("t has ids up to 7, but config.json has a vocab_size of 7"), Error);
+}
+
 TEST_CASE("what this program would compute differently is refused by its name") {
   const auto refused = [](const char* pointer, const ordered_json& value, const char* sentence) {
     ordered_json json = Characters();

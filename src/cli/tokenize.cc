@@ -4,10 +4,21 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "model/config_fields.h"
 #include "model/tokenizer.h"
+#include "tensor/files.h"
 
 namespace swarr {
 namespace {
+
+// The tokenizer for the ids of the model beside it, of whatever kind; where there is no model, for its own.
+Tokenizer LoadForDecoding(const std::filesystem::path& dir) {
+  Tokenizer tokenizer = Tokenizer::Load(dir);
+  const std::filesystem::path config = dir / "config.json";
+  if (!std::filesystem::exists(config)) return tokenizer;
+  const auto json = ParseJson<nlohmann::ordered_json>(ReadFile(config, kMostJsonBytes), config.string());
+  return tokenizer.ForModel(ConfigFields(json, config.string()).Int("vocab_size", tokenizer.vocab_size()));
+}
 
 struct TokenizeCommand {
   explicit TokenizeCommand(CLI::App& app) : options(app) {
@@ -23,19 +34,25 @@ struct TokenizeCommand {
     if ((text_option->count() > 0) == (decode_option->count() > 0)) {
       throw UsageError("give exactly one of --text TEXT and --decode 1,2,3");
     }
-    const Tokenizer tokenizer = Tokenizer::Load(model_dir);
     const SpecialTokens special = special_as_text ? SpecialTokens::kAsText : SpecialTokens::kRecognised;
     const bool back = decode_option->count() > 0;
+    const Tokenizer tokenizer = back ? LoadForDecoding(model_dir) : Tokenizer::Load(model_dir);
     const std::vector<std::int32_t> ids = back ? ParseIntegers(decode, "--decode") : tokenizer.Encode(text, special);
     const std::string whole = tokenizer.Decode(ids, /*skip_special=*/false);
-    std::vector<std::string> pieces;
-    for (const std::int32_t id : ids) pieces.push_back(tokenizer.Piece(id));
     if (json) {
+      nlohmann::ordered_json pieces = nlohmann::ordered_json::array();
+      for (const std::int32_t id : ids) {
+        if (id < tokenizer.vocab_size()) {
+          pieces.push_back(tokenizer.Piece(id));
+        } else {
+          pieces.push_back(nullptr);  // only the model has this id
+        }
+      }
       PrintJson({{"ids", ids}, {"pieces", pieces}, {"text", whole}});
     } else if (back) {
       std::cout << whole << '\n';
     } else {
-      for (std::size_t i = 0; i < ids.size(); ++i) std::cout << ids[i] << '\t' << pieces[i] << '\n';
+      for (std::size_t i = 0; i < ids.size(); ++i) std::cout << ids[i] << '\t' << tokenizer.Piece(ids[i]) << '\n';
     }
   }
 

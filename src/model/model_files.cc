@@ -43,11 +43,7 @@ std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType d
 }
 
 Tokenizer LoadTokenizer(const std::filesystem::path& dir, const ModelConfig& config) {
-  Tokenizer tokenizer = Tokenizer::Load(dir);
-  SWARR_CHECK(tokenizer.vocab_size() <= config.vocab, (dir / kTokenizerFile).string(), " has ids up to ",
-              tokenizer.vocab_size() - 1, ", but ", kConfigFile, " has a vocab_size of ", config.vocab,
-              "; take both from the same model");
-  return tokenizer;
+  return Tokenizer::Load(dir).ForModel(config.vocab);
 }
 
 void WriteModelFiles(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer,

@@ -28,8 +28,8 @@ SideFiles ReadSideFiles(const std::filesystem::path& dir);  // those that are th
 std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType dtype, bool with_gradients,
                                        MemoryKind kind = MemoryKind::kHost);
 
-// Reads tokenizer.json. Throws if it has ids that the config's vocabulary lacks; fewer are common, since embeddings are
-// often padded.
+// Reads tokenizer.json for the model of `config` (Tokenizer::ForModel). Throws if it has ids that the config's
+// vocabulary lacks; fewer are common, since embeddings are often padded.
 Tokenizer LoadTokenizer(const std::filesystem::path& dir, const ModelConfig& config);
 
 // Writes the files into an existing directory; weights as the master holds them, in one file.

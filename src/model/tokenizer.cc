@@ -35,18 +35,22 @@ void CutByTokens(const AddedTokens& tokens, std::string_view text, SpecialTokens
 }  // namespace
 
 Tokenizer Tokenizer::Load(const std::filesystem::path& dir) {
-  constexpr std::uint64_t kMostBytes = 1 << 28;  // ten times what the largest vocabularies take
   const std::filesystem::path path = dir / "tokenizer.json";
-  const std::uint64_t bytes = InputFile(path).size();
-  SWARR_CHECK(bytes <= kMostBytes, path.string(), " has ", bytes, " bytes, more than the ", kMostBytes,
-              " that a tokenizer may have");
-  return Tokenizer(ReadFile(path), path.string());
+  return Tokenizer(ReadFile(path, kMostJsonBytes), path.string());
 }
 
 Tokenizer::Tokenizer(const ordered_json& json, std::string where) : Tokenizer(json.dump(2) + "\n", std::move(where)) {}
 
 Tokenizer::Tokenizer(std::string json_text, std::string where)
-    : parts_(std::make_shared<const Parts>(std::move(json_text), std::move(where))) {}
+    : parts_(std::make_shared<const Parts>(std::move(json_text), std::move(where))), model_vocab_(vocab_size()) {}
+
+Tokenizer Tokenizer::ForModel(int vocab) const {
+  SWARR_CHECK(vocab_size() <= vocab, parts_->where(), " has ids up to ", vocab_size() - 1,
+              ", but config.json has a vocab_size of ", vocab, "; take both from the same model");
+  Tokenizer same = *this;
+  same.model_vocab_ = vocab;
+  return same;
+}
 
 Ids Tokenizer::Encode(std::string_view text, SpecialTokens special) const {
   const Parts& parts = *parts_;
@@ -106,9 +110,10 @@ int Tokenizer::vocab_size() const { return static_cast<int>(parts_->entries().si
 const std::string& Tokenizer::json_text() const { return parts_->json_text(); }
 
 TextStream::TextStream(const Tokenizer& tokenizer, bool skip_special)
-    : parts_(tokenizer.parts_), skip_special_(skip_special) {}
+    : parts_(tokenizer.parts_), model_vocab_(tokenizer.model_vocab_), skip_special_(skip_special) {}
 
 std::string TextStream::Add(std::int32_t id) {
+  if (id >= static_cast<std::int32_t>(parts_->entries().size()) && id < model_vocab_) return {};
   const Tokenizer::Parts::Entry& entry = parts_->EntryOf(id);
   if (skip_special_ && entry.special) return {};
   std::string text = std::exchange(first_, false) ? std::string() : joiner_.Add(parts_->separator());

@@ -27,6 +27,9 @@ class Tokenizer {
   static Tokenizer Load(const std::filesystem::path& dir);
   // `where` opens the sentence of every error.
   Tokenizer(const nlohmann::ordered_json& json, std::string where);
+  // The same tokenizer for a model with the ids 0 to vocab - 1. Those that it has and the tokenizer lacks (Qwen pads
+  // its embedding) can be sampled; decoding leaves them out, as `tokenizers` does. Throws if vocab < vocab_size().
+  Tokenizer ForModel(int vocab) const;
 
   // The ids of `text`. Added tokens are matched in the text as it is (those marked `normalized`: in its normal form),
   // leftmost first and there the longest; the rest is brought into normal form, cut into words and merged. Throws on a
@@ -36,7 +39,7 @@ class Tokenizer {
   // unless the text begins with them already, as a rendered chat does: what a model is prompted with.
   std::vector<std::int32_t> EncodePrompt(std::string_view text) const;
   // The text of `ids`; skip_special leaves special tokens out. Bytes that are no UTF-8 become U+FFFD (Utf8Joiner).
-  // Throws on an id without a token.
+  // Throws on an id that is neither a token's nor one that ForModel allows.
   std::string Decode(const std::vector<std::int32_t>& ids, bool skip_special) const;
 
   // The token of `id` as tokenizer.json spells it. Throws if there is none.
@@ -57,6 +60,7 @@ class Tokenizer {
   Tokenizer(std::string json_text, std::string where);
 
   std::shared_ptr<const Parts> parts_;
+  int model_vocab_;
 };
 
 // Decoding token by token, for showing text as it is generated: what Add and, at the end, Finish return is together
@@ -70,6 +74,7 @@ class TextStream {
 
  private:
   std::shared_ptr<const Tokenizer::Parts> parts_;
+  int model_vocab_;
   bool skip_special_;
   bool first_ = true;
   Utf8Joiner joiner_;
