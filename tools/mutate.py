@@ -12,7 +12,6 @@ Needs Python 3.9, a C++ compiler, CMake and Ninja. --deps is a folder of tools/p
 import argparse
 import collections
 import concurrent.futures
-import hashlib
 import json
 import os
 import pathlib
@@ -34,18 +33,18 @@ MEMORY = 16 << 30  # address space of a process, for mutants that allocate witho
 # What is mutated (glob), and the test files (tests/NAME_test.cc) that are run first; all others follow.
 FILES = [
     ("src/attn/spec.h", "attention_spec attention decoder"),
-    ("src/attn/key_tiles.h", "attention decoder"),
-    ("src/attn/attention.cc", "attention decoder"),
+    ("src/attn/key_tiles.h", "attention attention_queries op_memory decoder"),
+    ("src/attn/attention.cc", "attention attention_queries op_memory decoder"),
     ("src/attn/attention_reference.cc", "attention"),
-    ("src/attn/attention_kernel.cc", "attention decoder op_rows"),
-    ("src/tensor/rope*.cc", "rope_table ops op_rows torch_fixture"),
-    ("src/tensor/rmsnorm.cc", "ops op_rows torch_fixture"),
-    ("src/tensor/log_softmax.cc", "ops op_rows logprob"),
-    ("src/tensor/softmax_row.h", "ops logprob decoder"),
-    ("src/tensor/lm_head.cc", "ops logprob decoder"),
-    ("src/tensor/swiglu.cc", "ops op_rows torch_fixture"),
+    ("src/attn/attention_kernel.cc", "attention attention_queries op_memory decoder"),
+    ("src/tensor/rope*.cc", "rope_table ops op_memory op_rows torch_fixture"),
+    ("src/tensor/rmsnorm.cc", "ops op_memory op_rows torch_fixture"),
+    ("src/tensor/log_softmax.cc", "ops op_memory op_rows logprob"),
+    ("src/tensor/softmax_row.h", "ops op_memory logprob decoder"),
+    ("src/tensor/lm_head.cc", "ops op_memory logprob decoder"),
+    ("src/tensor/swiglu.cc", "ops op_memory op_rows torch_fixture"),
     ("src/tensor/adamw*", "adamw optimizer training"),
-    ("src/tensor/sample.cc", "ops decoder logprob"),
+    ("src/tensor/sample.cc", "ops op_memory decoder logprob"),
     ("src/rl/objective*.cc", "objective rl"),
     ("src/rl/advantages*.cc", "objective rl"),
     ("src/train/optimizer.cc", "optimizer training"),
@@ -105,17 +104,21 @@ def make_base(folder, deps, jobs):
     """The unchanged program, built once. One set of kernels, for this machine's instructions, instead of one for each
     set (cmake/kernels.cmake): they are the same sources. Paths in build.ninja become relative, so that copies of the
     folder are up to date builds of their own sources."""
-    base = Tree(folder / "base")
-    digest = hashlib.sha256(str(deps).encode())
-    for top in ("CMakeLists.txt", "cmake", "src", "tests", "cuda", "data"):
-        path = ROOT / top
-        for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-            if file != EQUIVALENT:
-                digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
-    stamp = folder / "base.digest"
-    if not stamp.exists() or stamp.read_text() != digest.hexdigest():
+    base, stamp, seconds = Tree(folder / "base"), folder / "base.layout", folder / "base.seconds"
+    files = [p for top in ("CMakeLists.txt", "cmake", "src", "tests", "cuda", "data", "docs")
+             for p in ([ROOT / top] if (ROOT / top).is_file() else sorted((ROOT / top).rglob("*")))
+             if p.is_file() and p != EQUIVALENT]
+    layout = "".join(f"{p.relative_to(ROOT)}\n" for p in files) + f"{deps}\n" + "".join(
+        p.read_text() for p in files if p.name == "CMakeLists.txt" or p.suffix in {".cmake", ".in"})
+    if not stamp.exists() or stamp.read_text() != layout:
+        seconds.unlink(missing_ok=True)
         configure(base, deps)
-        stamp.write_text(digest.hexdigest())
+        stamp.write_text(layout)
+    for p in files:  # what has changed since
+        copy = base.path / p.relative_to(ROOT)
+        if p.read_bytes() != copy.read_bytes():
+            shutil.copyfile(p, copy)
+            seconds.unlink(missing_ok=True)
     status, output = base.command(["ninja", "-j", str(jobs), "swarr-tests"])
     if status != 0:
         fail(f"the unchanged sources don't build:\n{output[-3000:]}")
@@ -123,7 +126,7 @@ def make_base(folder, deps, jobs):
 
 
 def configure(base, deps):
-    shutil.rmtree(base.path.parent, ignore_errors=True)
+    shutil.rmtree(base.path, ignore_errors=True)
     shutil.copytree(ROOT, base.path, ignore=shutil.ignore_patterns(".*", "build*", "out", "__pycache__", "shared"))
     base.build.mkdir()
     options = ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS_RELEASE=-O1", "-DCMAKE_CXX_FLAGS=-w -march=native",
