@@ -7,6 +7,7 @@
 #   make cuda         builds build-cuda/swarr with the CUDA kernels, wherever there is nvcc (docs/cuda.md)
 #   make bench        the benchmark suites, JSON and a figure under out/bench
 #   make bench-peers  swarr beside PyTorch in one run: ratios, and the ratios required (options below)
+#   make mutants      mutation testing: changes a line at a time and asks whether a test notices (docs/mutation.md)
 #   make format       clang-format over the sources
 #   make lint         clang-tidy over the sources
 #   make docs         the reference of the public headers under build/docs/html
@@ -36,7 +37,7 @@ JOBS ?= $(shell nproc)
 BENCH_SUITES := ops train decode scaling
 SOURCES = $(wildcard src/*/*.h src/*/*.cc cuda/*.h cuda/*.cc cuda/*.cu tests/*.h tests/*.cc)
 
-.PHONY: build reproduce test cuda bench bench-peers format lint docs install clean
+.PHONY: build reproduce test cuda bench bench-peers mutants format lint docs install clean
 
 build:
 	@tools/setup.sh build
@@ -49,7 +50,7 @@ reproduce: build
 test: build
 	ctest --preset release --parallel $(JOBS)
 
-# DEPS_DIR: headers instead of Debian's packages (tools/pack-deps.sh).
+# DEPS_DIR, also of mutants: headers instead of Debian's packages (tools/pack-deps.sh).
 cuda:
 	@command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || { \
 	  echo "cuda: there is no nvcc in PATH or /usr/local/cuda/bin; install the CUDA toolkit (docs/cuda.md)." >&2; exit 1; }
@@ -74,6 +75,10 @@ $(PEER_VENV)/installed:
 	/usr/bin/python3 -m venv $(PEER_VENV)
 	$(PEER_VENV)/bin/pip install --quiet torch
 	@touch $@
+
+mutants:
+	@[ -n "$(DEPS_DIR)" ] || tools/setup.sh build
+	@python3 tools/mutate.py run --jobs $(JOBS) --output-dir out/mutants $(if $(DEPS_DIR),--deps "$(DEPS_DIR)")
 
 format:
 	@tools/setup.sh format
