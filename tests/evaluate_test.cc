@@ -98,5 +98,28 @@ TEST_CASE("a stop text ends a completion before itself, and the earliest counts"
   CHECK(whole > 0);
 }
 
+TEST_CASE("a stop text that is a special token but not the model's end of text ends a completion, too") {
+  ModelConfig config = TextConfig();
+  config.eos_id = -1;
+  Transformer model(config, DType::kF32, /*with_gradients=*/false);
+  Randomize(model);
+  TestContext t;
+  const TableTask task({{"ab?", "", ""}, {"ba?", "", ""}});
+  EvaluateOptions options{.samples = 8, .max_completion_length = 12};
+  const auto plain = Evaluate(t.ctx, model, TextTokenizer(), task, options);
+  options.stop_texts = {"<|end|>"};
+  const auto stopped = Evaluate(t.ctx, model, TextTokenizer(), task, options);
+  REQUIRE(stopped.size() == plain.size());
+  int cut = 0;
+  for (std::size_t i = 0; i < plain.size(); ++i) {
+    CHECK_FALSE(plain[i].finished);
+    CHECK(plain[i].text.starts_with(stopped[i].text));
+    // Every character is a token: a shorter text has lost the special ones, and with stops what follows the first.
+    CHECK(stopped[i].finished == (plain[i].text.size() < 12));
+    cut += stopped[i].text.size() < plain[i].text.size();
+  }
+  CHECK(cut > 0);
+}
+
 }  // namespace
 }  // namespace swarr

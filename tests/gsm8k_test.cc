@@ -4,13 +4,59 @@
 
 #include <doctest/doctest.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "rl/rewards.h"
+#include "temp_directory.h"
 #include "tensor/check.h"
+#include "tensor/files.h"
+#include "train/jsonl_task.h"
 
 using namespace swarr;
+using nlohmann::json;
+
+namespace {
+
+// What the harness itself does; tools/make_gsm8k_fixtures.py.
+json Harness() { return json::parse(ReadFile(SWARR_TEST_DATA "/gsm8k_harness.json")); }
+
+}  // namespace
+
+TEST_CASE("every pair of the fixture gives the harness's extraction and verdict, by both filters") {
+  const json pairs = Harness()["pairs"];
+  CHECK(pairs.size() >= 300);
+  for (const json& pair : pairs) {
+    const std::string gold = pair["gold"], completion = pair["completion"];
+    CAPTURE(gold);
+    CAPTURE(completion);
+    for (const auto& [mode, name] : {std::pair(Gsm8kMode::kStrictMatch, "strict-match"),
+                                     std::pair(Gsm8kMode::kFlexibleExtract, "flexible-extract")}) {
+      CHECK(ExtractGsm8k(completion, mode) == pair[name][0]);
+      CHECK(VerifyGsm8k(gold, completion, mode).correct == pair[name][1]);
+    }
+  }
+}
+
+TEST_CASE("rows of a file become the harness's prompts, byte for byte, with any number of worked examples") {
+  const json harness = Harness();
+  const TempDirectory directory;
+  std::string lines;
+  for (const json& row : harness["rows"]) lines += row.dump() + '\n';
+  WriteFileAtomically(directory / "rows.jsonl", lines);
+  const JsonlTask rows(directory / "rows.jsonl", {.completion = true}, {});
+  REQUIRE(harness["prompts"].size() == 3);
+  for (const auto& [shots, prompt] : harness["prompts"].items()) {
+    PromptFormat format{{}, Instruction::kQuestionAnswer};
+    for (int i = 0; i < std::stoi(shots); ++i) {
+      format.examples.push_back({rows.Get(i, 0).prompt, rows.Get(i, 0).completion});
+    }
+    const JsonlTask problems(directory / "rows.jsonl", {.answer = true}, RewardByName("gsm8k-strict-match"), {},
+                             format);
+    CHECK(problems.Get(problems.size() - 1, 0).prompt == prompt);
+  }
+}
 
 TEST_CASE("strict match and flexible extract give the verdicts of the harness's patterns and filters") {
   struct Case {

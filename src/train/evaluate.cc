@@ -8,6 +8,18 @@
 namespace swarr {
 namespace {
 
+// Cuts `tokens` before the first that is a stop text by itself; whether there was one. A special token would be gone
+// from the decoded text, and what follows it would stay.
+bool CutAtStopToken(std::vector<std::int32_t>& tokens, const Tokenizer& tokenizer,
+                    const std::vector<std::string>& stop_texts) {
+  const auto end = std::find_if(tokens.begin(), tokens.end(), [&](std::int32_t id) {
+    return std::find(stop_texts.begin(), stop_texts.end(), tokenizer.Piece(id)) != stop_texts.end();
+  });
+  if (end == tokens.end()) return false;
+  tokens.erase(end, tokens.end());
+  return true;
+}
+
 // Cuts `text` before the first stop text in it; whether there was one.
 bool CutAtStop(std::string& text, const std::vector<std::string>& stop_texts) {
   std::size_t end = std::string::npos;
@@ -41,8 +53,10 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
   for (std::size_t i = 0; i < completions.size(); ++i) {
     const Completion& c = completions[i];
     const std::int64_t p = static_cast<std::int64_t>(i) / options.samples;
-    std::string text = tokenizer.Decode(c.tokens, /*skip_special=*/true);
-    const bool finished = CutAtStop(text, options.stop_texts) || c.finished;
+    std::vector<std::int32_t> tokens = c.tokens;
+    const bool at_token = CutAtStopToken(tokens, tokenizer, options.stop_texts);
+    std::string text = tokenizer.Decode(tokens, /*skip_special=*/true);
+    const bool finished = CutAtStop(text, options.stop_texts) || at_token || c.finished;
     const double reward = task.Reward(task.Get(p, 0), text, finished);
     std::string answer = task.Extract(text);
     results.push_back({p, std::move(text), std::move(answer), static_cast<int>(c.tokens.size()), finished, reward});
