@@ -13,7 +13,8 @@ namespace {
 bool CutAtStopToken(std::vector<std::int32_t>& tokens, const Tokenizer& tokenizer,
                     const std::vector<std::string>& stop_texts) {
   const auto end = std::find_if(tokens.begin(), tokens.end(), [&](std::int32_t id) {
-    return std::find(stop_texts.begin(), stop_texts.end(), tokenizer.Piece(id)) != stop_texts.end();
+    return std::find(stop_texts.begin(), stop_texts.end(), tokenizer.Decode({id}, /*skip_special=*/false)) !=
+           stop_texts.end();
   });
   if (end == tokens.end()) return false;
   tokens.erase(end, tokens.end());
