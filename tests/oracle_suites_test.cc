@@ -2,17 +2,27 @@
 // What is promised of every suite of the oracle: the truth passes, every known mistake is rejected and named.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <set>
 
+#include "oracle/export.h"
 #include "oracle_candidates.h"
+#include "temp_directory.h"
 
 using namespace swarr;
 using namespace swarr::oracle;
 
 namespace {
 
-const std::vector<std::string> kSuites = {"attention"};
+const std::vector<std::string> kSuites = {"ops", "attention"};
 constexpr std::string_view kDTypes[] = {"f64", "f32", "bf16"};
+
+// What no candidate in this dtype can tell apart: gelu's tanh approximation differs from gelu by at most 5e-4 of its
+// argument, where numbers of bf16 lie 4e-3 apart.
+bool Twins(const std::string& a, const std::string& b, std::string_view dtype) {
+  const std::set<std::string> gelus = {"gelu instead of silu", "gelu's tanh approximation instead of silu"};
+  return dtype == "bf16" && gelus.contains(a) && gelus.contains(b);
+}
 
 }  // namespace
 
@@ -49,10 +59,65 @@ TEST_CASE("every known mistake is rejected in f64, f32 and bf16, and is the one 
           REQUIRE(diagnoses.size() == 1);
           CHECK(diagnoses[0].family == family.name);
           CHECK(diagnoses[0].complete());
-          REQUIRE(!diagnoses[0].explanations.empty());
-          CHECK(diagnoses[0].explanations.size() == 1);
-          CHECK(diagnoses[0].explanations[0].mistake == mistake);
+          std::set<std::string> named;
+          for (const Explanation& e : diagnoses[0].explanations) named.insert(e.mistake);
+          CHECK(named.contains(mistake));
+          for (const std::string& other : named)
+            CHECK_MESSAGE((other == mistake || Twins(other, mistake, dtype)), other);
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("what computes the oracle's mistakes gives the truth where no mistake is made") {
+  for (const std::string& name : kSuites) {
+    const Suite suite = MakeSuite(name);
+    Expectations expectations(suite);
+    for (const Family& family : suite.families) {
+      for (const Case& c : family.cases) {
+        CAPTURE(c.name);
+        const Values& plain = expectations.Outputs(family, c, kNoMistake);
+        for (const auto& [output, exact] : expectations.Outputs(family, c, "")) {
+          CAPTURE(output);
+          const double error = Distance(plain.at(output), exact);
+          CHECK(error <= expectations.Tolerance(family, c, "", output, PrecisionNamed("f64")));
+          CHECK(error <= 1e-12 * std::max(1.0, LargestFinite(exact)));  // the promise, whatever the tolerance is
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("floating inputs of the oracle are numbers of bf16") {
+  for (const std::string& name : kSuites) {
+    const Suite suite = MakeSuite(name);
+    for (const Family& family : suite.families) {
+      for (const Case& c : family.cases) {
+        for (const auto& [input, value] : c.inputs) {
+          CAPTURE(c.name);
+          CAPTURE(input);
+          for (const double x : value.data) {
+            REQUIRE((value.integer || static_cast<double>(static_cast<float>(BFloat16(x))) == x));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("an export of the oracle has the same bytes for any number of threads, and on every run") {
+  for (const std::string& name : kSuites) {
+    const Suite suite = MakeSuite(name);
+    const TempDirectory dir;
+    for (const int threads : {1, 2, 7}) {
+      const Suite again = MakeSuite(name);
+      Expectations expectations(again, threads);
+      Export(expectations, dir / std::to_string(threads));
+      for (const char* file : {"manifest.json", "inputs.safetensors", "expected.safetensors"}) {
+        CAPTURE(name);
+        CAPTURE(file);
+        CHECK(ReadFile(dir / std::to_string(threads) / name / file) == ReadFile(dir / "1" / name / file));
       }
     }
   }

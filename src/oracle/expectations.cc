@@ -6,15 +6,12 @@
 #include <limits>
 
 namespace swarr::oracle {
-namespace {
 
 double LargestFinite(const Value& value) {
   double largest = 0;
   for (const double x : value.data) largest = std::isfinite(x) ? std::max(largest, std::abs(x)) : largest;
   return largest;
 }
-
-}  // namespace
 
 const Precision* FindPrecision(std::string_view stored) {
   const auto found = std::find_if(std::begin(kPrecisions), std::end(kPrecisions),

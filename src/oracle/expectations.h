@@ -45,6 +45,8 @@ inline constexpr int kPatterns = 8;
 // Largest |a - b| over the elements where `truth` is finite; infinity where the other is not finite there, or is not
 // the same as the truth elsewhere.
 double Distance(const Value& other, const Value& truth);
+// Largest |x| of those that are finite.
+double LargestFinite(const Value& value);
 
 // Truths, mistaken results and their tolerances, computed when first asked for and kept. The suite must outlive it.
 class Expectations {

@@ -10,13 +10,14 @@ struct NamedSuite {
   const char* name;
   Suite (*make)();
 };
-constexpr NamedSuite kSuites[] = {{"attention", AttentionSuite}};
+constexpr NamedSuite kSuites[] = {{"ops", OpsSuite}, {"attention", AttentionSuite}};
 
 }  // namespace
 
-double Noise::Disturbed(double x) {
+double Noise::Disturbed(double x, double most) {
   if (u_ == 0) return x;
-  return random_.NextWord() & 1U ? x * (1 + u_) : x * (1 - u_);
+  const double u = std::min(u_, most);
+  return (random_.NextWord() & 1U) != 0 ? x * (1 + u) : x * (1 - u);
 }
 
 void Noise::Disturb(Value& value) {

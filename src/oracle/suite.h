@@ -25,7 +25,8 @@ class Noise {
 
   void Disturb(Value& value);     // integers stay
   void Disturb(const Tensor& t);  // f64
-  double Disturbed(double x);
+  // `most` is for what nobody stores more coarsely, like the angles of RoPE.
+  double Disturbed(double x, double most = 1);
 
  private:
   double u_ = 0;
@@ -54,6 +55,9 @@ struct Roundings {
   std::vector<std::string> forward, backward;
 };
 
+// A name for no mistake, evaluated as mistakes are: tests hold that evaluation to the truth.
+inline constexpr const char* kNoMistake = "no mistake";
+
 struct Family {
   std::string name;                    // "attention", "rmsnorm"
   std::vector<std::string> semantics;  // sentences: the formulas, and what is easily misread
@@ -62,9 +66,9 @@ struct Family {
   std::vector<std::string> mistakes;  // as the user reads them, after "matches"
   std::vector<Case> cases;
   // The outputs that the case has (all of `outputs`, or those that have a meaning in it), computed from `inputs`, which
-  // have the names and shapes of the case's. `mistake` is "" for the truth or one of `mistakes`; where a mistake
-  // changes nothing, as a window's does in full attention, it gives the truth. Step memory is the framework's to give
-  // back.
+  // have the names and shapes of the case's. `mistake` is "" for the truth, one of `mistakes`, or kNoMistake; where a
+  // mistake changes nothing, as a window's does in full attention, it gives the truth. Step memory is the framework's
+  // to give back.
   std::function<Values(const Context& ctx, const Case& c, const Values& inputs, const std::string& mistake,
                        Noise& noise)>
       evaluate;
@@ -85,5 +89,6 @@ Suite MakeSuite(const std::string& name);
 
 // The suites. A new one is a function here and a line in suite.cc.
 Suite AttentionSuite();
+Suite OpsSuite();
 
 }  // namespace swarr::oracle
