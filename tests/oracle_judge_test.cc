@@ -188,3 +188,16 @@ TEST_CASE("mistakes in two families are named side by side") {
   CHECK(diagnoses[0].explanations.at(0).mistake == "eps missing");
   CHECK(diagnoses[1].explanations.at(0).mistake == "rotation the other way");
 }
+
+TEST_CASE("what only some cases have as a parameter does not confuse the hints") {
+  const Suite suite = MakeSuite("ops");
+  Expectations expectations(suite);
+  Candidate candidate = TruthIn(expectations, PrecisionNamed("f32"));
+  for (const char* name : {"rope_llama3", "rope_llama3_64"}) {
+    for (double& x : candidate.at(Concat(name, ".dx")).value.data) x = 1 - x;
+  }
+  const std::vector<Diagnosis> diagnoses = Diagnose(expectations, candidate, Judge(expectations, candidate));
+  REQUIRE(diagnoses.size() == 1);
+  CHECK(diagnoses[0].explanations.empty());
+  CHECK(diagnoses[0].hints.at(2) == "all cases with theta = 500000 fail, and no other");
+}

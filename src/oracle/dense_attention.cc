@@ -60,10 +60,14 @@ class QueryPass {
       const bool earlier = key.document == query_.document && key.position <= query_.position;
       const bool takes_part =
           rule_.masking == Masking::kZeroScore || seen_[j] || (rule_.masking == Masking::kAfterSoftmax && earlier);
-      const double s = rule_.scale * Dot(At(q_, query_.row, head_), At(k_, key.row, rule_.key_head(head_)));
-      score_[j] = !takes_part                                         ? -kInfinity
-                  : rule_.masking == Masking::kZeroScore && !seen_[j] ? 0
-                                                                      : noise_.Disturbed(s);
+      if (!takes_part) {
+        score_[j] = -kInfinity;
+      } else if (!seen_[j] && rule_.masking == Masking::kZeroScore) {
+        score_[j] = 0;
+      } else {
+        const double dot = Dot(At(q_, query_.row, head_), At(k_, key.row, rule_.key_head(head_)));
+        score_[j] = noise_.Disturbed(rule_.scale * dot);
+      }
     }
   }
 

@@ -2,7 +2,6 @@
 #include "oracle/diagnosis.h"
 
 #include <algorithm>
-#include <limits>
 #include <set>
 
 namespace swarr::oracle {
@@ -33,32 +32,28 @@ Explanation Explain(Expectations& expectations, const Candidate& candidate, cons
 
 bool IsComplete(const Explanation& e, int failing) { return e.explained == failing && e.contradicted == 0; }
 
+// The parameter of each case; empty if one of them has no such number.
+std::vector<double> NumbersOf(const Cases& cases, const std::string& parameter) {
+  std::vector<double> numbers;
+  for (const CaseVerdict* c : cases) {
+    const auto value = c->c->parameters.find(parameter);
+    if (value == c->c->parameters.end() || !value->is_number()) return {};
+    numbers.push_back(value->get<double>());
+  }
+  return numbers;
+}
+
 // What separates failing from passing cases in one parameter, or nothing.
 std::string Separation(const Cases& failing, const Cases& passing, const std::string& parameter) {
-  constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  struct Range {
-    double least = kInfinity, most = -kInfinity;
+  const std::vector<double> fail = NumbersOf(failing, parameter), pass = NumbersOf(passing, parameter);
+  if (fail.empty() || pass.empty()) return "";
+  const auto [least, most] = std::minmax_element(fail.begin(), fail.end());
+  const auto say = [&](const char* relation, double value) {
+    return Concat("all cases with ", parameter, relation, value, " fail, and no other");
   };
-  const auto range_of = [&](const Cases& cases) {
-    Range range;
-    for (const CaseVerdict* c : cases) {
-      const auto& value = c->c->parameters.at(parameter);
-      if (!value.is_number()) continue;
-      range.least = std::min(range.least, value.get<double>());
-      range.most = std::max(range.most, value.get<double>());
-    }
-    return range;
-  };
-  const Range fails = range_of(failing), passes = range_of(passing);
-  if (fails.least > fails.most || passes.least > passes.most) return "";
-  const auto say = [&](const char* side, double from) {
-    return Concat("all cases with ", parameter, side, from, " fail, and no other");
-  };
-  if (fails.least == fails.most && (passes.least > fails.least || passes.most < fails.least)) {
-    return say(" = ", fails.least);
-  }
-  if (fails.least > passes.most) return say(" >= ", fails.least);
-  if (fails.most < passes.least) return say(" <= ", fails.most);
+  if (*least == *most && std::find(pass.begin(), pass.end(), *least) == pass.end()) return say(" = ", *least);
+  if (*least > *std::max_element(pass.begin(), pass.end())) return say(" >= ", *least);
+  if (*most < *std::min_element(pass.begin(), pass.end())) return say(" <= ", *most);
   return "";
 }
 

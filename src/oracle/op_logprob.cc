@@ -142,11 +142,12 @@ Values Kernel(const Context& ctx, const Values& inputs, double temperature, Nois
   const Tensor dlogp = InArena(ctx, inputs.at("d_logp"));
   const Tensor logp = ctx.arena->NewLike(dlogp), lse = ctx.arena->NewLike(dlogp), entropy = ctx.arena->NewLike(dlogp);
   TokenLogprobForward(ctx, logp, lse, entropy, x, w, targets);
-  // logp = z - lse with a stored lse, of which the backward takes p = exp(z - lse).
+  // logp = z - lse and entropy = lse - sum p z with a stored lse, of which the backward takes p = exp(z - lse).
   for (std::int64_t n = 0; n < lse.size(); ++n) {
     double& l = lse.data<double>()[n];
     const double stored = noise.Disturbed(l);
     logp.data<double>()[n] -= stored - l;
+    entropy.data<double>()[n] += stored - l;
     l = stored;
   }
   const Tensor dx = ctx.arena->NewLike(x), dw = ctx.arena->NewLike(w);
