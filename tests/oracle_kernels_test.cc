@@ -124,8 +124,9 @@ void RunLogprob(KernelRun& run) {
   run.Give("logp", logp), run.Give("lse", lse), run.Give("entropy", entropy), run.Give("dx", dx), run.Give("dw", dw);
 }
 
-// The queries of a chunk are the last rows; rows before them are at position -1.
-void RunAttention(KernelRun& run) {
+// Windows of `more` keys more than the case says. The queries of a chunk are the last rows; rows before them are at
+// position -1.
+void RunAttention(KernelRun& run, int more) {
   const Tensor q_given = run.In("q"), dout_given = run.In("d_out"), k = run.In("k"), v = run.In("v");
   const std::int64_t N = k.dim(0), first = N - q_given.dim(0), H = q_given.dim(1), D = q_given.dim(2);
   const Tensor q = run.New(Tensor(q_given.raw(), q_given.dtype(), {N, H, D})), dout = run.New(q);
@@ -137,7 +138,8 @@ void RunAttention(KernelRun& run) {
     if (run.Of("k_position").data[static_cast<std::size_t>(n)] == 0) documents.push_back(n);
   }
   documents.push_back(static_cast<std::int32_t>(N));
-  const AttentionSpec spec = {static_cast<int>(run.Number("window")), static_cast<int>(run.Number("sinks"))};
+  AttentionSpec spec = {static_cast<int>(run.Number("window")), static_cast<int>(run.Number("sinks"))};
+  if (spec.window > 0) spec.window += more;
   const Tensor q_pos = run.Ints(positions), docs = run.Ints(documents);
   const Tensor out = run.New(q), lse = run.NewSum(Tensor(q.raw(), q.dtype(), {N, H}));
   const Tensor dq = run.New(q), dk = run.New(k), dv = run.New(v);
@@ -147,7 +149,7 @@ void RunAttention(KernelRun& run) {
   run.Give("dk", dk), run.Give("dv", dv);
 }
 
-Candidate ByKernels(const Suite& suite, DType dtype) {
+Candidate ByKernels(const Suite& suite, DType dtype, int more_keys = 0) {
   Candidate candidate;
   for (const Family& family : suite.families) {
     for (const Case& c : family.cases) {
@@ -158,7 +160,7 @@ Candidate ByKernels(const Suite& suite, DType dtype) {
       if (family.name == "rope") RunRope(run, c);
       if (family.name == "swiglu") RunSwiGlu(run);
       if (family.name == "logprob") RunLogprob(run);
-      if (family.name == "attention") RunAttention(run);
+      if (family.name == "attention") RunAttention(run, more_keys);
     }
   }
   return candidate;
@@ -182,5 +184,19 @@ TEST_CASE("the library's kernels in f64, f32 and bf16 pass the oracle") {
         }
       }
     }
+  }
+}
+
+TEST_CASE("a window of W+1 keys is named where it was computed in f32 or bf16, not only rounded to it") {
+  const Suite suite = MakeSuite("attention");
+  Expectations expectations(suite);
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    CAPTURE(Name(dtype));
+    const Candidate candidate = ByKernels(suite, dtype, 1);
+    const std::vector<Diagnosis> diagnoses = Diagnose(expectations, candidate, Judge(expectations, candidate));
+    REQUIRE(diagnoses.size() == 1);
+    CHECK(diagnoses[0].complete());
+    REQUIRE(diagnoses[0].explanations.size() == 1);
+    CHECK(diagnoses[0].explanations[0].mistake == "a window of W+1 keys");
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The suite `attention`: softmax attention in a sliding window, with sinks, packed documents and grouped heads.
+#include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "attn/attention.h"
 #include "oracle/dense_attention.h"

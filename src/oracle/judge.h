@@ -29,7 +29,7 @@ struct CaseVerdict {
   std::vector<TensorVerdict> tensors;
 
   bool passes() const;
-  // Whether all that fails is tensors that could be compared and are wrong: then a mistake may explain it.
+  // Whether a tensor that could be compared is wrong: then a mistake may explain the case.
   bool wrong() const;
 };
 

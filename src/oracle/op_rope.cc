@@ -2,6 +2,7 @@
 // Rotary position embedding.
 #include <cmath>
 #include <numbers>
+#include <optional>
 
 #include "oracle/op_families.h"
 #include "tensor/ops.h"
