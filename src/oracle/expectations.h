@@ -42,8 +42,8 @@ const Precision* FindPrecision(std::string_view stored);  // null where it is no
 
 inline constexpr int kPatterns = 8;
 
-// Largest |a - b| over the elements where `truth` is finite; infinity where the other is not finite there, or is not
-// the same as the truth elsewhere.
+// Largest |a - b| over the elements; infinity if one of them is finite and the other is not, or both are not but
+// differ. NaN equals NaN: mistakes may give it, truths never do.
 double Distance(const Value& other, const Value& truth);
 // Largest |x| of those that are finite.
 double LargestFinite(const Value& value);
