@@ -28,6 +28,7 @@ void AddInspect(CLI::App& program);
 void AddLogits(CLI::App& program);
 void AddTokenize(CLI::App& program);
 void AddVerify(CLI::App& program);
+void AddOracle(CLI::App& program);
 void AddBench(CLI::App& program);
 
 // Adds the command `name`, whose options are those of a struct `Options(CLI::App&)` that lives as long as the program,

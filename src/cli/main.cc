@@ -58,6 +58,7 @@ void AddCommands(CLI::App& program, const swarr::Environment& environment) {
   swarr::AddLogits(program);
   swarr::AddTokenize(program);
   swarr::AddVerify(program);
+  swarr::AddOracle(program);
   swarr::AddBench(program);
 }
 

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// swarr oracle: golden tensors for other implementations, and the judge of theirs.
+#include <iostream>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "oracle/export.h"
+#include "oracle/verdict_text.h"
+
+namespace swarr {
+namespace {
+
+struct OracleExportCommand {
+  explicit OracleExportCommand(CLI::App& app) : options(app) {
+    options.Add("suite", suite, "what to export: " + oracle::SuiteNames())->required();
+    options.Add("output-dir", output_dir, "directory that gets <suite>/ with manifest, inputs and expected outputs")
+        ->required();
+    options.Add("threads", threads, "threads, 0 for one per processor; they change nothing but the pace");
+  }
+
+  void Run() const {
+    const oracle::Suite made = oracle::MakeSuite(suite);
+    oracle::Expectations expectations(made, ResolveThreads(threads));
+    oracle::Export(expectations, output_dir);
+  }
+
+  OptionSet options;
+  std::string suite, output_dir;
+  int threads = 1;
+};
+
+struct OracleCheckCommand {
+  explicit OracleCheckCommand(CLI::App& app) : options(app) {
+    options.Add("suite", suite, "what the candidate has computed: " + oracle::SuiteNames())->required();
+    options.Add("candidate", candidate_dir, "directory with <suite>.safetensors: the outputs, as <case>.<tensor>")
+        ->required();
+    options.Add("forward-only", forward_only, "judge values alone, no gradients");
+    options.Add("json", json, "print one JSON object");
+  }
+
+  void Run() const {
+    const oracle::Suite made = oracle::MakeSuite(suite);
+    const oracle::Candidate candidate = oracle::ReadCandidate(candidate_dir, suite);
+    oracle::Expectations expectations(made);
+    const oracle::Verdict verdict = oracle::Judge(expectations, candidate, forward_only);
+    const std::vector<oracle::Diagnosis> diagnoses = oracle::Diagnose(expectations, candidate, verdict);
+    if (json) {
+      PrintJson(oracle::ToJson(verdict, diagnoses, forward_only));
+    } else {
+      std::cout << oracle::Text(verdict, diagnoses, forward_only);
+    }
+    SWARR_CHECK(oracle::Accepted(verdict, forward_only), "the candidate is not accepted");
+  }
+
+  OptionSet options;
+  std::string suite, candidate_dir;
+  bool forward_only = false, json = false;
+};
+
+}  // namespace
+
+void AddOracle(CLI::App& program) {
+  CLI::App* oracle = program.add_subcommand("oracle", "Judge other implementations by golden tensors");
+  oracle->require_subcommand(1);
+  AddCommand<OracleExportCommand>(*oracle, "export", "Write inputs, outputs and gradients in f64, with a manifest");
+  AddCommand<OracleCheckCommand>(*oracle, "check", "Judge tensors computed elsewhere, and name the mistake");
+}
+
+}  // namespace swarr

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// Why a candidate fails: which known mistake gives what it gives.
+//
+// A mistake explains a failing case if the mistaken results, computed on the same inputs, are as near to the
+// candidate's tensors as a right candidate has to be to the truth (of those tensors that are there). It contradicts a
+// passing case if there they are not.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "oracle/judge.h"
+
+namespace swarr::oracle {
+
+struct Explanation {
+  std::string mistake;
+  int explained = 0;     // failing cases
+  int contradicted = 0;  // passing cases
+};
+
+// Of one family with failing cases.
+struct Diagnosis {
+  std::string family;
+  int failing = 0;  // cases in which a tensor is wrong
+  // All mistakes that explain everything and contradict nothing; if there is none, the three that explain most.
+  std::vector<Explanation> explanations;
+  std::vector<std::string> hints;  // where no mistake explains everything: what failing cases have in common
+
+  bool complete() const;  // explained without a rest
+};
+
+std::vector<Diagnosis> Diagnose(Expectations& expectations, const Candidate& candidate, const Verdict& verdict);
+
+}  // namespace swarr::oracle

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "oracle/expectations.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace swarr::oracle {
+
+double LargestFinite(const Value& value) {
+  double largest = 0;
+  for (const double x : value.data) largest = std::isfinite(x) ? std::max(largest, std::abs(x)) : largest;
+  return largest;
+}
+
+const Precision* FindPrecision(std::string_view stored) {
+  const auto found = std::find_if(std::begin(kPrecisions), std::end(kPrecisions),
+                                  [&](const Precision& p) { return p.stored == stored; });
+  return found == std::end(kPrecisions) ? nullptr : found;
+}
+
+double Distance(const Value& other, const Value& truth) {
+  double largest = 0;
+  for (std::size_t i = 0; i < truth.data.size(); ++i) {
+    const double a = other.data[i], b = truth.data[i];
+    if (a == b || (std::isnan(a) && std::isnan(b))) continue;  // so are equal infinities
+    const double difference = std::abs(a - b);
+    if (!std::isfinite(difference)) return std::numeric_limits<double>::infinity();
+    largest = std::max(largest, difference);
+  }
+  return largest;
+}
+
+// One set of kernels for all: truths have the same bits on all machines of one compiler's baseline.
+Expectations::Expectations(const Suite& suite, int threads) : suite_(suite) {
+  ctx_.arena = &arena_;
+  ctx_.threads = threads;
+  ctx_.cpu = Cpu::kPortable;
+}
+
+Values Expectations::Evaluate(const Family& family, const Case& c, const std::string& mistake, Noise& noise) {
+  Values inputs = c.inputs;
+  for (auto& [name, value] : inputs) noise.Disturb(value);
+  const ArenaScope scope(arena_);
+  return family.evaluate(ctx_, c, inputs, mistake, noise);
+}
+
+const Values& Expectations::Outputs(const Family& family, const Case& c, const std::string& mistake) {
+  const Key key(&c, mistake, 0);
+  if (const auto known = outputs_.find(key); known != outputs_.end()) return known->second;
+  Noise none;
+  return outputs_.emplace(key, Evaluate(family, c, mistake, none)).first->second;
+}
+
+const Expectations::Sensitivity& Expectations::SensitivityOf(const Family& family, const Case& c,
+                                                             const std::string& mistake, double u) {
+  const Key key(&c, mistake, u);
+  if (const auto known = sensitivities_.find(key); known != sensitivities_.end()) return known->second;
+  const Values& exact = Outputs(family, c, mistake);
+  Sensitivity largest;
+  for (std::uint32_t pattern = 0; pattern < kPatterns; ++pattern) {
+    Noise noise(u, StreamKey(pattern, Purpose::kBootstrap));
+    const Values disturbed = Evaluate(family, c, mistake, noise);
+    for (const auto& [name, value] : exact) {
+      largest[name] = std::max(largest[name], Distance(disturbed.at(name), value));
+    }
+  }
+  return sensitivities_.emplace(key, std::move(largest)).first->second;
+}
+
+double Expectations::Tolerance(const Family& family, const Case& c, const std::string& mistake,
+                               const std::string& output, const Precision& precision) {
+  const Value& exact = Outputs(family, c, mistake).at(output);
+  if (exact.integer) return 0;
+  std::size_t roundings = 1 + family.roundings.forward.size();
+  if (family.Output(output).gradient) roundings += family.roundings.backward.size();
+  if (precision.sums) roundings += static_cast<std::size_t>(c.longest_sum);
+  const double sensitivity =
+      SensitivityOf(family, c, mistake, precision.probe).at(output) * (precision.u / precision.probe);
+  return static_cast<double>(roundings) * sensitivity + precision.u * LargestFinite(exact);
+}
+
+}  // namespace swarr::oracle

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a right candidate, or one with a given mistake, must give, and how near it must come.
+//
+// The tolerance of an output f of a case in a dtype of unit roundoff u (half the spacing of numbers at 1):
+//
+//   tolerance = (K + n) * S(u) + u * max |f|
+//
+//   S(u) = max |f~ - f| over the output's elements and kPatterns evaluations f~ in f64, in which every element of the
+//          inputs, and of the intermediate results that the evaluator has in hand, is multiplied by 1 + u or 1 - u at
+//          random. It is what one rounding of everything to the dtype costs even one who computes exactly.
+//   K      1 + the roundings that a plain implementation makes on the way (Family::roundings); each may cost as much.
+//   n      terms of the longest sum (Case::longest_sum), in f32 and f64: adding n numbers one by one errs by up to
+//          n - 1 roundings of the sum (Higham, Accuracy and Stability of Numerical Algorithms, 4.2). In bf16 and f16 it
+//          is 0: nobody adds up in these, and in f32 the n roundings are 2^-13 and less of one of theirs.
+//   u max |f|  the rounding of the result itself.
+//
+// S is of first order in u, so that f64's, too small to be seen in f64, is f32's times 2^-29.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <tuple>
+
+#include "oracle/suite.h"
+
+namespace swarr::oracle {
+
+// A floating dtype that candidates come in.
+struct Precision {
+  std::string_view stored;  // the name in safetensors
+  std::string_view name;
+  double u;
+  bool sums;     // whether sums are taken in it, not in f32
+  double probe;  // the u of S, which is then scaled to `u`
+};
+inline constexpr Precision kPrecisions[] = {{"F64", "f64", 0x1p-53, true, 0x1p-24},
+                                            {"F32", "f32", 0x1p-24, true, 0x1p-24},
+                                            {"F16", "f16", 0x1p-11, false, 0x1p-11},
+                                            {"BF16", "bf16", 0x1p-8, false, 0x1p-8}};
+const Precision* FindPrecision(std::string_view stored);  // null where it is none of these
+
+inline constexpr int kPatterns = 8;
+
+// Largest |a - b| over the elements; infinity if one of them is finite and the other is not, or both are not but
+// differ. NaN equals NaN: mistakes may give it, truths never do.
+double Distance(const Value& other, const Value& truth);
+// Largest |x| of those that are finite.
+double LargestFinite(const Value& value);
+
+// Truths, mistaken results and their tolerances, computed when first asked for and kept. The suite must outlive it.
+class Expectations {
+ public:
+  explicit Expectations(const Suite& suite, int threads = 1);
+
+  const Suite& suite() const { return suite_; }
+  const Values& Outputs(const Family& family, const Case& c, const std::string& mistake);
+  // 0 for integers.
+  double Tolerance(const Family& family, const Case& c, const std::string& mistake, const std::string& output,
+                   const Precision& precision);
+
+ private:
+  // Of each output.
+  using Sensitivity = std::map<std::string, double>;
+  using Key = std::tuple<const Case*, std::string, double>;
+
+  Values Evaluate(const Family& family, const Case& c, const std::string& mistake, Noise& noise);
+  const Sensitivity& SensitivityOf(const Family& family, const Case& c, const std::string& mistake, double u);
+
+  const Suite& suite_;
+  Arena arena_;
+  Context ctx_;
+  std::map<Key, Values> outputs_;
+  std::map<Key, Sensitivity> sensitivities_;
+};
+
+}  // namespace swarr::oracle

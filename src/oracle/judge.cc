@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "oracle/judge.h"
+
+#include <algorithm>
+#include <set>
+
+namespace swarr::oracle {
+namespace {
+
+std::string NameOf(const Case& c, const std::string& tensor) { return c.name + "." + tensor; }
+
+// Calls visit(family, case, output's info, full name) for every output of the suite.
+template <class F>
+void ForEachOutput(Expectations& expectations, F&& visit) {
+  for (const Family& family : expectations.suite().families) {
+    for (const Case& c : family.cases) {
+      for (const auto& item : expectations.Outputs(family, c, "")) {
+        visit(family.Output(item.first), NameOf(c, item.first));
+      }
+    }
+  }
+}
+
+// Why the tensor can't be compared with the truth; empty if it can.
+std::string ProblemOf(const CandidateTensor& tensor, const Value& truth) {
+  if (tensor.value.shape != truth.shape) {
+    return Concat("expected ", truth.ShapeString(), ", got ", tensor.value.ShapeString());
+  }
+  if (truth.integer) return tensor.value.integer ? "" : Concat("expected I32, got ", tensor.stored);
+  if (!FindPrecision(tensor.stored)) return Concat("expected F64, F32, BF16 or F16, got ", tensor.stored);
+  return "";
+}
+
+// The precision of the case: see CaseVerdict.
+const Precision* CoarsestOf(const Case& c, const Values& truth, const Candidate& candidate) {
+  const Precision* coarsest = nullptr;
+  for (const auto& item : truth) {
+    const auto tensor = candidate.find(NameOf(c, item.first));
+    const Precision* precision = tensor == candidate.end() ? nullptr : FindPrecision(tensor->second.stored);
+    if (precision && (!coarsest || precision->u > coarsest->u)) coarsest = precision;
+  }
+  return coarsest;
+}
+
+CaseVerdict JudgeCase(Expectations& expectations, const Family& family, const Case& c, const Candidate& candidate,
+                      bool values_alone) {
+  const Values& truth = expectations.Outputs(family, c, "");
+  CaseVerdict verdict{&family, &c, CoarsestOf(c, truth, candidate), {}};
+  for (const TensorInfo& output : family.outputs) {
+    const auto exact = truth.find(output.name);
+    if (exact == truth.end() || (values_alone && output.gradient)) continue;
+    TensorVerdict& t = verdict.tensors.emplace_back();
+    t.tensor = output.name;
+    const auto given = candidate.find(NameOf(c, output.name));
+    if (given == candidate.end()) {
+      t.finding = Finding::kMissing;
+      t.problem = "missing";
+      continue;
+    }
+    t.problem = ProblemOf(given->second, exact->second);
+    if (!t.problem.empty()) {
+      t.finding = Finding::kUnusable;
+      continue;
+    }
+    t.error = Distance(given->second.value, exact->second);
+    if (!exact->second.integer) t.tolerance = expectations.Tolerance(family, c, "", output.name, *verdict.precision);
+    if (t.error > t.tolerance) t.finding = Finding::kWrong;
+  }
+  return verdict;
+}
+
+// Names that no output has.
+std::vector<std::string> UnknownNames(Expectations& expectations, const Candidate& candidate) {
+  std::set<std::string> known;
+  ForEachOutput(expectations, [&](const TensorInfo&, const std::string& name) { known.insert(name); });
+  std::vector<std::string> unknown;
+  for (const auto& item : candidate) {
+    if (!known.contains(item.first)) unknown.push_back(item.first);
+  }
+  return unknown;
+}
+
+bool HasGradients(Expectations& expectations, const Candidate& candidate) {
+  bool wanted = false, given = false;
+  ForEachOutput(expectations, [&](const TensorInfo& output, const std::string& name) {
+    wanted = wanted || output.gradient;
+    given = given || (output.gradient && candidate.contains(name));
+  });
+  return given || !wanted;
+}
+
+}  // namespace
+
+bool CaseVerdict::passes() const {
+  return std::all_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.finding == Finding::kPass; });
+}
+
+bool CaseVerdict::wrong() const {
+  return std::any_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.finding == Finding::kWrong; });
+}
+
+std::size_t Verdict::failures() const {
+  return static_cast<std::size_t>(
+      std::count_if(cases.begin(), cases.end(), [](const CaseVerdict& c) { return !c.passes(); }));
+}
+
+Verdict Judge(Expectations& expectations, const Candidate& candidate, bool forward_only) {
+  Verdict verdict;
+  verdict.suite = expectations.suite().name;
+  verdict.values_alone = forward_only || !HasGradients(expectations, candidate);
+  for (const Family& family : expectations.suite().families) {
+    for (const Case& c : family.cases) {
+      verdict.cases.push_back(JudgeCase(expectations, family, c, candidate, verdict.values_alone));
+    }
+  }
+  verdict.unknown = UnknownNames(expectations, candidate);
+  return verdict;
+}
+
+}  // namespace swarr::oracle

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "oracle/suite.h"
+
+#include <algorithm>
+
+namespace swarr::oracle {
+namespace {
+
+struct NamedSuite {
+  const char* name;
+  Suite (*make)();
+};
+constexpr NamedSuite kSuites[] = {{"ops", OpsSuite}, {"attention", AttentionSuite}};
+
+}  // namespace
+
+double Noise::Disturbed(double x, double most) {
+  if (u_ == 0) return x;
+  const double u = std::min(u_, most);
+  return (random_.NextWord() & 1U) != 0 ? x * (1 + u) : x * (1 - u);
+}
+
+void Noise::Disturb(Value& value) {
+  if (value.integer) return;
+  for (double& x : value.data) x = Disturbed(x);
+}
+
+void Noise::Disturb(const Tensor& t) {
+  for (std::int64_t i = 0; i < t.size(); ++i) t.data<double>()[i] = Disturbed(t.data<double>()[i]);
+}
+
+const TensorInfo& Family::Output(const std::string& output) const {
+  const auto found =
+      std::find_if(outputs.begin(), outputs.end(), [&](const auto& info) { return info.name == output; });
+  SWARR_CHECK(found != outputs.end(), "the oracle's family ", name, " has no output ", output);
+  return *found;
+}
+
+std::string SuiteNames() {
+  std::string names;
+  for (const NamedSuite& suite : kSuites) names += (names.empty() ? "" : ", ") + std::string(suite.name);
+  return names;
+}
+
+Suite MakeSuite(const std::string& name) {
+  for (const NamedSuite& suite : kSuites) {
+    if (name == suite.name) return suite.make();
+  }
+  throw UsageError(Concat("there is no suite '", name, "'; there are ", SuiteNames()));
+}
+
+}  // namespace swarr::oracle

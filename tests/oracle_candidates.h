@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Candidates that tests of the oracle make: values rounded to a dtype, under the names of a suite's cases.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "oracle/diagnosis.h"
+#include "oracle/judge.h"
+#include "tensor/bf16.h"
+
+namespace swarr::oracle {
+
+inline const Precision& PrecisionNamed(std::string_view name) {
+  for (const Precision& p : kPrecisions) {
+    if (p.name == name) return p;
+  }
+  throw UsageError(Concat("there is no precision ", name));
+}
+
+inline double RoundedTo(const Precision& precision, double x) {
+  if (precision.name == "f32") return static_cast<double>(static_cast<float>(x));
+  if (precision.name == "bf16") return static_cast<double>(static_cast<float>(BFloat16(x)));
+  return x;
+}
+
+// All outputs of all cases with this mistake ("": the truth), stored in a dtype.
+inline Candidate CandidateWith(Expectations& expectations, const Family& wrong, const std::string& mistake,
+                               const Precision& precision) {
+  Candidate candidate;
+  for (const Family& family : expectations.suite().families) {
+    for (const Case& c : family.cases) {
+      for (const auto& [name, exact] : expectations.Outputs(family, c, &family == &wrong ? mistake : "")) {
+        CandidateTensor& tensor = candidate[c.name + "." + name];
+        tensor.value = exact;
+        tensor.stored = exact.integer ? "I32" : precision.stored;
+        if (exact.integer) continue;
+        for (double& x : tensor.value.data) x = RoundedTo(precision, x);
+      }
+    }
+  }
+  return candidate;
+}
+
+inline Candidate TruthIn(Expectations& expectations, const Precision& precision) {
+  return CandidateWith(expectations, expectations.suite().families.front(), "", precision);
+}
+
+// Of the failing cases of a candidate the largest error in units of its tolerance.
+inline double LargestExcess(const Verdict& verdict) {
+  double largest = 0;
+  for (const CaseVerdict& c : verdict.cases) {
+    for (const TensorVerdict& t : c.tensors) {
+      if (t.tolerance > 0 && t.error / t.tolerance > largest) largest = t.error / t.tolerance;
+    }
+  }
+  return largest;
+}
+
+}  // namespace swarr::oracle

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// Right candidates pass: the library's own kernels in f64, f32 and bf16, run on what a suite exports.
+#include <doctest/doctest.h>
+
+#include "attn/attention.h"
+#include "oracle_candidates.h"
+#include "tensor/ops.h"
+#include "tensor/rope_table.h"
+#include "tensors.h"
+
+using namespace swarr;
+using namespace swarr::oracle;
+
+namespace {
+
+// Kernels in one dtype, from the inputs of a case to tensors of a candidate.
+class KernelRun {
+ public:
+  KernelRun(const Case& c, DType dtype, Candidate& candidate) : c_(c), dtype_(dtype), candidate_(candidate) {}
+
+  const Context& ctx() const { return t_.ctx; }
+  DType sum() const { return AccumulatorOf(dtype_); }
+  double Number(const char* name) const { return c_.parameters.at(name).get<double>(); }
+  const Value& Of(const char* name) const { return c_.inputs.at(name); }
+  bool Has(const char* name) const { return c_.inputs.contains(name); }
+
+  Tensor In(const char* name) { return InDType(name, dtype_); }
+  Tensor InSum(const char* name) { return InDType(name, sum()); }
+  Tensor New(const Tensor& like) { return ZeroLike(t_.arena, dtype_, like); }
+  Tensor NewSum(const Tensor& like) { return ZeroLike(t_.arena, sum(), like); }
+  Tensor Ints(const std::vector<std::int32_t>& values) { return swarr::Ints(t_.arena, values); }
+
+  void Give(const std::string& name, const Tensor& t) {
+    CandidateTensor& to = candidate_[c_.name + "." + name];
+    for (int i = 0; i < t.rank(); ++i) to.value.shape.push_back(t.dim(i));
+    for (std::int64_t i = 0; i < t.size(); ++i) to.value.data.push_back(ValueAt(t, i));
+    to.stored = t.dtype() == DType::kF64 ? "F64" : t.dtype() == DType::kF32 ? "F32" : "BF16";
+  }
+
+ private:
+  Tensor InDType(const char* name, DType dtype) {
+    const Tensor exact = InArena(t_.ctx, Of(name));
+    if (Of(name).integer) return exact;
+    const Tensor t = ZeroLike(t_.arena, dtype, exact);
+    CastForward(t_.ctx, t, exact);
+    return t;
+  }
+
+  TestContext t_;
+  const Case& c_;
+  DType dtype_;
+  Candidate& candidate_;
+};
+
+void RunLinear(KernelRun& run) {
+  const Tensor x = run.In("x"), w = run.In("w"), dy = run.In("d_y"), b = run.Has("b") ? run.In("b") : Tensor();
+  const Tensor y = run.New(dy), dx = run.New(x), dw = run.NewSum(w), db = b.empty() ? b : run.NewSum(b);
+  LinearForward(run.ctx(), y, x, w, b, run.Has("residual") ? run.In("residual") : Tensor());
+  LinearBackward(run.ctx(), dx, dw, db, dy, x, w);
+  run.Give("y", y), run.Give("dx", dx), run.Give("dw", dw);
+  if (!b.empty()) run.Give("db", db);
+}
+
+void RunEmbedding(KernelRun& run) {
+  const Tensor w = run.In("w"), ids = run.In("ids"), dy = run.In("d_y");
+  const Tensor y = run.New(dy), dw = run.NewSum(w);
+  EmbeddingForward(run.ctx(), y, w, ids);
+  EmbeddingBackward(run.ctx(), dw, dy, ids);
+  run.Give("y", y), run.Give("dw", dw);
+}
+
+void RunRmsNorm(KernelRun& run) {
+  const Tensor x = run.In("x"), w = run.In("w"), dy = run.In("d_y");
+  const Tensor y = run.New(x), dx = run.New(x), dw = run.NewSum(w);
+  const Tensor rstd = run.NewSum(Tensor(x.raw(), x.dtype(), {x.size() / w.size()}));
+  RmsNormForward(run.ctx(), y, rstd, x, w, run.Number("eps"));
+  RmsNormBackward(run.ctx(), dx, dw, dy, x, w, rstd);
+  run.Give("y", y), run.Give("dx", dx), run.Give("dw", dw);
+}
+
+// With the library's own table, as models have it.
+void RunRope(KernelRun& run, const Case& c) {
+  const Tensor x = run.In("x"), dy = run.In("d_y"), positions = run.In("positions");
+  std::optional<Llama3Scaling> scaling;
+  if (c.parameters.contains("factor")) {
+    scaling = Llama3Scaling{run.Number("factor"), run.Number("low_freq_factor"), run.Number("high_freq_factor"),
+                            c.parameters.at("original_positions").get<int>()};
+  }
+  const double last = *std::max_element(run.Of("positions").data.begin(), run.Of("positions").data.end());
+  const Tensor table = run.ctx().arena->New(run.sum(), {static_cast<std::int64_t>(last) + 1, x.dim(2)});
+  FillRopeTable(table, run.Number("theta"), scaling);
+  const Tensor y = run.New(x), dx = run.New(x);
+  RopeForward(run.ctx(), y, x, positions, table);
+  RopeBackward(run.ctx(), dx, dy, positions, table);
+  run.Give("y", y), run.Give("dx", dx);
+}
+
+void RunSwiGlu(KernelRun& run) {
+  const Tensor gate = run.In("gate"), up = run.In("up"), dy = run.In("d_y");
+  const Tensor y = run.New(dy), dgate = run.New(dy), dup = run.New(dy);
+  SwiGluForward(run.ctx(), y, gate, up);
+  SwiGluBackward(run.ctx(), dgate, dup, dy, gate, up);
+  run.Give("y", y), run.Give("dgate", dgate), run.Give("dup", dup);
+}
+
+// Logits over a temperature: the hidden states are divided by it, and rounded; so is the gradient.
+void RunLogprob(KernelRun& run) {
+  const Tensor w = run.In("w"), targets = run.In("targets"), dlogp = run.InSum("d_logp");
+  const double temperature = run.Number("temperature");
+  const auto over = [&](const Tensor& t) {
+    Dispatch(t.dtype(), [&]<class T>() {
+      for (std::int64_t i = 0; i < t.size(); ++i) {
+        t.data<T>()[i] = static_cast<T>(static_cast<Accumulator<T>>(t.data<T>()[i]) / temperature);
+      }
+    });
+  };
+  const Tensor x = run.In("x");
+  over(x);
+  const Tensor logp = run.NewSum(dlogp), lse = run.NewSum(dlogp), entropy = run.NewSum(dlogp);
+  const Tensor dx = run.New(x), dw = run.NewSum(w);
+  TokenLogprobForward(run.ctx(), logp, lse, entropy, x, w, targets);
+  TokenLogprobBackward(run.ctx(), dx, dw, dlogp, lse, x, w, targets);
+  over(dx);
+  run.Give("logp", logp), run.Give("lse", lse), run.Give("entropy", entropy), run.Give("dx", dx), run.Give("dw", dw);
+}
+
+// Windows of `more` keys more than the case says. The queries of a chunk are the last rows; rows before them are at
+// position -1.
+void RunAttention(KernelRun& run, int more) {
+  const Tensor q_given = run.In("q"), dout_given = run.In("d_out"), k = run.In("k"), v = run.In("v");
+  const std::int64_t N = k.dim(0), first = N - q_given.dim(0), H = q_given.dim(1), D = q_given.dim(2);
+  const Tensor q = run.New(Tensor(q_given.raw(), q_given.dtype(), {N, H, D})), dout = run.New(q);
+  Copy(q.Rows(first, N), q_given);
+  Copy(dout.Rows(first, N), dout_given);
+  std::vector<std::int32_t> positions(static_cast<std::size_t>(first), -1), documents;
+  for (const double p : run.Of("q_position").data) positions.push_back(static_cast<std::int32_t>(p));
+  for (std::int32_t n = 0; n < N; ++n) {
+    if (run.Of("k_position").data[static_cast<std::size_t>(n)] == 0) documents.push_back(n);
+  }
+  documents.push_back(static_cast<std::int32_t>(N));
+  AttentionSpec spec = {static_cast<int>(run.Number("window")), static_cast<int>(run.Number("sinks"))};
+  if (spec.window > 0) spec.window += more;
+  const Tensor q_pos = run.Ints(positions), docs = run.Ints(documents);
+  const Tensor out = run.New(q), lse = run.NewSum(Tensor(q.raw(), q.dtype(), {N, H}));
+  const Tensor dq = run.New(q), dk = run.New(k), dv = run.New(v);
+  AttentionForward(run.ctx(), out, lse, q, k, v, q_pos, docs, spec);
+  AttentionBackward(run.ctx(), dq, dk, dv, dout, out, lse, q, k, v, q_pos, docs, spec);
+  run.Give("out", out.Rows(first, N)), run.Give("lse", lse.Rows(first, N)), run.Give("dq", dq.Rows(first, N));
+  run.Give("dk", dk), run.Give("dv", dv);
+}
+
+Candidate ByKernels(const Suite& suite, DType dtype, int more_keys = 0) {
+  Candidate candidate;
+  for (const Family& family : suite.families) {
+    for (const Case& c : family.cases) {
+      KernelRun run(c, dtype, candidate);
+      if (family.name == "linear") RunLinear(run);
+      if (family.name == "embedding") RunEmbedding(run);
+      if (family.name == "rmsnorm") RunRmsNorm(run);
+      if (family.name == "rope") RunRope(run, c);
+      if (family.name == "swiglu") RunSwiGlu(run);
+      if (family.name == "logprob") RunLogprob(run);
+      if (family.name == "attention") RunAttention(run, more_keys);
+    }
+  }
+  return candidate;
+}
+
+}  // namespace
+
+TEST_CASE("the library's kernels in f64, f32 and bf16 pass the oracle") {
+  for (const std::string name : {"ops", "attention"}) {
+    const Suite suite = MakeSuite(name);
+    Expectations expectations(suite);
+    for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
+      const Verdict verdict = Judge(expectations, ByKernels(suite, dtype));
+      CAPTURE(name);
+      CAPTURE(Name(dtype));
+      CHECK(!verdict.values_alone);
+      for (const CaseVerdict& c : verdict.cases) {
+        for (const TensorVerdict& t : c.tensors) {
+          CHECK_MESSAGE(t.finding == Finding::kPass, c.c->name << "." << t.tensor << " " << t.problem << " error "
+                                                               << t.error << " tolerance " << t.tolerance);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a window of W+1 keys is named where it was computed in f32 or bf16, not only rounded to it") {
+  const Suite suite = MakeSuite("attention");
+  Expectations expectations(suite);
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    CAPTURE(Name(dtype));
+    const Candidate candidate = ByKernels(suite, dtype, 1);
+    const std::vector<Diagnosis> diagnoses = Diagnose(expectations, candidate, Judge(expectations, candidate));
+    REQUIRE(diagnoses.size() == 1);
+    CHECK(diagnoses[0].complete());
+    REQUIRE(diagnoses[0].explanations.size() == 1);
+    CHECK(diagnoses[0].explanations[0].mistake == "a window of W+1 keys");
+  }
+}
