@@ -113,7 +113,7 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajecto
         const T* begin = values.data<T>() + first;
         return std::vector<double>(begin, begin + t.length());
       };
-      const std::vector<double> logp = rows_of(result.logp.value), entropy = rows_of(result.entropy);
+      const std::vector<double> logp = rows_of(result.logp.value), entropy = rows_of(result.entropy.value);
       std::vector<double> term(logp.size()), dlogp(logp.size());
       const CompletionLoss loss = EvaluateCompletion(
           {logp, t.old_logprobs, {}, entropy, t.advantages, t.weight, term, dlogp}, options.objective);
