@@ -23,26 +23,6 @@ double VarianceOf(std::span<const double> values) {
   return squares / static_cast<double>(values.size() - 1);
 }
 
-bool HasSpread(std::span<const double> values) {
-  return std::any_of(values.begin(), values.end(), [&](double v) { return v != values[0]; });
-}
-
-// Rewards with the overlong penalty and, where it belongs there, the KL.
-std::vector<double> ShapedRewards(const SampledTokens& sampled, const ObjectiveOptions& options) {
-  std::vector<double> rewards(sampled.rewards.begin(), sampled.rewards.end());
-  const bool penalised = options.beta != 0 && options.kl_in == KlPlace::kReward;
-  std::size_t token = 0;
-  for (std::size_t i = 0; i < rewards.size(); ++i) {
-    rewards[i] += OverlongPenalty(sampled.lengths[i], options);
-    for (int t = 0; t < sampled.lengths[i]; ++t, ++token) {
-      if (penalised) {
-        rewards[i] -= options.beta * EvaluateKl(sampled.old_logp[token] - sampled.ref_logp[token], options.kl).value;
-      }
-    }
-  }
-  return rewards;
-}
-
 // (r_i - baseline) / scale, in place.
 void CentreAndScale(std::span<double> rewards, std::size_t group_size, const ObjectiveOptions& options) {
   const double batch_deviation = std::sqrt(VarianceOf(rewards));
@@ -134,6 +114,25 @@ double OverlongPenalty(int length, const ObjectiveOptions& options) {
   const double buffer = options.overlong_share * options.max_completion_length;
   const double over = length - (options.max_completion_length - buffer);
   return buffer > 0 && over > 0 ? -std::min(over / buffer, 1.0) : 0.0;
+}
+
+std::vector<double> ShapedRewards(const SampledTokens& sampled, const ObjectiveOptions& options) {
+  std::vector<double> rewards(sampled.rewards.begin(), sampled.rewards.end());
+  const bool penalised = options.beta != 0 && options.kl_in == KlPlace::kReward;
+  std::size_t token = 0;
+  for (std::size_t i = 0; i < rewards.size(); ++i) {
+    rewards[i] += OverlongPenalty(sampled.lengths[i], options);
+    for (int t = 0; t < sampled.lengths[i]; ++t, ++token) {
+      if (penalised) {
+        rewards[i] -= options.beta * EvaluateKl(sampled.old_logp[token] - sampled.ref_logp[token], options.kl).value;
+      }
+    }
+  }
+  return rewards;
+}
+
+bool HasSpread(std::span<const double> values) {
+  return std::any_of(values.begin(), values.end(), [&](double v) { return v != values[0]; });
 }
 
 std::vector<double> Advantages(const SampledTokens& sampled, const ObjectiveOptions& options) {

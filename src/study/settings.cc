@@ -54,12 +54,17 @@ void TakeOptimizer(Fields& fields, OptimizerOptions& options) {
 }
 
 void TakeRl(Fields& fields, StudySettings& settings) {
-  ordered_json objective = ordered_json::object();
+  std::string objective, scale_rewards, normalizer;
+  double epsilon = 0;
   fields.Take("steps", settings.rl.steps);
   fields.Take("prompts_per_step", settings.rl.prompts_per_step);
   fields.Take("num_generations", settings.rl.num_generations);
-  for (const char* name : {"objective", "scale_rewards", "normalizer", "epsilon"}) fields.Take(name, objective[name]);
-  settings.rl.objective = ObjectiveFromJson(objective);
+  fields.Take("objective", objective);
+  fields.Take("scale_rewards", scale_rewards);
+  fields.Take("normalizer", normalizer);
+  fields.Take("epsilon", epsilon);
+  settings.rl.objective = ObjectiveFromJson(
+      {{"objective", objective}, {"scale_rewards", scale_rewards}, {"normalizer", normalizer}, {"epsilon", epsilon}});
   settings.rl.max_completion_length = ChainTokenLimit(settings.task.n_max);
   settings.rl.objective.max_completion_length = settings.rl.max_completion_length;
   CheckObjective(settings.rl.objective);
