@@ -25,11 +25,12 @@ __global__ void __launch_bounds__(kMaxSoftmaxThreads, 1)
   logp[n] = z[targets[n]] - softmax.lse;
 }
 
-// dlogp/dz[v] = [v = target] - p[v], rounded to the dtype of dlogits. A thread reads no logits but those whose
-// gradients it writes: dlogits may be logits.
+// dlogp/dz[v] = [v = target] - p[v], dH/dz[v] = -p[v] (log p[v] + H), rounded to the dtype of dlogits. A null dentropy
+// stands for zeros. A thread reads no logits but those whose gradients it writes: dlogits may be logits.
 template <class T>
 __global__ void BackwardKernel(std::int64_t V, std::int64_t blocks_per_row, bool aligned, T* dlogits,
-                               const Accumulator<T>* dlogp, const Accumulator<T>* lse, const Accumulator<T>* logits,
+                               const Accumulator<T>* dlogp, const Accumulator<T>* dentropy, const Accumulator<T>* lse,
+                               const Accumulator<T>* entropy, const Accumulator<T>* logits,
                                const std::int32_t* targets) {
   using Sum = Accumulator<T>;
   const std::int64_t n = blockIdx.x / blocks_per_row, begin = blockIdx.x % blocks_per_row * kColumns;
@@ -39,9 +40,17 @@ __global__ void BackwardKernel(std::int64_t V, std::int64_t blocks_per_row, bool
   const std::int64_t target = targets[n];
   const Pack<Sum, kEntries> z = LoadPack<kEntries>(logits + n * V, first, V, aligned);
   Pack<T, kEntries> dz;
-  for (int j = 0; j < kEntries; ++j) {
-    const Sum p = Exp(z.at[j] - log_sum);
-    dz.at[j] = static_cast<T>(first + j == target ? c - c * p : -c * p);
+  if (dentropy == nullptr) {
+    for (int j = 0; j < kEntries; ++j) {
+      const Sum p = Exp(z.at[j] - log_sum);
+      dz.at[j] = static_cast<T>(first + j == target ? c - c * p : -c * p);
+    }
+  } else {
+    const Sum e = dentropy[n], H = entropy[n];
+    for (int j = 0; j < kEntries; ++j) {
+      const Sum log_p = z.at[j] - log_sum, others = -Exp(log_p) * (c + e * (log_p + H));
+      dz.at[j] = static_cast<T>(first + j == target ? c + others : others);
+    }
   }
   StorePack<kEntries>(dlogits + n * V, first, V, aligned, dz);
 }
@@ -60,14 +69,16 @@ void Kernels<Cuda>::LogSoftmaxRows(const Context& ctx, const Tensor& logp, const
 }
 
 void Kernels<Cuda>::LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp,
-                                           const Tensor& lse, const Tensor& logits, const Tensor& targets) {
+                                           const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
+                                           const Tensor& logits, const Tensor& targets) {
   const std::int64_t rows = logits.dim(0), V = logits.dim(1), blocks_per_row = Blocks(V, kColumns);
   if (rows == 0) return;
   Dispatch(dlogits.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
     const bool aligned = RowsAligned<kEntries>(V, dlogits.data<T>()) && RowsAligned<kEntries>(V, logits.data<Sum>());
     BackwardKernel<T><<<static_cast<unsigned>(rows * blocks_per_row), kThreads, 0, StreamOf(ctx)>>>(
-        V, blocks_per_row, aligned, dlogits.data<T>(), dlogp.data<Sum>(), lse.data<Sum>(), logits.data<Sum>(),
+        V, blocks_per_row, aligned, dlogits.data<T>(), dlogp.data<Sum>(),
+        dentropy.empty() ? nullptr : dentropy.data<Sum>(), lse.data<Sum>(), entropy.data<Sum>(), logits.data<Sum>(),
         targets.data<std::int32_t>());
     SWARR_CHECK_LAUNCH();
   });

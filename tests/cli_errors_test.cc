@@ -64,9 +64,26 @@ TEST_CASE("wrong usage is one sentence and status 2") {
                dir.path());
   CheckRefused({"sft", "--model", model, "--task", "chain", "--output-dir", out, "--n-min", "9", "--n-max", "3"}, 2,
                "from 9 to 3", dir.path());
+  const auto rl = [&](const Arguments& more) {
+    Arguments arguments = {"rl", "--model", model, "--task", "chain", "--max-steps", "1", "--output-dir", out};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  };
   CheckRefused(
-      {"rl", "--model", model, "--task", "chain", "--max-steps", "1", "--output-dir", out, "--objective", "ppo"}, 2,
-      "'ppo'", dir.path());
+      rl({"--objective", "ppo"}), 2,
+      "unknown objective \"ppo\"; use reinforce, rloo, reinforce++, reinforce++-baseline, grpo, dr_grpo, dapo, "
+      "gspo or cispo",
+      dir.path());
+  CheckRefused(rl({"--clip", "hard"}), 2, "clip is \"hard\"; use none, ppo or weight", dir.path());
+  CheckRefused(rl({"--scale-rewards", "std"}), 2, "use none, group or batch", dir.path());
+  CheckRefused(rl({"--ratio", "none"}), 2, "set clip to none", dir.path());
+  CheckRefused(rl({"--overlong-share", "1.5"}), 2, "between 0 and 1", dir.path());
+  CheckRefused(rl({"--beta", "-1"}), 2, "--beta", dir.path());
+  CheckRefused(rl({"--beta", "nan"}), 2, "--beta", dir.path());
+  CheckRefused(rl({"--num-iterations", "0"}), 2, "--num-iterations", dir.path());
+  CheckRefused(
+      rl({"--n-max", "4", "--max-completion-length", "9", "--beta", "0.1", "--ref-model", (dir / "none").string()}), 1,
+      "none/config.json", dir.path());
   CheckRefused({"verify", "--gold", "1", "--answer", "1", "--reward", "maths"}, 2, "unknown reward 'maths'; use chain",
                dir.path());
   CheckRefused({"bench", "--suite", "all"}, 2, "unknown suite 'all'", dir.path());

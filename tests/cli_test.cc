@@ -12,6 +12,7 @@
 #include "attn/spec.h"
 #include "program.h"
 #include "rl/chain.h"
+#include "rl/objective_names.h"
 #include "tensor/cpu.h"
 #include "tensor/memory.h"
 #include "tensor/safetensors.h"
@@ -151,6 +152,58 @@ TEST_CASE("sft and rl write a model, metrics by their names and a configuration 
     CHECK(row["rollout_logprob_max_abs_diff"] == 0.0);
   }
   CHECK(Lines(fs::path(rl) / "completions" / "step-00000002.jsonl").size() == 12);
+}
+
+TEST_CASE("rl: every switch of an objective is a flag, and is recorded so that the configuration gives the run again") {
+  const TempDirectory dir;
+  const std::string run = (dir / "run").string(), again = (dir / "again").string();
+  const Outcome trained = Swarr(std::vector<std::string>{"rl",
+                                                         "--model",
+                                                         TinyModel(),
+                                                         "--max-steps",
+                                                         "2",
+                                                         "--prompts-per-step",
+                                                         "2",
+                                                         "--num-generations",
+                                                         "3",
+                                                         "--objective",
+                                                         "dapo",
+                                                         "--beta",
+                                                         "0.1",
+                                                         "--kl",
+                                                         "k2",
+                                                         "--entropy-coef",
+                                                         "0.01",
+                                                         "--no-dynamic-sampling",
+                                                         "--num-iterations",
+                                                         "2",
+                                                         "--output-dir",
+                                                         run} +
+                                kShort);
+  REQUIRE_MESSAGE(trained.status == 0, trained.err);
+  CHECK(
+      trained.Says("objective dapo: --baseline group-mean --scale-rewards group --no-whiten --ratio token --clip ppo "
+                   "--epsilon 0.2 --epsilon-high 0.28 --normalizer token-mean --kl k2 --kl-in loss --beta 0.1 "
+                   "--entropy-coef 0.01 --no-dynamic-sampling --overlong-share 0.2\n"));
+  const fs::path config = fs::path(run) / "resolved_config.json";
+  const json recorded = json::parse(ReadFile(config));
+  ObjectiveOptions expected =
+      ObjectiveFromJson({{"objective", "dapo"}, {"beta", 0.1}, {"kl", "k2"}, {"entropy_coef", 0.01}});
+  expected.dynamic_sampling = false;
+  const json switches = ToJson(expected);
+  for (const auto& [name, value] : switches.items()) {
+    if (name == "max_completion_length") continue;  // an option of its own
+    std::string flag = name;
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    CHECK_MESSAGE(recorded.at(flag) == value, flag);
+  }
+  CHECK(recorded["objective"] == "dapo");
+  CHECK(recorded["ref-model"] == TinyModel());
+
+  REQUIRE(Swarr({"rl", "--config", config.string(), "--output-dir", again}).status == 0);
+  CHECK(ReadFile(fs::path(again) / "resolved_config.json") == ReadFile(config));
+  CHECK(ReadFile(fs::path(again) / "model.safetensors") == ReadFile(fs::path(run) / "model.safetensors"));
+  CHECK(ReadFile(fs::path(again) / "model.safetensors") != ReadFile(fs::path(TinyModel()) / "model.safetensors"));
 }
 
 TEST_CASE("an interrupted run saves, ends with 130, and goes on with --resume auto to the uninterrupted run's bits") {

@@ -237,7 +237,7 @@ TEST_CASE("the chunks that hold logits leave no trace in the bits") {
       const auto part = [&](const Tensor& all) { return all.Rows(begin, end); };
       const Logprobs p = TokenLogprobs(t.ctx, part(x), w, part(targets));
       Copy(part(r.logp), p.logp);
-      TokenLogprobBackward(t.ctx, part(r.dx), r.dw, part(dlogp), p.lse, part(x), w, part(targets));
+      TokenLogprobBackward(t.ctx, part(r.dx), r.dw, part(dlogp), {}, p.lse, p.entropy, part(x), w, part(targets));
       begin = end;
     }
     return r;

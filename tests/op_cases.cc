@@ -24,6 +24,29 @@ std::string ShapeName(const std::vector<std::int64_t>& shape) {
   return s;
 }
 
+// logp + 2 H: both results of the op, told apart, in one. On the host, where they are.
+Var LogprobAndEntropy(Context& ctx, const LogprobResult& r) {
+  const auto add_twice = [](const Tensor& to, const Tensor& a, const Tensor& b) {
+    DispatchSum(to.dtype(), [&]<class T>() {
+      for (std::int64_t n = 0; n < to.size(); ++n) to.data<T>()[n] = a.data<T>()[n] + 2 * b.data<T>()[n];
+    });
+  };
+  Arena& host = ctx.HostArena();
+  const Var y{host.NewLike(r.logp.value), ctx.tape ? host.NewLike(r.logp.value) : Tensor{}};
+  Wait(ctx);
+  add_twice(y.value, r.logp.value, r.entropy.value);
+  if (ctx.tape) {
+    ctx.tape->Record(ctx, [=](Context& c) {
+      Wait(c);
+      add_twice(r.logp.grad, y.grad, r.logp.grad);  // which holds zeros
+      const Tensor dentropy = r.entropy.AddTo();
+      FillZero(dentropy);
+      add_twice(dentropy, dentropy, y.grad);
+    });
+  }
+  return y;
+}
+
 // Builds the cases with one stream of random numbers.
 class Table {
  public:
@@ -128,11 +151,23 @@ class Table {
     c.longest_sum = static_cast<int>(std::max(N, V) + C);
     c.run = [](Context& ctx, std::span<const Var> in) {
       const LogprobResult r = TokenLogprob(ctx, in[0], in[1], in[2].value);
-      return OpResult{r.logp, {r.entropy}};
+      return OpResult{r.logp, {r.entropy.value}};
     };
     c.run_rounded = [](Context& ctx, std::span<const Var> in) {
       const LogprobResult r = RoundedTokenLogprob(ctx, in[0], in[1], in[2].value);
-      return OpResult{r.logp, {r.entropy}};
+      return OpResult{r.logp, {r.entropy.value}};
+    };
+  }
+
+  void AddEntropy(std::int64_t N, std::int64_t C, std::int64_t V, bool large = false) {
+    OpCase& c = New("token_logprob, entropy", {N, C, V},
+                    {PerRow(Reals("x", {N, C})), Parameter(Reals("w", {V, C})), PerRow(Ids("targets", N, V))}, large);
+    c.longest_sum = static_cast<int>(std::max(N, V) + C);
+    c.run = [](Context& ctx, std::span<const Var> in) {
+      return OpResult{LogprobAndEntropy(ctx, TokenLogprob(ctx, in[0], in[1], in[2].value))};
+    };
+    c.run_rounded = [](Context& ctx, std::span<const Var> in) {
+      return OpResult{LogprobAndEntropy(ctx, RoundedTokenLogprob(ctx, in[0], in[1], in[2].value))};
     };
   }
 
@@ -264,6 +299,10 @@ void AddSmall(Table& table) {
   table.AddSample(7, 5, 131);
   table.AddAdamW(1);
   table.AddAdamW(37);
+  table.AddEntropy(1, 1, 1);  // a vocabulary of one: H = 0, no gradient
+  table.AddEntropy(5, 3, 7);
+  table.AddEntropy(2, 5, 131);
+  table.AddEntropy(1025, 1, 2);
 }
 
 void AddLarge(Table& table) {
@@ -288,6 +327,8 @@ void AddLarge(Table& table) {
   table.AddSample(80, 20, 51, true);
   table.AddSample(30, 6, 9001, true);
   table.AddAdamW(20011, true);
+  table.AddEntropy(1100, 20, 50, true);
+  table.AddEntropy(30, 6, 9001, true);
 }
 
 }  // namespace
@@ -311,6 +352,7 @@ std::vector<OpCase> RowCases() {
   table.AddReshape(kBatchRows, 33, 2, 7);
   table.AddTokenLogprob(kBatchRows, 20, 51);
   table.AddSample(kBatchRows, 20, 51);
+  table.AddEntropy(kBatchRows, 20, 51);
   return table.Take();
 }
 

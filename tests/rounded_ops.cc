@@ -138,18 +138,22 @@ LogprobResult RoundedTokenLogprob(Context& ctx, const Var& x, const Var& w, cons
     quiet.tape = nullptr;
     return TokenLogprob(quiet, x, w, targets);
   }();
-  const Var logp = NewVar(ctx, DType::kF64, {x.value.dim(0)});
+  const Var logp = NewVar(ctx, DType::kF64, {x.value.dim(0)}), entropy = NewVar(ctx, DType::kF64, {x.value.dim(0)});
+  if (ctx.tape) logp.Sum(ctx);  // holds zeros from the beginning, as the op's own does
   Copy(logp.value, exact.logp.value);
+  Copy(entropy.value, exact.entropy.value);
   if (ctx.tape) {
-    ctx.tape->Record(ctx, [=](Context&) {
+    ctx.tape->Record(ctx, [=](Context& recording) {
+      const double *dlogp = logp.Sum(recording).data<double>(), *dentropy = entropy.Sum(recording).data<double>();
       const std::int64_t C = w.value.dim(1);
       for (std::int64_t n = 0; n < x.value.dim(0); ++n) {
         const std::vector<double> z = LogitsOf(x.value, w.value, n);
         const std::int32_t target = targets.data<std::int32_t>()[n];
         const double lse = z[static_cast<std::size_t>(target)] - logp.value.data<double>()[n];
         for (std::int64_t v = 0; v < w.value.dim(0); ++v) {
-          const double p = std::exp(z[static_cast<std::size_t>(v)] - lse);
-          const double dz = RoundToBF16(logp.grad.data<double>()[n] * ((v == target ? 1 : 0) - p));
+          const double log_p = z[static_cast<std::size_t>(v)] - lse, p = std::exp(log_p);
+          const double dz = RoundToBF16(dlogp[n] * ((v == target ? 1 : 0) - p) -
+                                        dentropy[n] * p * (log_p + entropy.value.data<double>()[n]));
           for (std::int64_t c = 0; c < C; ++c) {
             x.grad.data<double>()[n * C + c] += dz * w.value.data<double>()[v * C + c];
             w.grad.data<double>()[v * C + c] += dz * x.value.data<double>()[n * C + c];
@@ -158,7 +162,7 @@ LogprobResult RoundedTokenLogprob(Context& ctx, const Var& x, const Var& w, cons
       }
     });
   }
-  return {logp, exact.entropy};
+  return {logp, entropy};
 }
 
 }  // namespace swarr

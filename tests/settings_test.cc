@@ -7,6 +7,7 @@
 #include <string>
 
 #include "model/hf_config.h"
+#include "rl/objective_names.h"
 #include "temp_directory.h"
 #include "tensor/files.h"
 
@@ -59,8 +60,6 @@ TEST_CASE("the quick preset is read as it stands in its file") {
   CHECK(s.rl.steps == json["rl"]["steps"]);
   CHECK(s.rl.prompts_per_step == json["rl"]["prompts_per_step"]);
   CHECK(s.rl.num_generations == json["rl"]["num_generations"]);
-  CHECK(s.rl.objective.scale_rewards == json["rl"]["scale_rewards"]);
-  CHECK(s.rl.objective.epsilon == json["rl"]["epsilon"]);
   for (const std::string section : {"sft", "rl"}) {
     INFO(section);
     const OptimizerOptions& optimizer = section == "sft" ? s.sft_optimizer : s.rl_optimizer;
@@ -75,6 +74,20 @@ TEST_CASE("the quick preset is read as it stands in its file") {
   }
 }
 
+TEST_CASE("the quick preset's objective is GRPO with the token mean, on-policy REINFORCE with a group's scale") {
+  ObjectiveOptions expected;
+  expected.baseline = Baseline::kGroupMean;
+  expected.scale_rewards = RewardScale::kGroup;
+  expected.ratio = RatioKind::kToken;
+  expected.clip = ClipKind::kPpo;
+  expected.epsilon = expected.epsilon_high = 0.2;
+  expected.aggregation = Aggregation::kTokenMean;
+  const StudySettings s = ReadStudySettings(kDataDir, "quick");
+  expected.max_completion_length = ChainTokenLimit(s.task.n_max);
+  CHECK(ToJson(s.rl.objective) == ToJson(expected));
+  CHECK(s.rl.num_iterations == 1);
+}
+
 TEST_CASE("every choice of objective and normaliser reaches the run, with room for a restatement before every step") {
   ordered_json json = QuickJson();
   json["task"]["n_max"] = 7;
@@ -84,7 +97,8 @@ TEST_CASE("every choice of objective and normaliser reaches the run, with room f
   fs::create_directories(dir / "presets");
   WriteFileAtomically(dir / "presets/own.json", json.dump());
   const StudySettings s = ReadStudySettings(dir.path(), "own");
-  CHECK(s.rl.objective.term == PolicyTermKind::kReinforce);
+  CHECK(s.rl.objective.ratio == RatioKind::kNone);
+  CHECK(s.rl.objective.clip == ClipKind::kNone);
   CHECK(s.rl.objective.aggregation == Aggregation::kConstant);
   CHECK(s.rl.max_completion_length == ChainTokenLimit(7));
   CHECK(s.rl.objective.max_completion_length == ChainTokenLimit(7));
@@ -158,8 +172,9 @@ TEST_CASE("unknown choices, a window of 0 and a file that is no JSON are refused
     json[section][field] = value;
     CHECK(ErrorOf(json.dump()).find(sentence) != std::string::npos);
   };
-  refused("rl", "objective", "ppo", "'ppo'; use reinforce or grpo");
-  refused("rl", "normalizer", "mean", "unknown normaliser 'mean'");
+  refused("rl", "objective", "ppo", "unknown objective \"ppo\"; use reinforce, rloo");
+  refused("rl", "normalizer", "mean",
+          "normalizer is \"mean\"; use token-mean, sequence-mean, constant or sequence-sum");
   refused("sft", "lr_schedule", "step", "unknown learning-rate schedule 'step'");
   refused("attention", "window", 0, "attention.window is 0");
   CHECK(ErrorOf("{\"task\": ").find("own.json") != std::string::npos);

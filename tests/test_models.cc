@@ -124,16 +124,20 @@ Pass RunForward(Context& ctx, const Transformer& model, const std::vector<Tokens
 }
 
 void RunBackward(Context& ctx, const Transformer& model, const std::vector<Tokens>& documents,
-                 std::span<const double> c, bool checkpoint) {
+                 std::span<const double> c, bool checkpoint, std::span<const double> e) {
   FillZero(ctx, model.parameters().flat_gradients());
   Tape tape;
   ctx.tape = &tape;
   const Batch batch = PackDocuments(ctx.HostArena(), documents);
   const Tensor targets = NextTokens(ctx.HostArena(), documents);
-  const Var logp = model.Logprob(ctx, model.Forward(ctx, batch, checkpoint), targets).logp;
-  DispatchSum(logp.grad.dtype(), [&]<class T>() {
-    std::transform(c.begin(), c.end(), logp.grad.data<T>(), [](double x) { return static_cast<T>(x); });
-  });
+  const LogprobResult result = model.Logprob(ctx, model.Forward(ctx, batch, checkpoint), targets);
+  const auto set = [](const Tensor& grad, std::span<const double> values) {
+    DispatchSum(grad.dtype(), [&]<class T>() {
+      std::transform(values.begin(), values.end(), grad.data<T>(), [](double x) { return static_cast<T>(x); });
+    });
+  };
+  set(result.logp.grad, c);
+  if (!e.empty()) set(result.entropy.AddTo(), e);
   tape.Backward(ctx);
   Wait(ctx);
   ctx.tape = nullptr;

@@ -48,9 +48,10 @@ struct Pass {
 };
 Pass RunForward(Context& ctx, const Transformer& model, const std::vector<Tokens>& documents);
 
-// Leaves in the model the gradient of sum_n c_n log p_n over packed documents with targets NextTokens.
+// Leaves in the model the gradient of sum_n c_n log p_n over packed documents with targets NextTokens; plus that of
+// sum_n e_n H_n, if e is given.
 void RunBackward(Context& ctx, const Transformer& model, const std::vector<Tokens>& documents,
-                 std::span<const double> c, bool checkpoint = false);
+                 std::span<const double> c, bool checkpoint = false, std::span<const double> e = {});
 // c_n without a pattern, in (-1, 1).
 std::vector<double> Coefficients(const std::vector<Tokens>& documents);
 

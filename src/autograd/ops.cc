@@ -114,13 +114,19 @@ LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tenso
   const Tensor logp = ctx.arena->New(dtype, {N}), lse = ctx.arena->New(dtype, {N}),
                entropy = ctx.arena->New(dtype, {N});
   TokenLogprobForward(ctx, logp, lse, entropy, x.value, w.value, targets);
-  const Tensor grad = ctx.tape ? ctx.HostArena().NewZero(dtype, {N}) : Tensor{};
+  LogprobResult result{{ToHost(ctx, logp), {}}, {ToHost(ctx, entropy), {}}};
   if (ctx.tape) {
+    Arena& host = ctx.HostArena();
+    result.logp.grad = host.NewZero(dtype, {N});
+    result.entropy.grad = host.New(dtype, {N});
+    result.entropy.fresh = new (host.New(DType::kI32, {1}).raw()) bool(true);
     ctx.tape->Record(ctx, [=](Context& c) {
-      TokenLogprobBackward(c, x.AddTo(), w.Sum(c), ToDevice(c, grad), lse, x.value, w.value, targets);
+      const Tensor dentropy = *result.entropy.fresh ? Tensor{} : ToDevice(c, result.entropy.grad);
+      TokenLogprobBackward(c, x.AddTo(), w.Sum(c), ToDevice(c, result.logp.grad), dentropy, lse, entropy, x.value,
+                           w.value, targets);
     });
   }
-  return {{ToHost(ctx, logp), grad}, ToHost(ctx, entropy)};
+  return result;
 }
 
 }  // namespace swarr

@@ -27,11 +27,12 @@ Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tens
 Var CachedAttention(Context& ctx, const Var& q, const Tensor& k, const Tensor& v, const KeyCache& cache,
                     const Tensor& positions, const Tensor& slots, AttentionSpec spec);
 
-// logp[N] as a Var (the caller fills its grad with dL/dlogp) and the entropies[N] as a measurement. Both are the
-// host's, to be read after Wait; the gradient is moved when the backward comes to it.
+// Both [N] and the host's, to be read after Wait; gradients are moved when the backward comes to them. The caller fills
+// logp.grad, which holds zeros, with dL/dlogp. Where the loss holds the entropy, it writes all of entropy.AddTo(),
+// dL/dH, too; if nobody has asked for that, the backward does nothing for it.
 struct LogprobResult {
   Var logp;
-  Tensor entropy;
+  Var entropy;
 };
 LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tensor& targets);
 

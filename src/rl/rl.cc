@@ -3,134 +3,90 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
-#include "model/decoder.h"
-#include "tensor/files.h"
-#include "tensor/philox.h"
-#include "train/data.h"
+#include "rl/rollout.h"
+#include "rl/step_records.h"
 #include "train/step_timer.h"
 
 namespace swarr {
 namespace {
 
-// One sampled completion and what became of it.
-struct Trajectory {
-  Example example;
-  Document document;                 // prompt and completion tokens, as the training pass reads them
-  std::vector<double> old_logprobs;  // of the completion tokens, recorded by the sampler
-  std::string text;
-  bool finished;
-  double reward;
-  double advantage = 0, weight = 0;
+// What a training pass has computed.
+struct PassSums {
+  double loss = 0, entropy = 0, kl = 0, max_abs_diff = 0;  // the last two: of the sampler from the trainer
+  std::int64_t tokens = 0, clipped = 0;                    // sampled tokens
+  std::int64_t rows = 0;                                   // fed to the model
 
-  int length() const { return static_cast<int>(old_logprobs.size()); }
+  double PerToken(double sum) const { return tokens > 0 ? sum / static_cast<double>(tokens) : 0.0; }
 };
 
+// What the updates of a step have come to.
 struct StepSums {
-  double loss = 0, entropy = 0, kl = 0, max_abs_diff = 0;
-  std::int64_t tokens = 0, clipped = 0;  // sampled tokens
-  std::int64_t rows = 0;                 // fed to the model
+  PassSums first;
+  double loss = 0, grad_norm = 0, clip_ratio = 0;  // means
+  int updates = 0;
+  std::int64_t rows = 0;
 };
 
-int LongestPrompt(const Task& task, const Tokenizer& tokenizer) {
-  std::size_t longest = 0;
-  for (std::int64_t i = 0; i < task.size(); ++i) {
-    longest = std::max(longest, tokenizer.EncodePrompt(task.Get(i, 0).prompt).size());
-  }
-  return static_cast<int>(longest);
+// Whether the loss has a gradient at a completion.
+bool Teaches(const Trajectory& t, const ObjectiveOptions& objective) {
+  if (objective.entropy_coef != 0 || (objective.beta != 0 && objective.kl_in == KlPlace::kLoss)) return true;
+  return std::any_of(t.advantages.begin(), t.advantages.end(), [](double a) { return a != 0; });
 }
 
-// Groups of num_generations completions, prompt after prompt.
-std::vector<Trajectory> Rollout(Context& ctx, std::int64_t step, Decoder& decoder, const Tokenizer& tokenizer,
-                                const Task& task, const RlOptions& options, ProblemOrder& order) {
-  ResetStep(ctx);
-  std::vector<Request> requests;
-  std::vector<Trajectory> rollout;
-  for (int p = 0; p < options.prompts_per_step; ++p) {
-    const std::int64_t problem = order.At(step * options.prompts_per_step + p).problem;
-    const Example example = task.Get(problem, 0);
-    const std::vector<std::int32_t> prompt = tokenizer.EncodePrompt(example.prompt);
-    for (int g = 0; g < options.num_generations; ++g) {
-      requests.push_back({prompt, options.max_completion_length, 1.0,
-                          StreamKey(options.seed, Purpose::kSample, static_cast<std::uint32_t>(step),
-                                    static_cast<std::uint32_t>(problem), static_cast<std::uint32_t>(g))});
-      rollout.push_back({example, {prompt, static_cast<int>(prompt.size())}, {}, {}, false, 0});
-    }
-  }
-  std::vector<Completion> completions = decoder.Generate(ctx, requests);
-  for (std::size_t i = 0; i < rollout.size(); ++i) {
-    Trajectory& t = rollout[i];
-    Completion& c = completions[i];
-    t.document.tokens.insert(t.document.tokens.end(), c.tokens.begin(), c.tokens.end());
-    t.old_logprobs = std::move(c.logprobs);
-    t.text = tokenizer.Decode(c.tokens, /*skip_special=*/true);
-    t.finished = c.finished;
-    t.reward = task.Reward(t.example, t.text, c.finished);
-  }
-  return rollout;
-}
-
-void AssignAdvantages(std::vector<Trajectory>& rollout, const RlOptions& options) {
-  std::vector<double> rewards;
-  std::vector<int> lengths;
-  for (const Trajectory& t : rollout) {
-    rewards.push_back(t.reward);
-    lengths.push_back(t.length());
-  }
-  const std::vector<double> advantages = Advantages(rewards, options.num_generations, options.objective);
-  const std::vector<double> weights = SequenceWeights(lengths, options.objective);
-  for (std::size_t i = 0; i < rollout.size(); ++i) {
-    rollout[i].advantage = advantages[i];
-    rollout[i].weight = weights[i];
-  }
+// Writes the gradients of a completion's tokens, whose first is predicted by row `first`.
+void SetGradient(const Tensor& grad, std::int64_t first, std::span<const double> values) {
+  DispatchSum(grad.dtype(), [&]<class T>() {
+    std::transform(values.begin(), values.end(), grad.data<T>() + first, [](double v) { return static_cast<T>(v); });
+  });
 }
 
 // The training pass over a micro-batch: log-probabilities of all its tokens, compared with the sampler's, and, if it is
 // to be learned from, the backward.
 void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajectory* const> batch, bool learn,
-                const RlOptions& options, StepSums& sums) {
+                const RlOptions& options, PassSums& sums) {
   ResetStep(ctx);
   Tape tape;
   ctx.tape = learn ? &tape : nullptr;
-  std::vector<Document> documents;
-  for (const Trajectory* t : batch) documents.push_back(t->document);
-  const PackedRow row = Pack(ctx.HostArena(), documents);
-  const LogprobResult result =
-      model.Logprob(ctx, model.Forward(ctx, row.batch, options.checkpoint_blocks), row.targets);
-  Wait(ctx);
-  DispatchSum(result.logp.value.dtype(), [&]<class T>() {
-    for (std::size_t d = 0; d < batch.size(); ++d) {
-      const Trajectory& t = *batch[d];
-      const std::int64_t first =
-          row.first_row[d] + t.document.prompt_length - 1;  // this row predicts completion token 0
-      for (int i = 0; i < t.length(); ++i) {
-        const double logp = static_cast<double>(result.logp.value.data<T>()[first + i]);
-        const double old_logp = t.old_logprobs[static_cast<std::size_t>(i)];
-        const PolicyTerm term = EvaluateTerm(logp, old_logp, t.advantage, options.objective);
-        sums.loss += t.weight * term.value;
-        sums.clipped += term.clipped;
-        sums.entropy += static_cast<double>(result.entropy.data<T>()[first + i]);
-        sums.kl += std::exp(logp - old_logp) - (logp - old_logp) - 1.0;
-        sums.max_abs_diff = std::max(sums.max_abs_diff, std::abs(logp - old_logp));
-        if (learn) result.logp.grad.data<T>()[first + i] = static_cast<T>(t.weight * term.derivative);
-      }
-      sums.tokens += t.length();
+  const PackedPass pass = ForwardPacked(ctx, model, batch, options.checkpoint_blocks);
+  const double entropy_coef = options.objective.entropy_coef;
+  const Tensor dentropy = learn && entropy_coef != 0 ? pass.result.entropy.AddTo() : Tensor{};
+  if (!dentropy.empty()) FillZero(dentropy);
+  for (std::size_t d = 0; d < batch.size(); ++d) {
+    const Trajectory& t = *batch[d];
+    const std::vector<double> logp = pass.OfCompletion(d, t, pass.result.logp.value);
+    const std::vector<double> entropy = pass.OfCompletion(d, t, pass.result.entropy.value);
+    std::vector<double> term(logp.size()), dlogp(logp.size());
+    const CompletionLoss loss = EvaluateCompletion(
+        {logp, t.old_logp, t.ref_logp, entropy, t.advantages, t.weight, term, dlogp}, options.objective);
+    if (learn) SetGradient(pass.result.logp.grad, pass.FirstRow(d, t), dlogp);
+    if (!dentropy.empty()) {
+      SetGradient(dentropy, pass.FirstRow(d, t), std::vector<double>(logp.size(), -entropy_coef * t.weight));
     }
-  });
+    sums.loss += loss.loss;
+    sums.clipped += loss.clipped;
+    for (std::size_t i = 0; i < logp.size(); ++i) {
+      const double gap = logp[i] - t.old_logp[i];
+      sums.entropy += entropy[i];
+      sums.kl += EvaluateKl(-gap, KlEstimator::kK3).value;
+      sums.max_abs_diff = std::max(sums.max_abs_diff, std::abs(gap));
+    }
+    sums.tokens += t.length();
+  }
   if (learn) tape.Backward(ctx);
   ctx.tape = nullptr;
-  sums.rows += row.first_row.back();
+  sums.rows += pass.row.first_row.back();
 }
 
-// Micro-batches of the trajectories with an advantage are learned from; the others only go through the comparison.
-StepSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<Trajectory>& rollout,
+// Micro-batches of the trajectories at which the loss has a gradient are learned from; the others only go through the
+// comparison.
+PassSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<Trajectory>& kept,
                       const RlOptions& options) {
-  StepSums sums;
+  PassSums sums;
   for (const bool learn : {true, false}) {
     std::vector<const Trajectory*> chosen;
-    for (const Trajectory& t : rollout) {
-      if ((t.advantage != 0) == learn) chosen.push_back(&t);
+    for (const Trajectory& t : kept) {
+      if (Teaches(t, options.objective) == learn) chosen.push_back(&t);
     }
     const auto size = static_cast<std::size_t>(options.micro_batch);
     for (std::size_t m = 0; m < chosen.size(); m += size) {
@@ -140,81 +96,71 @@ StepSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<
   return sums;
 }
 
-void WriteCompletions(const std::filesystem::path& dir, std::int64_t step, const std::vector<Trajectory>& rollout) {
-  std::string lines;
-  for (const Trajectory& t : rollout) {
-    const nlohmann::ordered_json line = {
-        {"step", step},           {"prompt", t.example.prompt}, {"completion", t.text},    {"answer", t.example.answer},
-        {"finished", t.finished}, {"reward", t.reward},         {"advantage", t.advantage}};
-    lines += line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+StepSums Update(Context& ctx, const Transformer& model, const std::vector<Trajectory>& kept, const RlOptions& options,
+                double lr, Optimizer& optimizer, const TrainingRun& run) {
+  StepSums step;
+  for (int i = 0; i < options.num_iterations; ++i) {
+    const PassSums sums = TrainingPass(ctx, model, kept, options);
+    run.CheckFinite("loss", sums.loss);
+    const double grad_norm = optimizer.GradientNorm(ctx);
+    run.CheckFinite("gradient norm", grad_norm);
+    if (grad_norm > 0) {  // else nothing was learned, and not even weight decay may act
+      optimizer.Step(ctx, lr, grad_norm);
+      ++step.updates;
+    }
+    if (i == 0) step.first = sums;
+    step.loss += sums.loss / options.num_iterations;
+    step.grad_norm += grad_norm / options.num_iterations;
+    step.clip_ratio += sums.PerToken(static_cast<double>(sums.clipped)) / options.num_iterations;
+    step.rows += sums.rows;
   }
-  char name[32];
-  std::snprintf(name, sizeof name, "step-%08lld.jsonl", static_cast<long long>(step));
-  std::filesystem::create_directories(dir / "completions");
-  WriteFileAtomically(dir / "completions" / name, lines);
+  return step;
 }
 
-nlohmann::ordered_json MetricsOf(const std::vector<Trajectory>& rollout, const StepSums& sums,
-                                 const RlOptions& options) {
-  const double count = static_cast<double>(rollout.size()), tokens = static_cast<double>(sums.tokens);
-  double reward = 0, deviation = 0, groups_without_spread = 0, truncated = 0;
-  const auto size = static_cast<std::size_t>(options.num_generations);
-  for (std::size_t begin = 0; begin < rollout.size(); begin += size) {
-    double sum = 0, squares = 0;
-    bool spread = false;
-    for (std::size_t i = begin; i < begin + size; ++i) {
-      sum += rollout[i].reward;
-      squares += rollout[i].reward * rollout[i].reward;
-      truncated += !rollout[i].finished;
-      spread |= rollout[i].reward != rollout[begin].reward;
-    }
-    const double n = static_cast<double>(size);
-    reward += sum;
-    deviation += size > 1 ? std::sqrt(std::max(0.0, (squares - sum * sum / n) / (n - 1))) : 0.0;
-    groups_without_spread += !spread;
-  }
-  const double groups = count / static_cast<double>(size);
-  return {{"loss", sums.loss},
-          {"reward", reward / count},
-          {"reward_std", deviation / groups},
-          {"frac_reward_zero_std", groups_without_spread / groups},
-          {"completions/mean_length", tokens / count},
-          {"completions/clipped_ratio", truncated / count},
-          {"entropy", sums.entropy / tokens},
-          {"kl", sums.kl / tokens},
-          {"clip_ratio/region_mean", static_cast<double>(sums.clipped) / tokens},
-          {"rollout_logprob_max_abs_diff", sums.max_abs_diff},
-          {"rollout_logprob_tokens", sums.tokens}};
+nlohmann::ordered_json MetricsOf(const StepSums& step) {
+  return {{"loss", step.loss},
+          {"grad_norm", step.grad_norm},
+          {"num_updates", step.updates},
+          {"entropy", step.first.PerToken(step.first.entropy)},
+          {"kl", step.first.PerToken(step.first.kl)},
+          {"clip_ratio/region_mean", step.clip_ratio},
+          {"rollout_logprob_max_abs_diff", step.first.max_abs_diff},
+          {"rollout_logprob_tokens", step.first.tokens}};
+}
+
+void CheckReference(const Transformer& model, const Transformer* reference, const RlOptions& options) {
+  SWARR_CHECK(options.objective.beta == 0 || reference != nullptr, "beta is ", options.objective.beta,
+              ", but there is no reference model for the KL");
+  SWARR_CHECK(reference == nullptr || reference->config().vocab == model.config().vocab,
+              "the reference model has a vocabulary of ", reference->config().vocab, " tokens, the model one of ",
+              model.config().vocab, "; the KL needs two models of the same tokenizer");
 }
 
 }  // namespace
 
 OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
-                    const RlOptions& options, Optimizer& optimizer, TrainingRun& run) {
-  ProblemOrder order(task.size(), options.seed);
-  Decoder decoder(model, options.slots, LongestPrompt(task, tokenizer) + options.max_completion_length);
+                    const RlOptions& options, Optimizer& optimizer, TrainingRun& run, const Transformer* reference) {
+  CheckObjective(options.objective);
+  if (options.objective.beta == 0) reference = nullptr;
+  CheckReference(model, reference, options);
+  Sampler sampler(model, reference, tokenizer, task, options);
   OnPolicyCheck check;
   while (run.step() < options.steps) {
     const StepTimer timer;
     const std::int64_t step = run.step();
-    std::vector<Trajectory> rollout = Rollout(ctx, step, decoder, tokenizer, task, options, order);
-    AssignAdvantages(rollout, options);
-    const StepSums sums = TrainingPass(ctx, model, rollout, options);
-    run.CheckFinite("loss", sums.loss);
+    const Rollout rollout = sampler.Sample(ctx, step);
     const double lr = LearningRate(optimizer.options(), step, options.steps);
-    const double grad_norm = optimizer.GradientNorm(ctx);
-    run.CheckFinite("gradient norm", grad_norm);
-    if (grad_norm > 0) optimizer.Step(ctx, lr, grad_norm);  // no group had any spread: nothing was learned
-    check.max_abs_diff = std::max(check.max_abs_diff, sums.max_abs_diff);
-    check.tokens += sums.tokens;
-    if (options.keep_completions) WriteCompletions(run.output_dir(), step + 1, rollout);
+    const StepSums sums = Update(ctx, model, rollout.kept, options, lr, optimizer, run);
+    check.max_abs_diff = std::max(check.max_abs_diff, sums.first.max_abs_diff);
+    check.tokens += sums.first.tokens;
+    if (options.keep_completions) WriteCompletions(run.output_dir(), step + 1, rollout, options);
 
-    nlohmann::ordered_json row = MetricsOf(rollout, sums, options);
+    nlohmann::ordered_json row = MetricsOf(sums);
+    row.update(MetricsOf(rollout, options));  // its KL, of the policy from the reference, is the one to show
     const double seconds = timer.Seconds();
     row.update(
         {{"epoch", static_cast<double>((step + 1) * options.prompts_per_step) / static_cast<double>(task.size())},
          {"learning_rate", lr},
-         {"grad_norm", grad_norm},
          {"step_time", seconds},
          {"tokens_per_second", static_cast<double>(sums.rows) / seconds},
          {"peak_memory_mb", PeakMemoryMb()}});

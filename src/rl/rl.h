@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// On-policy reinforcement learning: sample groups of completions from the current weights, score them, take one
-// gradient step. Deliberately left out: several updates per rollout, a reference model, entropy bonuses; temperature is
-// 1 and nothing is cut from the distribution, so that the sampler is the policy.
+// Reinforcement learning: a step samples groups of completions from the current weights, scores them (rl/rollout.h),
+// and takes num_iterations gradient steps on the objective (rl/objective.h), each over all that was sampled. What is
+// saved is the state after a whole step, so a resume needs no rollout; the learning-rate schedule counts steps too.
+// Deliberately left out: samplers that lag behind, and temperatures other than 1 or a cut distribution, so that the
+// sampler is the policy.
 #pragma once
 
 #include "rl/objective.h"
@@ -14,6 +16,7 @@ struct RlOptions {
   std::int64_t steps = 0;
   int prompts_per_step = 16;
   int num_generations = 8;         // completions per prompt: a group
+  int num_iterations = 1;          // updates per step
   int max_completion_length = 0;   // tokens; a truncated completion is worth 0
   int micro_batch = 32;            // completions packed into one row of the training pass
   int slots = 128;                 // sequences decoded at a time; results do not depend on it
@@ -23,19 +26,34 @@ struct RlOptions {
   bool keep_completions = true;  // write completions/step-00000001.jsonl and so on into the output directory
 };
 
-// What a whole run has compared: the sampler's log-probabilities with those of the training pass, over all sampled
-// tokens, those of skipped groups too. Exactly on-policy means a largest difference of exactly 0.
+// What a whole run has compared, at the first update of each step, where the policy is still the sampler: the sampler's
+// log-probabilities with those of the training pass, over all tokens of the rollout that the step trains on, those of
+// completions without an advantage too. Groups that dynamic sampling has dropped are not among them: no training pass
+// reads them. Exactly on-policy means a largest difference of exactly 0.
 struct OnPolicyCheck {
   double max_abs_diff = 0;
   std::int64_t tokens = 0;
 };
 
-// Rows of metrics.jsonl (TRL's names): epoch, loss, learning_rate, grad_norm, entropy, reward, reward_std,
-// frac_reward_zero_std (groups without spread: skipped in the backward), completions/mean_length,
-// completions/clipped_ratio, kl (of the sampler from the trainer, by the k3 estimator), clip_ratio/region_mean,
-// rollout_logprob_max_abs_diff, rollout_logprob_tokens, step_time, tokens_per_second, peak_memory_mb.
-// num_tokens counts, as in SFT, the tokens that went through the training pass: prompts and completions of all samples.
+// `reference`: the model that the KL refers to, with the same vocabulary; may be null where beta is 0.
+//
+// Rows of metrics.jsonl (TRL's names), each of one step:
+//   of all completions sampled, with the task's own rewards, before any shaping: reward, reward_std,
+//     frac_reward_zero_std (groups without spread), completions/mean_length, completions/clipped_ratio
+//   of the first update: entropy, rollout_logprob_max_abs_diff, rollout_logprob_tokens
+//   means over the updates: loss, grad_norm, clip_ratio/region_mean
+//   kl: with a reference, the mean over all sampled tokens of the objective's estimate of the KL of the sampling policy
+//     from it; without one, the sampler's from the trainer's at the first update, by k3
+//   num_updates: updates made; one whose gradient is 0 everywhere (no group had any spread) is not made
+//   with dynamic sampling: dynamic_sampling/rounds, dynamic_sampling/dropped_ratio (of the groups sampled)
+//   epoch (prompts_per_step prompts a step), learning_rate, step_time, tokens_per_second, peak_memory_mb
+// num_tokens counts, as in SFT, the tokens that went through training passes: prompts and completions, once an update.
+//
+// Rows of completions/step-*.jsonl, one a completion: step, prompt, completion, answer, finished, reward, and
+// advantage, or, where it differs from token to token, advantages; with a reference kl, the sum of the estimates over
+// its tokens; with dynamic sampling dropped, whether its group was.
 OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
-                    const RlOptions& options, Optimizer& optimizer, TrainingRun& run);
+                    const RlOptions& options, Optimizer& optimizer, TrainingRun& run,
+                    const Transformer* reference = nullptr);
 
 }  // namespace swarr

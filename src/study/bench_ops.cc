@@ -193,7 +193,7 @@ class Ops {
     Row("token_logprob", {.flops = product}, forward);
     forward();
     Row("token_logprob backward", {.flops = 3 * product},
-        [&] { TokenLogprobBackward(ctx_, dx, dw, logp, lse, x, w, batch.ids); });
+        [&] { TokenLogprobBackward(ctx_, dx, dw, logp, {}, lse, entropy, x, w, batch.ids); });
     // In the host's step memory, from where a device copies without holding up the processor.
     static_assert(sizeof(SampleRow) == 2 * sizeof(double));
     auto* draws = static_cast<SampleRow*>(ctx_.HostArena().New(DType::kF64, {rows_, 2}).raw());

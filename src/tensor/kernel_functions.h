@@ -31,7 +31,8 @@ static void AddForward(const Context& ctx, const Tensor& y, const Tensor& a, con
 // On rows of logits [rows, V]; targets and results are those of these rows.
 static void LogSoftmaxRows(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
                            const Tensor& logits, const Tensor& targets);
-static void LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp, const Tensor& lse,
+static void LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp,
+                                   const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
                                    const Tensor& logits, const Tensor& targets);
 static void SampleRows(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& logits,
                        const Tensor& positions, const SampleRow* rows);

@@ -47,15 +47,20 @@ void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& l
 
 // The gradient of the logits, then dx = dz w and dw += dz^T x. The logits are computed again rather than kept.
 void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dlogp,
-                          const Tensor& lse, const Tensor& x, const Tensor& w, const Tensor& targets) {
+                          const Tensor& dentropy, const Tensor& lse, const Tensor& entropy, const Tensor& x,
+                          const Tensor& w, const Tensor& targets) {
+  const auto rows = [](const Tensor& t, std::int64_t begin, std::int64_t end) {
+    return t.empty() ? t : t.Rows(begin, end);
+  };
   ForLogitChunks(ctx, x, w, [&](std::int64_t begin, std::int64_t end, const Tensor& logits) {
     const bool rounds = x.dtype() != logits.dtype();
     const Tensor dlogits = rounds ? ctx.arena->New(x.dtype(), {logits.dim(0), logits.dim(1)}) : logits;
     OnDevice(ctx, [&]<class Set>() {
-      Kernels<Set>::LogSoftmaxRowsBackward(ctx, dlogits, dlogp.Rows(begin, end), lse.Rows(begin, end), logits,
+      Kernels<Set>::LogSoftmaxRowsBackward(ctx, dlogits, dlogp.Rows(begin, end), rows(dentropy, begin, end),
+                                           lse.Rows(begin, end), entropy.Rows(begin, end), logits,
                                            targets.Rows(begin, end));
     });
-    LinearBackward(ctx, dx.empty() ? dx : dx.Rows(begin, end), dw, {}, dlogits, x.Rows(begin, end), w);
+    LinearBackward(ctx, rows(dx, begin, end), dw, {}, dlogits, x.Rows(begin, end), w);
   });
 }
 

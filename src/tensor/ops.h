@@ -73,13 +73,17 @@ void CastForward(const Context& ctx, const Tensor& y, const Tensor& x);
 
 // lm_head.cc, log_softmax.cc: the LM head with log-softmax, in chunks of rows, so that [N, V] is never held.
 //   logp[n] = z[targets[n]] - lse[n],  z = w x[n],  lse[n] = log sum_v exp z[v],
-//   entropy[n] = -sum_v p[v] log p[v] (a measurement: it has no backward here)
+//   entropy[n] = -sum_v p[v] log p[v],  log p[v] = z[v] - lse[n]
 //   logp, lse, entropy [N], sum dtype   x[N, C]  w[V, C]  targets[N] in [0, V)   dw: sum dtype
 void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
                          const Tensor& x, const Tensor& w, const Tensor& targets);
-// dlogp[n] = dL/dlogp[n] is how every objective enters the model.
+// dlogp[n] = dL/dlogp[n] is how every objective enters the model; beside it dentropy[n] = dL/dentropy[n], empty if the
+// loss holds no entropy:
+//   dL/dz[v] = dlogp ([v = target] - p[v]) - dentropy p[v] (log p[v] + entropy)
+// Empty, and all zeros, agree but for rounding. lse and entropy are the forward's.
 void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dlogp,
-                          const Tensor& lse, const Tensor& x, const Tensor& w, const Tensor& targets);
+                          const Tensor& dentropy, const Tensor& lse, const Tensor& entropy, const Tensor& x,
+                          const Tensor& w, const Tensor& targets);
 
 // How one row of SampleForward chooses.
 struct SampleRow {

@@ -75,10 +75,10 @@ MicroBatch Accumulate(Context& ctx, const Transformer& model, std::span<const Do
 void AddSums(const Context& ctx, const MicroBatch& batch, const SftOptions& options, StepSums& sums) {
   Wait(ctx);
   const LogprobResult& result = batch.result;
-  DispatchSum(result.entropy.dtype(), [&]<class T>() {
+  DispatchSum(result.entropy.value.dtype(), [&]<class T>() {
     ForRowsInLoss(batch, options, [&](std::int64_t n) {
       sums.logprob += static_cast<double>(result.logp.value.data<T>()[n]);
-      sums.entropy += static_cast<double>(result.entropy.data<T>()[n]);
+      sums.entropy += static_cast<double>(result.entropy.value.data<T>()[n]);
     });
   });
   sums.tokens += batch.row.first_row.back();

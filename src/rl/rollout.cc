@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rl/rollout.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "tensor/philox.h"
+
+namespace swarr {
+namespace {
+
+int LongestPrompt(const Task& task, const Tokenizer& tokenizer) {
+  std::size_t longest = 0;
+  for (std::int64_t i = 0; i < task.size(); ++i) {
+    longest = std::max(longest, tokenizer.EncodePrompt(task.Get(i, 0).prompt).size());
+  }
+  return static_cast<int>(longest);
+}
+
+// Completions as rl/objective.h takes them.
+struct SampledArrays {
+  std::vector<int> lengths;
+  std::vector<double> rewards, old_logp, ref_logp;
+
+  explicit SampledArrays(std::span<const Trajectory> trajectories) {
+    for (const Trajectory& t : trajectories) {
+      lengths.push_back(t.length());
+      rewards.push_back(t.reward);
+      old_logp.insert(old_logp.end(), t.old_logp.begin(), t.old_logp.end());
+      ref_logp.insert(ref_logp.end(), t.ref_logp.begin(), t.ref_logp.end());
+    }
+  }
+  SampledTokens View(int group_size) const { return {lengths, group_size, rewards, old_logp, ref_logp}; }
+};
+
+}  // namespace
+
+std::vector<double> PackedPass::OfCompletion(std::size_t d, const Trajectory& t, const Tensor& values) const {
+  return DispatchSum(values.dtype(), [&]<class T>() {
+    const T* begin = values.data<T>() + FirstRow(d, t);
+    return std::vector<double>(begin, begin + t.length());
+  });
+}
+
+PackedPass ForwardPacked(Context& ctx, const Transformer& model, std::span<const Trajectory* const> batch,
+                         bool checkpoint_blocks) {
+  std::vector<Document> documents;
+  for (const Trajectory* t : batch) documents.push_back(t->document);
+  PackedPass pass{Pack(ctx.HostArena(), documents), {}};
+  pass.result = model.Logprob(ctx, model.Forward(ctx, pass.row.batch, checkpoint_blocks), pass.row.targets);
+  Wait(ctx);
+  return pass;
+}
+
+Sampler::Sampler(const Transformer& model, const Transformer* reference, const Tokenizer& tokenizer, const Task& task,
+                 const RlOptions& options)
+    : reference_(reference),
+      tokenizer_(tokenizer),
+      task_(task),
+      options_(options),
+      order_(task.size(), options.seed),
+      decoder_(model, options.slots, LongestPrompt(task, tokenizer) + options.max_completion_length) {}
+
+Rollout Sampler::Sample(Context& ctx, std::int64_t step) {
+  Rollout rollout;
+  for (; rollout.rounds < MaxRounds(); ++rollout.rounds) {
+    const int missing = options_.prompts_per_step - static_cast<int>(rollout.kept.size()) / options_.num_generations;
+    if (missing == 0) break;
+    std::vector<Trajectory> sampled = SampleRound(ctx, step, rollout.rounds, missing);
+    if (reference_ != nullptr) AddReference(ctx, sampled);
+    Sort(std::move(sampled), rollout);
+  }
+  AssignAdvantages(rollout.kept);
+  return rollout;
+}
+
+// Groups of num_generations completions, prompt after prompt.
+std::vector<Trajectory> Sampler::SampleRound(Context& ctx, std::int64_t step, int round, int prompts) {
+  ResetStep(ctx);
+  std::vector<Request> requests;
+  std::vector<Trajectory> sampled;
+  const std::int64_t first = (step * MaxRounds() + round) * options_.prompts_per_step;
+  for (int p = 0; p < prompts; ++p) {
+    const std::int64_t problem = order_.At(first + p).problem;
+    const Example example = task_.Get(problem, 0);
+    const std::vector<std::int32_t> prompt = tokenizer_.EncodePrompt(example.prompt);
+    for (int g = 0; g < options_.num_generations; ++g) {
+      // A problem may come in several rounds of a step: its samples are numbered through.
+      const auto sample = static_cast<std::uint32_t>(round * options_.num_generations + g);
+      requests.push_back({prompt, options_.max_completion_length, 1.0,
+                          StreamKey(options_.seed, Purpose::kSample, static_cast<std::uint32_t>(step),
+                                    static_cast<std::uint32_t>(problem), sample)});
+      sampled.push_back({example, {prompt, static_cast<int>(prompt.size())}, {}});
+    }
+  }
+  std::vector<Completion> completions = decoder_.Generate(ctx, requests);
+  for (std::size_t i = 0; i < sampled.size(); ++i) {
+    Trajectory& t = sampled[i];
+    Completion& c = completions[i];
+    t.document.tokens.insert(t.document.tokens.end(), c.tokens.begin(), c.tokens.end());
+    t.old_logp = std::move(c.logprobs);
+    t.text = tokenizer_.Decode(c.tokens, /*skip_special=*/true);
+    t.finished = c.finished;
+    t.reward = task_.Reward(t.example, t.text, c.finished);
+  }
+  return sampled;
+}
+
+void Sampler::AddReference(Context& ctx, std::vector<Trajectory>& sampled) const {
+  const auto size = static_cast<std::size_t>(options_.micro_batch);
+  for (std::size_t begin = 0; begin < sampled.size(); begin += size) {
+    std::vector<const Trajectory*> batch;
+    for (std::size_t i = begin; i < std::min(sampled.size(), begin + size); ++i) batch.push_back(&sampled[i]);
+    ResetStep(ctx);
+    const PackedPass pass = ForwardPacked(ctx, *reference_, batch, /*checkpoint_blocks=*/false);
+    for (std::size_t d = 0; d < batch.size(); ++d) {
+      sampled[begin + d].ref_logp = pass.OfCompletion(d, *batch[d], pass.result.logp.value);
+    }
+  }
+}
+
+// Into kept groups and dropped ones.
+void Sampler::Sort(std::vector<Trajectory> sampled, Rollout& rollout) const {
+  const SampledArrays arrays(sampled);
+  const std::vector<double> shaped = ShapedRewards(arrays.View(options_.num_generations), options_.objective);
+  const auto size = static_cast<std::size_t>(options_.num_generations);
+  for (std::size_t begin = 0; begin < sampled.size(); begin += size) {
+    const bool drop = options_.objective.dynamic_sampling && !HasSpread(std::span(shaped).subspan(begin, size));
+    std::vector<Trajectory>& to = drop ? rollout.dropped : rollout.kept;
+    const auto group = std::make_move_iterator(sampled.begin() + static_cast<std::ptrdiff_t>(begin));
+    to.insert(to.end(), group, group + static_cast<std::ptrdiff_t>(size));
+  }
+}
+
+void Sampler::AssignAdvantages(std::vector<Trajectory>& kept) const {
+  const SampledArrays arrays(kept);
+  const std::vector<double> advantages = Advantages(arrays.View(options_.num_generations), options_.objective);
+  const std::vector<double> weights = SequenceWeights(arrays.lengths, options_.objective);
+  auto next = advantages.begin();
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    kept[i].advantages.assign(next, next + kept[i].length());
+    kept[i].weight = weights[i];
+    next += kept[i].length();
+  }
+}
+
+}  // namespace swarr

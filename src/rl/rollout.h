@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a step of RL learns from: groups of completions that the current weights have sampled, with their rewards and
+// what the reference model says of them. All of it is a pure function of the weights, the seed and the step.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/decoder.h"
+#include "rl/rl.h"
+#include "train/data.h"
+
+namespace swarr {
+
+// One sampled completion and what became of it.
+struct Trajectory {
+  Example example;
+  Document document;               // prompt and completion tokens, as the training pass reads them
+  std::vector<double> old_logp;    // of the completion tokens, recorded by the sampler
+  std::vector<double> ref_logp{};  // of the same under the reference model, if there is one
+  std::string text{};
+  bool finished = false;
+  double reward = 0;
+  std::vector<double> advantages{};  // of the completion tokens; none of a dropped group
+  double weight = 0;
+
+  int length() const { return static_cast<int>(old_logp.size()); }
+};
+
+struct Rollout {
+  std::vector<Trajectory> kept;     // to be trained on: whole groups, num_generations each
+  std::vector<Trajectory> dropped;  // groups that dynamic sampling has replaced
+  int rounds = 0;                   // of sampling
+};
+
+// Dynamic sampling (DAPO) gives up after this many rounds and trains on the groups that it has.
+constexpr int kMaxRounds = 10;
+
+class Sampler {
+ public:
+  // `reference` may be null. All are referred to.
+  Sampler(const Transformer& model, const Transformer* reference, const Tokenizer& tokenizer, const Task& task,
+          const RlOptions& options);
+
+  // prompts_per_step groups, with advantages and weights. With dynamic sampling, round after round samples as many
+  // prompts as groups are missing and drops the groups whose shaped rewards have no spread; there may be fewer in the
+  // end. Step s owns positions [s, s + 1) * kMaxRounds * prompts_per_step of the order of problems then, round k the
+  // k-th part of them.
+  Rollout Sample(Context& ctx, std::int64_t step);
+
+ private:
+  std::vector<Trajectory> SampleRound(Context& ctx, std::int64_t step, int round, int prompts);
+  void AddReference(Context& ctx, std::vector<Trajectory>& sampled) const;
+  void Sort(std::vector<Trajectory> sampled, Rollout& rollout) const;
+  void AssignAdvantages(std::vector<Trajectory>& kept) const;
+  int MaxRounds() const { return options_.objective.dynamic_sampling ? kMaxRounds : 1; }
+
+  const Transformer* reference_;
+  const Tokenizer& tokenizer_;
+  const Task& task_;
+  const RlOptions& options_;
+  ProblemOrder order_;
+  Decoder decoder_;
+};
+
+// A forward over trajectories packed into one row: log-probabilities and entropies of all their tokens, recorded if a
+// tape is live, ready to be read.
+struct PackedPass {
+  PackedRow row;
+  LogprobResult result;
+
+  // The row that predicts the first completion token of trajectory d.
+  std::int64_t FirstRow(std::size_t d, const Trajectory& t) const {
+    return row.first_row[d] + t.document.prompt_length - 1;
+  }
+  // Of the tokens of its completion, out of [N] values.
+  std::vector<double> OfCompletion(std::size_t d, const Trajectory& t, const Tensor& values) const;
+};
+PackedPass ForwardPacked(Context& ctx, const Transformer& model, std::span<const Trajectory* const> batch,
+                         bool checkpoint_blocks);
+
+}  // namespace swarr
