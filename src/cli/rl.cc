@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/training.h"
 #include "model/model_files.h"
+#include "rl/objective_names.h"
 
 namespace swarr {
 namespace {
@@ -26,10 +27,7 @@ struct RlCommand {
              "tokens of a completion (a longer one is cut and worth 0); 0 is the task's own limit or what the context "
              "leaves")
         ->check(AtLeast(0));
-    options.Add("objective", objective, "reinforce or grpo");
-    options.Add("scale-rewards", rl.objective.scale_rewards, "divide advantages by the group's standard deviation");
-    options.Add("normalizer", normalizer, "of the loss: token-mean, sequence-mean or constant");
-    options.Add("epsilon", rl.objective.epsilon, "clip range of the ratio in grpo")->check(AtLeast(0));
+    options.Add("objective", objective, "by name");
     options.Add("micro-batch", rl.micro_batch, "completions packed into one row of the training pass")
         ->check(AtLeast(1));
     options.Add("slots", rl.slots, "sequences decoded at a time; results do not depend on it", Record::kNo)
@@ -39,8 +37,7 @@ struct RlCommand {
 
   void Run() {
     training.run.model_dir = model_dir;
-    rl.objective.term = ParsePolicyTerm(objective);
-    rl.objective.aggregation = ParseAggregation(normalizer);
+    rl.objective = ObjectiveFromJson({{"objective", objective}});
     const LoadedTask problems = task.Load(Split::kRl, {.answer = true}, training.compute.seed, model_dir);
     const auto model =
         LoadModel(model_dir, training.compute.MakeDType(), /*with_gradients=*/true, training.compute.MakeKind());
@@ -70,7 +67,7 @@ struct RlCommand {
 
   Environment environment;
   OptionSet options;
-  std::string model_dir, objective = "grpo", normalizer = "token-mean";
+  std::string model_dir, objective = "grpo";
   TaskOptions task;
   RlOptions rl;
   TrainingOptions training;

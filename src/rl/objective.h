@@ -1,52 +1,122 @@
 // SPDX-License-Identifier: Apache-2.0
-// Policy-gradient objectives as functions of log-probabilities: the one home of advantages, aggregation, ratio and
-// clip. The gradient enters the model as dL/dlog p of each token through the op token_logprob, so this file is all
-// there is to an objective. Formulas and who uses which: docs/derivations.md.
+// Policy-gradient objectives as functions of log-probabilities: the one home of rewards' shaping, advantages, ratio,
+// clip, KL, entropy and aggregation. The gradient enters the model as dL/dlog p (and, with an entropy bonus, dL/dH) of
+// each sampled token through the op token_logprob, so this file is all there is to an objective. The named ones are
+// choices among these switches (rl/objective_names.h). Formulas, sources, and who uses which: docs/objectives.md.
 //
-//   L = sum_i w_i sum_t term(log p_it, log p_old_it, A_i)       over the sampled tokens t of completion i
+//   L = sum_i w_i sum_t ( policy_it + beta KL_it - entropy_coef H_it )   over the sampled tokens t of completion i
+//
+// Everything is f64. Tokens that must not count (a tool's output, padding) are simply not handed in: what counts is
+// recorded by the sampler.
 #pragma once
 
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
 namespace swarr {
 
-// kReinforce: term = -A log p (Williams 1992).
-// kGrpo: term = -min(rho A, clip(rho, 1 - eps, 1 + eps) A) with rho = exp(log p - log p_old) (arXiv 2402.03300). With
-// one update per rollout rho is exactly 1 here, and the gradient is REINFORCE's.
-enum class PolicyTermKind : std::uint8_t { kReinforce, kGrpo };
+// What is subtracted from a completion's reward r_i: nothing; the mean of its group; or the mean of the others of its
+// group (RLOO, arXiv 2402.14740).
+enum class Baseline : std::uint8_t { kNone, kGroupMean, kLeaveOneOut };
 
-// What sum over tokens and completions is normalised by: all sampled tokens of the step; each completion by its own
-// length, then the number of completions (GRPO paper); or the constant max_completion_length times that number (Dr.
-// GRPO).
-enum class Aggregation : std::uint8_t { kTokenMean, kSequenceMean, kConstant };
+// What the difference is divided by: nothing; or s + 1e-4, s the standard deviation with Bessel's correction of the
+// rewards of the group (GRPO, arXiv 2402.03300), or of all rewards of the step.
+enum class RewardScale : std::uint8_t { kNone, kGroup, kBatch };
 
-PolicyTermKind ParsePolicyTerm(const std::string& name);  // "reinforce", "grpo"
-Aggregation ParseAggregation(const std::string& name);    // "token-mean", "sequence-mean", "constant"
+// rho_it, with d_t = log p_it - log p_old_it:
+//   kNone          no ratio: the policy's term is -A log p (REINFORCE, Williams 1992)
+//   kToken         exp(d_t)
+//   kSequence      exp(sum_t d_t), the same for all tokens of i (RLOO)
+//   kSequenceMean  exp(mean_t d_t), likewise (GSPO, arXiv 2507.18071)
+enum class RatioKind : std::uint8_t { kNone, kToken, kSequence, kSequenceMean };
+
+// The policy's term of a token:
+//   kNone     -rho A
+//   kPpo      -min(rho A, clip(rho, 1 - epsilon, 1 + epsilon_high) A)
+//   kWeight   -min(rho, 1 + epsilon_high) A log p, the factor before log p a constant (CISPO, arXiv 2506.13585)
+enum class ClipKind : std::uint8_t { kNone, kPpo, kWeight };
+
+// w_i, with B completions of T_i sampled tokens: 1 / sum_j T_j; 1 / (B T_i); 1 / (B max_completion_length) (Dr. GRPO,
+// arXiv 2503.20783); or 1 / B. A completion without tokens has no term, and weight 0 where it would divide by 0; it
+// counts in B.
+enum class Aggregation : std::uint8_t { kTokenMean, kSequenceMean, kConstant, kSequenceSum };
+
+// Of D(pi, pi_ref), with d = log p - log p_ref at a sampled token: d; d^2 / 2; exp(-d) + d - 1.
+enum class KlEstimator : std::uint8_t { kK1, kK2, kK3 };
+
+// Where beta times the estimate goes: into the loss, token by token; off the reward, summed over the completion; or off
+// the reward-to-go, the token's own and all later ones (REINFORCE++). In the last two it is that of the policy that
+// sampled, a constant.
+enum class KlPlace : std::uint8_t { kLoss, kReward, kReturn };
 
 struct ObjectiveOptions {
-  PolicyTermKind term = PolicyTermKind::kGrpo;
-  bool scale_rewards = false;  // divide advantages by the group's standard deviation
+  Baseline baseline = Baseline::kGroupMean;
+  RewardScale scale_rewards = RewardScale::kNone;
+  bool whiten = false;  // then advantages are whitened over all sampled tokens of the step
+  RatioKind ratio = RatioKind::kToken;
+  ClipKind clip = ClipKind::kPpo;
+  double epsilon = 0.2, epsilon_high = 0.2;
   Aggregation aggregation = Aggregation::kTokenMean;
-  double epsilon = 0.2;           // clip range of kGrpo
-  int max_completion_length = 0;  // the constant of kConstant
+  int max_completion_length = 0;  // tokens: the constant of kConstant, and what overlong_share is a share of
+  KlEstimator kl = KlEstimator::kK3;
+  KlPlace kl_in = KlPlace::kLoss;
+  double beta = 0;                // of the KL; 0: there is no reference model
+  double entropy_coef = 0;        // of the entropy bonus
+  bool dynamic_sampling = false;  // groups without spread are sampled anew (DAPO, arXiv 2503.14476; rl/rl.h)
+  double overlong_share = 0;      // of max_completion_length, at its end, over which the reward falls by 1 (DAPO)
 };
 
-// A_i = r_i - mean of its group; with scale_rewards also divided by (s + 1e-4), s the group's standard deviation with
-// Bessel's correction (as TRL does). Rewards come group after group, group_size each. A group without spread gets
-// exactly 0.
-std::vector<double> Advantages(std::span<const double> rewards, int group_size, const ObjectiveOptions& options);
+// Throws UsageError, naming the switches, where two of them contradict each other or a number is out of its range.
+void CheckObjective(const ObjectiveOptions& options);
+
+// What a step has sampled: completion after completion, group after group, group_size each. Log-probabilities are per
+// token, those of all completions one after another.
+struct SampledTokens {
+  std::span<const int> lengths;  // sampled tokens of each completion, 0 or more
+  int group_size;
+  std::span<const double> rewards;   // of each completion
+  std::span<const double> old_logp;  // of the policy that sampled
+  std::span<const double> ref_logp;  // of the reference model; may be empty where beta is 0
+};
+
+// The penalty of DAPO's "soft overlong punishment": with c = overlong_share * max_completion_length, 0 up to
+// max_completion_length - c tokens, from there falling linearly to -1 at max_completion_length.
+double OverlongPenalty(int length, const ObjectiveOptions& options);
+
+// A_it for every sampled token. With r_i the reward, the penalty added and (kReward) the KL taken off:
+//   A_i = (r_i - baseline) / scale
+//   kReturn: A_it = A_i - beta sum_{t' >= t} KL_it';  otherwise A_it = A_i
+//   whiten:  A_it = (A_it - mean) / sqrt(variance + 1e-8), over all tokens, Bessel's correction (REINFORCE++,
+//            arXiv 2501.03262)
+// Where a baseline is subtracted, a group whose r_i are all equal gets exactly 0.
+std::vector<double> Advantages(const SampledTokens& sampled, const ObjectiveOptions& options);
 
 // w_i for completions of these lengths (tokens).
 std::vector<double> SequenceWeights(std::span<const int> lengths, const ObjectiveOptions& options);
 
-struct PolicyTerm {
-  double value;
-  double derivative;  // with respect to log p
-  bool clipped;       // the clip made the derivative 0
+// The sampled tokens of one completion, and where what is computed of each goes.
+struct CompletionTokens {
+  std::span<const double> logp, old_logp;
+  std::span<const double> ref_logp;  // may be empty where the loss holds no KL
+  std::span<const double> entropy;  // H of the distribution that the token was drawn from; may be empty without a bonus
+  std::span<const double> advantage;
+  double weight;            // w_i
+  std::span<double> term;   // out: policy + beta KL - entropy_coef H, before the weight
+  std::span<double> dlogp;  // out: dL/dlog p; dL/dH is -entropy_coef w_i for every token
 };
-PolicyTerm EvaluateTerm(double logp, double old_logp, double advantage, const ObjectiveOptions& options);
+
+struct CompletionLoss {
+  double loss = 0;           // w_i times the sum of the terms
+  double kl = 0;             // sum of the estimates in the loss, before beta
+  std::int64_t clipped = 0;  // tokens whose ratio the clip has replaced
+};
+CompletionLoss EvaluateCompletion(const CompletionTokens& tokens, const ObjectiveOptions& options);
+
+// The estimate for d = log p - log p_ref, and its derivative with respect to log p.
+struct KlTerm {
+  double value, derivative;
+};
+KlTerm EvaluateKl(double d, KlEstimator estimator);
 
 }  // namespace swarr

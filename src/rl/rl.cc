@@ -22,7 +22,8 @@ struct Trajectory {
   std::string text;
   bool finished;
   double reward;
-  double advantage = 0, weight = 0;
+  std::vector<double> advantages{};  // of the completion tokens
+  double weight = 0;
 
   int length() const { return static_cast<int>(old_logprobs.size()); }
 };
@@ -72,17 +73,21 @@ std::vector<Trajectory> Rollout(Context& ctx, std::int64_t step, Decoder& decode
 }
 
 void AssignAdvantages(std::vector<Trajectory>& rollout, const RlOptions& options) {
-  std::vector<double> rewards;
+  std::vector<double> rewards, old_logp;
   std::vector<int> lengths;
   for (const Trajectory& t : rollout) {
     rewards.push_back(t.reward);
     lengths.push_back(t.length());
+    old_logp.insert(old_logp.end(), t.old_logprobs.begin(), t.old_logprobs.end());
   }
-  const std::vector<double> advantages = Advantages(rewards, options.num_generations, options.objective);
+  const std::vector<double> advantages =
+      Advantages({lengths, options.num_generations, rewards, old_logp, {}}, options.objective);
   const std::vector<double> weights = SequenceWeights(lengths, options.objective);
+  auto next = advantages.begin();
   for (std::size_t i = 0; i < rollout.size(); ++i) {
-    rollout[i].advantage = advantages[i];
+    rollout[i].advantages.assign(next, next + lengths[i]);
     rollout[i].weight = weights[i];
+    next += lengths[i];
   }
 }
 
@@ -104,16 +109,22 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajecto
       const Trajectory& t = *batch[d];
       const std::int64_t first =
           row.first_row[d] + t.document.prompt_length - 1;  // this row predicts completion token 0
-      for (int i = 0; i < t.length(); ++i) {
-        const double logp = static_cast<double>(result.logp.value.data<T>()[first + i]);
-        const double old_logp = t.old_logprobs[static_cast<std::size_t>(i)];
-        const PolicyTerm term = EvaluateTerm(logp, old_logp, t.advantage, options.objective);
-        sums.loss += t.weight * term.value;
-        sums.clipped += term.clipped;
-        sums.entropy += static_cast<double>(result.entropy.data<T>()[first + i]);
-        sums.kl += std::exp(logp - old_logp) - (logp - old_logp) - 1.0;
-        sums.max_abs_diff = std::max(sums.max_abs_diff, std::abs(logp - old_logp));
-        if (learn) result.logp.grad.data<T>()[first + i] = static_cast<T>(t.weight * term.derivative);
+      const auto rows_of = [&](const Tensor& values) {
+        const T* begin = values.data<T>() + first;
+        return std::vector<double>(begin, begin + t.length());
+      };
+      const std::vector<double> logp = rows_of(result.logp.value), entropy = rows_of(result.entropy);
+      std::vector<double> term(logp.size()), dlogp(logp.size());
+      const CompletionLoss loss = EvaluateCompletion(
+          {logp, t.old_logprobs, {}, entropy, t.advantages, t.weight, term, dlogp}, options.objective);
+      sums.loss += loss.loss;
+      sums.clipped += loss.clipped;
+      for (std::size_t i = 0; i < logp.size(); ++i) {
+        const double gap = logp[i] - t.old_logprobs[i];
+        sums.entropy += entropy[i];
+        sums.kl += std::exp(gap) - gap - 1.0;
+        sums.max_abs_diff = std::max(sums.max_abs_diff, std::abs(gap));
+        if (learn) result.logp.grad.data<T>()[first + static_cast<std::int64_t>(i)] = static_cast<T>(dlogp[i]);
       }
       sums.tokens += t.length();
     }
@@ -130,7 +141,8 @@ StepSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<
   for (const bool learn : {true, false}) {
     std::vector<const Trajectory*> chosen;
     for (const Trajectory& t : rollout) {
-      if ((t.advantage != 0) == learn) chosen.push_back(&t);
+      const bool counts = std::any_of(t.advantages.begin(), t.advantages.end(), [](double a) { return a != 0; });
+      if (counts == learn) chosen.push_back(&t);
     }
     const auto size = static_cast<std::size_t>(options.micro_batch);
     for (std::size_t m = 0; m < chosen.size(); m += size) {
@@ -143,9 +155,13 @@ StepSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<
 void WriteCompletions(const std::filesystem::path& dir, std::int64_t step, const std::vector<Trajectory>& rollout) {
   std::string lines;
   for (const Trajectory& t : rollout) {
-    const nlohmann::ordered_json line = {
-        {"step", step},           {"prompt", t.example.prompt}, {"completion", t.text},    {"answer", t.example.answer},
-        {"finished", t.finished}, {"reward", t.reward},         {"advantage", t.advantage}};
+    const nlohmann::ordered_json line = {{"step", step},
+                                         {"prompt", t.example.prompt},
+                                         {"completion", t.text},
+                                         {"answer", t.example.answer},
+                                         {"finished", t.finished},
+                                         {"reward", t.reward},
+                                         {"advantage", t.advantages.empty() ? 0.0 : t.advantages[0]}};
     lines += line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   }
   char name[32];

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "rl/objective_names.h"
 #include "tensor/files.h"
 
 namespace swarr {
@@ -53,18 +54,15 @@ void TakeOptimizer(Fields& fields, OptimizerOptions& options) {
 }
 
 void TakeRl(Fields& fields, StudySettings& settings) {
-  std::string objective, normalizer;
+  ordered_json objective = ordered_json::object();
   fields.Take("steps", settings.rl.steps);
   fields.Take("prompts_per_step", settings.rl.prompts_per_step);
   fields.Take("num_generations", settings.rl.num_generations);
-  fields.Take("objective", objective);
-  fields.Take("scale_rewards", settings.rl.objective.scale_rewards);
-  fields.Take("normalizer", normalizer);
-  fields.Take("epsilon", settings.rl.objective.epsilon);
-  settings.rl.objective.term = ParsePolicyTerm(objective);
-  settings.rl.objective.aggregation = ParseAggregation(normalizer);
+  for (const char* name : {"objective", "scale_rewards", "normalizer", "epsilon"}) fields.Take(name, objective[name]);
+  settings.rl.objective = ObjectiveFromJson(objective);
   settings.rl.max_completion_length = ChainTokenLimit(settings.task.n_max);
   settings.rl.objective.max_completion_length = settings.rl.max_completion_length;
+  CheckObjective(settings.rl.objective);
   TakeOptimizer(fields, settings.rl_optimizer);
   fields.ExpectNoMore();
 }
