@@ -11,7 +11,7 @@ using namespace swarr::oracle;
 
 namespace {
 
-const std::vector<std::string> kSuites = {"attention"};
+const std::vector<std::string> kSuites = {"attention", "loss"};
 constexpr std::string_view kDTypes[] = {"f64", "f32", "bf16"};
 
 }  // namespace

@@ -10,7 +10,7 @@ struct NamedSuite {
   const char* name;
   Suite (*make)();
 };
-constexpr NamedSuite kSuites[] = {{"attention", AttentionSuite}};
+constexpr NamedSuite kSuites[] = {{"attention", AttentionSuite}, {"loss", LossSuite}};
 
 }  // namespace
 
