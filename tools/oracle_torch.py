@@ -104,6 +104,63 @@ def attention_wrong_window(case, x, dtype):
     return attention(p, x, dtype, plain)
 
 
+# --- suite ops: one function a family; each returns the values, and the variables whose gradients are asked for ---
+
+
+def linear(p, x, v):
+    return {"y": F.linear(v("x"), v("w"), v("b") if "b" in x else None) + (x["residual"].to(v("x").dtype)
+                                                                        if "residual" in x else 0)}
+
+
+def embedding(p, x, v):
+    return {"y": F.embedding(x["ids"].long(), v("w"))}
+
+
+def rmsnorm(p, x, v):
+    return {"y": F.rms_norm(v("x"), v("x").shape[-1:], v("w"), p["eps"])}
+
+
+def rope(p, x, v):
+    half = p["head_dim"] // 2
+    f = p["theta"] ** (-torch.arange(half, dtype=torch.float64, device=x["x"].device) / half)
+    if "factor" in p:  # rope_type llama3
+        turns = p["original_positions"] * f / (2 * math.pi)
+        kept = ((turns - p["low_freq_factor"]) / (p["high_freq_factor"] - p["low_freq_factor"])).clamp(0, 1)
+        f = kept * f + (1 - kept) * f / p["factor"]
+    a = (x["positions"][:, None].double() * f)[:, None, :]
+    cos, sin = a.cos().to(v("x").dtype), a.sin().to(v("x").dtype)
+    lower, upper = v("x")[..., :half], v("x")[..., half:]
+    return {"y": torch.cat((lower * cos - upper * sin, upper * cos + lower * sin), dim=-1)}
+
+
+def swiglu(p, x, v):
+    return {"y": F.silu(v("gate")) * v("up")}
+
+
+def logprob(p, x, v):
+    z = F.linear(v("x"), v("w")) / p["temperature"]
+    logp = torch.log_softmax(z, dim=-1)
+    return {"logp": logp.gather(1, x["targets"].long()[:, None])[:, 0], "lse": torch.logsumexp(z, dim=-1),
+            "entropy": -(logp.exp() * logp).sum(dim=-1)}
+
+
+OPS = {f.__name__: f for f in (linear, embedding, rmsnorm, rope, swiglu, logprob)}
+
+
+def ops_torch(case, x, dtype):
+    variables = {}
+
+    def variable(name):
+        if name not in variables:
+            variables[name] = x[name].to(dtype).requires_grad_()
+        return variables[name]
+
+    outputs = OPS[case["family"]](case["parameters"], x, variable)
+    first, value = next(iter(outputs.items()))
+    grads = gradients([value], [x[f"d_{first}"].to(dtype)], list(variables.values()))
+    return outputs | {f"d{name}": grad for name, grad in zip(variables, grads)}
+
+
 # --- suite loss: log-probabilities, masks and rewards -> advantages, terms, loss and gradients ---
 
 
@@ -185,7 +242,7 @@ def loss_wrong_eos(case, x, dtype):
     return loss_torch(case, x, dtype, lose_last=True)
 
 
-CANDIDATES = {f.__name__: f for f in (attention_plain, attention_sdpa, attention_flex, attention_wrong_window,
+CANDIDATES = {f.__name__: f for f in (attention_plain, attention_sdpa, attention_flex, attention_wrong_window, ops_torch,
                                       loss_torch, loss_wrong_eos)}
 
 
