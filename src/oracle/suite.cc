@@ -10,7 +10,7 @@ struct NamedSuite {
   const char* name;
   Suite (*make)();
 };
-constexpr NamedSuite kSuites[] = {{"ops", OpsSuite}, {"attention", AttentionSuite}};
+constexpr NamedSuite kSuites[] = {{"ops", OpsSuite}, {"attention", AttentionSuite}, {"loss", LossSuite}};
 
 }  // namespace
 

@@ -90,5 +90,6 @@ Suite MakeSuite(const std::string& name);
 // The suites. A new one is a function here and a line in suite.cc.
 Suite AttentionSuite();
 Suite OpsSuite();
+Suite LossSuite();
 
 }  // namespace swarr::oracle

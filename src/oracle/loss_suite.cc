@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// The suite `loss`: every objective of rl/objective.h, from log-probabilities and rewards to the loss and its gradient.
+#include <algorithm>
+#include <cmath>
+
+#include "oracle/loss_rule.h"
+#include "oracle/suite.h"
+#include "rl/objective_names.h"
+
+namespace swarr::oracle {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct NamedMistake {
+  const char* name;
+  void (*make)(LossRule& rule);
+};
+
+// Where a mistake is what the case asks for, or has no meaning in it, it changes nothing.
+constexpr NamedMistake kMistakes[] = {
+    {"the mean over all tokens as normaliser (token-mean)",
+     [](LossRule& r) { r.options.aggregation = Aggregation::kTokenMean; }},
+    {"the mean over each completion, then over completions, as normaliser (sequence-mean)",
+     [](LossRule& r) { r.options.aggregation = Aggregation::kSequenceMean; }},
+    {"the longest completion allowed as normaliser (constant)",
+     [](LossRule& r) { r.options.aggregation = Aggregation::kConstant; }},
+    {"the number of completions as normaliser (sequence-sum)",
+     [](LossRule& r) { r.options.aggregation = Aggregation::kSequenceSum; }},
+    {"masked tokens counted in the normaliser", [](LossRule& r) { r.count = Count::kMaskedToo; }},
+    {"completions without tokens left out of the count", [](LossRule& r) { r.count = Count::kNoEmpty; }},
+    {"each group normalised by its own tokens (a mean over micro-batches)",
+     [](LossRule& r) { r.count = Count::kByGroup; }},
+    {"the longest completion of the batch in place of max_completion_length",
+     [](LossRule& r) { r.count = Count::kLongestSampled; }},
+    {"the last sampled token (the end of text) masked out", [](LossRule& r) { r.tokens = Tokens::kNoLast; }},
+    {"the first sampled token masked out", [](LossRule& r) { r.tokens = Tokens::kNoFirst; }},
+    {"masked tokens in the loss", [](LossRule& r) { r.tokens = Tokens::kAll; }},
+    {"the standard deviation without Bessel's correction", [](LossRule& r) { r.bessel = false; }},
+    {"1e-6 in place of 1e-4 beside the standard deviation", [](LossRule& r) { r.scale_epsilon = 1e-6; }},
+    {"advantages not divided by the standard deviation",
+     [](LossRule& r) { r.options.scale_rewards = RewardScale::kNone; }},
+    {"advantages divided by the standard deviation of the group",
+     [](LossRule& r) { r.options.scale_rewards = RewardScale::kGroup; }},
+    {"advantages divided by the standard deviation of the batch",
+     [](LossRule& r) { r.options.scale_rewards = RewardScale::kBatch; }},
+    {"no baseline", [](LossRule& r) { r.options.baseline = Baseline::kNone; }},
+    {"the mean of the whole group as baseline", [](LossRule& r) { r.options.baseline = Baseline::kGroupMean; }},
+    {"the mean of the others of the group as baseline",
+     [](LossRule& r) { r.options.baseline = Baseline::kLeaveOneOut; }},
+    {"the whole batch as one group", [](LossRule& r) { r.groups = Groups::kOne; }},
+    {"groups interleaved: completion i in group i mod (B / G)", [](LossRule& r) { r.groups = Groups::kInterleaved; }},
+    {"advantages with the sign turned (the loss maximised)", [](LossRule& r) { r.advantage_sign = -1; }},
+    {"the overlong penalty missing", [](LossRule& r) { r.options.overlong_share = 0; }},
+    {"advantages not whitened", [](LossRule& r) { r.options.whiten = false; }},
+    {"advantages whitened over all tokens", [](LossRule& r) { r.options.whiten = true; }},
+    {"advantages whitened without Bessel's correction", [](LossRule& r) { r.whiten_bessel = false; }},
+    {"no importance ratio (REINFORCE's term)", [](LossRule& r) { r.SetRatio(RatioKind::kNone); }},
+    {"the ratio of each token", [](LossRule& r) { r.SetRatio(RatioKind::kToken); }},
+    {"the product of the tokens' ratios", [](LossRule& r) { r.SetRatio(RatioKind::kSequence); }},
+    {"the geometric mean of the tokens' ratios", [](LossRule& r) { r.SetRatio(RatioKind::kSequenceMean); }},
+    {"the ratio inverted: old over new", [](LossRule& r) { r.inverse_ratio = true; }},
+    {"the gradient without the ratio's factor", [](LossRule& r) { r.ratio_in_gradient = false; }},
+    {"no clip", [](LossRule& r) { r.SetClip(ClipKind::kNone); }},
+    {"epsilon used for the upper clip, epsilon_high ignored",
+     [](LossRule& r) { r.options.epsilon_high = r.options.epsilon; }},
+    {"no lower clip", [](LossRule& r) { r.options.epsilon = 1; }},
+    {"the clipped ratio always taken, without the minimum", [](LossRule& r) { r.choice = Choice::kClipped; }},
+    {"the maximum of both products in place of the minimum", [](LossRule& r) { r.choice = Choice::kMaximum; }},
+    {"epsilon_high taken for the cap itself, not 1 + epsilon_high",
+     [](LossRule& r) {
+       if (r.options.clip == ClipKind::kWeight) r.options.epsilon_high -= 1;
+     }},
+    {"the KL estimator k1", [](LossRule& r) { r.options.kl = KlEstimator::kK1; }},
+    {"the KL estimator k2", [](LossRule& r) { r.options.kl = KlEstimator::kK2; }},
+    {"the KL estimator k3", [](LossRule& r) { r.options.kl = KlEstimator::kK3; }},
+    {"the KL missing", [](LossRule& r) { r.options.beta = 0; }},
+    {"the KL turned round: log p_ref - log p", [](LossRule& r) { r.kl_reversed = true; }},
+    {"the KL from the old policy in place of the reference", [](LossRule& r) { r.kl_from_old = true; }},
+    {"the KL in the loss without a gradient", [](LossRule& r) { r.kl_gradient = false; }},
+    {"the KL in the loss", [](LossRule& r) { r.options.kl_in = KlPlace::kLoss; }},
+    {"the KL summed off the reward", [](LossRule& r) { r.options.kl_in = KlPlace::kReward; }},
+    {"the KL to go off each token's advantage", [](LossRule& r) { r.options.kl_in = KlPlace::kReturn; }},
+    {"the entropy bonus missing", [](LossRule& r) { r.options.entropy_coef = 0; }},
+    {"the entropy bonus with the sign turned", [](LossRule& r) { r.options.entropy_coef *= -1; }},
+};
+
+LossRule RuleOf(const Case& c) {
+  LossRule rule;
+  ordered_json switches = ordered_json::object();
+  for (const auto& [name, value] : c.parameters.items()) {
+    if (name != "group_size" && name != "objective") switches[name] = value;
+  }
+  rule.options = ObjectiveFromJson(switches);
+  return rule;
+}
+
+Values Evaluate(const Context&, const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {
+  LossRule rule = RuleOf(c);
+  for (const NamedMistake& named : kMistakes) {
+    if (mistake == named.name) named.make(rule);
+  }
+  // Rewards and a group's mean are exact in every dtype, as the cases have them; a group without spread, disturbed,
+  // would be one with a spread of u.
+  Values exact_rewards = inputs;
+  exact_rewards["rewards"] = c.inputs.at("rewards");
+  return EvaluateLoss(exact_rewards, rule, c.parameters.at("group_size").get<int>(), noise);
+}
+
+// --- the cases ---
+
+// Rows of a batch: x is a sampled token, . is padding or a token that somebody else wrote.
+struct Batch {
+  const char* name;
+  const char* meaning;
+  int group_size;
+  std::vector<const char*> rows;
+  std::vector<double> rewards;
+  std::vector<double> gaps;  // log p - log p_old is one of these
+};
+
+// Ratios keep a distance from the edges of the clips, 0.8, 1.2, 1.28 and 5, that bf16's rounding can't bridge.
+const std::vector<double> kNear = {-0.03125, 0, 0.03125}, kFar = {-1, -0.5, -0.0625, 0.0625, 0.5, 2};
+
+const std::vector<Batch>& Batches() {
+  static const std::vector<Batch> batches = {
+      {"mixed",
+       "two groups of four, ratios on both sides of both clips",
+       4,
+       {"xxxxxx..", "xxx.....", "xxxxxxxx", "x.......", "xxxxx...", "xx......", "xxxxxxx.", "xxxx...."},
+       {1, 0, 0, 0.5, 0, 1, 1, 0.25},
+       kFar},
+      {"masked",
+       "tokens of a tool within completions, an empty completion, a group without spread, an empty group",
+       3,
+       {"xx..xx..", "..xxxx..", "xxxxxxxx", "x.x.x.x.", "xxxx....", "........", "........", "........", "........",
+        "xxx.....", "xxxxxx..", ".xxxxx.."},
+       {1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1},
+       kFar},
+      {"near",
+       "three pairs, ratios within the clips",
+       2,
+       {"xxxx", "xx..", "xxx.", "xxxx", "x...", "xxx."},
+       {1, 0, 0.5, 0, 0.25, 1},
+       kNear},
+      {"on_policy", "every ratio is 1", 4, {"xxxx", "xx..", "xxx.", "xxxx"}, {1, 0, 0.5, 0}, {0}},
+      {"short", "two completions of two tokens: a variance over four values", 2, {"xx", "xx"}, {1, 0}, kNear},
+      {"small_spread",
+       "rewards that differ by some thousandths: the 1e-4 beside the deviation is seen",
+       2,
+       {"xxxx", "xx..", "xxx.", "xxxx"},
+       {0.001953125, 0, 0.0009765625, 0},
+       kNear},
+  };
+  return batches;
+}
+
+struct Setting {
+  std::string name, batch;
+  ordered_json switches;  // with "objective"
+};
+
+std::vector<Setting> Settings() {
+  std::vector<Setting> settings;
+  for (const std::string& name : ObjectiveNames()) {
+    settings.push_back({name, "mixed", {{"objective", name}}});
+    settings.push_back({name + "_masked", "masked", {{"objective", name}}});
+  }
+  for (const char* name : {"reinforce", "grpo", "dr_grpo", "dapo", "cispo"}) {
+    settings.push_back({std::string(name) + "_on_policy", "on_policy", {{"objective", name}}});
+  }
+  for (const char* place : {"loss", "reward", "return"}) {
+    for (const char* kl : {"k1", "k2", "k3"}) {
+      settings.push_back({std::string(kl) + "_in_" + place,
+                          "masked",
+                          {{"objective", "dr_grpo"}, {"kl", kl}, {"kl_in", place}, {"beta", 1}}});
+    }
+  }
+  for (const char* name : {"rloo", "reinforce++", "reinforce++-baseline", "grpo"}) {
+    settings.push_back({std::string(name) + "_kl", "near", {{"objective", name}, {"beta", 0.25}}});
+  }
+  settings.push_back({"reinforce++_short", "short", {{"objective", "reinforce++"}}});
+  settings.push_back({"gspo_wide", "near", {{"objective", "gspo"}, {"epsilon", 0.25}}});
+  settings.push_back({"rloo_near", "near", {{"objective", "rloo"}}});
+  settings.push_back({"cispo_low_cap", "mixed", {{"objective", "cispo"}, {"epsilon_high", 0.5}}});
+  settings.push_back({"grpo_entropy", "mixed", {{"objective", "grpo"}, {"entropy_coef", 0.125}}});
+  settings.push_back({"dapo_all", "masked", {{"objective", "dapo"}, {"entropy_coef", 0.125}, {"beta", 0.25}}});
+  settings.push_back({"batch_scale", "mixed", {{"objective", "grpo"}, {"scale_rewards", "batch"}}});
+  settings.push_back({"small_spread", "small_spread", {{"objective", "grpo"}}});
+  settings.push_back({"unclipped", "mixed", {{"objective", "grpo"}, {"clip", "none"}}});
+  settings.push_back({"sequence_sum", "masked", {{"objective", "grpo"}, {"normalizer", "sequence-sum"}}});
+  return settings;
+}
+
+Case MakeCase(const Setting& s) {
+  const auto& batches = Batches();
+  const Batch& batch = *std::find_if(batches.begin(), batches.end(), [&](const Batch& b) { return b.name == s.batch; });
+  const auto N = static_cast<std::int64_t>(batch.rows.size());
+  const auto T = static_cast<std::int64_t>(std::string_view(batch.rows[0]).size());
+  Case c{s.name, batch.meaning, {}, {}, 1};
+  ordered_json switches = s.switches;
+  switches["max_completion_length"] = T + 1;
+  c.parameters = {{"objective", switches["objective"]}, {"group_size", batch.group_size}};
+  c.parameters.update(ToJson(ObjectiveFromJson(switches)));
+
+  PhiloxStream random = StreamOf("loss", s.name);
+  Value mask = Zeros({N, T}), old_logp = RandomNormal(random, {N, T}, 0.5, 0);
+  mask.integer = true;
+  Value logp = old_logp, ref_logp = old_logp, entropy = RandomNormal(random, {N, T}, 0.25, 0);
+  for (std::size_t i = 0; i < mask.data.size(); ++i) {
+    const auto row = i / static_cast<std::size_t>(T), t = i % static_cast<std::size_t>(T);
+    mask.data[i] = batch.rows[row][t] == 'x';
+    // Of at most 1/64 as unit and 2 to 4 in size: exact in bf16.
+    old_logp.data[i] = -0.25 - std::round(32 * std::abs(old_logp.data[i])) / 32;
+    logp.data[i] = old_logp.data[i] + batch.gaps[random.NextBelow(static_cast<std::uint32_t>(batch.gaps.size()))];
+    ref_logp.data[i] = old_logp.data[i] + (random.NextBelow(9) - 4.0) / 8;
+    entropy.data[i] = 0.5 + std::abs(entropy.data[i]);
+  }
+  c.inputs = {{"logp", logp},       {"old_logp", old_logp}, {"ref_logp", ref_logp},
+              {"entropy", entropy}, {"mask", mask},         {"rewards", {{N}, batch.rewards, false}}};
+  c.longest_sum = static_cast<int>(N * T);
+  return c;
+}
+
+Family LossFamily() {
+  Family f;
+  f.name = "loss";
+  f.semantics = {
+      "loss = sum over i, t with mask[i, t] = 1 of w_i term[i, t]; docs/objectives.md has the formula of every switch.",
+      "Completions stand group after group, group_size each. T_i, the tokens of completion i, are those with mask 1; a "
+      "masked token is as if it were not there. A completion without tokens counts among the B completions.",
+      "term = policy + beta KL (kl_in = loss) - entropy_coef entropy; its weight w_i is that of the normalizer.",
+      "Standard deviations have Bessel's correction, and 1e-4 is added to them. A group whose rewards are all equal "
+      "gets advantages of exactly 0 if there is a baseline.",
+      "clip = ppo: -min(rho A, clip(rho, 1 - epsilon, 1 + epsilon_high) A). clip = weight: -min(rho, 1 + epsilon_high) "
+      "A log p, with no gradient through the factor.",
+      "old_logp, ref_logp, rewards and advantages are constants of the gradient; entropy is a variable of its own.",
+  };
+  f.inputs = {{"logp", "[B, T]", "log-probabilities of the tokens under the policy", false},
+              {"old_logp", "[B, T]", "the same under the policy that sampled them", false},
+              {"ref_logp", "[B, T]", "the same under the reference model", false},
+              {"entropy", "[B, T]", "entropy of the policy's distribution at the token", false},
+              {"mask", "[B, T]", "1 for a sampled token that counts, 0 for padding and what others wrote", false},
+              {"rewards", "[B]", "of the completions", false}};
+  f.outputs = {{"advantages", "[B, T]", "A of each token; 0 where mask is 0", false},
+               {"terms", "[B, T]", "each token's term before its weight; 0 where mask is 0", false},
+               {"loss", "[1]", "the loss", false},
+               {"dlogp", "[B, T]", "gradient of logp", true},
+               {"dentropy", "[B, T]", "gradient of entropy", true}};
+  f.roundings = {{"difference from the mean", "deviation", "advantage", "logp - old_logp", "ratio", "clipped ratio",
+                  "ratio times advantage", "logp - ref_logp", "KL", "beta KL", "sum of the terms", "weight"},
+                 {"gradient of the ratio", "gradient of the KL", "their sum"}};
+  for (const NamedMistake& mistake : kMistakes) f.mistakes.emplace_back(mistake.name);
+  for (const Setting& setting : Settings()) f.cases.push_back(MakeCase(setting));
+  f.evaluate = Evaluate;
+  return f;
+}
+
+}  // namespace
+
+Suite LossSuite() {
+  return {"loss",
+          "Policy-gradient objectives: advantages, terms, loss and gradient from log-probabilities and rewards.",
+          {LossFamily()}};
+}
+
+}  // namespace swarr::oracle
