@@ -119,7 +119,8 @@ void RunLogprob(KernelRun& run) {
   const Tensor logp = run.NewSum(dlogp), lse = run.NewSum(dlogp), entropy = run.NewSum(dlogp);
   const Tensor dx = run.New(x), dw = run.NewSum(w);
   TokenLogprobForward(run.ctx(), logp, lse, entropy, x, w, targets);
-  TokenLogprobBackward(run.ctx(), dx, dw, dlogp, lse, x, w, targets);
+  const Tensor dentropy = run.Number("entropy_gradient") > 0 ? run.InSum("d_entropy") : Tensor{};
+  TokenLogprobBackward(run.ctx(), dx, dw, dlogp, dentropy, lse, entropy, x, w, targets);
   over(dx);
   run.Give("logp", logp), run.Give("lse", lse), run.Give("entropy", entropy), run.Give("dx", dx), run.Give("dw", dw);
 }

@@ -13,7 +13,6 @@ something else by it, `CASES` and `trl_arguments` translate, and say so.
 """
 
 import collections
-import dataclasses
 import types
 
 import accelerate

@@ -156,8 +156,8 @@ def ops_torch(case, x, dtype):
         return variables[name]
 
     outputs = OPS[case["family"]](case["parameters"], x, variable)
-    first, value = next(iter(outputs.items()))
-    grads = gradients([value], [x[f"d_{first}"].to(dtype)], list(variables.values()))
+    upstream = {name: x[f"d_{name}"].to(dtype) for name in outputs if f"d_{name}" in x}
+    grads = gradients([outputs[name] for name in upstream], list(upstream.values()), list(variables.values()))
     return outputs | {f"d{name}": grad for name, grad in zip(variables, grads)}
 
 

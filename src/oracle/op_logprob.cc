@@ -20,6 +20,8 @@ struct Rule {
   bool entropy_unscaled = false;  // at temperature 1
   bool normalised = true, logarithm = true;
   double one_hot = 1, softmax = 1;  // parts of dlogits
+  double entropy_part = 1;          // likewise
+  bool entropy_centred = true;      // -p (log p + H), not -p log p
   Rows rows = Rows::kSum;
 };
 
@@ -38,7 +40,11 @@ constexpr Switch<Rule> kMistakes[] = {
     {"the probability instead of its logarithm", [](Rule& r) { r.logarithm = false; }},
     {"dlogits without the target's 1", [](Rule& r) { r.one_hot = 0; }},
     {"dlogits without the softmax", [](Rule& r) { r.softmax = 0; }},
-    {"gradients of the opposite sign", [](Rule& r) { r.one_hot = r.softmax = -1; }},
+    {"gradients of the opposite sign", [](Rule& r) { r.one_hot = r.softmax = r.entropy_part = -1; }},
+    {"the entropy without a gradient", [](Rule& r) { r.entropy_part = 0; }},
+    {"the entropy's gradient with the sign turned", [](Rule& r) { r.entropy_part = -1; }},
+    {"the entropy's gradient without its mean: -p log p for -p (log p + H)",
+     [](Rule& r) { r.entropy_centred = false; }},
     {"gradients averaged over rows", [](Rule& r) { r.rows = Rows::kMean; }},
 };
 
@@ -65,6 +71,12 @@ std::vector<double> Over(std::vector<double> z, double divisor) {
   return z;
 }
 
+// Zeros where the case has no gradient of the entropy.
+Value DEntropyOf(const Values& inputs) {
+  const auto given = inputs.find("d_entropy");
+  return given != inputs.end() ? given->second : Zeros(inputs.at("d_logp").shape);
+}
+
 // One row at a time.
 class PlainRows {
  public:
@@ -73,6 +85,7 @@ class PlainRows {
         w_(inputs.at("w")),
         targets_(inputs.at("targets")),
         dlogp_(inputs.at("d_logp")),
+        dentropy_(DEntropyOf(inputs)),
         divisor_(std::pow(temperature, rule.temperature_power)),
         rule_(rule),
         N_(x_.dim(0)),
@@ -99,11 +112,14 @@ class PlainRows {
     outputs_["lse"].data[row] = s.lse / rule_.unit;
     const double entropy = rule_.entropy_unscaled ? SoftmaxOf(logits).entropy : s.entropy;
     outputs_["entropy"].data[row] = rule_.entropy_sign * entropy / rule_.entropy_unit;
-    double scale = dlogp_.data[row] / (rule_.temperature_in_dx ? divisor_ : 1);
+    double scale = 1 / (rule_.temperature_in_dx ? divisor_ : 1);
     if (rule_.rows == Rows::kMean) scale /= static_cast<double>(N_);
     for (std::size_t v = 0; v < s.p.size(); ++v) {
-      const double dlogit = scale * ((v == target ? rule_.one_hot : 0) - rule_.softmax * s.p[v]);
-      AddGradients(n, static_cast<std::int64_t>(v), dlogit);
+      const double of_logp = (v == target ? rule_.one_hot : 0) - rule_.softmax * s.p[v];
+      const double surprise = z[v] - s.lse + (rule_.entropy_centred ? s.entropy : 0);
+      const double of_entropy = -rule_.entropy_part * s.p[v] * surprise;
+      AddGradients(n, static_cast<std::int64_t>(v),
+                   scale * (dlogp_.data[row] * of_logp + dentropy_.data[row] * of_entropy));
     }
   }
 
@@ -127,6 +143,7 @@ class PlainRows {
   }
 
   const Value &x_, &w_, &targets_, &dlogp_;
+  Value dentropy_;
   double divisor_;
   const Rule& rule_;
   std::int64_t N_, C_, V_;
@@ -153,7 +170,8 @@ Values Kernel(const Context& ctx, const Values& inputs, double temperature, Nois
   const Tensor dx = ctx.arena->NewLike(x), dw = ctx.arena->NewLike(w);
   FillZero(dx);
   FillZero(dw);
-  TokenLogprobBackward(ctx, dx, dw, dlogp, lse, x, w, targets);
+  const Tensor dentropy = inputs.contains("d_entropy") ? InArena(ctx, inputs.at("d_entropy")) : Tensor{};
+  TokenLogprobBackward(ctx, dx, dw, dlogp, dentropy, lse, entropy, x, w, targets);
   Values outputs = {{"logp", ValueOf(logp)},
                     {"lse", ValueOf(lse)},
                     {"entropy", ValueOf(entropy)},
@@ -171,14 +189,19 @@ Values Evaluate(const Context& ctx, const Case& c, const Values& inputs, const s
 }
 
 Case MakeCase(const std::string& name, const std::string& meaning, std::int64_t N, std::int64_t C, std::int64_t V,
-              double temperature, double scale = 0.5) {
+              double temperature, bool entropy_gradient, double scale = 0.5) {
   Case c{name, meaning, {}, {}, static_cast<int>(std::max({N, C, V}))};
-  c.parameters = {{"rows", N}, {"channels", C}, {"vocab", V}, {"temperature", temperature}};
+  c.parameters = {{"rows", N},
+                  {"channels", C},
+                  {"vocab", V},
+                  {"temperature", temperature},
+                  {"entropy_gradient", static_cast<int>(entropy_gradient)}};
   PhiloxStream random = StreamOf("ops", name);
   c.inputs = {{"x", RandomNormal(random, {N, C})},
               {"w", RandomNormal(random, {V, C}, scale)},
               {"targets", RandomIntegers(random, {N}, V)},
               {"d_logp", RandomNormal(random, {N})}};
+  if (entropy_gradient) c.inputs["d_entropy"] = RandomNormal(random, {N});
   return c;
 }
 
@@ -192,11 +215,14 @@ Family LogprobFamily() {
       "logarithms.",
       "entropy[n] = -sum_v p log p with p = softmax(z[n]): at the temperature.",
       "targets[n] belongs to row n; nothing is shifted here.",
-      "dx and dw are the gradients of sum(logp * d_logp) with respect to x and w; dw is summed over rows."};
+      "dx and dw are the gradients of sum(logp * d_logp) and, where the case has a d_entropy, + sum(entropy * "
+      "d_entropy) "
+      "with respect to x and w; dw is summed over rows."};
   f.inputs = {{"x", "[N, C]", "last hidden states", false},
               {"w", "[V, C]", "LM head", false},
               {"targets", "[N]", "token of each row", false},
-              {"d_logp", "[N]", "gradient of the loss with respect to logp", false}};
+              {"d_logp", "[N]", "gradient of the loss with respect to logp", false},
+              {"d_entropy", "[N]", "gradient of the loss with respect to entropy, in some cases", false}};
   f.outputs = {{"logp", "[N]", "log-probability of the target", false},
                {"lse", "[N]", "log-sum-exp of the logits", false},
                {"entropy", "[N]", "entropy of the distribution", false},
@@ -205,12 +231,13 @@ Family LogprobFamily() {
   f.roundings = {{"logits", "logits over the temperature", "log-probabilities"},
                  {"softmax", "dlogits", "dlogits over the temperature"}};
   f.mistakes = NamesOf(kMistakes);
-  f.cases = {MakeCase("logprob_one", "one row, two tokens", 1, 4, 2, 1),
-             MakeCase("logprob_primes", "sizes that are no multiple of anything", 7, 11, 13, 1),
-             MakeCase("logprob_cool", "a temperature below 1", 5, 8, 17, 0.5),
-             MakeCase("logprob_hot", "a temperature above 1 that is no power of 2", 6, 8, 11, 1.25),
-             MakeCase("logprob_peaked", "logits of some tens: nearly certain", 5, 16, 7, 1, 4),
-             MakeCase("logprob_vocab", "a vocabulary of 101", 4, 8, 101, 0.75)};
+  f.cases = {MakeCase("logprob_one", "one row, two tokens", 1, 4, 2, 1, false),
+             MakeCase("logprob_primes", "sizes that are no multiple of anything", 7, 11, 13, 1, false),
+             MakeCase("logprob_cool", "a temperature below 1", 5, 8, 17, 0.5, false),
+             MakeCase("logprob_hot", "a temperature above 1 that is no power of 2", 6, 8, 11, 1.25, true),
+             MakeCase("logprob_peaked", "logits of some tens: nearly certain", 5, 16, 7, 1, false, 4),
+             MakeCase("logprob_vocab", "a vocabulary of 101", 4, 8, 101, 0.75, false),
+             MakeCase("logprob_entropy", "an entropy bonus beside", 6, 8, 13, 1, true)};
   f.evaluate = Evaluate;
   return f;
 }
