@@ -2,6 +2,7 @@
 // What is promised of every suite of the oracle: the truth passes, every known mistake is rejected and named.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "oracle_candidates.h"
@@ -11,7 +12,7 @@ using namespace swarr::oracle;
 
 namespace {
 
-const std::vector<std::string> kSuites = {"attention"};
+const std::vector<std::string> kSuites = {"attention", "step"};
 constexpr std::string_view kDTypes[] = {"f64", "f32", "bf16"};
 
 }  // namespace
@@ -65,6 +66,23 @@ TEST_CASE("names of the oracle's cases are unique in a suite, and mistakes in a 
     for (const Family& family : suite.families) {
       for (const Case& c : family.cases) CHECK_MESSAGE(cases.insert(c.name).second, c.name);
       CHECK(std::set<std::string>(family.mistakes.begin(), family.mistakes.end()).size() == family.mistakes.size());
+    }
+  }
+}
+
+TEST_CASE("bf16 holds the oracle's inputs exactly") {
+  for (const std::string& name : kSuites) {
+    const Suite suite = MakeSuite(name);
+    for (const Family& family : suite.families) {
+      for (const Case& c : family.cases) {
+        for (const auto& item : c.inputs) {
+          const Value& value = item.second;
+          CAPTURE(c.name);
+          CAPTURE(item.first);
+          const auto exact = [](double x) { return RoundedTo(PrecisionNamed("bf16"), x) == x; };
+          CHECK((value.integer || std::all_of(value.data.begin(), value.data.end(), exact)));
+        }
+      }
     }
   }
 }

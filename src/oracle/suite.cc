@@ -10,7 +10,8 @@ struct NamedSuite {
   const char* name;
   Suite (*make)();
 };
-constexpr NamedSuite kSuites[] = {{"attention", AttentionSuite}};
+constexpr NamedSuite kSuites[] = {{"attention", AttentionSuite},
+                                  {"step", StepSuite}};
 
 }  // namespace
 

@@ -85,5 +85,6 @@ Suite MakeSuite(const std::string& name);
 
 // The suites. A new one is a function here and a line in suite.cc.
 Suite AttentionSuite();
+Suite StepSuite();
 
 }  // namespace swarr::oracle
