@@ -12,7 +12,7 @@ using namespace swarr::oracle;
 
 namespace {
 
-const std::vector<std::string> kSuites = {"attention", "step"};
+const std::vector<std::string> kSuites = {"attention", "model", "step"};
 constexpr std::string_view kDTypes[] = {"f64", "f32", "bf16"};
 
 }  // namespace

@@ -11,6 +11,7 @@ struct NamedSuite {
   Suite (*make)();
 };
 constexpr NamedSuite kSuites[] = {{"attention", AttentionSuite},
+                                  {"model", ModelSuite},
                                   {"step", StepSuite}};
 
 }  // namespace

@@ -85,6 +85,7 @@ Suite MakeSuite(const std::string& name);
 
 // The suites. A new one is a function here and a line in suite.cc.
 Suite AttentionSuite();
+Suite ModelSuite();
 Suite StepSuite();
 
 }  // namespace swarr::oracle
