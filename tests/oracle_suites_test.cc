@@ -12,7 +12,7 @@ using namespace swarr::oracle;
 
 namespace {
 
-const std::vector<std::string> kSuites = {"attention", "model", "step"};
+const std::vector<std::string> kSuites = {"attention", "model", "step", "rollout"};
 constexpr std::string_view kDTypes[] = {"f64", "f32", "bf16"};
 
 }  // namespace

@@ -10,9 +10,8 @@ struct NamedSuite {
   const char* name;
   Suite (*make)();
 };
-constexpr NamedSuite kSuites[] = {{"attention", AttentionSuite},
-                                  {"model", ModelSuite},
-                                  {"step", StepSuite}};
+constexpr NamedSuite kSuites[] = {
+    {"attention", AttentionSuite}, {"model", ModelSuite}, {"step", StepSuite}, {"rollout", RolloutSuite}};
 
 }  // namespace
 

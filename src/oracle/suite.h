@@ -87,5 +87,6 @@ Suite MakeSuite(const std::string& name);
 Suite AttentionSuite();
 Suite ModelSuite();
 Suite StepSuite();
+Suite RolloutSuite();
 
 }  // namespace swarr::oracle
