@@ -46,6 +46,14 @@ inline Candidate TruthIn(Expectations& expectations, const Precision& precision)
   return CandidateWith(expectations, expectations.suite().families.front(), "", precision);
 }
 
+// A tensor of any floating dtype as a candidate computed in `precision` has it.
+inline CandidateTensor CandidateOf(const Tensor& t, const Precision& precision) {
+  CandidateTensor tensor{{}, std::string(precision.stored)};
+  for (int i = 0; i < t.rank(); ++i) tensor.value.shape.push_back(t.dim(i));
+  DispatchSum(t.dtype(), [&]<class T>() { tensor.value.data.assign(t.data<T>(), t.data<T>() + t.size()); });
+  return tensor;
+}
+
 // Of the failing cases of a candidate the largest error in units of its tolerance.
 inline double LargestExcess(const Verdict& verdict) {
   double largest = 0;

@@ -17,7 +17,7 @@ using namespace swarr::oracle;
 
 namespace {
 
-const std::vector<std::string> kSuites = {"ops", "attention", "loss"};
+const std::vector<std::string> kSuites = {"ops", "attention", "loss", "step", "model", "rollout"};
 constexpr std::string_view kDTypes[] = {"f64", "f32", "bf16"};
 
 // What no candidate in this dtype can tell apart: gelu's tanh approximation differs from gelu by at most 5e-4 of its
@@ -139,6 +139,23 @@ TEST_CASE("names of the oracle's cases are unique in a suite, and mistakes in a 
     for (const Family& family : suite.families) {
       for (const Case& c : family.cases) CHECK_MESSAGE(cases.insert(c.name).second, c.name);
       CHECK(std::set<std::string>(family.mistakes.begin(), family.mistakes.end()).size() == family.mistakes.size());
+    }
+  }
+}
+
+TEST_CASE("bf16 holds the oracle's inputs exactly") {
+  for (const std::string& name : kSuites) {
+    const Suite suite = MakeSuite(name);
+    for (const Family& family : suite.families) {
+      for (const Case& c : family.cases) {
+        for (const auto& item : c.inputs) {
+          const Value& value = item.second;
+          CAPTURE(c.name);
+          CAPTURE(item.first);
+          const auto exact = [](double x) { return RoundedTo(PrecisionNamed("bf16"), x) == x; };
+          CHECK((value.integer || std::all_of(value.data.begin(), value.data.end(), exact)));
+        }
+      }
     }
   }
 }

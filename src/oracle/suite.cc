@@ -10,7 +10,8 @@ struct NamedSuite {
   const char* name;
   Suite (*make)();
 };
-constexpr NamedSuite kSuites[] = {{"ops", OpsSuite}, {"attention", AttentionSuite}, {"loss", LossSuite}};
+constexpr NamedSuite kSuites[] = {{"ops", OpsSuite},   {"attention", AttentionSuite}, {"loss", LossSuite},
+                                  {"step", StepSuite}, {"model", ModelSuite},         {"rollout", RolloutSuite}};
 
 }  // namespace
 

@@ -91,5 +91,8 @@ Suite MakeSuite(const std::string& name);
 Suite AttentionSuite();
 Suite OpsSuite();
 Suite LossSuite();
+Suite StepSuite();
+Suite ModelSuite();
+Suite RolloutSuite();
 
 }  // namespace swarr::oracle
