@@ -2,6 +2,7 @@
 // Candidates that tests of the oracle make: values rounded to a dtype, under the names of a suite's cases.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -59,7 +60,8 @@ inline double LargestExcess(const Verdict& verdict) {
   double largest = 0;
   for (const CaseVerdict& c : verdict.cases) {
     for (const TensorVerdict& t : c.tensors) {
-      if (t.tolerance > 0 && t.error / t.tolerance > largest) largest = t.error / t.tolerance;
+      // Integers have a tolerance of 0: one that is wrong is infinitely so.
+      if (t.error > 0) largest = std::max(largest, t.error / t.tolerance);
     }
   }
   return largest;

@@ -199,7 +199,8 @@ Case MakeCase(const Setting& s) {
   const auto T = static_cast<std::int64_t>(std::string_view(batch.rows[0]).size());
   Case c{s.name, batch.meaning, {}, {}, 1};
   ordered_json switches = s.switches;
-  switches["max_completion_length"] = T + 1;
+  // DAPO's penalty reaches completions of T tokens; for the others nothing comes near the longest length.
+  switches["max_completion_length"] = switches["objective"] == "dapo" ? T + 1 : 2 * T;
   c.parameters = {{"objective", switches["objective"]}, {"group_size", batch.group_size}};
   c.parameters.update(ToJson(ObjectiveFromJson(switches)));
 
@@ -210,11 +211,11 @@ Case MakeCase(const Setting& s) {
   for (std::size_t i = 0; i < mask.data.size(); ++i) {
     const auto row = i / static_cast<std::size_t>(T), t = i % static_cast<std::size_t>(T);
     mask.data[i] = batch.rows[row][t] == 'x';
-    // Of at most 1/64 as unit and 2 to 4 in size: exact in bf16.
+    // Multiples of 1/32 below 4: exact in bf16.
     old_logp.data[i] = -0.25 - std::round(32 * std::abs(old_logp.data[i])) / 32;
     logp.data[i] = old_logp.data[i] + batch.gaps[random.NextBelow(static_cast<std::uint32_t>(batch.gaps.size()))];
     ref_logp.data[i] = old_logp.data[i] + (random.NextBelow(9) - 4.0) / 8;
-    entropy.data[i] = 0.5 + std::abs(entropy.data[i]);
+    entropy.data[i] = 0.5 + std::round(32 * std::abs(entropy.data[i])) / 32;
   }
   c.inputs = {{"logp", logp},       {"old_logp", old_logp}, {"ref_logp", ref_logp},
               {"entropy", entropy}, {"mask", mask},         {"rewards", {{N}, batch.rewards, false}}};

@@ -36,7 +36,7 @@ ModelConfig SmallConfig(std::vector<AttentionSpec> attention, int heads, int kv_
   c.vocab = 17;
   c.max_positions = 32;
   c.rms_eps = 0x1p-7;
-  c.rope_theta = 10;
+  c.rope_theta = 4;  // short texts turn far
   c.attention = std::move(attention);
   return c;
 }
