@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What ops do to memory: they write all of their results and nothing else, not beside any tensor nor to inputs; what
 // memory held before leaves no trace. Every case runs in memory full of NaN, with a gap after every tensor, scratch
-// included.
+// included. What they only read in vain, beside an input or a gradient, shows between fences.
 #include <array>
 
 #include "cuda_report.h"
+#include "fenced.h"
 #include "op_checks.h"
 
 using namespace swarr;
@@ -149,4 +150,23 @@ TEST_CASE("CUDA: memory: large ops write all of their results and nothing beside
   if (SkippedWithoutCuda()) return;
   Report report("memory, large");
   CheckMemory(Device::kCuda, BestCpu(), /*large=*/true, &report);
+}
+
+TEST_CASE("an op touches nothing outside of its inputs and their gradients") {
+  for (Cpu cpu : SupportedCpus()) {
+    for (DType dtype : {DType::kF32, DType::kF64, DType::kBF16}) {
+      for (const OpCase& c : OpCases()) {
+        if (dtype == DType::kBF16 && !c.bf16) continue;
+        TestContext t(1, cpu);
+        const Run free = RunOn(t.ctx, c, dtype);
+        for (bool at_end : {false, true}) {
+          INFO(c.name << " " << Name(cpu) << " " << Name(dtype) << (at_end ? ", end" : ", begin"));
+          Fences fences(at_end);
+          std::vector<Var> inputs = MakeInputs(t.ctx, c, dtype, /*gradients=*/true);
+          for (Var& v : inputs) v = {fences.Copy(v.value), fences.Copy(v.grad), v.fresh};
+          CheckSameBits(RunOn(t.ctx, c, inputs), free);
+        }
+      }
+    }
+  }
 }

@@ -139,7 +139,9 @@ def configure(base, deps):
     ninja = base.build / "build.ninja"
     ninja.write_text("\n".join(
         line if line.startswith("cmake_ninja_workdir") else
-        line.replace(str(base.build), ".").replace(str(base.path), "..") for line in ninja.read_text().split("\n")))
+        line.replace(str(base.build), ".").replace(str(base.path), "..")
+        .replace("build build.ninja:", "build never-again:")  # CMake would write absolute paths
+        for line in ninja.read_text().split("\n")))
 
 
 def copy_file(source, target):
