@@ -39,8 +39,8 @@ TEST_CASE("the first step of AdamW moves by the learning rate against the gradie
   CHECK(std::fabs(ValueAt(v, 0) - 1.25) <= 0x1p-48);
 }
 
-TEST_CASE("three steps of AdamW follow its formula") {
-  constexpr std::int64_t kSize = 37;
+TEST_CASE("three steps of AdamW follow its formula, each element taking each step once") {
+  constexpr std::int64_t kSize = 2 * 4096 + 37;  // two chunks of a thread's work, and a part of one
   const AdamWOptions options{0.8, 0.9, 1e-3, 0.2};
   const double lr = 0.05, scale = 0.25;
   for (DType dtype : {DType::kF64, DType::kF32}) {
@@ -73,6 +73,20 @@ TEST_CASE("AdamW leaves a weight without gradient and decay where it is, and ref
   AdamWStep(t.ctx, s.w, s.m, s.v, zero, 0.1, 1, 1.0, {0.9, 0.95, 1e-8, 0.0});
   CHECK(SameBits(s.w, before));
   CHECK_THROWS_AS(AdamWStep(t.ctx, s.w, s.m, s.v, Random(t.arena, DType::kF32, {6}, 1), 0.1, 1, 1.0, {}), Error);
+}
+
+TEST_CASE("GlobalNorm adds up the squares of each 4096 elements, and then these sums") {
+  // The last place of 2^54 = (2^27)^2 is 4. A square of 1.96 alone is lost beside it, but not one of 1.96 + 5.2.
+  TestContext t;
+  const auto norm = [&](std::int64_t small, std::int64_t larger) {
+    const Tensor g = t.arena.NewZero(DType::kF64, {2 * 4096});
+    g.data<double>()[0] = 0x1p27;
+    g.data<double>()[small] = 1.4;  // 1.96
+    g.data<double>()[larger] = std::sqrt(5.2);
+    return GlobalNorm(t.ctx, g);
+  };
+  CHECK(norm(4095, 4096) == 0x1p27);            // (2^54 + 1.96) + 5.2: 2^54 + 4, whose root rounds to 2^27
+  CHECK(norm(4097, 4096) == 0x1p27 + 0x1p-25);  // 2^54 + (1.96 + 5.2): 2^54 + 8
 }
 
 TEST_CASE("GlobalNorm is the root of the sum of squares, in f64, whatever the number of threads") {

@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which queries attention is given, and where in memory. What it computes: attention_test.cc.
+// Which queries attention is given. What it computes of them: attention_test.cc.
 #include <doctest/doctest.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstddef>
-#include <memory>
-#include <numeric>
 #include <vector>
 
 #include "attn/attention.h"
@@ -32,39 +27,11 @@ struct Document {
     dk = arena.NewZero(dtype, {N, G, D}), dv = arena.NewZero(dtype, {N, G, D});
   }
 
-  std::vector<Tensor*> All() { return {&q, &k, &v, &dout, &q_pos, &documents, &out, &lse, &dq, &dk, &dv}; }
-
   void Run(const Context& ctx, AttentionSpec spec) const {
     AttentionForward(ctx, out, lse, q, k, v, q_pos, documents, spec);
     for (const Tensor& t : {dq, dk, dv}) FillZero(t);
     AttentionBackward(ctx, dq, dk, dv, dout, out, lse, q, k, v, q_pos, documents, spec);
   }
-};
-
-// A copy of a tensor between two pages that can't be touched, against the second or the first: an element further is
-// a crash.
-class Fenced {
- public:
-  Fenced(const Tensor& t, bool at_end) {
-    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    const std::size_t inner = (t.bytes() + page - 1) / page * page;
-    bytes_ = inner + 2 * page;
-    base_ = ::mmap(nullptr, bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    SWARR_CHECK(base_ != MAP_FAILED, "can't map ", bytes_, " bytes");
-    std::byte* begin = static_cast<std::byte*>(base_) + page;
-    SWARR_CHECK(::mprotect(begin, inner, PROT_READ | PROT_WRITE) == 0, "can't open the pages between the fences");
-    copy_ = t.Over(begin + (at_end ? inner - t.bytes() : 0));
-    Copy(copy_, t);
-  }
-  ~Fenced() { ::munmap(base_, bytes_); }
-  Fenced(const Fenced&) = delete;
-  Fenced& operator=(const Fenced&) = delete;
-  const Tensor& tensor() const { return copy_; }
-
- private:
-  void* base_;
-  std::size_t bytes_;
-  Tensor copy_;
 };
 
 }  // namespace
@@ -87,38 +54,6 @@ TEST_CASE("queries may come in any order and several at one position: each has t
         CHECK(SameBits(together.out.Rows(n, n + 1), alone.out.Rows(n, n + 1)));
         CHECK(SameBits(together.lse.Rows(n, n + 1), alone.lse.Rows(n, n + 1)));
         CHECK(SameBits(together.dq.Rows(n, n + 1), alone.dq.Rows(n, n + 1)));
-      }
-    }
-  }
-}
-
-TEST_CASE("attention reads and writes nothing outside of its tensors") {
-  struct Heads {
-    std::int64_t H, G, D;
-  };
-  std::vector<std::int32_t> positions(70);  // three tiles of keys, the last one not full
-  std::iota(positions.begin(), positions.end(), 0);
-  for (Cpu cpu : SupportedCpus()) {
-    for (DType dtype : {DType::kF32, DType::kF64, DType::kBF16}) {
-      for (const Heads& h : {Heads{3, 3, 5}, {4, 2, 32}, {2, 1, 40}, {7, 1, 17}}) {  // heads of a part, one, two panels
-        for (bool at_end : {false, true}) {
-          INFO(Name(cpu) << " " << Name(dtype) << " D=" << h.D << (at_end ? " end" : " begin"));
-          TestContext t(1, cpu);
-          const Document free(t.arena, dtype, positions, h.H, h.G, h.D);
-          free.Run(t.ctx, {20, 4});
-          Document fenced = free;
-          std::vector<std::unique_ptr<Fenced>> fences;
-          for (Tensor* tensor : fenced.All()) {
-            fences.push_back(std::make_unique<Fenced>(*tensor, at_end));
-            *tensor = fences.back()->tensor();
-          }
-          fenced.Run(t.ctx, {20, 4});
-          CHECK(SameBits(fenced.out, free.out));
-          CHECK(SameBits(fenced.lse, free.lse));
-          CHECK(SameBits(fenced.dq, free.dq));
-          CHECK(SameBits(fenced.dk, free.dk));
-          CHECK(SameBits(fenced.dv, free.dv));
-        }
       }
     }
   }

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -120,6 +121,8 @@ TEST_CASE("attention agrees with its O(T^2) definition for every window, sink an
           }
         }
       }
+      // More query heads for a key head than a block of queries has rows.
+      CHECK(ErrorAgainst({20, 4}, {20, 4}, 75, {40, 1, 3}, dtype, cpu) <= bound);
     }
   }
 }
@@ -283,6 +286,31 @@ TEST_CASE("a query has the same bits whichever queries stand beside it, forward 
   }
 }
 
+TEST_CASE("a result that underflows is the same 0 whichever queries stand beside it (P8)") {
+  for (Cpu cpu : SupportedCpus()) {
+    for (DType dtype : kDTypes) {
+      // Key 0 weighs so little that its product with a tiny negative value is -0; so is the sum with the others' -0,
+      // until a tile is added of which the query sees nothing.
+      const bool wide = dtype == DType::kF64;
+      TestContext t(1, cpu);
+      Pass p = MakePass(t.arena, dtype, {34}, {1, 1, 1});
+      Fill(p.q, 1), Fill(p.k, 0), Fill(p.v, -0.0), FillZero(p.dout);
+      Fill(p.k.Rows(0, 1), wide ? -600 : -80);
+      Fill(p.v.Rows(0, 1), wide ? -1e-100 : -1e-30);
+      Fill(p.v.Rows(32, 34), 1);
+      for (std::int64_t n = 0; n < 34; ++n) p.q_pos.data<std::int32_t>()[n] = -1;
+      p.q_pos.data<std::int32_t>()[31] = 31;
+      Run(t.ctx, p, {0, 0});
+      const Tensor alone = CopyOf(t.arena, p.out);
+      p.q_pos.data<std::int32_t>()[32] = 32;  // in the same block
+      Run(t.ctx, p, {0, 0});
+      INFO(Name(cpu) << " " << Name(dtype));
+      CHECK(ValueAt(alone, 31) == 0);
+      CHECK(SameBits(p.out.Rows(31, 32), alone.Rows(31, 32)));
+    }
+  }
+}
+
 TEST_CASE("a row that sees nothing has out 0, lse -infinity and gradient 0, and others do not notice (P5)") {
   const std::vector<int> blind = {0, 4, 8};
   for (AttentionSpec spec : {AttentionSpec{0, 0}, {1, 0}, {3, 4}}) {
@@ -372,4 +400,31 @@ TEST_CASE("heads that don't divide, documents that don't cover the rows and a ca
   CHECK_THROWS_WITH_AS(CachedAttentionForward(t.ctx, p.out, p.lse, p.q, other, p.q_pos, slots, {}),
                        "queries of f32 over a cache of f64", Error);
   CHECK_THROWS_AS(CachedAttentionForward(t.ctx, p.out, p.lse, p.q, odd, p.q_pos, slots, {}), Error);
+}
+
+TEST_CASE("documents that descend, and positions and slots that are not there, are refused") {
+  TestContext t;
+  Pass p = MakePass(t.arena, DType::kF32, {1, 2}, {2, 2, 4});
+  Run(t.ctx, p, {0, 0});
+  p.q_pos = Ints(t.arena, {0, 0, 2});
+  CHECK_THROWS_WITH_AS(Run(t.ctx, p, {0, 0}), "attention position 2 is outside a document of 2 tokens", Error);
+  p.q_pos = Ints(t.arena, {1, 0, 1});
+  CHECK_THROWS_WITH_AS(Run(t.ctx, p, {0, 0}), "attention position 1 is outside a document of 1 tokens", Error);
+  p.documents = Ints(t.arena, {0, 2, 1, 3});
+  CHECK_THROWS_WITH_AS(Run(t.ctx, p, {0, 0}), "attention documents must ascend; document 1 ends before it begins",
+                       Error);
+  const KeyCache cache(DType::kF32, /*slots=*/2, 2, 4, {}, 3, 3);
+  const Tensor slots = Ints(t.arena, {0, 0, 1});
+  StoreKeys(t.ctx, cache, p.k, p.v, Ints(t.arena, {0, 1, 0}), slots);
+  CHECK_THROWS_WITH_AS(StoreKeys(t.ctx, cache, p.k, p.v, Ints(t.arena, {0, 1, -1}), slots),
+                       "a key can't be stored at position -1", Error);
+  for (int slot : {-1, 2}) {
+    const std::string sentence = "slot " + std::to_string(slot) + " is outside a cache of 2";
+    for (const std::vector<std::int32_t>& those : {std::vector<std::int32_t>{0, 0, slot}, {slot, 0, 0}}) {
+      const Tensor wrong = Ints(t.arena, those);
+      CHECK_THROWS_WITH_AS(StoreKeys(t.ctx, cache, p.k, p.v, p.q_pos, wrong), sentence.c_str(), Error);
+      CHECK_THROWS_WITH_AS(CachedAttentionForward(t.ctx, p.out, p.lse, p.q, cache, p.q_pos, wrong, {}),
+                           sentence.c_str(), Error);
+    }
+  }
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -217,6 +218,18 @@ TEST_CASE("temperature 0 takes the first of the largest logits, and records the 
   CHECK(d.tokens.data<std::int32_t>()[0] == 1);
   const double expected = 2 - std::log(std::exp(0.5) + std::exp(1.0) + 3 * std::exp(2.0));
   CHECK(std::fabs(ValueAt(d.logp, 0) - expected) <= 1e-14);  // five exponentials, one logarithm, in f64
+}
+
+TEST_CASE("logits that are all NaN give the first token and no log-probability, from a vocabulary of one as well") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const std::vector<double>& z : {std::vector<double>{nan}, {nan, nan, nan}}) {
+    for (double temperature : {0.0, 1.0}) {
+      TestContext t;
+      const Draws d = Sample(t.ctx, Ones(t.arena, 1), Logits(t.arena, z), {0}, {{1, temperature}});
+      CHECK(d.tokens.data<std::int32_t>()[0] == 0);
+      CHECK(std::isnan(ValueAt(d.logp, 0)));
+    }
+  }
 }
 
 TEST_CASE("the chunks that hold logits leave no trace in the bits") {

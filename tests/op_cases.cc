@@ -261,6 +261,7 @@ void AddSmallAttention(Table& table) {
   table.AddAttention({{5}, {1, 1}, 2, 1, 3});                 // itself and the first
   table.AddAttention({{13}, {0, 0}, 4, 2, 5});                // full
   table.AddAttention({{11}, {3, 0}, 7, 1, 3});                // 7 query heads share one key head
+  table.AddAttention({{5}, {3, 1}, 40, 1, 2});                // more query heads for a key head than a block has rows
   table.AddAttention({{11}, {2, 4}, 2, 2, 17});               // S > W; a head longer than a vector
   table.AddAttention({{3}, {7, 4}, 4, 2, 2});                 // T < W
   table.AddAttention({{7}, {7, 1}, 1, 1, 2});                 // T = W
@@ -320,6 +321,7 @@ void AddLarge(Table& table) {
   table.AddAttention({{70, 50, 33}, {0, 0}, 4, 2, 16}, true);
   table.AddAttention({{70, 1, 51, 33}, {20, 4}, 7, 7, 19}, true);
   table.AddAttention({{70, 1, 60}, {20, 4}, 4, 2, 64}, true);
+  table.AddAttention({{40, 33}, {20, 4}, 4, 2, 40}, true);  // a second panel of columns that is not full
   table.AddAttention({{130, 33}, {0, 0}, 2, 1, 128}, true);
   table.AddTokenLogprob(1100, 20, 50, true);
   table.AddTokenLogprob(40, 6, 700, true);  // vocabularies by which a device chooses its threads

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What ops do to memory: they write all of their results and nothing else, not beside any tensor nor to inputs; what
 // memory held before leaves no trace. Every case runs in memory full of NaN, with a gap after every tensor, scratch
-// included.
+// included. What they only read in vain, beside an input or a gradient, shows between fences.
 #include <array>
+#include <bit>
 
 #include "cuda_report.h"
+#include "fenced.h"
 #include "op_checks.h"
 
 using namespace swarr;
@@ -12,7 +14,13 @@ using namespace swarr;
 namespace {
 
 constexpr std::size_t kGap = 256;
-constexpr int kPoison = 0xff;  // such bytes are a NaN in every floating type, and -1
+
+// Word i of poison: a NaN in every floating type, and a negative integer. Words differ, and their halves do, so that a
+// NaN shows if it is computed with and written to another place, rounded or not.
+constexpr std::uint32_t PoisonAt(std::size_t i) {
+  const auto mixed = static_cast<std::uint32_t>(i) * 2654435761U;
+  return 0xffc0ffc0U | (mixed >> 10 & 0x003f0000U) | (mixed >> 20 & 0x3fU);
+}
 
 // Step memory that is full of poison when a run begins.
 class PoisonedMemory {
@@ -22,7 +30,10 @@ class PoisonedMemory {
         poison_(DType::kI32, {bytes / 4}),
         seen_(DType::kI32, {bytes / 4}),
         all_(t_.arena.New(DType::kI32, {bytes / 4})) {
-    std::memset(poison_.view().raw(), kPoison, poison_.view().bytes());
+    auto* words = poison_.view().data<std::int32_t>();
+    for (std::int64_t i = 0; i < bytes / 4; ++i) {
+      words[i] = std::bit_cast<std::int32_t>(PoisonAt(static_cast<std::size_t>(i)));
+    }
   }
 
   // A run on the host, and how many bytes beside tensors it changed.
@@ -61,12 +72,13 @@ class PoisonedMemory {
   }
 
   std::int64_t Damaged(const std::vector<Arena::Place>& places) const {
-    const auto* seen = static_cast<const unsigned char*>(seen_.view().raw());
+    const auto *seen = static_cast<const unsigned char*>(seen_.view().raw()),
+               *poison = static_cast<const unsigned char*>(poison_.view().raw());
     const auto* begin = static_cast<const std::byte*>(all_.raw());
     std::int64_t damaged = 0;
     std::size_t at = 0;
     const auto gap_until = [&](std::size_t end) {
-      for (; at < end; ++at) damaged += seen[at] != kPoison;
+      for (; at < end; ++at) damaged += seen[at] != poison[at];
     };
     for (const Arena::Place& place : places) {
       gap_until(static_cast<std::size_t>(place.begin - begin));
@@ -85,7 +97,7 @@ class PoisonedMemory {
 std::int64_t CountNotFinite(const Tensor& t) {
   std::int64_t count = 0;
   for (std::int64_t i = 0; i < t.size(); ++i) {
-    count += t.dtype() == DType::kI32 ? t.data<std::int32_t>()[i] == -1 : !std::isfinite(ValueAt(t, i));
+    count += t.dtype() == DType::kI32 ? t.data<std::int32_t>()[i] < 0 : !std::isfinite(ValueAt(t, i));
   }
   return count;
 }
@@ -149,4 +161,23 @@ TEST_CASE("CUDA: memory: large ops write all of their results and nothing beside
   if (SkippedWithoutCuda()) return;
   Report report("memory, large");
   CheckMemory(Device::kCuda, BestCpu(), /*large=*/true, &report);
+}
+
+TEST_CASE("an op touches nothing outside of its inputs and their gradients") {
+  for (Cpu cpu : SupportedCpus()) {
+    for (DType dtype : {DType::kF32, DType::kF64, DType::kBF16}) {
+      for (const OpCase& c : OpCases()) {
+        if (dtype == DType::kBF16 && !c.bf16) continue;
+        TestContext t(1, cpu);
+        const Run free = RunOn(t.ctx, c, dtype);
+        for (bool at_end : {false, true}) {
+          INFO(c.name << " " << Name(cpu) << " " << Name(dtype) << (at_end ? ", end" : ", begin"));
+          Fences fences(at_end);
+          std::vector<Var> inputs = MakeInputs(t.ctx, c, dtype, /*gradients=*/true);
+          for (Var& v : inputs) v = {fences.Copy(v.value), fences.Copy(v.grad), v.fresh};
+          CheckSameBits(RunOn(t.ctx, c, inputs), free);
+        }
+      }
+    }
+  }
 }

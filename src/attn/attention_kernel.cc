@@ -26,7 +26,7 @@ struct Scratch {
   T *q_rows, *dout_rows;  // the same as panels of rows
   Sum *s, *ds;            // [rows, keys] scores, then weights; their gradient
   T *p, *dp;              // the same, rounded to T
-  Sum* o;                 // [max(rows, kKeyTile), width] a product's result
+  Sum* o;                 // [rows, width] a product's result
   Sum *lse, *delta;       // [rows]; in the forward, lse holds 1 / sum of the weights
   std::byte* packed;
 
@@ -36,12 +36,11 @@ struct Scratch {
     q = take(rows * shape.D);
     s = sums(rows * keys);
     p = RoundedTo(s, take, rows * keys);
-    o = sums(std::max<std::int64_t>(rows, kKeyTile) * shape.width);
+    o = sums(rows * shape.width);
     lse = sums(rows);
     const std::int64_t deepest = std::max({shape.D, keys, rows});
-    const std::int64_t most = std::max<std::int64_t>(rows, kKeyTile);
     const auto bytes_of_t = static_cast<std::int64_t>(sizeof(T));
-    packed = reinterpret_cast<std::byte*>(take(CeilDiv(PackedRowsBytes(shape.kernel, most, deepest), bytes_of_t)));
+    packed = reinterpret_cast<std::byte*>(take(CeilDiv(PackedRowsBytes(shape.kernel, rows, deepest), bytes_of_t)));
     dout = q_rows = dout_rows = dp = nullptr;
     ds = delta = nullptr;
     if (!backward) return;
@@ -165,8 +164,7 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   }
   ArenaScope scope(*ctx.arena);
   const std::int64_t rows = std::max(kQueryBlock, s.group);
-  Scratch<T>* scratch = static_cast<Scratch<T>*>(
-      ctx.arena->New(DType::kI32, {ctx.threads, static_cast<std::int64_t>(sizeof(Scratch<T>)) / 4}).raw());
+  Scratch<T>* scratch = Take<Scratch<T>>(ctx, ctx.threads);
   for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, rows, most * kKeyTile, false);
   const T* queries = q.data<T>();
   T* to = out.data<T>();
@@ -281,8 +279,7 @@ void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out,
     const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), k.dim(1), q.dim(2));
     ArenaScope scope(*ctx.arena);
     const DocumentTiles<T> keys(ctx, s, k, documents, true, false), values(ctx, s, v, documents, false, true);
-    Block* blocks = static_cast<Block*>(
-        ctx.arena->New(DType::kF64, {q.dim(0) * static_cast<std::int64_t>(sizeof(Block)) / 8 + 1}).raw());
+    Block* blocks = Take<Block>(ctx, q.dim(0));
     const std::int32_t* first_row = documents.data<std::int32_t>();
     std::int64_t d = 0;
     const auto owner = [&](std::int64_t n) {
@@ -322,14 +319,13 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const Tensor& dq,
       Block* blocks;
       Sum *dk, *dv;
     };
-    const auto take = [&](std::int64_t bytes) { return ctx.arena->New(DType::kF64, {bytes / 8 + 1}).raw(); };
-    Work* works = static_cast<Work*>(take(threads * static_cast<std::int64_t>(sizeof(Work))));
+    Work* works = Take<Work>(ctx, threads);
     const std::int64_t sums = longest * kKeyTile * s.width;
     for (int i = 0; i < threads; ++i) {
-      works[i].scratch = new (take(sizeof(Scratch<T>))) Scratch<T>(*ctx.arena, s, rows, most * kKeyTile, true);
-      works[i].blocks = static_cast<Block*>(take(longest * kKeyTile * static_cast<std::int64_t>(sizeof(Block))));
-      works[i].dk = ctx.arena->New(kDTypeOf<Sum>, {sums}).template data<Sum>();
-      works[i].dv = ctx.arena->New(kDTypeOf<Sum>, {sums}).template data<Sum>();
+      works[i].scratch = new (Take<Scratch<T>>(ctx, 1)) Scratch<T>(*ctx.arena, s, rows, most * kKeyTile, true);
+      works[i].blocks = Take<Block>(ctx, longest * kKeyTile);
+      works[i].dk = Take<Sum>(ctx, sums);
+      works[i].dv = Take<Sum>(ctx, sums);
     }
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (std::int64_t task = 0; task < docs * s.G; ++task) {
@@ -382,8 +378,7 @@ void AttentionKernels<SWARR_SET>::CachedForward(const Context& ctx, const Tensor
   Dispatch(q.dtype(), [&]<class T>() {
     const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), cache.k().dim(1), q.dim(2));
     ArenaScope scope(*ctx.arena);
-    Block* blocks = static_cast<Block*>(
-        ctx.arena->New(DType::kF64, {q.dim(0) * static_cast<std::int64_t>(sizeof(Block)) / 8 + 1}).raw());
+    Block* blocks = Take<Block>(ctx, q.dim(0));
     const auto owner = [&](std::int64_t n) { return std::int64_t{slots.data<std::int32_t>()[n]}; };
     const std::int64_t count = CutBlocks(q_pos, std::max<std::int64_t>(1, kQueryBlock / s.group), owner, blocks);
     const std::int64_t k_slot = s.G * cache.tiles() * s.key_tile;

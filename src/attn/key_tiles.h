@@ -17,6 +17,13 @@ namespace {
 static_assert(kKeyTile == kPanel, "a tile of keys is one panel of a product");
 
 constexpr std::int64_t kQueryBlock = 32;  // rows of a block: one block of the widest tile kernel
+static_assert(kQueryBlock >= kKeyTile, "what holds a block's rows, packed, also holds a tile of keys");
+
+// Uninitialised step memory for n objects.
+template <class T>
+T* Take(const Context& ctx, std::int64_t n) {
+  return static_cast<T*>(ctx.arena->New(DType::kF64, {CeilDiv(n * static_cast<std::int64_t>(sizeof(T)), 8)}).raw());
+}
 
 // Sizes, and the kernel of the products.
 template <class T>
@@ -114,7 +121,7 @@ struct DocumentTiles {
                 bool as_rows)
       : first_row(documents.data<std::int32_t>()), columns(nullptr), rows(nullptr) {
     const std::int64_t docs = documents.dim(0) - 1;
-    first = static_cast<std::int64_t*>(ctx.arena->New(DType::kF64, {docs + 1}).raw());
+    first = Take<std::int64_t>(ctx, documents.dim(0));
     first[0] = 0;
     for (std::int64_t d = 0; d < docs; ++d) first[d + 1] = first[d] + TilesOf(first_row[d + 1] - first_row[d]);
     const auto take = [&](std::int64_t n) { return ctx.arena->New(kDTypeOf<T>, {n}).template data<T>(); };

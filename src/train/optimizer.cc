@@ -21,13 +21,11 @@ double LearningRate(const OptimizerOptions& options, std::int64_t step, std::int
   if (step < options.warmup_steps) {
     return options.lr * static_cast<double>(step + 1) / static_cast<double>(options.warmup_steps);
   }
+  if (options.schedule == Schedule::kConstant) return options.lr;
   const double over = static_cast<double>(step - options.warmup_steps);
   const double u = std::min(1.0, over / static_cast<double>(std::max<std::int64_t>(1, steps - options.warmup_steps)));
-  double f = 1.0;
-  if (options.schedule == Schedule::kLinear) f = 1.0 - u;
-  if (options.schedule == Schedule::kCosine) f = 0.5 * (1.0 + std::cos(std::numbers::pi * u));
-  return options.lr *
-         (options.schedule == Schedule::kConstant ? 1.0 : options.min_lr_ratio + (1.0 - options.min_lr_ratio) * f);
+  const double f = options.schedule == Schedule::kLinear ? 1.0 - u : 0.5 * (1.0 + std::cos(std::numbers::pi * u));
+  return options.lr * (options.min_lr_ratio + (1.0 - options.min_lr_ratio) * f);
 }
 
 Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& options)
