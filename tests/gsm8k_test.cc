@@ -33,8 +33,8 @@ TEST_CASE("every pair of the fixture gives the harness's extraction and verdict,
     CAPTURE(completion);
     for (const auto& [mode, name] : {std::pair(Gsm8kMode::kStrictMatch, "strict-match"),
                                      std::pair(Gsm8kMode::kFlexibleExtract, "flexible-extract")}) {
-      CHECK(ExtractGsm8k(completion, mode) == pair[name][0]);
-      CHECK(VerifyGsm8k(gold, completion, mode).correct == pair[name][1]);
+      CHECK(ExtractGsm8k(completion, mode) == pair[name][0].get<std::string>());
+      CHECK(VerifyGsm8k(gold, completion, mode).correct == pair[name][1].get<bool>());
     }
   }
 }
@@ -54,7 +54,7 @@ TEST_CASE("rows of a file become the harness's prompts, byte for byte, with any 
     }
     const JsonlTask problems(directory / "rows.jsonl", {.answer = true}, RewardByName("gsm8k-strict-match"), {},
                              format);
-    CHECK(problems.Get(problems.size() - 1, 0).prompt == prompt);
+    CHECK(problems.Get(problems.size() - 1, 0).prompt == prompt.get<std::string>());
   }
 }
 

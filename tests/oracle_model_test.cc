@@ -51,7 +51,7 @@ Candidate ProductOf(const Suite& suite, DType dtype, const Precision& precision)
   return candidate;
 }
 
-const Case& CaseNamed(const Family& family, const std::string& name) {
+const Case& CaseNamed(const Family& family, std::string_view name) {
   return *std::find_if(family.cases.begin(), family.cases.end(), [&](const Case& c) { return c.name == name; });
 }
 
