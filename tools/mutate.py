@@ -30,9 +30,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 EQUIVALENT = ROOT / "tests" / "mutants_equivalent.json"
 MEMORY = 16 << 30  # address space of a process, for mutants that allocate without end
 
-# What is mutated (glob), and the test files (tests/NAME_test.cc) that are run first, in this order; all others follow.
 # Tests of the program; without them it need not be built, which takes longer than all else that includes spec.h.
-NOT_RUN = ["bench", "cli", "cli_data", "cli_errors"]
+NOT_RUN = [path.stem.removesuffix("_test") for path in sorted((ROOT / "tests").glob("*_test.cc"))
+           if '#include "program.h"' in path.read_text()]
+# What is mutated (glob), and the test files (tests/NAME_test.cc) that are run first, in this order; all others follow.
 FILES = [
     ("src/attn/spec.h", "attention_spec attention decoder"),
     ("src/attn/key_tiles.h", "attention attention_queries op_memory decoder"),
