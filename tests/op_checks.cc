@@ -20,6 +20,32 @@ double ErrorOfResult(const Tensor& value, const Tensor& reference) {
   return SameBits(value, reference) ? 0 : std::numeric_limits<double>::infinity();
 }
 
+// Which gradients hold something: all but number `fresh`, if there is one of that number.
+void CheckAddsToGradients(const Context& ctx, const OpCase& c, std::size_t fresh) {
+  const StepScope scope(ctx);
+  bool holds_nothing = true;
+  Arena& host = ctx.HostArena();
+  const Run alone = OnHost(ctx, RunOn(ctx, c, DType::kF64));
+  std::vector<Var> inputs = MakeInputs(ctx, c, DType::kF64, true);
+  std::vector<Tensor> expected(inputs.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const Tensor grad = inputs[i].grad;
+    if (grad.empty()) continue;
+    const Tensor there = Random(host, DType::kF64, {grad.size()}, 5);
+    Copy(ctx, grad.Reshape({grad.size()}), there);
+    expected[i] = i == fresh ? NewTensor(host, DType::kF64, {grad.size()}) : CopyOf(host, there);
+    if (i == fresh) inputs[i].fresh = &holds_nothing;
+    for (std::int64_t e = 0; e < grad.size(); ++e) expected[i].data<double>()[e] += ValueAt(alone.inputs[i].grad, e);
+  }
+  const Run run = OnHost(ctx, RunOn(ctx, c, inputs));
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (expected[i].empty()) continue;
+    INFO(Describe(c, i) << (i == fresh ? ", fresh" : ""));
+    // The same terms in another order: each of at most longest_sum additions rounds by 2^-53 of a partial sum.
+    CHECK(RelativeError(run.inputs[i].grad, expected[i]) <= 0x1p-53 * (8 + 4 * c.longest_sum));
+  }
+}
+
 }  // namespace
 
 double LargestGradientError(const Context& ctx, const OpCase& c) {
@@ -71,26 +97,11 @@ bool CheckRows(const Context& ctx, const OpCase& c, const Run& batch, const Run&
 }
 
 void CheckAddsToGradients(const Context& ctx, const OpCase& c) {
-  const StepScope scope(ctx);
-  Arena& host = ctx.HostArena();
-  const Run alone = OnHost(ctx, RunOn(ctx, c, DType::kF64));
-  std::vector<Var> inputs = MakeInputs(ctx, c, DType::kF64, true);
-  std::vector<Tensor> expected(inputs.size());
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    const Tensor grad = inputs[i].grad;
-    if (grad.empty()) continue;
-    const Tensor there = Random(host, DType::kF64, {grad.size()}, 5);
-    Copy(ctx, grad.Reshape({grad.size()}), there);
-    expected[i] = CopyOf(host, there);
-    for (std::int64_t e = 0; e < grad.size(); ++e) expected[i].data<double>()[e] += ValueAt(alone.inputs[i].grad, e);
+  const std::size_t count = c.inputs.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    if (c.inputs[i].ints.empty() && !c.inputs[i].parameter) CheckAddsToGradients(ctx, c, i);
   }
-  const Run run = OnHost(ctx, RunOn(ctx, c, inputs));
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    if (expected[i].empty()) continue;
-    INFO(Describe(c, i));
-    // The same terms in another order: each of at most longest_sum additions rounds by 2^-53 of a partial sum.
-    CHECK(RelativeError(run.inputs[i].grad, expected[i]) <= 0x1p-53 * (8 + 4 * c.longest_sum));
-  }
+  CheckAddsToGradients(ctx, c, count);
 }
 
 void CheckFrozenInputs(const Context& ctx, const OpCase& c) {

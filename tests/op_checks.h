@@ -29,7 +29,7 @@ RunErrors ErrorsOf(const Run& run, const Run& exact);
 bool CheckRows(const Context& ctx, const OpCase& c, const Run& batch, const Run& on_host, std::int64_t begin,
                std::int64_t end);
 
-// A backward adds to the gradients that are there.
+// A backward adds to the gradients that hold something, and writes one that does not, whatever its memory holds.
 void CheckAddsToGradients(const Context& ctx, const OpCase& c);
 
 // An input without a gradient is frozen, and the other gradients do not notice.

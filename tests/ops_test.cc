@@ -55,7 +55,7 @@ TEST_CASE("a run of the table reaches every gradient") {
   }
 }
 
-TEST_CASE("a backward adds to the gradients that are there") {
+TEST_CASE("a backward adds to the gradients that are there, and writes a fresh one beside them") {
   TestContext t;
   for (const OpCase& c : OpCases()) {
     if (c.differentiable && !c.large) CheckAddsToGradients(t.ctx, c);
