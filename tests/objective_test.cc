@@ -338,6 +338,7 @@ TEST_CASE("objectives are chosen by name and changed by switches, and their swit
   CHECK(ToJson(ObjectiveFromJson(ordered_json::object())) == ToJson(ObjectiveFromJson({{"objective", "grpo"}})));
   CHECK(ObjectiveFromJson({{"epsilon", 0.1}}).epsilon_high == 0.1);
   CHECK(ObjectiveFromJson({{"epsilon", 0.1}, {"epsilon_high", 0.3}}).epsilon_high == 0.3);
+  CHECK(ObjectiveFromJson({{"objective", "dapo"}, {"epsilon", 0.1}}).epsilon_high == 0.28);  // its clip is not one range
 }
 
 TEST_CASE("an unknown objective, switch or value is refused with those that there are") {

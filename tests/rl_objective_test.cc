@@ -10,6 +10,7 @@
 
 #include "autograd/gradient_check.h"
 #include "resume_checks.h"
+#include "rl/objective_names.h"
 #include "rl_runs.h"
 #include "temp_directory.h"
 #include "train/data.h"
@@ -261,6 +262,8 @@ TEST_CASE("dynamic sampling gives up after 10 rounds, which read the problems of
   RlOptions rl = Steps(2);
   rl.prompts_per_step = 3;
   rl.objective.dynamic_sampling = true;
+  rl.objective.overlong_share = 1;  // a spread of lengths is none of rewards
+  rl.objective.max_completion_length = rl.max_completion_length;
   CHECK(Train(t, ConstantTask(), rl, In(dir / "run")).tokens == 0);
   CHECK(SameState(t, untouched));
   ProblemOrder order(4, rl.seed);
@@ -287,6 +290,18 @@ TEST_CASE("dynamic sampling gives up after 10 rounds, which read the problems of
   Train(dynamic, ShareTask(), one, In(dir / "dynamic"));
   CHECK(MetricsWithoutTimes(dir / "dynamic")[0]["dynamic_sampling/rounds"] == 1);
   CHECK(SameState(dynamic, plain));
+}
+
+TEST_CASE("groups of one completion are refused where there is a baseline, and learned from without one") {
+  const TempDirectory dir;
+  RlTrainee t(TextConfig(), DType::kF32), untouched(TextConfig(), DType::kF32);
+  RlOptions rl = Steps(1);
+  rl.num_generations = 1;
+  CHECK_THROWS_WITH_AS(Train(t, ShareTask(), rl, In(dir / "baseline")), doctest::Contains("at least 2 completions"),
+                       UsageError);
+  rl.objective = ObjectiveFromJson({{"objective", "reinforce++"}});
+  Train(t, ShareTask(), rl, In(dir / "none"));
+  CHECK(!SameState(t, untouched));
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 
     python3 tools/oracle_torch.py [--swarr build/swarr] [--output-dir out/oracle-torch] [--device cpu] [candidate ...]
 
-needs torch and safetensors. A candidate is a function of a case, its inputs and a dtype, in the files beside this one,
+needs numpy, torch and safetensors. A candidate is a function of a case, its inputs and a dtype, in the files beside this one,
 that returns the suite's outputs; without names all are run, in f64, f32 and bf16. For each the verdict is printed; the
 exit status is 0 if all right ones pass and all wrong ones (`*_wrong_*`, mistakes as people make them) are rejected. To
 judge an implementation of your own, replace the body of one of them: docs/oracle.md.

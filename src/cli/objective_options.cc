@@ -37,7 +37,7 @@ void ObjectiveSwitches::AddTo(OptionSet& options) {
   Add(options, "whiten,!--no-whiten", whiten_, "then advantages are whitened over all tokens of the step");
   Add(options, "ratio", ratio_, "of the policy to the sampler: none, token, sequence or sequence-mean");
   Add(options, "clip", clip_, "of the ratio: none, ppo, or weight (CISPO: a capped, constant factor)");
-  Add(options, "epsilon", epsilon_, "the clip's range below 1, and above it unless --epsilon-high says otherwise")
+  Add(options, "epsilon", epsilon_, "the clip's range below 1, and above it where the objective has one range for both")
       ->check(AtLeast(0));
   Add(options, "epsilon-high", epsilon_high_, "the clip's range above 1")->check(AtLeast(0));
   Add(options, "normalizer", normalizer_,
@@ -66,17 +66,18 @@ ObjectiveOptions ObjectiveSwitches::Resolve() {
 }
 
 std::string ObjectiveSwitches::ToText() const {
-  std::string text = "objective " + name_ + ":";
+  const ordered_json named = ToJson(ObjectiveFromJson({{"objective", name_}}));
+  std::string all, changed;
   for (const Switch& s : switches_) {
     const ordered_json value = s.read();
     const std::string flag = s.option->get_lnames().front();
-    if (value.is_boolean()) {
-      text += (value.get<bool>() ? " --" : " --no-") + flag;
-    } else {
-      text += " --" + flag + " " + (value.is_string() ? value.get<std::string>() : value.dump());
-    }
+    std::string text = value.is_boolean()
+                           ? (value.get<bool>() ? " --" : " --no-") + flag
+                           : " --" + flag + " " + (value.is_string() ? value.get<std::string>() : value.dump());
+    if (value != named[s.name]) changed += text;
+    all += std::move(text);
   }
-  return text;
+  return "objective " + name_ + (changed.empty() ? "" : ", changed by" + changed) + ", that is" + all;
 }
 
 }  // namespace swarr

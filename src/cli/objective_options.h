@@ -21,7 +21,7 @@ class ObjectiveSwitches {
   // and CheckObjective do.
   ObjectiveOptions Resolve();
 
-  // After Resolve: the name and all switches as flags, in one line.
+  // After Resolve: the name, the switches that differ from what it stands for, and all switches as flags, in one line.
   std::string ToText() const;
 
  private:

@@ -22,7 +22,8 @@ struct RlCommand {
     task.AddRewardTo(options);
     options.Add("max-steps", rl.steps, "steps: each samples, then updates")->required()->check(AtLeast(1));
     options.Add("prompts-per-step", rl.prompts_per_step, "problems sampled for a step")->check(AtLeast(1));
-    options.Add("num-generations", rl.num_generations, "completions per problem: a group")->check(AtLeast(2));
+    options.Add("num-generations", rl.num_generations, "completions per problem: a group; 1 only without a baseline")
+        ->check(AtLeast(1));
     options
         .Add("max-completion-length", rl.max_completion_length,
              "tokens of a completion (a longer one is cut and worth 0); 0 is the task's own limit or what the context "

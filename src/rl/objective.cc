@@ -23,6 +23,22 @@ double VarianceOf(std::span<const double> values) {
   return squares / static_cast<double>(values.size() - 1);
 }
 
+// r_i: rewards with the overlong penalty and, where it belongs there, the KL.
+std::vector<double> ShapedRewards(const SampledTokens& sampled, const ObjectiveOptions& options) {
+  std::vector<double> rewards(sampled.rewards.begin(), sampled.rewards.end());
+  const bool penalised = options.beta != 0 && options.kl_in == KlPlace::kReward;
+  std::size_t token = 0;
+  for (std::size_t i = 0; i < rewards.size(); ++i) {
+    rewards[i] += OverlongPenalty(sampled.lengths[i], options);
+    for (int t = 0; t < sampled.lengths[i]; ++t, ++token) {
+      if (penalised) {
+        rewards[i] -= options.beta * EvaluateKl(sampled.old_logp[token] - sampled.ref_logp[token], options.kl).value;
+      }
+    }
+  }
+  return rewards;
+}
+
 // (r_i - baseline) / scale, in place.
 void CentreAndScale(std::span<double> rewards, std::size_t group_size, const ObjectiveOptions& options) {
   const double batch_deviation = std::sqrt(VarianceOf(rewards));
@@ -106,29 +122,16 @@ void CheckObjective(const ObjectiveOptions& o) {
   require(o.scale_rewards == RewardScale::kNone || o.baseline != Baseline::kNone,
           "rewards are divided by their standard deviation only after a baseline is subtracted; set scale-rewards to "
           "none, or choose a baseline");
-  require(!o.dynamic_sampling || o.baseline != Baseline::kNone,
-          "dynamic sampling drops groups whose advantages are 0, so it needs a baseline");
+  require(
+      !o.dynamic_sampling || o.baseline != Baseline::kNone,
+      "dynamic sampling drops groups whose rewards are all equal, which teach nothing only where there is a baseline; "
+      "choose one, or do without dynamic sampling");
 }
 
 double OverlongPenalty(int length, const ObjectiveOptions& options) {
   const double buffer = options.overlong_share * options.max_completion_length;
   const double over = length - (options.max_completion_length - buffer);
   return buffer > 0 && over > 0 ? -std::min(over / buffer, 1.0) : 0.0;
-}
-
-std::vector<double> ShapedRewards(const SampledTokens& sampled, const ObjectiveOptions& options) {
-  std::vector<double> rewards(sampled.rewards.begin(), sampled.rewards.end());
-  const bool penalised = options.beta != 0 && options.kl_in == KlPlace::kReward;
-  std::size_t token = 0;
-  for (std::size_t i = 0; i < rewards.size(); ++i) {
-    rewards[i] += OverlongPenalty(sampled.lengths[i], options);
-    for (int t = 0; t < sampled.lengths[i]; ++t, ++token) {
-      if (penalised) {
-        rewards[i] -= options.beta * EvaluateKl(sampled.old_logp[token] - sampled.ref_logp[token], options.kl).value;
-      }
-    }
-  }
-  return rewards;
 }
 
 bool HasSpread(std::span<const double> values) {

@@ -84,18 +84,15 @@ struct SampledTokens {
 // max_completion_length - c tokens, from there falling linearly to -1 at max_completion_length.
 double OverlongPenalty(int length, const ObjectiveOptions& options);
 
-// r_i of every completion: its reward, the overlong penalty added and (kReward) the KL of its tokens taken off.
-std::vector<double> ShapedRewards(const SampledTokens& sampled, const ObjectiveOptions& options);
-
-// Whether not all values are the same. A group whose r_i are has nothing to tell its completions apart by.
+// Whether not all values are the same. A group whose rewards are has nothing to tell its completions apart by.
 bool HasSpread(std::span<const double> values);
 
-// A_it for every sampled token:
-//   A_i = (r_i - baseline) / scale
+// A_it for every sampled token. With r_i the reward, the overlong penalty added and (kReward) the KL of all its tokens
+// taken off:
+//   A_i = (r_i - baseline) / scale; exactly 0 where there is a baseline and the r_i of a group are all equal
 //   kReturn: A_it = A_i - beta sum_{t' >= t} KL_it';  otherwise A_it = A_i
 //   whiten:  A_it = (A_it - mean) / sqrt(variance + 1e-8), over all tokens, Bessel's correction (REINFORCE++,
 //            arXiv 2501.03262)
-// Where a baseline is subtracted, a group whose r_i are all equal gets exactly 0.
 std::vector<double> Advantages(const SampledTokens& sampled, const ObjectiveOptions& options);
 
 // w_i for completions of these lengths (tokens).

@@ -141,7 +141,9 @@ std::vector<std::string> ObjectiveNames() {
 
 ObjectiveOptions ObjectiveFromJson(const ordered_json& switches) {
   ObjectiveOptions options = ObjectiveByName(switches.value("objective", ordered_json("grpo")));
-  if (switches.contains("epsilon")) Read("epsilon", switches["epsilon"], options.epsilon_high);
+  if (switches.contains("epsilon") && options.epsilon == options.epsilon_high) {
+    Read("epsilon", switches["epsilon"], options.epsilon_high);
+  }
   std::vector<std::string> known = {"objective"};
   ForSwitches(options, [&](const char* name, auto& field) {
     known.emplace_back(name);

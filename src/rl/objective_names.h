@@ -20,7 +20,7 @@ std::vector<std::string> ObjectiveNames();
 //   whiten             true | false
 //   ratio              none | token | sequence | sequence-mean
 //   clip               none | ppo | weight
-//   epsilon, epsilon_high    numbers; epsilon alone sets both
+//   epsilon, epsilon_high    numbers; epsilon alone sets both where they are equal in the named objective
 //   normalizer         token-mean | sequence-mean | constant | sequence-sum
 //   kl                 k1 | k2 | k3
 //   kl_in              loss | reward | return

@@ -141,6 +141,10 @@ void CheckReference(const Transformer& model, const Transformer* reference, cons
 OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
                     const RlOptions& options, Optimizer& optimizer, TrainingRun& run, const Transformer* reference) {
   CheckObjective(options.objective);
+  if (options.num_generations < 2 && options.objective.baseline != Baseline::kNone) {
+    throw UsageError(
+        "a baseline needs groups of at least 2 completions; raise num-generations, or set baseline to none");
+  }
   if (options.objective.beta == 0) reference = nullptr;
   CheckReference(model, reference, options);
   Sampler sampler(model, reference, tokenizer, task, options);

@@ -123,10 +123,9 @@ void Sampler::AddReference(Context& ctx, std::vector<Trajectory>& sampled) const
 // Into kept groups and dropped ones.
 void Sampler::Sort(std::vector<Trajectory> sampled, Rollout& rollout) const {
   const SampledArrays arrays(sampled);
-  const std::vector<double> shaped = ShapedRewards(arrays.View(options_.num_generations), options_.objective);
   const auto size = static_cast<std::size_t>(options_.num_generations);
   for (std::size_t begin = 0; begin < sampled.size(); begin += size) {
-    const bool drop = options_.objective.dynamic_sampling && !HasSpread(std::span(shaped).subspan(begin, size));
+    const bool drop = options_.objective.dynamic_sampling && !HasSpread(std::span(arrays.rewards).subspan(begin, size));
     std::vector<Trajectory>& to = drop ? rollout.dropped : rollout.kept;
     const auto group = std::make_move_iterator(sampled.begin() + static_cast<std::ptrdiff_t>(begin));
     to.insert(to.end(), group, group + static_cast<std::ptrdiff_t>(size));

@@ -45,7 +45,7 @@ class Sampler {
           const RlOptions& options);
 
   // prompts_per_step groups, with advantages and weights. With dynamic sampling, round after round samples as many
-  // prompts as groups are missing and drops the groups whose shaped rewards have no spread; there may be fewer in the
+  // prompts as groups are missing and drops the groups whose rewards (the task's own, unshaped) have no spread; there may be fewer in the
   // end. Step s owns positions [s, s + 1) * kMaxRounds * prompts_per_step of the order of problems then, round k the
   // k-th part of them.
   Rollout Sample(Context& ctx, std::int64_t step);
