@@ -361,7 +361,7 @@ TEST_CASE("switches that contradict each other are refused") {
   refused({{"overlong_share", 0.2}}, "longest completion's length");
   refused({{"overlong_share", 1.5}, {"max_completion_length", 9}}, "between 0 and 1");
   refused({{"baseline", "none"}}, "after a baseline is subtracted");
-  refused({{"baseline", "none"}, {"scale_rewards", "none"}, {"dynamic_sampling", true}}, "needs a baseline");
+  refused({{"baseline", "none"}, {"scale_rewards", "none"}, {"dynamic_sampling", true}}, "only where there is a baseline");
   refused({{"beta", -1}}, "beta");
   refused({{"epsilon", -0.1}}, "epsilon");
 }
