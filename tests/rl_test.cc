@@ -121,6 +121,26 @@ TEST_CASE("every prompt, sample and step draws its own noise") {
   }
 }
 
+TEST_CASE("a problem that a step draws twice, where an epoch ends, gets two groups of different samples") {
+  const TempDirectory dir;
+  RlTrainee t(TextConfig(), DType::kF32);
+  RlOptions rl = Steps(1);
+  rl.prompts_per_step = 8;  // each of the 4 problems twice
+  Train(t, ConstantTask(), rl, In(dir / "run"));
+  std::map<std::string, std::vector<std::string>> groups_of;
+  const std::vector<json> rows = CompletionsOf(dir / "run", 1);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    std::vector<std::string>& groups = groups_of[rows[i]["prompt"]];
+    if (i % 6 == 0) groups.emplace_back();
+    groups.back() += rows[i]["completion"].get<std::string>() + "/";
+  }
+  REQUIRE(groups_of.size() == 4);
+  for (const auto& [prompt, groups] : groups_of) {
+    REQUIRE(groups.size() == 2);
+    CHECK(groups[0] != groups[1]);
+  }
+}
+
 TEST_CASE("answers that are cut at the limit are worth 0 and are counted") {
   const TempDirectory dir;
   RlTrainee t(TextConfig(), DType::kF32);

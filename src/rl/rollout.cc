@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 #include <utility>
 
 #include "tensor/philox.h"
@@ -64,10 +65,11 @@ Sampler::Sampler(const Transformer& model, const Transformer* reference, const T
 
 Rollout Sampler::Sample(Context& ctx, std::int64_t step) {
   Rollout rollout;
+  std::map<std::int64_t, int> groups_of;
   for (; rollout.rounds < MaxRounds(); ++rollout.rounds) {
     const int missing = options_.prompts_per_step - static_cast<int>(rollout.kept.size()) / options_.num_generations;
     if (missing == 0) break;
-    std::vector<Trajectory> sampled = SampleRound(ctx, step, rollout.rounds, missing);
+    std::vector<Trajectory> sampled = SampleRound(ctx, step, rollout.rounds, missing, groups_of);
     if (reference_ != nullptr) AddReference(ctx, sampled);
     Sort(std::move(sampled), rollout);
   }
@@ -76,7 +78,8 @@ Rollout Sampler::Sample(Context& ctx, std::int64_t step) {
 }
 
 // Groups of num_generations completions, prompt after prompt.
-std::vector<Trajectory> Sampler::SampleRound(Context& ctx, std::int64_t step, int round, int prompts) {
+std::vector<Trajectory> Sampler::SampleRound(Context& ctx, std::int64_t step, int round, int prompts,
+                                             std::map<std::int64_t, int>& groups_of) {
   ResetStep(ctx);
   std::vector<Request> requests;
   std::vector<Trajectory> sampled;
@@ -85,9 +88,10 @@ std::vector<Trajectory> Sampler::SampleRound(Context& ctx, std::int64_t step, in
     const std::int64_t problem = order_.At(first + p).problem;
     const Example example = task_.Get(problem, 0);
     const std::vector<std::int32_t> prompt = tokenizer_.EncodePrompt(example.prompt);
+    // A problem may come twice in a step, in several rounds or where an epoch ends: its samples are numbered through.
+    const int first_sample = groups_of[problem]++ * options_.num_generations;
     for (int g = 0; g < options_.num_generations; ++g) {
-      // A problem may come in several rounds of a step: its samples are numbered through.
-      const auto sample = static_cast<std::uint32_t>(round * options_.num_generations + g);
+      const auto sample = static_cast<std::uint32_t>(first_sample + g);
       requests.push_back({prompt, options_.max_completion_length, 1.0,
                           StreamKey(options_.seed, Purpose::kSample, static_cast<std::uint32_t>(step),
                                     static_cast<std::uint32_t>(problem), sample)});

@@ -3,7 +3,7 @@
 // what the reference model says of them. All of it is a pure function of the weights, the seed and the step.
 #pragma once
 
-#include <memory>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -45,13 +45,15 @@ class Sampler {
           const RlOptions& options);
 
   // prompts_per_step groups, with advantages and weights. With dynamic sampling, round after round samples as many
-  // prompts as groups are missing and drops the groups whose rewards (the task's own, unshaped) have no spread; there may be fewer in the
-  // end. Step s owns positions [s, s + 1) * kMaxRounds * prompts_per_step of the order of problems then, round k the
-  // k-th part of them.
+  // prompts as groups are missing and drops the groups whose rewards (the task's own, unshaped) have no spread; there
+  // may be fewer in the end. Step s owns positions [s, s + 1) * kMaxRounds * prompts_per_step of the order of problems
+  // then, round k the k-th part of them.
   Rollout Sample(Context& ctx, std::int64_t step);
 
  private:
-  std::vector<Trajectory> SampleRound(Context& ctx, std::int64_t step, int round, int prompts);
+  // `groups_of`: how many groups of each problem the step has sampled so far.
+  std::vector<Trajectory> SampleRound(Context& ctx, std::int64_t step, int round, int prompts,
+                                      std::map<std::int64_t, int>& groups_of);
   void AddReference(Context& ctx, std::vector<Trajectory>& sampled) const;
   void Sort(std::vector<Trajectory> sampled, Rollout& rollout) const;
   void AssignAdvantages(std::vector<Trajectory>& kept) const;
