@@ -55,7 +55,7 @@ FILES = [
     ("src/tensor/swiglu.cc", "ops op_memory op_rows torch_fixture"),
     ("src/tensor/adamw*", "adamw optimizer training"),
     ("src/tensor/sample.cc", "ops op_memory decoder logprob"),
-    ("src/rl/objective*.cc", "objective rl"),
+    ("src/rl/objective*.cc", "objective objective_fixture rl"),
     ("src/rl/advantages*.cc", "objective rl"),
     ("src/train/optimizer.cc", "optimizer training"),
 ]
