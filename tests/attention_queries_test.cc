@@ -58,3 +58,25 @@ TEST_CASE("queries may come in any order and several at one position: each has t
     }
   }
 }
+
+TEST_CASE("documents may be empty, and there may be none") {
+  const AttentionSpec spec = {3, 1};
+  for (DType dtype : {DType::kF32, DType::kF64, DType::kBF16}) {
+    TestContext t(2);
+    Document nothing(t.arena, dtype, {}, 4, 2, 5);
+    CHECK_NOTHROW(nothing.Run(t.ctx, spec));
+    nothing.documents = Ints(t.arena, {0});
+    CHECK_NOTHROW(nothing.Run(t.ctx, spec));
+
+    const Document one(t.arena, dtype, {0, 1, 2}, 4, 2, 5);
+    Document among_empty(t.arena, dtype, {0, 1, 2}, 4, 2, 5);
+    among_empty.documents = Ints(t.arena, {0, 0, 3, 3});
+    one.Run(t.ctx, spec);
+    among_empty.Run(t.ctx, spec);
+    CHECK(SameBits(one.out, among_empty.out));
+    CHECK(SameBits(one.lse, among_empty.lse));
+    CHECK(SameBits(one.dq, among_empty.dq));
+    CHECK(SameBits(one.dk, among_empty.dk));
+    CHECK(SameBits(one.dv, among_empty.dv));
+  }
+}

@@ -363,7 +363,8 @@ TEST_CASE("switches that contradict each other are refused") {
   refused({{"baseline", "none"}}, "after a baseline is subtracted");
   refused({{"baseline", "none"}, {"scale_rewards", "none"}, {"dynamic_sampling", true}}, "only where there is a baseline");
   refused({{"beta", -1}}, "beta");
-  refused({{"epsilon", -0.1}}, "epsilon");
+  refused({{"epsilon", -0.1}, {"epsilon_high", 0.2}}, "epsilon");
+  refused({{"epsilon", 0.2}, {"epsilon_high", -0.1}}, "epsilon");
 }
 
 }  // namespace

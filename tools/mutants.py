@@ -147,6 +147,8 @@ class Source:
         yield ("dropped statement", *self.span(begin, end), "")
 
     def _sign(self, i):
+        if self.values[i - 2] == "*" and not self.binary(i - 2):  # a pointer
+            return
         end = self._end(i + 1, 0)
         operators = [self.binary(j) for j in range(i + 1, end)]
         begin, stop = self.span(i + 1, end)

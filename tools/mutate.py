@@ -55,7 +55,7 @@ FILES = [
     ("src/tensor/swiglu.cc", "ops op_memory op_rows torch_fixture"),
     ("src/tensor/adamw*", "adamw optimizer training"),
     ("src/tensor/sample.cc", "ops op_memory decoder logprob"),
-    ("src/rl/objective*.cc", "objective rl"),
+    ("src/rl/objective*.cc", "objective objective_fixture rl"),
     ("src/rl/advantages*.cc", "objective rl"),
     ("src/train/optimizer.cc", "optimizer training"),
 ]
@@ -179,9 +179,10 @@ def baseline(base):
     return float(seconds.read_text())
 
 
-def first_failure(output):
+def failed_test(output):
+    """A test is named above its failure, which ends the run, and above each of its messages."""
     cases = re.findall(r"^TEST CASE:\s*(.*)$", output, re.M)
-    return cases[0].strip() if cases else "a crash outside of any test"
+    return cases[-1].strip() if cases else "a crash outside of any test"
 
 
 def try_mutant(mutant, base, folder, build_jobs, limit):
@@ -207,7 +208,7 @@ def try_mutant(mutant, base, folder, build_jobs, limit):
         if status is None:
             return {"outcome": "timeout", "by": f"more than {limit:.0f} s"}
         if status != 0:
-            return {"outcome": "killed", "by": first_failure(output)}
+            return {"outcome": "killed", "by": failed_test(output)}
     return {"outcome": "survived"}
 
 

@@ -163,9 +163,9 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
     work += tiles * kKeyTile * blocks[i].count * s.H * s.D;
   }
   ArenaScope scope(*ctx.arena);
-  const std::int64_t rows = std::max(kQueryBlock, s.group);
+  const std::int64_t keys = most * kKeyTile;
   Scratch<T>* scratch = Take<Scratch<T>>(ctx, ctx.threads);
-  for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, rows, most * kKeyTile, false);
+  for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
   const T* queries = q.data<T>();
   T* to = out.data<T>();
   Sum* to_lse = lse.data<Sum>();
@@ -286,7 +286,7 @@ void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out,
       while (n >= first_row[d + 1]) ++d;
       return d;
     };
-    const std::int64_t count = CutBlocks(q_pos, std::max<std::int64_t>(1, kQueryBlock / s.group), owner, blocks);
+    const std::int64_t count = CutBlocks(q_pos, s.block_queries, owner, blocks);
     ForwardBlocks(ctx, s, out, lse, q, blocks, count, spec, [&](std::int64_t document) {
       Tiles<T> tiles = keys.Of(s, document);
       tiles.rows = values.Of(s, document).rows;
@@ -308,12 +308,11 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const Tensor& dq,
     const DocumentTiles<T> keys(ctx, s, k, documents, true, true), values(ctx, s, v, documents, true, false);
     const std::int32_t* first_row = documents.data<std::int32_t>();
     const std::int64_t docs = documents.dim(0) - 1;
-    const int threads = static_cast<int>(std::min<std::int64_t>(ctx.threads, std::max<std::int64_t>(1, docs * s.G)));
+    if (docs == 0) return;
+    const int threads = static_cast<int>(std::min<std::int64_t>(ctx.threads, docs * s.G));
     std::int64_t longest = 0;
     for (std::int64_t d = 0; d < docs; ++d) longest = std::max<std::int64_t>(longest, keys.Of(s, d).count);
-    const std::int64_t rows = std::max(kQueryBlock, s.group),
-                       queries = std::max<std::int64_t>(1, kQueryBlock / s.group);
-    const std::int64_t most = CacheTiles(spec, static_cast<int>(longest) * kKeyTile, static_cast<int>(queries));
+    const std::int64_t most = CacheTiles(spec, static_cast<int>(longest) * kKeyTile, static_cast<int>(s.block_queries));
     struct Work {
       Scratch<T>* scratch;
       Block* blocks;
@@ -322,7 +321,7 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const Tensor& dq,
     Work* works = Take<Work>(ctx, threads);
     const std::int64_t sums = longest * kKeyTile * s.width;
     for (int i = 0; i < threads; ++i) {
-      works[i].scratch = new (Take<Scratch<T>>(ctx, 1)) Scratch<T>(*ctx.arena, s, rows, most * kKeyTile, true);
+      works[i].scratch = new (Take<Scratch<T>>(ctx, 1)) Scratch<T>(*ctx.arena, s, s.block_rows, most * kKeyTile, true);
       works[i].blocks = Take<Block>(ctx, longest * kKeyTile);
       works[i].dk = Take<Sum>(ctx, sums);
       works[i].dv = Take<Sum>(ctx, sums);
@@ -336,7 +335,8 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const Tensor& dq,
       std::fill_n(w.dv, used, Sum(0));
       const BackwardTask<T> backward{s, *w.scratch, spec, g, keys.Of(s, d), values.Of(s, d), w.dk, w.dv, dq.fresh()};
       const std::int64_t count = CutBlocks(
-          q_pos.Rows(first_row[d], first_row[d + 1]), queries, [](std::int64_t) { return std::int64_t{0}; }, w.blocks);
+          q_pos.Rows(first_row[d], first_row[d + 1]), s.block_queries, [](std::int64_t) { return std::int64_t{0}; },
+          w.blocks);
       for (std::int64_t i = 0; i < count; ++i) {
         Block block = w.blocks[i];
         block.row += first_row[d];
@@ -357,9 +357,7 @@ void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& 
     ForRows(ctx, k.dim(0), 4 * s.G * s.D, [&](std::int64_t n) {
       const std::int64_t slot = slots.data<std::int32_t>()[n];
       const int position = positions.data<std::int32_t>()[n], lane = position % kKeyTile;
-      const Tiles<T> tiles{cache.k().Rows(slot, slot + 1).template data<T>(),
-                           cache.v().Rows(slot, slot + 1).template data<T>(), cache.tiles(), cache.sink_tiles(),
-                           cache.ring()};
+      const Tiles<T> tiles = SlotTiles(s, cache, slot);
       for (std::int64_t g = 0; g < s.G; ++g) {
         const T *key = k.data<T>() + (n * s.G + g) * s.D, *value = v.data<T>() + (n * s.G + g) * s.D;
         T* column = tiles.Columns(s, g, position / kKeyTile);
@@ -380,13 +378,9 @@ void AttentionKernels<SWARR_SET>::CachedForward(const Context& ctx, const Tensor
     ArenaScope scope(*ctx.arena);
     Block* blocks = Take<Block>(ctx, q.dim(0));
     const auto owner = [&](std::int64_t n) { return std::int64_t{slots.data<std::int32_t>()[n]}; };
-    const std::int64_t count = CutBlocks(q_pos, std::max<std::int64_t>(1, kQueryBlock / s.group), owner, blocks);
-    const std::int64_t k_slot = s.G * cache.tiles() * s.key_tile;
-    const std::int64_t v_slot = s.G * s.value_panels * cache.tiles() * s.value_tile;
-    ForwardBlocks(ctx, s, out, lse, q, blocks, count, spec, [&](std::int64_t slot) {
-      return Tiles<T>{cache.k().data<T>() + slot * k_slot, cache.v().data<T>() + slot * v_slot, cache.tiles(),
-                      cache.sink_tiles(), cache.ring()};
-    });
+    const std::int64_t count = CutBlocks(q_pos, s.block_queries, owner, blocks);
+    ForwardBlocks(ctx, s, out, lse, q, blocks, count, spec,
+                  [&](std::int64_t slot) { return SlotTiles(s, cache, slot); });
   });
 }
 

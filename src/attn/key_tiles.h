@@ -34,6 +34,9 @@ struct Shape {
   std::int64_t width = value_panels * kPanel;         // and their columns
   std::int64_t key_tile = PanelDepth<T>(D) * kPanel;  // elements of a tile with its keys as columns ...
   std::int64_t value_tile = kKeyTile * kPanel;        // ... and of a panel of a tile with its keys as rows
+  // Of a block, at most: its queries, and its rows.
+  std::int64_t block_queries = std::max<std::int64_t>(1, kQueryBlock / group);
+  std::int64_t block_rows = std::max(kQueryBlock, group);
   const TileKernel<T>& kernel;
   Accumulator<T> scale = Accumulator<T>(1) / std::sqrt(static_cast<Accumulator<T>>(D));
 };
@@ -54,6 +57,13 @@ struct Tiles {
     return rows + ((g * s.value_panels + panel) * count + CacheTile(tile, sink_tiles, ring)) * s.value_tile;
   }
 };
+
+template <class T>
+Tiles<T> SlotTiles(const Shape<T>& s, const KeyCache& cache, std::int64_t slot) {
+  const std::int64_t first = slot * s.G * cache.tiles();
+  return {cache.k().data<T>() + first * s.key_tile, cache.v().data<T>() + first * s.value_panels * s.value_tile,
+          cache.tiles(), cache.sink_tiles(), cache.ring()};
+}
 
 // Calls f(first tile, tiles) for the visible tiles, ascending, in runs that lie together in memory.
 template <class T, class F>
