@@ -101,14 +101,30 @@ const std::vector<Batch>& Batches() {
        kNear,
        {0.5, 4.5, 4.75},
        -5.25},
-      {"drifted",
-       "the logarithm of a sequence's ratio beyond 10, as cut by some; within what f16 holds",
+      {"left_reference",
+       "tokens much likelier than under the reference: the KL to go falls steeply from token to token",
        2,
-       {"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.."},
+       {"xxxx", "xx..", "xxx.", "xxxx"},
+       {1, 0, 0.5, 0},
+       kNear,
+       {-5, -4.5, -4},
+       -0.25},
+      {"drifted",
+       "the logarithm of the mean ratio beyond 10, as cut by some; within what f16 holds",
+       2,
+       {"xxxxxxxx", "xxxxxx.."},
        {0.015625, 0},
        {10.875, 11},
        kRefs,
        -11.25},
+      {"drifted_product",
+       "the logarithm of the product of the ratios beyond 10; within what f16 holds",
+       2,
+       {"xxxxxxxxxxxxxxxx", "xxxxxxxxxxxxxxx."},
+       {0.015625, 0},
+       {0.6875},
+       kRefs,
+       -0.75},
   };
   return batches;
 }
@@ -154,10 +170,11 @@ std::vector<Setting> Settings() {
                         {{"objective", "dr_grpo"}, {"kl_in", place}, {"beta", 0.25}}});
   }
   settings.push_back({"gspo_drifted", "drifted", {{"objective", "gspo"}, {"scale_rewards", "none"}}});
-  for (const char* batch : {"near", "mixed"}) {
+  settings.push_back({"rloo_drifted", "drifted_product", {{"objective", "rloo"}}});
+  for (const char* batch : {"left_reference", "mixed"}) {
     settings.push_back({std::string("gspo_return_") + batch,
                         batch,
-                        {{"objective", "gspo"}, {"epsilon", 0.25}, {"kl_in", "return"}, {"beta", 0.25}}});
+                        {{"objective", "gspo"}, {"epsilon", 0.25}, {"kl", "k1"}, {"kl_in", "return"}, {"beta", 1}}});
   }
   settings.push_back({"sequence_sum", "masked", {{"objective", "grpo"}, {"normalizer", "sequence-sum"}}});
   return settings;
