@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "oracle/loss_rule.h"
+#include "oracle/loss_mistakes.h"
 #include "oracle/suite.h"
 #include "rl/objective_names.h"
 
@@ -11,79 +11,6 @@ namespace swarr::oracle {
 namespace {
 
 using nlohmann::ordered_json;
-
-struct NamedMistake {
-  const char* name;
-  void (*make)(LossRule& rule);
-};
-
-// Where a mistake is what the case asks for, or has no meaning in it, it changes nothing.
-constexpr NamedMistake kMistakes[] = {
-    {"the mean over all tokens as normaliser (token-mean)",
-     [](LossRule& r) { r.options.aggregation = Aggregation::kTokenMean; }},
-    {"the mean over each completion, then over completions, as normaliser (sequence-mean)",
-     [](LossRule& r) { r.options.aggregation = Aggregation::kSequenceMean; }},
-    {"the longest completion allowed as normaliser (constant)",
-     [](LossRule& r) { r.options.aggregation = Aggregation::kConstant; }},
-    {"the number of completions as normaliser (sequence-sum)",
-     [](LossRule& r) { r.options.aggregation = Aggregation::kSequenceSum; }},
-    {"masked tokens counted in the normaliser", [](LossRule& r) { r.count = Count::kMaskedToo; }},
-    {"completions without tokens left out of the count", [](LossRule& r) { r.count = Count::kNoEmpty; }},
-    {"each group normalised by its own tokens (a mean over micro-batches)",
-     [](LossRule& r) { r.count = Count::kByGroup; }},
-    {"the longest completion of the batch in place of max_completion_length",
-     [](LossRule& r) { r.count = Count::kLongestSampled; }},
-    {"the last sampled token (the end of text) masked out", [](LossRule& r) { r.tokens = Tokens::kNoLast; }},
-    {"the first sampled token masked out", [](LossRule& r) { r.tokens = Tokens::kNoFirst; }},
-    {"masked tokens in the loss", [](LossRule& r) { r.tokens = Tokens::kAll; }},
-    {"the standard deviation without Bessel's correction", [](LossRule& r) { r.bessel = false; }},
-    {"1e-6 in place of 1e-4 beside the standard deviation", [](LossRule& r) { r.scale_epsilon = 1e-6; }},
-    {"advantages not divided by the standard deviation",
-     [](LossRule& r) { r.options.scale_rewards = RewardScale::kNone; }},
-    {"advantages divided by the standard deviation of the group",
-     [](LossRule& r) { r.options.scale_rewards = RewardScale::kGroup; }},
-    {"advantages divided by the standard deviation of the batch",
-     [](LossRule& r) { r.options.scale_rewards = RewardScale::kBatch; }},
-    {"no baseline", [](LossRule& r) { r.options.baseline = Baseline::kNone; }},
-    {"the mean of the whole group as baseline", [](LossRule& r) { r.options.baseline = Baseline::kGroupMean; }},
-    {"the mean of the others of the group as baseline",
-     [](LossRule& r) { r.options.baseline = Baseline::kLeaveOneOut; }},
-    {"the whole batch as one group", [](LossRule& r) { r.groups = Groups::kOne; }},
-    {"groups interleaved: completion i in group i mod (B / G)", [](LossRule& r) { r.groups = Groups::kInterleaved; }},
-    {"advantages with the sign turned (the loss maximised)", [](LossRule& r) { r.advantage_sign = -1; }},
-    {"the overlong penalty missing", [](LossRule& r) { r.options.overlong_share = 0; }},
-    {"advantages not whitened", [](LossRule& r) { r.options.whiten = false; }},
-    {"advantages whitened over all tokens", [](LossRule& r) { r.options.whiten = true; }},
-    {"advantages whitened without Bessel's correction", [](LossRule& r) { r.whiten_bessel = false; }},
-    {"no importance ratio (REINFORCE's term)", [](LossRule& r) { r.SetRatio(RatioKind::kNone); }},
-    {"the ratio of each token", [](LossRule& r) { r.SetRatio(RatioKind::kToken); }},
-    {"the product of the tokens' ratios", [](LossRule& r) { r.SetRatio(RatioKind::kSequence); }},
-    {"the geometric mean of the tokens' ratios", [](LossRule& r) { r.SetRatio(RatioKind::kSequenceMean); }},
-    {"the ratio inverted: old over new", [](LossRule& r) { r.inverse_ratio = true; }},
-    {"the gradient without the ratio's factor", [](LossRule& r) { r.ratio_in_gradient = false; }},
-    {"no clip", [](LossRule& r) { r.SetClip(ClipKind::kNone); }},
-    {"epsilon used for the upper clip, epsilon_high ignored",
-     [](LossRule& r) { r.options.epsilon_high = r.options.epsilon; }},
-    {"no lower clip", [](LossRule& r) { r.options.epsilon = 1; }},
-    {"the clipped ratio always taken, without the minimum", [](LossRule& r) { r.choice = Choice::kClipped; }},
-    {"the maximum of both products in place of the minimum", [](LossRule& r) { r.choice = Choice::kMaximum; }},
-    {"epsilon_high taken for the cap itself, not 1 + epsilon_high",
-     [](LossRule& r) {
-       if (r.options.clip == ClipKind::kWeight) r.options.epsilon_high -= 1;
-     }},
-    {"the KL estimator k1", [](LossRule& r) { r.options.kl = KlEstimator::kK1; }},
-    {"the KL estimator k2", [](LossRule& r) { r.options.kl = KlEstimator::kK2; }},
-    {"the KL estimator k3", [](LossRule& r) { r.options.kl = KlEstimator::kK3; }},
-    {"the KL missing", [](LossRule& r) { r.options.beta = 0; }},
-    {"the KL turned round: log p_ref - log p", [](LossRule& r) { r.kl_reversed = true; }},
-    {"the KL from the old policy in place of the reference", [](LossRule& r) { r.kl_from_old = true; }},
-    {"the KL in the loss without a gradient", [](LossRule& r) { r.kl_gradient = false; }},
-    {"the KL in the loss", [](LossRule& r) { r.options.kl_in = KlPlace::kLoss; }},
-    {"the KL summed off the reward", [](LossRule& r) { r.options.kl_in = KlPlace::kReward; }},
-    {"the KL to go off each token's advantage", [](LossRule& r) { r.options.kl_in = KlPlace::kReturn; }},
-    {"the entropy bonus missing", [](LossRule& r) { r.options.entropy_coef = 0; }},
-    {"the entropy bonus with the sign turned", [](LossRule& r) { r.options.entropy_coef *= -1; }},
-};
 
 LossRule RuleOf(const Case& c) {
   LossRule rule;
@@ -97,7 +24,8 @@ LossRule RuleOf(const Case& c) {
 
 Values Evaluate(const Context&, const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {
   LossRule rule = RuleOf(c);
-  for (const NamedMistake& named : kMistakes) {
+  rule.truth = mistake.empty();
+  for (const LossMistake& named : LossMistakes()) {
     if (mistake == named.name) named.make(rule);
   }
   // Rewards and a group's mean are exact in every dtype, as the cases have them; a group without spread, disturbed,
@@ -116,11 +44,14 @@ struct Batch {
   int group_size;
   std::vector<const char*> rows;
   std::vector<double> rewards;
-  std::vector<double> gaps;  // log p - log p_old is one of these
+  std::vector<double> gaps;      // log p - log p_old is one of these
+  std::vector<double> ref_gaps;  // and log p_ref - log p_old one of these
+  double highest = -0.25;        // of log p_old
 };
 
 // Ratios keep a distance from the edges of the clips, 0.8, 1.2, 1.28 and 5, that bf16's rounding can't bridge.
 const std::vector<double> kNear = {-0.03125, 0, 0.03125}, kFar = {-1, -0.5, -0.0625, 0.0625, 0.5, 2};
+const std::vector<double> kRefs = {-0.5, -0.375, -0.25, -0.125, 0, 0.125, 0.25, 0.375, 0.5};
 
 const std::vector<Batch>& Batches() {
   static const std::vector<Batch> batches = {
@@ -129,28 +60,71 @@ const std::vector<Batch>& Batches() {
        4,
        {"xxxxxx..", "xxx.....", "xxxxxxxx", "x.......", "xxxxx...", "xx......", "xxxxxxx.", "xxxx...."},
        {1, 0, 0, 0.5, 0, 1, 1, 0.25},
-       kFar},
+       kFar,
+       kRefs},
       {"masked",
        "tokens of a tool within completions, an empty completion, a group without spread, an empty group",
        3,
        {"xx..xx..", "..xxxx..", "xxxxxxxx", "x.x.x.x.", "xxxx....", "........", "........", "........", "........",
         "xxx.....", "xxxxxx..", ".xxxxx.."},
        {1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1},
-       kFar},
+       kFar,
+       kRefs},
       {"near",
        "three pairs, ratios within the clips",
        2,
        {"xxxx", "xx..", "xxx.", "xxxx", "x...", "xxx."},
        {1, 0, 0.5, 0, 0.25, 1},
-       kNear},
-      {"on_policy", "every ratio is 1", 4, {"xxxx", "xx..", "xxx.", "xxxx"}, {1, 0, 0.5, 0}, {0}},
-      {"short", "two completions of two tokens: a variance over four values", 2, {"xx", "xx"}, {1, 0}, kNear},
+       kNear,
+       kRefs},
+      {"on_policy", "every ratio is 1", 4, {"xxxx", "xx..", "xxx.", "xxxx"}, {1, 0, 0.5, 0}, {0}, kRefs},
+      {"short", "two completions of two tokens: a variance over four values", 2, {"xx", "xx"}, {1, 0}, kNear, kRefs},
       {"small_spread",
        "rewards that differ by some thousandths: the 1e-4 beside the deviation is seen",
        2,
        {"xxxx", "xx..", "xxx.", "xxxx"},
        {0.001953125, 0, 0.0009765625, 0},
-       kNear},
+       kNear,
+       kRefs},
+      {"low",
+       "every ratio below the lower clip, none as long as the batch is wide",
+       2,
+       {"xxxx..", "xx....", "xxx...", "x....."},
+       {1, 0, 0.5, 0},
+       {-2, -1.5, -1},
+       kRefs},
+      {"far_reference",
+       "tokens much likelier under the reference: k3 beyond 10, as clamped by some",
+       2,
+       {"xxxx", "xx..", "xxx.", "xxxx"},
+       {1, 0, 0.5, 0},
+       kNear,
+       {0.5, 4.5, 4.75},
+       -5.25},
+      {"left_reference",
+       "tokens much likelier than under the reference: the KL to go falls steeply from token to token",
+       2,
+       {"xxxx", "xx..", "xxx.", "xxxx"},
+       {1, 0, 0.5, 0},
+       kNear,
+       {-5, -4.5, -4},
+       -0.25},
+      {"drifted",
+       "the logarithm of the mean ratio beyond 10, as cut by some; within what f16 holds",
+       2,
+       {"xxxxxxxx", "xxxxxx.."},
+       {0.015625, 0},
+       {10.875, 11},
+       kRefs,
+       -11.25},
+      {"drifted_product",
+       "the logarithm of the product of the ratios beyond 10; within what f16 holds",
+       2,
+       {"xxxxxxxxxxxxxxxx", "xxxxxxxxxxxxxxx."},
+       {0.015625, 0},
+       {0.6875},
+       kRefs,
+       -0.75},
   };
   return batches;
 }
@@ -188,6 +162,20 @@ std::vector<Setting> Settings() {
   settings.push_back({"batch_scale", "mixed", {{"objective", "grpo"}, {"scale_rewards", "batch"}}});
   settings.push_back({"small_spread", "small_spread", {{"objective", "grpo"}}});
   settings.push_back({"unclipped", "mixed", {{"objective", "grpo"}, {"clip", "none"}}});
+  settings.push_back({"cispo_low", "low", {{"objective", "cispo"}}});
+  settings.push_back({"dr_grpo_low", "low", {{"objective", "dr_grpo"}}});
+  for (const char* place : {"loss", "reward", "return"}) {
+    settings.push_back({std::string("k3_large_in_") + place,
+                        "far_reference",
+                        {{"objective", "dr_grpo"}, {"kl_in", place}, {"beta", 0.25}}});
+  }
+  settings.push_back({"gspo_drifted", "drifted", {{"objective", "gspo"}, {"scale_rewards", "none"}}});
+  settings.push_back({"rloo_drifted", "drifted_product", {{"objective", "rloo"}}});
+  for (const char* batch : {"left_reference", "mixed"}) {
+    settings.push_back({std::string("gspo_return_") + batch,
+                        batch,
+                        {{"objective", "gspo"}, {"epsilon", 0.25}, {"kl", "k1"}, {"kl_in", "return"}, {"beta", 1}}});
+  }
   settings.push_back({"sequence_sum", "masked", {{"objective", "grpo"}, {"normalizer", "sequence-sum"}}});
   return settings;
 }
@@ -208,13 +196,17 @@ Case MakeCase(const Setting& s) {
   Value mask = Zeros({N, T}), old_logp = RandomNormal(random, {N, T}, 0.5, 0);
   mask.integer = true;
   Value logp = old_logp, ref_logp = old_logp, entropy = RandomNormal(random, {N, T}, 0.25, 0);
+  const auto pick = [&](const std::vector<double>& from) {
+    return from[random.NextBelow(static_cast<std::uint32_t>(from.size()))];
+  };
+  const double grid = batch.highest < -8 ? 16 : 32;
   for (std::size_t i = 0; i < mask.data.size(); ++i) {
     const auto row = i / static_cast<std::size_t>(T), t = i % static_cast<std::size_t>(T);
     mask.data[i] = batch.rows[row][t] == 'x';
-    // Multiples of 1/32 below 4: exact in bf16.
-    old_logp.data[i] = -0.25 - std::round(32 * std::abs(old_logp.data[i])) / 32;
-    logp.data[i] = old_logp.data[i] + batch.gaps[random.NextBelow(static_cast<std::uint32_t>(batch.gaps.size()))];
-    ref_logp.data[i] = old_logp.data[i] + (random.NextBelow(9) - 4.0) / 8;
+    // Exact in bf16: multiples of 1/32 below 8, or of 1/16 below 16.
+    old_logp.data[i] = batch.highest - std::round(grid * std::abs(old_logp.data[i])) / grid;
+    logp.data[i] = old_logp.data[i] + pick(batch.gaps);
+    ref_logp.data[i] = old_logp.data[i] + pick(batch.ref_gaps);
     entropy.data[i] = 0.5 + std::round(32 * std::abs(entropy.data[i])) / 32;
   }
   c.inputs = {{"logp", logp},       {"old_logp", old_logp}, {"ref_logp", ref_logp},
@@ -231,8 +223,9 @@ Family LossFamily() {
       "Completions stand group after group, group_size each. T_i, the tokens of completion i, are those with mask 1; a "
       "masked token is as if it were not there. A completion without tokens counts among the B completions.",
       "term = policy + beta KL (kl_in = loss) - entropy_coef entropy; its weight w_i is that of the normalizer.",
-      "Standard deviations have Bessel's correction, and 1e-4 is added to them. A group whose rewards are all equal "
-      "gets advantages of exactly 0 if there is a baseline.",
+      "Standard deviations have Bessel's correction, and 1e-4 is added to them. If there is a baseline, a group whose "
+      "rewards, the overlong penalty and the KL (kl_in = reward) taken off, are all equal gets exactly 0; the KL to go "
+      "(kl_in = return) and then whitening come after that, and move it.",
       "clip = ppo: -min(rho A, clip(rho, 1 - epsilon, 1 + epsilon_high) A). clip = weight: -min(rho, 1 + epsilon_high) "
       "A log p, with no gradient through the factor.",
       "old_logp, ref_logp, rewards and advantages are constants of the gradient; entropy is a variable of its own.",
@@ -251,7 +244,7 @@ Family LossFamily() {
   f.roundings = {{"difference from the mean", "deviation", "advantage", "logp - old_logp", "ratio", "clipped ratio",
                   "ratio times advantage", "logp - ref_logp", "KL", "beta KL", "sum of the terms", "weight"},
                  {"gradient of the ratio", "gradient of the KL", "their sum"}};
-  for (const NamedMistake& mistake : kMistakes) f.mistakes.emplace_back(mistake.name);
+  for (const LossMistake& mistake : LossMistakes()) f.mistakes.emplace_back(mistake.name);
   for (const Setting& setting : Settings()) f.cases.push_back(MakeCase(setting));
   f.evaluate = Evaluate;
   return f;
