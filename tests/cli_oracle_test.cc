@@ -6,6 +6,7 @@
 
 #include "oracle/export.h"
 #include "program.h"
+#include "tensor/files.h"
 #include "tensor/safetensors.h"
 
 using namespace swarr;
@@ -94,4 +95,24 @@ TEST_CASE("oracle says in one sentence what is no suite and where there is no ca
   CHECK(candidate.status == 1);
   CHECK(candidate.IsOneSentence());
   CHECK(candidate.Says("ops.safetensors"));
+  WriteFileAtomically(dir / "ops.safetensors", "");
+  const std::string path = (dir / "ops.safetensors").string();
+  const Outcome file = Swarr({"oracle", "check", "--suite", "ops", "--candidate", path});
+  CHECK(file.status == 1);
+  CHECK(file.IsOneSentence());
+  CHECK(file.Says(path + " is a file; a candidate for the suite ops is the directory that holds ops.safetensors"));
+}
+
+TEST_CASE("oracle export refuses an empty directory's name and threads that no machine has") {
+  const TempDirectory dir;
+  const auto refused = [](const std::string& output_dir, const std::string& threads) {
+    const Outcome done =
+        Swarr({"oracle", "export", "--suite", "ops", "--output-dir", output_dir, "--threads", threads});
+    CHECK(done.status == 2);
+    CHECK(done.IsOneSentence());
+    return done;
+  };
+  CHECK(refused("", "1").Says("--output-dir is empty"));
+  CHECK(refused((dir / "out").string(), "-3").Says("--threads"));
+  CHECK(refused((dir / "out").string(), "100000").Says("--threads"));
 }

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "oracle/verdict_text.h"
@@ -38,6 +39,26 @@ const TensorVerdict& Of(const Verdict& verdict, const std::string& name, const s
     if (t.tensor == tensor) return t;
   }
   throw Error("no tensor " + tensor);
+}
+
+// The hints to a right candidate of f32 of which `wrong` cases were spoilt: in the family's first output, by 1.
+std::vector<std::string> HintsWhere(const std::string& suite_name, const std::function<bool(const Case&)>& wrong) {
+  const Suite suite = MakeSuite(suite_name);
+  Expectations expectations(suite);
+  const Family& family = suite.families.front();
+  Candidate candidate = TruthIn(expectations, PrecisionNamed("f32"));
+  for (const Case& c : family.cases) {
+    if (!wrong(c)) continue;
+    for (double& x : candidate.at(c.name + "." + family.outputs.front().name).value.data) x += 1;
+  }
+  const std::vector<Diagnosis> diagnoses = Diagnose(expectations, candidate, Judge(expectations, candidate));
+  REQUIRE(diagnoses.size() == 1);
+  CHECK(diagnoses[0].explanations.empty());
+  return diagnoses[0].hints;
+}
+
+bool Contains(const std::vector<std::string>& texts, const std::string& text) {
+  return std::find(texts.begin(), texts.end(), text) != texts.end();
 }
 
 void EraseGradients(Candidate& candidate) {
@@ -76,7 +97,75 @@ TEST_CASE("what is not finite where the truth is fails, and so does a finite num
   double& lse = candidate.at("blind_rows.lse").value.data[0];
   REQUIRE(std::isinf(lse));
   lse = -1e30;
-  CHECK(Judge(b.expectations, candidate).failures() == 1);
+  const Verdict verdict = Judge(b.expectations, candidate);
+  CHECK(verdict.failures() == 1);
+  CHECK(Of(verdict, "blind_rows", "lse").problem == "1 number where -infinity is expected, at [0, 0]");
+}
+
+TEST_CASE("NaN and infinities are counted and the first is located, in text and in JSON, in place of an error") {
+  Bench b;
+  Candidate candidate = b.Right();
+  std::vector<double>& dk = candidate.at("blind_rows.dk").value.data;  // [9, 1, 8]
+  for (int i = 3; i < 11; ++i) dk[static_cast<std::size_t>(i)] = std::nan("");
+  std::vector<double>& out = candidate.at("full.out").value.data;  // [7, 3, 8]
+  out[out.size() - 1] = out[out.size() - 8] = -std::numeric_limits<double>::infinity();
+  candidate.at("full.dq").value.data[0] += 1;
+  const Verdict verdict = Judge(b.expectations, candidate);
+  const std::string nan = "8 NaN where numbers are expected, the first at [0, 0, 3]",
+                    infinite = "2 -infinities where numbers are expected, the first at [6, 2, 0]";
+  CHECK(Of(verdict, "blind_rows", "dk").problem == nan);
+  CHECK(Of(verdict, "blind_rows", "dk").finding == Finding::kWrong);  // a mistake may give it
+  CHECK(Of(verdict, "full", "out").problem == infinite);
+  CHECK(Of(verdict, "full", "dq").problem.empty());
+  const std::string text = Text(verdict, {}, false);
+  CHECK(text.find(Concat("  blind_rows               dk: ", nan, "\n")) != std::string::npos);
+  CHECK(text.find("; out: " + infinite) != std::string::npos);
+  CHECK(text.find("error inf") == std::string::npos);
+  const nlohmann::ordered_json failing = ToJson(verdict, {}, false)["failing"];
+  CHECK(failing[0]["tensors"][0] == nlohmann::ordered_json{{"tensor", "out"}, {"problem", infinite}});
+  CHECK(failing[1]["tensors"][0] == nlohmann::ordered_json{{"tensor", "dk"}, {"problem", nan}});
+}
+
+TEST_CASE("cases that fail in the same way share a row, and tensors with the same problem a sentence") {
+  Bench b;
+  Candidate candidate = b.Right();
+  for (auto& item : candidate) item.second.stored = "I64";
+  const std::string text = Text(Judge(b.expectations, candidate), {}, false);
+  CHECK(text ==
+        "failing cases\n"
+        "  one_token and 37 more    out, lse, dq, dk, dv: expected F64, F32, BF16 or F16, got I64\n"
+        "suite attention: 38 of 38 cases fail\n");
+}
+
+TEST_CASE("a row shows the first wrong output on the way from values to gradients, not the largest error") {
+  Bench b;
+  Candidate candidate = b.Right();
+  candidate.at("full.dv").value.data[0] += 1e6;
+  candidate.at("full.lse").value.data[0] += 1;
+  CHECK(Text(Judge(b.expectations, candidate), {}, false).find("  full                     lse      error 1.0e+00") !=
+        std::string::npos);
+}
+
+TEST_CASE("integers in another dtype are said how to convert") {
+  const Suite suite = MakeSuite("rollout");
+  Expectations expectations(suite);
+  const Family& family = suite.families.front();
+  Candidate candidate = TruthIn(expectations, PrecisionNamed("f32"));
+  CandidateTensor& tokens = candidate.at(family.cases.front().name + ".tokens");
+  tokens.stored = "I64";
+  tokens.value.integer = false;
+  CHECK(Of(Judge(expectations, candidate), family.cases.front().name, "tokens").problem ==
+        "expected I32, got I64; in PyTorch .to(torch.int32)");
+}
+
+TEST_CASE("of an empty candidate everything is missing, gradients too") {
+  Bench b;
+  const Verdict verdict = Judge(b.expectations, {});
+  CHECK(!verdict.values_alone);
+  CHECK(Text(verdict, {}, false) ==
+        "failing cases\n"
+        "  one_token and 37 more    out, lse, dq, dk, dv: missing\n"
+        "suite attention: 38 of 38 cases fail\n");
 }
 
 TEST_CASE("a name that no output has is noted and fails nothing") {
@@ -139,6 +228,75 @@ TEST_CASE("a candidate of bf16's errors under the name of f32 fails everywhere")
   for (auto& item : candidate) item.second.stored = "F32";
   const Verdict verdict = Judge(b.expectations, candidate);
   CHECK(verdict.failures() == verdict.cases.size());
+}
+
+TEST_CASE("errors that a coarser dtype would excuse are said to be such") {
+  Bench b;
+  const std::string bf16 = "all is within the tolerance of bf16: if that is what you computed in, store BF16",
+                    f32 = "all is within the tolerance of f32: if that is what you computed in, store F32";
+  Candidate candidate = b.Right("bf16");
+  for (auto& item : candidate) item.second.stored = "F32";
+  CHECK(b.DiagnosisOf(candidate).at(0).hints.at(0) == bf16);
+  candidate.at("full.dv").value.data[0] += 1;
+  CHECK(!Contains(b.DiagnosisOf(candidate).at(0).hints, bf16));
+  candidate = b.Right("f32");
+  for (auto& item : candidate) item.second.stored = "F64";
+  CHECK(b.DiagnosisOf(candidate).at(0).hints.at(0) == f32);
+}
+
+TEST_CASE("texts separate cases as numbers do, and no threshold stands beside an equality") {
+  const auto has = [](const char* name, const char* value) {
+    return [=](const Case& c) { return c.parameters.at(name) == value; };
+  };
+  const std::vector<std::string> cispo = HintsWhere("loss", has("clip", "weight"));
+  CHECK(Contains(cispo, "all cases with clip = weight fail, and no other"));
+  for (const std::string& hint : cispo) CHECK(hint.find("epsilon_high") == std::string::npos);
+  const std::vector<std::string> others = HintsWhere("loss", [&](const Case& c) { return !has("clip", "ppo")(c); });
+  CHECK(Contains(others, "all cases with clip other than ppo fail, and no other"));
+}
+
+TEST_CASE("where nothing separates exactly, hints hold to one side, with counts") {
+  const auto grouped = [](const Case& c) { return c.parameters.at("heads_per_kv_head") >= 2; };
+  const Suite suite = MakeSuite("attention");
+  const std::vector<Case>& cases = suite.families.front().cases;
+  const auto all = static_cast<std::size_t>(std::count_if(cases.begin(), cases.end(), grouped));
+  const auto but_one = [&](const Case& c) { return grouped(c) && c.name != "window_2"; };
+  CHECK(Contains(HintsWhere("attention", but_one),
+                 Concat("only cases with heads_per_kv_head >= 2 fail (", all - 1, " of ", all, ")")));
+  const auto and_one = [&](const Case& c) { return grouped(c) || c.name == "window_1"; };
+  CHECK(Contains(HintsWhere("attention", and_one),
+                 Concat("all cases with heads_per_kv_head >= 2 fail (", all, " of ", all + 1, " that do)")));
+}
+
+TEST_CASE("a model wrong in everything is told so in a few names, values first") {
+  const std::vector<std::string> hints = HintsWhere("model", [](const Case&) { return true; });
+  CHECK(hints == std::vector<std::string>{"wrong in every failing case: logits"});
+  const Suite suite = MakeSuite("model");
+  Expectations expectations(suite);
+  Candidate candidate = TruthIn(expectations, PrecisionNamed("f32"));
+  for (auto& item : candidate) {
+    for (double& x : item.second.value.data) x += 1;
+  }
+  const std::vector<Diagnosis> diagnoses = Diagnose(expectations, candidate, Judge(expectations, candidate));
+  const std::string hint = diagnoses.at(0).hints.at(0);
+  CHECK(hint.starts_with("wrong in every failing case: logits, logp, grad."));
+  CHECK(hint.ends_with(" more"));
+  CHECK(std::count(hint.begin(), hint.end(), ',') == 4);
+}
+
+TEST_CASE("a mistake that explains nearly all is shown with the cases that it does not explain") {
+  Bench b;
+  Candidate candidate = b.With("a window of W+1 keys");
+  for (const char* name : {"window_3.out", "packed_window.dq"}) candidate.at(name).value.data[0] += 1;
+  const Verdict verdict = Judge(b.expectations, candidate);
+  const std::vector<Diagnosis> diagnoses = Diagnose(b.expectations, candidate, verdict);
+  const Explanation& e = diagnoses.at(0).explanations.at(0);
+  CHECK(e.mistake == "a window of W+1 keys");
+  CHECK(e.unexplained == std::vector<std::string>{"window_3", "packed_window"});
+  CHECK(Text(verdict, diagnoses, false)
+            .find(Concat("a window of W+1 keys: ", e.explained, " of ", diagnoses[0].failing,
+                         " failing cases, not window_3, packed_window\n")) != std::string::npos);
+  CHECK(ToJson(verdict, diagnoses, false)["diagnosis"][0]["explanations"][0]["unexplained"].size() == 2);
 }
 
 TEST_CASE("a mistake that no table knows is said to be none, with what the failing cases have in common") {

@@ -134,7 +134,8 @@ TEST_CASE("a file that is too short or announces a wrong header is refused") {
   CHECK_THROWS_WITH_AS(SafetensorsFile("/nonexistent/f"), Contains("No such file"), Error);
   std::string bytes = FileWith("{}", 0);
   bytes[0] = 3;
-  CHECK(Refusal(bytes) == "a header of 3 bytes is announced, but only 2 follow; the file is truncated, fetch it again");
+  CHECK(Refusal(bytes) ==
+        "a header of 3 bytes is announced, but only 2 follow; the file is truncated: fetch or write it again");
   bytes[4] = 1;
   CHECK_MESSAGE(Refusal(bytes).find("more than the format allows") != std::string::npos, Refusal(bytes));
   CHECK_MESSAGE(Refusal(std::string(8, '\xFF')).find("more than the format allows") != std::string::npos, "2^64 - 1");
@@ -184,7 +185,7 @@ TEST_CASE("tensors that overlap, leave holes, or do not end with the file are re
   CHECK(RefusalOf(Describe("b", "F32", "[1]", "[4,8]"), 8) == "the 4 bytes before tensor 'b' belong to no tensor");
   CHECK(RefusalOf(a, 9) == "1 bytes after the last tensor belong to no tensor");
   CHECK(RefusalOf(a, 7) ==
-        "the tensors need 8 bytes, but only 7 follow the header; the file is truncated, fetch it again");
+        "the tensors need 8 bytes, but only 7 follow the header; the file is truncated: fetch or write it again");
 }
 
 TEST_CASE("a tensor is read only as what it is") {

@@ -15,10 +15,12 @@ struct OracleExportCommand {
     options.Add("suite", suite, "what to export: " + oracle::SuiteNames())->required();
     options.Add("output-dir", output_dir, "directory that gets <suite>/ with manifest, inputs and expected outputs")
         ->required();
-    options.Add("threads", threads, "threads, 0 for one per processor; they change nothing but the pace");
+    options.Add("threads", threads, "threads, 0 for one per processor; they change nothing but the pace")
+        ->check(CLI::Range(0, kMaxThreads));
   }
 
   void Run() const {
+    if (output_dir.empty()) throw UsageError("--output-dir is empty; name a directory");
     const oracle::Suite made = oracle::MakeSuite(suite);
     oracle::Expectations expectations(made, ResolveThreads(threads));
     oracle::Export(expectations, output_dir);

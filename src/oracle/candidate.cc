@@ -24,6 +24,8 @@ void Read(const SafetensorsFile& file, const std::string& name, Value& value) {
 std::string CandidateFile(const std::string& suite) { return suite + ".safetensors"; }
 
 Candidate ReadCandidate(const std::filesystem::path& directory, const std::string& suite) {
+  SWARR_CHECK(!std::filesystem::is_regular_file(directory), directory.string(),
+              " is a file; a candidate for the suite ", suite, " is the directory that holds ", CandidateFile(suite));
   const std::filesystem::path path = directory / CandidateFile(suite);
   SWARR_CHECK(std::filesystem::is_regular_file(path), "there is no ", path.string(), "; a candidate for the suite ",
               suite, " is a directory with this file");

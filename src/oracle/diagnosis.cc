@@ -2,12 +2,11 @@
 #include "oracle/diagnosis.h"
 
 #include <algorithm>
-#include <set>
+
+#include "oracle/hints.h"
 
 namespace swarr::oracle {
 namespace {
-
-using Cases = std::vector<const CaseVerdict*>;
 
 bool Matches(Expectations& expectations, const Candidate& candidate, const CaseVerdict& verdict,
              const std::string& mistake) {
@@ -24,60 +23,23 @@ bool Matches(Expectations& expectations, const Candidate& candidate, const CaseV
 Explanation Explain(Expectations& expectations, const Candidate& candidate, const Cases& failing, const Cases& passing,
                     const std::string& mistake) {
   const auto matches = [&](const CaseVerdict* c) { return Matches(expectations, candidate, *c, mistake); };
-  const auto explained = std::count_if(failing.begin(), failing.end(), matches);
-  // Where nothing is explained, what is contradicted is of no interest.
-  const auto agreeing = explained == 0 ? 0 : std::count_if(passing.begin(), passing.end(), matches);
-  return {mistake, static_cast<int>(explained), static_cast<int>(passing.size()) - static_cast<int>(agreeing)};
-}
-
-bool IsComplete(const Explanation& e, int failing) { return e.explained == failing && e.contradicted == 0; }
-
-// The parameter of each case; empty if one of them has no such number.
-std::vector<double> NumbersOf(const Cases& cases, const std::string& parameter) {
-  std::vector<double> numbers;
-  for (const CaseVerdict* c : cases) {
-    const auto value = c->c->parameters.find(parameter);
-    if (value == c->c->parameters.end() || !value->is_number()) return {};
-    numbers.push_back(value->get<double>());
-  }
-  return numbers;
-}
-
-// What separates failing from passing cases in one parameter, or nothing.
-std::string Separation(const Cases& failing, const Cases& passing, const std::string& parameter) {
-  const std::vector<double> fail = NumbersOf(failing, parameter), pass = NumbersOf(passing, parameter);
-  if (fail.empty() || pass.empty()) return "";
-  const auto [least, most] = std::minmax_element(fail.begin(), fail.end());
-  const auto say = [&](const char* relation, double value) {
-    return Concat("all cases with ", parameter, relation, value, " fail, and no other");
-  };
-  if (*least == *most && std::find(pass.begin(), pass.end(), *least) == pass.end()) return say(" = ", *least);
-  if (*least > *std::max_element(pass.begin(), pass.end())) return say(" >= ", *least);
-  if (*most < *std::min_element(pass.begin(), pass.end())) return say(" <= ", *most);
-  return "";
-}
-
-std::vector<std::string> HintsOf(const Cases& failing, const Cases& passing) {
-  std::vector<std::string> hints;
-  std::set<std::string> wrong, right;
-  bool values_wrong = false;
+  Explanation e{mistake, 0, 0, {}};
   for (const CaseVerdict* c : failing) {
-    for (const TensorVerdict& t : c->tensors) {
-      (t.finding == Finding::kWrong ? wrong : right).insert(t.tensor);
-      values_wrong = values_wrong || (t.finding == Finding::kWrong && !c->family->Output(t.tensor).gradient);
+    if (matches(c)) {
+      ++e.explained;
+    } else {
+      e.unexplained.push_back(c->c->name);
     }
   }
-  std::string always;  // wrong somewhere, right nowhere among failing cases
-  for (const std::string& name : wrong) always += right.contains(name) ? "" : (always.empty() ? "" : ", ") + name;
-  if (!values_wrong) hints.emplace_back("values are right, gradients are wrong");
-  if (!always.empty()) hints.push_back("wrong in every failing case: " + always);
-  if (passing.empty()) return hints;
-  for (const auto& item : failing.front()->c->parameters.items()) {
-    const std::string hint = Separation(failing, passing, item.key());
-    if (!hint.empty()) hints.push_back(hint);
+  // Where nothing is explained, what is contradicted is of no interest.
+  if (e.explained > 0) {
+    const auto agreeing = std::count_if(passing.begin(), passing.end(), matches);
+    e.contradicted = static_cast<int>(passing.size()) - static_cast<int>(agreeing);
   }
-  return hints;
+  return e;
 }
+
+bool IsComplete(const Explanation& e) { return e.unexplained.empty() && e.contradicted == 0; }
 
 Diagnosis DiagnoseFamily(Expectations& expectations, const Candidate& candidate, const Family& family,
                          const Cases& failing, const Cases& passing) {
@@ -93,18 +55,18 @@ Diagnosis DiagnoseFamily(Expectations& expectations, const Candidate& candidate,
   std::stable_sort(found.begin(), found.end(),
                    [&](const Explanation& a, const Explanation& b) { return rank(a) > rank(b); });
   if (diagnosis.complete()) {
-    std::erase_if(found, [&](const Explanation& e) { return !IsComplete(e, diagnosis.failing); });
+    std::erase_if(found, [](const Explanation& e) { return !IsComplete(e); });
   } else {
     constexpr std::size_t kShown = 3;
     found.resize(std::min(found.size(), kShown));
-    diagnosis.hints = HintsOf(failing, passing);
+    diagnosis.hints = HintsOf(expectations, failing, passing);
   }
   return diagnosis;
 }
 
 }  // namespace
 
-bool Diagnosis::complete() const { return !explanations.empty() && IsComplete(explanations.front(), failing); }
+bool Diagnosis::complete() const { return !explanations.empty() && IsComplete(explanations.front()); }
 
 std::vector<Diagnosis> Diagnose(Expectations& expectations, const Candidate& candidate, const Verdict& verdict) {
   std::vector<Diagnosis> diagnoses;

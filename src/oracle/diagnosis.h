@@ -15,8 +15,9 @@ namespace swarr::oracle {
 
 struct Explanation {
   std::string mistake;
-  int explained = 0;     // failing cases
-  int contradicted = 0;  // passing cases
+  int explained = 0;                     // failing cases
+  int contradicted = 0;                  // passing cases
+  std::vector<std::string> unexplained;  // the other failing cases
 };
 
 // Of one family with failing cases.
@@ -25,7 +26,7 @@ struct Diagnosis {
   int failing = 0;  // cases in which a tensor is wrong
   // All mistakes that explain everything and contradict nothing; if there is none, the three that explain most.
   std::vector<Explanation> explanations;
-  std::vector<std::string> hints;  // where no mistake explains everything: what failing cases have in common
+  std::vector<std::string> hints;  // where no mistake explains everything: what failing cases have in common (hints.h)
 
   bool complete() const;  // explained without a rest
 };

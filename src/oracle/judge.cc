@@ -2,6 +2,7 @@
 #include "oracle/judge.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 namespace swarr::oracle {
@@ -26,9 +27,52 @@ std::string ProblemOf(const CandidateTensor& tensor, const Value& truth) {
   if (tensor.value.shape != truth.shape) {
     return Concat("expected ", truth.ShapeString(), ", got ", tensor.value.ShapeString());
   }
-  if (truth.integer) return tensor.value.integer ? "" : Concat("expected I32, got ", tensor.stored);
+  if (truth.integer) {
+    return tensor.value.integer ? "" : Concat("expected I32, got ", tensor.stored, "; in PyTorch .to(torch.int32)");
+  }
   if (!FindPrecision(tensor.stored)) return Concat("expected F64, F32, BF16 or F16, got ", tensor.stored);
   return "";
+}
+
+// What an element is: as what is expected, and as one or many that were given.
+struct Kind {
+  const char *expected, *one, *many;
+};
+
+const Kind& KindOf(double x) {
+  static constexpr Kind kNumber{"numbers are", "number", "numbers"}, kNan{"NaN is", "NaN", "NaN"},
+      kPlus{"infinity is", "infinity", "infinities"}, kMinus{"-infinity is", "-infinity", "-infinities"};
+  if (std::isnan(x)) return kNan;
+  if (std::isfinite(x)) return kNumber;
+  return x > 0 ? kPlus : kMinus;
+}
+
+// "[3, 0, 2]": where the element stands, row-major.
+std::string PlaceOf(std::size_t element, const std::vector<std::int64_t>& shape) {
+  std::vector<std::int64_t> index(shape.size());
+  auto rest = static_cast<std::int64_t>(element);
+  for (std::size_t d = shape.size(); d-- > 0; rest /= shape[d]) index[d] = rest % shape[d];
+  return ShapeString(index);
+}
+
+// Says which elements are of another kind than the truth's, of those that are like the first such one; empty if there
+// is none.
+std::string MixedUpKinds(const Value& given, const Value& truth) {
+  const Kind *is = nullptr, *expected = nullptr;
+  std::size_t count = 0, first = 0;
+  for (std::size_t i = 0; i < truth.data.size(); ++i) {
+    const Kind &a = KindOf(given.data[i]), &b = KindOf(truth.data[i]);
+    if (&a == &b) continue;
+    if (count == 0) {
+      is = &a;
+      expected = &b;
+      first = i;
+    }
+    count += &a == is && &b == expected;
+  }
+  if (count == 0) return "";
+  return Concat(count, " ", count == 1 ? is->one : is->many, " where ", expected->expected, " expected, ",
+                count == 1 ? "at " : "the first at ", PlaceOf(first, truth.shape));
 }
 
 // The precision of the case: see CaseVerdict.
@@ -64,7 +108,9 @@ CaseVerdict JudgeCase(Expectations& expectations, const Family& family, const Ca
     }
     t.error = Distance(given->second.value, exact->second);
     if (!exact->second.integer) t.tolerance = expectations.Tolerance(family, c, "", output.name, *verdict.precision);
-    if (t.error > t.tolerance) t.finding = Finding::kWrong;
+    if (t.error <= t.tolerance) continue;
+    t.finding = Finding::kWrong;
+    t.problem = MixedUpKinds(given->second.value, exact->second);
   }
   return verdict;
 }
@@ -80,13 +126,14 @@ std::vector<std::string> UnknownNames(Expectations& expectations, const Candidat
   return unknown;
 }
 
-bool HasGradients(Expectations& expectations, const Candidate& candidate) {
-  bool wanted = false, given = false;
+// Of a suite that wants gradients. A candidate without values too has simply everything missing.
+bool HasValuesAlone(Expectations& expectations, const Candidate& candidate) {
+  bool wanted = false, values = false, gradients = false;
   ForEachOutput(expectations, [&](const TensorInfo& output, const std::string& name) {
     wanted = wanted || output.gradient;
-    given = given || (output.gradient && candidate.contains(name));
+    if (candidate.contains(name)) (output.gradient ? gradients : values) = true;
   });
-  return given || !wanted;
+  return wanted && values && !gradients;
 }
 
 }  // namespace
@@ -107,7 +154,7 @@ std::size_t Verdict::failures() const {
 Verdict Judge(Expectations& expectations, const Candidate& candidate, bool forward_only) {
   Verdict verdict;
   verdict.suite = expectations.suite().name;
-  verdict.values_alone = forward_only || !HasGradients(expectations, candidate);
+  verdict.values_alone = forward_only || HasValuesAlone(expectations, candidate);
   for (const Family& family : expectations.suite().families) {
     for (const Case& c : family.cases) {
       verdict.cases.push_back(JudgeCase(expectations, family, c, candidate, verdict.values_alone));

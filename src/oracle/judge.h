@@ -16,7 +16,9 @@ enum class Finding : std::uint8_t { kPass, kWrong, kMissing, kUnusable };
 struct TensorVerdict {
   std::string tensor;
   Finding finding = Finding::kPass;
-  std::string problem;              // of a tensor that can't be compared: "expected [2, 3], got [3, 2]"
+  // Of a tensor that can't be compared, "expected [2, 3], got [3, 2]"; of a wrong one whose error is no number,
+  // "8 NaN where numbers are expected, the first at [3, 0, 2]". A wrong one without has an error above its tolerance.
+  std::string problem;
   double error = 0, tolerance = 0;  // largest |candidate - truth|; both 0 where nothing could be compared
 };
 
@@ -35,7 +37,7 @@ struct CaseVerdict {
 
 struct Verdict {
   std::string suite;
-  // The candidate has no gradient at all: only values were judged.
+  // The candidate has values, but no gradient at all: only values were judged.
   bool values_alone = false;
   std::vector<CaseVerdict> cases;
   std::vector<std::string> unknown;  // names of the candidate that no output has
@@ -43,8 +45,8 @@ struct Verdict {
   std::size_t failures() const;
 };
 
-// Compares every output of every case with the truth. With `forward_only`, or where the candidate has no gradient of
-// the suite, gradients are not asked for.
+// Compares every output of every case with the truth. With `forward_only`, or where the candidate has values but no
+// gradient of the suite, gradients are not asked for.
 Verdict Judge(Expectations& expectations, const Candidate& candidate, bool forward_only = false);
 
 }  // namespace swarr::oracle

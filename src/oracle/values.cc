@@ -28,6 +28,12 @@ std::string ShapeString(const std::vector<std::int64_t>& shape) {
   return text + "]";
 }
 
+std::string Some(const std::vector<std::string>& names, std::size_t most) {
+  std::string text;
+  for (std::size_t i = 0; i < std::min(names.size(), most); ++i) text += (i == 0 ? "" : ", ") + names[i];
+  return names.size() > most ? Concat(text, " and ", names.size() - most, " more") : text;
+}
+
 std::string Value::ShapeString() const { return oracle::ShapeString(shape); }
 
 Tensor ViewOf(void* data, DType dtype, const std::vector<std::int64_t>& s) {

@@ -26,6 +26,8 @@ using Values = std::map<std::string, Value>;
 std::int64_t SizeOf(const std::vector<std::int64_t>& shape);
 // "[2, 3]"
 std::string ShapeString(const std::vector<std::int64_t>& shape);
+// "a, b and 4 more": the first `most` of the names.
+std::string Some(const std::vector<std::string>& names, std::size_t most);
 
 // A view of this shape, rank 1 to 4.
 Tensor ViewOf(void* data, DType dtype, const std::vector<std::int64_t>& shape);

@@ -2,7 +2,6 @@
 #include "oracle/verdict_text.h"
 
 #include <algorithm>
-#include <cmath>
 #include <iomanip>
 #include <sstream>
 
@@ -13,40 +12,67 @@ using nlohmann::ordered_json;
 
 constexpr std::size_t kRows = 20, kNames = 5;
 
-double Excess(const TensorVerdict& t) { return t.tolerance > 0 ? t.error / t.tolerance : t.error > 0 ? HUGE_VAL : 0; }
-
 std::string Scientific(double x) {
   std::ostringstream out;
   out << std::scientific << std::setprecision(1) << x;
   return out.str();
 }
 
-// One line: the worst tensor that could be compared, or else what is wrong with those that could not.
-std::string RowOf(const CaseVerdict& verdict) {
-  const auto worst =
-      std::max_element(verdict.tensors.begin(), verdict.tensors.end(),
-                       [](const TensorVerdict& a, const TensorVerdict& b) { return Excess(a) < Excess(b); });
-  std::ostringstream row;
-  row << "  " << std::left << std::setw(24) << verdict.c->name << ' ';
-  if (worst->finding == Finding::kWrong) {
-    row << std::setw(8) << worst->tensor << " error " << Scientific(worst->error) << ", tolerance "
-        << Scientific(worst->tolerance);
-    if (verdict.precision) row << " (" << verdict.precision->name << ")";
+// The first output with a wrong number in the family's order, values before gradients: what follows from it says little
+// of where the mistake is. Then the problems, each once with the tensors that have it.
+std::string FailureOf(const CaseVerdict& verdict) {
+  std::ostringstream text;
+  const auto first = std::find_if(verdict.tensors.begin(), verdict.tensors.end(), [](const TensorVerdict& t) {
+    return t.finding == Finding::kWrong && t.problem.empty();
+  });
+  if (first != verdict.tensors.end()) {
+    text << std::left << std::setw(8) << first->tensor << " error " << Scientific(first->error) << ", tolerance "
+         << Scientific(first->tolerance);
+    if (verdict.precision) text << " (" << verdict.precision->name << ")";
   }
-  std::string separator = worst->finding == Finding::kWrong ? "; " : "";
+  std::vector<std::pair<std::string, std::vector<std::string>>> problems;
   for (const TensorVerdict& t : verdict.tensors) {
-    if (t.finding != Finding::kMissing && t.finding != Finding::kUnusable) continue;
-    row << separator << t.tensor << ": " << t.problem;
-    separator = "; ";
+    if (t.problem.empty()) continue;
+    auto known =
+        std::find_if(problems.begin(), problems.end(), [&](const auto& item) { return item.first == t.problem; });
+    if (known == problems.end()) known = problems.insert(known, {t.problem, {}});
+    known->second.push_back(t.tensor);
   }
-  return row.str();
+  constexpr std::size_t kProblems = 3;
+  for (std::size_t i = 0; i < std::min(problems.size(), kProblems); ++i) {
+    text << (text.tellp() > 0 ? "; " : "") << Some(problems[i].second, kNames) << ": " << problems[i].first;
+  }
+  if (problems.size() > kProblems) text << "; and " << problems.size() - kProblems << " more";
+  return text.str();
 }
 
-// "a, b, c and 4 more"
-std::string Some(const std::vector<std::string>& names) {
-  std::string text;
-  for (std::size_t i = 0; i < std::min(names.size(), kNames); ++i) text += (i == 0 ? "" : ", ") + names[i];
-  return names.size() > kNames ? Concat(text, " and ", names.size() - kNames, " more") : text;
+// One row for each failing case; those that fail in the same way share one, with a count.
+void WriteFailures(std::ostream& out, const Verdict& verdict) {
+  struct Row {
+    std::string failure, name;
+    std::size_t cases;
+  };
+  std::vector<Row> rows;
+  for (const CaseVerdict& c : verdict.cases) {
+    if (c.passes()) continue;
+    const std::string failure = FailureOf(c);
+    const auto same = std::find_if(rows.begin(), rows.end(), [&](const Row& row) { return row.failure == failure; });
+    if (same == rows.end()) {
+      rows.push_back({failure, c.c->name, 1});
+    } else {
+      ++same->cases;
+    }
+  }
+  std::size_t rest = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (i >= kRows) {
+      rest += rows[i].cases;
+      continue;
+    }
+    const std::string more = rows[i].cases > 1 ? Concat(" and ", rows[i].cases - 1, " more") : "";
+    out << "  " << std::left << std::setw(24) << rows[i].name + more << ' ' << rows[i].failure << '\n';
+  }
+  if (rest > 0) out << "  and " << rest << " more\n";
 }
 
 void Write(std::ostream& out, const Diagnosis& d) {
@@ -62,6 +88,10 @@ void Write(std::ostream& out, const Diagnosis& d) {
     out << "no known mistake explains everything; the nearest\n";
     for (const Explanation& e : d.explanations) {
       out << "    " << e.mistake << ": " << e.explained << of;
+      // Of a mistake that explains little, the list of what it does not explain is no news.
+      if (!e.unexplained.empty() && e.unexplained.size() < static_cast<std::size_t>(e.explained)) {
+        out << ", not " << Some(e.unexplained, 3);
+      }
       if (e.contradicted > 0) out << ", but " << e.contradicted << " passing cases speak against it";
       out << '\n';
     }
@@ -79,10 +109,8 @@ std::string Conclusion(const Verdict& verdict, bool forward_only) {
 }
 
 ordered_json TensorEntry(const TensorVerdict& t) {
-  if (t.finding != Finding::kWrong) return {{"tensor", t.tensor}, {"problem", t.problem}};
-  return {{"tensor", t.tensor},
-          {"error", std::isfinite(t.error) ? ordered_json(t.error) : nullptr},
-          {"tolerance", t.tolerance}};
+  if (!t.problem.empty()) return {{"tensor", t.tensor}, {"problem", t.problem}};
+  return {{"tensor", t.tensor}, {"error", t.error}, {"tolerance", t.tolerance}};
 }
 
 ordered_json CaseEntry(const CaseVerdict& verdict) {
@@ -102,8 +130,10 @@ ordered_json DiagnosisEntry(const Diagnosis& d) {
                         {"explanations", ordered_json::array()},
                         {"hints", d.hints}};
   for (const Explanation& e : d.explanations) {
-    entry["explanations"].push_back(
-        {{"mistake", e.mistake}, {"explained", e.explained}, {"contradicted", e.contradicted}});
+    entry["explanations"].push_back({{"mistake", e.mistake},
+                                     {"explained", e.explained},
+                                     {"contradicted", e.contradicted},
+                                     {"unexplained", e.unexplained}});
   }
   return entry;
 }
@@ -117,14 +147,10 @@ bool Accepted(const Verdict& verdict, bool forward_only) {
 std::string Text(const Verdict& verdict, const std::vector<Diagnosis>& diagnoses, bool forward_only) {
   std::ostringstream out;
   if (verdict.failures() > 0) out << "failing cases\n";
-  std::size_t shown = 0;
-  for (const CaseVerdict& c : verdict.cases) {
-    if (!c.passes() && shown++ < kRows) out << RowOf(c) << '\n';
-  }
-  if (shown > kRows) out << "  and " << shown - kRows << " more\n";
+  WriteFailures(out, verdict);
   if (!diagnoses.empty()) out << "diagnosis\n";
   for (const Diagnosis& d : diagnoses) Write(out, d);
-  if (!verdict.unknown.empty()) out << "not of this suite: " << Some(verdict.unknown) << '\n';
+  if (!verdict.unknown.empty()) out << "not of this suite: " << Some(verdict.unknown, kNames) << '\n';
   out << "suite " << verdict.suite << ": " << Conclusion(verdict, forward_only) << '\n';
   return out.str();
 }

@@ -18,7 +18,7 @@ std::string Text(const Verdict& verdict, const std::vector<Diagnosis>& diagnoses
 
 // {"suite", "accepted", "values_alone", "cases", "failing": [{"case", "dtype", "tensors": [{"tensor", "error",
 // "tolerance"} or {"tensor", "problem"}]}], "diagnosis": [{"family", "failing", "complete", "explanations":
-// [{"mistake", "explained", "contradicted"}], "hints"}], "unknown": [names]}. An infinite error is null.
+// [{"mistake", "explained", "contradicted", "unexplained": [cases]}], "hints"}], "unknown": [names]}.
 nlohmann::ordered_json ToJson(const Verdict& verdict, const std::vector<Diagnosis>& diagnoses, bool forward_only);
 
 }  // namespace swarr::oracle

@@ -164,7 +164,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
   SWARR_CHECK(length <= kMaxHeaderBytes, path_, ": a header of ", length,
               " bytes is announced, more than the format allows; this is no safetensors file or a damaged one");
   SWARR_CHECK(length <= file_.size() - kLengthBytes, path_, ": a header of ", length, " bytes is announced, but only ",
-              file_.size() - kLengthBytes, " follow; the file is truncated, fetch it again");
+              file_.size() - kLengthBytes, " follow; the file is truncated: fetch or write it again");
   data_start_ = kLengthBytes + length;
   std::string text(length, '\0');
   file_.ReadAt(kLengthBytes, text.data(), text.size());
@@ -202,7 +202,7 @@ void SafetensorsFile::CheckLayout() const {
   }
   const std::uint64_t available = file_.size() - data_start_;
   SWARR_CHECK(end <= available, path_, ": the tensors need ", end, " bytes, but only ", available,
-              " follow the header; the file is truncated, fetch it again");
+              " follow the header; the file is truncated: fetch or write it again");
   SWARR_CHECK(end == available, path_, ": ", available - end, " bytes after the last tensor belong to no tensor");
 }
 
