@@ -154,7 +154,7 @@ std::vector<Setting> Settings() {
     settings.push_back({std::string(name) + "_kl", "near", {{"objective", name}, {"beta", 0.25}}});
   }
   settings.push_back({"reinforce++_short", "short", {{"objective", "reinforce++"}}});
-  settings.push_back({"gspo_wide", "near", {{"objective", "gspo"}, {"epsilon", 0.25}}});
+  settings.push_back({"gspo_wide", "near", {{"objective", "gspo"}, {"epsilon", 0.25}, {"epsilon_high", 0.25}}});
   settings.push_back({"rloo_near", "near", {{"objective", "rloo"}}});
   settings.push_back({"cispo_low_cap", "mixed", {{"objective", "cispo"}, {"epsilon_high", 0.5}}});
   settings.push_back({"grpo_entropy", "mixed", {{"objective", "grpo"}, {"entropy_coef", 0.125}}});
@@ -174,7 +174,12 @@ std::vector<Setting> Settings() {
   for (const char* batch : {"left_reference", "mixed"}) {
     settings.push_back({std::string("gspo_return_") + batch,
                         batch,
-                        {{"objective", "gspo"}, {"epsilon", 0.25}, {"kl", "k1"}, {"kl_in", "return"}, {"beta", 1}}});
+                        {{"objective", "gspo"},
+                         {"epsilon", 0.25},
+                         {"epsilon_high", 0.25},
+                         {"kl", "k1"},
+                         {"kl_in", "return"},
+                         {"beta", 1}}});
   }
   settings.push_back({"sequence_sum", "masked", {{"objective", "grpo"}, {"normalizer", "sequence-sum"}}});
   return settings;
