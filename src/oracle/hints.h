@@ -12,7 +12,7 @@ namespace swarr::oracle {
 using Cases = std::vector<const CaseVerdict*>;
 
 // Sentences on one family's cases, in this order:
-//   - a coarser dtype in whose tolerance everything is: results of bf16 stored as F32;
+//   - a coarser dtype in whose tolerance everything is, if most cases fail: results of bf16 stored as F32;
 //   - which outputs are wrong;
 //   - what separates failing from passing cases, as a condition on one parameter: exactly, or else to one side, as
 //     "only cases with ... fail" and "all cases with ... fail".
