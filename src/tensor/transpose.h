@@ -88,7 +88,12 @@ struct WordRows {
     return _mm512_maskz_loadu_epi32(lanes, data + i * stride + j);
   }
 #else
-  Word operator()(std::int64_t i, std::int64_t j) const { return data[i * stride + j]; }
+  // Two elements of 16 bits need not begin where a word may.
+  Word operator()(std::int64_t i, std::int64_t j) const {
+    Word word;
+    std::memcpy(&word, data + i * stride + j, sizeof word);
+    return word;
+  }
 #endif
 };
 
