@@ -35,7 +35,7 @@ DEPS_DIR ?=
 PEER_VENV := out/peers-venv
 JOBS ?= $(shell nproc)
 BENCH_SUITES := ops train decode scaling
-SOURCES = $(wildcard src/*/*.h src/*/*.cc cuda/*.h cuda/*.cc cuda/*.cu tests/*.h tests/*.cc)
+SOURCES = $(shell git ls-files "src/*.h" "src/*.cc" "cuda/*" "tests/*.h" "tests/*.cc" "examples/*.cc")
 
 .PHONY: build reproduce test cuda bench bench-peers mutants format lint docs install clean
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The same sources are compiled once for each set of instructions (src/tensor/kernels.h). A weak symbol, such as an
+# The same sources are compiled once for each set of instructions (src/tensor/kernels/kernels.h). A weak symbol, such as an
 # inline function that was not inlined, is kept once in the program, from any of the objects that define it: one of the
 # same name in several sets could be called where its instructions do not exist. So every weak symbol of these objects
 # must carry its set in its name, or be of an unnamed namespace. Run by ctest with cmake -P.

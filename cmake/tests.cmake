@@ -7,10 +7,16 @@ add_executable(swarr-tests ${test_sources})
 add_dependencies(swarr-tests swarr-cli)
 target_include_directories(swarr-tests PRIVATE tests)
 target_link_libraries(swarr-tests PRIVATE swarr::swarr doctest::doctest Eigen3::Eigen swarr-flags)
+target_compile_options(swarr-tests PRIVATE -O1)  # cold code, compiled for build time
 target_precompile_headers(swarr-tests PRIVATE <doctest/doctest.h> <nlohmann/json.hpp>)
 set_source_files_properties(tests/main.cc PROPERTIES SKIP_PRECOMPILE_HEADERS ON)  # defines doctest's main
 target_compile_definitions(swarr-tests PRIVATE
   SWARR_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data" SWARR_PROGRAM="$<TARGET_FILE:swarr-cli>")
+
+# Built on request (`make digests`).
+add_executable(swarr-op-digest EXCLUDE_FROM_ALL tests/digest/op_digest.cc tests/op_cases.cc tests/rounded_ops.cc)
+target_include_directories(swarr-op-digest PRIVATE tests)
+target_link_libraries(swarr-op-digest PRIVATE swarr::swarr doctest::doctest swarr-flags)
 
 list(FILTER test_sources INCLUDE REGEX _test\\.cc$)
 foreach(source IN LISTS test_sources)
@@ -32,8 +38,7 @@ endforeach()
 if(SWARR_X86_KERNELS AND CMAKE_NM AND NOT CMAKE_BUILD_TYPE STREQUAL Debug AND NOT CMAKE_CXX_FLAGS MATCHES -fsanitize)
   set(objects)
   set(tags)
-  foreach(pair swarr-avx2:Avx2 swarr-avx2-tile:Avx2 swarr-avx512:Avx512 swarr-avx512-tile:Avx512
-               swarr-dot-tile:Avx512 swarr-amx-tile:Avx512)
+  foreach(pair swarr-avx2:Avx2 swarr-avx512:Avx512 swarr-tile_dot:Avx512 swarr-tile_amx:Avx512)
     string(REPLACE ":" ";" pair ${pair})
     list(GET pair 0 target)
     list(GET pair 1 tag)

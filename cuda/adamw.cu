@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/adamw.cc. AdamWStep: element by element; a thread takes one pack of 16 bytes. GlobalNorm: a block
-// sums each chunk of kNormChunk elements, thread t the elements t, t + kThreads, ...; then one block sums the chunks in
-// the same way.
+// Twin of src/tensor/kernels/adamw.cc. AdamWStep: element by element; a thread takes one pack of 16 bytes. GlobalNorm:
+// a block sums each chunk of kNormChunk elements, thread t the elements t, t + kThreads, ...; then one block sums the
+// chunks in the same way.
 #include <cmath>
 
 #include "cuda/block_sum.h"
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
-#include "tensor/adamw_factors.h"
-#include "tensor/kernels.h"
+#include "tensor/kernels/adamw_factors.h"
+#include "tensor/kernels/kernels.h"
 
 namespace swarr {
 namespace {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/add.cc. Element by element; a thread takes one pack of 16 bytes, and loads before it stores: y may
-// be a or b.
+// Twin of src/tensor/kernels/add.cc. Element by element; a thread takes one pack of 16 bytes, and loads before it
+// stores: y may be a or b.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
-#include "tensor/kernels.h"
+#include "tensor/kernels/kernels.h"
 
 namespace swarr {
 namespace {

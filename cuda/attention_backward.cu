@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of the backward in src/attn/attention_kernel.cc, for f64, f32, and bf16 where the head dim doesn't suit the
-// tensor cores (attention_mma_backward.cu). dq: the rows of attention_rows.h are queries, the tiles keys; dk, dv: the
-// other way round. Launch: one block for warps * kRows queries of one head, or keys of one key head.
+// Twin of the backward in src/attn/kernels/attention_kernel.cc, for f64, f32, and bf16 where the head dim doesn't suit
+// the tensor cores (attention_mma_backward.cu). dq: the rows of attention_rows.h are queries, the tiles keys; dk, dv:
+// the other way round. Launch: one block for warps * kRows queries of one head, or keys of one key head.
 #include <cmath>
 
 #include "cuda/attention_rows.h"
-#include "tensor/math.h"
+#include "tensor/kernels/math.h"
 
 namespace swarr {
 namespace {

@@ -21,7 +21,7 @@ constexpr int kTileSize = kTileRows* kPitch<P>;
 __device__ inline int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 
 // 2^x with a relative error of 2^-22, 0 at -infinity, exactly 1 at 0. The exponentials of attention take as long as its
-// products: Exp of tensor/math.h is some twenty instructions, this is one.
+// products: Exp of tensor/kernels/math.h is some twenty instructions, this is one.
 __device__ inline float Exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -9,7 +9,7 @@
 #include <cmath>
 #include <limits>
 
-#include "attn/attention_kernels.h"
+#include "attn/kernels/attention_kernels.h"
 #include "cuda/cuda.h"
 
 namespace swarr {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/cast.cc. Element by element; a thread takes kCast elements, so that an access is of 8 to 32 bytes.
+// Twin of src/tensor/kernels/cast.cc. Element by element; a thread takes kCast elements, so that an access is of 8 to
+// 32 bytes.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
-#include "tensor/kernels.h"
+#include "tensor/kernels/kernels.h"
 
 namespace swarr {
 namespace {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/embedding.cc. Forward: a warp copies a row in packs. Backward: a block for each row of dy; the one
-// whose row is the first of its id adds all rows of that id to dw, in ascending order, the others leave. So every
-// column of dw is one sum in one order, as on the CPU, without sorting and without atomics.
-// Left out: sorting the ids, which would save the scan over all of them that every new id costs.
+// Twin of src/tensor/kernels/embedding.cc. Forward: a warp copies a row in packs. Backward: a block for each row of dy;
+// the one whose row is the first of its id adds all rows of that id to dw, in ascending order, the others leave. So
+// every column of dw is one sum in one order, as on the CPU, without sorting and without atomics. Left out: sorting the
+// ids, which would save the scan over all of them that every new id costs.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
-#include "tensor/kernels.h"
+#include "tensor/kernels/kernels.h"
 
 namespace swarr {
 namespace {

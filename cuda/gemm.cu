@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/gemm.cc: the three products of a linear layer, all of them one product c = a b^T of operands that
-// are stored as they are or transposed, and the kernel for f64 and f32 (bf16: gemm_mma.cu).
+// Twin of src/tensor/kernels/gemm.cc: the three products of a linear layer, all of them one product c = a b^T of
+// operands that are stored as they are or transposed, and the kernel for f64 and f32 (bf16: gemm_mma.cu).
 //
 // A block of 16 x 16 threads computes a tile of c, each thread R x C elements of it. Tiles of the operands, 16 of k
 // deep, pass through shared memory, k first, twice: while one is multiplied the next is on its way. Every element is
@@ -14,7 +14,7 @@
 
 #include "cuda/gemm.h"
 #include "cuda/pack.h"
-#include "tensor/kernels.h"
+#include "tensor/kernels/kernels.h"
 
 namespace swarr {
 namespace {

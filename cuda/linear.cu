@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/linear.cc: the gradient of a bias, sums over rows (cuda/sums.h). The products are in gemm.cu.
+// Twin of src/tensor/kernels/linear.cc: the gradient of a bias, sums over rows (cuda/sums.h). The products are in
+// gemm.cu.
 #include "cuda/sums.h"
-#include "tensor/kernels.h"
+#include "tensor/kernels/kernels.h"
 
 namespace swarr {
 namespace {

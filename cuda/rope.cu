@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/rope.cc. A block turns the heads of one row; a thread takes kPairs consecutive pairs
+// Twin of src/tensor/kernels/rope.cc. A block turns the heads of one row; a thread takes kPairs consecutive pairs
 // (x[i], x[i + half]) of a head at a time, and loads all of them before it stores, so that y may be x.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
-#include "tensor/kernels.h"
+#include "tensor/kernels/kernels.h"
 
 namespace swarr {
 namespace {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/sample.cc, in two launches. ChooseKernel: several blocks share the entries of a row, since noise
-// costs two logarithms in f64 an entry; each finds its largest score. FinishKernel: a block for each row takes the
-// largest of those and computes its log-probability by the softmax of training. A maximum has no rounding, so how
+// Twin of src/tensor/kernels/sample.cc, in two launches. ChooseKernel: several blocks share the entries of a row, since
+// noise costs two logarithms in f64 an entry; each finds its largest score. FinishKernel: a block for each row takes
+// the largest of those and computes its log-probability by the softmax of training. A maximum has no rounding, so how
 // entries are shared out leaves no trace.
 #include <limits>
 
 #include "cuda/cuda.h"
 #include "cuda/softmax_row.h"
-#include "tensor/kernels.h"
+#include "tensor/kernels/kernels.h"
 #include "tensor/philox.h"
 
 namespace swarr {

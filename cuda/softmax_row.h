@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/softmax_row.h: the one softmax over a row of logits, by one block. Training and sampling both call
-// it, on a block of SoftmaxThreads(V) threads, which is why they agree to the last bit. Thread t takes the entries
-// t, t + threads, ..., in ascending order; a block's sums have one order (cuda/block_sum.h).
+// Twin of src/tensor/kernels/softmax_row.h: the one softmax over a row of logits, by one block. Training and sampling
+// both call it, on a block of SoftmaxThreads(V) threads, which is why they agree to the last bit. Thread t takes the
+// entries t, t + threads, ..., in ascending order; a block's sums have one order (cuda/block_sum.h).
 #pragma once
 
 #include <cmath>
 #include <limits>
 
 #include "cuda/block_sum.h"
-#include "tensor/math.h"
-#include "tensor/softmax_row.h"
+#include "tensor/kernels/math.h"
+#include "tensor/kernels/softmax_row.h"
 
 namespace swarr {
 

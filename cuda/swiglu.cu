@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/swiglu.cc. Element by element; a thread takes one pack of 16 bytes.
+// Twin of src/tensor/kernels/swiglu.cc. Element by element; a thread takes one pack of 16 bytes.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
-#include "tensor/kernels.h"
-#include "tensor/math.h"
+#include "tensor/kernels/kernels.h"
+#include "tensor/kernels/math.h"
 
 namespace swarr {
 namespace {

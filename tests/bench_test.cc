@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The benchmarks as rows: which are measured, what they hold, and that their figures are consistent.
-#include "study/bench.h"
+#include "bench/bench.h"
 
 #include <doctest/doctest.h>
 
 #include <set>
 
+#include "bench/peak.h"
 #include "program.h"
-#include "tensor/peak.h"
 #include "tensors.h"
 
 namespace swarr {

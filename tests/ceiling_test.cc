@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "rl/ceiling.h"
+#include "task/ceiling.h"
 
 #include <doctest/doctest.h>
 
@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "rl/chain.h"
-#include "rl/chain_trace.h"
+#include "task/chain.h"
+#include "task/chain_trace.h"
 #include "tensor/check.h"
 #include "tensor/philox.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "rl/chain.h"
+#include "task/chain.h"
 
 #include <doctest/doctest.h>
 
@@ -12,7 +12,7 @@
 #include <tuple>
 #include <vector>
 
-#include "rl/chain_trace.h"
+#include "task/chain_trace.h"
 #include "tensor/check.h"
 #include "tensor/philox.h"
 

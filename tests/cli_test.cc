@@ -11,8 +11,8 @@
 
 #include "attn/spec.h"
 #include "program.h"
-#include "rl/chain.h"
 #include "rl/objective_names.h"
+#include "task/chain.h"
 #include "tensor/cpu.h"
 #include "tensor/memory.h"
 #include "tensor/safetensors.h"

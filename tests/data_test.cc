@@ -41,7 +41,7 @@ TEST_CASE("a document without a prompt is plain text") {
 
 TEST_CASE("packed rows predict the next token of their own document, and last tokens are only predicted") {
   TestContext t;
-  const PackedRow row = Pack(t.arena, std::vector<Document>{{{1, 2, 3, 0}, 2}, {{4, 0}, 1}, {{5, 1, 0}, 1}});
+  const PackedBatch row = Pack(t.arena, std::vector<Document>{{{1, 2, 3, 0}, 2}, {{4, 0}, 1}, {{5, 1, 0}, 1}});
   CHECK(SameBits(row.batch.ids, Ints(t.arena, {1, 2, 3, 4, 5, 1})));
   CHECK(SameBits(row.targets, Ints(t.arena, {2, 3, 0, 0, 1, 0})));
   CHECK(SameBits(row.batch.positions, Ints(t.arena, {0, 1, 2, 0, 0, 1})));

@@ -74,7 +74,7 @@ constexpr int kLongest = 128;  // of ManyRequests, prompt and completion
 
 inline void CheckSame(const Completion& a, const Completion& b) {
   CHECK(a.tokens == b.tokens);
-  CHECK(a.logprobs == b.logprobs);
+  CHECK(a.logp == b.logp);
   CHECK(a.finished == b.finished);
 }
 

@@ -112,9 +112,9 @@ std::int64_t CheckAgainstTraining(Context& ctx, const Transformer& model, const 
   std::int64_t row = 0, compared = 0, different = 0;
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const std::int64_t first = row + static_cast<std::int64_t>(requests[i].prompt.size()) - 1;
-    REQUIRE(completions[i].logprobs.size() == completions[i].tokens.size());
-    for (std::size_t n = 0; n < completions[i].logprobs.size(); ++n, ++compared) {
-      different += completions[i].logprobs[n] != ValueAt(training.logp, first + static_cast<std::int64_t>(n));
+    REQUIRE(completions[i].logp.size() == completions[i].tokens.size());
+    for (std::size_t n = 0; n < completions[i].logp.size(); ++n, ++compared) {
+      different += completions[i].logp[n] != ValueAt(training.logp, first + static_cast<std::int64_t>(n));
     }
     row += static_cast<std::int64_t>(documents[i].size());
   }
@@ -314,7 +314,7 @@ TEST_CASE("temperature 0 takes the most probable token at every position") {
     for (std::size_t i = 0; i < c.tokens.size(); ++i) {
       const std::vector<double> logp = Distribution(t.ctx, model, so_far);
       CHECK(c.tokens[i] == std::max_element(logp.begin(), logp.end()) - logp.begin());
-      CHECK(c.logprobs[i] == logp[static_cast<std::size_t>(c.tokens[i])]);
+      CHECK(c.logp[i] == logp[static_cast<std::size_t>(c.tokens[i])]);
       so_far.push_back(c.tokens[i]);
     }
     CHECK(c.tokens.size() > 3);
@@ -337,7 +337,7 @@ TEST_CASE(
       for (const Completion& c : Decoder(model, 500, 4).Generate(t.ctx, requests)) {
         const auto token = static_cast<std::size_t>(c.tokens[0]);
         ++counts[token];
-        CHECK(c.logprobs[0] == logp[token]);
+        CHECK(c.logp[0] == logp[token]);
       }
       double normaliser = 0;
       for (double l : logp) normaliser += std::exp(l / temperature);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // GSM8K as lm-evaluation-harness scores it.
-#include "rl/gsm8k.h"
+#include "task/math/gsm8k.h"
 
 #include <doctest/doctest.h>
 
@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "rl/rewards.h"
+#include "task/jsonl_task.h"
+#include "task/rewards.h"
 #include "temp_directory.h"
 #include "tensor/check.h"
 #include "tensor/files.h"
-#include "train/jsonl_task.h"
 
 using namespace swarr;
 using nlohmann::json;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/jsonl_task.h"
+#include "task/jsonl_task.h"
 
 #include <doctest/doctest.h>
 
 #include "model/tokenizer.h"
-#include "rl/rewards.h"
+#include "task/rewards.h"
 #include "temp_directory.h"
 #include "tensor/files.h"
 

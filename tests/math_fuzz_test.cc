@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "rl/gsm8k.h"
-#include "rl/math_verify.h"
+#include "task/math/gsm8k.h"
+#include "task/math/verify.h"
 #include "tensor/files.h"
 
 using namespace swarr;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tensor/math.h"
+#include "tensor/kernels/math.h"
 
 #include <doctest/doctest.h>
 

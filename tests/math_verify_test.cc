@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which mathematical answers are judged equal, and how the answer of a completion is found.
-#include "rl/math_verify.h"
-
 #include <doctest/doctest.h>
 
 #include <string>
 #include <vector>
 
-#include "rl/rewards.h"
+#include "task/math/verify.h"
+#include "task/rewards.h"
 #include "tensor/check.h"
 
 using namespace swarr;

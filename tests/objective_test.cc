@@ -338,7 +338,8 @@ TEST_CASE("objectives are chosen by name and changed by switches, and their swit
   CHECK(ToJson(ObjectiveFromJson(ordered_json::object())) == ToJson(ObjectiveFromJson({{"objective", "grpo"}})));
   CHECK(ObjectiveFromJson({{"epsilon", 0.1}}).epsilon_high == 0.1);
   CHECK(ObjectiveFromJson({{"epsilon", 0.1}, {"epsilon_high", 0.3}}).epsilon_high == 0.3);
-  CHECK(ObjectiveFromJson({{"objective", "dapo"}, {"epsilon", 0.1}}).epsilon_high == 0.28);  // its clip is not one range
+  CHECK(ObjectiveFromJson({{"objective", "dapo"}, {"epsilon", 0.1}}).epsilon_high ==
+        0.28);  // its clip is not one range
 }
 
 TEST_CASE("an unknown objective, switch or value is refused with those that there are") {
@@ -361,7 +362,8 @@ TEST_CASE("switches that contradict each other are refused") {
   refused({{"overlong_share", 0.2}}, "longest completion's length");
   refused({{"overlong_share", 1.5}, {"max_completion_length", 9}}, "between 0 and 1");
   refused({{"baseline", "none"}}, "after a baseline is subtracted");
-  refused({{"baseline", "none"}, {"scale_rewards", "none"}, {"dynamic_sampling", true}}, "only where there is a baseline");
+  refused({{"baseline", "none"}, {"scale_rewards", "none"}, {"dynamic_sampling", true}},
+          "only where there is a baseline");
   refused({{"beta", -1}}, "beta");
   refused({{"epsilon", -0.1}, {"epsilon_high", 0.2}}, "epsilon");
   refused({{"epsilon", 0.2}, {"epsilon_high", -0.1}}, "epsilon");

@@ -39,7 +39,7 @@ Var LogprobAndEntropy(Context& ctx, const LogprobResult& r) {
     ctx.tape->Record(ctx, [=](Context& c) {
       Wait(c);
       add_twice(r.logp.grad, y.grad, r.logp.grad);  // which holds zeros
-      const Tensor dentropy = r.entropy.AddTo();
+      const Tensor dentropy = r.entropy.ClaimGrad();
       FillZero(dentropy);
       add_twice(dentropy, dentropy, y.grad);
     });

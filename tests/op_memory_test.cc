@@ -48,7 +48,7 @@ class PoisonedMemory {
     t_.arena.NotePlaces(&places, kGap);
     t_.arena.New(DType::kI32, {1});  // so that there is a gap before the first tensor of the run
     const Run run = RunOn(t_.ctx, c, WithFreshGradients(c, dtype));
-    for (const Var& v : run.inputs) v.Sum(t_.ctx);
+    for (const Var& v : run.inputs) v.SettleGrad(t_.ctx);
     Wait(t_.ctx);
     t_.arena.NotePlaces(nullptr);
     REQUIRE(t_.arena.blocks_allocated() == 1);  // else there is too little of it

@@ -33,7 +33,7 @@ inline Run RunOn(Context ctx, const OpCase& c, std::vector<Var> inputs, const Se
   if (c.differentiable) ctx.tape = &tape;
   Run run{(rounded && c.run_rounded ? c.run_rounded : c.run)(ctx, inputs), inputs};
   if (!run.result.out.grad.empty()) {
-    set_gradient(run.result.out.AddTo());
+    set_gradient(run.result.out.ClaimGrad());
     tape.Backward(ctx);
   }
   return run;

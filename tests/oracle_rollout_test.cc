@@ -48,7 +48,7 @@ Candidate DecodedIn(const Suite& suite, DType dtype, const Precision& precision)
     for (std::size_t n = 0; n < completions.size(); ++n) {
       const auto row = static_cast<std::int64_t>(n) * M;
       std::copy(completions[n].tokens.begin(), completions[n].tokens.end(), tokens.data.begin() + row);
-      std::copy(completions[n].logprobs.begin(), completions[n].logprobs.end(), logp.data.begin() + row);
+      std::copy(completions[n].logp.begin(), completions[n].logp.end(), logp.data.begin() + row);
       length.data[n] = static_cast<double>(completions[n].tokens.size());
     }
     candidate[c.name + ".tokens"] = {tokens, "I32"};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/prompt_format.h"
+#include "task/prompt_format.h"
 
 #include <doctest/doctest.h>
 

@@ -7,11 +7,11 @@
 #include <filesystem>
 #include <sstream>
 
-#include "rl/ceiling.h"
 #include "study/figures.h"
 #include "study/findings.h"
 #include "study/statistics.h"
 #include "study/svg.h"
+#include "task/ceiling.h"
 #include "tensor/check.h"
 #include "tensor/files.h"
 

@@ -113,7 +113,7 @@ Var Rounded(Context& ctx, const Var& x) {
   RoundToBF16(y.value);
   if (ctx.tape) {
     ctx.tape->Record(ctx, [=](Context& c) {
-      const Tensor &dx = x.Sum(c), &dy = y.Sum(c);
+      const Tensor &dx = x.SettleGrad(c), &dy = y.SettleGrad(c);
       for (std::int64_t i = 0; i < dx.size(); ++i) dx.data<double>()[i] += RoundToBF16(dy.data<double>()[i]);
     });
   }
@@ -139,12 +139,13 @@ LogprobResult RoundedTokenLogprob(Context& ctx, const Var& x, const Var& w, cons
     return TokenLogprob(quiet, x, w, targets);
   }();
   const Var logp = NewVar(ctx, DType::kF64, {x.value.dim(0)}), entropy = NewVar(ctx, DType::kF64, {x.value.dim(0)});
-  if (ctx.tape) logp.Sum(ctx);  // holds zeros from the beginning, as the op's own does
+  if (ctx.tape) logp.SettleGrad(ctx);  // holds zeros from the beginning, as the op's own does
   Copy(logp.value, exact.logp.value);
   Copy(entropy.value, exact.entropy.value);
   if (ctx.tape) {
     ctx.tape->Record(ctx, [=](Context& recording) {
-      const double *dlogp = logp.Sum(recording).data<double>(), *dentropy = entropy.Sum(recording).data<double>();
+      const double *dlogp = logp.SettleGrad(recording).data<double>(),
+                   *dentropy = entropy.SettleGrad(recording).data<double>();
       const std::int64_t C = w.value.dim(1);
       for (std::int64_t n = 0; n < x.value.dim(0); ++n) {
         const std::vector<double> z = LogitsOf(x.value, w.value, n);

@@ -59,7 +59,7 @@ Gradients RunBlocks(TestContext& t, Keep keep) {
   }
   const Arena::Mark after = t.arena.GetMark();
   const std::size_t used = after.before + after.used - before.before - before.used;
-  Copy(y.AddTo(), Random(t.arena, DType::kF32, {kRows, kWidth}, 4));
+  Copy(y.ClaimGrad(), Random(t.arena, DType::kF32, {kRows, kWidth}, 4));
   tape.Backward(ctx);
   return {y.value, x.grad, block.norm.grad, block.w.grad, used};
 }
@@ -127,7 +127,7 @@ TEST_CASE("a value that is used twice gets the sum of both gradients") {
   const Var x = RandomVar(t.arena, {2, 3}, 1);
   const Var twice = Add(t.ctx, x, x);
   const Var y = Add(t.ctx, twice, x);
-  const Tensor dy = y.AddTo();
+  const Tensor dy = y.ClaimGrad();
   for (std::int64_t i = 0; i < 6; ++i) dy.data<float>()[i] = static_cast<float>(i);
   tape.Backward(t.ctx);
   for (std::int64_t i = 0; i < 6; ++i) CHECK(ValueAt(x.grad, i) == 3 * static_cast<double>(i));

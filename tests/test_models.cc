@@ -137,7 +137,7 @@ void RunBackward(Context& ctx, const Transformer& model, const std::vector<Token
     });
   };
   set(result.logp.grad, c);
-  if (!e.empty()) set(result.entropy.AddTo(), e);
+  if (!e.empty()) set(result.entropy.ClaimGrad(), e);
   tape.Backward(ctx);
   Wait(ctx);
   ctx.tape = nullptr;

@@ -10,9 +10,9 @@
 
 #include "model/tokenizer.h"
 #include "model/transformer.h"
+#include "task/task.h"
 #include "tensors.h"
 #include "train/optimizer.h"
-#include "train/task.h"
 
 namespace swarr {
 

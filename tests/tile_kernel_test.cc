@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The innermost product, kernel by kernel, on what stands around it: padding, strides, neighbours in memory.
-#include "tensor/tile_kernel.h"
+#include "tensor/kernels/tile_kernel.h"
 
 #include <doctest/doctest.h>
 
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/panels.h"
+#include "tensor/kernels/panels.h"
 #include "tensors.h"
 
 using namespace swarr;

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "rl/math_verify.h"
+#include "task/math/verify.h"
 #include "tensor/files.h"
 
 using namespace swarr;

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "attn/attention_kernels.h"
-#include "tensor/tile_kernel.h"
+#include "attn/kernels/attention_kernels.h"
+#include "tensor/kernels/tile_kernel.h"
 
 namespace swarr {
 namespace {

@@ -62,7 +62,7 @@ constexpr int TilesOf(int length) { return length / kKeyTile + (length % kKeyTil
 
 // The tiles that hold a key which any of the queries first_pos .. last_pos sees: two ascending ranges of tiles,
 // sinks.end <= recent.begin. Keys in them that a query does not see weigh nothing. Always inlined, as all that is large
-// and that kernels share (tensor/kernels.h).
+// and that kernels share (tensor/kernels/kernels.h).
 [[gnu::always_inline]] constexpr VisibleKeys VisibleTilesOf(int first_pos, int last_pos, AttentionSpec spec) {
   if (last_pos < 0) return {};
   const int begin = VisibleKeysOf(first_pos < 0 ? 0 : first_pos, spec).recent.begin / kKeyTile;

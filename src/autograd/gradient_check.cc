@@ -41,7 +41,7 @@ void RunBackward(Context ctx, const std::function<Var(Context&)>& f) {
   SWARR_CHECK(!y.grad.empty(), "the computation to check has no gradient; record it on the context's tape");
   const Tensor weights = ctx.HostArena().New(DType::kF64, {y.grad.size()});
   for (std::int64_t i = 0; i < weights.size(); ++i) weights.data<double>()[i] = Weight(i);
-  Copy(ctx, y.AddTo().Reshape({weights.size()}), weights);
+  Copy(ctx, y.ClaimGrad().Reshape({weights.size()}), weights);
   tape.Backward(ctx);
 }
 

@@ -8,7 +8,7 @@ Var Embedding(Context& ctx, const Var& w, const Tensor& ids) {
   const Var y = NewVar(ctx, w.value.dtype(), {ids.dim(0), w.value.dim(1)});
   EmbeddingForward(ctx, y.value, w.value, ids);
   if (ctx.tape && !w.grad.empty()) {
-    ctx.tape->Record(ctx, [=](Context& c) { EmbeddingBackward(c, w.Sum(c), y.Sum(c), ids); });
+    ctx.tape->Record(ctx, [=](Context& c) { EmbeddingBackward(c, w.SettleGrad(c), y.SettleGrad(c), ids); });
   }
   return y;
 }
@@ -19,10 +19,10 @@ Var Linear(Context& ctx, const Var& x, const Var& w, const Var& b, const Var& re
   LinearForward(ctx, y.value, x.value, w.value, b.value, residual.value);
   if (ctx.tape) {
     ctx.tape->Record(ctx, [=](Context& c) {
-      const Tensor& dy = y.Sum(c);
-      if (!residual.grad.empty()) AddGradient(c, residual.AddTo(), dy);
-      const Tensor dx = x.AddTo(), dw = w.AddTo();
-      LinearBackward(c, dx, dw, b.Sum(c), dy, x.value, w.value);
+      const Tensor& dy = y.SettleGrad(c);
+      if (!residual.grad.empty()) AddGradient(c, residual.ClaimGrad(), dy);
+      const Tensor dx = x.ClaimGrad(), dw = w.ClaimGrad();
+      LinearBackward(c, dx, dw, b.SettleGrad(c), dy, x.value, w.value);
     });
   }
   return y;
@@ -35,8 +35,9 @@ Var RmsNorm(Context& ctx, const Var& x, const Var& w, double eps) {
   const Tensor rstd = ctx.arena->New(AccumulatorOf(x.value.dtype()), {x.value.size() / w.value.dim(0)});
   RmsNormForward(ctx, y.value, rstd, x.value, w.value, eps);
   if (ctx.tape) {
-    ctx.tape->Record(ctx,
-                     [=](Context& c) { RmsNormBackward(c, x.AddTo(), w.Sum(c), y.Sum(c), x.value, w.value, rstd); });
+    ctx.tape->Record(ctx, [=](Context& c) {
+      RmsNormBackward(c, x.ClaimGrad(), w.SettleGrad(c), y.SettleGrad(c), x.value, w.value, rstd);
+    });
   }
   return y;
 }
@@ -45,7 +46,8 @@ Var Rope(Context& ctx, const Var& x, const Tensor& positions, const Tensor& tabl
   const ArenaLabel label(*ctx.arena, "rope");
   const Var y = NewVar(ctx, x.value.dtype(), {x.value.dim(0), x.value.dim(1), x.value.dim(2)});
   RopeForward(ctx, y.value, x.value, positions, table);
-  if (ctx.tape) ctx.tape->Record(ctx, [=](Context& c) { RopeBackward(c, x.AddTo(), y.Sum(c), positions, table); });
+  if (ctx.tape)
+    ctx.tape->Record(ctx, [=](Context& c) { RopeBackward(c, x.ClaimGrad(), y.SettleGrad(c), positions, table); });
   return y;
 }
 
@@ -55,8 +57,8 @@ Var SwiGlu(Context& ctx, const Var& gate, const Var& up) {
   SwiGluForward(ctx, y.value, gate.value, up.value);
   if (ctx.tape) {
     ctx.tape->Record(ctx, [=](Context& c) {
-      const Tensor dgate = gate.AddTo(), dup = up.AddTo();
-      SwiGluBackward(c, dgate, dup, y.Sum(c), gate.value, up.value);
+      const Tensor dgate = gate.ClaimGrad(), dup = up.ClaimGrad();
+      SwiGluBackward(c, dgate, dup, y.SettleGrad(c), gate.value, up.value);
     });
   }
   return y;
@@ -68,8 +70,8 @@ Var Add(Context& ctx, const Var& a, const Var& b) {
   AddForward(ctx, y.value, a.value, b.value);
   if (ctx.tape) {
     ctx.tape->Record(ctx, [=](Context& c) {
-      const Tensor da = a.AddTo(), db = b.AddTo();
-      AddBackward(c, da, db, y.Sum(c));
+      const Tensor da = a.ClaimGrad(), db = b.ClaimGrad();
+      AddBackward(c, da, db, y.SettleGrad(c));
     });
   }
   return y;
@@ -88,8 +90,9 @@ Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tens
   AttentionForward(ctx, out.value, lse, q.value, k.value, v.value, q_pos, documents, spec);
   if (ctx.tape) {
     ctx.tape->Record(ctx, [=](Context& c) {
-      const Tensor dq = q.AddTo(), dk = k.AddTo(), dv = v.AddTo();
-      AttentionBackward(c, dq, dk, dv, out.Sum(c), out.value, lse, q.value, k.value, v.value, q_pos, documents, spec);
+      const Tensor dq = q.ClaimGrad(), dk = k.ClaimGrad(), dv = v.ClaimGrad();
+      AttentionBackward(c, dq, dk, dv, out.SettleGrad(c), out.value, lse, q.value, k.value, v.value, q_pos, documents,
+                        spec);
     });
   }
   return out;
@@ -122,8 +125,8 @@ LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tenso
     result.entropy.fresh = new (host.New(DType::kI32, {1}).raw()) bool(true);
     ctx.tape->Record(ctx, [=](Context& c) {
       const Tensor dentropy = *result.entropy.fresh ? Tensor{} : ToDevice(c, result.entropy.grad);
-      TokenLogprobBackward(c, x.AddTo(), w.Sum(c), ToDevice(c, result.logp.grad), dentropy, lse, entropy, x.value,
-                           w.value, targets);
+      TokenLogprobBackward(c, x.ClaimGrad(), w.SettleGrad(c), ToDevice(c, result.logp.grad), dentropy, lse, entropy,
+                           x.value, w.value, targets);
     });
   }
   return result;

@@ -28,7 +28,7 @@ Var CachedAttention(Context& ctx, const Var& q, const Tensor& k, const Tensor& v
                     const Tensor& positions, const Tensor& slots, AttentionSpec spec);
 
 // Both [N] and the host's, to be read after Wait; gradients are moved when the backward comes to them. The caller fills
-// logp.grad, which holds zeros, with dL/dlogp. Where the loss holds the entropy, it writes all of entropy.AddTo(),
+// logp.grad, which holds zeros, with dL/dlogp. Where the loss holds the entropy, it writes all of entropy.ClaimGrad(),
 // dL/dH, too; if nobody has asked for that, the backward does nothing for it.
 struct LogprobResult {
   Var logp;
@@ -58,7 +58,7 @@ Var Checkpoint(Context& ctx, const Var& x, const F& f) {
     Context recording = c;
     recording.tape = &local;
     const Var again = f(recording, x);
-    AddGradient(c, again.AddTo(), y.Sum(c));
+    AddGradient(c, again.ClaimGrad(), y.SettleGrad(c));
     local.Backward(c);
   });
   return y;

@@ -18,13 +18,13 @@ struct Var {
   bool* fresh = nullptr;  // whether nothing has been added to grad yet: then it holds nothing; null: it always does
 
   // The gradient for a backward to add to; the first to ask is to write it.
-  Tensor AddTo() const {
+  Tensor ClaimGrad() const {
     if (fresh == nullptr || !*fresh) return grad;
     *fresh = false;
     return grad.Fresh();
   }
   // The gradient as the sum of what has been added so far: zero if nothing was.
-  const Tensor& Sum(const Context& ctx) const {
+  const Tensor& SettleGrad(const Context& ctx) const {
     if (fresh != nullptr && *fresh) FillZero(ctx, grad);
     if (fresh != nullptr) *fresh = false;
     return grad;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // swarr bench: speed on this machine.
-#include "study/bench.h"
+#include "bench/bench.h"
 
 #include <cstdio>
 

@@ -2,7 +2,7 @@
 // swarr data chain: problems and traces of the chain task as JSON Lines.
 #include "cli/commands.h"
 #include "cli/options.h"
-#include "rl/rewards.h"
+#include "task/rewards.h"
 #include "tensor/files.h"
 
 namespace swarr {

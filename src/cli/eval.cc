@@ -7,8 +7,8 @@
 #include "cli/commands.h"
 #include "cli/task_options.h"
 #include "model/model_files.h"
-#include "rl/chain_trace.h"
 #include "study/statistics.h"
+#include "task/chain_trace.h"
 #include "tensor/files.h"
 #include "train/evaluate.h"
 

@@ -11,7 +11,7 @@
 #include "model/config.h"
 #include "model/tokenizer.h"
 #include "model/transformer.h"
-#include "rl/rewards.h"
+#include "task/rewards.h"
 
 namespace swarr {
 

@@ -4,7 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
-#include "rl/rewards.h"
+#include "task/rewards.h"
 
 namespace swarr {
 namespace {

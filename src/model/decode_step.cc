@@ -64,8 +64,8 @@ StepBatch DeviceSteps::Fill(const StepBatch& step, std::int64_t rows, std::int64
   const Tensor how = fill(draws_, AsTensor(step.draws, step.draw_rows.dim(0)), draws);
   return {{fill(ids_, step.fed.ids, rows),
            fill(positions_, step.fed.positions, rows),
-           fill(slots_, step.fed.first_row, rows),
-           {}},
+           {},
+           fill(slots_, step.fed.slots, rows)},
           fill(draw_rows_, step.draw_rows, draws),
           fill(draw_positions_, step.draw_positions, draws),
           static_cast<const SampleRow*>(how.raw())};

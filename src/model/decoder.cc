@@ -171,7 +171,7 @@ void Decoder::Step(Context& ctx, Work& work, Team& team) {
   const auto view = [](std::vector<std::int32_t>& v) {
     return Tensor(v.data(), DType::kI32, {static_cast<std::int64_t>(v.size())});
   };
-  const StepBatch step{{view(rows.ids), view(rows.positions), view(rows.slots), {}},
+  const StepBatch step{{view(rows.ids), view(rows.positions), {}, view(rows.slots)},
                        view(rows.draw_rows),
                        view(rows.draw_positions),
                        rows.draws.data()};
@@ -181,9 +181,8 @@ void Decoder::Step(Context& ctx, Work& work, Team& team) {
     Completion& completion = work.completions[rows.drawing[m]];
     const std::int32_t token = tokens.data<std::int32_t>()[m];
     completion.tokens.push_back(token);
-    DispatchSum(logp.dtype(), [&, &logp = logp]<class T>() {
-      completion.logprobs.push_back(static_cast<double>(logp.data<T>()[m]));
-    });
+    DispatchSum(logp.dtype(),
+                [&, &logp = logp]<class T>() { completion.logp.push_back(static_cast<double>(logp.data<T>()[m])); });
     completion.finished = model_.config().Stops(token);
     if (work.on_token) {
       const std::lock_guard lock(work.one_call);

@@ -26,9 +26,8 @@ struct Request {
 
 struct Completion {
   std::vector<std::int32_t> tokens;  // what was drawn, the token that ended the text included if it was drawn
-  std::vector<double>
-      logprobs;           // log p of each token under the model (temperature 1), exact: f32 holds those of bf16 too
-  bool finished = false;  // ended by a token that ends texts (ModelConfig::Stops); false: cut at max_new_tokens
+  std::vector<double> logp;  // log p of each token under the model (temperature 1), exact: f32 holds those of bf16 too
+  bool finished = false;     // ended by a token that ends texts (ModelConfig::Stops); false: cut at max_new_tokens
 };
 
 class Decoder {

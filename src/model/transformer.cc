@@ -31,15 +31,15 @@ std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int lengt
 }
 
 Batch ToDevice(const Context& ctx, const Batch& batch) {
-  return {ToDevice(ctx, batch.ids), ToDevice(ctx, batch.positions), ToDevice(ctx, batch.first_row),
-          ToDevice(ctx, batch.documents)};
+  return {ToDevice(ctx, batch.ids), ToDevice(ctx, batch.positions), ToDevice(ctx, batch.documents),
+          ToDevice(ctx, batch.slots)};
 }
 
 Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents) {
   std::int64_t rows = 0;
   for (const auto& d : documents) rows += static_cast<std::int64_t>(d.size());
   const auto ids = [&](std::int64_t n) { return arena.New(DType::kI32, {n}); };
-  const Batch batch{ids(rows), ids(rows), ids(rows), ids(static_cast<std::int64_t>(documents.size()) + 1)};
+  const Batch batch{ids(rows), ids(rows), ids(static_cast<std::int64_t>(documents.size()) + 1), {}};
   std::int32_t row = 0;
   std::int32_t* first = batch.documents.data<std::int32_t>();
   for (const auto& d : documents) {
@@ -48,7 +48,6 @@ Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> doc
       const std::size_t n = static_cast<std::size_t>(row) + t;
       batch.ids.data<std::int32_t>()[n] = d[t];
       batch.positions.data<std::int32_t>()[n] = static_cast<std::int32_t>(t);
-      batch.first_row.data<std::int32_t>()[n] = row;
     }
     row += static_cast<std::int32_t>(d.size());
   }
@@ -123,10 +122,10 @@ void Transformer::Check(const Context& ctx, const Batch& batch, const KvCache* c
     CheckIds(batch.ids, config_.vocab, "token id");
     CheckPositions(batch.positions, config_.max_positions);
     if (!cache) CheckDocuments(batch.documents, batch.positions);
-    if (cache) CheckSlots(batch.first_row, cache->slots());
+    if (cache) CheckSlots(batch.slots, cache->slots());
   }
   if (!cache) return;
-  const std::int32_t *slot = batch.first_row.data<std::int32_t>(), *position = batch.positions.data<std::int32_t>();
+  const std::int32_t *slot = batch.slots.data<std::int32_t>(), *position = batch.positions.data<std::int32_t>();
   int chunk = 0;  // tokens of the row's slot so far; more than planned would overwrite keys that are still visible
   for (std::int64_t n = 0; n < batch.ids.dim(0); ++n) {
     const bool same = n > 0 && slot[n] == slot[n - 1];
@@ -180,7 +179,7 @@ Var Transformer::Attend(Context& ctx, int layer, const Var& q, const Var& k, con
                         const KvCache* cache) const {
   const AttentionSpec spec = config_.attention[static_cast<std::size_t>(layer)];
   if (!cache) return Attention(ctx, q, k, v, batch.positions, batch.documents, spec);
-  return CachedAttention(ctx, q, k.value, v.value, cache->layer(layer), batch.positions, batch.first_row, spec);
+  return CachedAttention(ctx, q, k.value, v.value, cache->layer(layer), batch.positions, batch.slots, spec);
 }
 
 }  // namespace swarr

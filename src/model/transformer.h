@@ -39,8 +39,8 @@ std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int lengt
 struct Batch {
   Tensor ids;        // [N] i32
   Tensor positions;  // [N] i32, ascending by one within a sequence
-  Tensor first_row;  // [N] i32: training: the row where the token's document begins; with a cache: the token's slot
-  Tensor documents;  // [documents + 1] i32: first row of each document, then N. Training only
+  Tensor documents;  // [documents + 1] i32: first row of each document, then N; only without a cache
+  Tensor slots;      // [N] i32: the slot of each token's sequence; only with a cache
 };
 
 // The batch where the ops of the context's device read it (tensor/transfer.h).

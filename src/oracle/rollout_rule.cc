@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "tensor/math.h"
+#include "tensor/kernels/math.h"
 #include "tensor/ops.h"
 
 namespace swarr::oracle {

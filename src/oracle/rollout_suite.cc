@@ -4,7 +4,7 @@
 
 #include "oracle/rollout_rule.h"
 #include "tensor/bf16.h"
-#include "tensor/math.h"
+#include "tensor/kernels/math.h"
 
 namespace swarr::oracle {
 namespace {

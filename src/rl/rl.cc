@@ -50,7 +50,7 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajecto
   ctx.tape = learn ? &tape : nullptr;
   const PackedPass pass = ForwardPacked(ctx, model, batch, options.checkpoint_blocks);
   const double entropy_coef = options.objective.entropy_coef;
-  const Tensor dentropy = learn && entropy_coef != 0 ? pass.result.entropy.AddTo() : Tensor{};
+  const Tensor dentropy = learn && entropy_coef != 0 ? pass.result.entropy.ClaimGrad() : Tensor{};
   if (!dentropy.empty()) FillZero(dentropy);
   for (std::size_t d = 0; d < batch.size(); ++d) {
     const Trajectory& t = *batch[d];
@@ -75,7 +75,7 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajecto
   }
   if (learn) tape.Backward(ctx);
   ctx.tape = nullptr;
-  sums.rows += pass.row.first_row.back();
+  sums.rows += pass.packed.first_row.back();
 }
 
 // Micro-batches of the trajectories at which the loss has a gradient are learned from; the others only go through the

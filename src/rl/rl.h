@@ -7,8 +7,8 @@
 #pragma once
 
 #include "rl/objective.h"
+#include "task/task.h"
 #include "train/run.h"
-#include "train/task.h"
 
 namespace swarr {
 

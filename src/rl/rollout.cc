@@ -49,7 +49,7 @@ PackedPass ForwardPacked(Context& ctx, const Transformer& model, std::span<const
   std::vector<Document> documents;
   for (const Trajectory* t : batch) documents.push_back(t->document);
   PackedPass pass{Pack(ctx.HostArena(), documents), {}};
-  pass.result = model.Logprob(ctx, model.Forward(ctx, pass.row.batch, checkpoint_blocks), pass.row.targets);
+  pass.result = model.Logprob(ctx, model.Forward(ctx, pass.packed.batch, checkpoint_blocks), pass.packed.targets);
   Wait(ctx);
   return pass;
 }
@@ -103,7 +103,7 @@ std::vector<Trajectory> Sampler::SampleRound(Context& ctx, std::int64_t step, in
     Trajectory& t = sampled[i];
     Completion& c = completions[i];
     t.document.tokens.insert(t.document.tokens.end(), c.tokens.begin(), c.tokens.end());
-    t.old_logp = std::move(c.logprobs);
+    t.old_logp = std::move(c.logp);
     t.text = tokenizer_.Decode(c.tokens, /*skip_special=*/true);
     t.finished = c.finished;
     t.reward = task_.Reward(t.example, t.text, c.finished);

@@ -70,12 +70,12 @@ class Sampler {
 // A forward over trajectories packed into one row: log-probabilities and entropies of all their tokens, recorded if a
 // tape is live, ready to be read.
 struct PackedPass {
-  PackedRow row;
+  PackedBatch packed;
   LogprobResult result;
 
   // The row that predicts the first completion token of trajectory d.
   std::int64_t FirstRow(std::size_t d, const Trajectory& t) const {
-    return row.first_row[d] + t.document.prompt_length - 1;
+    return packed.first_row[d] + t.document.prompt_length - 1;
   }
   // Of the tokens of its completion, out of [N] values.
   std::vector<double> OfCompletion(std::size_t d, const Trajectory& t, const Tensor& values) const;

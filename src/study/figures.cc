@@ -5,9 +5,9 @@
 #include <cmath>
 #include <cstdio>
 
-#include "rl/ceiling.h"
 #include "study/statistics.h"
 #include "study/svg.h"
+#include "task/ceiling.h"
 #include "tensor/check.h"
 
 namespace swarr {

@@ -26,7 +26,7 @@ struct Estimate {
 };
 
 // How one arm fared on one problem. The mechanism counts (steps_written and below) are of the sampled completion and
-// follow rl/chain_trace.h.
+// follow task/chain_trace.h.
 struct ProblemOutcome {
   std::int64_t problem = 0;  // index in the evaluation set; arms are paired by it
   int steps = 0;             // n of the problem

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "attn/spec.h"
-#include "rl/chain.h"
 #include "rl/rl.h"
+#include "task/chain.h"
 #include "train/optimizer.h"
 #include "train/sft.h"
 

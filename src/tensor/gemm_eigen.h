@@ -4,7 +4,7 @@
 // is promised.
 #pragma once
 
-#include "tensor/tile_kernel.h"
+#include "tensor/kernels/tile_kernel.h"
 
 namespace swarr {
 

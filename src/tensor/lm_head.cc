@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "tensor/gemm.h"
-#include "tensor/kernels.h"
+#include "tensor/kernels/kernels.h"
 
 namespace swarr {
 namespace {

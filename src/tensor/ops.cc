@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "tensor/gemm.h"
-#include "tensor/kernels.h"
+#include "tensor/kernels/kernels.h"
 #include "tensor/transfer.h"
 
 namespace swarr {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tensor/packed_weights.h"
 
-#include "tensor/kernels.h"
-#include "tensor/tile_kernel.h"
+#include "tensor/kernels/kernels.h"
+#include "tensor/kernels/tile_kernel.h"
 
 namespace swarr {
 

@@ -18,20 +18,20 @@ Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std:
   return document;
 }
 
-PackedRow Pack(Arena& arena, std::span<const Document> documents) {
+PackedBatch Pack(Arena& arena, std::span<const Document> documents) {
   std::vector<std::vector<std::int32_t>> inputs;
-  PackedRow row;
-  row.first_row.push_back(0);
+  PackedBatch packed;
+  packed.first_row.push_back(0);
   for (const Document& d : documents) {
     SWARR_CHECK(d.tokens.size() >= 2, "a document of ", d.tokens.size(), " tokens has nothing to predict");
     inputs.emplace_back(d.tokens.begin(), d.tokens.end() - 1);
-    row.first_row.push_back(row.first_row.back() + static_cast<std::int64_t>(d.tokens.size()) - 1);
+    packed.first_row.push_back(packed.first_row.back() + static_cast<std::int64_t>(d.tokens.size()) - 1);
   }
-  row.batch = PackDocuments(arena, inputs);
-  row.targets = arena.New(DType::kI32, {row.first_row.back()});
-  std::int32_t* target = row.targets.data<std::int32_t>();
+  packed.batch = PackDocuments(arena, inputs);
+  packed.targets = arena.New(DType::kI32, {packed.first_row.back()});
+  std::int32_t* target = packed.targets.data<std::int32_t>();
   for (const Document& d : documents) target = std::copy(d.tokens.begin() + 1, d.tokens.end(), target);
-  return row;
+  return packed;
 }
 
 ProblemOrder::ProblemOrder(std::int64_t problems, std::uint64_t seed)

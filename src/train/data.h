@@ -8,7 +8,7 @@
 
 #include "model/tokenizer.h"
 #include "model/transformer.h"
-#include "train/task.h"
+#include "task/task.h"
 
 namespace swarr {
 
@@ -24,12 +24,12 @@ Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std:
 
 // Documents packed into one row for next-token prediction: row n has seen tokens up to n of its document and is to
 // predict targets[n], the one after. The last token of a document predicts nothing and is left out of the row.
-struct PackedRow {
+struct PackedBatch {
   Batch batch;
   Tensor targets;                       // [N] i32
   std::vector<std::int64_t> first_row;  // where each document begins, then N
 };
-PackedRow Pack(Arena& arena, std::span<const Document> documents);
+PackedBatch Pack(Arena& arena, std::span<const Document> documents);
 
 // The problem that comes k-th, and how often it has come before: every epoch is a fresh shuffle of all problems, a pure
 // function of the seed and k, so that a resume needs nothing but k.

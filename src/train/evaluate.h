@@ -8,8 +8,8 @@
 
 #include "model/decoder.h"
 #include "model/tokenizer.h"
-#include "train/jsonl_task.h"
-#include "train/task.h"
+#include "task/jsonl_task.h"
+#include "task/task.h"
 
 namespace swarr {
 
@@ -21,7 +21,7 @@ struct EvaluateOptions {
   int slots = 128;                // sequences decoded at a time; results do not depend on it
   std::uint64_t seed = 0;
   std::vector<std::string> stop_texts = {};  // a completion ends before the first of these in its text, too
-  std::uint32_t step = 0;               // separates the noise of evaluations at different times
+  std::uint32_t step = 0;                    // separates the noise of evaluations at different times
 };
 
 struct EvaluatedCompletion {

@@ -39,7 +39,7 @@ std::vector<Document> DocumentsOf(std::int64_t step, const Transformer& model, c
 // A micro-batch whose forward and backward have been handed to the device.
 struct MicroBatch {
   std::span<const Document> documents{};
-  PackedRow row{};
+  PackedBatch packed{};
   LogprobResult result{};
 };
 
@@ -47,8 +47,8 @@ struct MicroBatch {
 template <class F>
 void ForRowsInLoss(const MicroBatch& batch, const SftOptions& options, F&& f) {
   for (std::size_t d = 0; d < batch.documents.size(); ++d) {
-    const std::int64_t first = batch.row.first_row[d] + FirstInLoss(batch.documents[d], options.train_on_prompt);
-    for (std::int64_t n = first; n < batch.row.first_row[d + 1]; ++n) f(n);
+    const std::int64_t first = batch.packed.first_row[d] + FirstInLoss(batch.documents[d], options.train_on_prompt);
+    for (std::int64_t n = first; n < batch.packed.first_row[d + 1]; ++n) f(n);
   }
 }
 
@@ -59,8 +59,9 @@ MicroBatch Accumulate(Context& ctx, const Transformer& model, std::span<const Do
   ResetStep(ctx);
   Tape tape;
   ctx.tape = &tape;
-  MicroBatch batch{.documents = documents, .row = Pack(ctx.HostArena(), documents)};
-  batch.result = model.Logprob(ctx, model.Forward(ctx, batch.row.batch, options.checkpoint_blocks), batch.row.targets);
+  MicroBatch batch{.documents = documents, .packed = Pack(ctx.HostArena(), documents)};
+  batch.result =
+      model.Logprob(ctx, model.Forward(ctx, batch.packed.batch, options.checkpoint_blocks), batch.packed.targets);
   const Tensor& grad = batch.result.logp.grad;
   DispatchSum(grad.dtype(), [&]<class T>() {
     ForRowsInLoss(batch, options,
@@ -81,7 +82,7 @@ void AddSums(const Context& ctx, const MicroBatch& batch, const SftOptions& opti
       sums.entropy += static_cast<double>(result.entropy.value.data<T>()[n]);
     });
   });
-  sums.tokens += batch.row.first_row.back();
+  sums.tokens += batch.packed.first_row.back();
 }
 
 }  // namespace

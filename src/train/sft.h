@@ -3,8 +3,8 @@
 // from random weights.
 #pragma once
 
+#include "task/task.h"
 #include "train/run.h"
-#include "train/task.h"
 
 namespace swarr {
 

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention over tiles of keys, as four kinds of products with one row operation between them. A block of queries of
+// one document and one key head (up to kQueryBlock rows: each query's heads that share the key head) takes the visible
+// tiles together; what one of its queries does not see weighs exactly 0, and adding 0 leaves a sum as it is. So a
+// query's bits are the same whichever queries stand in the block with it, alone in decoding or many in training.
+#include <omp.h>
+
+#include <utility>
+
+#include "attn/kernels/key_tiles.h"
+#include "tensor/kernels/math.h"
+
+namespace swarr {
+namespace {
+
+template <class T>
+Shape<T> ShapeOf(const Context& ctx, std::int64_t H, std::int64_t G, std::int64_t D) {
+  return {.H = H, .G = G, .D = D, .kernel = TileKernelOf<SWARR_SET, T>(ctx.cpu)};
+}
+
+// The numbers that a thread works on, for blocks that see up to `keys` keys.
+template <class T>
+struct Scratch {
+  using Sum = Accumulator<T>;
+  T *q, *dout;            // [rows, D] the block's rows, gathered
+  T *q_rows, *dout_rows;  // the same as panels of rows
+  Sum *s, *ds;            // [rows, keys] scores, then weights; their gradient
+  T *p, *dp;              // the same, rounded to T
+  Sum* o;                 // [rows, width] a product's result
+  Sum *lse, *delta;       // [rows]; in the forward, lse holds 1 / sum of the weights
+  std::byte* packed;
+
+  Scratch(Arena& arena, const Shape<T>& shape, std::int64_t rows, std::int64_t keys, bool backward) {
+    const auto take = [&](std::int64_t n) { return arena.New(kDTypeOf<T>, {n}).template data<T>(); };
+    const auto sums = [&](std::int64_t n) { return arena.New(kDTypeOf<Sum>, {n}).template data<Sum>(); };
+    q = take(rows * shape.D);
+    s = sums(rows * keys);
+    p = RoundedTo(s, take, rows * keys);
+    o = sums(rows * shape.width);
+    lse = sums(rows);
+    const std::int64_t deepest = std::max({shape.D, keys, rows});
+    const auto bytes_of_t = static_cast<std::int64_t>(sizeof(T));
+    packed = reinterpret_cast<std::byte*>(take(CeilDiv(PackedRowsBytes(shape.kernel, rows, deepest), bytes_of_t)));
+    dout = q_rows = dout_rows = dp = nullptr;
+    ds = delta = nullptr;
+    if (!backward) return;
+    dout = take(rows * shape.D);
+    q_rows = take(PanelDepth<T>(rows) * shape.width);
+    dout_rows = take(PanelDepth<T>(rows) * shape.width);
+    ds = sums(rows * keys);
+    dp = RoundedTo(ds, take, rows * keys);
+    delta = sums(rows);
+  }
+
+ private:
+  // Where `sums` go when they are rounded to T: nowhere if they are of type T.
+  template <class F>
+  static T* RoundedTo(Sum* sums, F&& take, std::int64_t n) {
+    if constexpr (std::is_same_v<T, Sum>) {
+      return sums;
+    } else {
+      return take(n);
+    }
+  }
+};
+
+// scores[rows, keys] = x k^T for the visible tiles, x [rows, D].
+template <class T>
+void MultiplyKeys(const Shape<T>& s, const Tiles<T>& tiles, const VisibleKeys& visible, std::int64_t g,
+                  std::int64_t rows, const T* x, std::byte* packed, Accumulator<T>* scores) {
+  const std::int64_t keys = std::int64_t{Count(visible)} * kKeyTile;
+  PackRows(s.kernel, Strided<T>{x, s.D, 1}, rows, s.D, packed);
+  ForRuns(visible, tiles, [&](int tile, int count) {
+    MultiplyPanels(s.kernel, rows, count, s.D, packed, tiles.Columns(s, g, tile), s.key_tile, /*accumulate=*/false,
+                   scores, keys);
+    scores += std::int64_t{count} * kKeyTile;
+  });
+}
+
+// o[rows, width] = p v over the visible tiles, p [rows, keys].
+template <class T>
+void MultiplyValues(const Shape<T>& s, const Tiles<T>& tiles, const VisibleKeys& visible, std::int64_t g,
+                    std::int64_t rows, const T* p, std::byte* packed, Accumulator<T>* o) {
+  const std::int64_t keys = std::int64_t{Count(visible)} * kKeyTile;
+  bool first = true;
+  ForRuns(visible, tiles, [&](int tile, int count) {
+    const std::int64_t depth = std::int64_t{count} * kKeyTile;
+    PackRows(s.kernel, Strided<T>{p, keys, 1}, rows, depth, packed);
+    MultiplyPanels(s.kernel, rows, s.value_panels, depth, packed, tiles.Rows(s, g, 0, tile), tiles.count * s.value_tile,
+                   !first, o, s.width);
+    first = false;
+    p += depth;
+  });
+}
+
+// Sets what the query does not see, in a row over the visible tiles.
+template <class Sum>
+void Mask(int q_pos, const VisibleKeys& visible, AttentionSpec spec, Sum value, Sum* row) {
+  const VisibleKeys sees = VisibleKeysOf(q_pos, spec);
+  for (const KeyRange range : {visible.sinks, visible.recent}) {
+    for (int tile = range.begin; tile < range.end; ++tile, row += kKeyTile) {
+      const int first = tile * kKeyTile;
+      if (first >= sees.recent.begin && first + kKeyTile <= sees.recent.end) continue;
+      for (int j = 0; j < kKeyTile; ++j) row[j] = Visible(q_pos, first + j, spec) ? row[j] : value;
+    }
+  }
+}
+
+// Turns a row of scores into weights relative to the largest, p_j = exp(scale s_j - max), and rounds them to `rounded`
+// (which may be the row itself). Returns the maximum and the sum of the weights.
+template <class T, class Sum>
+std::pair<Sum, Sum> SoftmaxInPlace(Sum* row, std::int64_t keys, Sum scale, T* rounded) {
+  const Sum largest = Largest(row, keys) * scale;
+  for (std::int64_t j = 0; j < keys; ++j) row[j] = Exp(row[j] * scale - largest);
+  if constexpr (!std::is_same_v<T, Sum>) {
+    for (std::int64_t j = 0; j < keys; ++j) rounded[j] = static_cast<T>(row[j]);
+  }
+  return {largest, LaneSum<Sum>(keys, [&](std::int64_t j) { return row[j]; })};
+}
+
+template <class T>
+void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std::int64_t g, AttentionSpec spec,
+                  const T* q, const Scratch<T>& t, T* out, Accumulator<T>* lse) {
+  using Sum = Accumulator<T>;
+  const std::int64_t rows = b.count * s.group;
+  const VisibleKeys visible = VisibleTilesOf(b.first_pos, b.last_pos(), spec);
+  const std::int64_t keys = std::int64_t{Count(visible)} * kKeyTile;
+  if (keys == 0) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      std::fill_n(out + HeadOf(s, b, g, r) * s.D, s.D, T());
+      lse[HeadOf(s, b, g, r)] = -std::numeric_limits<Sum>::infinity();
+    }
+    return;
+  }
+  Gather(s, b, g, q, t.q);
+  MultiplyKeys(s, tiles, visible, g, rows, t.q, t.packed, t.s);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    Sum* row = t.s + r * keys;
+    Mask(b.first_pos + static_cast<int>(r / s.group), visible, spec, -std::numeric_limits<Sum>::infinity(), row);
+    const auto [largest, sum] = SoftmaxInPlace(row, keys, s.scale, t.p + r * keys);
+    lse[HeadOf(s, b, g, r)] = largest + std::log(sum);
+    t.lse[r] = Sum(1) / sum;
+  }
+  MultiplyValues(s, tiles, visible, g, rows, t.p, t.packed, t.o);
+  const std::int64_t D = s.D;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    T* to = out + HeadOf(s, b, g, r) * s.D;
+    // + 0 makes one zero of two: keys that weigh nothing may or may not have turned -0 into 0.
+    const Sum *from = t.o + r * s.width, inverse = t.lse[r];
+    for (std::int64_t d = 0; d < D; ++d) to[d] = static_cast<T>(from[d] * inverse + Sum(0));
+  }
+}
+
+// Blocks over blocks and key heads, any thread any of them. tiles_of(owner) gives the keys.
+template <class T, class F>
+void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, const Tensor& lse, const Tensor& q,
+                   const Block* blocks, std::int64_t count, AttentionSpec spec, F&& tiles_of) {
+  using Sum = Accumulator<T>;
+  std::int64_t most = 1, work = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t tiles = Count(VisibleTilesOf(blocks[i].first_pos, blocks[i].last_pos(), spec));
+    most = std::max(most, tiles);
+    work += tiles * kKeyTile * blocks[i].count * s.H * s.D;
+  }
+  ArenaScope scope(*ctx.arena);
+  const std::int64_t keys = most * kKeyTile;
+  Scratch<T>* scratch = Take<Scratch<T>>(ctx, ctx.threads);
+  for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
+  const T* queries = q.data<T>();
+  T* to = out.data<T>();
+  Sum* to_lse = lse.data<Sum>();
+  const auto run = [&](std::int64_t task) {
+    const Block& b = blocks[task / s.G];
+    ForwardBlock(s, b, tiles_of(b.owner), task % s.G, spec, queries, scratch[omp_get_thread_num()], to, to_lse);
+  };
+  const std::int64_t tasks = count * s.G;
+  if (ThreadsFor(ctx, work) == 1) {
+    for (std::int64_t task = 0; task < tasks; ++task) run(task);
+    return;
+  }
+#pragma omp parallel for num_threads(ctx.threads) schedule(dynamic)
+  for (std::int64_t task = 0; task < tasks; ++task) run(task);
+}
+
+// What a thread does with one document and key head in the backward. dk, dv [tiles * kKeyTile, width] are summed in
+// these buffers and added to the gradients at the end.
+template <class T>
+struct BackwardTask {
+  using Sum = Accumulator<T>;
+  const Shape<T>& s;
+  const Scratch<T>& t;
+  AttentionSpec spec;
+  std::int64_t g;
+  Tiles<T> keys, values;  // keys both ways, values as columns
+  Sum *dk, *dv;
+  bool fresh_dq;
+
+  // sums[tile rows] += w^T x over the block's rows, for the visible tiles: w [rows, keys], x as panels of rows.
+  void AddTransposed(const VisibleKeys& visible, std::int64_t rows, const T* w, const T* x, Sum* sums) const {
+    const std::int64_t stride = std::int64_t{Count(visible)} * kKeyTile;
+    for (const KeyRange range : {visible.sinks, visible.recent}) {
+      for (int tile = range.begin; tile < range.end; ++tile, w += kKeyTile) {
+        PackRows(s.kernel, Strided<T>{w, 1, stride}, kKeyTile, rows, t.packed);
+        MultiplyPanels(s.kernel, kKeyTile, s.value_panels, rows, t.packed, x, PanelDepth<T>(rows) * kPanel,
+                       /*accumulate=*/true, sums + tile * kKeyTile * s.width, s.width);
+      }
+    }
+  }
+
+  void PackAsRows(std::int64_t rows, const T* from, T* to) const {
+    for (std::int64_t c = 0; c < s.value_panels; ++c) {
+      PackPanel(Strided<T>{from + c * kPanel, s.D, 1}, rows, std::min(kPanel, s.D - c * kPanel),
+                to + c * PanelDepth<T>(rows) * kPanel);
+    }
+  }
+
+  // p_j = exp(scale q.k_j - lse) and ds_j = scale p_j (dout.v_j - delta), of what the query sees.
+  void WeightRow(std::int64_t r, std::int64_t keys_in_row, int q_pos, const VisibleKeys& visible) const {
+    Sum *p = t.s + r * keys_in_row, *ds = t.ds + r * keys_in_row;
+    const Sum lse = t.lse[r], delta = t.delta[r], scale = s.scale;
+    for (std::int64_t j = 0; j < keys_in_row; ++j) p[j] = Exp(scale * p[j] - lse);
+    Mask(q_pos, visible, spec, Sum(0), p);
+    for (std::int64_t j = 0; j < keys_in_row; ++j) ds[j] = scale * p[j] * (ds[j] - delta);
+    if constexpr (!std::is_same_v<T, Sum>) {
+      T *rounded_p = t.p + r * keys_in_row, *rounded_ds = t.dp + r * keys_in_row;
+      for (std::int64_t j = 0; j < keys_in_row; ++j) {
+        rounded_p[j] = static_cast<T>(p[j]);
+        rounded_ds[j] = static_cast<T>(ds[j]);
+      }
+    }
+  }
+
+  void Run(const Block& b, const T* q, const T* dout, const T* out, const Sum* lse, T* dq) const {
+    const VisibleKeys visible = VisibleTilesOf(b.first_pos, b.last_pos(), spec);
+    const std::int64_t rows = b.count * s.group, keys_in_row = std::int64_t{Count(visible)} * kKeyTile;
+    if (keys_in_row == 0) {
+      for (std::int64_t r = 0; dq && fresh_dq && r < rows; ++r) std::fill_n(dq + HeadOf(s, b, g, r) * s.D, s.D, T());
+      return;
+    }
+    Gather(s, b, g, q, t.q);
+    Gather(s, b, g, dout, t.dout);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const T *o = out + HeadOf(s, b, g, r) * s.D, *grad = t.dout + r * s.D;
+      t.delta[r] = LaneSum<Sum>(s.D, [&](std::int64_t d) { return Sum(grad[d]) * Sum(o[d]); });
+      t.lse[r] = lse[HeadOf(s, b, g, r)];
+    }
+    MultiplyKeys(s, keys, visible, g, rows, t.q, t.packed, t.s);
+    MultiplyKeys(s, values, visible, g, rows, t.dout, t.packed, t.ds);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      WeightRow(r, keys_in_row, b.first_pos + static_cast<int>(r / s.group), visible);
+    }
+    PackAsRows(rows, t.dout, t.dout_rows);
+    PackAsRows(rows, t.q, t.q_rows);
+    AddTransposed(visible, rows, t.p, t.dout_rows, dv);
+    AddTransposed(visible, rows, t.dp, t.q_rows, dk);
+    MultiplyValues(s, keys, visible, g, rows, t.dp, t.packed, t.o);
+    for (std::int64_t r = 0; dq && r < rows; ++r) {
+      const Sum* from = t.o + r * s.width;
+      WriteGradient(fresh_dq, s.D, dq + HeadOf(s, b, g, r) * s.D, [&](std::int64_t d) { return from[d]; });
+    }
+  }
+};
+
+// Adds the first D columns of sums [rows, width] to head g of grad [., G, D].
+template <class T>
+void AddHead(const Shape<T>& s, std::int64_t g, std::int64_t rows, const Accumulator<T>* sums, bool fresh, T* grad) {
+  for (std::int64_t j = 0; j < rows; ++j) {
+    const Accumulator<T>* from = sums + j * s.width;
+    WriteGradient(fresh, s.D, grad + (j * s.G + g) * s.D, [&](std::int64_t d) { return from[d]; });
+  }
+}
+
+}  // namespace
+
+void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
+                                          const Tensor& k, const Tensor& v, const Tensor& q_pos,
+                                          const Tensor& documents, AttentionSpec spec) {
+  Dispatch(q.dtype(), [&]<class T>() {
+    const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), k.dim(1), q.dim(2));
+    ArenaScope scope(*ctx.arena);
+    const DocumentTiles<T> keys(ctx, s, k, documents, true, false), values(ctx, s, v, documents, false, true);
+    Block* blocks = Take<Block>(ctx, q.dim(0));
+    const std::int32_t* first_row = documents.data<std::int32_t>();
+    std::int64_t d = 0;
+    const auto owner = [&](std::int64_t n) {
+      while (n >= first_row[d + 1]) ++d;
+      return d;
+    };
+    const std::int64_t count = CutBlocks(q_pos, s.block_queries, owner, blocks);
+    ForwardBlocks(ctx, s, out, lse, q, blocks, count, spec, [&](std::int64_t document) {
+      Tiles<T> tiles = keys.Of(s, document);
+      tiles.rows = values.Of(s, document).rows;
+      return tiles;
+    });
+  });
+}
+
+// With p_j = exp(scale q.k_j - lse) and delta = dout . out = sum_j p_j (dout . v_j):
+//   dv_j += p_j dout;   ds_j = scale p_j (dout . v_j - delta);   dq += ds_j k_j;   dk_j += ds_j q.
+void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv,
+                                           const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
+                                           const Tensor& k, const Tensor& v, const Tensor& q_pos,
+                                           const Tensor& documents, AttentionSpec spec) {
+  Dispatch(q.dtype(), [&]<class T>() {
+    using Sum = Accumulator<T>;
+    const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), k.dim(1), q.dim(2));
+    ArenaScope scope(*ctx.arena);
+    const DocumentTiles<T> keys(ctx, s, k, documents, true, true), values(ctx, s, v, documents, true, false);
+    const std::int32_t* first_row = documents.data<std::int32_t>();
+    const std::int64_t docs = documents.dim(0) - 1;
+    if (docs == 0) return;
+    const int threads = static_cast<int>(std::min<std::int64_t>(ctx.threads, docs * s.G));
+    std::int64_t longest = 0;
+    for (std::int64_t d = 0; d < docs; ++d) longest = std::max<std::int64_t>(longest, keys.Of(s, d).count);
+    const std::int64_t most = CacheTiles(spec, static_cast<int>(longest) * kKeyTile, static_cast<int>(s.block_queries));
+    struct Work {
+      Scratch<T>* scratch;
+      Block* blocks;
+      Sum *dk, *dv;
+    };
+    Work* works = Take<Work>(ctx, threads);
+    const std::int64_t sums = longest * kKeyTile * s.width;
+    for (int i = 0; i < threads; ++i) {
+      works[i].scratch = new (Take<Scratch<T>>(ctx, 1)) Scratch<T>(*ctx.arena, s, s.block_rows, most * kKeyTile, true);
+      works[i].blocks = Take<Block>(ctx, longest * kKeyTile);
+      works[i].dk = Take<Sum>(ctx, sums);
+      works[i].dv = Take<Sum>(ctx, sums);
+    }
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (std::int64_t task = 0; task < docs * s.G; ++task) {
+      const std::int64_t d = task / s.G, g = task % s.G, length = first_row[d + 1] - first_row[d];
+      const Work& w = works[omp_get_thread_num()];
+      const std::int64_t used = keys.Of(s, d).count * kKeyTile * s.width;
+      std::fill_n(w.dk, used, Sum(0));
+      std::fill_n(w.dv, used, Sum(0));
+      const BackwardTask<T> backward{s, *w.scratch, spec, g, keys.Of(s, d), values.Of(s, d), w.dk, w.dv, dq.fresh()};
+      const std::int64_t count = CutBlocks(
+          q_pos.Rows(first_row[d], first_row[d + 1]), s.block_queries, [](std::int64_t) { return std::int64_t{0}; },
+          w.blocks);
+      for (std::int64_t i = 0; i < count; ++i) {
+        Block block = w.blocks[i];
+        block.row += first_row[d];
+        backward.Run(block, q.data<T>(), dout.data<T>(), out.data<T>(), lse.data<Sum>(),
+                     dq.empty() ? nullptr : dq.data<T>());
+      }
+      const std::int64_t first = first_row[d] * s.G * s.D;
+      if (!dk.empty()) AddHead(s, g, length, w.dk, dk.fresh(), dk.data<T>() + first);
+      if (!dv.empty()) AddHead(s, g, length, w.dv, dv.fresh(), dv.data<T>() + first);
+    }
+  });
+}
+
+void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
+                                            const Tensor& positions, const Tensor& slots) {
+  Dispatch(k.dtype(), [&]<class T>() {
+    const Shape<T> s = ShapeOf<T>(ctx, k.dim(1), k.dim(1), k.dim(2));
+    ForRows(ctx, k.dim(0), 4 * s.G * s.D, [&](std::int64_t n) {
+      const std::int64_t slot = slots.data<std::int32_t>()[n];
+      const int position = positions.data<std::int32_t>()[n], lane = position % kKeyTile;
+      const Tiles<T> tiles = SlotTiles(s, cache, slot);
+      for (std::int64_t g = 0; g < s.G; ++g) {
+        const T *key = k.data<T>() + (n * s.G + g) * s.D, *value = v.data<T>() + (n * s.G + g) * s.D;
+        T* column = tiles.Columns(s, g, position / kKeyTile);
+        for (std::int64_t d = 0; d < s.D; ++d) {
+          column[PanelIndex<T>(d, lane)] = key[d];
+          tiles.Rows(s, g, d / kPanel, position / kKeyTile)[PanelIndex<T>(lane, d % kPanel)] = value[d];
+        }
+      }
+    });
+  });
+}
+
+void AttentionKernels<SWARR_SET>::CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse,
+                                                const Tensor& q, const KeyCache& cache, const Tensor& q_pos,
+                                                const Tensor& slots, AttentionSpec spec) {
+  Dispatch(q.dtype(), [&]<class T>() {
+    const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), cache.k().dim(1), q.dim(2));
+    ArenaScope scope(*ctx.arena);
+    Block* blocks = Take<Block>(ctx, q.dim(0));
+    const auto owner = [&](std::int64_t n) { return std::int64_t{slots.data<std::int32_t>()[n]}; };
+    const std::int64_t count = CutBlocks(q_pos, s.block_queries, owner, blocks);
+    ForwardBlocks(ctx, s, out, lse, q, blocks, count, spec,
+                  [&](std::int64_t slot) { return SlotTiles(s, cache, slot); });
+  });
+}
+
+}  // namespace swarr

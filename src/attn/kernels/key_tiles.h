@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// How attention sees keys and queries: tiles of keys, laid out for products, and blocks of queries. For kernel files
+// only: every set compiles its own.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "attn/kernels/attention_kernels.h"
+#include "tensor/kernels/panels.h"
+#include "tensor/kernels/rows.h"
+
+namespace swarr {
+namespace {
+
+static_assert(kKeyTile == kPanel, "a tile of keys is one panel of a product");
+
+constexpr std::int64_t kQueryBlock = 32;  // rows of a block: one block of the widest tile kernel
+static_assert(kQueryBlock >= kKeyTile, "what holds a block's rows, packed, also holds a tile of keys");
+
+// Uninitialised step memory for n objects.
+template <class T>
+T* Take(const Context& ctx, std::int64_t n) {
+  return static_cast<T*>(ctx.arena->New(DType::kF64, {CeilDiv(n * static_cast<std::int64_t>(sizeof(T)), 8)}).raw());
+}
+
+// Sizes, and the kernel of the products.
+template <class T>
+struct Shape {
+  std::int64_t H, G, D;
+  std::int64_t group = H / G;                         // query heads of a key head
+  std::int64_t value_panels = CeilDiv(D, kPanel);     // panels of columns that a value takes
+  std::int64_t width = value_panels * kPanel;         // and their columns
+  std::int64_t key_tile = PanelDepth<T>(D) * kPanel;  // elements of a tile with its keys as columns ...
+  std::int64_t value_tile = kKeyTile * kPanel;        // ... and of a panel of a tile with its keys as rows
+  // Of a block, at most: its queries, and its rows.
+  std::int64_t block_queries = std::max<std::int64_t>(1, kQueryBlock / group);
+  std::int64_t block_rows = std::max(kQueryBlock, group);
+  const TileKernel<T>& kernel;
+  Accumulator<T> scale = Accumulator<T>(1) / std::sqrt(static_cast<Accumulator<T>>(D));
+};
+
+// The tiles of one document or cache slot. Keys stand as columns, for products over D, or as rows, for products over
+// keys; tiles that follow one another in memory are one long panel of rows.
+template <class T>
+struct Tiles {
+  T* columns;  // [G, count, key_tile]
+  T* rows;     // [G, value_panels, count, value_tile]
+  std::int64_t count;
+  int sink_tiles = 0, ring = std::numeric_limits<int>::max();
+
+  T* Columns(const Shape<T>& s, std::int64_t g, int tile) const {
+    return columns + (g * count + CacheTile(tile, sink_tiles, ring)) * s.key_tile;
+  }
+  T* Rows(const Shape<T>& s, std::int64_t g, std::int64_t panel, int tile) const {
+    return rows + ((g * s.value_panels + panel) * count + CacheTile(tile, sink_tiles, ring)) * s.value_tile;
+  }
+};
+
+template <class T>
+Tiles<T> SlotTiles(const Shape<T>& s, const KeyCache& cache, std::int64_t slot) {
+  const std::int64_t first = slot * s.G * cache.tiles();
+  return {cache.k().data<T>() + first * s.key_tile, cache.v().data<T>() + first * s.value_panels * s.value_tile,
+          cache.tiles(), cache.sink_tiles(), cache.ring()};
+}
+
+// Calls f(first tile, tiles) for the visible tiles, ascending, in runs that lie together in memory.
+template <class T, class F>
+void ForRuns(const VisibleKeys& visible, const Tiles<T>& tiles, F&& f) {
+  for (KeyRange range : {visible.sinks, visible.recent}) {
+    while (range.begin < range.end) {
+      const int in_ring = range.begin < tiles.sink_tiles ? tiles.sink_tiles - range.begin
+                                                         : tiles.ring - (range.begin - tiles.sink_tiles) % tiles.ring;
+      const int count = std::min(range.size(), in_ring);
+      f(range.begin, count);
+      range.begin += count;
+    }
+  }
+}
+
+int Count(const VisibleKeys& visible) { return visible.sinks.size() + visible.recent.size(); }
+
+// Consecutive queries of one document or slot.
+struct Block {
+  std::int64_t row;    // of the first query
+  std::int64_t count;  // queries
+  int first_pos;       // of the first query; the others follow. Negative: a single query that sees nothing
+  std::int64_t owner;  // document or slot
+  int last_pos() const { return first_pos + static_cast<int>(count) - 1; }
+};
+
+// Cuts rows into blocks. owner(n) is the document or slot of row n.
+template <class F>
+std::int64_t CutBlocks(const Tensor& q_pos, std::int64_t most, F&& owner, Block* blocks) {
+  const std::int32_t* pos = q_pos.data<std::int32_t>();
+  std::int64_t count = 0;
+  for (std::int64_t n = 0; n < q_pos.dim(0); ++n) {
+    Block* last = count > 0 ? &blocks[count - 1] : nullptr;
+    const bool extends =
+        last && last->first_pos >= 0 && pos[n] == last->last_pos() + 1 && owner(n) == last->owner && last->count < most;
+    if (extends) {
+      ++last->count;
+    } else {
+      blocks[count++] = {n, 1, pos[n], owner(n)};
+    }
+  }
+  return count;
+}
+
+// Row r of a block is query r / group, head g * group + r % group: its offset in [N, H, D], and in [N, H].
+template <class T>
+std::int64_t HeadOf(const Shape<T>& s, const Block& b, std::int64_t g, std::int64_t r) {
+  return (b.row + r / s.group) * s.H + g * s.group + r % s.group;
+}
+
+template <class T>
+void Gather(const Shape<T>& s, const Block& b, std::int64_t g, const T* from, T* to) {
+  for (std::int64_t r = 0; r < b.count * s.group; ++r) std::copy_n(from + HeadOf(s, b, g, r) * s.D, s.D, to + r * s.D);
+}
+
+// The keys of whole documents in tiles: those of document d are the tiles [first[d], first[d + 1]).
+template <class T>
+struct DocumentTiles {
+  const std::int32_t* first_row;
+  std::int64_t* first;
+  T *columns, *rows;
+
+  // As columns, as rows, or both.
+  DocumentTiles(const Context& ctx, const Shape<T>& s, const Tensor& x, const Tensor& documents, bool as_columns,
+                bool as_rows)
+      : first_row(documents.data<std::int32_t>()), columns(nullptr), rows(nullptr) {
+    const std::int64_t docs = documents.dim(0) - 1;
+    first = Take<std::int64_t>(ctx, documents.dim(0));
+    first[0] = 0;
+    for (std::int64_t d = 0; d < docs; ++d) first[d + 1] = first[d] + TilesOf(first_row[d + 1] - first_row[d]);
+    const auto take = [&](std::int64_t n) { return ctx.arena->New(kDTypeOf<T>, {n}).template data<T>(); };
+    if (as_columns) columns = take(first[docs] * s.G * s.key_tile);
+    if (as_rows) rows = take(first[docs] * s.G * s.value_panels * s.value_tile);
+    const T* from = x.data<T>();
+    const std::int64_t tasks = docs * s.G;
+    if (tasks == 0) return;
+    ForRows(ctx, tasks, x.size() / tasks, [&](std::int64_t task) { PackDocument(s, task / s.G, task % s.G, from); });
+  }
+
+  Tiles<T> Of(const Shape<T>& s, std::int64_t d) const {
+    return {columns ? columns + first[d] * s.G * s.key_tile : nullptr,
+            rows ? rows + first[d] * s.G * s.value_panels * s.value_tile : nullptr, first[d + 1] - first[d]};
+  }
+
+ private:
+  void PackDocument(const Shape<T>& s, std::int64_t d, std::int64_t g, const T* x) {
+    const Tiles<T> tiles = Of(s, d);
+    for (int tile = 0; tile < tiles.count; ++tile) {
+      const std::int64_t row = first_row[d] + std::int64_t{tile} * kKeyTile;
+      const std::int64_t valid = std::min<std::int64_t>(kKeyTile, first_row[d + 1] - row);
+      const T* from = x + (row * s.G + g) * s.D;
+      if (columns) PackPanel(Strided<T>{from, 1, s.G * s.D}, s.D, valid, tiles.Columns(s, g, tile));
+      for (std::int64_t c = 0; rows && c < s.value_panels; ++c) {
+        T* to = tiles.Rows(s, g, c, tile);
+        if (valid < kKeyTile) std::fill(to, to + s.value_tile, T());
+        PackPanel(Strided<T>{from + c * kPanel, s.G * s.D, 1}, valid, std::min(kPanel, s.D - c * kPanel), to);
+      }
+    }
+  }
+};
+
+}  // namespace
+}  // namespace swarr

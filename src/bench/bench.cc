@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/bench.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <fstream>
+
+#include "bench/peak.h"
+#include "bench/suites.h"
+#include "tensor/gemm.h"
+#include "tensor/version.h"
+#include "train/step_timer.h"
+
+namespace swarr {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+constexpr int kMinRepetitions = 3, kMaxRepetitions = 60;
+// A first run that takes longer than this many times the row's seconds is the only one.
+constexpr double kPatience = 10.0;
+// On a device an op is called so often between two waits that this many seconds pass, but at most so many times.
+constexpr double kSecondsBetweenWaits = 0.01;
+constexpr int kMostCalls = 500;
+
+struct Shape {
+  char name;
+  int layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
+};
+constexpr std::array<Shape, 3> kShapes = {
+    {{'A', 30, 576, 9, 3, 64, 1536, 49152}, {'C', 6, 384, 6, 6, 64, 1024, 256}, {'D', 4, 128, 4, 4, 32, 352, 64}}};
+
+}  // namespace
+
+const BenchSizes& SizesOf(Device device) {
+  static const BenchSizes kCpu = {.op_shapes = "CD",
+                                  .op_rows = 4096,
+                                  .op_documents = 1,
+                                  .op_length = 1024,
+                                  .op_window = 128,
+                                  .model_shapes = "CD",
+                                  .train = {{16, 256}, {4, 1024}},
+                                  .train_window = 64,
+                                  .decode = {1, 16, 64},
+                                  .decode_window = 64,
+                                  .prompt = 32,
+                                  .new_tokens = 128,
+                                  .longest = 262'144};
+  static const BenchSizes kCuda = {.op_shapes = "A",
+                                   .op_rows = 16'384,
+                                   .op_documents = 8,
+                                   .op_length = 2048,
+                                   .op_window = 512,
+                                   .model_shapes = "ACD",
+                                   .train = {{8, 2048}},
+                                   .train_window = 512,
+                                   .decode = {1, 16, 64, 256},
+                                   .decode_window = 128,
+                                   .prompt = 128,
+                                   .new_tokens = 256,
+                                   .longest = 1'048'576};
+  return device == Device::kCuda ? kCuda : kCpu;
+}
+
+ModelConfig BenchShape(char name, int max_positions, int window) {
+  const auto found = std::find_if(kShapes.begin(), kShapes.end(), [&](const Shape& s) { return s.name == name; });
+  SWARR_CHECK(found != kShapes.end(), "the benchmarks have no shape '", name, "'");
+  ModelConfig c;
+  c.layers = found->layers;
+  c.hidden = found->hidden;
+  c.heads = found->heads;
+  c.kv_heads = found->kv_heads;
+  c.head_dim = found->head_dim;
+  c.ffn = found->ffn;
+  c.vocab = found->vocab;
+  c.max_positions = max_positions;
+  c.tied = true;
+  c.attention.assign(static_cast<std::size_t>(c.layers), {window, 0});
+  return c;
+}
+
+std::string AttentionName(int window) { return window == 0 ? "full" : Concat("W", window); }
+
+double ForwardFlopsPerToken(const ModelConfig& config, int length) {
+  const double C = config.hidden, heads = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
+  const double weights = config.layers * (C * (heads + 2 * kv) + heads * C + 3 * C * config.ffn) + C * config.vocab;
+  double keys = 0;
+  for (int q = 0; q < length; ++q) {
+    const VisibleKeys visible = VisibleKeysOf(q, config.attention[0]);
+    keys += visible.sinks.size() + visible.recent.size();
+  }
+  return 2 * weights + config.layers * 4.0 * heads * keys / length;
+}
+
+BenchRows::BenchRows(Context& ctx, const BenchOptions& options)
+    : ctx_(ctx), options_(options), random_(StreamKey(0, Purpose::kInit)) {}
+
+double BenchRows::Measure(ordered_json& row, const std::function<double()>& run) const {
+  const double once = run();  // warms up; counts only where more runs would take too long
+  std::vector<double> times;
+  if (once > kPatience * options_.seconds_per_row) {
+    times = {once};
+  } else {
+    const int wanted = static_cast<int>(options_.seconds_per_row / std::max(once, 1e-6));
+    for (int i = 0; i < std::clamp(wanted, kMinRepetitions, kMaxRepetitions); ++i) times.push_back(run());
+  }
+  std::sort(times.begin(), times.end());
+  const double median = (times[(times.size() - 1) / 2] + times[times.size() / 2]) / 2;
+  row["ms"] = 1e3 * median;
+  row["repetitions"] = times.size();
+  return median;
+}
+
+double BenchRows::MeasureOp(ordered_json& row, const std::function<void()>& op) const {
+  const auto mean_of = [&](int calls) {
+    Wait(ctx_);
+    const StepTimer timer;
+    for (int i = 0; i < calls; ++i) op();
+    Wait(ctx_);
+    return timer.Seconds() / calls;
+  };
+  if (!on_device()) return Measure(row, [&] { return mean_of(1); });
+  mean_of(1);  // loads its kernels, takes its memory
+  const int calls = static_cast<int>(std::clamp(kSecondsBetweenWaits / mean_of(1), 1.0, double{kMostCalls}));
+  row["calls"] = calls;
+  return Measure(row, [&] { return mean_of(calls); });
+}
+
+double BenchRows::PeakGflops() {
+  MeasurePeaks();
+  return peak_gflops_;
+}
+
+double BenchRows::PeakBandwidth() {
+  MeasurePeaks();
+  return peak_bandwidth_;
+}
+
+void BenchRows::MeasurePeaks() {
+  if (peak_gflops_ > 0) return;
+  const auto peak = [&](const std::string& name, const char* unit, const std::function<double()>& measure) {
+    const StepTimer timer;
+    const double rate = measure();
+    Add({{"name", name}, {"ms", 1e3 * timer.Seconds()}, {"repetitions", 1}, {unit, rate}});
+    return rate;
+  };
+  if (on_device()) {
+    peak_gflops_ =
+        peak(Concat("peak of ", Name(dtype()), " products"), "gflops", [&] { return ProductPeakOfDevice(); });
+  } else {
+    peak_gflops_ = peak("peak of f32 multiply-add", "gflops", [&] { return MultiplyAddPeak(ctx_); });
+  }
+  peak_bandwidth_ = peak("peak of copying", "gb_per_second", [&] { return CopyBandwidth(ctx_); });
+}
+
+double BenchRows::ProductPeakOfDevice() {
+  constexpr std::int64_t kSide = 8192;
+  StepScope scope(ctx_);
+  const auto random = [&] { return Random(dtype(), {kSide, kSide}); };
+  return ProductPeak(ctx_, random(), random(), random());
+}
+
+void BenchRows::Add(ordered_json row) {
+  if (options_.on_row) options_.on_row(row);
+  rows_.push_back(std::move(row));
+}
+
+void BenchRows::NoteMemory(const Transformer& model, const Optimizer* optimizer) const {
+  if (!ctx_.memory) return;
+  model.NoteMemory(*ctx_.memory);
+  if (optimizer) optimizer->NoteMemory(*ctx_.memory);
+}
+
+Tensor BenchRows::Random(DType dtype, std::initializer_list<std::int64_t> shape) {
+  constexpr std::int64_t kDistinct = 1'000'003;  // a prime: rows of a matrix differ
+  const Tensor t = ctx_.HostArena().New(dtype, shape);
+  Dispatch(dtype, [&]<class T>() {
+    T* to = t.data<T>();
+    for (std::int64_t i = 0; i < t.size(); ++i) {
+      to[i] = i < kDistinct ? static_cast<T>(random_.NextUniform() - 0.5) : to[i - kDistinct];
+    }
+  });
+  return ToDevice(ctx_, t);
+}
+
+std::vector<std::vector<std::int32_t>> BenchRows::RandomDocuments(int count, int length, int vocab) {
+  std::vector<std::vector<std::int32_t>> documents(static_cast<std::size_t>(count));
+  for (auto& d : documents) {
+    for (int t = 0; t < length; ++t) {
+      d.push_back(static_cast<std::int32_t>(random_.NextBelow(static_cast<std::uint32_t>(vocab))));
+    }
+  }
+  return documents;
+}
+
+ordered_json RunBench(Context& ctx, const BenchOptions& options) {
+  BenchRows bench(ctx, options);
+  if (options.suite == "ops") {
+    OpsSuite(bench);
+  } else if (options.suite == "train") {
+    TrainSuite(bench);
+  } else if (options.suite == "decode") {
+    DecodeSuite(bench);
+  } else if (options.suite == "scaling") {
+    ScalingSuite(bench);
+  } else {
+    throw UsageError(Concat("unknown suite '", options.suite, "'; use ops, train, decode or scaling"));
+  }
+  if (bench.rows().empty()) {
+    throw UsageError(Concat("no row of the suite ", options.suite, " has '", options.rows, "' in its name"));
+  }
+  return {
+      {"suite", options.suite},
+      {"device", Name(ctx.device())},
+      {"processor", ProcessorName(ctx.device())},
+      {"threads", ctx.threads},
+      {"dtype", Name(options.dtype)},
+      {"gemm", Name(ctx.gemm)},
+      {"cpu", Name(ctx.cpu)},
+      {"version", Version()},
+      {"revision", BuildRevision()},
+      {"rows", std::move(bench.rows())},
+  };
+}
+
+std::string BenchLine(const ordered_json& row) {
+  struct Column {
+    const char* key;
+    const char* format;
+    double unit;
+  };
+  static constexpr std::array<Column, 7> kColumns = {{{"tokens_per_second", "%12.0f tokens/s", 1},
+                                                      {"gflops", "%10.2f GFLOP/s", 1},
+                                                      {"model_gflops", "%9.1f model GFLOP/s", 1},
+                                                      {"gb_per_second", "%10.2f GB/s   ", 1},
+                                                      {"peak_share", "%7.1f%% of the peak", 100},
+                                                      {"arena_bytes_per_token", "%10.0f arena bytes/token", 1},
+                                                      {"kv_bytes", "%11.0f cache bytes", 1}}};
+  char text[256];
+  std::snprintf(text, sizeof text, "%-36s %11.3f ms", row["name"].get<std::string>().c_str(), row["ms"].get<double>());
+  std::string line = text;
+  for (const Column& c : kColumns) {
+    if (!row.contains(c.key)) continue;
+    std::snprintf(text, sizeof text, c.format, c.unit * row[c.key].get<double>());
+    line += text;
+  }
+  return line;
+}
+
+std::string ProcessorName(Device device) {
+  if (device == Device::kCuda) return CudaDeviceName();
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (!line.starts_with("model name")) continue;
+    const std::size_t at = line.find(": ");
+    if (at != std::string::npos) return line.substr(at + 2);
+  }
+  return "unknown processor";
+}
+
+}  // namespace swarr

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// The suites train and decode: whole models.
+#include <algorithm>
+#include <map>
+
+#include "bench/suites.h"
+#include "model/decoder.h"
+#include "train/step_timer.h"
+
+namespace swarr {
+namespace {
+
+using nlohmann::ordered_json;
+
+void TrainRow(BenchRows& bench, char shape, int batch, int length, int window) {
+  const std::string name = Concat(shape, " train B", batch, " T", length, " ", AttentionName(window));
+  if (!bench.Wanted(name)) return;
+  const double peak = bench.on_device() ? bench.PeakGflops() : 0;
+  const ModelConfig c = BenchShape(shape, length, window);
+  const Transformer model(c, bench.dtype(), /*with_gradients=*/true, bench.kind());
+  InitializeParameters(model.parameters(), c.layers, /*seed=*/0);
+  Optimizer optimizer(model.parameters(), {});
+  bench.NoteMemory(model, &optimizer);
+  const auto documents = bench.RandomDocuments(batch, length, c.vocab);
+  ordered_json row = {{"name", name}, {"B", batch}, {"T", length}, {"window", window}};
+  const double tokens = double{1} * batch * length;
+  const double seconds =
+      bench.Measure(row, [&] { return TimeTrainStep(bench.ctx(), model, optimizer, documents, /*checkpoint=*/false); });
+  row["tokens_per_second"] = tokens / seconds;
+  const double gflops = 3e-9 * ForwardFlopsPerToken(c, length) * tokens / seconds;
+  row["model_gflops"] = gflops;
+  if (peak > 0) row["peak_share"] = gflops / peak;
+  bench.Add(std::move(row));
+}
+
+// Models of one shape by their window, made for the first row that wants them.
+using Models = std::map<int, Transformer>;
+
+const Transformer& ModelOf(BenchRows& bench, Models& models, const ModelConfig& config) {
+  const auto [place, made] = models.try_emplace(config.attention[0].window, config, bench.dtype(),
+                                                /*with_gradients=*/false, bench.kind());
+  if (made) InitializeParameters(place->second.parameters(), config.layers, /*seed=*/0);
+  return place->second;
+}
+
+void DecodeRow(BenchRows& bench, Models& models, char shape, int batch, double temperature, int window) {
+  const int prompt = bench.sizes().prompt, new_tokens = bench.sizes().new_tokens;
+  const char* mode = temperature == 0 ? "greedy" : "sampled";
+  const std::string name = Concat(shape, " decode B", batch, " ", mode, " ", AttentionName(window));
+  if (!bench.Wanted(name)) return;
+  const ModelConfig c = BenchShape(shape, prompt + new_tokens, window);
+  const Transformer& model = ModelOf(bench, models, c);
+  bench.NoteMemory(model, nullptr);
+  std::vector<Request> requests;
+  for (const auto& text : bench.RandomDocuments(batch, prompt, c.vocab)) {
+    requests.push_back(
+        {text, new_tokens, temperature, StreamKey(0, Purpose::kSample, static_cast<std::uint32_t>(requests.size()))});
+  }
+  ordered_json row = {{"name", name}, {"B", batch}, {"prompt", prompt}, {"new", new_tokens}, {"window", window}};
+  Decoder decoder(model, batch, prompt + new_tokens);
+  const double seconds = bench.Measure(row, [&] {
+    ResetStep(bench.ctx());
+    double first = -1;
+    const StepTimer timer;
+    decoder.Generate(bench.ctx(), requests, [&](std::size_t, std::int32_t) {
+      if (first < 0) first = timer.Seconds();  // the prompts are done, and all sequences draw their first token here
+    });
+    return timer.Seconds() - first;
+  });
+  row["tokens_per_second"] = double{1} * batch * (new_tokens - 1) / seconds;
+  bench.Add(std::move(row));
+}
+
+}  // namespace
+
+double TimeTrainStep(Context& ctx, const Transformer& model, Optimizer& optimizer,
+                     const std::vector<std::vector<std::int32_t>>& documents, bool checkpoint) {
+  ResetStep(ctx);  // waits
+  const StepTimer timer;
+  Tape tape;
+  Context recording = ctx;
+  recording.tape = &tape;
+  const Batch packed = PackDocuments(ctx.HostArena(), documents);
+  const LogprobResult result = model.Logprob(recording, model.Forward(recording, packed, checkpoint), packed.ids);
+  const std::int64_t tokens = result.logp.grad.size();
+  DispatchSum(result.logp.value.dtype(), [&]<class T>() {
+    std::fill_n(result.logp.grad.data<T>(), tokens, static_cast<T>(-1.0 / static_cast<double>(tokens)));
+  });
+  tape.Backward(ctx);
+  optimizer.Step(ctx, 1e-3, optimizer.GradientNorm(ctx));
+  Wait(ctx);
+  return timer.Seconds();
+}
+
+double TimeForward(Context& ctx, const Transformer& model, const std::vector<std::vector<std::int32_t>>& documents) {
+  ResetStep(ctx);
+  const StepTimer timer;
+  const Batch batch = PackDocuments(ctx.HostArena(), documents);
+  model.Logprob(ctx, model.Forward(ctx, batch), batch.ids);
+  Wait(ctx);
+  return timer.Seconds();
+}
+
+void TrainSuite(BenchRows& bench) {
+  const BenchSizes& sizes = bench.sizes();
+  for (const char shape : sizes.model_shapes) {
+    for (const auto& [batch, length] : sizes.train) {
+      for (const int window : {0, sizes.train_window}) TrainRow(bench, shape, batch, length, window);
+    }
+  }
+}
+
+void DecodeSuite(BenchRows& bench) {
+  const BenchSizes& sizes = bench.sizes();
+  for (const char shape : sizes.model_shapes) {
+    Models models;
+    for (const int batch : sizes.decode) {
+      DecodeRow(bench, models, shape, batch, 0.0, 0);
+      for (const int window : {0, sizes.decode_window}) DecodeRow(bench, models, shape, batch, 1.0, window);
+    }
+  }
+}
+
+}  // namespace swarr

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+// The suite ops: single kernels, forward and backward, against what the machine can do.
+#include <memory>
+
+#include "attn/attention.h"
+#include "bench/suites.h"
+#include "tensor/gemm.h"
+#include "tensor/packed_weights.h"
+#include "tensor/transfer.h"
+
+namespace swarr {
+namespace {
+
+using nlohmann::ordered_json;
+
+// What one run takes: arithmetic where that is what bounds a kernel, else bytes read and written. Operands count once
+// for each time that they have to be read or written; a gradient that is added to is read and written.
+struct Work {
+  double flops = 0, bytes = 0;
+};
+
+class Ops {
+ public:
+  explicit Ops(BenchRows& bench) : bench_(bench), ctx_(bench.ctx()) {}
+
+  void Run(char shape) {
+    prefix_ = std::string(1, shape) + " ";
+    config_ = BenchShape(shape, sizes_.op_length, 0);
+    for (const int rows : {1, 16, 64, 256, rows_}) Products(rows);
+    LinearBackwards();
+    for (const int window : {0, sizes_.op_window}) AttentionRows(window);
+    Norm();
+    RopeRows();
+    Gated();
+    Sums();
+    EmbeddingRows();
+    Head();
+    OptimizerRows();
+  }
+
+ private:
+  // One row: `run` is timed, its rate is set beside the peak that bounds it.
+  template <class F>
+  void Row(const std::string& kernel, Work work, const F& run) {
+    const std::string name = prefix_ + kernel;
+    if (!bench_.Wanted(name)) return;
+    const bool arithmetic = work.flops > 0;
+    const double peak = arithmetic ? bench_.PeakGflops() : bench_.PeakBandwidth();
+    ordered_json row = {{"name", name}};
+    const double seconds = bench_.MeasureOp(row, run);
+    const double rate = 1e-9 * (arithmetic ? work.flops : work.bytes) / seconds;
+    row[arithmetic ? "gflops" : "gb_per_second"] = rate;
+    row["peak_share"] = rate / peak;
+    bench_.Add(std::move(row));
+  }
+
+  Tensor Random(std::initializer_list<std::int64_t> shape) { return bench_.Random(bench_.dtype(), shape); }
+  Tensor RandomSums(std::initializer_list<std::int64_t> shape) {
+    return bench_.Random(AccumulatorOf(bench_.dtype()), shape);
+  }
+  // Whole documents of random tokens.
+  Batch Documents(int count, int length) {
+    return ToDevice(ctx_, PackDocuments(ctx_.HostArena(), bench_.RandomDocuments(count, length, config_.vocab)));
+  }
+  // Bytes of a tensor of this many elements in the dtype of activations.
+  double Bytes(double elements) const { return elements * static_cast<double>(SizeOf(bench_.dtype())); }
+
+  // y = x w^T as the model computes it, for weights [N, K] of several N. For few rows weights are packed, as they are
+  // in decoding on the processor.
+  void Product(const std::string& layer, int M, std::initializer_list<int> columns, int K, DType result) {
+    StepScope scope(ctx_);
+    const Tensor x = Random({M, K});
+    std::vector<Tensor> weights, results;
+    PackedWeights packed;
+    const bool packs = M <= 256 && !bench_.on_device();
+    double elements = 0;
+    for (const int N : columns) {
+      weights.push_back(Random({N, K}));
+      results.push_back(ctx_.arena->New(result, {M, N}));
+      elements += static_cast<double>(weights.back().size());
+      if (packs) packed.Pack(ctx_, weights.back());
+    }
+    Context ctx = ctx_;
+    if (packs) ctx.packed = &packed;
+    Row(Concat("gemm ", layer, " M", M, packs ? " packed" : ""), {.flops = 2.0 * M * elements}, [&] {
+      for (std::size_t i = 0; i < weights.size(); ++i) MatMulNT(ctx, results[i], x, weights[i]);
+    });
+  }
+
+  void Products(int M) {
+    const ModelConfig& c = config_;
+    const int heads = c.heads * c.head_dim, keys = c.kv_heads * c.head_dim;
+    Product("qkv", M, {heads, keys, keys}, c.hidden, bench_.dtype());
+    Product("o", M, {c.hidden}, heads, bench_.dtype());
+    Product("gate-up", M, {c.ffn, c.ffn}, c.hidden, bench_.dtype());
+    Product("down", M, {c.hidden}, c.ffn, bench_.dtype());
+    Product("head", M, {c.vocab}, c.hidden, AccumulatorOf(bench_.dtype()));
+  }
+
+  // The two products of a backward, for the layer down.
+  void LinearBackwards() {
+    StepScope scope(ctx_);
+    const int N = config_.hidden, K = config_.ffn;
+    const Tensor x = Random({rows_, K}), dx = Random({rows_, K}), dy = Random({rows_, N}), w = Random({N, K}),
+                 dw = RandomSums({N, K});
+    const Work work = {.flops = 2.0 * rows_ * N * K};
+    Row("gemm down backward dx", work, [&] { MatMulNN(ctx_, dx, dy, w, /*accumulate=*/true); });
+    Row("gemm down backward dw", work, [&] { MatMulTN(ctx_, dw, dy, x, /*accumulate=*/true); });
+  }
+
+  // Two products a visible key forward, five backward: scores again, and the gradients of weights, values, queries and
+  // keys.
+  void AttentionRows(int window) {
+    StepScope scope(ctx_);
+    const AttentionSpec spec{window, 0};
+    const int length = sizes_.op_length, tokens = sizes_.op_documents * length;
+    double keys = 0;
+    for (int q = 0; q < length; ++q) keys += sizes_.op_documents * VisibleKeysOf(q, spec).recent.size();
+    const double product = 2 * keys * config_.heads * config_.head_dim;
+    const Batch batch = Documents(sizes_.op_documents, length);
+    const auto queries = [&] { return Random({tokens, config_.heads, config_.head_dim}); };
+    const auto keyed = [&] { return Random({tokens, config_.kv_heads, config_.head_dim}); };
+    const Tensor q = queries(), out = queries(), dout = queries(), dq = queries();
+    const Tensor k = keyed(), v = keyed(), dk = keyed(), dv = keyed();
+    const Tensor lse = RandomSums({tokens, config_.heads});
+    const Tensor &pos = batch.positions, &documents = batch.documents;
+    const auto forward = [&] { AttentionForward(ctx_, out, lse, q, k, v, pos, documents, spec); };
+    const std::string name = Concat(" T", length, " ", AttentionName(window));
+    Row("attention" + name, {.flops = 2 * product}, forward);
+    forward();  // the backward needs its results, whether or not it was measured
+    Row("attention backward" + name, {.flops = 5 * product},
+        [&] { AttentionBackward(ctx_, dq, dk, dv, dout, out, lse, q, k, v, pos, documents, spec); });
+  }
+
+  void Norm() {
+    StepScope scope(ctx_);
+    const int C = config_.hidden;
+    const Tensor x = Random({rows_, C}), y = Random({rows_, C}), dx = Random({rows_, C}), w = Random({C}),
+                 rstd = RandomSums({rows_}), dw = RandomSums({C});
+    const double size = Bytes(double{1} * rows_ * C);
+    Row("rmsnorm", {.bytes = 2 * size}, [&] { RmsNormForward(ctx_, y, rstd, x, w, config_.rms_eps); });
+    Row("rmsnorm backward", {.bytes = 4 * size}, [&] { RmsNormBackward(ctx_, dx, dw, y, x, w, rstd); });
+  }
+
+  void RopeRows() {
+    StepScope scope(ctx_);
+    const Batch batch = Documents(rows_ / sizes_.op_length, sizes_.op_length);
+    const auto heads = [&] { return Random({rows_, config_.heads, config_.head_dim}); };
+    const Tensor x = heads(), y = heads(), table = RandomSums({sizes_.op_length, config_.head_dim});
+    const double size = static_cast<double>(x.bytes());
+    Row("rope", {.bytes = 2 * size}, [&] { RopeForward(ctx_, y, x, batch.positions, table); });
+    Row("rope backward", {.bytes = 3 * size}, [&] { RopeBackward(ctx_, x, y, batch.positions, table); });
+  }
+
+  void Gated() {
+    StepScope scope(ctx_);
+    const auto wide = [&] { return Random({rows_, config_.ffn}); };
+    const Tensor gate = wide(), up = wide(), y = wide(), dgate = wide(), dup = wide();
+    const double size = static_cast<double>(gate.bytes());
+    Row("swiglu", {.bytes = 3 * size}, [&] { SwiGluForward(ctx_, y, gate, up); });
+    Row("swiglu backward", {.bytes = 7 * size}, [&] { SwiGluBackward(ctx_, dgate, dup, y, gate, up); });
+  }
+
+  void Sums() {
+    StepScope scope(ctx_);
+    const auto hidden = [&] { return Random({rows_, config_.hidden}); };
+    const Tensor a = hidden(), b = hidden(), y = hidden();
+    const double size = static_cast<double>(a.bytes());
+    Row("add", {.bytes = 3 * size}, [&] { AddForward(ctx_, y, a, b); });
+    Row("add backward", {.bytes = 6 * size}, [&] { AddBackward(ctx_, a, b, y); });
+  }
+
+  void EmbeddingRows() {
+    StepScope scope(ctx_);
+    const Batch batch = Documents(1, rows_);
+    const Tensor w = Random({config_.vocab, config_.hidden}), dw = RandomSums({config_.vocab, config_.hidden}),
+                 y = Random({rows_, config_.hidden});
+    const double size = static_cast<double>(y.bytes());
+    Row("embedding", {.bytes = 2 * size}, [&] { EmbeddingForward(ctx_, y, w, batch.ids); });
+    const double sums = static_cast<double>(y.size()) * static_cast<double>(SizeOf(dw.dtype()));
+    Row("embedding backward", {.bytes = size + 2 * sums}, [&] { EmbeddingBackward(ctx_, dw, y, batch.ids); });
+  }
+
+  // The LM head: a product, or three, and exponentials that count as nothing.
+  void Head() {
+    StepScope scope(ctx_);
+    const int C = config_.hidden, V = config_.vocab;
+    const Batch batch = Documents(1, rows_);
+    const Tensor x = Random({rows_, C}), dx = Random({rows_, C}), w = Random({V, C}), dw = RandomSums({V, C});
+    const Tensor logp = RandomSums({rows_}), lse = RandomSums({rows_}), entropy = RandomSums({rows_});
+    const double product = 2.0 * rows_ * C * V;
+    const auto forward = [&] { TokenLogprobForward(ctx_, logp, lse, entropy, x, w, batch.ids); };
+    Row("token_logprob", {.flops = product}, forward);
+    forward();
+    Row("token_logprob backward", {.flops = 3 * product},
+        [&] { TokenLogprobBackward(ctx_, dx, dw, logp, {}, lse, entropy, x, w, batch.ids); });
+    // In the host's step memory, from where a device copies without holding up the processor.
+    static_assert(sizeof(SampleRow) == 2 * sizeof(double));
+    auto* draws = static_cast<SampleRow*>(ctx_.HostArena().New(DType::kF64, {rows_, 2}).raw());
+    std::uninitialized_fill_n(draws, rows_, SampleRow{1, 1.0});
+    const Tensor tokens = ctx_.arena->New(DType::kI32, {rows_});
+    Row("sample", {.flops = product}, [&] { SampleForward(ctx_, tokens, logp, x, w, batch.positions, draws); });
+  }
+
+  // Over all parameters of the shape at once.
+  void OptimizerRows() {
+    StepScope scope(ctx_);
+    const std::int64_t P = ParameterStore(config_, bench_.dtype(), /*with_gradients=*/false).count();
+    const DType sums = AccumulatorOf(bench_.dtype());
+    const Tensor w = RandomSums({P}), g = RandomSums({P}), m = ctx_.arena->New(sums, {P}),
+                 v = ctx_.arena->New(sums, {P});
+    FillZero(ctx_, m);
+    FillZero(ctx_, v);
+    const double size = static_cast<double>(w.bytes());
+    Row("gradient norm", {.bytes = size}, [&] { GlobalNorm(ctx_, g); });
+    Row("adamw", {.bytes = 7 * size}, [&] { AdamWStep(ctx_, w, m, v, g, 1e-3, /*t=*/1, /*grad_scale=*/1, {}); });
+    if (sums == bench_.dtype()) return;
+    const Tensor rounded = Random({P});
+    Row("cast of parameters", {.bytes = size + static_cast<double>(rounded.bytes())},
+        [&] { CastForward(ctx_, rounded, w); });
+  }
+
+  BenchRows& bench_;
+  Context& ctx_;
+  const BenchSizes& sizes_ = bench_.sizes();
+  const int rows_ = sizes_.op_rows;
+  std::string prefix_;
+  ModelConfig config_;
+};
+
+}  // namespace
+
+void OpsSuite(BenchRows& bench) {
+  Ops ops(bench);
+  for (const char shape : bench.sizes().op_shapes) ops.Run(shape);
+}
+
+}  // namespace swarr

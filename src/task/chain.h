@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// The chain task: iterate x_{t+1} = (a x_t + b) mod 13 for n steps. The facts a, b, n stand at the start of the prompt
+// and slide out of a short attention window; a trace may restate them before any step. Every character is a token:
+//
+//   prompt       a7b3n20x5?      facts, then the start x0; digits are 0-9ABC, n has two decimal digits
+//   step         07:C,           step number and value
+//   restatement  [a7b3n20]       optional, before a step
+//   end          #C              the last value again, then end of text
+//
+// Every a is a primitive root of 13, so each orbit that does not start at the fixed point has length 12 and a guess is
+// right about once in 13 times. Each (a, b) has exactly one fixed point: 4 * 13 * 12 = 624 problems for every n.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "task/task.h"
+
+namespace swarr {
+
+constexpr int kModulus = 13;
+constexpr std::array<int, 4> kRoots = {2, 6, 7, 11};
+constexpr int kMaxChainSteps = 99;  // step numbers have two decimal digits
+
+// The vocabulary: one token a character, plus end of text. The first 13 characters are the digits.
+constexpr std::string_view kChainAlphabet = "0123456789ABCabnx:,[]?#";
+constexpr std::string_view kEndOfText = "<|end|>";
+
+// The layout above in characters. The facts text "a7b3n20" opens the prompt and follows the '[' of a restatement;
+// offsets of a fact's (last) digit count from the start of the facts text.
+constexpr int kPromptLength = 10;
+constexpr int kFactsLength = 7;
+constexpr int kRestatementLength = kFactsLength + 2;
+constexpr int kStepLength = 5;
+constexpr int kColonOffset = 2;  // of ':' in a step
+constexpr int kOffsetA = 1, kOffsetB = 3, kOffsetN = 6;
+
+// What a rollout may take for n steps, in tokens: a restatement before every step, '#', the digit, end of text, and
+// one spare.
+constexpr int ChainTokenLimit(int n) { return (kRestatementLength + kStepLength) * n + 4; }
+
+struct ChainProblem {
+  int a, b, x0, n;
+  bool operator==(const ChainProblem&) const = default;
+};
+
+// The part of a problem that a restatement repeats.
+struct ChainFacts {
+  int a, b, n;
+  bool operator==(const ChainFacts&) const = default;
+};
+
+// a is one of kRoots, b and x0 are digits, 1 <= n <= kMaxChainSteps, and x0 is not the fixed point:
+// (a x0 + b) mod 13 != x0.
+bool Valid(const ChainProblem& problem);
+
+// x_1 .. x_n. This and the three texts below throw Error for an invalid problem.
+std::vector<int> ChainValues(const ChainProblem& problem);
+std::string PromptOf(const ChainProblem& problem);
+std::string AnswerOf(const ChainProblem& problem);  // the digit of x_n, one character
+
+// A completion without end of text: n steps, each preceded by a restatement with probability `restate_probability` in
+// [0, 1] (one uniform of the Philox stream `stream_key` a step), then '#' and the answer.
+std::string TraceOf(const ChainProblem& problem, double restate_probability, std::uint64_t stream_key);
+
+// The facts written at the start of `text` (which may go on after them), or nothing if they are not well-formed.
+std::optional<ChainFacts> ParseFacts(std::string_view text);
+
+// The inverse of PromptOf. Throws Error for a text that is not the prompt of a valid problem.
+ChainProblem ParsePrompt(std::string_view prompt);
+
+// Three sets of problems that never meet. A problem's set depends on (a, b, x0, n) alone, through a hash, so it is the
+// same in every run, for every seed and for every range of n.
+enum class Split { kSft, kRl, kEval };
+constexpr double kSftShare = 0.5;
+constexpr double kRlShare = 0.3;  // the rest, 0.2, is for evaluation
+
+Split SplitOf(const ChainProblem& problem);
+
+// All problems of a split with n_min <= n <= n_max, in a fixed shuffled order: the first k are a fair sample of them.
+// The order of two problems does not depend on the range. Throws UsageError unless
+// 1 <= n_min <= n_max <= kMaxChainSteps.
+std::vector<ChainProblem> ProblemsOf(Split split, int n_min, int n_max);
+
+// The reward rule. A text is correct if it ended by end of text and what follows its last '#' is exactly one digit, the
+// gold one. `rule` says what decided: "correct", "truncated", "no '#'", "not one digit after the last '#'" or "wrong
+// digit". Throws Error if `gold` is not one digit.
+struct ChainVerdict {
+  bool correct;
+  std::string rule;
+};
+ChainVerdict VerifyChain(std::string_view gold, std::string_view completion, bool finished);
+
+// What follows the last '#'; empty if there is none.
+std::string ExtractChainAnswer(std::string_view completion);
+
+struct ChainOptions {
+  int n_min = 4;
+  int n_max = 16;
+  double restate_probability = 0.2;
+  std::uint64_t seed = 0;  // of the restatements only; the problems and their order are fixed
+};
+
+// The problems of one split as a Task. Get draws the restatements afresh for each (index, draw), reproducibly.
+class ChainTask final : public Task {
+ public:
+  // Throws UsageError for a range that ProblemsOf rejects and for a probability outside [0, 1].
+  ChainTask(Split split, const ChainOptions& options);
+
+  std::int64_t size() const override { return static_cast<std::int64_t>(problems_.size()); }
+  Example Get(std::int64_t index, std::uint64_t draw) const override;
+  double Reward(const Example& example, std::string_view completion, bool finished) const override;
+  std::string Extract(std::string_view completion) const override { return ExtractChainAnswer(completion); }
+
+  const ChainProblem& problem(std::int64_t index) const;
+
+ private:
+  ChainOptions options_;
+  std::vector<ChainProblem> problems_;
+};
+
+}  // namespace swarr

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "task/data_row.h"
+
+#include <algorithm>
+#include <initializer_list>
+
+#include "tensor/check.h"
+
+namespace swarr {
+namespace {
+
+using nlohmann::json;
+
+// The value at `path`, or nullptr.
+const json* Find(const json& row, std::string_view path) {
+  if (const auto whole = row.find(path); whole != row.end()) return &*whole;
+  const std::size_t dot = path.find('.');
+  if (dot == std::string_view::npos) return nullptr;
+  const auto outer = row.find(path.substr(0, dot));
+  return outer != row.end() && outer->is_object() ? Find(*outer, path.substr(dot + 1)) : nullptr;
+}
+
+// The value at `path`; where no field was found for this use, the sentence names the use.
+const json& Field(const json& row, const std::string& path, const char* use) {
+  const json* value = path.empty() ? nullptr : Find(row, path);
+  SWARR_CHECK(value != nullptr, "the field \"", path.empty() ? use : path,
+              "\" is missing; if it has another name, say --", use, "-field");
+  return *value;
+}
+
+// The first of `paths` that the row has; empty if it has none.
+std::string FirstOf(const json& row, std::initializer_list<const char*> paths) {
+  for (const char* path : paths) {
+    if (Find(row, path) != nullptr) return path;
+  }
+  return {};
+}
+
+// The beginning of a value, for a sentence about it.
+std::string Shown(const json& value) {
+  constexpr std::size_t kLongest = 60;
+  const std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
+  return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
+}
+
+std::string Text(const json& value, const std::string& path) {
+  SWARR_CHECK(value.is_string(), "the field \"", path, "\" is ", Shown(value), " where a text in quotes is needed");
+  return value.get<std::string>();
+}
+
+// The same where nothing depends on it: empty unless it is there and a text.
+std::string TextIfAny(const json& row, const std::string& path) {
+  const json* value = path.empty() ? nullptr : Find(row, path);
+  return value != nullptr && value->is_string() ? value->get<std::string>() : "";
+}
+
+// Answers may be numbers too, and a list of one.
+std::string Answer(const json& value, const std::string& path) {
+  const json& one = value.is_array() && value.size() == 1 ? value[0] : value;
+  if (one.is_null()) return {};
+  return one.is_number() ? one.dump() : Text(one, path);
+}
+
+// ShareGPT's names of the roles beside the usual ones.
+std::string Role(const std::string& name) { return name == "human" ? "user" : name == "gpt" ? "assistant" : name; }
+
+std::vector<Message> Messages(const json& list, const std::string& path) {
+  std::vector<Message> messages;
+  for (const json& m : list) {
+    const auto member = [&](const char* key, const char* other) {
+      const json* value = m.is_object() ? Find(m, m.contains(key) ? key : other) : nullptr;
+      SWARR_CHECK(value != nullptr && value->is_string(), "the field \"", path, "\" holds ", Shown(m),
+                  " where a message {\"role\": ..., \"content\": ...} of texts is needed");
+      return value->get<std::string>();
+    };
+    messages.push_back({Role(member("role", "from")), member("content", "value")});
+  }
+  SWARR_CHECK(!messages.empty(), "the field \"", path, "\" holds no message");
+  return messages;
+}
+
+std::string Completion(const json& value, const std::string& path) {
+  if (value.is_null()) return {};
+  if (!value.is_array()) return Text(value, path);
+  const std::vector<Message> messages = Messages(value, path);
+  SWARR_CHECK(messages.size() == 1 && messages[0].role == "assistant", "the field \"", path,
+              "\" must hold one message, of the assistant");
+  return messages[0].content;
+}
+
+// A row for each turn of the assistant; one for the whole if it has none.
+std::vector<DataRow> Turns(std::vector<Message> conversation) {
+  std::vector<DataRow> rows;
+  for (std::size_t i = 1; i < conversation.size(); ++i) {
+    if (conversation[i].role != "assistant") continue;
+    const auto end = conversation.begin() + static_cast<std::ptrdiff_t>(i);
+    rows.push_back({{conversation.begin(), end}, conversation[i].content, {}});
+  }
+  if (rows.empty()) rows.push_back({std::move(conversation), {}, {}});
+  return rows;
+}
+
+std::string Trimmed(std::string_view text) {
+  constexpr std::string_view kBlank = " \t\r\n";
+  const std::size_t begin = text.find_first_not_of(kBlank);
+  if (begin == std::string_view::npos) return {};
+  return std::string(text.substr(begin, text.find_last_not_of(kBlank) - begin + 1));
+}
+
+// What stands between the brace at `open` and its partner; npos-long if there is none.
+std::size_t ClosingBrace(std::string_view text, std::size_t open) {
+  int depth = 0;
+  for (std::size_t i = open; i < text.size(); ++i) {
+    if (text[i] == '{') ++depth;
+    if (text[i] == '}' && --depth == 0) return i;
+  }
+  return std::string_view::npos;
+}
+
+}  // namespace
+
+RowSchema::RowSchema(const json& first_row, const FieldNames& named) : fields_(named) {
+  DetectFields(first_row);
+  if (!fields_.prompt.empty()) return;
+  std::string keys;
+  for (const auto& [key, value] : first_row.items()) keys += (keys.empty() ? "" : ", ") + key;
+  throw Error(Concat("no problem is recognised among the fields (", keys,
+                     "); there should be prompt, question, problem, messages, conversations or text, or name the "
+                     "field with --prompt-field"));
+}
+
+void RowSchema::DetectFields(const json& row) {
+  auto& [prompt, completion, answer] = fields_;
+  if (prompt.empty()) prompt = FirstOf(row, {"prompt", "question", "problem", "messages", "conversations", "text"});
+  if (prompt == "text") return;
+  if (answer.empty()) answer = FirstOf(row, {"answer", "ground_truth", "reward_model.ground_truth", "solution"});
+  const bool dialogue = prompt == "messages" || prompt == "conversations";
+  if (completion.empty() && !dialogue) completion = FirstOf(row, {"completion", "solution"});
+  if (completion.empty() && prompt == "question") completion = answer;  // GSM8K
+  // Later rows may have what the first lacks.
+  const json* problem = Find(row, prompt);
+  if (completion.empty() && problem != nullptr && !problem->is_array()) completion = "completion";
+  if (answer.empty()) answer = "answer";
+
+  const std::string first = TextIfAny(row, answer);
+  worked_answer_ = answer == "solution" || !MarkedAnswer(first).empty();
+}
+
+std::vector<DataRow> RowSchema::ReadProblem(const json& row) const {
+  const json& problem = Field(row, fields_.prompt, "prompt");
+  if (fields_.answer.empty()) return {{{}, Text(problem, fields_.prompt), {}}};  // plain text
+  if (!problem.is_array()) return {{{{"user", Text(problem, fields_.prompt)}}, {}, {}}};
+  std::vector<Message> messages = Messages(problem, fields_.prompt);
+  if (fields_.completion.empty()) return Turns(std::move(messages));
+  return {{std::move(messages), {}, {}}};
+}
+
+std::vector<DataRow> RowSchema::Read(const json& row, JsonlFields needed) const {
+  const auto& [prompt, completion, answer] = fields_;
+  std::vector<DataRow> rows = ReadProblem(row);
+  const std::string imitated = needed.completion && !completion.empty()
+                                   ? Completion(Field(row, completion, "completion"), completion)
+                                   : TextIfAny(row, completion);
+  const std::string gold = needed.answer ? Answer(Field(row, answer, "answer"), answer) : TextIfAny(row, answer);
+  for (DataRow& r : rows) {
+    if (!completion.empty()) r.completion = imitated;
+    r.answer = worked_answer_ ? MarkedAnswer(gold) : Trimmed(gold);
+  }
+  return rows;
+}
+
+std::string MarkedAnswer(std::string_view solution) {
+  constexpr std::string_view kMark = "####", kBox = "\\boxed{";
+  if (const std::size_t mark = solution.rfind(kMark); mark != std::string_view::npos) {
+    const std::string_view rest = solution.substr(mark + kMark.size());
+    return Trimmed(rest.substr(0, rest.find('\n')));
+  }
+  const std::size_t box = solution.rfind(kBox);
+  if (box == std::string_view::npos) return {};
+  const std::size_t open = box + kBox.size() - 1, close = ClosingBrace(solution, open);
+  return close == std::string_view::npos ? "" : Trimmed(solution.substr(open + 1, close - open - 1));
+}
+
+std::string WithoutCalculatorMarks(std::string_view solution) {
+  std::string text;
+  while (true) {
+    const std::size_t begin = solution.find("<<"), end = solution.find(">>", std::min(begin, solution.size()));
+    text += solution.substr(0, end == std::string_view::npos ? end : begin);
+    if (end == std::string_view::npos) return text;
+    solution.remove_prefix(end + 2);
+  }
+}
+
+}  // namespace swarr

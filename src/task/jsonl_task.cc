@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "task/jsonl_task.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "tensor/check.h"
+#include "tensor/files.h"
+
+namespace swarr {
+
+JsonlTask::JsonlTask(const std::filesystem::path& path, JsonlFields needed, RewardRule rule, const FieldNames& names,
+                     const PromptFormat& format)
+    : path_(path), rule_(std::move(rule)) {
+  std::optional<RowSchema> schema;
+  ForEachJsonLine(path, [&](int line, const nlohmann::json& fields) {
+    SWARR_CHECK(fields.is_object(),
+                "a row must be an object like {\"prompt\": ..., \"completion\": ..., \"answer\": ...}");
+    if (!schema) schema.emplace(fields, names);
+    std::vector<DataRow> problems = schema->Read(fields, needed);
+    if (needed.answer) problems.erase(problems.begin(), problems.end() - 1);  // the gold answer is the last turn's
+    for (const DataRow& problem : problems) {
+      Row row{line, {}, fields};
+      const auto [reason, sentence] = WhyDropped(problem, needed, format);
+      if (!reason.empty()) {
+        Drop(reason, Where(row), sentence);
+        continue;
+      }
+      row.example = {format.Prompt(problem.prompt), problem.completion, problem.answer};
+      if (!problem.prompt.empty()) {
+        SWARR_CHECK(!row.example.prompt.empty(), "the prompt is empty; it needs at least one token");
+        row.example.completion = format.Completion(problem.completion);
+      }
+      rows_.push_back(std::move(row));
+    }
+  });
+  SWARR_CHECK(schema.has_value(), path.string(), " holds no problem; it needs at least one line of JSON");
+  CheckAnyLeft();
+}
+
+std::pair<std::string, std::string> JsonlTask::WhyDropped(const DataRow& row, JsonlFields needed,
+                                                          const PromptFormat& format) const {
+  if (needed.completion && row.completion.empty()) return {"no completion", "there is no completion to imitate"};
+  if (needed.answer && row.answer.empty()) return {"no answer", "there is no gold answer to compare with"};
+  if (needed.answer) {
+    try {
+      rule_.check_gold(row.answer);
+    } catch (const Error& e) {
+      return {Concat("answers that the reward ", rule_.name, " can't compare with"), e.what()};
+    }
+  }
+  if (row.prompt.empty()) return {};  // plain text may well be a conversation with all its tokens
+  std::string_view token = format.chat.FindToken(row.completion);
+  for (const Message& message : row.prompt) {
+    if (token.empty()) token = format.chat.FindToken(message.content);
+  }
+  if (token.empty()) return {};
+  return {"tokens of the chat template in a text",
+          Concat("the text holds ", token, ", which the model would take for the bounds of a turn")};
+}
+
+void JsonlTask::Drop(const std::string& reason, const std::string& where, const std::string& sentence) {
+  const auto known =
+      std::find_if(dropped_.begin(), dropped_.end(), [&](const DroppedRows& d) { return d.reason == reason; });
+  if (known != dropped_.end()) {
+    ++known->count;
+  } else {
+    dropped_.push_back({reason, 1, Concat(where, ": ", sentence)});
+  }
+}
+
+void JsonlTask::CheckAnyLeft() const {
+  if (!rows_.empty()) return;
+  std::int64_t count = 0;
+  for (const DroppedRows& d : dropped_) count += d.count;
+  throw Error(Concat(dropped_.front().first, "; none of the ", count, " problems of the file can be used"));
+}
+
+const JsonlTask::Row& JsonlTask::At(std::int64_t index) const {
+  SWARR_CHECK(index >= 0 && index < size(), path_.string(), ": problem ", index, " was asked for, and there are ",
+              size());
+  return rows_[static_cast<std::size_t>(index)];
+}
+
+Example JsonlTask::Get(std::int64_t index, std::uint64_t /*draw*/) const { return At(index).example; }
+
+std::string JsonlTask::Where(const Row& row) const { return Concat(path_.string(), ":", row.line); }
+
+std::string JsonlTask::Where(std::int64_t index) const { return Where(At(index)); }
+
+std::pair<std::size_t, std::size_t> JsonlTask::CountTokens(const Row& row, const Tokenizer& tokenizer) const {
+  const Example& example = row.example;
+  try {
+    const std::size_t prompt = tokenizer.EncodePrompt(example.prompt).size();
+    SWARR_CHECK(prompt > 0, "the prompt is empty; it needs at least one token");
+    return {prompt, tokenizer.Encode(example.completion).size()};
+  } catch (const Error& e) {
+    throw Error(Concat(Where(row), ": ", e.what()));
+  }
+}
+
+void JsonlTask::DropLong(const Tokenizer& tokenizer, int max_tokens, const std::string& what,
+                         const std::function<std::size_t(std::size_t, std::size_t)>& count) {
+  std::erase_if(rows_, [&](const Row& row) {
+    const auto [prompt, completion] = CountTokens(row, tokenizer);
+    const std::size_t tokens = count(prompt, completion);
+    if (tokens <= static_cast<std::size_t>(max_tokens)) return false;
+    Drop(Concat("more than ", max_tokens, " tokens"), Where(row),
+         Concat(what, " ", tokens, " tokens, more than the ", max_tokens, " that are allowed or fit the model"));
+    return true;
+  });
+  CheckAnyLeft();
+}
+
+void JsonlTask::DropLongPrompts(const Tokenizer& tokenizer, int max_tokens) {
+  DropLong(tokenizer, max_tokens, "the prompt has", [](std::size_t prompt, std::size_t) { return prompt; });
+}
+
+void JsonlTask::DropLongDocuments(const Tokenizer& tokenizer, int max_tokens) {
+  DropLong(tokenizer, max_tokens, "prompt and completion with end of text have",
+           [](std::size_t prompt, std::size_t completion) { return prompt + completion + 1; });
+}
+
+}  // namespace swarr

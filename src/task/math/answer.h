@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an answer says: a number, a tuple, a set, ..., or else just its text. The reading is total and bounded: any text
+// gives an answer, in time linear in its length times its nesting (at most 32), from at most kMaxAnswerBytes bytes.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "task/math/number.h"
+
+namespace swarr {
+
+constexpr std::size_t kMaxAnswerBytes = 1024;
+
+struct MathAnswer {
+  enum class Kind {
+    kText,    // compared by its spelling
+    kNumber,  // `number`
+    kTuple,   // (1,2), [0,1): ordered, with its brackets
+    kSet,     // {1,2}; 1 or 2; 1 \pm 2: without order
+    kList,    // 1,2 without brackets: ordered
+    kMatrix,  // `items` row by row, `columns` of them in each
+  };
+  Kind kind = Kind::kText;
+  std::string text;   // the common spelling of the answer without `label`
+  std::string label;  // x of "x = 5" and "x \in [0,1)", (p,q) of "(p,q) = (3,2)"; empty if none
+  Number number;
+  bool percent = false;      // of a number
+  std::string measure;       // of a number; Quantity in task/math/unit.h
+  char open = 0, close = 0;  // of a tuple
+  std::vector<MathAnswer> items;
+  std::size_t columns = 0;
+};
+
+// Text beyond kMaxAnswerBytes is not read: callers refuse such answers.
+MathAnswer ParseMathAnswer(std::string_view text);
+
+// One text for all spellings of an answer, as far as they can be told without another answer beside it: what majority
+// voting counts. Units are left out, percent signs are not.
+std::string CanonicalText(const MathAnswer& answer);
+
+}  // namespace swarr

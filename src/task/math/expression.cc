@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "task/math/expression.h"
+
+#include "tensor/check.h"
+
+namespace swarr {
+namespace {
+
+constexpr int kMaxDepth = 64;
+
+//   sum     = ["+" | "-"] product {("+" | "-") product}
+//   product = factor {["*"] factor} ["/" factor]
+//   factor  = number | integer integer "/" integer | integer \frac{integer}{integer} | "10" "^" group
+//           | \frac group group | \sqrt factor | \pi ["^" group] | "i" | group
+//   group   = "{" sum "}" | "(" sum ")" | "[" sum "]"
+// Throws Error where the text is not of this form or its value not one that Number holds.
+class NumberParser {
+ public:
+  explicit NumberParser(MathTokens tokens) : tokens_(tokens) {}
+
+  Number Parse() {
+    const Number value = Sum();
+    SWARR_CHECK(at_ == tokens_.size(), "more follows the number");
+    return value;
+  }
+
+ private:
+  struct Product {
+    Number value = Number(Rational(1, 1));
+    bool has_rational = false;  // one of the factors, powers of ten aside, is rational
+    void Include(const Number& factor, bool power_of_ten) {
+      const bool rational = factor.IsRational() && !power_of_ten;
+      SWARR_CHECK(!(rational && has_rational), "a product that is not worked out");
+      has_rational |= rational;
+      value = value * factor;
+    }
+  };
+
+  bool Next(std::string_view spelling, std::size_t ahead = 0) const {
+    return at_ + ahead < tokens_.size() && tokens_[at_ + ahead].Is(spelling);
+  }
+  bool Take(std::string_view spelling) {
+    const bool found = Next(spelling);
+    at_ += found;
+    return found;
+  }
+  void Need(std::string_view spelling) { SWARR_CHECK(Take(spelling), spelling, " is missing"); }
+
+  Number Sum() {
+    SWARR_CHECK(++depth_ <= kMaxDepth, "nested too deeply");
+    const bool negative = Take("-");
+    if (!negative) Take("+");
+    Number sum = ProductOf();
+    if (negative) sum = -sum;
+    while (Next("+") || Next("-")) {
+      const bool minus = Take("-");
+      if (!minus) Take("+");
+      Number next = ProductOf();
+      SWARR_CHECK(!sum.HasLikeTerms(next), "a sum that is not worked out");
+      sum = sum + (minus ? -next : next);
+    }
+    --depth_;
+    return sum;
+  }
+
+  bool StartsFactor() const {
+    if (at_ >= tokens_.size()) return false;
+    return IsNumber() || Next("\\frac") || Next("\\sqrt") || Next("\\pi") || Next("i") || Next("(") || Next("{") ||
+           Next("[");
+  }
+
+  Number ProductOf() {
+    Product product;
+    bool power_of_ten = false;
+    do {
+      const Number factor = Factor(power_of_ten);
+      product.Include(factor, power_of_ten);
+    } while (Take("*") || StartsFactor());
+    if (Take("/")) {
+      product.value = product.value / Factor(power_of_ten);
+      // Whether 1/2\pi is meant as (1/2)\pi is anybody's guess.
+      SWARR_CHECK(!StartsFactor() && !Next("*") && !Next("/"), "an ambiguous quotient");
+    }
+    return product.value;
+  }
+
+  Number Factor(bool& power_of_ten) {
+    power_of_ten = Next("^", 1) && IsNumber() && tokens_[at_].text == "10";
+    if (power_of_ten) {
+      at_ += 2;
+      return Number::PowerOfTen(Exponent());
+    }
+    if (IsNumber()) return Mixed();
+    if (Take("\\frac")) {
+      const Number numerator = Group("{", "}");
+      return numerator / Group("{", "}");
+    }
+    if (Take("\\sqrt")) {
+      SWARR_CHECK(Next("{") || Next("(") || Next("\\frac"), "a root without an argument");
+      return Number::SquareRoot(Factor(power_of_ten));
+    }
+    if (Take("\\pi")) return PowerOfPi();
+    if (Take("i")) return Number::ImaginaryUnit();
+    if (Next("(")) return Group("(", ")");
+    if (Next("[")) return Group("[", "]");
+    return Group("{", "}");
+  }
+
+  Number Group(std::string_view open, std::string_view close) {
+    Need(open);
+    const Number value = Sum();
+    Need(close);
+    return value;
+  }
+
+  bool IsNumber(std::size_t ahead = 0) const {
+    return at_ + ahead < tokens_.size() && tokens_[at_ + ahead].kind == MathToken::Kind::kNumber;
+  }
+  Rational TakeDecimal() {
+    SWARR_CHECK(IsNumber(), "a number is missing");
+    return Rational::FromDecimal(tokens_[at_++].text);
+  }
+
+  // A decimal, or one of 1 4/5 and 1\frac{4}{5}.
+  Number Mixed() {
+    const Rational whole = TakeDecimal();
+    const bool is_plain = IsNumber() && Next("/", 1) && IsNumber(2);
+    const bool is_frac =
+        Next("\\frac") && Next("{", 1) && IsNumber(2) && Next("}", 3) && Next("{", 4) && IsNumber(5) && Next("}", 6);
+    if (!is_plain && !is_frac) return Number(whole);
+    at_ += is_frac ? 2 : 0;
+    const Rational numerator = TakeDecimal();
+    at_ += is_frac ? 2 : 1;
+    const Rational denominator = TakeDecimal();
+    at_ += is_frac ? 1 : 0;
+    const bool integers = whole.IsInteger() && numerator.IsInteger() && denominator.IsInteger();
+    SWARR_CHECK(integers && numerator.numerator() < denominator.numerator(), "no proper fraction in a mixed number");
+    return Number(whole + numerator / denominator);
+  }
+
+  int Exponent() {
+    constexpr int kMaxExponent = 10'000;
+    const Rational exponent = (Next("(") ? Group("(", ")") : Group("{", "}")).AsRational();
+    SWARR_CHECK(exponent.IsInteger() && exponent.numerator() <= kMaxExponent && exponent.numerator() >= -kMaxExponent,
+                "no integer exponent");
+    return static_cast<int>(exponent.numerator());
+  }
+
+  Number PowerOfPi() {
+    if (!Take("^")) return Number::Pi();
+    const int exponent = Exponent();
+    SWARR_CHECK(exponent >= 1 && exponent <= kMaxDepth, "no power of pi");
+    Number power = Number::Pi();
+    for (int i = 1; i < exponent; ++i) power = power * Number::Pi();
+    return power;
+  }
+
+  MathTokens tokens_;
+  std::size_t at_ = 0;
+  int depth_ = 0;
+};
+
+}  // namespace
+
+std::optional<Number> ParseNumber(MathTokens tokens) {
+  try {
+    return NumberParser(tokens).Parse();
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace swarr

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "task/math/extract.h"
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+namespace swarr {
+namespace {
+
+constexpr std::string_view kSpace = " \t\n\r\f\v";
+
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+
+ExtractedAnswer Found(std::string_view text, const char* rule) {
+  const std::string_view trimmed = TrimSpace(text);
+  if (trimmed.empty()) return {false, "", std::string("nothing after ") + rule};
+  return {true, std::string(trimmed), rule};
+}
+
+struct Box {
+  std::size_t begin;    // of the command
+  std::size_t content;  // behind the opening brace
+  std::size_t end = 0;  // of the closing brace; 0: never closed
+  bool holds_box = false;
+};
+
+// The size of "\boxed{" or "\fbox {" at the start of `text`, or 0.
+std::size_t BoxOpening(std::string_view text) {
+  for (const std::string_view command : {std::string_view("\\boxed"), std::string_view("\\fbox")}) {
+    if (!text.starts_with(command)) continue;
+    const std::size_t brace = text.find_first_not_of(kSpace, command.size());
+    if (brace != std::string_view::npos && text[brace] == '{') return brace + 1;
+  }
+  return 0;
+}
+
+// All boxes in the order of their beginnings. Braces behind a backslash are characters.
+std::vector<Box> FindBoxes(std::string_view text) {
+  std::vector<Box> boxes;
+  struct Open {
+    std::size_t box, depth;
+  };
+  std::vector<Open> open;
+  std::size_t depth = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\') {
+      if (const std::size_t size = BoxOpening(text.substr(i)); size > 0) {
+        open.push_back({boxes.size(), ++depth});
+        boxes.push_back({.begin = i, .content = i + size});
+        i += size - 1;
+      } else {
+        ++i;
+      }
+    } else if (text[i] == '{') {
+      ++depth;
+    } else if (text[i] == '}' && depth > 0) {
+      if (!open.empty() && open.back().depth == depth) {
+        boxes[open.back().box].end = i;
+        boxes[open.back().box].holds_box = open.back().box + 1 < boxes.size();
+        open.pop_back();
+      }
+      --depth;
+    }
+  }
+  return boxes;
+}
+
+// Whether what stands between two boxes joins them to one answer.
+bool Joins(std::string_view between) {
+  constexpr std::size_t kLongestGap = 32;
+  if (between.size() > kLongestGap) return false;
+  std::string words;
+  std::copy_if(between.begin(), between.end(), std::back_inserter(words),
+               [](char c) { return std::string_view(" \t\r\n$,;").find(c) == std::string_view::npos; });
+  return words.empty() || words == "and" || words == "or";
+}
+
+std::optional<ExtractedAnswer> LastBox(std::string_view text) {
+  const std::vector<Box> boxes = FindBoxes(text);
+  if (boxes.empty()) return std::nullopt;
+  const Box& last = boxes.back();
+  if (last.end == 0) return ExtractedAnswer{false, "", "a box that is not closed"};
+  const bool nested =
+      std::any_of(boxes.begin(), boxes.end() - 1, [&](const Box& box) { return box.holds_box && box.end > last.end; });
+  if (nested) return ExtractedAnswer{false, "", "a box in a box"};
+  std::vector<std::string_view> contents;
+  for (std::size_t i = boxes.size(); i-- > 0;) {
+    const bool closed = boxes[i].end != 0 && !boxes[i].holds_box;
+    const bool joined = i + 1 == boxes.size() ||
+                        (closed && Joins(text.substr(boxes[i].end + 1, boxes[i + 1].begin - boxes[i].end - 1)));
+    if (!joined) break;
+    const std::string_view content = TrimSpace(text.substr(boxes[i].content, boxes[i].end - boxes[i].content));
+    if (content.empty()) return ExtractedAnswer{false, "", "an empty box"};
+    contents.push_back(content);
+  }
+  const bool same = std::all_of(contents.begin(), contents.end(), [&](auto c) { return c == contents[0]; });
+  if (same) return Found(contents[0], "boxed");
+  std::string set = "\\{";
+  for (auto content = contents.rbegin(); content != contents.rend(); ++content) {
+    if (set.size() > 2) set += ", ";
+    set += *content;
+  }
+  return Found(set + "\\}", "boxed");
+}
+
+std::optional<ExtractedAnswer> AfterHashes(std::string_view text) {
+  constexpr std::string_view kMark = "####";
+  const std::size_t mark = text.rfind(kMark);
+  if (mark == std::string_view::npos) return std::nullopt;
+  const std::size_t begin = mark + kMark.size();
+  return Found(text.substr(begin, text.find('\n', begin) - begin), "####");
+}
+
+char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+// Where the answer begins after the last "answer is" or "answer:"; npos if there is none.
+std::size_t AfterAnswerIs(std::string_view text) {
+  std::string lower(text);
+  std::transform(lower.begin(), lower.end(), lower.begin(), Lower);
+  constexpr std::string_view kWord = "answer";
+  for (std::size_t at = lower.rfind(kWord); at != std::string::npos;
+       at = at == 0 ? at - 1 : lower.rfind(kWord, at - 1)) {
+    const std::size_t next = std::min(lower.find_first_not_of(" *", at + kWord.size()), lower.size());
+    const std::string_view rest = std::string_view(lower).substr(next);
+    if (rest.starts_with("is:")) return next + 3;
+    if (rest.starts_with("is ") || rest.starts_with("is\n")) return next + 2;
+    if (rest.starts_with(":")) return next + 1;
+  }
+  return std::string_view::npos;
+}
+
+std::optional<ExtractedAnswer> AnswerIs(std::string_view text) {
+  const std::size_t begin = AfterAnswerIs(text);
+  if (begin == std::string_view::npos) return std::nullopt;
+  std::string_view answer = text.substr(begin);
+  answer.remove_prefix(std::min(answer.find_first_not_of(" *:\n"), answer.size()));
+  answer = answer.substr(0, answer.find('\n'));
+  answer = answer.substr(0, answer.find(". "));
+  while (!answer.empty() && (answer.back() == '*' || answer.back() == ' ' || answer.back() == '.'))
+    answer.remove_suffix(1);
+  return Found(answer, "answer is");
+}
+
+// Backwards over digits with commas, points and slashes inside, an optional sign before and percent sign behind.
+std::optional<ExtractedAnswer> LastNumber(std::string_view text) {
+  const std::size_t last = text.find_last_of("0123456789");
+  if (last == std::string_view::npos) return std::nullopt;
+  std::size_t begin = last;
+  const auto inside = [](char c) { return c == ',' || c == '.' || c == '/'; };
+  while (begin > 0 &&
+         (IsDigit(text[begin - 1]) || (inside(text[begin - 1]) && begin > 1 && IsDigit(text[begin - 2])))) {
+    --begin;
+  }
+  // .5 begins with its point; a minus sign behind a digit or a letter subtracts or hyphenates.
+  if (begin > 0 && text[begin - 1] == '.') --begin;
+  const auto ends_word = [](char c) { return IsDigit(c) || (Lower(c) >= 'a' && Lower(c) <= 'z') || c == ')'; };
+  if (begin > 0 && text[begin - 1] == '-' && (begin == 1 || !ends_word(text[begin - 2]))) --begin;
+  std::size_t end = last + 1;
+  if (end < text.size() && text[end] == '%') ++end;
+  return Found(text.substr(begin, end - begin), "last number");
+}
+
+// What follows the thinking; nothing if the thinking has not come to its end.
+std::string_view AfterThinking(std::string_view text) {
+  constexpr std::string_view kClose = "</think>";
+  const std::size_t close = text.rfind(kClose);
+  if (close != std::string_view::npos) text.remove_prefix(close + kClose.size());
+  return text.substr(0, text.find("<think>"));
+}
+
+}  // namespace
+
+std::string_view TrimSpace(std::string_view text) {
+  const std::size_t begin = text.find_first_not_of(kSpace);
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
+}
+
+ExtractedAnswer ExtractAnswer(std::string_view completion, Extraction mode) {
+  const std::string_view text = AfterThinking(completion);
+  if (auto answer = LastBox(text)) return *answer;
+  if (auto answer = AfterHashes(text)) return *answer;
+  if (mode == Extraction::kLenient) {
+    if (auto answer = AnswerIs(text)) return *answer;
+    if (auto answer = LastNumber(text)) return *answer;
+  }
+  return {false, "", "no marked answer"};
+}
+
+}  // namespace swarr

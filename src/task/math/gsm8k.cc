@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "task/math/gsm8k.h"
+
+#include <algorithm>
+#include <array>
+
+#include "task/math/extract.h"
+#include "tensor/check.h"
+
+namespace swarr {
+namespace {
+
+constexpr std::string_view kMark = "#### ";
+constexpr std::string_view kInvalid = "[invalid]";
+
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+bool IsNumeric(char c) { return IsDigit(c) || c == '.' || c == ','; }
+
+template <class Predicate>
+std::size_t RunLength(std::string_view text, const Predicate& belongs) {
+  return static_cast<std::size_t>(std::find_if_not(text.begin(), text.end(), belongs) - text.begin());
+}
+
+std::string_view BeforeStops(std::string_view text) {
+  constexpr std::array<std::string_view, 3> kStops = {"Question:", "</s>", "<|im_end|>"};
+  for (const std::string_view stop : kStops) text = text.substr(0, text.find(stop));
+  return text;
+}
+
+// #### (\-?[0-9\.\,]+)
+std::string_view StrictMatch(std::string_view text) {
+  for (std::size_t at = text.find(kMark); at != std::string_view::npos; at = text.find(kMark, at + 1)) {
+    const std::string_view rest = text.substr(at + kMark.size());
+    const std::size_t sign = rest.starts_with('-') ? 1 : 0;
+    if (const std::size_t digits = RunLength(rest.substr(sign), IsNumeric); digits > 0)
+      return rest.substr(0, sign + digits);
+  }
+  return kInvalid;
+}
+
+// (-?[$0-9.,]{2,})|(-?[0-9]+)
+std::string_view FlexibleExtract(std::string_view text) {
+  std::string_view last = kInvalid;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t sign = text[at] == '-' ? 1 : 0;
+    const std::string_view body = text.substr(at + sign);
+    const std::size_t run = RunLength(body, [](char c) { return IsNumeric(c) || c == '$'; });
+    const bool matches = run >= 2 || (run == 1 && IsDigit(body[0]));
+    if (matches) last = text.substr(at, sign + run);
+    at += matches ? sign + run : 1;
+  }
+  return last;
+}
+
+}  // namespace
+
+std::string ExtractGsm8k(std::string_view completion, Gsm8kMode mode) {
+  const std::string_view text = BeforeStops(completion);
+  return std::string(mode == Gsm8kMode::kStrictMatch ? StrictMatch(text) : FlexibleExtract(text));
+}
+
+std::string NormalizeGsm8k(std::string_view text) {
+  std::string kept;
+  std::copy_if(text.begin(), text.end(), std::back_inserter(kept), [](char c) { return c != ',' && c != '$'; });
+  if (const std::size_t mark = kept.rfind(kMark); mark != std::string::npos) kept.erase(0, mark + kMark.size());
+  if (!kept.empty() && kept.back() == '.') kept.pop_back();
+  for (char& c : kept) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return kept;
+}
+
+void CheckGsm8kGold(std::string_view gold) {
+  SWARR_CHECK(!NormalizeGsm8k(TrimSpace(gold)).empty(), "the gold answer is empty");
+}
+
+Gsm8kVerdict VerifyGsm8k(std::string_view gold, std::string_view completion, Gsm8kMode mode) {
+  CheckGsm8kGold(gold);
+  const std::string extracted = ExtractGsm8k(completion, mode);
+  const bool correct = NormalizeGsm8k(extracted) == NormalizeGsm8k(TrimSpace(gold));
+  if (extracted == kInvalid) return {correct, "no match"};
+  return {correct, correct ? "equal text" : "different text"};
+}
+
+}  // namespace swarr

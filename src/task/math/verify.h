@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether two mathematical answers are equal: exactly, never by tolerance. docs/verifier.md has the rules with
+// examples.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "task/math/answer.h"
+#include "task/math/extract.h"
+
+namespace swarr {
+
+struct MathVerdict {
+  bool correct = false;
+  std::string rule;  // what decided, such as "equal numbers" or "different numbers"
+};
+
+// The gold answer within `gold`: the text marked by \boxed{} or "####" if there is such a mark (a worked solution),
+// else all of it. Throws Error, saying why, for a gold that nothing could be compared with: an empty one, one longer
+// than kMaxAnswerBytes, one with unbalanced braces. Callers drop such problems and count them.
+MathAnswer ParseMathGold(std::string_view gold);
+
+// Symmetric and reflexive, but for one rule: a percent sign in the gold has to be in the answer too, whereas "50%"
+// answers "50".
+MathVerdict CompareMathAnswers(const MathAnswer& gold, const MathAnswer& answer);
+
+// The reward of a whole completion, by the extraction above: rule is "boxed: equal numbers", or why there is no answer.
+// Throws Error as ParseMathGold does; any completion is judged.
+MathVerdict VerifyMath(std::string_view gold, std::string_view completion, Extraction mode);
+
+// The extracted answer in the spelling of CanonicalText, empty if there is none: equal answers are equal texts, up to
+// what only another answer beside it could tell (units, labels, order).
+std::string ExtractCanonicalAnswer(std::string_view completion, Extraction mode);
+
+}  // namespace swarr

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "tensor/kernels/kernels.h"
+#include "tensor/kernels/rows.h"
+
+namespace swarr {
+
+void Kernels<SWARR_SET>::EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids) {
+  const std::int64_t N = ids.dim(0), C = w.dim(1);
+  const std::int32_t* id = ids.data<std::int32_t>();
+  Dispatch(w.dtype(), [&]<class T>() {
+    ForRows(ctx, N, C, [&](std::int64_t n) { std::copy_n(w.data<T>() + id[n] * C, C, y.data<T>() + n * C); });
+  });
+}
+
+void Kernels<SWARR_SET>::EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids) {
+  const std::int64_t N = ids.dim(0), C = dw.dim(1);
+  const std::int32_t* id = ids.data<std::int32_t>();
+  Dispatch(dy.dtype(), [&]<class T>() {
+    using Sum = Accumulator<T>;
+    ForColumnBlocks(ctx, C, N, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t n = 0; n < N; ++n) {
+        Sum* to = dw.data<Sum>() + id[n] * C;
+        const T* from = dy.data<T>() + n * C;
+        for (std::int64_t c = begin; c < end; ++c) to[c] += Sum(from[c]);
+      }
+    });
+  });
+}
+
+}  // namespace swarr

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/kernels/kernels.h"
+#include "tensor/kernels/rows.h"
+#include "tensor/kernels/softmax_row.h"
+
+namespace swarr {
+
+void Kernels<SWARR_SET>::LogSoftmaxRows(const Context& ctx, const Tensor& logp, const Tensor& lse,
+                                        const Tensor& entropy, const Tensor& logits, const Tensor& targets) {
+  const std::int64_t V = logits.dim(1);
+  DispatchSum(logits.dtype(), [&]<class T>() {
+    ForRows(ctx, logits.dim(0), 3 * V, [&](std::int64_t n) {
+      const T* z = logits.data<T>() + n * V;
+      const SoftmaxRow<T> softmax = SoftmaxOf(z, V);
+      lse.data<T>()[n] = softmax.lse;
+      entropy.data<T>()[n] = softmax.entropy;
+      logp.data<T>()[n] = z[targets.data<std::int32_t>()[n]] - softmax.lse;
+    });
+  });
+}
+
+// dlogp/dz[v] = [v = target] - p[v], dH/dz[v] = -p[v] (log p[v] + H), rounded to the dtype of dlogits.
+void Kernels<SWARR_SET>::LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp,
+                                                const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
+                                                const Tensor& logits, const Tensor& targets) {
+  const std::int64_t V = logits.dim(1);
+  Dispatch(dlogits.dtype(), [&]<class T>() {
+    using Sum = Accumulator<T>;
+    ForRows(ctx, logits.dim(0), V, [&](std::int64_t n) {
+      const Sum* z = logits.data<Sum>() + n * V;
+      T* dz = dlogits.data<T>() + n * V;
+      const Sum c = dlogp.data<Sum>()[n], log_sum = lse.data<Sum>()[n];
+      const std::int32_t target = targets.data<std::int32_t>()[n];
+      if (dentropy.empty()) {
+        const Sum at_target = c - c * Exp(z[target] - log_sum);
+        for (std::int64_t v = 0; v < V; ++v) dz[v] = static_cast<T>(-c * Exp(z[v] - log_sum));
+        dz[target] = static_cast<T>(at_target);
+        return;
+      }
+      const Sum e = dentropy.data<Sum>()[n], H = entropy.data<Sum>()[n];
+      const auto others = [&](Sum log_p) { return -Exp(log_p) * (c + e * (log_p + H)); };
+      const Sum at_target = c + others(z[target] - log_sum);
+      for (std::int64_t v = 0; v < V; ++v) dz[v] = static_cast<T>(others(z[v] - log_sum));
+      dz[target] = static_cast<T>(at_target);
+    });
+  });
+}
+
+}  // namespace swarr

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/kernels/kernels.h"
+#include "tensor/kernels/rows.h"
+
+namespace swarr {
+namespace {
+
+// One head, of pairs (x[i], x[i + half]); no two of the arrays overlap unless to and from are the same.
+template <bool kAdd, class T, class Sum>
+void RotateHead(std::int64_t half, const T* from, const Sum* cosine, const Sum* sine, Sum sign, T* to) {
+  const T* other = from + half;
+  T* to_other = to + half;
+#pragma GCC ivdep
+  for (std::int64_t i = 0; i < half; ++i) {
+    const Sum a = Sum(from[i]), b = Sum(other[i]), s = sign * sine[i];
+    const Sum first = a * cosine[i] - b * s, second = b * cosine[i] + a * s;
+    to[i] = static_cast<T>(kAdd ? Sum(to[i]) + first : first);
+    to_other[i] = static_cast<T>(kAdd ? Sum(to_other[i]) + second : second);
+  }
+}
+
+// out (+)= x turned by `sign` times the angles of its position. The inverse of a rotation is its transpose, so the
+// backward is the same turn with the sign changed.
+template <bool kAdd, class T>
+void Rotate(const Context& ctx, const Tensor& out, const Tensor& x, const Tensor& positions, const Tensor& table,
+            Accumulator<T> sign) {
+  using Sum = Accumulator<T>;
+  const std::int64_t N = x.dim(0), H = x.dim(1), D = x.dim(2), half = D / 2;
+  const std::int32_t* position = positions.data<std::int32_t>();
+  ForRows(ctx, N, H * D, [&](std::int64_t n) {
+    const Sum* cosine = table.data<Sum>() + position[n] * D;
+    const T* from = x.data<T>() + n * H * D;
+    T* to = out.data<T>() + n * H * D;
+    for (std::int64_t h = 0; h < H; ++h) {
+      RotateHead<kAdd>(half, from + h * D, cosine, cosine + half, sign, to + h * D);
+    }
+  });
+}
+
+}  // namespace
+
+void Kernels<SWARR_SET>::RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions,
+                                     const Tensor& table) {
+  Dispatch(x.dtype(), [&]<class T>() { Rotate</*kAdd=*/false, T>(ctx, y, x, positions, table, 1); });
+}
+
+void Kernels<SWARR_SET>::RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions,
+                                      const Tensor& table) {
+  Dispatch(dy.dtype(), [&]<class T>() {
+    if (dx.fresh()) {
+      Rotate</*kAdd=*/false, T>(ctx, dx, dy, positions, table, -1);
+    } else {
+      Rotate</*kAdd=*/true, T>(ctx, dx, dy, positions, table, -1);
+    }
+  });
+}
+
+}  // namespace swarr

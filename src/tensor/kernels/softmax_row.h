@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one softmax over a row of logits. Training and sampling both call it, which is why they agree to the last bit.
+#pragma once
+
+#include <cmath>
+
+#include "tensor/kernels/math.h"
+
+namespace swarr {
+
+template <class T>
+struct SoftmaxRow {
+  T lse;      // log sum_v exp(z[v]), shifted by the largest logit so that nothing overflows
+  T entropy;  // -sum_v p log p with p = exp(z - lse), which is lse - sum_v p z
+};
+
+template <class T>
+[[gnu::always_inline]] inline SoftmaxRow<T> SoftmaxOf(const T* z, std::int64_t V) {
+  const T largest = Largest(z, V);
+  const T sum = LaneSum<T>(V, [&](std::int64_t v) { return Exp(z[v] - largest); });
+  const T weighted = LaneSum<T>(V, [&](std::int64_t v) { return Exp(z[v] - largest) * (z[v] - largest); });
+  const T log_sum = std::log(sum);
+  return {largest + log_sum, log_sum - weighted / sum};
+}
+
+}  // namespace swarr

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of bf16 by VDPBF16PS (AVX512_BF16): a lane adds two products, of rows k and k + 1, to its sum.
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "tensor/kernels/pack_segments.h"
+
+namespace swarr {
+namespace {
+
+constexpr int kRows = 8;
+constexpr std::int64_t kBlock = kSegment<BFloat16>;
+
+// A tile of packed rows by `kPanels` panels.
+template <int kCount, int kPanels>
+void Multiply(std::int64_t depth, const BFloat16* a, const BFloat16* b, std::int64_t b_stride, bool accumulate,
+              float* c, std::int64_t c_stride) {
+  __m512 sum[kCount][2 * kPanels];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < 2 * kPanels; ++v) {
+      sum[i][v] = accumulate ? _mm512_loadu_ps(c + i * c_stride + 16 * v) : _mm512_setzero_ps();
+    }
+  }
+  for (std::int64_t k0 = 0; k0 < depth; k0 += kBlock, a += kCount * kBlock) {
+    for (std::int64_t k = 0; k < kBlock; k += 2) {
+      const BFloat16* pair = b + (k0 + k) * kPanel;
+#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p, pair += b_stride) {
+        const auto b0 = (__m512bh)_mm512_loadu_si512(pair), b1 = (__m512bh)_mm512_loadu_si512(pair + kPanel);
+#pragma GCC unroll 8
+        for (int i = 0; i < kCount; ++i) {
+          int both;
+          std::memcpy(&both, a + i * kBlock + k, sizeof both);
+          const auto x = (__m512bh)_mm512_set1_epi32(both);
+          sum[i][2 * p] = _mm512_dpbf16_ps(sum[i][2 * p], x, b0);
+          sum[i][2 * p + 1] = _mm512_dpbf16_ps(sum[i][2 * p + 1], x, b1);
+        }
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < 2 * kPanels; ++v) _mm512_storeu_ps(c + i * c_stride + 16 * v, sum[i][v]);
+  }
+}
+
+template <int kCount = kRows>
+void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::byte* packed, const BFloat16* b,
+                  std::int64_t b_stride, bool accumulate, float* c, std::int64_t c_stride) {
+  if constexpr (kCount > 0) {
+    if (rows < kCount) {
+      return MultiplyRows<kCount - 1>(rows, panels, depth, packed, b, b_stride, accumulate, c, c_stride);
+    }
+    const auto* a = reinterpret_cast<const BFloat16*>(packed);
+    if constexpr (kCount == 1) {  // a single row waits for its own sums: several panels give it more to do meanwhile
+      for (; panels >= 4; panels -= 4, b += 4 * b_stride, c += 4 * kPanel) {
+        Multiply<1, 4>(depth, a, b, b_stride, accumulate, c, c_stride);
+      }
+      for (; panels >= 2; panels -= 2, b += 2 * b_stride, c += 2 * kPanel) {
+        Multiply<1, 2>(depth, a, b, b_stride, accumulate, c, c_stride);
+      }
+    }
+    for (; panels > 0; --panels, b += b_stride, c += kPanel) {
+      Multiply<kCount, 1>(depth, a, b, b_stride, accumulate, c, c_stride);
+    }
+  }
+}
+
+std::int64_t PackedBytes(int rows, std::int64_t depth) { return rows * RoundUp(depth, kBlock) * 2; }
+
+void Pack(Strided<BFloat16> a, int rows, std::int64_t depth, std::byte* to) {
+  PackSegments(a, rows, rows, depth, reinterpret_cast<BFloat16*>(to));
+}
+
+constexpr TileKernel<BFloat16> kKernel = {kRows, PackedBytes, Pack, MultiplyRows};
+
+}  // namespace
+
+const TileKernel<BFloat16>& DotTileKernel() { return kKernel; }
+
+}  // namespace swarr

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compiled with contraction, as only peak_kernel.cc is beside it (cmake/kernels.cmake): a * b + c is one fused
+// multiply-add where the set has one.
+#include "tensor/kernels/tile_kernel.h"
+
+#include "tensor/kernels/transpose.h"
+
+namespace swarr {
+namespace {
+
+// A tile: kRows x 2 vectors of sums, and 2 of b, in registers.
+#ifdef __AVX512F__
+constexpr int kVectorBytes = 64, kRows = 8;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32, kRows = 6;
+#else
+constexpr int kVectorBytes = 16, kRows = 6;
+#endif
+
+// Loads and stores through this type need no more alignment than an element has.
+template <class T>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
+};
+template <class T>
+using Vector = typename VectorOf<T>::type;
+template <class T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+template <class T>
+[[gnu::always_inline]] inline Vector<T>& At(T* p) {
+  return *reinterpret_cast<Vector<T>*>(p);
+}
+template <class T>
+[[gnu::always_inline]] inline const Vector<T>& At(const T* p) {
+  return *reinterpret_cast<const Vector<T>*>(p);
+}
+
+// A tile's sums: rows by 2 vectors for each span of columns.
+template <class Sum, int kCount, int kSpans>
+using Sums = Vector<Sum>[kCount][kSpans][2];
+
+// sum[i] += x[i * stride] * b for the rows i of a tile and two vectors of columns.
+template <int kCount, int kSpans, class Sum>
+[[gnu::always_inline]] inline void AddProducts(Sums<Sum, kCount, kSpans>& sum, int span, const Sum* x,
+                                               std::int64_t stride, Vector<Sum> b0, Vector<Sum> b1) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) {
+    sum[i][span][0] += x[i * stride] * b0;
+    sum[i][span][1] += x[i * stride] * b1;
+  }
+}
+
+// Rows k of a panel, and k + 1 if it is of pairs, times the packed a at x.
+template <int kCount, int kSpans, class T>
+[[gnu::always_inline]] inline void AddStep(Sums<T, kCount, kSpans>& sum, int span, const T* x, const T* b) {
+  AddProducts<kCount, kSpans, T>(sum, span, x, kSegment<T>, At(b), At(b + kLanes<T>));
+}
+// A 32-bit word of a panel of bf16 holds a pair of rows, the even one in its lower half.
+template <int kCount, int kSpans>
+[[gnu::always_inline]] inline void AddStep(Sums<float, kCount, kSpans>& sum, int span, const float* x,
+                                           const BFloat16* b) {
+  using Words = Vector<std::uint32_t>;
+  const auto* words = reinterpret_cast<const std::uint32_t*>(b);
+  const Words w0 = At(words), w1 = At(words + kLanes<float>);
+  const Words even0 = w0 << 16, even1 = w1 << 16, odd0 = w0 & 0xffff0000u, odd1 = w1 & 0xffff0000u;
+  AddProducts<kCount, kSpans, float>(sum, span, x, kSegment<BFloat16>, (Vector<float>)even0, (Vector<float>)even1);
+  AddProducts<kCount, kSpans, float>(sum, span, x + 1, kSegment<BFloat16>, (Vector<float>)odd0, (Vector<float>)odd1);
+}
+
+// A tile of packed rows by `kSpans` spans of two vectors, span s at b + s * b_stride and c + s * c_span. Widened rows
+// keep the segments of bf16: kSegment<T> numbers of type Sum.
+template <int kCount, int kSpans, class T>
+void Multiply(std::int64_t depth, const Accumulator<T>* a, const T* b, std::int64_t b_stride, bool accumulate,
+              Accumulator<T>* c, std::int64_t c_span, std::int64_t c_stride) {
+  using Sum = Accumulator<T>;
+  constexpr std::int64_t kBlock = kSegment<T>;
+  Sums<Sum, kCount, kSpans> sum = {};
+  const auto at = [&](int i, int span, int v) -> Vector<Sum>& {
+    return At(c + i * c_stride + span * c_span + v * kLanes<Sum>);
+  };
+  if (accumulate) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kCount; ++i) {
+#pragma GCC unroll 4
+      for (int span = 0; span < kSpans; ++span) {
+        sum[i][span][0] = at(i, span, 0);
+        sum[i][span][1] = at(i, span, 1);
+      }
+    }
+  }
+  const auto step = [&](std::int64_t k) {
+#pragma GCC unroll 4
+    for (int span = 0; span < kSpans; ++span)
+      AddStep<kCount, kSpans>(sum, span, a + k, b + k * kPanel + span * b_stride);
+  };
+  for (; depth >= kBlock; depth -= kBlock, a += kCount * kBlock, b += kBlock * kPanel) {
+#pragma GCC unroll 4
+    for (std::int64_t k = 0; k < kBlock; k += kPairing<T>) step(k);
+  }
+  for (std::int64_t k = 0; k < depth; k += kPairing<T>) step(k);
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) {
+#pragma GCC unroll 4
+    for (int span = 0; span < kSpans; ++span) {
+      at(i, span, 0) = sum[i][span][0];
+      at(i, span, 1) = sum[i][span][1];
+    }
+  }
+}
+
+// A tile of packed rows by `kSideBySide` panels.
+template <int kCount, int kSideBySide, class T>
+[[gnu::always_inline]] inline void MultiplyPanels(std::int64_t depth, const Accumulator<T>* a, const T* b,
+                                                  std::int64_t b_stride, bool accumulate, Accumulator<T>* c,
+                                                  std::int64_t c_stride) {
+  for (int column = 0; column < kPanel; column += 2 * kLanes<Accumulator<T>>) {
+    Multiply<kCount, kSideBySide>(depth, a, b + column * kPairing<T>, b_stride, accumulate, c + column, kPanel,
+                                  c_stride);
+  }
+}
+
+template <class T, int kCount = kRows>
+void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::byte* packed, const T* b,
+                  std::int64_t b_stride, bool accumulate, Accumulator<T>* c, std::int64_t c_stride) {
+  if constexpr (kCount > 0) {
+    if (rows < kCount) {
+      return MultiplyRows<T, kCount - 1>(rows, panels, depth, packed, b, b_stride, accumulate, c, c_stride);
+    }
+    const auto* a = reinterpret_cast<const Accumulator<T>*>(packed);
+    if constexpr (kCount == 1) {  // a single row waits for its own sums: several panels give it more to do meanwhile
+      for (; panels >= 4; panels -= 4, b += 4 * b_stride, c += 4 * kPanel) {
+        MultiplyPanels<1, 4>(depth, a, b, b_stride, accumulate, c, c_stride);
+      }
+      for (; panels >= 2; panels -= 2, b += 2 * b_stride, c += 2 * kPanel) {
+        MultiplyPanels<1, 2>(depth, a, b, b_stride, accumulate, c, c_stride);
+      }
+    }
+    for (; panels > 0; --panels, b += b_stride, c += kPanel) {
+      MultiplyPanels<kCount, 1>(depth, a, b, b_stride, accumulate, c, c_stride);
+    }
+  }
+}
+
+template <class T>
+std::int64_t PackedBytes(int rows, std::int64_t depth) {
+  return rows * RoundUp(depth, kSegment<T>) * static_cast<std::int64_t>(sizeof(Accumulator<T>));
+}
+
+template <class T>
+void PackRows(Strided<T> a, int rows, std::int64_t depth, std::byte* to) {
+  using Sum = Accumulator<T>;
+  constexpr std::int64_t kBlock = kSegment<T>;
+  auto* segment = reinterpret_cast<Sum*>(to);
+  for (std::int64_t k0 = 0; k0 < depth; k0 += kBlock, segment += rows * kBlock) {
+    const std::int64_t block = depth - k0 < kBlock ? depth - k0 : kBlock;
+    if constexpr (std::is_same_v<T, float>) {
+      if (a.row_stride == 1) {  // a transposed
+        const WordRows words{reinterpret_cast<const Word*>(a.data + k0 * a.column_stride), a.column_stride};
+        Transpose(words, block, rows, reinterpret_cast<Word*>(segment), kBlock, kBlock);
+        continue;
+      }
+    }
+    for (int i = 0; i < rows; ++i) {
+      const T* from = a.data + i * a.row_stride + k0 * a.column_stride;
+      Sum* out = segment + i * kBlock;
+      if (a.column_stride == 1 && block == kBlock) {
+        for (std::int64_t k = 0; k < kBlock; ++k) out[k] = static_cast<Sum>(from[k]);
+      } else {
+        for (std::int64_t k = 0; k < kBlock; ++k)
+          out[k] = k < block ? static_cast<Sum>(from[k * a.column_stride]) : Sum(0);
+      }
+    }
+  }
+}
+
+template <class T>
+constexpr TileKernel<T> kKernel = {kRows, PackedBytes<T>, PackRows<T>, MultiplyRows<T>};
+
+}  // namespace
+
+template <>
+const TileKernel<double>& TileKernels<SWARR_SET>::F64() {
+  return kKernel<double>;
+}
+template <>
+const TileKernel<float>& TileKernels<SWARR_SET>::F32() {
+  return kKernel<float>;
+}
+template <>
+const TileKernel<BFloat16>& TileKernels<SWARR_SET>::BF16() {
+  return kKernel<BFloat16>;
+}
+
+}  // namespace swarr
