@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/data_row.h"
+#include "task/data_row.h"
 
 #include <doctest/doctest.h>
 
