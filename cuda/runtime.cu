@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the rest of the program asks of the CUDA runtime (tensor/device.h, tensor/cuda_graph.h): one device, one stream.
+// What the rest of the program asks of the CUDA runtime (tensor/device.h): one device, one stream.
 #include <cstring>
 
 #include "cuda/cuda.h"
 #include "tensor/check.h"
-#include "tensor/cuda_graph.h"
 
 namespace swarr {
 namespace {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "tensor/ops.h"
 #include "tensors.h"
 

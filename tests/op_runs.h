@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "op_cases.h"
 #include "tensors.h"
 

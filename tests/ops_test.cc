@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "op_checks.h"
 
 using namespace swarr;

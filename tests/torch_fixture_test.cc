@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <set>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "model/hf_config.h"
 #include "tensor/safetensors.h"
 #include "test_models.h"

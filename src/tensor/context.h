@@ -17,6 +17,8 @@ class MemoryReport;   // tensor/memory_report.h
 // kOwn: our fixed-order product, the only exact one (gemm.h). The others are libraries', measured, never exact:
 // kEigen's on the processor, kCublas's on a CUDA device.
 enum class GemmKind : std::uint8_t { kOwn, kEigen, kCublas };
+template <>
+inline constexpr std::array kNames<GemmKind> = {"own", "eigen", "cublas"};
 
 struct Context {
   Arena* arena = nullptr;  // step memory on the device: activations, gradients of activations, scratch

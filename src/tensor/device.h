@@ -4,15 +4,18 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+
+#include "tensor/names.h"
 
 namespace swarr {
 
 enum class Device : std::uint8_t { kCpu, kCuda };
 
-std::string Name(Device device);              // "cpu", "cuda"
-Device ParseDevice(const std::string& name);  // throws UsageError on an unknown name
+template <>
+inline constexpr std::array kNames<Device> = {"cpu", "cuda"};
 
 // Tag of the set of CUDA kernels, beside those of cpu.h.
 struct Cuda {};
@@ -47,5 +50,18 @@ void WaitFor(CudaStream& stream);
 
 // A copy that is done on return, made when the device has done all that it was given to do.
 void CopyAndWait(void* to, const void* from, std::size_t bytes);
+
+// Work of a stream that is recorded once and then launched as a whole, again and again. A launch costs the processor a
+// fraction of what launching the kernels one by one costs.
+class CudaGraph {
+ public:
+  // Records what `enqueue` puts into the stream, without doing it. `enqueue` must neither allocate memory nor wait, and
+  // the memory that it uses must still be there at every launch.
+  CudaGraph(CudaStream& stream, const std::function<void()>& enqueue);
+  void Launch(CudaStream& stream) const;
+
+ private:
+  std::shared_ptr<void> graph_;
+};
 
 }  // namespace swarr

@@ -27,8 +27,7 @@ void MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tens
 // dw[N, K] (+)= dy[M, N]^T x[M, K]
 void MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate = false);
 
-std::string Name(GemmKind kind);  // "own", "eigen", "cublas"
-// Throws UsageError for an unknown name, and for a library that is another device's.
+// Throws UsageError for an unknown name, and for the library of another device.
 GemmKind ParseGemm(const std::string& name, Device device);
 
 }  // namespace swarr

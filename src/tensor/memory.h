@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -70,6 +71,12 @@ class Arena {
   // Uninitialised memory for a tensor of this shape.
   Tensor New(DType dtype, std::initializer_list<std::int64_t> shape);
   Tensor NewLike(const Tensor& t) { return t.Over(Take(t.bytes())); }
+  // Uninitialised memory for `count` objects, whose destructors will not run. Always inlined: kernels use it (kernels.h).
+  template <class T>
+  [[gnu::always_inline]] inline T* NewArray(std::int64_t count) {
+    static_assert(alignof(T) <= kAlignment && std::is_trivially_destructible_v<T>);
+    return reinterpret_cast<T*>(Take(static_cast<std::size_t>(count) * sizeof(T)));
+  }
   Tensor NewZero(DType dtype, std::initializer_list<std::int64_t> shape);  // where the processor reaches the memory
   Mark GetMark() const { return {block_, used_, before_}; }
   void Release(Mark mark);

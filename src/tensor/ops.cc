@@ -62,6 +62,14 @@ void MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tens
   OnDevice(ctx, [&]<class Set>() { Kernels<Set>::MatMulTN(ctx, dw, dy, x, accumulate); });
 }
 
+GemmKind ParseGemm(const std::string& name, Device device) {
+  const auto kind = ParseName<GemmKind>("--gemm", name);
+  const GemmKind library = device == Device::kCuda ? GemmKind::kCublas : GemmKind::kEigen;
+  if (kind == GemmKind::kOwn || kind == library) return kind;
+  const Device other = device == Device::kCuda ? Device::kCpu : Device::kCuda;
+  throw UsageError(Concat("--gemm ", name, " is for --device ", Name(other), "; use own or ", Name(library), " here"));
+}
+
 void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids) {
   CheckShape(ids, DType::kI32, {-1}, "embedding ids");
   CheckShape(y, w.dtype(), {ids.dim(0), w.dim(1)}, "embedding output");

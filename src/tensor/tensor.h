@@ -13,15 +13,16 @@
 #include <type_traits>
 
 #include "tensor/bf16.h"
-#include "tensor/check.h"
+#include "tensor/names.h"
 
 namespace swarr {
 
 enum class DType : std::uint8_t { kF64, kF32, kBF16, kI32 };
 
-std::size_t SizeOf(DType dtype);            // bytes of one element
-std::string Name(DType dtype);              // "f64", "f32", "bf16", "i32"
-DType ParseDType(const std::string& name);  // throws UsageError on an unknown name
+template <>
+inline constexpr std::array kNames<DType> = {"f64", "f32", "bf16", "i32"};
+
+std::size_t SizeOf(DType dtype);  // bytes of one element
 
 // What a kernel computes in, and what sums, log-probabilities and gradients of parameters are stored in: f32 for bf16,
 // else the type itself.
