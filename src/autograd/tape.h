@@ -90,6 +90,12 @@ class TapeScope {
   Tape* outer_;
 };
 
+// Records an op's backward if a tape is live.
+template <class F>
+void Record(const Context& ctx, const F& backward) {
+  if (ctx.tape) ctx.tape->Record(ctx, backward);
+}
+
 // A gradient with the shape of `value`, fresh, if a tape is live.
 inline Var WithGrad(const Context& ctx, Arena& arena, const Tensor& value) {
   if (!ctx.tape) return {value, {}};

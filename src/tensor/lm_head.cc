@@ -5,6 +5,7 @@
 
 #include "tensor/gemm.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
 namespace {
@@ -49,6 +50,8 @@ void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& l
 void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dlogp,
                           const Tensor& dentropy, const Tensor& lse, const Tensor& entropy, const Tensor& x,
                           const Tensor& w, const Tensor& targets) {
+  if (dw.fresh()) FillZero(ctx, dw);  // the chunks add to it
+  const Tensor sums = dw.Over(dw.raw());
   const auto rows = [](const Tensor& t, std::int64_t begin, std::int64_t end) {
     return t.empty() ? t : t.Rows(begin, end);
   };
@@ -60,7 +63,7 @@ void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw
                                            lse.Rows(begin, end), entropy.Rows(begin, end), logits,
                                            targets.Rows(begin, end));
     });
-    LinearBackward(ctx, rows(dx, begin, end), dw, {}, dlogits, x.Rows(begin, end), w);
+    LinearBackward(ctx, rows(dx, begin, end), sums, {}, dlogits, x.Rows(begin, end), w);
   });
 }
 

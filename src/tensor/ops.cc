@@ -18,6 +18,12 @@ void CheckProduct(const Tensor& c, const Tensor& operand, std::initializer_list<
   CheckShape(c, summed ? c.dtype() : operand.dtype(), shape, what);
 }
 
+// A gradient for kernels that can only add: zeros instead of nothing.
+const Tensor& ZeroIfFresh(const Context& ctx, const Tensor& grad) {
+  if (grad.fresh()) FillZero(ctx, grad);
+  return grad;
+}
+
 }  // namespace
 
 void CheckIds(const Tensor& ids, std::int64_t vocab, const char* what) {
@@ -78,9 +84,10 @@ void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, cons
 }
 
 void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids) {
+  if (dw.empty()) return;
   CheckShape(dw, AccumulatorOf(dy.dtype()), {-1, dy.dim(1)}, "embedding weight gradient");
   CheckShape(dy, dy.dtype(), {ids.dim(0), dw.dim(1)}, "embedding output gradient");
-  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::EmbeddingBackward(ctx, dw, dy, ids); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::EmbeddingBackward(ctx, ZeroIfFresh(ctx, dw), dy, ids); });
 }
 
 void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b,
@@ -93,7 +100,7 @@ void LinearBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, cons
                     const Tensor& x, const Tensor& w) {
   if (!dx.empty()) MatMulNN(ctx, dx, dy, w, /*accumulate=*/!dx.fresh());
   if (!dw.empty()) MatMulTN(ctx, dw, dy, x, /*accumulate=*/!dw.fresh());
-  if (!db.empty()) OnDevice(ctx, [&]<class Set>() { Kernels<Set>::BiasBackward(ctx, db, dy); });
+  if (!db.empty()) OnDevice(ctx, [&]<class Set>() { Kernels<Set>::BiasBackward(ctx, ZeroIfFresh(ctx, db), dy); });
 }
 
 void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& w,
@@ -108,7 +115,7 @@ void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, con
 
 void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
                      const Tensor& w, const Tensor& rstd) {
-  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::RmsNormBackward(ctx, dx, dw, dy, x, w, rstd); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::RmsNormBackward(ctx, dx, ZeroIfFresh(ctx, dw), dy, x, w, rstd); });
 }
 
 void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions, const Tensor& table) {
