@@ -59,12 +59,12 @@ __global__ void __launch_bounds__(kSumThreads) SumKernel(std::int64_t n, const d
 }  // namespace
 
 void Kernels<Cuda>::AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
-                              double lr, std::int64_t t, double grad_scale, const AdamWOptions& options) {
+                              const AdamWUpdate& update) {
   const std::int64_t n = w.size();
   if (n == 0) return;
   DispatchSum(w.dtype(), [&]<class T>() {
     constexpr int k = kPack<T>;
-    const AdamWFactors<T> factors(lr, t, grad_scale, options);
+    const AdamWFactors<T> factors(update);
     const bool aligned = Aligned<k>(w.data<T>(), m.data<T>(), v.data<T>(), g.data<T>());
     StepKernel<T><<<PackBlocks<k>(n), kThreads, 0, StreamOf(ctx)>>>(factors, n, aligned, w.data<T>(), m.data<T>(),
                                                                     v.data<T>(), g.data<T>());
@@ -77,7 +77,7 @@ double Kernels<Cuda>::GlobalNorm(const Context& ctx, const Tensor& flat) {
   const std::int64_t n = flat.size(), chunks = Blocks(n, kNormChunk);
   if (n == 0) return 0;
   ArenaScope scope(*ctx.arena);
-  double* partial = ctx.arena->New(DType::kF64, {chunks + 1}).data<double>();  // the last one is for their sum
+  double* partial = ctx.arena->NewArray<double>(chunks + 1);  // the last one is for their sum
   DispatchSum(flat.dtype(), [&]<class T>() {
     SquaresKernel<<<static_cast<unsigned>(chunks), kThreads, 0, StreamOf(ctx)>>>(n, flat.data<T>(), partial);
     SWARR_CHECK_LAUNCH();

@@ -139,8 +139,7 @@ QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& d
                                              const Tensor& q_pos, const Tensor& documents) {
   using Sum = Accumulator<T>;
   const std::int64_t N = out.dim(0), H = out.dim(1), D = out.dim(2), docs = documents.dim(0) - 1;
-  const QueryScratch<Sum> scratch{ctx.arena->New(kDTypeOf<Sum>, {N, H}).template data<Sum>(),
-                                  ctx.arena->New(DType::kI32, {docs}).data<std::int32_t>()};
+  const QueryScratch<Sum> scratch{ctx.arena->NewArray<Sum>(N * H), ctx.arena->NewArray<std::int32_t>(docs)};
   DeltaKernel<T>
       <<<Blocks(N * H, kWarps), kThreads, 0, StreamOf(ctx)>>>(N * H, D, scratch.delta, dout.data<T>(), out.data<T>());
   SWARR_CHECK_LAUNCH();
@@ -156,30 +155,27 @@ QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& d
 // As on the processor, with p_j = exp(scale q.k_j - lse) and delta = dout . out:
 //   dv_j += p_j dout;   ds_j = scale p_j (dout . v_j - delta);   dq += ds_j k_j;   dk_j += ds_j q.
 // dq and the pair of dk and dv have a kernel each, which both compute p and ds: then every sum belongs to one block.
-void AttentionKernels<Cuda>::Backward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv,
-                                      const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
-                                      const Tensor& k, const Tensor& v, const Tensor& q_pos, const Tensor& documents,
-                                      AttentionSpec spec) {
-  const std::int64_t N = q.dim(0), D = q.dim(2);
+void AttentionKernels<Cuda>::Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout,
+                                      const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
+  const std::int64_t N = in.q.dim(0), D = in.q.dim(2);
   if (N == 0) return;
+  const Tensor &dq = gradients.dq, &dk = gradients.dk, &dv = gradients.dv, &q_pos = in.q_pos;
   ArenaScope scope(*ctx.arena);
-  Dispatch(q.dtype(), [&]<class T>() {
+  Dispatch(in.q.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
-    const QueryScratch<Sum> scratch = PrepareBackward<T>(ctx, dout, out, q_pos, documents);
+    const QueryScratch<Sum> scratch = PrepareBackward<T>(ctx, dout, out, q_pos, in.documents);
     if constexpr (std::is_same_v<T, BFloat16>) {
-      if (OnTensorCores(q.dtype(), D)) {
-        return MmaBackward(ctx, dq, dk, dv, dout, lse, q, k, v, q_pos, documents, spec, scratch);
-      }
+      if (OnTensorCores(in.q.dtype(), D)) return MmaBackward(ctx, gradients, dout, lse, in, scratch);
     }
-    const DocumentQueries<T> source = QueriesOfDocuments<T>(q, k, v, documents);
+    const DocumentQueries<T> source = QueriesOfDocuments<T>(in);
     const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(D));
     if (!dq.empty()) {
       const int warps = WarpsFor<Sum>(D, 1);
       const std::size_t bytes = SumsBytes<Sum>(warps, D, 1);
       AllowSharedMemory(QueryGradientKernel<T>, bytes);
       QueryGradientKernel<T><<<source.Blocks(N, warps * kRows), warps * kWarp, bytes, StreamOf(ctx)>>>(
-          source, Gradient<T>(dq), dout.data<T>(), lse.data<Sum>(), scratch.delta, q.data<T>(),
-          q_pos.data<std::int32_t>(), spec, scale);
+          source, Gradient<T>(dq), dout.data<T>(), lse.data<Sum>(), scratch.delta, in.q.data<T>(),
+          q_pos.data<std::int32_t>(), in.spec, scale);
       SWARR_CHECK_LAUNCH();
     }
     if (dk.empty() && dv.empty()) return;
@@ -188,8 +184,8 @@ void AttentionKernels<Cuda>::Backward(const Context& ctx, const Tensor& dq, cons
     AllowSharedMemory(KeyGradientKernel<T>, bytes);
     KeyGradientKernel<T>
         <<<DocumentBlocks(N, source.documents, warps * kRows) * source.G, warps * kWarp, bytes, StreamOf(ctx)>>>(
-            source, Gradient<T>(dk), Gradient<T>(dv), dout.data<T>(), lse.data<Sum>(), scratch, q.data<T>(),
-            q_pos.data<std::int32_t>(), spec, scale);
+            source, Gradient<T>(dk), Gradient<T>(dv), dout.data<T>(), lse.data<Sum>(), scratch, in.q.data<T>(),
+            q_pos.data<std::int32_t>(), in.spec, scale);
     SWARR_CHECK_LAUNCH();
   });
 }

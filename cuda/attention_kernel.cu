@@ -97,14 +97,14 @@ __global__ void StoreKernel(SlotQueries<T> cache, T* to_k, T* to_v, const T* k, 
 
 }  // namespace
 
-void AttentionKernels<Cuda>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
-                                     const Tensor& k, const Tensor& v, const Tensor& q_pos, const Tensor& documents,
-                                     AttentionSpec spec) {
-  if (q.dim(0) == 0) return;
-  if (OnTensorCores(q.dtype(), q.dim(2))) return MmaForward(ctx, out, lse, q, k, v, q_pos, documents, spec);
-  Dispatch(q.dtype(), [&]<class T>() {
-    const int warps = WarpsFor<Accumulator<T>>(q.dim(2), 1);
-    LaunchForward<T>(ctx, QueriesOfDocuments<T>(q, k, v, documents), warps, out, lse, q, q_pos, spec);
+void AttentionKernels<Cuda>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse,
+                                     const AttentionInputs& in) {
+  const std::int64_t N = in.q.dim(0), D = in.q.dim(2);
+  if (N == 0) return;
+  if (OnTensorCores(in.q.dtype(), D)) return MmaForward(ctx, out, lse, in);
+  Dispatch(in.q.dtype(), [&]<class T>() {
+    const int warps = WarpsFor<Accumulator<T>>(D, 1);
+    LaunchForward<T>(ctx, QueriesOfDocuments<T>(in), warps, out, lse, in.q, in.q_pos, in.spec);
   });
 }
 

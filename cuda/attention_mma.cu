@@ -211,11 +211,10 @@ void Launch(const Context& ctx, const Source& source, const Tensor& out, const T
 
 }  // namespace
 
-void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec) {
-  DispatchWidth(q.dim(2), [&]<int P>() {
+void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
+  DispatchWidth(in.q.dim(2), [&]<int P>() {
     constexpr int kM = P <= 64 ? 2 : 1;  // as many rows as registers hold: they share what is read of a tile
-    Launch<P, kM, 4>(ctx, QueriesOfDocuments<BFloat16>(q, k, v, documents), out, lse, q, q_pos, spec);
+    Launch<P, kM, 4>(ctx, QueriesOfDocuments<BFloat16>(in), out, lse, in.q, in.q_pos, in.spec);
   });
 }
 

@@ -211,27 +211,27 @@ __global__ __launch_bounds__(kBlockWarps* kWarp, P <= 64 ? 3 : 2) void KeyGradie
 
 }  // namespace
 
-void MmaBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
-                 const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& q_pos,
-                 const Tensor& documents, AttentionSpec spec, const QueryScratch<float>& scratch) {
+void MmaBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& lse,
+                 const AttentionInputs& in, const QueryScratch<float>& scratch) {
   using T = BFloat16;
-  const DocumentQueries<T> source = QueriesOfDocuments<T>(q, k, v, documents);
-  const std::int64_t N = q.dim(0), D = q.dim(2);
+  const DocumentQueries<T> source = QueriesOfDocuments<T>(in);
+  const std::int64_t N = in.q.dim(0), D = in.q.dim(2);
+  const Tensor &dq = gradients.dq, &dk = gradients.dk, &dv = gradients.dv;
   const ScoreGradient gradient{1.0f / std::sqrt(static_cast<float>(D)), ScoreScale2(D)};
   DispatchWidth(D, [&]<int P>() {
     if (!dq.empty()) {
       AllowSharedMemory(QueryGradientKernel<P>, kQuerySharedBytes<P>);
       QueryGradientKernel<P><<<source.Blocks(N, kRows), kBlockWarps * kWarp, kQuerySharedBytes<P>, StreamOf(ctx)>>>(
-          source, Gradient<T>(dq), dout.data<T>(), lse.data<float>(), scratch.delta, q.data<T>(),
-          q_pos.data<std::int32_t>(), spec, gradient);
+          source, Gradient<T>(dq), dout.data<T>(), lse.data<float>(), scratch.delta, in.q.data<T>(),
+          in.q_pos.data<std::int32_t>(), in.spec, gradient);
       SWARR_CHECK_LAUNCH();
     }
     if (dk.empty() && dv.empty()) return;
     AllowSharedMemory(KeyGradientKernel<P>, kKeySharedBytes<P>);
-    KeyGradientKernel<P><<<DocumentBlocks(N, source.documents, kRows) * source.G, kBlockWarps * kWarp,
-                           kKeySharedBytes<P>, StreamOf(ctx)>>>(source, Gradient<T>(dk), Gradient<T>(dv),
-                                                                dout.data<T>(), lse.data<float>(), scratch, q.data<T>(),
-                                                                q_pos.data<std::int32_t>(), spec, gradient);
+    KeyGradientKernel<P>
+        <<<DocumentBlocks(N, source.documents, kRows) * source.G, kBlockWarps * kWarp, kKeySharedBytes<P>,
+           StreamOf(ctx)>>>(source, Gradient<T>(dk), Gradient<T>(dv), dout.data<T>(), lse.data<float>(), scratch,
+                            in.q.data<T>(), in.q_pos.data<std::int32_t>(), in.spec, gradient);
     SWARR_CHECK_LAUNCH();
   });
 }

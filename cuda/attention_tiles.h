@@ -105,8 +105,9 @@ struct SlotQueries {
 };
 
 template <class T>
-DocumentQueries<T> QueriesOfDocuments(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& documents) {
-  return {k.data<T>(), v.data<T>(), documents.data<std::int32_t>(), documents.dim(0) - 1, q.dim(1), k.dim(1), q.dim(2)};
+DocumentQueries<T> QueriesOfDocuments(const AttentionInputs& in) {
+  return {in.k.data<T>(), in.v.data<T>(), in.documents.data<std::int32_t>(), in.documents.dim(0) - 1, in.q.dim(1),
+          in.k.dim(1),    in.q.dim(2)};
 }
 
 template <class T>
@@ -200,12 +201,10 @@ inline float ScoreScale2(std::int64_t D) {
 
 // attention_mma.cu, attention_mma_backward.cu: bf16 on tensor cores. Which kernel is used depends on D and dtype alone.
 inline bool OnTensorCores(DType dtype, std::int64_t D) { return dtype == DType::kBF16 && D % 8 == 0 && D <= 128; }
-void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec);
+void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in);
 void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const KeyCache& cache,
                       const Tensor& q_pos, const Tensor& slots, AttentionSpec spec);
-void MmaBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
-                 const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& q_pos,
-                 const Tensor& documents, AttentionSpec spec, const QueryScratch<float>& scratch);
+void MmaBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& lse,
+                 const AttentionInputs& in, const QueryScratch<float>& scratch);
 
 }  // namespace swarr

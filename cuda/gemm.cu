@@ -200,7 +200,7 @@ void MultiplyInParts(const Context& ctx, const Product<T, Out>& p) {
   if (p.depth <= part_depth || ctx.gemm == GemmKind::kCublas) return Multiply(ctx, p);
   ArenaScope scope(*ctx.arena);
   const std::int64_t parts = Blocks(p.depth, part_depth), size = p.rows * p.columns;
-  Sum* partial = ctx.arena->New(kDTypeOf<Sum>, {parts, size}).template data<Sum>();
+  Sum* partial = ctx.arena->NewArray<Sum>(parts * size);
   Multiply(ctx, Product<T, Sum>{p.rows, p.columns, p.depth, p.a, p.b, nullptr, nullptr, partial, part_depth});
   AddPartsKernel<<<static_cast<unsigned>(Blocks(size, kThreads)), kThreads, 0, StreamOf(ctx)>>>(parts, size, partial,
                                                                                                 p.addend, p.c);

@@ -103,10 +103,9 @@ void Kernels<Cuda>::SampleRows(const Context& ctx, const Tensor& tokens, const T
   const std::int64_t N = logits.dim(0), V = logits.dim(1), parts = Blocks(V, kEntriesPerBlock);
   if (N == 0) return;
   ArenaScope scope(*ctx.arena);
-  static_assert(sizeof(Choice) == 2 * sizeof(double) && sizeof(SampleRow) == 2 * sizeof(double));
-  Choice* choices = static_cast<Choice*>(ctx.arena->New(DType::kF64, {N, parts, 2}).raw());
+  auto* choices = ctx.arena->NewArray<Choice>(N * parts);
   // `rows` is in the host's page-locked memory: copied once, rather than read there by every block.
-  SampleRow* device_rows = static_cast<SampleRow*>(ctx.arena->New(DType::kF64, {N, 2}).raw());
+  auto* device_rows = ctx.arena->NewArray<SampleRow>(N);
   SWARR_CUDA_CHECK(cudaMemcpyAsync(device_rows, rows, static_cast<std::size_t>(N) * sizeof(SampleRow),
                                    cudaMemcpyDefault, StreamOf(ctx)));
   DispatchSum(logits.dtype(), [&]<class T>() {

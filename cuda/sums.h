@@ -45,7 +45,7 @@ void AddColumnSums(const Context& ctx, Sum* to, std::int64_t rows, std::int64_t 
   if (rows == 0 || columns == 0) return;
   ArenaScope scope(*ctx.arena);
   const std::int64_t blocks = Blocks(rows, kRowsPerSum);
-  Sum* partial = ctx.arena->New(kDTypeOf<Sum>, {blocks, columns}).template data<Sum>();
+  Sum* partial = ctx.arena->NewArray<Sum>(blocks * columns);
   constexpr int kColumns = 64;
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(Blocks(columns, kColumns)));
   PartialSumsKernel<<<grid, kColumns, 0, StreamOf(ctx)>>>(rows, columns, partial, term);

@@ -33,9 +33,9 @@ struct Pass {
 };
 
 void Run(const Context& ctx, Pass& p, AttentionSpec spec) {
-  AttentionForward(ctx, p.out, p.lse, p.q, p.k, p.v, p.q_pos, p.documents, spec);
+  AttentionForward(ctx, p.out, p.lse, {p.q, p.k, p.v, p.q_pos, p.documents, spec});
   for (const Tensor& t : {p.dq, p.dk, p.dv}) FillZero(t);
-  AttentionBackward(ctx, p.dq, p.dk, p.dv, p.dout, p.out, p.lse, p.q, p.k, p.v, p.q_pos, p.documents, spec);
+  AttentionBackward(ctx, {p.dq, p.dk, p.dv}, p.dout, p.out, p.lse, {p.q, p.k, p.v, p.q_pos, p.documents, spec});
 }
 
 // A pass over `lengths` with memory for its results. q, k, v and dout are given or random.

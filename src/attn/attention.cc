@@ -15,8 +15,8 @@ void CheckHeads(const Tensor& q, std::int64_t G) {
               " key heads; the first must be a multiple");
 }
 
-void CheckAttention(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                    const Tensor& v, const Tensor& q_pos, const Tensor& documents) {
+void CheckAttention(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& inputs) {
+  const auto& [q, k, v, q_pos, documents, spec] = inputs;
   const std::int64_t N = q.dim(0), H = q.dim(1), D = q.dim(2), G = k.dim(1);
   CheckHeads(q, G);
   CheckShape(out, q.dtype(), {N, H, D}, "attention output");
@@ -81,19 +81,15 @@ std::size_t KeyCacheBytes(DType dtype, int G, int D, AttentionSpec spec, int max
   return static_cast<std::size_t>(G * size.tiles * (size.k + size.v)) * SizeOf(dtype);
 }
 
-void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                      const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec) {
-  CheckAttention(ctx, out, lse, q, k, v, q_pos, documents);
-  OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::Forward(ctx, out, lse, q, k, v, q_pos, documents, spec); });
+void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& inputs) {
+  CheckAttention(ctx, out, lse, inputs);
+  OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::Forward(ctx, out, lse, inputs); });
 }
 
-void AttentionBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
-                       const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-                       const Tensor& q_pos, const Tensor& documents, AttentionSpec spec) {
-  CheckAttention(ctx, out, lse, q, k, v, q_pos, documents);
-  OnDevice(ctx, [&]<class Set>() {
-    AttentionKernels<Set>::Backward(ctx, dq, dk, dv, dout, out, lse, q, k, v, q_pos, documents, spec);
-  });
+void AttentionBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& out,
+                       const Tensor& lse, const AttentionInputs& inputs) {
+  CheckAttention(ctx, out, lse, inputs);
+  OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::Backward(ctx, gradients, dout, out, lse, inputs); });
 }
 
 void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions,

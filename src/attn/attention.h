@@ -25,18 +25,23 @@ namespace swarr {
 void CheckDocuments(const Tensor& documents, const Tensor& q_pos);
 void CheckSlots(const Tensor& slots, std::int64_t count);
 
-// Whole documents, one after another: `documents` [documents + 1] i32 holds the first row of each and N at the end. Row
-// documents[d] + p of k and v belongs to position p of document d; q_pos [N] i32 is the position of each query in its
-// document.
-//   out, q [N, H, D]   lse [N, H], sum dtype (ops.h)   k, v [N, G, D]   H a multiple of G
-void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                      const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec);
-
-// Adds to dq, dk, dv, or writes them where they are fresh. On the processor queries are added in ascending order, and a
-// thread takes a document and a key head whole; on a CUDA device those of one head after those of another.
-void AttentionBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
-                       const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-                       const Tensor& q_pos, const Tensor& documents, AttentionSpec spec);
+// Whole documents, one after another. Row documents[d] + p of k and v belongs to position p of document d.
+struct AttentionInputs {
+  Tensor q, k, v;    // [N, H, D], [N, G, D] and [N, G, D]; H is a multiple of G
+  Tensor q_pos;      // [N] i32: the position of each query in its document
+  Tensor documents;  // [documents + 1] i32: the first row of each document, then N
+  AttentionSpec spec;
+};
+// Empty: not wanted; fresh: to be written (ops.h).
+struct AttentionGradients {
+  Tensor dq, dk, dv;
+};
+// out [N, H, D]   lse [N, H], sum dtype (ops.h)
+void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& inputs);
+// On the processor dk and dv add queries in ascending order; a thread takes a document and a key head whole. A CUDA
+// device adds the queries of one head after those of another.
+void AttentionBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& out,
+                       const Tensor& lse, const AttentionInputs& inputs);
 
 // Keys and values of many sequences, one slot each, in tiles; the layout of a tile is the kernel's own.
 class KeyCache {

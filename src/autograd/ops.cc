@@ -74,11 +74,11 @@ Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tens
   const ArenaLabel label(*ctx.arena, "attention");
   const Var out = NewVarLike(ctx, q.value);
   const Tensor lse = ctx.arena->New(AccumulatorOf(q.value.dtype()), {q.value.dim(0), q.value.dim(1)});
-  AttentionForward(ctx, out.value, lse, q.value, k.value, v.value, q_pos, documents, spec);
+  AttentionForward(ctx, out.value, lse, {q.value, k.value, v.value, q_pos, documents, spec});
   Record(ctx, [=](Context& c) {
     const Tensor dq = q.ClaimGrad(), dk = k.ClaimGrad(), dv = v.ClaimGrad();
-    AttentionBackward(c, dq, dk, dv, out.SettleGrad(c), out.value, lse, q.value, k.value, v.value, q_pos, documents,
-                      spec);
+    AttentionBackward(c, {dq, dk, dv}, out.SettleGrad(c), out.value, lse,
+                      {q.value, k.value, v.value, q_pos, documents, spec});
   });
   return out;
 }
@@ -100,7 +100,7 @@ LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tenso
   const DType dtype = AccumulatorOf(x.value.dtype());
   const auto new_result = [&] { return ctx.arena->New(dtype, {N}); };
   const Tensor logp = new_result(), lse = new_result(), entropy = new_result();
-  TokenLogprobForward(ctx, logp, lse, entropy, x.value, w.value, targets);
+  TokenLogprobForward(ctx, logp, lse, entropy, {x.value, w.value, targets});
   LogprobResult result{{ToHost(ctx, logp), {}}, {ToHost(ctx, entropy), {}}};
   if (!ctx.tape) return result;
   Arena& host = ctx.HostArena();
@@ -109,7 +109,7 @@ LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tenso
   Record(ctx, [=](Context& c) {
     const Tensor dentropy = *result.entropy.fresh ? Tensor{} : ToDevice(c, result.entropy.grad);
     TokenLogprobBackward(c, x.ClaimGrad(), w.ClaimGrad(), ToDevice(c, result.logp.grad), dentropy, lse, entropy,
-                         x.value, w.value, targets);
+                         {x.value, w.value, targets});
   });
   return result;
 }

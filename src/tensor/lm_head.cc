@@ -31,7 +31,8 @@ void ForLogitChunks(const Context& ctx, const Tensor& x, const Tensor& w, F&& f)
 }  // namespace
 
 void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
-                         const Tensor& x, const Tensor& w, const Tensor& targets) {
+                         const LogprobInputs& inputs) {
+  const Tensor &x = inputs.x, &w = inputs.w, &targets = inputs.targets;
   const std::int64_t N = x.dim(0);
   CheckShape(targets, DType::kI32, {N}, "targets");
   for (const Tensor& t : {logp, lse, entropy}) {
@@ -48,8 +49,9 @@ void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& l
 
 // The gradient of the logits, then dx = dz w and dw += dz^T x. The logits are computed again rather than kept.
 void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dlogp,
-                          const Tensor& dentropy, const Tensor& lse, const Tensor& entropy, const Tensor& x,
-                          const Tensor& w, const Tensor& targets) {
+                          const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
+                          const LogprobInputs& inputs) {
+  const Tensor &x = inputs.x, &w = inputs.w, &targets = inputs.targets;
   if (dw.fresh()) FillZero(ctx, dw);  // the chunks add to it
   const Tensor sums = dw.Over(dw.raw());
   const auto rows = [](const Tensor& t, std::int64_t begin, std::int64_t end) {

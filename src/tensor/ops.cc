@@ -166,11 +166,11 @@ void CastForward(const Context& ctx, const Tensor& y, const Tensor& x) {
   OnDevice(ctx, [&]<class Set>() { Kernels<Set>::CastForward(ctx, y, x); });
 }
 
-void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, double lr,
-               std::int64_t t, double grad_scale, const AdamWOptions& options) {
+void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
+               const AdamWUpdate& update) {
   SWARR_CHECK(w.SameShape(m) && w.SameShape(v) && w.SameShape(g), "AdamW moments or gradients differ from the weight ",
               w.ShapeString());
-  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::AdamWStep(ctx, w, m, v, g, lr, t, grad_scale, options); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::AdamWStep(ctx, w, m, v, g, update); });
 }
 
 double GlobalNorm(const Context& ctx, const Tensor& flat) {

@@ -75,15 +75,18 @@ void CastForward(const Context& ctx, const Tensor& y, const Tensor& x);
 //   logp[n] = z[targets[n]] - lse[n],  z = w x[n],  lse[n] = log sum_v exp z[v],
 //   entropy[n] = -sum_v p[v] log p[v],  log p[v] = z[v] - lse[n]
 //   logp, lse, entropy [N], sum dtype   x[N, C]  w[V, C]  targets[N] in [0, V)   dw: sum dtype
+struct LogprobInputs {
+  Tensor x, w, targets;
+};
 void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
-                         const Tensor& x, const Tensor& w, const Tensor& targets);
+                         const LogprobInputs& inputs);
 // dlogp[n] = dL/dlogp[n] is how every objective enters the model; beside it dentropy[n] = dL/dentropy[n], empty if the
 // loss holds no entropy:
 //   dL/dz[v] = dlogp ([v = target] - p[v]) - dentropy p[v] (log p[v] + entropy)
 // Empty, and all zeros, agree but for rounding. lse and entropy are the forward's.
 void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dlogp,
-                          const Tensor& dentropy, const Tensor& lse, const Tensor& entropy, const Tensor& x,
-                          const Tensor& w, const Tensor& targets);
+                          const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
+                          const LogprobInputs& inputs);
 
 // How one row of SampleForward chooses.
 struct SampleRow {
@@ -104,8 +107,14 @@ void SampleForward(const Context& ctx, const Tensor& tokens, const Tensor& logp,
 struct AdamWOptions {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
 };
-void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, double lr,
-               std::int64_t t, double grad_scale, const AdamWOptions& options);
+struct AdamWUpdate {
+  double lr;
+  std::int64_t t;
+  double grad_scale = 1;
+  AdamWOptions options = {};
+};
+void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
+               const AdamWUpdate& update);
 
 // sqrt(sum of squares) over all elements, in f64: chunks of fixed size, added in order.
 double GlobalNorm(const Context& ctx, const Tensor& flat);

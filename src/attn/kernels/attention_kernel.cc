@@ -31,16 +31,15 @@ struct Scratch {
   std::byte* packed;
 
   Scratch(Arena& arena, const Shape<T>& shape, std::int64_t rows, std::int64_t keys, bool backward) {
-    const auto take = [&](std::int64_t n) { return arena.New(kDTypeOf<T>, {n}).template data<T>(); };
-    const auto sums = [&](std::int64_t n) { return arena.New(kDTypeOf<Sum>, {n}).template data<Sum>(); };
+    const auto take = [&](std::int64_t n) { return arena.NewArray<T>(n); };
+    const auto sums = [&](std::int64_t n) { return arena.NewArray<Sum>(n); };
     q = take(rows * shape.D);
     s = sums(rows * keys);
-    p = RoundedTo(s, take, rows * keys);
+    p = RoundedTo(s, arena, rows * keys);
     o = sums(rows * shape.width);
     lse = sums(rows);
     const std::int64_t deepest = std::max({shape.D, keys, rows});
-    const auto bytes_of_t = static_cast<std::int64_t>(sizeof(T));
-    packed = reinterpret_cast<std::byte*>(take(CeilDiv(PackedRowsBytes(shape.kernel, rows, deepest), bytes_of_t)));
+    packed = arena.NewArray<std::byte>(PackedRowsBytes(shape.kernel, rows, deepest));
     dout = q_rows = dout_rows = dp = nullptr;
     ds = delta = nullptr;
     if (!backward) return;
@@ -48,18 +47,17 @@ struct Scratch {
     q_rows = take(PanelDepth<T>(rows) * shape.width);
     dout_rows = take(PanelDepth<T>(rows) * shape.width);
     ds = sums(rows * keys);
-    dp = RoundedTo(ds, take, rows * keys);
+    dp = RoundedTo(ds, arena, rows * keys);
     delta = sums(rows);
   }
 
  private:
   // Where `sums` go when they are rounded to T: nowhere if they are of type T.
-  template <class F>
-  static T* RoundedTo(Sum* sums, F&& take, std::int64_t n) {
+  static T* RoundedTo(Sum* sums, Arena& arena, std::int64_t n) {
     if constexpr (std::is_same_v<T, Sum>) {
       return sums;
     } else {
-      return take(n);
+      return arena.NewArray<T>(n);
     }
   }
 };
@@ -164,7 +162,7 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   }
   ArenaScope scope(*ctx.arena);
   const std::int64_t keys = most * kKeyTile;
-  Scratch<T>* scratch = Take<Scratch<T>>(ctx, ctx.threads);
+  Scratch<T>* scratch = ctx.arena->NewArray<Scratch<T>>(ctx.threads);
   for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
   const T* queries = q.data<T>();
   T* to = out.data<T>();
@@ -272,22 +270,22 @@ void AddHead(const Shape<T>& s, std::int64_t g, std::int64_t rows, const Accumul
 
 }  // namespace
 
-void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
-                                          const Tensor& k, const Tensor& v, const Tensor& q_pos,
-                                          const Tensor& documents, AttentionSpec spec) {
+void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse,
+                                          const AttentionInputs& in) {
+  const Tensor &q = in.q, &documents = in.documents;
   Dispatch(q.dtype(), [&]<class T>() {
-    const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), k.dim(1), q.dim(2));
+    const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), in.k.dim(1), q.dim(2));
     ArenaScope scope(*ctx.arena);
-    const DocumentTiles<T> keys(ctx, s, k, documents, true, false), values(ctx, s, v, documents, false, true);
-    Block* blocks = Take<Block>(ctx, q.dim(0));
+    const DocumentTiles<T> keys(ctx, s, in.k, documents, true, false), values(ctx, s, in.v, documents, false, true);
+    Block* blocks = ctx.arena->NewArray<Block>(q.dim(0));
     const std::int32_t* first_row = documents.data<std::int32_t>();
     std::int64_t d = 0;
     const auto owner = [&](std::int64_t n) {
       while (n >= first_row[d + 1]) ++d;
       return d;
     };
-    const std::int64_t count = CutBlocks(q_pos, s.block_queries, owner, blocks);
-    ForwardBlocks(ctx, s, out, lse, q, blocks, count, spec, [&](std::int64_t document) {
+    const std::int64_t count = CutBlocks(in.q_pos, s.block_queries, owner, blocks);
+    ForwardBlocks(ctx, s, out, lse, q, blocks, count, in.spec, [&](std::int64_t document) {
       Tiles<T> tiles = keys.Of(s, document);
       tiles.rows = values.Of(s, document).rows;
       return tiles;
@@ -297,15 +295,15 @@ void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out,
 
 // With p_j = exp(scale q.k_j - lse) and delta = dout . out = sum_j p_j (dout . v_j):
 //   dv_j += p_j dout;   ds_j = scale p_j (dout . v_j - delta);   dq += ds_j k_j;   dk_j += ds_j q.
-void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv,
-                                           const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
-                                           const Tensor& k, const Tensor& v, const Tensor& q_pos,
-                                           const Tensor& documents, AttentionSpec spec) {
+void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout,
+                                           const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
+  const Tensor &q = in.q, &documents = in.documents, &dq = gradients.dq, &dk = gradients.dk, &dv = gradients.dv;
+  const AttentionSpec spec = in.spec;
   Dispatch(q.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
-    const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), k.dim(1), q.dim(2));
+    const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), in.k.dim(1), q.dim(2));
     ArenaScope scope(*ctx.arena);
-    const DocumentTiles<T> keys(ctx, s, k, documents, true, true), values(ctx, s, v, documents, true, false);
+    const DocumentTiles<T> keys(ctx, s, in.k, documents, true, true), values(ctx, s, in.v, documents, true, false);
     const std::int32_t* first_row = documents.data<std::int32_t>();
     const std::int64_t docs = documents.dim(0) - 1;
     if (docs == 0) return;
@@ -318,13 +316,14 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const Tensor& dq,
       Block* blocks;
       Sum *dk, *dv;
     };
-    Work* works = Take<Work>(ctx, threads);
+    Work* works = ctx.arena->NewArray<Work>(threads);
     const std::int64_t sums = longest * kKeyTile * s.width;
     for (int i = 0; i < threads; ++i) {
-      works[i].scratch = new (Take<Scratch<T>>(ctx, 1)) Scratch<T>(*ctx.arena, s, s.block_rows, most * kKeyTile, true);
-      works[i].blocks = Take<Block>(ctx, longest * kKeyTile);
-      works[i].dk = Take<Sum>(ctx, sums);
-      works[i].dv = Take<Sum>(ctx, sums);
+      works[i].scratch =
+          new (ctx.arena->NewArray<Scratch<T>>(1)) Scratch<T>(*ctx.arena, s, s.block_rows, most * kKeyTile, true);
+      works[i].blocks = ctx.arena->NewArray<Block>(longest * kKeyTile);
+      works[i].dk = ctx.arena->NewArray<Sum>(sums);
+      works[i].dv = ctx.arena->NewArray<Sum>(sums);
     }
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (std::int64_t task = 0; task < docs * s.G; ++task) {
@@ -335,7 +334,7 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const Tensor& dq,
       std::fill_n(w.dv, used, Sum(0));
       const BackwardTask<T> backward{s, *w.scratch, spec, g, keys.Of(s, d), values.Of(s, d), w.dk, w.dv, dq.fresh()};
       const std::int64_t count = CutBlocks(
-          q_pos.Rows(first_row[d], first_row[d + 1]), s.block_queries, [](std::int64_t) { return std::int64_t{0}; },
+          in.q_pos.Rows(first_row[d], first_row[d + 1]), s.block_queries, [](std::int64_t) { return std::int64_t{0}; },
           w.blocks);
       for (std::int64_t i = 0; i < count; ++i) {
         Block block = w.blocks[i];
@@ -376,7 +375,7 @@ void AttentionKernels<SWARR_SET>::CachedForward(const Context& ctx, const Tensor
   Dispatch(q.dtype(), [&]<class T>() {
     const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), cache.k().dim(1), q.dim(2));
     ArenaScope scope(*ctx.arena);
-    Block* blocks = Take<Block>(ctx, q.dim(0));
+    Block* blocks = ctx.arena->NewArray<Block>(q.dim(0));
     const auto owner = [&](std::int64_t n) { return std::int64_t{slots.data<std::int32_t>()[n]}; };
     const std::int64_t count = CutBlocks(q_pos, s.block_queries, owner, blocks);
     ForwardBlocks(ctx, s, out, lse, q, blocks, count, spec,

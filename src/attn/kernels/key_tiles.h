@@ -19,12 +19,6 @@ static_assert(kKeyTile == kPanel, "a tile of keys is one panel of a product");
 constexpr std::int64_t kQueryBlock = 32;  // rows of a block: one block of the widest tile kernel
 static_assert(kQueryBlock >= kKeyTile, "what holds a block's rows, packed, also holds a tile of keys");
 
-// Uninitialised step memory for n objects.
-template <class T>
-T* Take(const Context& ctx, std::int64_t n) {
-  return static_cast<T*>(ctx.arena->New(DType::kF64, {CeilDiv(n * static_cast<std::int64_t>(sizeof(T)), 8)}).raw());
-}
-
 // Sizes, and the kernel of the products.
 template <class T>
 struct Shape {
@@ -131,12 +125,11 @@ struct DocumentTiles {
                 bool as_rows)
       : first_row(documents.data<std::int32_t>()), columns(nullptr), rows(nullptr) {
     const std::int64_t docs = documents.dim(0) - 1;
-    first = Take<std::int64_t>(ctx, documents.dim(0));
+    first = ctx.arena->NewArray<std::int64_t>(documents.dim(0));
     first[0] = 0;
     for (std::int64_t d = 0; d < docs; ++d) first[d + 1] = first[d] + TilesOf(first_row[d + 1] - first_row[d]);
-    const auto take = [&](std::int64_t n) { return ctx.arena->New(kDTypeOf<T>, {n}).template data<T>(); };
-    if (as_columns) columns = take(first[docs] * s.G * s.key_tile);
-    if (as_rows) rows = take(first[docs] * s.G * s.value_panels * s.value_tile);
+    if (as_columns) columns = ctx.arena->NewArray<T>(first[docs] * s.G * s.key_tile);
+    if (as_rows) rows = ctx.arena->NewArray<T>(first[docs] * s.G * s.value_panels * s.value_tile);
     const T* from = x.data<T>();
     const std::int64_t tasks = docs * s.G;
     if (tasks == 0) return;

@@ -30,10 +30,9 @@ void AdamWChunk(const AdamWFactors<T>& by_step, std::int64_t n, T* weight, T* fi
 }  // namespace
 
 void Kernels<SWARR_SET>::AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v,
-                                   const Tensor& g, double lr, std::int64_t t, double grad_scale,
-                                   const AdamWOptions& options) {
+                                   const Tensor& g, const AdamWUpdate& update) {
   DispatchSum(w.dtype(), [&]<class T>() {
-    const AdamWFactors<T> factors(lr, t, grad_scale, options);
+    const AdamWFactors<T> factors(update);
     ForRows(ctx, Chunks(w.size()), kChunk, [&](std::int64_t chunk) {
       const std::int64_t begin = chunk * kChunk, n = std::min(w.size() - begin, kChunk);
       AdamWChunk(factors, n, w.data<T>() + begin, m.data<T>() + begin, v.data<T>() + begin, g.data<T>() + begin);
@@ -44,7 +43,7 @@ void Kernels<SWARR_SET>::AdamWStep(const Context& ctx, const Tensor& w, const Te
 double Kernels<SWARR_SET>::GlobalNorm(const Context& ctx, const Tensor& flat) {
   ArenaScope scope(*ctx.arena);
   const std::int64_t chunks = Chunks(flat.size());
-  double* partial = ctx.arena->New(DType::kF64, {std::max<std::int64_t>(1, chunks)}).data<double>();
+  double* partial = ctx.arena->NewArray<double>(chunks);
   DispatchSum(flat.dtype(), [&]<class T>() {
     ForRows(ctx, chunks, kChunk, [&](std::int64_t chunk) {
       const std::int64_t end = std::min(flat.size(), (chunk + 1) * kChunk);

@@ -16,15 +16,15 @@ template <class T>
 struct AdamWFactors {
   T beta1, beta2, correct1, correct2, scale, rate, eps, decay;
 
-  [[gnu::always_inline]] inline AdamWFactors(double lr, std::int64_t t, double grad_scale, const AdamWOptions& options)
-      : beta1(static_cast<T>(options.beta1)),
-        beta2(static_cast<T>(options.beta2)),
-        correct1(static_cast<T>(1 / (1 - std::pow(options.beta1, static_cast<double>(t))))),
-        correct2(static_cast<T>(1 / (1 - std::pow(options.beta2, static_cast<double>(t))))),
-        scale(static_cast<T>(grad_scale)),
-        rate(static_cast<T>(lr)),
-        eps(static_cast<T>(options.eps)),
-        decay(static_cast<T>(lr * options.weight_decay)) {}
+  [[gnu::always_inline]] explicit AdamWFactors(const AdamWUpdate& u)
+      : beta1(static_cast<T>(u.options.beta1)),
+        beta2(static_cast<T>(u.options.beta2)),
+        correct1(static_cast<T>(1 / (1 - std::pow(u.options.beta1, static_cast<double>(u.t))))),
+        correct2(static_cast<T>(1 / (1 - std::pow(u.options.beta2, static_cast<double>(u.t))))),
+        scale(static_cast<T>(u.grad_scale)),
+        rate(static_cast<T>(u.lr)),
+        eps(static_cast<T>(u.options.eps)),
+        decay(static_cast<T>(u.lr * u.options.weight_decay)) {}
 };
 
 }  // namespace swarr

@@ -98,11 +98,9 @@ void Gemm(const Context& ctx, const Task<T, Out>& task) {
       threads == 1 ? 1 : std::min(panels, std::max<std::int64_t>(1, CeilDiv(threads, row_blocks)));
   ArenaScope scope(*ctx.arena);
   const std::int64_t scratch_bytes = RoundUp(PackedRowsBytes(kernel, std::min(task.rows, kRowBlock), depth_block), 64);
-  std::byte* scratch = static_cast<std::byte*>(ctx.arena->New(DType::kI32, {threads, scratch_bytes / 4}).raw());
+  std::byte* scratch = ctx.arena->NewArray<std::byte>(threads * scratch_bytes);
   T* chunk = nullptr;  // the present block of b, packed, if b is not kept so
-  if (!task.packed) {
-    chunk = ctx.arena->New(kDTypeOf<T>, {panels, PanelDepth<T>(depth_block), kPanel}).template data<T>();
-  }
+  if (!task.packed) chunk = ctx.arena->NewArray<T>(panels * PanelDepth<T>(depth_block) * kPanel);
   const auto multiply = [&] {
     for (std::int64_t k0 = 0; k0 < task.depth; k0 += depth_block) {
       const std::int64_t depth = std::min(depth_block, task.depth - k0);

@@ -37,7 +37,7 @@ static void LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, co
 static void SampleRows(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& logits,
                        const Tensor& positions, const SampleRow* rows);
 
-static void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, double lr,
-                      std::int64_t t, double grad_scale, const AdamWOptions& options);
+static void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
+                      const AdamWUpdate& update);
 static double GlobalNorm(const Context& ctx, const Tensor& flat);
 static void CastForward(const Context& ctx, const Tensor& y, const Tensor& x);
