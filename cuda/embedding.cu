@@ -14,10 +14,10 @@ constexpr int kIdsPerThread = 4;
 constexpr int kChunk = kThreads * kIdsPerThread;  // ids that a block looks at together
 
 template <int k, class T>
-__global__ void ForwardKernel(std::int64_t N, std::int64_t C, bool aligned, T* y, const T* w, const std::int32_t* ids) {
+__global__ void GatherKernel(std::int64_t N, std::int64_t C, bool aligned, T* y, const T* x, const std::int32_t* rows) {
   const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   if (n >= N) return;
-  const T* from = w + ids[n] * C;
+  const T* from = x + rows[n] * C;
   for (std::int64_t c = lane * k; c < C; c += kWarp * k) {
     StorePack<k>(y + n * C, c, C, aligned, LoadPack<k>(from, c, C, aligned));
   }
@@ -93,13 +93,13 @@ __global__ void BackwardKernel(std::int64_t N, std::int64_t C, Accumulator<T>* d
 
 }  // namespace
 
-void Kernels<Cuda>::EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids) {
-  const std::int64_t N = ids.dim(0), C = w.dim(1);
+void Kernels<Cuda>::GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows) {
+  const std::int64_t N = rows.dim(0), C = x.dim(1);
   if (N == 0) return;
-  Dispatch(w.dtype(), [&]<class T>() {
+  Dispatch(x.dtype(), [&]<class T>() {
     constexpr int k = kPack<T>;
-    ForwardKernel<k><<<static_cast<unsigned>(Blocks(N, kWarps)), kThreads, 0, StreamOf(ctx)>>>(
-        N, C, RowsAligned<k>(C, y.data<T>(), w.data<T>()), y.data<T>(), w.data<T>(), ids.data<std::int32_t>());
+    GatherKernel<k><<<static_cast<unsigned>(Blocks(N, kWarps)), kThreads, 0, StreamOf(ctx)>>>(
+        N, C, RowsAligned<k>(C, y.data<T>(), x.data<T>()), y.data<T>(), x.data<T>(), rows.data<std::int32_t>());
     SWARR_CHECK_LAUNCH();
   });
 }

@@ -19,11 +19,11 @@
 
 namespace swarr {
 
-// Throw unless `documents`, as below, ascends from 0 to the number of queries and no query is beyond its document, and
-// unless a cache of `count` slots has all of `slots`. On a CUDA device the ops below can't see what these tensors hold:
-// whoever moves them there checks them before.
+// Whoever makes documents, positions and slots checks them, as with other i32 tensors (ops.h); the ops below rely on
+// it. CheckDocuments throws unless `documents`, as below, ascends from 0 to the number of queries and no query is
+// beyond its document. CheckSlots throws unless a cache of `count` slots has all of `slots`, and for positions below 0.
 void CheckDocuments(const Tensor& documents, const Tensor& q_pos);
-void CheckSlots(const Tensor& slots, std::int64_t count);
+void CheckSlots(const Tensor& slots, const Tensor& positions, std::int64_t count);
 
 // Whole documents, one after another. Row documents[d] + p of k and v belongs to position p of document d.
 struct AttentionInputs {

@@ -27,7 +27,8 @@ inline constexpr std::array kNames<Cpu> = {"portable", "avx2", "avx512", "avx512
 // from the system here: it grants the registers to a process on request.
 const std::vector<Cpu>& SupportedCpus();
 Cpu BestCpu();
-// `name`, or BestCpu() for "auto". Throws UsageError for an unknown name, Error for what this machine or build can't run.
+// `name`, or BestCpu() for "auto". Throws UsageError for an unknown name, Error for what this machine or build can't
+// run.
 Cpu ResolveCpu(const std::string& name);
 
 // Tags of the sets that differ in how their sources are compiled.

@@ -71,7 +71,8 @@ class Arena {
   // Uninitialised memory for a tensor of this shape.
   Tensor New(DType dtype, std::initializer_list<std::int64_t> shape);
   Tensor NewLike(const Tensor& t) { return t.Over(Take(t.bytes())); }
-  // Uninitialised memory for `count` objects, whose destructors will not run. Always inlined: kernels use it (kernels.h).
+  // Uninitialised memory for `count` objects, whose destructors will not run. Always inlined: kernels use it
+  // (kernels.h).
   template <class T>
   [[gnu::always_inline]] inline T* NewArray(std::int64_t count) {
     static_assert(alignof(T) <= kAlignment && std::is_trivially_destructible_v<T>);

@@ -76,11 +76,14 @@ GemmKind ParseGemm(const std::string& name, Device device) {
   throw UsageError(Concat("--gemm ", name, " is for --device ", Name(other), "; use own or ", Name(library), " here"));
 }
 
+void GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows) {
+  CheckShape(rows, DType::kI32, {-1}, "the list of rows to gather");
+  CheckShape(y, x.dtype(), {rows.dim(0), x.dim(1)}, "the rows gathered");
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::GatherRows(ctx, y, x, rows); });
+}
+
 void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids) {
-  CheckShape(ids, DType::kI32, {-1}, "embedding ids");
-  CheckShape(y, w.dtype(), {ids.dim(0), w.dim(1)}, "embedding output");
-  if (ctx.device() == Device::kCpu) CheckIds(ids, w.dim(0), "token id");
-  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::EmbeddingForward(ctx, y, w, ids); });
+  GatherRows(ctx, y, w, ids);
 }
 
 void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids) {
@@ -123,7 +126,6 @@ void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Ten
   CheckShape(positions, DType::kI32, {N}, "rope positions");
   CheckShape(table, AccumulatorOf(x.dtype()), {-1, D}, "rope table");
   SWARR_CHECK(y.SameShape(x) && D % 2 == 0, "rope of ", x.ShapeString(), " into ", y.ShapeString());
-  if (ctx.device() == Device::kCpu) CheckPositions(positions, table.dim(0));
   OnDevice(ctx, [&]<class Set>() { Kernels<Set>::RopeForward(ctx, y, x, positions, table); });
 }
 

@@ -10,13 +10,14 @@
 //    sums over many values is stored as f32 beside bf16: rstd, lse, log-probabilities, logits, rope tables, gradients
 //    of weights ("sum dtype" below; for f64 and f32 it is the dtype itself).
 //  - N counts rows: the tokens of all documents of a batch, one after another. There is no padding.
-//  - A backward adds to the gradients it is given, or, where that of an activation is fresh (tensor.h), writes it;
-//    gradients of weights are always added to. An empty gradient means: not wanted.
+//  - A backward adds to the gradients that it is given. It writes those that are fresh, which hold nothing yet
+//    (tensor.h), and leaves out those that are empty, which nobody wants. autograd/tape.h has the whole rule.
 //  - A row of a forward result depends on that row alone, bit for bit, and no result depends on ctx.threads. Where a
 //    gradient sums over rows (weights), threads share out the columns and each column adds its rows in ascending order;
 //    a CUDA device adds them in blocks, and these in a fixed order (docs/exactness.md).
-//  - What i32 tensors hold is checked too, where the processor computes; on a CUDA device it can't see them, and
-//    whoever moves them there checks them before (Transformer).
+//  - Ids, targets and positions are in range. Whoever makes them checks that, once and on the host, by CheckIds and
+//    CheckPositions below, as the model does for every batch (Transformer::Check). The ops do not look: they may run
+//    on a device, whose memory the processor does not reach.
 #pragma once
 
 #include <cstdint>
@@ -25,12 +26,14 @@
 
 namespace swarr {
 
-// Throw unless all ids, named `what` in the sentence, are in [0, vocab), and all positions in [0, context). The tensors
-// are the processor's.
+// Throw unless all ids, which the sentence calls `what`, are in [0, vocab), and all positions in [0, context). The
+// tensors are the host's.
 void CheckIds(const Tensor& ids, std::int64_t vocab, const char* what);
 void CheckPositions(const Tensor& positions, std::int64_t context);
 
-// embedding.cc: y[n, :] = w[ids[n], :].   y[N, C]  w[V, C]  ids[N] in [0, V)   dw: sum dtype
+// embedding.cc: y[n, :] = x[rows[n], :].   y[N, C]  x[V, C]  rows[N] in [0, V)
+void GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows);
+// The rows of w that ids name.   y[N, C]  w[V, C]  ids[N] in [0, V)   dw: sum dtype
 void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids);
 void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids);
 

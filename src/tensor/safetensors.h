@@ -71,8 +71,8 @@ struct NamedTensor {
 void WriteSafetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                       const std::map<std::string, std::string>& metadata = {});
 
-// The value of an element of dtype F16, IEEE 754 binary16, which nothing here computes in: 1 sign bit, 5 bits of exponent
-// with bias 15, 10 of fraction. Every value is an f32, so this is exact; a NaN keeps its bits.
+// The value of an element of dtype F16, IEEE 754 binary16, which nothing here computes in: 1 sign bit, 5 bits of
+// exponent with bias 15, 10 of fraction. Every value is an f32, so this is exact; a NaN keeps its bits.
 inline float HalfToFloat(std::uint16_t half) {
   const std::uint32_t sign = (half & 0x8000U) << 16, exponent = (half >> 10) & 0x1FU, fraction = half & 0x3FFU;
   if (exponent == 0) {  // zero or subnormal: fraction units of 2^-24

@@ -6,11 +6,11 @@
 
 namespace swarr {
 
-void Kernels<SWARR_SET>::EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids) {
-  const std::int64_t N = ids.dim(0), C = w.dim(1);
-  const std::int32_t* id = ids.data<std::int32_t>();
-  Dispatch(w.dtype(), [&]<class T>() {
-    ForRows(ctx, N, C, [&](std::int64_t n) { std::copy_n(w.data<T>() + id[n] * C, C, y.data<T>() + n * C); });
+void Kernels<SWARR_SET>::GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows) {
+  const std::int64_t N = rows.dim(0), C = x.dim(1);
+  const std::int32_t* row = rows.data<std::int32_t>();
+  Dispatch(x.dtype(), [&]<class T>() {
+    ForRows(ctx, N, C, [&](std::int64_t n) { std::copy_n(x.data<T>() + row[n] * C, C, y.data<T>() + n * C); });
   });
 }
 

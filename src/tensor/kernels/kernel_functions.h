@@ -2,7 +2,7 @@
 // The kernels of one set, as members of Kernels<Set> (kernels.h): the ops of ops.h and gemm.h, arguments already
 // checked. Their contracts are there. No include guard: it is included once for each set.
 
-static void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids);
+static void GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows);
 static void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids);
 
 static void MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias,
