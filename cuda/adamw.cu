@@ -58,6 +58,7 @@ __global__ void __launch_bounds__(kSumThreads) SumKernel(std::int64_t n, const d
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
                               const AdamWUpdate& update) {
   const std::int64_t n = w.size();
@@ -73,6 +74,7 @@ void Kernels<Cuda>::AdamWStep(const Context& ctx, const Tensor& w, const Tensor&
 }
 
 // The one kernel that waits for the device: its result is the host's.
+template <>
 double Kernels<Cuda>::GlobalNorm(const Context& ctx, const Tensor& flat) {
   const std::int64_t n = flat.size(), chunks = Blocks(n, kNormChunk);
   if (n == 0) return 0;

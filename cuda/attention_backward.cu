@@ -155,6 +155,7 @@ QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& d
 // As on the processor, with p_j = exp(scale q.k_j - lse) and delta = dout . out:
 //   dv_j += p_j dout;   ds_j = scale p_j (dout . v_j - delta);   dq += ds_j k_j;   dk_j += ds_j q.
 // dq and the pair of dk and dv have a kernel each, which both compute p and ds: then every sum belongs to one block.
+template <>
 void AttentionKernels<Cuda>::Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout,
                                       const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
   const std::int64_t N = in.q.dim(0), D = in.q.dim(2);

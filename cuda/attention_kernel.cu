@@ -97,6 +97,7 @@ __global__ void StoreKernel(SlotQueries<T> cache, T* to_k, T* to_v, const T* k, 
 
 }  // namespace
 
+template <>
 void AttentionKernels<Cuda>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse,
                                      const AttentionInputs& in) {
   const std::int64_t N = in.q.dim(0), D = in.q.dim(2);
@@ -108,6 +109,7 @@ void AttentionKernels<Cuda>::Forward(const Context& ctx, const Tensor& out, cons
   });
 }
 
+template <>
 void AttentionKernels<Cuda>::CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
                                            const KeyCache& cache, const Tensor& q_pos, const Tensor& slots,
                                            AttentionSpec spec) {
@@ -118,6 +120,7 @@ void AttentionKernels<Cuda>::CachedForward(const Context& ctx, const Tensor& out
   });
 }
 
+template <>
 void AttentionKernels<Cuda>::StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
                                        const Tensor& positions, const Tensor& slots) {
   const std::int64_t heads = k.dim(0) * k.dim(1);

@@ -22,6 +22,7 @@ __global__ void CastKernel(std::int64_t n, bool aligned, To* y, const From* x) {
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::CastForward(const Context& ctx, const Tensor& y, const Tensor& x) {
   const std::int64_t n = x.size();
   if (n == 0) return;

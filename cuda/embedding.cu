@@ -93,6 +93,7 @@ __global__ void BackwardKernel(std::int64_t N, std::int64_t C, Accumulator<T>* d
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows) {
   const std::int64_t N = rows.dim(0), C = x.dim(1);
   if (N == 0) return;
@@ -104,6 +105,7 @@ void Kernels<Cuda>::GatherRows(const Context& ctx, const Tensor& y, const Tensor
   });
 }
 
+template <>
 void Kernels<Cuda>::EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids) {
   const std::int64_t N = ids.dim(0), C = dw.dim(1);
   if (N == 0) return;

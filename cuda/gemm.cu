@@ -218,6 +218,7 @@ void WithTypes(const Tensor& operand, const Tensor& c, F&& f) {
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias,
                              const Tensor& addend) {
   const std::int64_t m = x.dim(0), k = x.dim(1), n = w.dim(0);
@@ -229,6 +230,7 @@ void Kernels<Cuda>::MatMulNT(const Context& ctx, const Tensor& y, const Tensor& 
   });
 }
 
+template <>
 void Kernels<Cuda>::MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate) {
   const std::int64_t m = dy.dim(0), n = dy.dim(1), k = w.dim(1);
   if (m == 0 || k == 0) return;
@@ -240,6 +242,7 @@ void Kernels<Cuda>::MatMulNN(const Context& ctx, const Tensor& dx, const Tensor&
   });
 }
 
+template <>
 void Kernels<Cuda>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate) {
   const std::int64_t m = dy.dim(0), n = dy.dim(1), k = x.dim(1);
   if (n == 0 || k == 0) return;

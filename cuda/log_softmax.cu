@@ -57,6 +57,7 @@ __global__ void BackwardKernel(std::int64_t V, std::int64_t blocks_per_row, bool
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::LogSoftmaxRows(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
                                    const Tensor& logits, const Tensor& targets) {
   const std::int64_t rows = logits.dim(0), V = logits.dim(1);
@@ -68,6 +69,7 @@ void Kernels<Cuda>::LogSoftmaxRows(const Context& ctx, const Tensor& logp, const
   });
 }
 
+template <>
 void Kernels<Cuda>::LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp,
                                            const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
                                            const Tensor& logits, const Tensor& targets) {

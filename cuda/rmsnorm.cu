@@ -86,6 +86,7 @@ void WithPackOf(std::int64_t C, F&& f) {
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x,
                                    const Tensor& w, double eps) {
   const std::int64_t C = w.dim(0), rows = x.size() / C;
@@ -102,6 +103,7 @@ void Kernels<Cuda>::RmsNormForward(const Context& ctx, const Tensor& y, const Te
 }
 
 // With x' = x r:  dw = sum over rows of dy x'.
+template <>
 void Kernels<Cuda>::RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy,
                                     const Tensor& x, const Tensor& w, const Tensor& rstd) {
   const std::int64_t C = w.dim(0), rows = x.size() / C;

@@ -55,11 +55,13 @@ void Rotate(const Context& ctx, bool fresh, const Tensor& out, const Tensor& x, 
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions,
                                 const Tensor& table) {
   Dispatch(x.dtype(), [&]<class T>() { Rotate<T>(ctx, /*fresh=*/true, y, x, positions, table, 1); });
 }
 
+template <>
 void Kernels<Cuda>::RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions,
                                  const Tensor& table) {
   Dispatch(dy.dtype(), [&]<class T>() { Rotate<T>(ctx, dx.fresh(), dx, dy, positions, table, -1); });

@@ -98,6 +98,7 @@ __global__ void __launch_bounds__(kMaxSoftmaxThreads, 1)
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::SampleRows(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& logits,
                                const Tensor& positions, const SampleRow* rows) {
   const std::int64_t N = logits.dim(0), V = logits.dim(1), parts = Blocks(V, kEntriesPerBlock);

@@ -54,6 +54,7 @@ __global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, 
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up) {
   const std::int64_t n = y.size();
   if (n == 0) return;
@@ -66,6 +67,7 @@ void Kernels<Cuda>::SwiGluForward(const Context& ctx, const Tensor& y, const Ten
   });
 }
 
+template <>
 void Kernels<Cuda>::SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy,
                                    const Tensor& gate, const Tensor& up) {
   const std::int64_t n = dy.size();

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+//
 // Attention over tiles of keys, as four kinds of products with one row operation between them. A block of queries of
 // one document and one key head (up to kQueryBlock rows: each query's heads that share the key head) takes the visible
 // tiles together; what one of its queries does not see weighs exactly 0, and adding 0 leaves a sum as it is. So a
@@ -270,6 +272,7 @@ void AddHead(const Shape<T>& s, std::int64_t g, std::int64_t rows, const Accumul
 
 }  // namespace
 
+template <>
 void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse,
                                           const AttentionInputs& in) {
   const Tensor &q = in.q, &documents = in.documents;
@@ -295,6 +298,7 @@ void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out,
 
 // With p_j = exp(scale q.k_j - lse) and delta = dout . out = sum_j p_j (dout . v_j):
 //   dv_j += p_j dout;   ds_j = scale p_j (dout . v_j - delta);   dq += ds_j k_j;   dk_j += ds_j q.
+template <>
 void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout,
                                            const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
   const Tensor &q = in.q, &documents = in.documents, &dq = gradients.dq, &dk = gradients.dk, &dv = gradients.dv;
@@ -349,6 +353,7 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
   });
 }
 
+template <>
 void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
                                             const Tensor& positions, const Tensor& slots) {
   Dispatch(k.dtype(), [&]<class T>() {
@@ -369,6 +374,7 @@ void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& 
   });
 }
 
+template <>
 void AttentionKernels<SWARR_SET>::CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse,
                                                 const Tensor& q, const KeyCache& cache, const Tensor& q_pos,
                                                 const Tensor& slots, AttentionSpec spec) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How attention sees keys and queries: tiles of keys, laid out for products, and blocks of queries. For kernel files
-// only: every set compiles its own.
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+//
+// How attention sees keys and queries: tiles of keys, laid out for products, and blocks of queries.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+//
 // The arithmetic that peak.h measures.
 #pragma once
 

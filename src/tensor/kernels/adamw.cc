@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include <algorithm>
 #include <cmath>
 
@@ -29,6 +30,7 @@ void AdamWChunk(const AdamWFactors<T>& by_step, std::int64_t n, T* weight, T* fi
 
 }  // namespace
 
+template <>
 void Kernels<SWARR_SET>::AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v,
                                    const Tensor& g, const AdamWUpdate& update) {
   DispatchSum(w.dtype(), [&]<class T>() {
@@ -40,6 +42,7 @@ void Kernels<SWARR_SET>::AdamWStep(const Context& ctx, const Tensor& w, const Te
   });
 }
 
+template <>
 double Kernels<SWARR_SET>::GlobalNorm(const Context& ctx, const Tensor& flat) {
   ArenaScope scope(*ctx.arena);
   const std::int64_t chunks = Chunks(flat.size());

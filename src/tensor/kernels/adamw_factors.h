@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+//
 // The constants of one AdamW step (ops.h) in the dtype of the weights, and the chunks of a norm: what the kernels of
 // the processor and of CUDA share.
 #pragma once

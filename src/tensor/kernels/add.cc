@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/rows.h"
 
 namespace swarr {
 
+template <>
 void Kernels<SWARR_SET>::AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b) {
   const std::int64_t rows = y.dim(0), width = rows == 0 ? 0 : y.size() / rows;
   Dispatch(y.dtype(), [&]<class T>() {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/rows.h"
 
 namespace swarr {
 
+template <>
 void Kernels<SWARR_SET>::CastForward(const Context& ctx, const Tensor& y, const Tensor& x) {
   constexpr std::int64_t kChunk = 4096;
   const std::int64_t n = x.size();

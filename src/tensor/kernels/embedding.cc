@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include <algorithm>
 
 #include "tensor/kernels/kernels.h"
@@ -6,6 +7,7 @@
 
 namespace swarr {
 
+template <>
 void Kernels<SWARR_SET>::GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows) {
   const std::int64_t N = rows.dim(0), C = x.dim(1);
   const std::int32_t* row = rows.data<std::int32_t>();
@@ -14,6 +16,7 @@ void Kernels<SWARR_SET>::GatherRows(const Context& ctx, const Tensor& y, const T
   });
 }
 
+template <>
 void Kernels<SWARR_SET>::EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids) {
   const std::int64_t N = ids.dim(0), C = dw.dim(1);
   const std::int32_t* id = ids.data<std::int32_t>();

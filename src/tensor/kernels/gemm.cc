@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include <omp.h>
 
 #include "tensor/gemm_eigen.h"
@@ -163,6 +164,7 @@ void WithResultType(const Tensor& c, F&& f) {
 
 }  // namespace
 
+template <>
 void Kernels<SWARR_SET>::MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w,
                                   const Tensor& bias, const Tensor& addend) {
   const std::int64_t m = x.dim(0), k = x.dim(1), n = w.dim(0);
@@ -183,6 +185,7 @@ void Kernels<SWARR_SET>::MatMulNT(const Context& ctx, const Tensor& y, const Ten
   });
 }
 
+template <>
 void Kernels<SWARR_SET>::MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w,
                                   bool accumulate) {
   const std::int64_t m = dy.dim(0), n = dy.dim(1), k = w.dim(1);
@@ -201,6 +204,7 @@ void Kernels<SWARR_SET>::MatMulNN(const Context& ctx, const Tensor& dx, const Te
   });
 }
 
+template <>
 void Kernels<SWARR_SET>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x,
                                   bool accumulate) {
   const std::int64_t m = dy.dim(0), n = dy.dim(1), k = x.dim(1);
@@ -219,6 +223,7 @@ void Kernels<SWARR_SET>::MatMulTN(const Context& ctx, const Tensor& dw, const Te
   });
 }
 
+template <>
 void Kernels<SWARR_SET>::PackWeight(const Context& ctx, const Tensor& panels, const Tensor& w) {
   const std::int64_t N = w.dim(0), K = w.dim(1);
   Dispatch(w.dtype(), [&]<class T>() {

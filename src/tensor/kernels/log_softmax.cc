@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/rows.h"
 #include "tensor/kernels/softmax_row.h"
 
 namespace swarr {
 
+template <>
 void Kernels<SWARR_SET>::LogSoftmaxRows(const Context& ctx, const Tensor& logp, const Tensor& lse,
                                         const Tensor& entropy, const Tensor& logits, const Tensor& targets) {
   const std::int64_t V = logits.dim(1);
@@ -20,6 +22,7 @@ void Kernels<SWARR_SET>::LogSoftmaxRows(const Context& ctx, const Tensor& logp, 
 }
 
 // dlogp/dz[v] = [v = target] - p[v], dH/dz[v] = -p[v] (log p[v] + H), rounded to the dtype of dlogits.
+template <>
 void Kernels<SWARR_SET>::LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp,
                                                 const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
                                                 const Tensor& logits, const Tensor& targets) {

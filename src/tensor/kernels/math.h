@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+//
 // Scalar functions of the kernels, written so that a compiler can vectorise the loops around them. They use only single
 // additions, multiplications and divisions (the build fixes -ffp-contract=off for them), so that a value does not
 // depend on whether it was computed in a vector loop, in its remainder, or alone. Always inlined: every set of kernels

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packing of operands for the tile kernels, and products of more rows than a tile has. For kernel files only: every set
-// compiles its own.
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+//
+// Packing of operands for the tile kernels, and products of more rows than a tile has.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include <cmath>
 
 #include "tensor/kernels/kernels.h"
@@ -7,6 +8,7 @@
 
 namespace swarr {
 
+template <>
 void Kernels<SWARR_SET>::RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x,
                                         const Tensor& w, double eps) {
   const std::int64_t C = w.dim(0), rows = x.size() / C;
@@ -24,6 +26,7 @@ void Kernels<SWARR_SET>::RmsNormForward(const Context& ctx, const Tensor& y, con
 }
 
 // With x' = x r:  dw = sum over rows of dy x';  dx = r (dy w - x' mean(dy w x')).
+template <>
 void Kernels<SWARR_SET>::RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy,
                                          const Tensor& x, const Tensor& w, const Tensor& rstd) {
   const std::int64_t C = w.dim(0), rows = x.size() / C;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/rows.h"
 
@@ -39,11 +40,13 @@ void Rotate(const Context& ctx, const Tensor& out, const Tensor& x, const Tensor
 
 }  // namespace
 
+template <>
 void Kernels<SWARR_SET>::RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions,
                                      const Tensor& table) {
   Dispatch(x.dtype(), [&]<class T>() { Rotate</*kAdd=*/false, T>(ctx, y, x, positions, table, 1); });
 }
 
+template <>
 void Kernels<SWARR_SET>::RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions,
                                       const Tensor& table) {
   Dispatch(dy.dtype(), [&]<class T>() {

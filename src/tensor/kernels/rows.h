@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+//
 // How kernels share out their work among threads. Both ways leave results independent of the number of threads.
 #pragma once
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include <limits>
 
 #include "tensor/kernels/kernels.h"
@@ -64,6 +65,7 @@ std::int32_t Choose(const T* z, std::int64_t V, const SampleRow& row, std::int32
 
 }  // namespace
 
+template <>
 void Kernels<SWARR_SET>::SampleRows(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& logits,
                                     const Tensor& positions, const SampleRow* rows) {
   const std::int64_t V = logits.dim(1);

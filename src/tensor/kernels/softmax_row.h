@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+//
 // The one softmax over a row of logits. Training and sampling both call it, which is why they agree to the last bit.
 #pragma once
 

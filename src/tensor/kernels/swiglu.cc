@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/math.h"
 #include "tensor/kernels/rows.h"
 
 namespace swarr {
 
+template <>
 void Kernels<SWARR_SET>::SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up) {
   const std::int64_t N = y.dim(0), F = y.dim(1);
   Dispatch(y.dtype(), [&]<class T>() {
@@ -18,6 +20,7 @@ void Kernels<SWARR_SET>::SwiGluForward(const Context& ctx, const Tensor& y, cons
 }
 
 // With s = sigmoid(gate): d silu / d gate = s (1 + gate (1 - s)).
+template <>
 void Kernels<SWARR_SET>::SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy,
                                         const Tensor& gate, const Tensor& up) {
   const std::int64_t N = dy.dim(0), F = dy.dim(1);

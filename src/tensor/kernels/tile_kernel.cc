@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+//
 // Compiled with contraction, as only peak_kernel.cc is beside it (cmake/kernels.cmake): a * b + c is one fused
 // multiply-add where the set has one.
 #include "tensor/kernels/tile_kernel.h"
