@@ -7,7 +7,7 @@
 #include "cuda/block_sum.h"
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
-#include "tensor/kernels/adamw_factors.h"
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 
 namespace swarr {
@@ -21,13 +21,7 @@ __global__ void StepKernel(AdamWFactors<T> f, std::int64_t n, bool aligned, T* w
   Pack<T, k> weight = LoadPack<k>(w, i, n, aligned), first = LoadPack<k>(m, i, n, aligned),
              second = LoadPack<k>(v, i, n, aligned);
   const Pack<T, k> gradient = LoadPack<k>(g, i, n, aligned);
-  for (int j = 0; j < k; ++j) {
-    const T grad = gradient.at[j] * f.scale;
-    first.at[j] = f.beta1 * first.at[j] + (1 - f.beta1) * grad;
-    second.at[j] = f.beta2 * second.at[j] + (1 - f.beta2) * grad * grad;
-    const T step = f.rate * (first.at[j] * f.correct1) / (std::sqrt(second.at[j] * f.correct2) + f.eps);
-    weight.at[j] = weight.at[j] - step - f.decay * weight.at[j];
-  }
+  for (int j = 0; j < k; ++j) f.Update(gradient.at[j], weight.at[j], first.at[j], second.at[j]);
   StorePack<k>(w, i, n, aligned, weight);
   StorePack<k>(m, i, n, aligned, first);
   StorePack<k>(v, i, n, aligned, second);

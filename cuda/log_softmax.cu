@@ -5,6 +5,7 @@
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
 #include "cuda/softmax_row.h"
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 
 namespace swarr {
@@ -25,8 +26,7 @@ __global__ void __launch_bounds__(kMaxSoftmaxThreads, 1)
   logp[n] = z[targets[n]] - softmax.lse;
 }
 
-// dlogp/dz[v] = [v = target] - p[v], dH/dz[v] = -p[v] (log p[v] + H), rounded to the dtype of dlogits. A null dentropy
-// stands for zeros. A thread reads no logits but those whose gradients it writes: dlogits may be logits.
+// A null dentropy stands for zeros. dlogits may be logits: a thread reads only those whose gradients it writes.
 template <class T>
 __global__ void BackwardKernel(std::int64_t V, std::int64_t blocks_per_row, bool aligned, T* dlogits,
                                const Accumulator<T>* dlogp, const Accumulator<T>* dentropy, const Accumulator<T>* lse,
@@ -40,17 +40,10 @@ __global__ void BackwardKernel(std::int64_t V, std::int64_t blocks_per_row, bool
   const std::int64_t target = targets[n];
   const Pack<Sum, kEntries> z = LoadPack<kEntries>(logits + n * V, first, V, aligned);
   Pack<T, kEntries> dz;
-  if (dentropy == nullptr) {
-    for (int j = 0; j < kEntries; ++j) {
-      const Sum p = Exp(z.at[j] - log_sum);
-      dz.at[j] = static_cast<T>(first + j == target ? c - c * p : -c * p);
-    }
-  } else {
-    const Sum e = dentropy[n], H = entropy[n];
-    for (int j = 0; j < kEntries; ++j) {
-      const Sum log_p = z.at[j] - log_sum, others = -Exp(log_p) * (c + e * (log_p + H));
-      dz.at[j] = static_cast<T>(first + j == target ? c + others : others);
-    }
+  for (int j = 0; j < kEntries; ++j) {
+    const Sum log_p = z.at[j] - log_sum;
+    const Sum others = dentropy ? LogitGradient(log_p, c, dentropy[n], entropy[n]) : LogitGradient(log_p, c);
+    dz.at[j] = static_cast<T>(first + j == target ? c + others : others);
   }
   StorePack<kEntries>(dlogits + n * V, first, V, aligned, dz);
 }

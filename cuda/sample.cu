@@ -7,6 +7,7 @@
 
 #include "cuda/cuda.h"
 #include "cuda/softmax_row.h"
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/philox.h"
 
@@ -56,7 +57,7 @@ __device__ Choice ChooseOf(const T* z, std::int64_t v, std::int64_t V, const Sam
       Philox(row.key, {static_cast<std::uint32_t>(v / kDraws), static_cast<std::uint32_t>(position), 0, 0});
   for (int i = 0; i < kDraws; ++i) {
     if (v + i >= V) break;
-    const double noise = greedy ? 0.0 : -Log(-Log(UniformFrom(words[i])));
+    const double noise = greedy ? 0.0 : GumbelFrom(words[i]);
     const double score = static_cast<double>(z[v + i]) / scale + noise;
     if (score > best.score) best = {score, v + i};
   }

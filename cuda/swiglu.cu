@@ -2,8 +2,8 @@
 // Twin of src/tensor/kernels/swiglu.cc. Element by element; a thread takes one pack of 16 bytes.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
-#include "tensor/kernels/math.h"
 
 namespace swarr {
 namespace {
@@ -16,10 +16,7 @@ __global__ void ForwardKernel(std::int64_t n, bool aligned, T* y, const T* gate,
   if (i >= n) return;
   const Pack<T, k> g = LoadPack<k>(gate, i, n, aligned), u = LoadPack<k>(up, i, n, aligned);
   Pack<T, k> out;
-  for (int j = 0; j < k; ++j) {
-    const Sum z = Sum(g.at[j]);
-    out.at[j] = static_cast<T>(z * Sigmoid(z) * Sum(u.at[j]));
-  }
+  for (int j = 0; j < k; ++j) out.at[j] = static_cast<T>(Gated(Sum(g.at[j]), Sum(u.at[j])));
   StorePack<k>(y, i, n, aligned, out);
 }
 
@@ -31,7 +28,6 @@ struct Gradient {
   explicit Gradient(const Tensor& t) : to(t.empty() ? nullptr : t.data<T>()), fresh(t.fresh()) {}
 };
 
-// With s = sigmoid(gate): d silu / d gate = s (1 + gate (1 - s)).
 template <class T>
 __global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, Gradient<T> dup, const T* dy,
                                const T* gate, const T* up) {
@@ -44,9 +40,9 @@ __global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, 
   Pack<T, k> dg = LoadGradient<k>(dgate.fresh || !dgate.to, dgate.to, i, n, aligned),
              du = LoadGradient<k>(dup.fresh || !dup.to, dup.to, i, n, aligned);
   for (int j = 0; j < k; ++j) {
-    const Sum z = Sum(g.at[j]), s = Sigmoid(z), d = Sum(grad.at[j]);
-    dg.at[j] = static_cast<T>(Sum(dg.at[j]) + d * Sum(u.at[j]) * s * (Sum(1) + z * (Sum(1) - s)));
-    du.at[j] = static_cast<T>(Sum(du.at[j]) + d * z * s);
+    const GatedGradient<Sum> d(Sum(grad.at[j]), Sum(g.at[j]), Sum(u.at[j]));
+    dg.at[j] = static_cast<T>(Sum(dg.at[j]) + d.gate);
+    du.at[j] = static_cast<T>(Sum(du.at[j]) + d.up);
   }
   if (dgate.to) StorePack<k>(dgate.to, i, n, aligned, dg);
   if (dup.to) StorePack<k>(dup.to, i, n, aligned, du);

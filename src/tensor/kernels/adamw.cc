@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tensor/kernels/adamw_factors.h"
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
-#include "tensor/kernels/math.h"
 #include "tensor/kernels/rows.h"
 
 namespace swarr {
@@ -20,11 +19,9 @@ void AdamWChunk(const AdamWFactors<T>& by_step, std::int64_t n, T* weight, T* fi
   const AdamWFactors<T> f = by_step;  // a copy, which no store can change
 #pragma GCC ivdep
   for (std::int64_t i = 0; i < n; ++i) {
-    const T grad = gradient[i] * f.scale;
-    first[i] = f.beta1 * first[i] + (1 - f.beta1) * grad;
-    second[i] = f.beta2 * second[i] + (1 - f.beta2) * grad * grad;
-    const T step = f.rate * (first[i] * f.correct1) / (std::sqrt(second[i] * f.correct2) + f.eps);
-    weight[i] = weight[i] - step - f.decay * weight[i];
+    T w = weight[i], m = first[i], v = second[i];
+    f.Update(gradient[i], w, m, v);
+    weight[i] = w, first[i] = m, second[i] = v;
   }
 }
 

@@ -2,6 +2,7 @@
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include <limits>
 
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/rows.h"
 #include "tensor/kernels/softmax_row.h"
@@ -34,7 +35,7 @@ inline void GumbelBlock(std::uint64_t key, std::uint32_t first, std::uint32_t po
   PhiloxBlocks(key, first, position, words);
   double by_word[4][kBlocks];
   for (int i = 0; i < 4; ++i) {
-    for (int j = 0; j < kBlocks; ++j) by_word[i][j] = -Log(-Log(UniformFrom(words[i][j])));
+    for (int j = 0; j < kBlocks; ++j) by_word[i][j] = GumbelFrom(words[i][j]);
   }
   for (int j = 0; j < kBlocks; ++j) {
     for (int i = 0; i < 4; ++i) noise[4 * j + i] = by_word[i][j];
