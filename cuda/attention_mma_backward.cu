@@ -6,7 +6,6 @@
 // queries of their heads one head after another, ascending. Left out: wgmma; computing p and ds once for both kernels,
 // which would need dq summed across blocks.
 #include "cuda/attention_products.h"
-#include "cuda/attention_tiles.h"
 
 namespace swarr {
 namespace {
@@ -58,12 +57,7 @@ __global__ __launch_bounds__(kBlockWarps* kWarp,
 
   const TileList tiles = BoundsOf(b, 0, b.count, q_pos, source.H).Tiles(spec);
   const auto copy_tile = [&](int i) {
-    if (i < tiles.count()) {
-      BFloat16* to = stages + i % kStages * 2 * kTileSize<P>;
-      const int tile = tiles[i], valid = b.keys.Valid(tile);
-      CopyRows<P>(to, kTileRows, b.keys.K(tile), b.keys.row, valid, D);
-      CopyRows<P>(to + kTileSize<P>, kTileRows, b.keys.V(tile), b.keys.row, valid, D);
-    }
+    if (i < tiles.count()) CopyKeysAndValues<P>(stages + i % kStages * 2 * kTileSize<P>, b.keys, tiles[i], D);
     CommitCopies();
   };
   CopyRows<P>(queries, kRows, q + b.first * D, b.step * D, b.count, D);

@@ -7,7 +7,7 @@
 // is in them changes no bits.
 #pragma once
 
-#include "cuda/cuda.h"
+#include "cuda/attention_tiles.h"
 #include "cuda/mma.h"
 
 namespace swarr {
@@ -38,6 +38,14 @@ __device__ inline void CopyRows(BFloat16* tile, int rows, const BFloat16* from, 
     const bool copy = row < valid && column < D;
     CopyAsync16(tile + row * kPitch<P> + column, copy ? from + row * stride + column : from, copy ? 16 : 0);
   }
+}
+
+// Starts to copy a tile of keys, and behind it the tile of their values.
+template <int P>
+__device__ inline void CopyKeysAndValues(BFloat16* to, const KeyTiles<BFloat16>& keys, int tile, int D) {
+  const int valid = keys.Valid(tile);
+  CopyRows<P>(to, kTileRows, keys.K(tile), keys.row, valid, D);
+  CopyRows<P>(to + kTileSize<P>, kTileRows, keys.V(tile), keys.row, valid, D);
 }
 
 // 16 rows of a tile as a, for a sum over the head dim. Kept in registers, or read again for every product.

@@ -201,18 +201,48 @@ void MultiplyInParts(const Context& ctx, const Product<T, Out>& p) {
   ArenaScope scope(*ctx.arena);
   const std::int64_t parts = Blocks(p.depth, part_depth), size = p.rows * p.columns;
   Sum* partial = ctx.arena->NewArray<Sum>(parts * size);
-  Multiply(ctx, Product<T, Sum>{p.rows, p.columns, p.depth, p.a, p.b, nullptr, nullptr, partial, part_depth});
+  Multiply(ctx, Product<T, Sum>{.rows = p.rows,
+                                .columns = p.columns,
+                                .depth = p.depth,
+                                .a = p.a,
+                                .b = p.b,
+                                .bias = nullptr,
+                                .addend = nullptr,
+                                .c = partial,
+                                .part_depth = part_depth});
   AddPartsKernel<<<static_cast<unsigned>(Blocks(size, kThreads)), kThreads, 0, StreamOf(ctx)>>>(parts, size, partial,
                                                                                                 p.addend, p.c);
   SWARR_CHECK_LAUNCH();
 }
 
-// Calls f with T, the type of the operands' elements, and that of the result's: T, or what T is summed in.
-template <class F>
-void WithTypes(const Tensor& operand, const Tensor& c, F&& f) {
-  Dispatch(operand.dtype(), [&]<class T>() {
-    if (c.dtype() == kDTypeOf<T>) return f.template operator()<T, T>();
-    f.template operator()<T, Accumulator<T>>();
+// A matrix as it is stored, or transposed.
+struct View {
+  const Tensor& matrix;
+  bool transposed;
+};
+
+// c = a b^T + bias + addend, the last two optional (empty). `in_parts`: a long depth is cut into parts.
+void MultiplyInto(const Context& ctx, const Tensor& c, View a, View b, const Tensor& bias, const Tensor& addend,
+                  bool in_parts = false) {
+  if (c.dim(0) == 0 || c.dim(1) == 0) return;
+  const auto multiply = [&]<class T, class Out>() {
+    const auto operand = [](View v) { return Operand<T>{v.matrix.data<T>(), v.matrix.dim(1), v.transposed}; };
+    const std::int64_t depth = a.matrix.dim(a.transposed ? 0 : 1);
+    const Product<T, Out> product{.rows = c.dim(0),
+                                  .columns = c.dim(1),
+                                  .depth = depth,
+                                  .a = operand(a),
+                                  .b = operand(b),
+                                  .bias = bias.empty() ? nullptr : bias.data<T>(),
+                                  .addend = addend.empty() ? nullptr : addend.data<Out>(),
+                                  .c = c.data<Out>(),
+                                  .part_depth = depth};
+    if (in_parts) return MultiplyInParts(ctx, product);
+    Multiply(ctx, product);
+  };
+  Dispatch(a.matrix.dtype(), [&]<class T>() {
+    if (c.dtype() == kDTypeOf<T>) return multiply.template operator()<T, T>();
+    multiply.template operator()<T, Accumulator<T>>();
   });
 }
 
@@ -221,37 +251,17 @@ void WithTypes(const Tensor& operand, const Tensor& c, F&& f) {
 template <>
 void Kernels<Cuda>::MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias,
                              const Tensor& addend) {
-  const std::int64_t m = x.dim(0), k = x.dim(1), n = w.dim(0);
-  if (m == 0 || n == 0) return;
-  WithTypes(x, y, [&]<class T, class Out>() {
-    const T* b = bias.empty() ? nullptr : bias.data<T>();
-    const Out* add = addend.empty() ? nullptr : addend.data<Out>();
-    Multiply(ctx, Product<T, Out>{m, n, k, {x.data<T>(), k, false}, {w.data<T>(), k, false}, b, add, y.data<Out>(), k});
-  });
+  MultiplyInto(ctx, y, {x, false}, {w, false}, bias, addend);
 }
 
 template <>
 void Kernels<Cuda>::MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate) {
-  const std::int64_t m = dy.dim(0), n = dy.dim(1), k = w.dim(1);
-  if (m == 0 || k == 0) return;
-  WithTypes(dy, dx, [&]<class T, class Out>() {
-    Out* c = dx.data<Out>();
-    Multiply(ctx,
-             Product<T, Out>{
-                 m, k, n, {dy.data<T>(), n, false}, {w.data<T>(), k, true}, nullptr, accumulate ? c : nullptr, c, n});
-  });
+  MultiplyInto(ctx, dx, {dy, false}, {w, true}, {}, accumulate ? dx : Tensor{});
 }
 
 template <>
 void Kernels<Cuda>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate) {
-  const std::int64_t m = dy.dim(0), n = dy.dim(1), k = x.dim(1);
-  if (n == 0 || k == 0) return;
-  WithTypes(dy, dw, [&]<class T, class Out>() {
-    Out* c = dw.data<Out>();
-    MultiplyInParts(
-        ctx, Product<T, Out>{
-                 n, k, m, {dy.data<T>(), n, true}, {x.data<T>(), k, true}, nullptr, accumulate ? c : nullptr, c, m});
-  });
+  MultiplyInto(ctx, dw, {dy, true}, {x, true}, {}, accumulate ? dw : Tensor{}, /*in_parts=*/true);
 }
 
 }  // namespace swarr

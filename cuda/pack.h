@@ -71,4 +71,24 @@ unsigned PackBlocks(std::int64_t n) {
   return static_cast<unsigned>(Blocks(n, std::int64_t{kThreads} * k));
 }
 
+// y[i] = f(x[i], ...) for n elements; a thread takes a pack of k. It loads before it stores, so y may be one of the x.
+template <int k, class F, class Out, class... In>
+__global__ void MapKernel(std::int64_t n, bool aligned, F f, Out* y, const In*... x) {
+  const std::int64_t i = FirstOfThread<k>();
+  if (i >= n) return;
+  const auto compute = [&](const Pack<In, k>&... in) {
+    Pack<Out, k> out;
+    for (int j = 0; j < k; ++j) out.at[j] = static_cast<Out>(f(in.at[j]...));
+    return out;
+  };
+  StorePack<k>(y, i, n, aligned, compute(LoadPack<k>(x, i, n, aligned)...));
+}
+template <int k, class F, class Out, class... In>
+void Map(const Context& ctx, std::int64_t n, F f, Out* y, const In*... x) {
+  if (n == 0) return;
+  const bool aligned = Aligned<k>(y) && (Aligned<k>(x) && ...);
+  MapKernel<k><<<PackBlocks<k>(n), kThreads, 0, StreamOf(ctx)>>>(n, aligned, f, y, x...);
+  SWARR_CHECK_LAUNCH();
+}
+
 }  // namespace swarr

@@ -9,16 +9,9 @@ namespace swarr {
 namespace {
 
 template <class T>
-__global__ void ForwardKernel(std::int64_t n, bool aligned, T* y, const T* gate, const T* up) {
-  using Sum = Accumulator<T>;
-  constexpr int k = kPack<T>;
-  const std::int64_t i = FirstOfThread<k>();
-  if (i >= n) return;
-  const Pack<T, k> g = LoadPack<k>(gate, i, n, aligned), u = LoadPack<k>(up, i, n, aligned);
-  Pack<T, k> out;
-  for (int j = 0; j < k; ++j) out.at[j] = static_cast<T>(Gated(Sum(g.at[j]), Sum(u.at[j])));
-  StorePack<k>(y, i, n, aligned, out);
-}
+struct GatedValue {
+  __device__ Accumulator<T> operator()(T gate, T up) const { return Gated(Accumulator<T>(gate), Accumulator<T>(up)); }
+};
 
 // Where a gradient goes; `to` is null where it is not wanted.
 template <class T>
@@ -52,14 +45,8 @@ __global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, 
 
 template <>
 void Kernels<Cuda>::SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up) {
-  const std::int64_t n = y.size();
-  if (n == 0) return;
   Dispatch(y.dtype(), [&]<class T>() {
-    constexpr int k = kPack<T>;
-    const bool aligned = Aligned<k>(y.data<T>(), gate.data<T>(), up.data<T>());
-    ForwardKernel<T>
-        <<<PackBlocks<k>(n), kThreads, 0, StreamOf(ctx)>>>(n, aligned, y.data<T>(), gate.data<T>(), up.data<T>());
-    SWARR_CHECK_LAUNCH();
+    Map<kPack<T>>(ctx, y.size(), GatedValue<T>{}, y.data<T>(), gate.data<T>(), up.data<T>());
   });
 }
 
