@@ -4,13 +4,13 @@
 //   out[n, h] = sum_j p_j v[j, g],  p = softmax over the visible keys j of scale * q[n, h] . k[j, g],  g = h / (H / G),
 //   scale = D^-1/2,  lse[n, h] = log sum_j exp(scale * q . k_j)
 //
-// Which keys are visible is decided by attn/spec.h alone. Training, packed documents, chunked prefill and decode from a
-// ring cache are one kernel: it reads keys in tiles counted from the document's start, and a query's result depends on
+// attn/spec.h alone decides which keys are visible. Training, packed documents, chunked prefill and decoding from a
+// ring cache are one kernel, which reads keys in tiles counted from the document's start. A query's result depends on
 // its own visible keys alone, bit for bit, however they are stored and whatever else is in the batch (P8,
-// docs/exactness.md). Time is O(T W) under a window, no T x T mask exists. A query at a negative position sees nothing:
-// out 0, lse -infinity, gradient 0.
+// docs/exactness.md). Under a window, time is O(T W), and there is no T x T mask. A query at a negative position sees
+// nothing: its out is 0, its lse -infinity and its gradient 0.
 //
-// bf16: scores and their softmax are f32; the weights p and their gradients are rounded to bf16 before they are
+// bf16: scores and their softmax are f32. The weights p and their gradients are rounded to bf16 before they are
 // multiplied with values, keys and queries.
 #pragma once
 
@@ -43,7 +43,7 @@ void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, 
 void AttentionBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& out,
                        const Tensor& lse, const AttentionInputs& inputs);
 
-// Keys and values of many sequences, one slot each, in tiles; the layout of a tile is the kernel's own.
+// Keys and values of many sequences, one slot each, in tiles. The layout of a tile is the kernel's own.
 class KeyCache {
  public:
   KeyCache() = default;
@@ -69,7 +69,7 @@ std::size_t KeyCacheBytes(DType dtype, int G, int D, AttentionSpec spec, int max
 // Stores k, v [N, G, D] as the keys of positions [N] in slots [N] (i32).
 void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions,
                const Tensor& slots);
-// AttentionForward where the keys of query n are those stored in slot slots[n]. The keys that it sees must be there.
+// AttentionForward for queries whose keys are stored: query n sees keys of slot slots[n], which must be there.
 void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
                             const KeyCache& cache, const Tensor& q_pos, const Tensor& slots, AttentionSpec spec);
 

@@ -31,12 +31,12 @@ class SafetensorsFile {
   const std::string& stored_dtype(std::string_view name) const { return Find(name).dtype; }
   // Throws if the tensor's dtype is one that Tensor does not have.
   DType dtype(std::string_view name) const;
-  // Reads the tensor into `to`, which must have its very dtype and shape.
+  // Reads the tensor into `to`, which must have its dtype and shape.
   void CopyTo(std::string_view name, const Tensor& to) const;
   // Whether ReadAs can read it: F64, F32, BF16 or F16.
   bool IsFloating(std::string_view name) const;
   // Reads elements [first, first + to.size()), counted in row-major order, into `to`, rounding to its floating dtype.
-  // Takes no memory to speak of beside it. Throws unless IsFloating and the tensor has these elements.
+  // It needs little memory of its own. Throws unless IsFloating and the tensor has these elements.
   void ReadAs(std::string_view name, std::int64_t first, const Tensor& to) const;
 
   const std::map<std::string, std::string>& metadata() const { return metadata_; }

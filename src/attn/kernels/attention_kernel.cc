@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 //
-// Attention over tiles of keys, as four kinds of products with one row operation between them. A block of queries of
-// one document and one key head (up to kQueryBlock rows: each query's heads that share the key head) takes the visible
-// tiles together; what one of its queries does not see weighs exactly 0, and adding 0 leaves a sum as it is. So a
-// query's bits are the same whichever queries stand in the block with it, alone in decoding or many in training.
+// Attention over tiles of keys, as four kinds of products with one row operation between them. A block holds queries of
+// one document and one key head, up to kQueryBlock rows: the heads of each query that share the key head. It takes the
+// visible tiles together. A key that one of its queries does not see weighs exactly 0 there, and adding 0 leaves a sum
+// as it is. So a query's bits do not depend on the queries in its block: alone in decoding, or many in training.
 #include <omp.h>
 
 #include <utility>
@@ -20,7 +20,7 @@ Shape<T> ShapeOf(const Context& ctx, std::int64_t H, std::int64_t G, std::int64_
   return {.H = H, .G = G, .D = D, .kernel = TileKernelOf<SWARR_SET, T>(ctx.cpu)};
 }
 
-// The numbers that a thread works on, for blocks that see up to `keys` keys.
+// A thread's scratch memory, for blocks that see up to `keys` keys.
 template <class T>
 struct Scratch {
   using Sum = Accumulator<T>;
@@ -54,7 +54,7 @@ struct Scratch {
   }
 
  private:
-  // Where `sums` go when they are rounded to T: nowhere if they are of type T.
+  // Memory for `sums` rounded to T: the sums themselves if they are of type T.
   static T* RoundedTo(Sum* sums, Arena& arena, std::int64_t n) {
     if constexpr (std::is_same_v<T, Sum>) {
       return sums;
@@ -93,7 +93,7 @@ void MultiplyValues(const Shape<T>& s, const Tiles<T>& tiles, const VisibleKeys&
   });
 }
 
-// Sets what the query does not see, in a row over the visible tiles.
+// Sets the elements of a row over the visible tiles that the query does not see.
 template <class Sum>
 void Mask(int q_pos, const VisibleKeys& visible, AttentionSpec spec, Sum value, Sum* row) {
   const VisibleKeys sees = VisibleKeysOf(q_pos, spec);
@@ -151,7 +151,7 @@ void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std:
   }
 }
 
-// Blocks over blocks and key heads, any thread any of them. tiles_of(owner) gives the keys.
+// The forward of all blocks and key heads; any thread takes any of them. tiles_of(owner) gives the keys.
 template <class T, class F>
 void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, const Tensor& lse, const Tensor& q,
                    const Block* blocks, std::int64_t count, AttentionSpec spec, F&& tiles_of) {
@@ -182,8 +182,8 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   for (std::int64_t task = 0; task < tasks; ++task) run(task);
 }
 
-// What a thread does with one document and key head in the backward. dk, dv [tiles * kKeyTile, width] are summed in
-// these buffers and added to the gradients at the end.
+// The backward of one document and key head, by one thread. dk and dv [tiles * kKeyTile, width] are sums, which are
+// added to the gradients at the end.
 template <class T>
 struct BackwardTask {
   using Sum = Accumulator<T>;
@@ -195,7 +195,7 @@ struct BackwardTask {
   Sum *dk, *dv;
   bool fresh_dq;
 
-  // sums[tile rows] += w^T x over the block's rows, for the visible tiles: w [rows, keys], x as panels of rows.
+  // sums += w^T x over the block's rows, for the visible tiles; w [rows, keys], x as panels of rows.
   void AddTransposed(const VisibleKeys& visible, std::int64_t rows, const T* w, const T* x, Sum* sums) const {
     const std::int64_t stride = std::int64_t{Count(visible)} * kKeyTile;
     for (const KeyRange range : {visible.sinks, visible.recent}) {
@@ -214,7 +214,7 @@ struct BackwardTask {
     }
   }
 
-  // p_j = exp(scale q.k_j - lse) and ds_j = scale p_j (dout.v_j - delta), of what the query sees.
+  // p_j = exp(scale q.k_j - lse) and ds_j = scale p_j (dout.v_j - delta) for the keys that the query sees; else 0.
   void WeightRow(std::int64_t r, std::int64_t keys_in_row, int q_pos, const VisibleKeys& visible) const {
     Sum *p = t.s + r * keys_in_row, *ds = t.ds + r * keys_in_row;
     const Sum lse = t.lse[r], delta = t.delta[r], scale = s.scale;

@@ -29,7 +29,7 @@ struct Shape {
   std::int64_t width = value_panels * kPanel;         // and their columns
   std::int64_t key_tile = PanelDepth<T>(D) * kPanel;  // elements of a tile with its keys as columns ...
   std::int64_t value_tile = kKeyTile * kPanel;        // ... and of a panel of a tile with its keys as rows
-  // Of a block, at most: its queries, and its rows.
+  // The most queries, and the most rows, of a block.
   std::int64_t block_queries = std::max<std::int64_t>(1, kQueryBlock / group);
   std::int64_t block_rows = std::max(kQueryBlock, group);
   const TileKernel<T>& kernel;
@@ -37,7 +37,7 @@ struct Shape {
 };
 
 // The tiles of one document or cache slot. Keys stand as columns, for products over D, or as rows, for products over
-// keys; tiles that follow one another in memory are one long panel of rows.
+// keys. Tiles of rows that follow one another in memory are one long panel.
 template <class T>
 struct Tiles {
   T* columns;  // [G, count, key_tile]
@@ -60,7 +60,7 @@ Tiles<T> SlotTiles(const Shape<T>& s, const KeyCache& cache, std::int64_t slot) 
           cache.tiles(), cache.sink_tiles(), cache.ring()};
 }
 
-// Calls f(first tile, tiles) for the visible tiles, ascending, in runs that lie together in memory.
+// Calls f(first tile, tiles) for runs of visible tiles that lie together in memory, ascending.
 template <class T, class F>
 void ForRuns(const VisibleKeys& visible, const Tiles<T>& tiles, F&& f) {
   for (KeyRange range : {visible.sinks, visible.recent}) {
@@ -80,7 +80,7 @@ int Count(const VisibleKeys& visible) { return visible.sinks.size() + visible.re
 struct Block {
   std::int64_t row;    // of the first query
   std::int64_t count;  // queries
-  int first_pos;       // of the first query; the others follow. Negative: a single query that sees nothing
+  int first_pos;       // of the first query; the others follow. Negative: one query, which sees nothing
   std::int64_t owner;  // document or slot
   int last_pos() const { return first_pos + static_cast<int>(count) - 1; }
 };
@@ -103,7 +103,7 @@ std::int64_t CutBlocks(const Tensor& q_pos, std::int64_t most, F&& owner, Block*
   return count;
 }
 
-// Row r of a block is query r / group, head g * group + r % group: its offset in [N, H, D], and in [N, H].
+// Row r of a block is query r / group, head g * group + r % group. Returns its row of [N, H].
 template <class T>
 std::int64_t HeadOf(const Shape<T>& s, const Block& b, std::int64_t g, std::int64_t r) {
   return (b.row + r / s.group) * s.H + g * s.group + r % s.group;
@@ -114,7 +114,7 @@ void Gather(const Shape<T>& s, const Block& b, std::int64_t g, const T* from, T*
   for (std::int64_t r = 0; r < b.count * s.group; ++r) std::copy_n(from + HeadOf(s, b, g, r) * s.D, s.D, to + r * s.D);
 }
 
-// The keys of whole documents in tiles: those of document d are the tiles [first[d], first[d + 1]).
+// The keys of whole documents in tiles. Document d has the tiles [first[d], first[d + 1]).
 template <class T>
 struct DocumentTiles {
   const std::int32_t* first_row;

@@ -11,9 +11,9 @@
 namespace swarr {
 namespace {
 
-constexpr int kBlocks = 16, kDraws = 4 * kBlocks;  // counters of Philox, and draws, that are computed side by side
+constexpr int kBlocks = 16, kDraws = 4 * kBlocks;  // counters of Philox, and draws, computed side by side
 
-// Philox of the counters {first + j, position, 0, 0}: words[i][j] is word i (philox.h, lane by lane).
+// Philox of the counters {first + j, position, 0, 0}; words[i][j] is word i of counter j.
 inline void PhiloxBlocks(std::uint64_t key, std::uint32_t first, std::uint32_t position,
                          std::uint32_t (&words)[4][kBlocks]) {
   for (std::uint32_t j = 0; j < kBlocks; ++j) {
@@ -42,7 +42,7 @@ inline void GumbelBlock(std::uint64_t key, std::uint32_t first, std::uint32_t po
   }
 }
 
-// The index of the largest logit plus noise; the first of equals.
+// The index of the largest logit plus noise; of equals, the first.
 template <class T>
 std::int32_t Choose(const T* z, std::int64_t V, const SampleRow& row, std::int32_t position) {
   std::int64_t best = 0;
