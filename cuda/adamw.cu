@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of src/tensor/kernels/adamw.cc. AdamWStep: element by element; a thread takes one pack of 16 bytes. GlobalNorm:
-// a block sums each chunk of kNormChunk elements, thread t the elements t, t + kThreads, ...; then one block sums the
+// a block sums a chunk of kNormChunk elements, of which thread t takes t, t + kThreads, ...; then one block sums the
 // chunks in the same way.
 #include <cmath>
 
@@ -67,7 +67,7 @@ void Kernels<Cuda>::AdamWStep(const Context& ctx, const Tensor& w, const Tensor&
   });
 }
 
-// The one kernel that waits for the device: its result is the host's.
+// The only kernel that waits for the device, because its result is the host's.
 template <>
 double Kernels<Cuda>::GlobalNorm(const Context& ctx, const Tensor& flat) {
   const std::int64_t n = flat.size(), chunks = Blocks(n, kNormChunk);

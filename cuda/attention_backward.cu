@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of the backward in src/attn/kernels/attention_kernel.cc, for f64, f32, and bf16 where the head dim doesn't suit
-// the tensor cores (attention_mma_backward.cu). dq: the rows of attention_rows.h are queries, the tiles keys; dk, dv:
-// the other way round. Launch: one block for warps * kRows queries of one head, or keys of one key head.
+// Twin of the backward in src/attn/kernels/attention_kernel.cc: for f64, f32, and for bf16 if the head dim doesn't suit
+// the tensor cores (attention_mma_backward.cu). For dq the rows of attention_rows.h are queries and the tiles keys; for
+// dk and dv it is the other way round. Launch: one block for warps * kRows queries of one head, or keys of one key
+// head.
 #include <cmath>
 
 #include "cuda/attention_rows.h"
@@ -10,8 +11,8 @@
 namespace swarr {
 namespace {
 
-// Gradients by score: p = exp(scale q.k - lse), ds = scale p (dout.v - delta); both 0 where the query doesn't see the
-// key.
+// The weight of a score and the score's gradient: p = exp(scale q.k - lse), ds = scale p (dout.v - delta). Both are 0
+// if the query doesn't see the key.
 template <class Sum>
 struct ScoreGradient {
   Sum p, ds;
@@ -60,7 +61,7 @@ __global__ void QueryGradientKernel(DocumentQueries<T> source, Gradient<T> dq, c
   }
 }
 
-// A warp takes kRows keys of one key head; its queries come head by head, ascending.
+// A warp takes kRows keys of one key head. It goes through their queries head by head, ascending.
 template <class T>
 __global__ void KeyGradientKernel(DocumentQueries<T> source, Gradient<T> dk, Gradient<T> dv, const T* dout,
                                   const Accumulator<T>* lse, QueryScratch<Accumulator<T>> scratch, const T* q,
@@ -113,7 +114,7 @@ __global__ void KeyGradientKernel(DocumentQueries<T> source, Gradient<T> dk, Gra
   }
 }
 
-// delta = dout . out, a warp for each query and head.
+// delta = dout . out. A warp takes one query and head.
 template <class T>
 __global__ void DeltaKernel(std::int64_t rows, std::int64_t D, Accumulator<T>* delta, const T* dout, const T* out) {
   using Sum = Accumulator<T>;
@@ -125,7 +126,7 @@ __global__ void DeltaKernel(std::int64_t rows, std::int64_t D, Accumulator<T>* d
   if (lane == 0) delta[n] = sum;
 }
 
-// A thread for each query. All that write to a flag write the same.
+// A thread takes one query. All threads that write to a flag write the same.
 __global__ void IrregularKernel(std::int64_t N, std::int64_t documents, std::int32_t* irregular,
                                 const std::int32_t* q_pos, const std::int32_t* first_row) {
   const std::int64_t n = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -154,7 +155,7 @@ QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& d
 
 // As on the processor, with p_j = exp(scale q.k_j - lse) and delta = dout . out:
 //   dv_j += p_j dout;   ds_j = scale p_j (dout . v_j - delta);   dq += ds_j k_j;   dk_j += ds_j q.
-// dq and the pair of dk and dv have a kernel each, which both compute p and ds: then every sum belongs to one block.
+// dq has one kernel, dk and dv have another. Both compute p and ds, so that every sum belongs to one block.
 template <>
 void AttentionKernels<Cuda>::Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout,
                                       const Tensor& out, const Tensor& lse, const AttentionInputs& in) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/attn/kernels/attention_kernel.cc: the forward of f64, f32, and of bf16 where the head dim doesn't suit
-// the tensor cores (attention_mma.cu), over whole documents and over a cache; and what stores keys. Launch: one block
-// for warps * kRows consecutive queries of one head (attention_rows.h), later ones first, as they see more keys; over a
-// cache, one warp for up to kRows heads of a row that share a key head.
+// Twin of src/attn/kernels/attention_kernel.cc: the forward, over whole documents and over a cache, and the storing of
+// keys. For f64, f32, and for bf16 if the head dim doesn't suit the tensor cores (attention_mma.cu). Launch over
+// documents: one block for warps * kRows consecutive queries of one head (attention_rows.h); later ones come first,
+// because they see more keys. Launch over a cache: one warp for up to kRows heads of a row that share a key head.
 //
-// The softmax runs over tiles: a new maximum rescales what was summed before. A tile of which a query sees nothing
-// leaves its maximum, sum and output as they are: Exp(0) is 1, and a weight of 0 adds 0.
+// The softmax runs over tiles: a new maximum rescales what was summed before. A tile that a query doesn't see leaves
+// its maximum, sum and output as they are: Exp(0) is 1, and a weight of 0 adds 0.
 #include <cmath>
 
 #include "cuda/attention_rows.h"

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention's backward for bf16 on tensor cores, in two kernels that share one step: 16 rows of a warp against a tile
-// of 32 other rows. dq: the rows are queries and the tiles keys; dk, dv: the rows are keys, the tiles queries, and p
-// and ds stand transposed. Either way p and ds pass from sums to operands within registers, and no sum leaves its warp.
-// Launch: one block of 4 warps for 64 consecutive queries of one head, or 64 keys of one key head, which take the
-// queries of their heads one head after another, ascending. Left out: wgmma; computing p and ds once for both kernels,
-// which would need dq summed across blocks.
+// of 32 other rows. For dq the rows are queries and the tiles keys. For dk and dv the rows are keys, the tiles queries,
+// and p and ds stand transposed. Either way p and ds pass from sums to operands within registers, and no sum leaves its
+// warp. Launch: one block of 4 warps for 64 consecutive queries of one head, or for 64 keys of one key head, which go
+// through the queries of their heads one head after another, ascending. Left out: wgmma; computing p and ds once for
+// both kernels, which would need dq summed across blocks.
 #include "cuda/attention_products.h"
 
 namespace swarr {
@@ -15,7 +15,7 @@ constexpr int kRows = kBlockWarps * 16;
 constexpr int kStages = 3;
 constexpr float kInverseLn2 = 1.4426950408889634074f;
 
-// p and ds of one score: p = exp(scale q.k - lse) = 2^(scale2 q.k - lse2), ds = scale p (dout.v - delta).
+// Turns a score into p = exp(scale q.k - lse) = 2^(scale2 q.k - lse2), and dout.v into ds = scale p (dout.v - delta).
 struct ScoreGradient {
   float scale, scale2;
   __device__ void Weigh(float& dot, float& dout_v, float lse2, float delta) const {
@@ -25,7 +25,7 @@ struct ScoreGradient {
   }
 };
 
-// Rows of 16 M = 16: what the sums of a warp become.
+// Adds a warp's 16 rows of sums to a gradient.
 template <int P>
 __device__ void AddRows(const Gradient<BFloat16>& to, const RowSums<1, P>& sums, std::int64_t first, std::int64_t step,
                         int valid, int D) {
@@ -111,7 +111,7 @@ __global__ __launch_bounds__(kBlockWarps* kWarp,
   AddRows<P>(dq, sums, b.first + first * b.step, b.step, b.count - first, D);
 }
 
-// What a tile of queries brings beside its rows.
+// What goes with a tile of queries, beside its rows.
 struct QueryNumbers {
   float lse[kTileRows], delta[kTileRows];
   int position[kTileRows];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums and maxima over the threads of a block, which has whole warps. Every thread gets the result, and the same bits:
-// warps reduce by their butterfly, then all of them reduce the warps' results by one more. All threads must call.
+// Sums and maxima over the threads of a block of whole warps. Every thread gets the result, with the same bits: each
+// warp reduces by a butterfly, then every warp reduces the warps' results by one more. All threads must call.
 #pragma once
 
 #include <limits>

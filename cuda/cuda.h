@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every CUDA file shares: checked calls, the stream, launch shapes, and sums over a warp.
 //
-// Rules of the CUDA kernels, beside those of ops.h: no atomics on floats, no fast-math; contraction is off
+// Rules of the CUDA kernels, beside those of ops.h: There are no atomics on floats and no fast-math. Contraction is off
 // (cmake/cuda.cmake) and a fused multiply-add is written fma(), so that inlining can't change bits. A row's result
-// depends on that row alone: a thread map never depends on the number of rows.
+// depends on that row alone: the map of threads to elements never depends on the number of rows.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,7 +14,7 @@
 
 namespace swarr {
 
-// The stream of a Context, and what launches want to know of its device.
+// The stream of a Context, and what launches need to know about its device.
 struct CudaStream {
   cudaStream_t handle = nullptr;
   int multiprocessors = 0;
@@ -31,10 +31,10 @@ struct CudaStream {
     if (swarr_error != cudaSuccess) ::swarr::ThrowCuda(swarr_error, #call, __FILE__, __LINE__); \
   } while (0)
 
-// To stand after every launch: a bad launch shape is reported where it was made.
+// Stands after every launch, so that a bad launch shape is reported where it was made.
 #define SWARR_CHECK_LAUNCH() SWARR_CUDA_CHECK(cudaGetLastError())
 
-// More shared memory than 48 KiB, what a kernel declares included, has to be asked for before a launch.
+// A kernel that needs more than 48 KiB of shared memory, what it declares included, must ask for it before a launch.
 template <class Kernel>
 void AllowSharedMemory(Kernel* kernel, std::size_t bytes) {
   if (bytes <= 24 * 1024) return;
@@ -49,8 +49,8 @@ constexpr int kWarps = kThreads / kWarp;
 
 constexpr std::int64_t Blocks(std::int64_t work, std::int64_t per_block) { return (work + per_block - 1) / per_block; }
 
-// Sums and maxima over the 32 lanes of a warp; every lane gets the result, and the same bits: a butterfly adds the same
-// pairs in every lane.
+// Sums and maxima over the 32 lanes of a warp. Every lane gets the result, with the same bits: a butterfly adds the
+// same pairs in every lane.
 template <class T>
 __device__ inline T WarpSum(T x) {
   for (int distance = kWarp / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/embedding.cc. Forward: a warp copies a row in packs. Backward: a block for each row of dy;
-// the one whose row is the first of its id adds all rows of that id to dw, in ascending order, the others leave. So
-// every column of dw is one sum in one order, as on the CPU, without sorting and without atomics. Left out: sorting the
-// ids, which would save the scan over all of them that every new id costs.
+// Twin of src/tensor/kernels/embedding.cc. GatherRows: a warp copies a row in packs. Backward: each row of dy has a
+// block. The block whose row is the first of its id adds all rows of that id to dw, in ascending order; the others
+// leave. So every column of dw is one sum in one order, as on the CPU, without sorting and without atomics. Left out:
+// sorting the ids, which would save the scan over all ids that every new id costs.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
 #include "tensor/kernels/kernels.h"
@@ -23,7 +23,7 @@ __global__ void GatherKernel(std::int64_t N, std::int64_t C, bool aligned, T* y,
   }
 }
 
-// Whether one of the first n ids is `id`. The whole block calls, and all threads get the answer.
+// Whether one of the first n ids is `id`. All threads of the block call this and get the answer.
 __device__ bool Occurs(std::int32_t id, const std::int32_t* ids, std::int64_t n) {
   for (std::int64_t begin = 0; begin < n; begin += kChunk) {
     bool found = false;
@@ -36,9 +36,9 @@ __device__ bool Occurs(std::int32_t id, const std::int32_t* ids, std::int64_t n)
   return false;
 }
 
-// Writes to `rows`, in shared memory, which of the rows begin .. begin + kChunk - 1 have this id, in ascending order,
-// and returns how many. The whole block calls. Warp i looks at the i-th run of kWarp * kIdsPerThread rows; its lanes
-// find their place by the matches before them in the warp, then in the block.
+// Finds which of the rows begin .. begin + kChunk - 1 have this id, writes them to `rows` in shared memory, ascending,
+// and returns how many there are. All threads of the block call this. Warp i looks at the i-th run of kWarp *
+// kIdsPerThread rows. A lane finds its place by counting the matches before it, in its warp and in the warps before.
 __device__ int FindRows(std::int32_t id, const std::int32_t* ids, std::int64_t begin, std::int64_t N,
                         std::int32_t* rows) {
   __shared__ int of_warp[kWarps];

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/gemm.cc: the three products of a linear layer, all of them one product c = a b^T of
-// operands that are stored as they are or transposed, and the kernel for f64 and f32 (bf16: gemm_mma.cu).
+// Twin of src/tensor/kernels/gemm.cc: the three products of a linear layer. All are one product c = a b^T of operands
+// that are stored as they are or transposed. The kernel here is for f64 and f32; that for bf16 is in gemm_mma.cu.
 //
-// A block of 16 x 16 threads computes a tile of c, each thread R x C elements of it. Tiles of the operands, 16 of k
-// deep, pass through shared memory, k first, twice: while one is multiplied the next is on its way. Every element is
-// one accumulator that begins with the addend and takes its products in ascending k by fma, padded with zeros to a
-// multiple of 16, whatever the size of the tile: so the tile may depend on the number of rows.
+// A block of 16 x 16 threads computes a tile of c; each thread computes R x C elements. Tiles of the operands, 16 of k
+// deep, pass through two buffers of shared memory: while one tile is multiplied the next is on its way. Every element
+// is one accumulator that begins with the addend and takes its products in ascending k by fma, padded with zeros to a
+// multiple of 16. That does not depend on the size of the tile, which may therefore depend on the number of rows.
 //
-// Gradients of weights have few elements and many k. There k is cut into parts, in a way that depends on its length
-// alone, and the parts' sums are added in ascending order.
-// Left out: 16-byte loads from global memory.
+// Gradients of weights have few elements and many k. There k is cut into parts by its length alone, and the parts' sums
+// are added in ascending order. Left out: 16-byte loads from global memory.
 #include <algorithm>
 
 #include "cuda/gemm.h"
@@ -23,7 +22,7 @@ constexpr int kSide = 16;  // threads of a block along rows, and along columns
 constexpr int kStep = 16;  // k of a tile
 static_assert(kSide * kSide == kThreads);
 
-// Consecutive elements of shared memory.
+// Loads consecutive elements of shared memory.
 template <int kCount, class T>
 __device__ void LoadRun(T* to, const T* from) {
   if constexpr (kCount % kPack<T> == 0) {
@@ -39,8 +38,8 @@ __device__ void LoadRun(T* to, const T* from) {
   }
 }
 
-// kSize rows of an operand, kStep of k, in shared memory: element (row, k) is at[k][row]. Rows are apart by a pack
-// more than their length, to spread over the banks.
+// kSize rows of an operand, kStep of k, in shared memory: element (row, k) is at[k][row]. The pitch is a pack more than
+// the length, so that successive k spread over the banks.
 template <class T, int kSize>
 struct Tile {
   alignas(16) T at[kStep][kSize + kPack<T>];
@@ -61,7 +60,7 @@ struct TileShare {
     return transposed ? element / kSize : element % kStep;
   }
 
-  // The tile at (row, k) of an operand that ends before (row_end, k_end): zeros beyond.
+  // Loads the tile at (row, k) of an operand that ends before (row_end, k_end); zeros stand for what is beyond.
   __device__ void Load(const Operand<T>& from, std::int64_t row, std::int64_t row_end, std::int64_t k,
                        std::int64_t k_end) {
 #pragma unroll
@@ -101,7 +100,7 @@ __device__ void MultiplyTiles(const Tile<T, kSide * R>& a_tile, const Tile<T, kS
   }
 }
 
-// Calls f(sum, offset in c, column) for those of the thread's elements that c has.
+// Calls f(sum, offset in c, column) for the thread's elements that lie within c.
 template <class T, int R, int C, class F>
 __device__ void ForElements(const Product<T, T>& p, TileOrigin origin, T (&sums)[R][C], F f) {
 #pragma unroll
@@ -145,7 +144,7 @@ __global__ void __launch_bounds__(kThreads) ProductKernel(Product<T, T> p) {
     const bool more = k + kStep < end;
     if (more) load(k + kStep);
     MultiplyTiles<T, R, C>(a_tiles[buffer], b_tiles[buffer], sums);
-    if (more) store(buffer ^ 1);  // which nobody reads any more since the last barrier
+    if (more) store(buffer ^ 1);  // nobody has read that buffer since the last barrier
     __syncthreads();
   }
 
@@ -177,7 +176,7 @@ void Multiply(const Context& ctx, const Product<T, Out>& p) {
   }
 }
 
-// At most 8 parts of at least 2048 of k: a matter of the depth alone.
+// At most 8 parts of at least 2048 of k. It depends on the depth alone.
 constexpr std::int64_t PartDepth(std::int64_t depth) {
   constexpr std::int64_t kParts = 8, kAtLeast = 2048, kMultiple = 64;
   return std::max(kAtLeast, Blocks(depth, kParts * kMultiple) * kMultiple);
@@ -192,7 +191,7 @@ __global__ void AddPartsKernel(std::int64_t parts, std::int64_t size, const Sum*
   c[i] = static_cast<Out>(addend ? sum + static_cast<Sum>(addend[i]) : sum);
 }
 
-// A product without bias, its depth in parts.
+// A product without bias, with its depth cut into parts.
 template <class T, class Out>
 void MultiplyInParts(const Context& ctx, const Product<T, Out>& p) {
   using Sum = Accumulator<T>;

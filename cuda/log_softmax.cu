@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of src/tensor/kernels/log_softmax.cc. Forward: a block takes a row (cuda/softmax_row.h). Backward: element by
 // element; a block takes kColumns consecutive entries of a row, a thread kEntries of them. Left out: keeping a row on
-// the chip. Its second reading mostly hits the L2 cache.
+// the chip; its second reading mostly hits the L2 cache.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
 #include "cuda/softmax_row.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/rmsnorm.cc. Forward and dx: a warp takes a row, lane l the packs l, l + 32, ... of k
-// elements; its partial sums meet in a butterfly. k depends on C and the dtype alone: 16 bytes, or 2 elements where
-// that would leave lanes idle. dw: a sum over rows in the order of cuda/sums.h. Left out: keeping the row in registers
-// between its two readings; the second one hits the L1 cache.
+// Twin of src/tensor/kernels/rmsnorm.cc. Forward and dx: a warp takes a row; lane l takes the packs l, l + 32, ... of k
+// elements, and a butterfly adds the lanes' partial sums. k depends on C and the dtype alone: 16 bytes, or 2 elements
+// where that would leave lanes idle. dw: a sum over rows in the order of cuda/sums.h. Left out: keeping the row in
+// registers between its two readings; the second one hits the L1 cache.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
 #include "cuda/sums.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of src/tensor/kernels/sample.cc, in two launches. ChooseKernel: several blocks share the entries of a row, since
-// noise costs two logarithms in f64 an entry; each finds its largest score. FinishKernel: a block for each row takes
-// the largest of those and computes its log-probability by the softmax of training. A maximum has no rounding, so how
-// entries are shared out leaves no trace.
+// noise costs two logarithms in f64 an entry; each block finds its largest score. FinishKernel: one block for each row
+// takes the largest of these and computes its log-probability by the softmax of training. A maximum does not round, so
+// the way in which entries are shared out leaves no trace.
 #include <limits>
 
 #include "cuda/cuda.h"
@@ -106,7 +106,7 @@ void Kernels<Cuda>::SampleRows(const Context& ctx, const Tensor& tokens, const T
   if (N == 0) return;
   ArenaScope scope(*ctx.arena);
   auto* choices = ctx.arena->NewArray<Choice>(N * parts);
-  // `rows` is in the host's page-locked memory: copied once, rather than read there by every block.
+  // `rows` is in the host's page-locked memory. One copy is faster than every block reading there.
   auto* device_rows = ctx.arena->NewArray<SampleRow>(N);
   SWARR_CUDA_CHECK(cudaMemcpyAsync(device_rows, rows, static_cast<std::size_t>(N) * sizeof(SampleRow),
                                    cudaMemcpyDefault, StreamOf(ctx)));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What stands in for runtime.cu in a build without CUDA.
+// Stands in for runtime.cu in a build without CUDA.
 #include "tensor/check.h"
 #include "tensor/device.h"
 

@@ -13,7 +13,7 @@ struct GatedValue {
   __device__ Accumulator<T> operator()(T gate, T up) const { return Gated(Accumulator<T>(gate), Accumulator<T>(up)); }
 };
 
-// Where a gradient goes; `to` is null where it is not wanted.
+// Where a gradient goes; null if it is not wanted.
 template <class T>
 struct Gradient {
   T* to;
