@@ -61,9 +61,7 @@ void Kernels<Cuda>::AdamWStep(const Context& ctx, const Tensor& w, const Tensor&
     constexpr int k = kPack<T>;
     const AdamWFactors<T> factors(update);
     const bool aligned = Aligned<k>(w.data<T>(), m.data<T>(), v.data<T>(), g.data<T>());
-    StepKernel<T><<<PackBlocks<k>(n), kThreads, 0, StreamOf(ctx)>>>(factors, n, aligned, w.data<T>(), m.data<T>(),
-                                                                    v.data<T>(), g.data<T>());
-    SWARR_CHECK_LAUNCH();
+    Launch(ctx, PackShape<k>(n), StepKernel<T>, factors, n, aligned, w, m, v, g);
   });
 }
 
@@ -74,12 +72,8 @@ double Kernels<Cuda>::GlobalNorm(const Context& ctx, const Tensor& flat) {
   if (n == 0) return 0;
   ArenaScope scope(*ctx.arena);
   double* partial = ctx.arena->NewArray<double>(chunks + 1);  // the last one is for their sum
-  DispatchSum(flat.dtype(), [&]<class T>() {
-    SquaresKernel<<<static_cast<unsigned>(chunks), kThreads, 0, StreamOf(ctx)>>>(n, flat.data<T>(), partial);
-    SWARR_CHECK_LAUNCH();
-  });
-  SumKernel<<<1, kSumThreads, 0, StreamOf(ctx)>>>(chunks, partial, partial + chunks);
-  SWARR_CHECK_LAUNCH();
+  DispatchSum(flat.dtype(), [&]<class T>() { Launch(ctx, {chunks}, SquaresKernel<T>, n, flat, partial); });
+  Launch(ctx, {1, kSumThreads}, SumKernel, chunks, partial, partial + chunks);
   double sum = 0;
   SWARR_CUDA_CHECK(cudaMemcpyAsync(&sum, partial + chunks, sizeof sum, cudaMemcpyDeviceToHost, StreamOf(ctx)));
   SWARR_CUDA_CHECK(cudaStreamSynchronize(StreamOf(ctx)));

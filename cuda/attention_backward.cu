@@ -141,13 +141,9 @@ QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& d
   using Sum = Accumulator<T>;
   const std::int64_t N = out.dim(0), H = out.dim(1), D = out.dim(2), docs = documents.dim(0) - 1;
   const QueryScratch<Sum> scratch{ctx.arena->NewArray<Sum>(N * H), ctx.arena->NewArray<std::int32_t>(docs)};
-  DeltaKernel<T>
-      <<<Blocks(N * H, kWarps), kThreads, 0, StreamOf(ctx)>>>(N * H, D, scratch.delta, dout.data<T>(), out.data<T>());
-  SWARR_CHECK_LAUNCH();
+  Launch(ctx, {Blocks(N * H, kWarps)}, DeltaKernel<T>, N * H, D, scratch.delta, dout, out);
   SWARR_CUDA_CHECK(cudaMemsetAsync(scratch.irregular, 0, docs * sizeof(std::int32_t), StreamOf(ctx)));
-  IrregularKernel<<<Blocks(N, kThreads), kThreads, 0, StreamOf(ctx)>>>(
-      N, docs, scratch.irregular, q_pos.data<std::int32_t>(), documents.data<std::int32_t>());
-  SWARR_CHECK_LAUNCH();
+  Launch(ctx, {Blocks(N, kThreads)}, IrregularKernel, N, docs, scratch.irregular, q_pos, documents);
   return scratch;
 }
 
@@ -173,22 +169,16 @@ void AttentionKernels<Cuda>::Backward(const Context& ctx, const AttentionGradien
     const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(D));
     if (!dq.empty()) {
       const int warps = WarpsFor<Sum>(D, 1);
-      const std::size_t bytes = SumsBytes<Sum>(warps, D, 1);
-      AllowSharedMemory(QueryGradientKernel<T>, bytes);
-      QueryGradientKernel<T><<<source.Blocks(N, warps * kRows), warps * kWarp, bytes, StreamOf(ctx)>>>(
-          source, Gradient<T>(dq), dout.data<T>(), lse.data<Sum>(), scratch.delta, in.q.data<T>(),
-          q_pos.data<std::int32_t>(), in.spec, scale);
-      SWARR_CHECK_LAUNCH();
+      const LaunchShape shape(source.Blocks(N, warps * kRows), warps * kWarp, SumsBytes<Sum>(warps, D, 1));
+      Launch(ctx, shape, QueryGradientKernel<T>, source, Gradient<T>(dq), dout, lse, scratch.delta, in.q, q_pos,
+             in.spec, scale);
     }
     if (dk.empty() && dv.empty()) return;
     const int warps = WarpsFor<Sum>(D, 2);
-    const std::size_t bytes = SumsBytes<Sum>(warps, D, 2);
-    AllowSharedMemory(KeyGradientKernel<T>, bytes);
-    KeyGradientKernel<T>
-        <<<DocumentBlocks(N, source.documents, warps * kRows) * source.G, warps * kWarp, bytes, StreamOf(ctx)>>>(
-            source, Gradient<T>(dk), Gradient<T>(dv), dout.data<T>(), lse.data<Sum>(), scratch, in.q.data<T>(),
-            q_pos.data<std::int32_t>(), in.spec, scale);
-    SWARR_CHECK_LAUNCH();
+    const LaunchShape shape(DocumentBlocks(N, source.documents, warps * kRows) * source.G, warps * kWarp,
+                            SumsBytes<Sum>(warps, D, 2));
+    Launch(ctx, shape, KeyGradientKernel<T>, source, Gradient<T>(dk), Gradient<T>(dv), dout, lse, scratch, in.q, q_pos,
+           in.spec, scale);
   });
 }
 

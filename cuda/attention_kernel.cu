@@ -70,11 +70,9 @@ void LaunchForward(const Context& ctx, const Source& source, int warps, const Te
                    const Tensor& q, const Tensor& q_pos, AttentionSpec spec) {
   using Sum = Accumulator<T>;
   const std::size_t bytes = SumsBytes<Sum>(warps, source.D, 1);
-  AllowSharedMemory(ForwardKernel<T, Source>, bytes);
-  ForwardKernel<T><<<source.Blocks(q.dim(0), warps * kRows), warps * kWarp, bytes, StreamOf(ctx)>>>(
-      source, out.data<T>(), lse.data<Sum>(), q.data<T>(), q_pos.data<std::int32_t>(), spec,
-      Sum(1) / std::sqrt(static_cast<Sum>(source.D)));
-  SWARR_CHECK_LAUNCH();
+  const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(source.D));
+  Launch(ctx, {source.Blocks(q.dim(0), warps * kRows), warps * kWarp, bytes}, ForwardKernel<T, Source>, source, out,
+         lse, q, q_pos, spec, scale);
 }
 
 // A warp stores one head of one row. Both layouts of a tile are rows of D numbers.
@@ -126,10 +124,8 @@ void AttentionKernels<Cuda>::StoreKeys(const Context& ctx, const KeyCache& cache
   const std::int64_t heads = k.dim(0) * k.dim(1);
   if (heads == 0) return;
   Dispatch(k.dtype(), [&]<class T>() {
-    StoreKernel<T><<<Blocks(heads, kWarps), kThreads, 0, StreamOf(ctx)>>>(
-        QueriesOfSlots<T>(k, cache, slots), cache.k().data<T>(), cache.v().data<T>(), k.data<T>(), v.data<T>(),
-        positions.data<std::int32_t>(), heads);
-    SWARR_CHECK_LAUNCH();
+    Launch(ctx, {Blocks(heads, kWarps)}, StoreKernel<T>, QueriesOfSlots<T>(k, cache, slots), cache.k(), cache.v(), k, v,
+           positions, heads);
   });
 }
 

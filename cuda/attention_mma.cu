@@ -193,15 +193,11 @@ __global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source sourc
 }
 
 template <int P, int M, int kBlockWarps, class Source>
-void Launch(const Context& ctx, const Source& source, const Tensor& out, const Tensor& lse, const Tensor& q,
-            const Tensor& q_pos, AttentionSpec spec) {
-  const auto kernel = ForwardKernel<P, M, kBlockWarps, Source>;
-  const std::size_t bytes = kSharedBytes<P, M>(kBlockWarps);
-  AllowSharedMemory(kernel, bytes);
-  kernel<<<source.Blocks(q.dim(0), kBlockWarps * M * 16), kBlockWarps * kWarp, bytes, StreamOf(ctx)>>>(
-      source, out.data<BFloat16>(), lse.data<float>(), q.data<BFloat16>(), q_pos.data<std::int32_t>(), spec,
-      ScoreScale2(source.D));
-  SWARR_CHECK_LAUNCH();
+void LaunchForward(const Context& ctx, const Source& source, const Tensor& out, const Tensor& lse, const Tensor& q,
+                   const Tensor& q_pos, AttentionSpec spec) {
+  const LaunchShape shape(source.Blocks(q.dim(0), kBlockWarps * M * 16), kBlockWarps * kWarp,
+                          kSharedBytes<P, M>(kBlockWarps));
+  Launch(ctx, shape, ForwardKernel<P, M, kBlockWarps, Source>, source, out, lse, q, q_pos, spec, ScoreScale2(source.D));
 }
 
 }  // namespace
@@ -209,14 +205,14 @@ void Launch(const Context& ctx, const Source& source, const Tensor& out, const T
 void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
   DispatchWidth(in.q.dim(2), [&]<int P>() {
     constexpr int kM = P <= 64 ? 2 : 1;  // as many rows as registers hold: they share what is read of a tile
-    Launch<P, kM, 4>(ctx, QueriesOfDocuments<BFloat16>(in), out, lse, in.q, in.q_pos, in.spec);
+    LaunchForward<P, kM, 4>(ctx, QueriesOfDocuments<BFloat16>(in), out, lse, in.q, in.q_pos, in.spec);
   });
 }
 
 void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const KeyCache& cache,
                       const Tensor& q_pos, const Tensor& slots, AttentionSpec spec) {
   DispatchWidth(q.dim(2), [&]<int P>() {
-    Launch<P, 1, 1>(ctx, QueriesOfSlots<BFloat16>(q, cache, slots), out, lse, q, q_pos, spec);
+    LaunchForward<P, 1, 1>(ctx, QueriesOfSlots<BFloat16>(q, cache, slots), out, lse, q, q_pos, spec);
   });
 }
 

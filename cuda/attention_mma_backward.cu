@@ -214,19 +214,15 @@ void MmaBackward(const Context& ctx, const AttentionGradients& gradients, const 
   const ScoreGradient gradient{1.0f / std::sqrt(static_cast<float>(D)), ScoreScale2(D)};
   DispatchWidth(D, [&]<int P>() {
     if (!dq.empty()) {
-      AllowSharedMemory(QueryGradientKernel<P>, kQuerySharedBytes<P>);
-      QueryGradientKernel<P><<<source.Blocks(N, kRows), kBlockWarps * kWarp, kQuerySharedBytes<P>, StreamOf(ctx)>>>(
-          source, Gradient<T>(dq), dout.data<T>(), lse.data<float>(), scratch.delta, in.q.data<T>(),
-          in.q_pos.data<std::int32_t>(), in.spec, gradient);
-      SWARR_CHECK_LAUNCH();
+      const LaunchShape shape(source.Blocks(N, kRows), kBlockWarps * kWarp, kQuerySharedBytes<P>);
+      Launch(ctx, shape, QueryGradientKernel<P>, source, Gradient<T>(dq), dout, lse, scratch.delta, in.q, in.q_pos,
+             in.spec, gradient);
     }
     if (dk.empty() && dv.empty()) return;
-    AllowSharedMemory(KeyGradientKernel<P>, kKeySharedBytes<P>);
-    KeyGradientKernel<P>
-        <<<DocumentBlocks(N, source.documents, kRows) * source.G, kBlockWarps * kWarp, kKeySharedBytes<P>,
-           StreamOf(ctx)>>>(source, Gradient<T>(dk), Gradient<T>(dv), dout.data<T>(), lse.data<float>(), scratch,
-                            in.q.data<T>(), in.q_pos.data<std::int32_t>(), in.spec, gradient);
-    SWARR_CHECK_LAUNCH();
+    const LaunchShape shape(DocumentBlocks(N, source.documents, kRows) * source.G, kBlockWarps * kWarp,
+                            kKeySharedBytes<P>);
+    Launch(ctx, shape, KeyGradientKernel<P>, source, Gradient<T>(dk), Gradient<T>(dv), dout, lse, scratch, in.q,
+           in.q_pos, in.spec, gradient);
   });
 }
 

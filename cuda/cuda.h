@@ -9,6 +9,7 @@
 #include <cuda_runtime.h>
 
 #include <memory>
+#include <type_traits>
 
 #include "tensor/context.h"
 
@@ -31,16 +32,6 @@ struct CudaStream {
     if (swarr_error != cudaSuccess) ::swarr::ThrowCuda(swarr_error, #call, __FILE__, __LINE__); \
   } while (0)
 
-// Stands after every launch, so that a bad launch shape is reported where it was made.
-#define SWARR_CHECK_LAUNCH() SWARR_CUDA_CHECK(cudaGetLastError())
-
-// A kernel that needs more than 48 KiB of shared memory, what it declares included, must ask for it before a launch.
-template <class Kernel>
-void AllowSharedMemory(Kernel* kernel, std::size_t bytes) {
-  if (bytes <= 24 * 1024) return;
-  SWARR_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
-}
-
 inline cudaStream_t StreamOf(const Context& ctx) { return ctx.stream->handle; }
 
 constexpr int kWarp = 32;
@@ -48,6 +39,37 @@ constexpr int kThreads = 256;  // of a block, where nothing else is said
 constexpr int kWarps = kThreads / kWarp;
 
 constexpr std::int64_t Blocks(std::int64_t work, std::int64_t per_block) { return (work + per_block - 1) / per_block; }
+
+// How a kernel is launched: its blocks, the threads of a block, and the shared memory that it asks for.
+struct LaunchShape {
+  dim3 blocks, threads;
+  std::size_t shared_bytes;
+  LaunchShape(dim3 grid, dim3 block, std::size_t bytes = 0) : blocks(grid), threads(block), shared_bytes(bytes) {}
+  LaunchShape(std::int64_t grid, dim3 block = kThreads, std::size_t bytes = 0)
+      : LaunchShape(dim3(static_cast<unsigned>(grid)), block, bytes) {}
+};
+
+// The argument for a kernel's parameter of type P: the elements of a tensor, null if it is empty, or the value itself.
+template <class P, class A>
+P ArgumentOf(const A& a) {
+  if constexpr (std::is_same_v<A, Tensor> && std::is_pointer_v<P>) {
+    return a.empty() ? nullptr : a.template data<std::remove_const_t<std::remove_pointer_t<P>>>();
+  } else {
+    return a;
+  }
+}
+
+// Launches a kernel on the context's stream. A bad launch shape is reported here.
+template <class... P, class... A>
+void Launch(const Context& ctx, const LaunchShape& shape, void (*kernel)(P...), const A&... arguments) {
+  // More than 48 KiB of shared memory, what the kernel declares included, has to be asked for.
+  if (shape.shared_bytes > 24 * 1024) {
+    SWARR_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                          static_cast<int>(shape.shared_bytes)));
+  }
+  kernel<<<shape.blocks, shape.threads, shape.shared_bytes, StreamOf(ctx)>>>(ArgumentOf<P>(arguments)...);
+  SWARR_CUDA_CHECK(cudaGetLastError());
+}
 
 // Sums and maxima over the 32 lanes of a warp. Every lane gets the result, with the same bits: a butterfly adds the
 // same pairs in every lane.

@@ -99,9 +99,8 @@ void Kernels<Cuda>::GatherRows(const Context& ctx, const Tensor& y, const Tensor
   if (N == 0) return;
   Dispatch(x.dtype(), [&]<class T>() {
     constexpr int k = kPack<T>;
-    GatherKernel<k><<<static_cast<unsigned>(Blocks(N, kWarps)), kThreads, 0, StreamOf(ctx)>>>(
-        N, C, RowsAligned<k>(C, y.data<T>(), x.data<T>()), y.data<T>(), x.data<T>(), rows.data<std::int32_t>());
-    SWARR_CHECK_LAUNCH();
+    const bool aligned = RowsAligned<k>(C, y.data<T>(), x.data<T>());
+    Launch(ctx, {Blocks(N, kWarps)}, GatherKernel<k, T>, N, C, aligned, y, x, rows);
   });
 }
 
@@ -109,11 +108,7 @@ template <>
 void Kernels<Cuda>::EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids) {
   const std::int64_t N = ids.dim(0), C = dw.dim(1);
   if (N == 0) return;
-  Dispatch(dy.dtype(), [&]<class T>() {
-    BackwardKernel<T><<<static_cast<unsigned>(N), kThreads, 0, StreamOf(ctx)>>>(N, C, dw.data<Accumulator<T>>(),
-                                                                                dy.data<T>(), ids.data<std::int32_t>());
-    SWARR_CHECK_LAUNCH();
-  });
+  Dispatch(dy.dtype(), [&]<class T>() { Launch(ctx, {N}, BackwardKernel<T>, N, C, dw, dy, ids); });
 }
 
 }  // namespace swarr

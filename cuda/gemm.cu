@@ -153,11 +153,10 @@ __global__ void __launch_bounds__(kThreads) ProductKernel(Product<T, T> p) {
 }
 
 template <int R, int C, class T>
-void Launch(const Context& ctx, const Product<T, T>& p) {
+void LaunchProduct(const Context& ctx, const Product<T, T>& p) {
   const std::int64_t tiles = Blocks(p.rows, kSide * R) * Blocks(p.columns, kSide * C);
   const dim3 grid(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(p.parts()));
-  ProductKernel<T, R, C><<<grid, kThreads, 0, StreamOf(ctx)>>>(p);
-  SWARR_CHECK_LAUNCH();
+  Launch(ctx, {grid, kThreads}, ProductKernel<T, R, C>, p);
 }
 
 // Large tiles read less, small ones keep more multiprocessors busy.
@@ -167,12 +166,12 @@ void Multiply(const Context& ctx, const Product<T, Out>& p) {
   if constexpr (std::is_same_v<T, BFloat16>) {
     MultiplyOnTensorCores(ctx, p);
   } else {
-    if (p.rows <= kSide) return Launch<1, 4>(ctx, p);
+    if (p.rows <= kSide) return LaunchProduct<1, 4>(ctx, p);
     if constexpr (std::is_same_v<T, float>) {
       const std::int64_t tiles = Blocks(p.rows, kSide * 8) * Blocks(p.columns, kSide * 8) * p.parts();
-      if (tiles >= ctx.stream->multiprocessors) return Launch<8, 8>(ctx, p);
+      if (tiles >= ctx.stream->multiprocessors) return LaunchProduct<8, 8>(ctx, p);
     }
-    Launch<4, 4>(ctx, p);
+    LaunchProduct<4, 4>(ctx, p);
   }
 }
 
@@ -209,9 +208,7 @@ void MultiplyInParts(const Context& ctx, const Product<T, Out>& p) {
                                 .addend = nullptr,
                                 .c = partial,
                                 .part_depth = part_depth});
-  AddPartsKernel<<<static_cast<unsigned>(Blocks(size, kThreads)), kThreads, 0, StreamOf(ctx)>>>(parts, size, partial,
-                                                                                                p.addend, p.c);
-  SWARR_CHECK_LAUNCH();
+  Launch(ctx, {Blocks(size, kThreads)}, AddPartsKernel<Sum, Out>, parts, size, partial, p.addend, p.c);
 }
 
 // A matrix as it is stored, or transposed.

@@ -274,14 +274,11 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks) ProductKernel(Product
 }
 
 template <class S, bool kTransposedA, bool kTransposedB, bool kFast, class Out>
-void Launch(const Context& ctx, const Product<BFloat16, Out>& p) {
-  const auto kernel = ProductKernel<S, kTransposedA, kTransposedB, kFast, Out>;
-  AllowSharedMemory(kernel, S::kSharedBytes);
+void LaunchProduct(const Context& ctx, const Product<BFloat16, Out>& p) {
   const std::int64_t tiles = Blocks(p.rows, S::kRows) * Blocks(p.columns, S::kColumns);
   const bool whole = RowsAligned<kPack<Out>>(p.columns, p.c, p.addend);
-  kernel<<<dim3(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(p.parts())), S::kThreads, S::kSharedBytes,
-           StreamOf(ctx)>>>(p, whole);
-  SWARR_CHECK_LAUNCH();
+  const dim3 grid(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(p.parts()));
+  Launch(ctx, {grid, S::kThreads, S::kSharedBytes}, ProductKernel<S, kTransposedA, kTransposedB, kFast, Out>, p, whole);
 }
 
 // The cost of a shape: the size of the tiles that the busiest multiprocessor computes, divided by the shape's rate.
@@ -300,15 +297,15 @@ void MultiplyFast(const Context& ctx, const Product<BFloat16, Out>& p) {
   // The flat tile is too low for a transposed a, whose lines have kPanel rows.
   switch (std::min_element(costs.begin(), costs.end() - (kTransposedA ? 1 : 0)) - costs.begin()) {
     case 0:
-      return Launch<Huge, kTransposedA, kTransposedB, true>(ctx, p);
+      return LaunchProduct<Huge, kTransposedA, kTransposedB, true>(ctx, p);
     case 1:
-      return Launch<Large, kTransposedA, kTransposedB, true>(ctx, p);
+      return LaunchProduct<Large, kTransposedA, kTransposedB, true>(ctx, p);
     case 2:
-      return Launch<Square, kTransposedA, kTransposedB, true>(ctx, p);
+      return LaunchProduct<Square, kTransposedA, kTransposedB, true>(ctx, p);
     case 3:
-      return Launch<Medium, kTransposedA, kTransposedB, true>(ctx, p);
+      return LaunchProduct<Medium, kTransposedA, kTransposedB, true>(ctx, p);
     default:
-      if constexpr (!kTransposedA) Launch<Flat, kTransposedA, kTransposedB, true>(ctx, p);
+      if constexpr (!kTransposedA) LaunchProduct<Flat, kTransposedA, kTransposedB, true>(ctx, p);
   }
 }
 
@@ -316,7 +313,7 @@ template <bool kTransposedA, bool kTransposedB, class Out>
 void Multiply(const Context& ctx, const Product<BFloat16, Out>& p) {
   const bool fast = RowsAligned<kChunk>(p.a.stride, p.a.data) && RowsAligned<kChunk>(p.b.stride, p.b.data);
   if (fast) return MultiplyFast<kTransposedA, kTransposedB>(ctx, p);
-  Launch<Medium, kTransposedA, kTransposedB, false>(ctx, p);
+  LaunchProduct<Medium, kTransposedA, kTransposedB, false>(ctx, p);
 }
 
 }  // namespace

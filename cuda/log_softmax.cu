@@ -56,9 +56,7 @@ void Kernels<Cuda>::LogSoftmaxRows(const Context& ctx, const Tensor& logp, const
   const std::int64_t rows = logits.dim(0), V = logits.dim(1);
   if (rows == 0) return;
   DispatchSum(logits.dtype(), [&]<class T>() {
-    ForwardKernel<T><<<static_cast<unsigned>(rows), SoftmaxThreads(V), 0, StreamOf(ctx)>>>(
-        V, logp.data<T>(), lse.data<T>(), entropy.data<T>(), logits.data<T>(), targets.data<std::int32_t>());
-    SWARR_CHECK_LAUNCH();
+    Launch(ctx, {rows, SoftmaxThreads(V)}, ForwardKernel<T>, V, logp, lse, entropy, logits, targets);
   });
 }
 
@@ -71,11 +69,8 @@ void Kernels<Cuda>::LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlo
   Dispatch(dlogits.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
     const bool aligned = RowsAligned<kEntries>(V, dlogits.data<T>()) && RowsAligned<kEntries>(V, logits.data<Sum>());
-    BackwardKernel<T><<<static_cast<unsigned>(rows * blocks_per_row), kThreads, 0, StreamOf(ctx)>>>(
-        V, blocks_per_row, aligned, dlogits.data<T>(), dlogp.data<Sum>(),
-        dentropy.empty() ? nullptr : dentropy.data<Sum>(), lse.data<Sum>(), entropy.data<Sum>(), logits.data<Sum>(),
-        targets.data<std::int32_t>());
-    SWARR_CHECK_LAUNCH();
+    Launch(ctx, {rows * blocks_per_row}, BackwardKernel<T>, V, blocks_per_row, aligned, dlogits, dlogp, dentropy, lse,
+           entropy, logits, targets);
   });
 }
 

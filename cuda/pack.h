@@ -64,10 +64,10 @@ template <int k>
 __device__ inline std::int64_t FirstOfThread() {
   return (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * k;
 }
-// Blocks of kThreads threads for n elements.
+// The launch for n elements.
 template <int k>
-unsigned PackBlocks(std::int64_t n) {
-  return static_cast<unsigned>(Blocks(n, std::int64_t{kThreads} * k));
+LaunchShape PackShape(std::int64_t n) {
+  return LaunchShape(Blocks(n, std::int64_t{kThreads} * k));
 }
 
 // y[i] = f(x[i], ...) for n elements; a thread takes a pack of k. It loads before it stores, so y may be one of the x.
@@ -86,8 +86,7 @@ template <int k, class F, class Out, class... In>
 void Map(const Context& ctx, std::int64_t n, F f, Out* y, const In*... x) {
   if (n == 0) return;
   const bool aligned = Aligned<k>(y) && (Aligned<k>(x) && ...);
-  MapKernel<k><<<PackBlocks<k>(n), kThreads, 0, StreamOf(ctx)>>>(n, aligned, f, y, x...);
-  SWARR_CHECK_LAUNCH();
+  Launch(ctx, PackShape<k>(n), MapKernel<k, F, Out, In...>, n, aligned, f, y, x...);
 }
 
 }  // namespace swarr

@@ -90,12 +90,10 @@ void Kernels<Cuda>::RmsNormForward(const Context& ctx, const Tensor& y, const Te
   const std::int64_t C = w.dim(0), rows = x.size() / C;
   if (rows == 0) return;
   Dispatch(x.dtype(), [&]<class T>() {
-    using Sum = Accumulator<T>;
     WithPackOf<T>(C, [&]<int k>() {
       const bool aligned = RowsAligned<k>(C, y.data<T>(), x.data<T>(), w.data<T>());
-      ForwardKernel<k><<<static_cast<unsigned>(Blocks(rows, kWarps)), kThreads, 0, StreamOf(ctx)>>>(
-          rows, C, aligned, y.data<T>(), rstd.data<Sum>(), x.data<T>(), w.data<T>(), static_cast<Sum>(eps));
-      SWARR_CHECK_LAUNCH();
+      Launch(ctx, {Blocks(rows, kWarps)}, ForwardKernel<k, T>, rows, C, aligned, y, rstd, x, w,
+             static_cast<Accumulator<T>>(eps));
     });
   });
 }
@@ -110,9 +108,7 @@ void Kernels<Cuda>::RmsNormBackward(const Context& ctx, const Tensor& dx, const 
     if (!dx.empty()) {
       WithPackOf<T>(C, [&]<int k>() {
         const bool aligned = RowsAligned<k>(C, dx.data<T>(), dy.data<T>(), x.data<T>(), w.data<T>());
-        BackwardKernel<k><<<static_cast<unsigned>(Blocks(rows, kWarps)), kThreads, 0, StreamOf(ctx)>>>(
-            rows, C, aligned, dx.fresh(), dx.data<T>(), dy.data<T>(), x.data<T>(), w.data<T>(), rstd.data<Sum>());
-        SWARR_CHECK_LAUNCH();
+        Launch(ctx, {Blocks(rows, kWarps)}, BackwardKernel<k, T>, rows, C, aligned, dx.fresh(), dx, dy, x, w, rstd);
       });
     }
     if (!dw.empty()) {

@@ -48,9 +48,7 @@ void Rotate(const Context& ctx, bool fresh, const Tensor& out, const Tensor& x, 
   if (N == 0) return;
   const bool aligned =
       RowsAligned<kPairs>(half, out.data<T>(), x.data<T>()) && RowsAligned<kPairs>(half, table.data<Sum>());
-  RotateKernel<T><<<static_cast<unsigned>(N), kRotateThreads, 0, StreamOf(ctx)>>>(
-      H, half, aligned, fresh, out.data<T>(), x.data<T>(), positions.data<std::int32_t>(), table.data<Sum>(), sign);
-  SWARR_CHECK_LAUNCH();
+  Launch(ctx, {N, kRotateThreads}, RotateKernel<T>, H, half, aligned, fresh, out, x, positions, table, sign);
 }
 
 }  // namespace

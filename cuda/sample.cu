@@ -111,12 +111,8 @@ void Kernels<Cuda>::SampleRows(const Context& ctx, const Tensor& tokens, const T
   SWARR_CUDA_CHECK(cudaMemcpyAsync(device_rows, rows, static_cast<std::size_t>(N) * sizeof(SampleRow),
                                    cudaMemcpyDefault, StreamOf(ctx)));
   DispatchSum(logits.dtype(), [&]<class T>() {
-    ChooseKernel<T><<<static_cast<unsigned>(N * parts), kChooseThreads, 0, StreamOf(ctx)>>>(
-        V, parts, choices, logits.data<T>(), positions.data<std::int32_t>(), device_rows);
-    SWARR_CHECK_LAUNCH();
-    FinishKernel<T><<<static_cast<unsigned>(N), SoftmaxThreads(V), 0, StreamOf(ctx)>>>(
-        V, parts, tokens.data<std::int32_t>(), logp.data<T>(), choices, logits.data<T>());
-    SWARR_CHECK_LAUNCH();
+    Launch(ctx, {N * parts, kChooseThreads}, ChooseKernel<T>, V, parts, choices, logits, positions, device_rows);
+    Launch(ctx, {N, SoftmaxThreads(V)}, FinishKernel<T>, V, parts, tokens, logp, choices, logits);
   });
 }
 

@@ -49,11 +49,9 @@ void AddColumnSums(const Context& ctx, Sum* to, std::int64_t rows, std::int64_t 
   Sum* partial = ctx.arena->NewArray<Sum>(blocks * columns);
   constexpr int kColumns = 64;
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(Blocks(columns, kColumns)));
-  PartialSumsKernel<<<grid, kColumns, 0, StreamOf(ctx)>>>(rows, columns, partial, term);
-  SWARR_CHECK_LAUNCH();
-  AddPartialSumsKernel<<<static_cast<unsigned>(Blocks(columns, kWarp)), dim3(kWarp, kSumLanes), 0, StreamOf(ctx)>>>(
-      blocks, columns, partial, to);
-  SWARR_CHECK_LAUNCH();
+  Launch(ctx, {grid, kColumns}, PartialSumsKernel<Sum, F>, rows, columns, partial, term);
+  Launch(ctx, {Blocks(columns, kWarp), dim3(kWarp, kSumLanes)}, AddPartialSumsKernel<Sum>, blocks, columns, partial,
+         to);
 }
 
 }  // namespace swarr

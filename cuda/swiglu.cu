@@ -59,9 +59,7 @@ void Kernels<Cuda>::SwiGluBackward(const Context& ctx, const Tensor& dgate, cons
     constexpr int k = kPack<T>;
     const Gradient<T> to_gate(dgate), to_up(dup);
     const bool aligned = Aligned<k>(to_gate.to, to_up.to, dy.data<T>(), gate.data<T>(), up.data<T>());
-    BackwardKernel<T><<<PackBlocks<k>(n), kThreads, 0, StreamOf(ctx)>>>(n, aligned, to_gate, to_up, dy.data<T>(),
-                                                                        gate.data<T>(), up.data<T>());
-    SWARR_CHECK_LAUNCH();
+    Launch(ctx, PackShape<k>(n), BackwardKernel<T>, n, aligned, to_gate, to_up, dy, gate, up);
   });
 }
 
