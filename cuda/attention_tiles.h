@@ -180,20 +180,6 @@ struct QueryScratch {
   std::int32_t* irregular;  // [documents]: 1 where a query with a position >= 0 is not in the row of that position
 };
 
-// A gradient, or none. A fresh one is written. + 0 makes one zero of two: keys that weigh nothing may or may not have
-// turned -0 into 0.
-template <class T>
-struct Gradient {
-  T* data;
-  bool fresh;
-
-  explicit Gradient(const Tensor& t) : data(t.empty() ? nullptr : t.data<T>()), fresh(t.fresh()) {}
-  __device__ void Add(std::int64_t i, Accumulator<T> x) const {
-    using Sum = Accumulator<T>;
-    if (data) data[i] = static_cast<T>((fresh ? x : Sum(data[i]) + x) + Sum(0));
-  }
-};
-
 // scale / ln 2: exp(scale x) = 2^(this x).
 inline float ScoreScale2(std::int64_t D) {
   return static_cast<float>(1.4426950408889634074 / std::sqrt(static_cast<double>(D)));

@@ -71,6 +71,20 @@ void Launch(const Context& ctx, const LaunchShape& shape, void (*kernel)(P...), 
   SWARR_CUDA_CHECK(cudaGetLastError());
 }
 
+// A gradient in device code: null if it is not wanted, written where it is fresh.
+template <class T>
+struct Gradient {
+  T* data;
+  bool fresh;
+
+  explicit Gradient(const Tensor& t) : data(t.empty() ? nullptr : t.data<T>()), fresh(t.fresh()) {}
+  // + 0 makes one zero of two: terms that weigh nothing may or may not have turned -0 into 0.
+  __device__ void Add(std::int64_t i, Accumulator<T> x) const {
+    using Sum = Accumulator<T>;
+    if (data) data[i] = static_cast<T>((fresh ? x : Sum(data[i]) + x) + Sum(0));
+  }
+};
+
 // Sums and maxima over the 32 lanes of a warp. Every lane gets the result, with the same bits: a butterfly adds the
 // same pairs in every lane.
 template <class T>

@@ -13,14 +13,6 @@ struct GatedValue {
   __device__ Accumulator<T> operator()(T gate, T up) const { return Gated(Accumulator<T>(gate), Accumulator<T>(up)); }
 };
 
-// Where a gradient goes; null if it is not wanted.
-template <class T>
-struct Gradient {
-  T* to;
-  bool fresh;
-  explicit Gradient(const Tensor& t) : to(t.empty() ? nullptr : t.data<T>()), fresh(t.fresh()) {}
-};
-
 template <class T>
 __global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, Gradient<T> dup, const T* dy,
                                const T* gate, const T* up) {
@@ -30,15 +22,15 @@ __global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, 
   if (i >= n) return;
   const Pack<T, k> grad = LoadPack<k>(dy, i, n, aligned), g = LoadPack<k>(gate, i, n, aligned),
                    u = LoadPack<k>(up, i, n, aligned);
-  Pack<T, k> dg = LoadGradient<k>(dgate.fresh || !dgate.to, dgate.to, i, n, aligned),
-             du = LoadGradient<k>(dup.fresh || !dup.to, dup.to, i, n, aligned);
+  Pack<T, k> dg = LoadGradient<k>(dgate.fresh || !dgate.data, dgate.data, i, n, aligned),
+             du = LoadGradient<k>(dup.fresh || !dup.data, dup.data, i, n, aligned);
   for (int j = 0; j < k; ++j) {
     const GatedGradient<Sum> d(Sum(grad.at[j]), Sum(g.at[j]), Sum(u.at[j]));
     dg.at[j] = static_cast<T>(Sum(dg.at[j]) + d.gate);
     du.at[j] = static_cast<T>(Sum(du.at[j]) + d.up);
   }
-  if (dgate.to) StorePack<k>(dgate.to, i, n, aligned, dg);
-  if (dup.to) StorePack<k>(dup.to, i, n, aligned, du);
+  if (dgate.data) StorePack<k>(dgate.data, i, n, aligned, dg);
+  if (dup.data) StorePack<k>(dup.data, i, n, aligned, du);
 }
 
 }  // namespace
@@ -58,7 +50,7 @@ void Kernels<Cuda>::SwiGluBackward(const Context& ctx, const Tensor& dgate, cons
   Dispatch(dy.dtype(), [&]<class T>() {
     constexpr int k = kPack<T>;
     const Gradient<T> to_gate(dgate), to_up(dup);
-    const bool aligned = Aligned<k>(to_gate.to, to_up.to, dy.data<T>(), gate.data<T>(), up.data<T>());
+    const bool aligned = Aligned<k>(to_gate.data, to_up.data, dy.data<T>(), gate.data<T>(), up.data<T>());
     Launch(ctx, PackShape<k>(n), BackwardKernel<T>, n, aligned, to_gate, to_up, dy, gate, up);
   });
 }

@@ -64,7 +64,7 @@ void RunLinear(KernelRun& run) {
 void RunEmbedding(KernelRun& run) {
   const Tensor w = run.In("w"), ids = run.In("ids"), dy = run.In("d_y");
   const Tensor y = run.New(dy), dw = run.NewSum(w);
-  EmbeddingForward(run.ctx(), y, w, ids);
+  GatherRows(run.ctx(), y, w, ids);
   EmbeddingBackward(run.ctx(), dw, dy, ids);
   run.Give("y", y), run.Give("dw", dw);
 }

@@ -6,7 +6,7 @@ namespace swarr {
 Var Embedding(Context& ctx, const Var& w, const Tensor& ids) {
   const ArenaLabel label(*ctx.arena, "embedding");
   const Var y = NewVar(ctx, w.value.dtype(), {ids.dim(0), w.value.dim(1)});
-  EmbeddingForward(ctx, y.value, w.value, ids);
+  GatherRows(ctx, y.value, w.value, ids);
   Record(ctx, [=](Context& c) { EmbeddingBackward(c, w.ClaimGrad(), y.SettleGrad(c), ids); });
   return y;
 }

@@ -177,7 +177,7 @@ class Ops {
     const Tensor w = Random({config_.vocab, config_.hidden}), dw = RandomSums({config_.vocab, config_.hidden}),
                  y = Random({rows_, config_.hidden});
     const double size = static_cast<double>(y.bytes());
-    Row("embedding", {.bytes = 2 * size}, [&] { EmbeddingForward(ctx_, y, w, batch.ids); });
+    Row("embedding", {.bytes = 2 * size}, [&] { GatherRows(ctx_, y, w, batch.ids); });
     const double sums = static_cast<double>(y.size()) * static_cast<double>(SizeOf(dw.dtype()));
     Row("embedding backward", {.bytes = size + 2 * sums}, [&] { EmbeddingBackward(ctx_, dw, y, batch.ids); });
   }

@@ -82,10 +82,6 @@ void GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tens
   OnDevice(ctx, [&]<class Set>() { Kernels<Set>::GatherRows(ctx, y, x, rows); });
 }
 
-void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids) {
-  GatherRows(ctx, y, w, ids);
-}
-
 void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids) {
   if (dw.empty()) return;
   CheckShape(dw, AccumulatorOf(dy.dtype()), {-1, dy.dim(1)}, "embedding weight gradient");

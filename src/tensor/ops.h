@@ -33,8 +33,7 @@ void CheckPositions(const Tensor& positions, std::int64_t context);
 
 // embedding.cc: y[n, :] = x[rows[n], :].   y[N, C]  x[V, C]  rows[N] in [0, V)
 void GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows);
-// The rows of w that ids name.   y[N, C]  w[V, C]  ids[N] in [0, V)   dw: sum dtype
-void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids);
+// The embedding gathers the rows of w[V, C] that ids[N] name.   dw: sum dtype
 void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids);
 
 // Linear layer (gemm.cc, linear.cc): y = x w^T + b + residual, b and residual optional (empty).

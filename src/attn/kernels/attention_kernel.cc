@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
-//
 // Attention over tiles of keys, as four kinds of products with one row operation between them. A block holds queries of
 // one document and one key head, up to kQueryBlock rows: the heads of each query that share the key head. It takes the
 // visible tiles together. A key that one of its queries does not see weighs exactly 0 there, and adding 0 leaves a sum

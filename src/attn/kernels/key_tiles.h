@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
-//
 // How attention sees keys and queries: tiles of keys, laid out for products, and blocks of queries.
 #pragma once
 

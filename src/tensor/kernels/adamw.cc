@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
-#include <algorithm>
 #include <cmath>
 
 #include "tensor/kernels/formulas.h"
@@ -9,10 +8,6 @@
 
 namespace swarr {
 namespace {
-
-constexpr std::int64_t kChunk = kNormChunk;  // elements one thread takes at a time
-
-std::int64_t Chunks(std::int64_t n) { return (n + kChunk - 1) / kChunk; }
 
 template <class T>
 void AdamWChunk(const AdamWFactors<T>& by_step, std::int64_t n, T* weight, T* first, T* second, const T* gradient) {
@@ -32,9 +27,9 @@ void Kernels<SWARR_SET>::AdamWStep(const Context& ctx, const Tensor& w, const Te
                                    const Tensor& g, const AdamWUpdate& update) {
   DispatchSum(w.dtype(), [&]<class T>() {
     const AdamWFactors<T> factors(update);
-    ForRows(ctx, Chunks(w.size()), kChunk, [&](std::int64_t chunk) {
-      const std::int64_t begin = chunk * kChunk, n = std::min(w.size() - begin, kChunk);
-      AdamWChunk(factors, n, w.data<T>() + begin, m.data<T>() + begin, v.data<T>() + begin, g.data<T>() + begin);
+    ForElements(ctx, w.size(), [&](std::int64_t begin, std::int64_t end) {
+      AdamWChunk(factors, end - begin, w.data<T>() + begin, m.data<T>() + begin, v.data<T>() + begin,
+                 g.data<T>() + begin);
     });
   });
 }
@@ -42,14 +37,13 @@ void Kernels<SWARR_SET>::AdamWStep(const Context& ctx, const Tensor& w, const Te
 template <>
 double Kernels<SWARR_SET>::GlobalNorm(const Context& ctx, const Tensor& flat) {
   ArenaScope scope(*ctx.arena);
-  const std::int64_t chunks = Chunks(flat.size());
+  const std::int64_t chunks = (flat.size() + kNormChunk - 1) / kNormChunk;
   double* partial = ctx.arena->NewArray<double>(chunks);
   DispatchSum(flat.dtype(), [&]<class T>() {
-    ForRows(ctx, chunks, kChunk, [&](std::int64_t chunk) {
-      const std::int64_t end = std::min(flat.size(), (chunk + 1) * kChunk);
-      const T* x = flat.data<T>() + chunk * kChunk;
-      partial[chunk] = LaneSum<double>(
-          end - chunk * kChunk, [&](std::int64_t i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); });
+    ForChunks<kNormChunk>(ctx, flat.size(), 1, [&](std::int64_t begin, std::int64_t end) {
+      const T* x = flat.data<T>() + begin;
+      partial[begin / kNormChunk] = LaneSum<double>(
+          end - begin, [&](std::int64_t i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); });
     });
   });
   double sum = 0;

@@ -22,7 +22,7 @@ void Kernels<SWARR_SET>::EmbeddingBackward(const Context& ctx, const Tensor& dw,
   const std::int32_t* id = ids.data<std::int32_t>();
   Dispatch(dy.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
-    ForColumnBlocks(ctx, C, N, [&](std::int64_t begin, std::int64_t end) {
+    ForColumns(ctx, C, N, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t n = 0; n < N; ++n) {
         Sum* to = dw.data<Sum>() + id[n] * C;
         const T* from = dy.data<T>() + n * C;

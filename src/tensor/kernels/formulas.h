@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
-//
 // The formulas of the ops, element by element. A kernel of the processor and its twin in cuda/ have loops of their own
 // around the same formula. T is the type that is computed in. docs/derivations.md has the derivations.
 #pragma once

@@ -10,7 +10,7 @@ void Kernels<SWARR_SET>::BiasBackward(const Context& ctx, const Tensor& db, cons
   const std::int64_t N = dy.dim(0), O = dy.dim(1);
   Dispatch(dy.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
-    ForColumnBlocks(ctx, O, N, [&](std::int64_t begin, std::int64_t end) {
+    ForColumns(ctx, O, N, [&](std::int64_t begin, std::int64_t end) {
       Sum* to = db.data<Sum>();
       for (std::int64_t n = 0; n < N; ++n) {
         const T* from = dy.data<T>() + n * O;

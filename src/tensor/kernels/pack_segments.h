@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled for one instruction set: no inline function with external linkage may be left behind (kernels.h).
-//
 // Packing of rows of bf16 as they are, for the kernels that multiply bf16 itself (tile_dot.cc, tile_amx.cc).
 #pragma once
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
-//
 // Packing of operands for the tile kernels, and products of more rows than a tile has.
 #pragma once
 

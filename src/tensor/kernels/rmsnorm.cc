@@ -42,7 +42,7 @@ void Kernels<SWARR_SET>::RmsNormBackward(const Context& ctx, const Tensor& dx, c
       });
     }
     if (!dw.empty()) {
-      ForColumnBlocks(ctx, C, rows, [&](std::int64_t begin, std::int64_t end) {
+      ForColumns(ctx, C, rows, [&](std::int64_t begin, std::int64_t end) {
         Sum* to = dw.data<Sum>();
         for (std::int64_t n = 0; n < rows; ++n) {
           const T *in = x.data<T>() + n * C, *grad = dy.data<T>() + n * C;

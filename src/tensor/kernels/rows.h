@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
-//
 // How kernels share out their work among threads, so that results do not depend on the number of threads.
 #pragma once
 
@@ -52,14 +51,24 @@ template <class T, class F>
   }
 }
 
-// Calls f(begin, end) for blocks of columns that cover [0, columns). Within its block f adds rows in ascending order,
-// so that a sum over rows has one order. A block is at least a cache line wide, so that threads share few lines.
+// Calls f(begin, end) for chunks of kChunk elements that cover [0, n), with this much work for each element.
+template <std::int64_t kChunk, class F>
+void ForChunks(const Context& ctx, std::int64_t n, std::int64_t work, F&& f) {
+  ForRows(ctx, (n + kChunk - 1) / kChunk, kChunk * work,
+          [&](std::int64_t chunk) { f(chunk * kChunk, std::min(n, (chunk + 1) * kChunk)); });
+}
+
+// Calls f(begin, end) for chunks of the elements, for kernels that go element by element.
 template <class F>
-void ForColumnBlocks(const Context& ctx, std::int64_t columns, std::int64_t rows, F&& f) {
-  constexpr std::int64_t kBlock = 32;
-  const std::int64_t blocks = (columns + kBlock - 1) / kBlock;
-  ForRows(ctx, blocks, kBlock * rows,
-          [&](std::int64_t block) { f(block * kBlock, std::min(columns, (block + 1) * kBlock)); });
+void ForElements(const Context& ctx, std::int64_t n, F&& f) {
+  ForChunks<4096>(ctx, n, 1, f);
+}
+
+// Calls f(begin, end) for chunks of columns. Within its chunk f adds rows in ascending order, so that a sum over rows
+// has one order. A chunk is at least a cache line wide, so that threads share few lines.
+template <class F>
+void ForColumns(const Context& ctx, std::int64_t columns, std::int64_t rows, F&& f) {
+  ForChunks<32>(ctx, columns, rows, f);
 }
 
 }  // namespace swarr

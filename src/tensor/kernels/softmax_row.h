@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
-//
 // The softmax over a row of logits. Training and sampling agree to the last bit because both call it.
 #pragma once
 

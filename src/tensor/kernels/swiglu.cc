@@ -8,13 +8,12 @@ namespace swarr {
 
 template <>
 void Kernels<SWARR_SET>::SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up) {
-  const std::int64_t N = y.dim(0), F = y.dim(1);
   Dispatch(y.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
-    ForRows(ctx, N, F, [&](std::int64_t n) {
-      const T *g = gate.data<T>() + n * F, *u = up.data<T>() + n * F;
-      T* out = y.data<T>() + n * F;
-      for (std::int64_t i = 0; i < F; ++i) out[i] = static_cast<T>(Gated(Sum(g[i]), Sum(u[i])));
+    ForElements(ctx, y.size(), [&](std::int64_t begin, std::int64_t end) {
+      const T *g = gate.data<T>(), *u = up.data<T>();
+      T* out = y.data<T>();
+      for (std::int64_t i = begin; i < end; ++i) out[i] = static_cast<T>(Gated(Sum(g[i]), Sum(u[i])));
     });
   });
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled for one instruction set: no inline function with external linkage may be left behind (kernels.h).
-//
 // Products of bf16 by AMX. TDPBF16PS multiplies a tile of 16 rows by 32 of k with a tile of 32 of k by 16 columns, and
 // adds to 16 x 16 sums (Intel ISE reference, chapter 3). A packed tile of a is 16 or 32 rows high; rows beyond the last
 // are zero, and rows do not mix. Denormals count as zero, on the way in and out.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled for one instruction set: no inline function with external linkage may be left behind (kernels.h).
-//
 // Products of bf16 by VDPBF16PS (AVX512_BF16): a lane adds two products, of rows k and k + 1, to its sum.
 #include <immintrin.h>
 

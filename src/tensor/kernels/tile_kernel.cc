@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
-//
 // This file and peak_kernel.cc alone are compiled with contraction (cmake/kernels.cmake): a * b + c is one fused
 // multiply-add where the set has one.
 #include "tensor/kernels/tile_kernel.h"

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
-//
 // Transposition of matrices of 32-bit words, the inner loop of packing: f32, or pairs of bf16.
 #pragma once
 
