@@ -173,7 +173,7 @@ __device__ inline KeyRange QueryTilesOf(int begin, int end, int length, bool reg
   return {first.begin / kKeyTile, TilesOf(max(first.end, last.end))};
 }
 
-// What the backward needs of queries, in the arena.
+// What the backward needs to know about queries. It lies in the arena.
 template <class Sum>
 struct QueryScratch {
   Sum* delta;               // [N, H]: dout . out

@@ -9,7 +9,7 @@
 
 namespace swarr {
 
-// Hands each lane of every warp the value of the warp of that number, or `none` where there is no such warp.
+// Gives lane i of every warp the value of warp i, or `none` if there is no such warp.
 template <class T>
 __device__ inline T OfWarp(T of_this_warp, T none) {
   __shared__ T of_warp[kWarp];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention as it is called: arguments are checked here, and the kernels of the context's device are run.
+// The entries of attention: each checks its arguments and runs the kernels of the context's device.
 #include "attn/attention.h"
 
 #include <algorithm>
@@ -27,7 +27,7 @@ void CheckAttention(const Tensor& out, const Tensor& lse, const AttentionInputs&
   CheckShape(documents, DType::kI32, {-1}, "attention documents");
 }
 
-// Elements of a slot's keys, and of its values, per key head.
+// Tiles of a slot, and the elements of a tile's keys and of its values, per key head.
 struct SlotSize {
   std::int64_t tiles, k, v;
 };

@@ -36,12 +36,13 @@ struct LogprobResult {
 };
 LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tensor& targets);
 
-// Gradient checkpointing (P3): runs f(ctx, x) -> Var, of the shape of x, without a tape, keeps only its result, and runs
-// f again under a tape of its own when the backward comes by. Without a live tape it keeps only the result as well.
+// Gradient checkpointing (P3): runs f(ctx, x) -> Var, of the shape of x, without a tape, keeps only its result, and
+// runs f again under a tape of its own when the backward comes by. Without a live tape it keeps only the result as
+// well.
 //
-// f must be trivially copyable and do the same computation both times. Its gradients are then those of a plain call, bit
-// for bit, since the same kernels add the same numbers in the same order. Host memory that f takes, for closures, is
-// kept until the step ends: the device may still read what lies there.
+// f must be trivially copyable and do the same computation both times. Its gradients are then those of a plain call,
+// bit for bit, since the same kernels add the same numbers in the same order. Host memory that f takes, for closures,
+// is kept until the step ends: the device may still read what lies there.
 template <class F>
 Var Checkpoint(Context& ctx, const Var& x, const F& f) {
   const ArenaLabel label(*ctx.arena, "checkpoint");

@@ -4,8 +4,8 @@
 //
 // The rule for gradients, of weights and of activations alike: a backward adds to the gradients of its inputs. The
 // gradient of a new result is *fresh*: its memory holds nothing yet, and the first backward that adds to it writes it.
-// - An input's gradient is taken by ClaimGrad(), which tells that backward whether to write or to add.
-// - The result's own gradient is taken by SettleGrad(ctx), which is a sum of zero where nobody has added.
+//   ClaimGrad()      is how a backward takes the gradient of an input: it says whether to write or to add
+//   SettleGrad(ctx)  is how it reads the gradient of its own result: zero if nobody has added
 #pragma once
 
 #include <cstddef>
@@ -20,9 +20,9 @@ namespace swarr {
 struct Var {
   Tensor value;
   Tensor grad;
-  bool* fresh = nullptr;  // null: grad always holds a sum, as that of a weight does
+  bool* fresh = nullptr;  // null: grad always holds a sum, like the gradient of a weight
 
-  // The gradient, to add to. The caller must write it if it is Fresh(), and nobody else gets it so.
+  // The gradient, to add to. If it is fresh(), the caller must write it; only the first caller gets it so.
   Tensor ClaimGrad() const {
     if (fresh == nullptr || !*fresh) return grad;
     *fresh = false;
@@ -77,7 +77,7 @@ class Tape {
   std::size_t size_ = 0;
 };
 
-// Within a scope, ops record on this tape; on none if it is null.
+// Within a scope, ops record on this tape, or on none if it is null. The tape from before is back when the scope ends.
 class TapeScope {
  public:
   TapeScope(Context& ctx, Tape* tape) : ctx_(ctx), outer_(ctx.tape) { ctx.tape = tape; }

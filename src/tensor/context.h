@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every op is handed first: where memory comes from, how many threads, which kernels, and whether a tape is live.
+// What every op gets first: where memory comes from, how many threads, which kernels, and whether a tape is live.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The LM head: token_logprob, which training records, and sampling. Both compute logits by the same product and read
-// them by the same softmax.
+// The LM head: token_logprob, which training records, and sampling. Both compute logits by the same product, and
+// log-probabilities by the same softmax.
 #include <algorithm>
 
 #include "tensor/gemm.h"
@@ -10,9 +10,9 @@
 namespace swarr {
 namespace {
 
-// Rows whose logits are held at a time. It leaves no trace in forward values, whose rows are independent, nor on the
-// processor in the weight gradient, which goes on adding to the same accumulators. On a CUDA device it is part of that
-// gradient's order of sums. A device wants more at a time, to keep all of it busy.
+// Rows whose logits are held at a time. The number leaves no trace in forward values, whose rows are independent. On
+// the processor it leaves none in the weight gradient either, which goes on adding to the same accumulators; on a CUDA
+// device it is part of that gradient's order of sums. A device gets more rows at a time, to keep all of it busy.
 std::int64_t ChunkRows(const Context& ctx) { return ctx.device() == Device::kCuda ? 4096 : 1024; }
 
 // Calls f(begin, end, logits [end - begin, V]) for chunk after chunk of the rows of x. Logits are not rounded to bf16.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ops as they are called: arguments are checked here, once for all kernels, and the kernels of the context's device
-// are run.
+// The entries of the ops: each checks its arguments, once for all kernels, and runs the kernels of the context's
+// device.
 #include "tensor/ops.h"
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 namespace swarr {
 namespace {
 
-// The result of a product may be of the operands' dtype or of the one they are summed in.
+// The result of a product has the operands' dtype, or the one that they are summed in.
 void CheckProduct(const Tensor& c, const Tensor& operand, std::initializer_list<std::int64_t> shape, const char* what) {
   const bool summed = c.dtype() == AccumulatorOf(operand.dtype());
   CheckShape(c, summed ? c.dtype() : operand.dtype(), shape, what);

@@ -42,7 +42,7 @@ struct Kernels {
 
   static void AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b);
 
-  // On rows of logits [rows, V]; targets and results are those of these rows.
+  // For rows of logits [rows, V], with the targets and results of these rows.
   static void LogSoftmaxRows(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
                              const Tensor& logits, const Tensor& targets);
   static void LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp,
