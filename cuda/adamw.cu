@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of src/tensor/kernels/adamw.cc. AdamWStep: element by element; a thread takes one pack of 16 bytes. GlobalNorm:
-// a block sums each chunk of kNormChunk elements, thread t the elements t, t + kThreads, ...; then one block sums the
+// a block sums a chunk of kNormChunk elements, of which thread t takes t, t + kThreads, ...; then one block sums the
 // chunks in the same way.
 #include <cmath>
 
 #include "cuda/block_sum.h"
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
-#include "tensor/kernels/adamw_factors.h"
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 
 namespace swarr {
@@ -21,13 +21,7 @@ __global__ void StepKernel(AdamWFactors<T> f, std::int64_t n, bool aligned, T* w
   Pack<T, k> weight = LoadPack<k>(w, i, n, aligned), first = LoadPack<k>(m, i, n, aligned),
              second = LoadPack<k>(v, i, n, aligned);
   const Pack<T, k> gradient = LoadPack<k>(g, i, n, aligned);
-  for (int j = 0; j < k; ++j) {
-    const T grad = gradient.at[j] * f.scale;
-    first.at[j] = f.beta1 * first.at[j] + (1 - f.beta1) * grad;
-    second.at[j] = f.beta2 * second.at[j] + (1 - f.beta2) * grad * grad;
-    const T step = f.rate * (first.at[j] * f.correct1) / (std::sqrt(second.at[j] * f.correct2) + f.eps);
-    weight.at[j] = weight.at[j] - step - f.decay * weight.at[j];
-  }
+  for (int j = 0; j < k; ++j) f.Update(gradient.at[j], weight.at[j], first.at[j], second.at[j]);
   StorePack<k>(w, i, n, aligned, weight);
   StorePack<k>(m, i, n, aligned, first);
   StorePack<k>(v, i, n, aligned, second);
@@ -58,32 +52,28 @@ __global__ void __launch_bounds__(kSumThreads) SumKernel(std::int64_t n, const d
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
-                              double lr, std::int64_t t, double grad_scale, const AdamWOptions& options) {
+                              const AdamWUpdate& update) {
   const std::int64_t n = w.size();
   if (n == 0) return;
   DispatchSum(w.dtype(), [&]<class T>() {
     constexpr int k = kPack<T>;
-    const AdamWFactors<T> factors(lr, t, grad_scale, options);
+    const AdamWFactors<T> factors(update);
     const bool aligned = Aligned<k>(w.data<T>(), m.data<T>(), v.data<T>(), g.data<T>());
-    StepKernel<T><<<PackBlocks<k>(n), kThreads, 0, StreamOf(ctx)>>>(factors, n, aligned, w.data<T>(), m.data<T>(),
-                                                                    v.data<T>(), g.data<T>());
-    SWARR_CHECK_LAUNCH();
+    Launch(ctx, PackShape<k>(n), StepKernel<T>, factors, n, aligned, w, m, v, g);
   });
 }
 
-// The one kernel that waits for the device: its result is the host's.
+// The only kernel that waits for the device, because its result is the host's.
+template <>
 double Kernels<Cuda>::GlobalNorm(const Context& ctx, const Tensor& flat) {
   const std::int64_t n = flat.size(), chunks = Blocks(n, kNormChunk);
   if (n == 0) return 0;
   ArenaScope scope(*ctx.arena);
-  double* partial = ctx.arena->New(DType::kF64, {chunks + 1}).data<double>();  // the last one is for their sum
-  DispatchSum(flat.dtype(), [&]<class T>() {
-    SquaresKernel<<<static_cast<unsigned>(chunks), kThreads, 0, StreamOf(ctx)>>>(n, flat.data<T>(), partial);
-    SWARR_CHECK_LAUNCH();
-  });
-  SumKernel<<<1, kSumThreads, 0, StreamOf(ctx)>>>(chunks, partial, partial + chunks);
-  SWARR_CHECK_LAUNCH();
+  double* partial = ctx.arena->NewArray<double>(chunks + 1);  // the last one is for their sum
+  DispatchSum(flat.dtype(), [&]<class T>() { Launch(ctx, {chunks}, SquaresKernel<T>, n, flat, partial); });
+  Launch(ctx, {1, kSumThreads}, SumKernel, chunks, partial, partial + chunks);
   double sum = 0;
   SWARR_CUDA_CHECK(cudaMemcpyAsync(&sum, partial + chunks, sizeof sum, cudaMemcpyDeviceToHost, StreamOf(ctx)));
   SWARR_CUDA_CHECK(cudaStreamSynchronize(StreamOf(ctx)));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of the backward in src/attn/kernels/attention_kernel.cc, for f64, f32, and bf16 where the head dim doesn't suit
-// the tensor cores (attention_mma_backward.cu). dq: the rows of attention_rows.h are queries, the tiles keys; dk, dv:
-// the other way round. Launch: one block for warps * kRows queries of one head, or keys of one key head.
+// Twin of the backward in src/attn/kernels/attention_kernel.cc: for f64, f32, and for bf16 if the head dim doesn't suit
+// the tensor cores (attention_mma_backward.cu). For dq the rows of attention_rows.h are queries and the tiles keys; for
+// dk and dv it is the other way round. Launch: one block for warps * kRows queries of one head, or keys of one key
+// head.
 #include <cmath>
 
 #include "cuda/attention_rows.h"
@@ -10,8 +11,8 @@
 namespace swarr {
 namespace {
 
-// Gradients by score: p = exp(scale q.k - lse), ds = scale p (dout.v - delta); both 0 where the query doesn't see the
-// key.
+// The weight of a score and the score's gradient: p = exp(scale q.k - lse), ds = scale p (dout.v - delta). Both are 0
+// if the query doesn't see the key.
 template <class Sum>
 struct ScoreGradient {
   Sum p, ds;
@@ -60,7 +61,7 @@ __global__ void QueryGradientKernel(DocumentQueries<T> source, Gradient<T> dq, c
   }
 }
 
-// A warp takes kRows keys of one key head; its queries come head by head, ascending.
+// A warp takes kRows keys of one key head. It goes through their queries head by head, ascending.
 template <class T>
 __global__ void KeyGradientKernel(DocumentQueries<T> source, Gradient<T> dk, Gradient<T> dv, const T* dout,
                                   const Accumulator<T>* lse, QueryScratch<Accumulator<T>> scratch, const T* q,
@@ -113,7 +114,7 @@ __global__ void KeyGradientKernel(DocumentQueries<T> source, Gradient<T> dk, Gra
   }
 }
 
-// delta = dout . out, a warp for each query and head.
+// delta = dout . out. A warp takes one query and head.
 template <class T>
 __global__ void DeltaKernel(std::int64_t rows, std::int64_t D, Accumulator<T>* delta, const T* dout, const T* out) {
   using Sum = Accumulator<T>;
@@ -125,7 +126,7 @@ __global__ void DeltaKernel(std::int64_t rows, std::int64_t D, Accumulator<T>* d
   if (lane == 0) delta[n] = sum;
 }
 
-// A thread for each query. All that write to a flag write the same.
+// A thread takes one query. All threads that write to a flag write the same.
 __global__ void IrregularKernel(std::int64_t N, std::int64_t documents, std::int32_t* irregular,
                                 const std::int32_t* q_pos, const std::int32_t* first_row) {
   const std::int64_t n = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -139,15 +140,10 @@ QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& d
                                              const Tensor& q_pos, const Tensor& documents) {
   using Sum = Accumulator<T>;
   const std::int64_t N = out.dim(0), H = out.dim(1), D = out.dim(2), docs = documents.dim(0) - 1;
-  const QueryScratch<Sum> scratch{ctx.arena->New(kDTypeOf<Sum>, {N, H}).template data<Sum>(),
-                                  ctx.arena->New(DType::kI32, {docs}).data<std::int32_t>()};
-  DeltaKernel<T>
-      <<<Blocks(N * H, kWarps), kThreads, 0, StreamOf(ctx)>>>(N * H, D, scratch.delta, dout.data<T>(), out.data<T>());
-  SWARR_CHECK_LAUNCH();
+  const QueryScratch<Sum> scratch{ctx.arena->NewArray<Sum>(N * H), ctx.arena->NewArray<std::int32_t>(docs)};
+  Launch(ctx, {Blocks(N * H, kWarps)}, DeltaKernel<T>, N * H, D, scratch.delta, dout, out);
   SWARR_CUDA_CHECK(cudaMemsetAsync(scratch.irregular, 0, docs * sizeof(std::int32_t), StreamOf(ctx)));
-  IrregularKernel<<<Blocks(N, kThreads), kThreads, 0, StreamOf(ctx)>>>(
-      N, docs, scratch.irregular, q_pos.data<std::int32_t>(), documents.data<std::int32_t>());
-  SWARR_CHECK_LAUNCH();
+  Launch(ctx, {Blocks(N, kThreads)}, IrregularKernel, N, docs, scratch.irregular, q_pos, documents);
   return scratch;
 }
 
@@ -155,42 +151,34 @@ QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& d
 
 // As on the processor, with p_j = exp(scale q.k_j - lse) and delta = dout . out:
 //   dv_j += p_j dout;   ds_j = scale p_j (dout . v_j - delta);   dq += ds_j k_j;   dk_j += ds_j q.
-// dq and the pair of dk and dv have a kernel each, which both compute p and ds: then every sum belongs to one block.
-void AttentionKernels<Cuda>::Backward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv,
-                                      const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
-                                      const Tensor& k, const Tensor& v, const Tensor& q_pos, const Tensor& documents,
-                                      AttentionSpec spec) {
-  const std::int64_t N = q.dim(0), D = q.dim(2);
+// dq has one kernel, dk and dv have another. Both compute p and ds, so that every sum belongs to one block.
+template <>
+void AttentionKernels<Cuda>::Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout,
+                                      const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
+  const std::int64_t N = in.q.dim(0), D = in.q.dim(2);
   if (N == 0) return;
+  const Tensor &dq = gradients.dq, &dk = gradients.dk, &dv = gradients.dv, &q_pos = in.q_pos;
   ArenaScope scope(*ctx.arena);
-  Dispatch(q.dtype(), [&]<class T>() {
+  Dispatch(in.q.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
-    const QueryScratch<Sum> scratch = PrepareBackward<T>(ctx, dout, out, q_pos, documents);
+    const QueryScratch<Sum> scratch = PrepareBackward<T>(ctx, dout, out, q_pos, in.documents);
     if constexpr (std::is_same_v<T, BFloat16>) {
-      if (OnTensorCores(q.dtype(), D)) {
-        return MmaBackward(ctx, dq, dk, dv, dout, lse, q, k, v, q_pos, documents, spec, scratch);
-      }
+      if (OnTensorCores(in.q.dtype(), D)) return MmaBackward(ctx, gradients, dout, lse, in, scratch);
     }
-    const DocumentQueries<T> source = QueriesOfDocuments<T>(q, k, v, documents);
+    const DocumentQueries<T> source = QueriesOfDocuments<T>(in);
     const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(D));
     if (!dq.empty()) {
       const int warps = WarpsFor<Sum>(D, 1);
-      const std::size_t bytes = SumsBytes<Sum>(warps, D, 1);
-      AllowSharedMemory(QueryGradientKernel<T>, bytes);
-      QueryGradientKernel<T><<<source.Blocks(N, warps * kRows), warps * kWarp, bytes, StreamOf(ctx)>>>(
-          source, Gradient<T>(dq), dout.data<T>(), lse.data<Sum>(), scratch.delta, q.data<T>(),
-          q_pos.data<std::int32_t>(), spec, scale);
-      SWARR_CHECK_LAUNCH();
+      const LaunchShape shape(source.Blocks(N, warps * kRows), warps * kWarp, SumsBytes<Sum>(warps, D, 1));
+      Launch(ctx, shape, QueryGradientKernel<T>, source, Gradient<T>(dq), dout, lse, scratch.delta, in.q, q_pos,
+             in.spec, scale);
     }
     if (dk.empty() && dv.empty()) return;
     const int warps = WarpsFor<Sum>(D, 2);
-    const std::size_t bytes = SumsBytes<Sum>(warps, D, 2);
-    AllowSharedMemory(KeyGradientKernel<T>, bytes);
-    KeyGradientKernel<T>
-        <<<DocumentBlocks(N, source.documents, warps * kRows) * source.G, warps * kWarp, bytes, StreamOf(ctx)>>>(
-            source, Gradient<T>(dk), Gradient<T>(dv), dout.data<T>(), lse.data<Sum>(), scratch, q.data<T>(),
-            q_pos.data<std::int32_t>(), spec, scale);
-    SWARR_CHECK_LAUNCH();
+    const LaunchShape shape(DocumentBlocks(N, source.documents, warps * kRows) * source.G, warps * kWarp,
+                            SumsBytes<Sum>(warps, D, 2));
+    Launch(ctx, shape, KeyGradientKernel<T>, source, Gradient<T>(dk), Gradient<T>(dv), dout, lse, scratch, in.q, q_pos,
+           in.spec, scale);
   });
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/attn/kernels/attention_kernel.cc: the forward of f64, f32, and of bf16 where the head dim doesn't suit
-// the tensor cores (attention_mma.cu), over whole documents and over a cache; and what stores keys. Launch: one block
-// for warps * kRows consecutive queries of one head (attention_rows.h), later ones first, as they see more keys; over a
-// cache, one warp for up to kRows heads of a row that share a key head.
+// Twin of src/attn/kernels/attention_kernel.cc: the forward, over whole documents and over a cache, and the storing of
+// keys. For f64, f32, and for bf16 if the head dim doesn't suit the tensor cores (attention_mma.cu). Launch over
+// documents: one block for warps * kRows consecutive queries of one head (attention_rows.h); later ones come first,
+// because they see more keys. Launch over a cache: one warp for up to kRows heads of a row that share a key head.
 //
-// The softmax runs over tiles: a new maximum rescales what was summed before. A tile of which a query sees nothing
-// leaves its maximum, sum and output as they are: Exp(0) is 1, and a weight of 0 adds 0.
+// The softmax runs over tiles: a new maximum rescales what was summed before. A tile that a query doesn't see leaves
+// its maximum, sum and output as they are: Exp(0) is 1, and a weight of 0 adds 0.
 #include <cmath>
 
 #include "cuda/attention_rows.h"
@@ -70,11 +70,9 @@ void LaunchForward(const Context& ctx, const Source& source, int warps, const Te
                    const Tensor& q, const Tensor& q_pos, AttentionSpec spec) {
   using Sum = Accumulator<T>;
   const std::size_t bytes = SumsBytes<Sum>(warps, source.D, 1);
-  AllowSharedMemory(ForwardKernel<T, Source>, bytes);
-  ForwardKernel<T><<<source.Blocks(q.dim(0), warps * kRows), warps * kWarp, bytes, StreamOf(ctx)>>>(
-      source, out.data<T>(), lse.data<Sum>(), q.data<T>(), q_pos.data<std::int32_t>(), spec,
-      Sum(1) / std::sqrt(static_cast<Sum>(source.D)));
-  SWARR_CHECK_LAUNCH();
+  const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(source.D));
+  Launch(ctx, {source.Blocks(q.dim(0), warps * kRows), warps * kWarp, bytes}, ForwardKernel<T, Source>, source, out,
+         lse, q, q_pos, spec, scale);
 }
 
 // A warp stores one head of one row. Both layouts of a tile are rows of D numbers.
@@ -97,17 +95,19 @@ __global__ void StoreKernel(SlotQueries<T> cache, T* to_k, T* to_v, const T* k, 
 
 }  // namespace
 
-void AttentionKernels<Cuda>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
-                                     const Tensor& k, const Tensor& v, const Tensor& q_pos, const Tensor& documents,
-                                     AttentionSpec spec) {
-  if (q.dim(0) == 0) return;
-  if (OnTensorCores(q.dtype(), q.dim(2))) return MmaForward(ctx, out, lse, q, k, v, q_pos, documents, spec);
-  Dispatch(q.dtype(), [&]<class T>() {
-    const int warps = WarpsFor<Accumulator<T>>(q.dim(2), 1);
-    LaunchForward<T>(ctx, QueriesOfDocuments<T>(q, k, v, documents), warps, out, lse, q, q_pos, spec);
+template <>
+void AttentionKernels<Cuda>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse,
+                                     const AttentionInputs& in) {
+  const std::int64_t N = in.q.dim(0), D = in.q.dim(2);
+  if (N == 0) return;
+  if (OnTensorCores(in.q.dtype(), D)) return MmaForward(ctx, out, lse, in);
+  Dispatch(in.q.dtype(), [&]<class T>() {
+    const int warps = WarpsFor<Accumulator<T>>(D, 1);
+    LaunchForward<T>(ctx, QueriesOfDocuments<T>(in), warps, out, lse, in.q, in.q_pos, in.spec);
   });
 }
 
+template <>
 void AttentionKernels<Cuda>::CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
                                            const KeyCache& cache, const Tensor& q_pos, const Tensor& slots,
                                            AttentionSpec spec) {
@@ -118,15 +118,14 @@ void AttentionKernels<Cuda>::CachedForward(const Context& ctx, const Tensor& out
   });
 }
 
+template <>
 void AttentionKernels<Cuda>::StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
                                        const Tensor& positions, const Tensor& slots) {
   const std::int64_t heads = k.dim(0) * k.dim(1);
   if (heads == 0) return;
   Dispatch(k.dtype(), [&]<class T>() {
-    StoreKernel<T><<<Blocks(heads, kWarps), kThreads, 0, StreamOf(ctx)>>>(
-        QueriesOfSlots<T>(k, cache, slots), cache.k().data<T>(), cache.v().data<T>(), k.data<T>(), v.data<T>(),
-        positions.data<std::int32_t>(), heads);
-    SWARR_CHECK_LAUNCH();
+    Launch(ctx, {Blocks(heads, kWarps)}, StoreKernel<T>, QueriesOfSlots<T>(k, cache, slots), cache.k(), cache.v(), k, v,
+           positions, heads);
   });
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention's forward for bf16 on tensor cores, over whole documents and over a cache: one kernel. A warp takes M times
-// 16 queries, a tile of 32 keys at a time: scores, a step of the softmax, weighted values; all in registers. Tiles come
-// through kStages buffers of shared memory, copied while others are worked on. Launch: over documents, one block of 4
-// warps for 64 M consecutive queries of one head, later ones first, as they see more keys; over a cache, one warp for
-// the heads of one row that share a key head. A warp passes over tiles that none of its queries sees.
+// Attention's forward for bf16 on tensor cores: one kernel for whole documents and for a cache. A warp takes 16 M
+// queries. For one tile of 32 keys after another it computes scores, a step of the softmax and weighted values, all in
+// registers. Tiles come through kStages buffers of shared memory; they are copied while earlier ones are worked on. A
+// warp passes over tiles that none of its queries sees. Launch over documents: one block of 4 warps for 64 M
+// consecutive queries of one head; later ones come first, because they see more keys. Launch over a cache: one warp for
+// the heads of one row that share a key head.
 //
 // The softmax is in powers of 2, relative to the largest score so far. It is the same function of a query and its own
 // keys wherever it runs: a tile that the query doesn't see leaves its maximum, sum and output as they are (Exp2(0) is
@@ -12,7 +13,6 @@
 #include <cmath>
 
 #include "cuda/attention_products.h"
-#include "cuda/attention_tiles.h"
 
 namespace swarr {
 namespace {
@@ -22,8 +22,8 @@ static_assert(kTileRows == kKeyTile);
 constexpr int kStages = 3;
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
-// The softmax of a thread's rows so far: row 16 m + 8 i + lane / 4 of the warp, of which four lanes hold eight columns
-// of every tile each.
+// The softmax of a thread's rows so far. Row [m][i] is row 16 m + 8 i + lane / 4 of the warp; four lanes share it and
+// hold eight columns of every tile each.
 template <int P, int M>
 struct Softmax {
   RowSums<M, P> o = {};
@@ -63,7 +63,7 @@ struct Softmax {
       }
       sum[m][i] = sum[m][i] * rescale[i] + total;
     }
-    // Multiplying by 1 can be left out, and mostly is: maxima soon stop to grow.
+    // Multiplying by 1 changes nothing and is mostly left out: maxima soon stop growing.
     if (!__any_sync(0xffffffffu, rescale[0] != 1 || rescale[1] != 1)) return;
 #pragma unroll
     for (auto& c : o[m]) {
@@ -96,12 +96,12 @@ constexpr std::size_t kSharedBytes(int warps) {
   return sizeof(BFloat16) * (static_cast<std::size_t>(warps) * M * 16 * kPitch<P> + kStages * 2 * kTileSize<P>);
 }
 
-// Row r of a block, as a row of [N, H], or -1 behind its last.
+// Row r of a block as a row of [N, H]; -1 behind the last.
 __device__ inline std::int64_t RowOf(const QueryBlock<BFloat16>& b, int r) {
   return r < b.count ? b.first + r * b.step : -1;
 }
 
-// Writes what this thread holds of one row: columns 2t, 2t + 1 of each eight, of c[first], c[first + 1].
+// Writes this thread's part of one row: of each eight columns its two, which are o[n][first] and o[n][first + 1].
 template <int P>
 __device__ void StoreRow(BFloat16* out, int D, const float (&o)[P / 8][4], int first, float inverse) {
 #pragma unroll
@@ -145,12 +145,7 @@ __global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source sourc
 
   const TileList tiles = BoundsOf(b, 0, b.count, q_pos, source.H).Tiles(spec);
   const auto copy_tile = [&](int i) {
-    if (i < tiles.count()) {
-      BFloat16* to = stages + i % kStages * 2 * kTileSize<P>;
-      const int tile = tiles[i], valid = b.keys.Valid(tile);
-      CopyRows<P>(to, kTileRows, b.keys.K(tile), b.keys.row, valid, D);
-      CopyRows<P>(to + kTileSize<P>, kTileRows, b.keys.V(tile), b.keys.row, valid, D);
-    }
+    if (i < tiles.count()) CopyKeysAndValues<P>(stages + i % kStages * 2 * kTileSize<P>, b.keys, tiles[i], D);
     CommitCopies();
   };
   CopyRows<P>(queries, kRows, q + b.first * D, b.step * D, b.count, D);
@@ -198,31 +193,26 @@ __global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source sourc
 }
 
 template <int P, int M, int kBlockWarps, class Source>
-void Launch(const Context& ctx, const Source& source, const Tensor& out, const Tensor& lse, const Tensor& q,
-            const Tensor& q_pos, AttentionSpec spec) {
-  const auto kernel = ForwardKernel<P, M, kBlockWarps, Source>;
-  const std::size_t bytes = kSharedBytes<P, M>(kBlockWarps);
-  AllowSharedMemory(kernel, bytes);
-  kernel<<<source.Blocks(q.dim(0), kBlockWarps * M * 16), kBlockWarps * kWarp, bytes, StreamOf(ctx)>>>(
-      source, out.data<BFloat16>(), lse.data<float>(), q.data<BFloat16>(), q_pos.data<std::int32_t>(), spec,
-      ScoreScale2(source.D));
-  SWARR_CHECK_LAUNCH();
+void LaunchForward(const Context& ctx, const Source& source, const Tensor& out, const Tensor& lse, const Tensor& q,
+                   const Tensor& q_pos, AttentionSpec spec) {
+  const LaunchShape shape(source.Blocks(q.dim(0), kBlockWarps * M * 16), kBlockWarps * kWarp,
+                          kSharedBytes<P, M>(kBlockWarps));
+  Launch(ctx, shape, ForwardKernel<P, M, kBlockWarps, Source>, source, out, lse, q, q_pos, spec, ScoreScale2(source.D));
 }
 
 }  // namespace
 
-void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec) {
-  DispatchWidth(q.dim(2), [&]<int P>() {
+void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
+  DispatchWidth(in.q.dim(2), [&]<int P>() {
     constexpr int kM = P <= 64 ? 2 : 1;  // as many rows as registers hold: they share what is read of a tile
-    Launch<P, kM, 4>(ctx, QueriesOfDocuments<BFloat16>(q, k, v, documents), out, lse, q, q_pos, spec);
+    LaunchForward<P, kM, 4>(ctx, QueriesOfDocuments<BFloat16>(in), out, lse, in.q, in.q_pos, in.spec);
   });
 }
 
 void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const KeyCache& cache,
                       const Tensor& q_pos, const Tensor& slots, AttentionSpec spec) {
   DispatchWidth(q.dim(2), [&]<int P>() {
-    Launch<P, 1, 1>(ctx, QueriesOfSlots<BFloat16>(q, cache, slots), out, lse, q, q_pos, spec);
+    LaunchForward<P, 1, 1>(ctx, QueriesOfSlots<BFloat16>(q, cache, slots), out, lse, q, q_pos, spec);
   });
 }
 

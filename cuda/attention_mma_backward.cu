@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention's backward for bf16 on tensor cores, in two kernels that share one step: 16 rows of a warp against a tile
-// of 32 other rows. dq: the rows are queries and the tiles keys; dk, dv: the rows are keys, the tiles queries, and p
-// and ds stand transposed. Either way p and ds pass from sums to operands within registers, and no sum leaves its warp.
-// Launch: one block of 4 warps for 64 consecutive queries of one head, or 64 keys of one key head, which take the
-// queries of their heads one head after another, ascending. Left out: wgmma; computing p and ds once for both kernels,
-// which would need dq summed across blocks.
+// of 32 other rows. For dq the rows are queries and the tiles keys. For dk and dv the rows are keys, the tiles queries,
+// and p and ds stand transposed. Either way p and ds pass from sums to operands within registers, and no sum leaves its
+// warp. Launch: one block of 4 warps for 64 consecutive queries of one head, or for 64 keys of one key head, which go
+// through the queries of their heads one head after another, ascending. Left out: wgmma; computing p and ds once for
+// both kernels, which would need dq summed across blocks.
 #include "cuda/attention_products.h"
-#include "cuda/attention_tiles.h"
 
 namespace swarr {
 namespace {
@@ -16,7 +15,7 @@ constexpr int kRows = kBlockWarps * 16;
 constexpr int kStages = 3;
 constexpr float kInverseLn2 = 1.4426950408889634074f;
 
-// p and ds of one score: p = exp(scale q.k - lse) = 2^(scale2 q.k - lse2), ds = scale p (dout.v - delta).
+// Turns a score into p = exp(scale q.k - lse) = 2^(scale2 q.k - lse2), and dout.v into ds = scale p (dout.v - delta).
 struct ScoreGradient {
   float scale, scale2;
   __device__ void Weigh(float& dot, float& dout_v, float lse2, float delta) const {
@@ -26,7 +25,7 @@ struct ScoreGradient {
   }
 };
 
-// Rows of 16 M = 16: what the sums of a warp become.
+// Adds a warp's 16 rows of sums to a gradient.
 template <int P>
 __device__ void AddRows(const Gradient<BFloat16>& to, const RowSums<1, P>& sums, std::int64_t first, std::int64_t step,
                         int valid, int D) {
@@ -58,12 +57,7 @@ __global__ __launch_bounds__(kBlockWarps* kWarp,
 
   const TileList tiles = BoundsOf(b, 0, b.count, q_pos, source.H).Tiles(spec);
   const auto copy_tile = [&](int i) {
-    if (i < tiles.count()) {
-      BFloat16* to = stages + i % kStages * 2 * kTileSize<P>;
-      const int tile = tiles[i], valid = b.keys.Valid(tile);
-      CopyRows<P>(to, kTileRows, b.keys.K(tile), b.keys.row, valid, D);
-      CopyRows<P>(to + kTileSize<P>, kTileRows, b.keys.V(tile), b.keys.row, valid, D);
-    }
+    if (i < tiles.count()) CopyKeysAndValues<P>(stages + i % kStages * 2 * kTileSize<P>, b.keys, tiles[i], D);
     CommitCopies();
   };
   CopyRows<P>(queries, kRows, q + b.first * D, b.step * D, b.count, D);
@@ -117,7 +111,7 @@ __global__ __launch_bounds__(kBlockWarps* kWarp,
   AddRows<P>(dq, sums, b.first + first * b.step, b.step, b.count - first, D);
 }
 
-// What a tile of queries brings beside its rows.
+// What goes with a tile of queries, beside its rows.
 struct QueryNumbers {
   float lse[kTileRows], delta[kTileRows];
   int position[kTileRows];
@@ -211,28 +205,24 @@ __global__ __launch_bounds__(kBlockWarps* kWarp, P <= 64 ? 3 : 2) void KeyGradie
 
 }  // namespace
 
-void MmaBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
-                 const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& q_pos,
-                 const Tensor& documents, AttentionSpec spec, const QueryScratch<float>& scratch) {
+void MmaBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& lse,
+                 const AttentionInputs& in, const QueryScratch<float>& scratch) {
   using T = BFloat16;
-  const DocumentQueries<T> source = QueriesOfDocuments<T>(q, k, v, documents);
-  const std::int64_t N = q.dim(0), D = q.dim(2);
+  const DocumentQueries<T> source = QueriesOfDocuments<T>(in);
+  const std::int64_t N = in.q.dim(0), D = in.q.dim(2);
+  const Tensor &dq = gradients.dq, &dk = gradients.dk, &dv = gradients.dv;
   const ScoreGradient gradient{1.0f / std::sqrt(static_cast<float>(D)), ScoreScale2(D)};
   DispatchWidth(D, [&]<int P>() {
     if (!dq.empty()) {
-      AllowSharedMemory(QueryGradientKernel<P>, kQuerySharedBytes<P>);
-      QueryGradientKernel<P><<<source.Blocks(N, kRows), kBlockWarps * kWarp, kQuerySharedBytes<P>, StreamOf(ctx)>>>(
-          source, Gradient<T>(dq), dout.data<T>(), lse.data<float>(), scratch.delta, q.data<T>(),
-          q_pos.data<std::int32_t>(), spec, gradient);
-      SWARR_CHECK_LAUNCH();
+      const LaunchShape shape(source.Blocks(N, kRows), kBlockWarps * kWarp, kQuerySharedBytes<P>);
+      Launch(ctx, shape, QueryGradientKernel<P>, source, Gradient<T>(dq), dout, lse, scratch.delta, in.q, in.q_pos,
+             in.spec, gradient);
     }
     if (dk.empty() && dv.empty()) return;
-    AllowSharedMemory(KeyGradientKernel<P>, kKeySharedBytes<P>);
-    KeyGradientKernel<P><<<DocumentBlocks(N, source.documents, kRows) * source.G, kBlockWarps * kWarp,
-                           kKeySharedBytes<P>, StreamOf(ctx)>>>(source, Gradient<T>(dk), Gradient<T>(dv),
-                                                                dout.data<T>(), lse.data<float>(), scratch, q.data<T>(),
-                                                                q_pos.data<std::int32_t>(), spec, gradient);
-    SWARR_CHECK_LAUNCH();
+    const LaunchShape shape(DocumentBlocks(N, source.documents, kRows) * source.G, kBlockWarps * kWarp,
+                            kKeySharedBytes<P>);
+    Launch(ctx, shape, KeyGradientKernel<P>, source, Gradient<T>(dk), Gradient<T>(dv), dout, lse, scratch, in.q,
+           in.q_pos, in.spec, gradient);
   });
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of a warp's rows with tiles of 32 rows in shared memory, for attention in bf16 (cuda/mma.h).
 //
-// A tile in shared memory has rows of P numbers, P = 32, 64 or 128 the head dim rounded up with zeros, at a pitch of
-// P + 8: eight successive rows start in eight different groups of four banks, so ldmatrix reads without conflicts. As a
-// operand, two neighbouring sums of a product, rounded, are what its place in `a` wants; rows do not mix, so what else
-// is in them changes no bits.
+// A tile in shared memory has rows of P numbers: the head dim, padded with zeros to P = 32, 64 or 128. The pitch is P +
+// 8: eight successive rows start in eight different groups of four banks, so ldmatrix reads without conflicts. Two
+// neighbouring sums of a product, rounded, are at once the thread's part of the operand `a` of the next product. Rows
+// do not mix, so what stands in other rows changes no bits.
 #pragma once
 
-#include "cuda/cuda.h"
+#include "cuda/attention_tiles.h"
 #include "cuda/mma.h"
 
 namespace swarr {
@@ -20,16 +20,16 @@ constexpr int kTileSize = kTileRows* kPitch<P>;
 
 __device__ inline int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 
-// 2^x with a relative error of 2^-22, 0 at -infinity, exactly 1 at 0. The exponentials of attention take as long as its
-// products: Exp of tensor/kernels/math.h is some twenty instructions, this is one.
+// 2^x with a relative error of 2^-22; 0 at -infinity, exactly 1 at 0. It is one instruction. Exp of
+// tensor/kernels/math.h is some twenty, and would take as long as the products of attention.
 __device__ inline float Exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 
-// Starts to copy `rows` rows of D numbers, of which `valid` are there, as a tile; the whole block takes part. D is a
-// multiple of 8 and every row of `from` starts at a multiple of 16 bytes.
+// Starts to copy `rows` rows of D numbers as a tile; zeros stand for rows from `valid` on. The whole block takes part.
+// D is a multiple of 8, and every row of `from` starts at a multiple of 16 bytes.
 template <int P>
 __device__ inline void CopyRows(BFloat16* tile, int rows, const BFloat16* from, std::int64_t stride, int valid, int D) {
   constexpr int kPieces = P / 8;
@@ -40,7 +40,16 @@ __device__ inline void CopyRows(BFloat16* tile, int rows, const BFloat16* from, 
   }
 }
 
-// 16 rows of a tile as a, for a sum over the head dim. Kept in registers, or read again for every product.
+// Starts to copy a tile of keys, and behind it the tile of their values.
+template <int P>
+__device__ inline void CopyKeysAndValues(BFloat16* to, const KeyTiles<BFloat16>& keys, int tile, int D) {
+  const int valid = keys.Valid(tile);
+  CopyRows<P>(to, kTileRows, keys.K(tile), keys.row, valid, D);
+  CopyRows<P>(to + kTileSize<P>, kTileRows, keys.V(tile), keys.row, valid, D);
+}
+
+// 16 rows of a tile as the operand a, for a sum over the head dim. They are kept in registers, or read again for every
+// product.
 template <int P, bool kKept>
 class RowsAsA {
  public:

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the scalar kernels of attention share (attention_kernel.cu, attention_backward.cu). A warp takes kRows rows;
-// against a tile of 32 other rows lane j computes the products with row j, ascending in D, over chunks of 32 columns
-// that the block stages in shared memory; then lane l sums columns l, l + 32, ... of the weighted rows, ascending in j,
-// in shared memory. Left out: register tiles wider than a warp's kRows, and asynchronous copies.
+// What the scalar kernels of attention share (attention_kernel.cu, attention_backward.cu). A warp takes kRows rows, and
+// meets tiles of 32 other rows. First lane j computes the products with row j of the tile, ascending in D, over chunks
+// of 32 columns that the block stages in shared memory. Then lane l sums columns l, l + 32, ... of the weighted rows,
+// ascending in j, in shared memory. Left out: register tiles wider than a warp's kRows, and asynchronous copies.
 #pragma once
 
 #include "cuda/attention_tiles.h"
@@ -12,10 +12,10 @@ namespace {
 
 constexpr int kRows = 4;
 
-// Numbers of a tile: 32 rows and 32 columns, of which lane j reads row j. The odd pitch keeps lanes in different banks.
+// 32 rows and 32 columns of a tile; lane j reads row j. The odd pitch keeps lanes in different banks.
 template <class Sum>
 using Chunk = Sum[kWarp][kWarp + 1];
-// Weights of a tile's rows for a warp's rows, where all lanes can read them.
+// Weights of a tile's rows for a warp's rows, for all lanes to read.
 template <class Sum>
 using Weights = Sum[kWarp][kRows];
 
@@ -27,7 +27,7 @@ struct TileRows {
   int valid;
 };
 
-// dots[r] = x_r . (row `lane` of the tile), 0 for rows that are not there. The whole block calls this.
+// dots[r] = x_r . (row `lane` of the tile); 0 for rows beyond the last. The whole block calls this.
 template <class T, class Sum = Accumulator<T>>
 __device__ void Dots(const T* const (&x)[kRows], TileRows<T> tile, std::int64_t D, Chunk<Sum>& chunk,
                      Sum (&dots)[kRows]) {
@@ -50,8 +50,8 @@ __device__ void Dots(const T* const (&x)[kRows], TileRows<T> tile, std::int64_t 
   }
 }
 
-// sums[r, c] = scale[r] sums[r, c] + sum over j of weight_j[r] tile[j, c], where lane j brings weight_j. A warp calls
-// it.
+// sums[r, c] = scale[r] sums[r, c] + sum over j of weight_j[r] tile[j, c]; lane j passes weight_j. A whole warp calls
+// this.
 template <class T, class Sum = Accumulator<T>>
 __device__ void AddWeighted(const Sum (&weight)[kRows], const Sum (&scale)[kRows], TileRows<T> tile, std::int64_t D,
                             Weights<Sum>& weights, Sum* sums) {
@@ -74,13 +74,13 @@ __device__ void AddWeighted(const Sum (&weight)[kRows], const Sum (&scale)[kRows
   }
 }
 
-// Shared memory of a kernel: `arrays` of sums [kRows, D] for each warp.
+// Shared memory of a kernel: as many arrays of sums [kRows, D] for each warp.
 template <class Sum>
 std::size_t SumsBytes(int warps, std::int64_t D, int arrays) {
   return static_cast<std::size_t>(warps * kRows * D * arrays) * sizeof(Sum);
 }
 
-// As many warps as share a tile well and find room for their sums.
+// As many warps as have room for their sums, up to kWarps.
 template <class Sum>
 int WarpsFor(std::int64_t D, int arrays) {
   int warps = kWarps;
@@ -88,7 +88,7 @@ int WarpsFor(std::int64_t D, int arrays) {
   return warps;
 }
 
-// This warp's sums, set to 0. A lane only ever touches its own columns.
+// This warp's sums, set to 0. A lane touches its own columns only.
 template <class Sum>
 __device__ Sum* ZeroSums(std::int64_t D, int arrays) {
   extern __shared__ double shared[];
@@ -99,7 +99,7 @@ __device__ Sum* ZeroSums(std::int64_t D, int arrays) {
   return sums;
 }
 
-// The rows of a block that a warp takes, as rows of [N, H]. Behind the last one they repeat the first and see nothing.
+// The rows of a block that a warp takes, as rows of [N, H]. Behind the last one stands the first again, seeing nothing.
 struct WarpRows {
   std::int64_t row[kRows];
   int position[kRows];

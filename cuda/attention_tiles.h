@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the attention kernels see queries and keys, those that compute a score in a thread (attention_rows.h) and those
-// on tensor cores (attention_mma.cu): blocks of queries, each with the tiles of keys that it may see. A kernel takes
-// its blocks from a source, which is all that sets training and decoding apart: DocumentQueries cuts whole documents
-// into blocks, SlotQueries takes the query heads that share a key head of one row. The rest is the same code, and a
-// query's sums are taken over the same tiles in the same order (P8).
+// How all attention kernels see queries and keys, whether a thread computes a score (attention_rows.h) or tensor cores
+// do (attention_mma.cu): as blocks of queries, each with the tiles of keys that it may see. A kernel takes its blocks
+// from a source. Only the source sets training and decoding apart: DocumentQueries cuts whole documents into blocks,
+// SlotQueries takes the query heads that share a key head of one row. The rest is the same code, and a query's sums are
+// taken over the same tiles in the same order (P8).
 #pragma once
 
 #include <cmath>
@@ -14,9 +14,9 @@
 
 namespace swarr {
 
-// Documents are cut into blocks of `rows` rows, counted from each document's start. Those of document d are numbered
-// from first_row[d] / rows + d on: since floor(b / rows) + 1 >= floor(a / rows) + ceil((b - a) / rows), the numbers of
-// two documents never meet, and there is no need to count blocks first. Numbers that are left over are empty blocks.
+// Documents are cut into blocks of `rows` rows, counted from each document's start. Blocks of document d are numbered
+// from first_row[d] / rows + d on. Since floor(b / rows) + 1 >= floor(a / rows) + ceil((b - a) / rows), two documents
+// never share a number, and nobody has to count blocks first. Numbers that are left over are empty blocks.
 constexpr std::int64_t DocumentBlocks(std::int64_t N, std::int64_t documents, int rows) { return N / rows + documents; }
 
 struct DocumentBlock {
@@ -51,7 +51,7 @@ struct KeyTiles {
   const T *k, *v;
   std::int64_t row;             // from one key to the next
   std::int64_t k_tile, v_tile;  // from one tile to the next
-  int length;                   // keys; what lies behind them is not read
+  int length;                   // keys; nothing behind them is read
   int sink_tiles = 0, ring = std::numeric_limits<int>::max();
 
   __device__ const T* K(int tile) const { return k + CacheTile(tile, sink_tiles, ring) * k_tile; }
@@ -96,7 +96,7 @@ struct SlotQueries {
     const std::int64_t group = H / G, part = block % Parts(rows), g = block / Parts(rows) % G,
                        n = block / Parts(rows) / G;
     const std::int64_t tile = (slots[n] * G + g) * tiles;
-    // Behind the query's position a tile may hold what nobody has written, or older keys.
+    // Behind the query's position a tile may hold older keys, or nothing yet.
     return {n * H + g * group + part * rows,
             1,
             static_cast<int>(min(std::int64_t{rows}, group - part * rows)),
@@ -105,8 +105,9 @@ struct SlotQueries {
 };
 
 template <class T>
-DocumentQueries<T> QueriesOfDocuments(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& documents) {
-  return {k.data<T>(), v.data<T>(), documents.data<std::int32_t>(), documents.dim(0) - 1, q.dim(1), k.dim(1), q.dim(2)};
+DocumentQueries<T> QueriesOfDocuments(const AttentionInputs& in) {
+  return {in.k.data<T>(), in.v.data<T>(), in.documents.data<std::int32_t>(), in.documents.dim(0) - 1, in.q.dim(1),
+          in.k.dim(1),    in.q.dim(2)};
 }
 
 template <class T>
@@ -116,7 +117,7 @@ SlotQueries<T> QueriesOfSlots(const Tensor& q, const KeyCache& cache, const Tens
           k.dim(3),    v.dim(3),    cache.sink_tiles(),         cache.ring()};
 }
 
-// Ascending tiles that some queries see.
+// Tiles that some queries see, ascending.
 struct TileList {
   VisibleKeys ranges;
 
@@ -130,10 +131,10 @@ struct TileList {
   }
 };
 
-// Of the positions of some queries, as a warp knows them.
+// Bounds of the positions of some queries. All lanes of a warp hold the same.
 struct PositionBounds {
-  int least, most;  // of those that are not negative; least > most: there are none
-  bool blind;       // some are negative
+  int least, most;  // of the positions that are not negative; least > most if there are none
+  bool blind;       // whether some are negative
 
   __device__ TileList Tiles(AttentionSpec spec) const { return {VisibleTilesOf(least, most, spec)}; }
   // Every query sees every key begin <= k < end.
@@ -142,13 +143,13 @@ struct PositionBounds {
   }
 };
 
-// Each lane brings any number of positions: the least that is not negative, the most, and whether one is negative.
+// Each lane passes the bounds of any number of positions.
 __device__ inline PositionBounds WarpBounds(int least, int most, bool blind) {
   return {__reduce_min_sync(0xffffffffu, least), __reduce_max_sync(0xffffffffu, most),
           __any_sync(0xffffffffu, blind) != 0};
 }
 
-// Of rows begin <= r < end of a block.
+// The bounds of rows begin <= r < end of a block.
 template <class T>
 __device__ PositionBounds BoundsOf(const QueryBlock<T>& b, int begin, int end, const std::int32_t* q_pos,
                                    std::int64_t H) {
@@ -164,33 +165,19 @@ __device__ PositionBounds BoundsOf(const QueryBlock<T>& b, int begin, int end, c
 }
 
 // Tiles of kKeyTile rows of a document in which queries may see one of the keys begin <= k < end. In a regular document
-// a query that sees anything stands in the row of its position. The first key may be a sink, which the last is not; of
-// others the last is seen longest.
+// a query that sees anything stands in the row of its position. The first key may be a sink, and seen to the end; of
+// the other keys the last is seen longest.
 __device__ inline KeyRange QueryTilesOf(int begin, int end, int length, bool regular, AttentionSpec spec) {
   if (!regular) return {0, TilesOf(length)};
   const KeyRange first = QueriesOf(begin, length - 1, spec), last = QueriesOf(end - 1, length - 1, spec);
   return {first.begin / kKeyTile, TilesOf(max(first.end, last.end))};
 }
 
-// What the backward needs of queries, in the arena.
+// What the backward needs to know about queries. It lies in the arena.
 template <class Sum>
 struct QueryScratch {
   Sum* delta;               // [N, H]: dout . out
   std::int32_t* irregular;  // [documents]: 1 where a query with a position >= 0 is not in the row of that position
-};
-
-// A gradient of activations, or none. It is written where nothing has been added yet. + 0 makes one zero of two: keys
-// that weigh nothing may or may not have turned -0 into 0.
-template <class T>
-struct Gradient {
-  T* data;
-  bool fresh;
-
-  explicit Gradient(const Tensor& t) : data(t.empty() ? nullptr : t.data<T>()), fresh(t.fresh()) {}
-  __device__ void Add(std::int64_t i, Accumulator<T> x) const {
-    using Sum = Accumulator<T>;
-    if (data) data[i] = static_cast<T>((fresh ? x : Sum(data[i]) + x) + Sum(0));
-  }
 };
 
 // scale / ln 2: exp(scale x) = 2^(this x).
@@ -198,14 +185,13 @@ inline float ScoreScale2(std::int64_t D) {
   return static_cast<float>(1.4426950408889634074 / std::sqrt(static_cast<double>(D)));
 }
 
-// attention_mma.cu, attention_mma_backward.cu: bf16 on tensor cores. Which kernel is used depends on D and dtype alone.
+// attention_mma.cu, attention_mma_backward.cu: bf16 on tensor cores. The choice of a kernel depends on D and dtype
+// alone.
 inline bool OnTensorCores(DType dtype, std::int64_t D) { return dtype == DType::kBF16 && D % 8 == 0 && D <= 128; }
-void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec);
+void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in);
 void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const KeyCache& cache,
                       const Tensor& q_pos, const Tensor& slots, AttentionSpec spec);
-void MmaBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
-                 const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& q_pos,
-                 const Tensor& documents, AttentionSpec spec, const QueryScratch<float>& scratch);
+void MmaBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& lse,
+                 const AttentionInputs& in, const QueryScratch<float>& scratch);
 
 }  // namespace swarr

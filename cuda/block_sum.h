@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums and maxima over the threads of a block, which has whole warps. Every thread gets the result, and the same bits:
-// warps reduce by their butterfly, then all of them reduce the warps' results by one more. All threads must call.
+// Sums and maxima over the threads of a block of whole warps. Every thread gets the result, with the same bits: each
+// warp reduces by a butterfly, then every warp reduces the warps' results by one more. All threads must call.
 #pragma once
 
 #include <limits>
@@ -9,7 +9,7 @@
 
 namespace swarr {
 
-// Hands each lane of every warp the value of the warp of that number, or `none` where there is no such warp.
+// Gives lane i of every warp the value of warp i, or `none` if there is no such warp.
 template <class T>
 __device__ inline T OfWarp(T of_this_warp, T none) {
   __shared__ T of_warp[kWarp];

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every CUDA file shares: checked calls, the stream, launch shapes, and sums over a warp.
 //
-// Rules of the CUDA kernels, beside those of ops.h: no atomics on floats, no fast-math; contraction is off
+// Rules of the CUDA kernels, beside those of ops.h: There are no atomics on floats and no fast-math. Contraction is off
 // (cmake/cuda.cmake) and a fused multiply-add is written fma(), so that inlining can't change bits. A row's result
-// depends on that row alone: a thread map never depends on the number of rows.
+// depends on that row alone: the map of threads to elements never depends on the number of rows.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <memory>
+#include <type_traits>
 
 #include "tensor/context.h"
 
 namespace swarr {
 
-// The stream of a Context, and what launches want to know of its device.
+// The stream of a Context, and what launches need to know about its device.
 struct CudaStream {
   cudaStream_t handle = nullptr;
   int multiprocessors = 0;
@@ -31,16 +32,6 @@ struct CudaStream {
     if (swarr_error != cudaSuccess) ::swarr::ThrowCuda(swarr_error, #call, __FILE__, __LINE__); \
   } while (0)
 
-// To stand after every launch: a bad launch shape is reported where it was made.
-#define SWARR_CHECK_LAUNCH() SWARR_CUDA_CHECK(cudaGetLastError())
-
-// More shared memory than 48 KiB, what a kernel declares included, has to be asked for before a launch.
-template <class Kernel>
-void AllowSharedMemory(Kernel* kernel, std::size_t bytes) {
-  if (bytes <= 24 * 1024) return;
-  SWARR_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
-}
-
 inline cudaStream_t StreamOf(const Context& ctx) { return ctx.stream->handle; }
 
 constexpr int kWarp = 32;
@@ -49,8 +40,53 @@ constexpr int kWarps = kThreads / kWarp;
 
 constexpr std::int64_t Blocks(std::int64_t work, std::int64_t per_block) { return (work + per_block - 1) / per_block; }
 
-// Sums and maxima over the 32 lanes of a warp; every lane gets the result, and the same bits: a butterfly adds the same
-// pairs in every lane.
+// How a kernel is launched: its blocks, the threads of a block, and the shared memory that it asks for.
+struct LaunchShape {
+  dim3 blocks, threads;
+  std::size_t shared_bytes;
+  LaunchShape(dim3 grid, dim3 block, std::size_t bytes = 0) : blocks(grid), threads(block), shared_bytes(bytes) {}
+  LaunchShape(std::int64_t grid, dim3 block = kThreads, std::size_t bytes = 0)
+      : LaunchShape(dim3(static_cast<unsigned>(grid)), block, bytes) {}
+};
+
+// The argument for a kernel's parameter of type P: the elements of a tensor, null if it is empty, or the value itself.
+template <class P, class A>
+P ArgumentOf(const A& a) {
+  if constexpr (std::is_same_v<A, Tensor> && std::is_pointer_v<P>) {
+    return a.empty() ? nullptr : a.template data<std::remove_const_t<std::remove_pointer_t<P>>>();
+  } else {
+    return a;
+  }
+}
+
+// Launches a kernel on the context's stream. A bad launch shape is reported here.
+template <class... P, class... A>
+void Launch(const Context& ctx, const LaunchShape& shape, void (*kernel)(P...), const A&... arguments) {
+  // More than 48 KiB of shared memory, what the kernel declares included, has to be asked for.
+  if (shape.shared_bytes > 24 * 1024) {
+    SWARR_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                          static_cast<int>(shape.shared_bytes)));
+  }
+  kernel<<<shape.blocks, shape.threads, shape.shared_bytes, StreamOf(ctx)>>>(ArgumentOf<P>(arguments)...);
+  SWARR_CUDA_CHECK(cudaGetLastError());
+}
+
+// A gradient in device code: null if it is not wanted, written where it is fresh.
+template <class T>
+struct Gradient {
+  T* data;
+  bool fresh;
+
+  explicit Gradient(const Tensor& t) : data(t.empty() ? nullptr : t.data<T>()), fresh(t.fresh()) {}
+  // + 0 makes one zero of two: terms that weigh nothing may or may not have turned -0 into 0.
+  __device__ void Add(std::int64_t i, Accumulator<T> x) const {
+    using Sum = Accumulator<T>;
+    if (data) data[i] = static_cast<T>((fresh ? x : Sum(data[i]) + x) + Sum(0));
+  }
+};
+
+// Sums and maxima over the 32 lanes of a warp. Every lane gets the result, with the same bits: a butterfly adds the
+// same pairs in every lane.
 template <class T>
 __device__ inline T WarpSum(T x) {
   for (int distance = kWarp / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/embedding.cc. Forward: a warp copies a row in packs. Backward: a block for each row of dy;
-// the one whose row is the first of its id adds all rows of that id to dw, in ascending order, the others leave. So
-// every column of dw is one sum in one order, as on the CPU, without sorting and without atomics. Left out: sorting the
-// ids, which would save the scan over all of them that every new id costs.
+// Twin of src/tensor/kernels/embedding.cc. GatherRows: a warp copies a row in packs. Backward: each row of dy has a
+// block. The block whose row is the first of its id adds all rows of that id to dw, in ascending order; the others
+// leave. So every column of dw is one sum in one order, as on the CPU, without sorting and without atomics. Left out:
+// sorting the ids, which would save the scan over all ids that every new id costs.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
 #include "tensor/kernels/kernels.h"
@@ -14,16 +14,16 @@ constexpr int kIdsPerThread = 4;
 constexpr int kChunk = kThreads * kIdsPerThread;  // ids that a block looks at together
 
 template <int k, class T>
-__global__ void ForwardKernel(std::int64_t N, std::int64_t C, bool aligned, T* y, const T* w, const std::int32_t* ids) {
+__global__ void GatherKernel(std::int64_t N, std::int64_t C, bool aligned, T* y, const T* x, const std::int32_t* rows) {
   const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   if (n >= N) return;
-  const T* from = w + ids[n] * C;
+  const T* from = x + rows[n] * C;
   for (std::int64_t c = lane * k; c < C; c += kWarp * k) {
     StorePack<k>(y + n * C, c, C, aligned, LoadPack<k>(from, c, C, aligned));
   }
 }
 
-// Whether one of the first n ids is `id`. The whole block calls, and all threads get the answer.
+// Whether one of the first n ids is `id`. All threads of the block call this and get the answer.
 __device__ bool Occurs(std::int32_t id, const std::int32_t* ids, std::int64_t n) {
   for (std::int64_t begin = 0; begin < n; begin += kChunk) {
     bool found = false;
@@ -36,9 +36,9 @@ __device__ bool Occurs(std::int32_t id, const std::int32_t* ids, std::int64_t n)
   return false;
 }
 
-// Writes to `rows`, in shared memory, which of the rows begin .. begin + kChunk - 1 have this id, in ascending order,
-// and returns how many. The whole block calls. Warp i looks at the i-th run of kWarp * kIdsPerThread rows; its lanes
-// find their place by the matches before them in the warp, then in the block.
+// Finds which of the rows begin .. begin + kChunk - 1 have this id, writes them to `rows` in shared memory, ascending,
+// and returns how many there are. All threads of the block call this. Warp i looks at the i-th run of kWarp *
+// kIdsPerThread rows. A lane finds its place by counting the matches before it, in its warp and in the warps before.
 __device__ int FindRows(std::int32_t id, const std::int32_t* ids, std::int64_t begin, std::int64_t N,
                         std::int32_t* rows) {
   __shared__ int of_warp[kWarps];
@@ -93,25 +93,22 @@ __global__ void BackwardKernel(std::int64_t N, std::int64_t C, Accumulator<T>* d
 
 }  // namespace
 
-void Kernels<Cuda>::EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids) {
-  const std::int64_t N = ids.dim(0), C = w.dim(1);
+template <>
+void Kernels<Cuda>::GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows) {
+  const std::int64_t N = rows.dim(0), C = x.dim(1);
   if (N == 0) return;
-  Dispatch(w.dtype(), [&]<class T>() {
+  Dispatch(x.dtype(), [&]<class T>() {
     constexpr int k = kPack<T>;
-    ForwardKernel<k><<<static_cast<unsigned>(Blocks(N, kWarps)), kThreads, 0, StreamOf(ctx)>>>(
-        N, C, RowsAligned<k>(C, y.data<T>(), w.data<T>()), y.data<T>(), w.data<T>(), ids.data<std::int32_t>());
-    SWARR_CHECK_LAUNCH();
+    const bool aligned = RowsAligned<k>(C, y.data<T>(), x.data<T>());
+    Launch(ctx, {Blocks(N, kWarps)}, GatherKernel<k, T>, N, C, aligned, y, x, rows);
   });
 }
 
+template <>
 void Kernels<Cuda>::EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids) {
   const std::int64_t N = ids.dim(0), C = dw.dim(1);
   if (N == 0) return;
-  Dispatch(dy.dtype(), [&]<class T>() {
-    BackwardKernel<T><<<static_cast<unsigned>(N), kThreads, 0, StreamOf(ctx)>>>(N, C, dw.data<Accumulator<T>>(),
-                                                                                dy.data<T>(), ids.data<std::int32_t>());
-    SWARR_CHECK_LAUNCH();
-  });
+  Dispatch(dy.dtype(), [&]<class T>() { Launch(ctx, {N}, BackwardKernel<T>, N, C, dw, dy, ids); });
 }
 
 }  // namespace swarr

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/gemm.cc: the three products of a linear layer, all of them one product c = a b^T of
-// operands that are stored as they are or transposed, and the kernel for f64 and f32 (bf16: gemm_mma.cu).
+// Twin of src/tensor/kernels/gemm.cc: the three products of a linear layer. All are one product c = a b^T of operands
+// that are stored as they are or transposed. The kernel here is for f64 and f32; that for bf16 is in gemm_mma.cu.
 //
-// A block of 16 x 16 threads computes a tile of c, each thread R x C elements of it. Tiles of the operands, 16 of k
-// deep, pass through shared memory, k first, twice: while one is multiplied the next is on its way. Every element is
-// one accumulator that begins with the addend and takes its products in ascending k by fma, padded with zeros to a
-// multiple of 16, whatever the size of the tile: so the tile may depend on the number of rows.
+// A block of 16 x 16 threads computes a tile of c; each thread computes R x C elements. Tiles of the operands, 16 of k
+// deep, pass through two buffers of shared memory: while one tile is multiplied the next is on its way. Every element
+// is one accumulator that begins with the addend and takes its products in ascending k by fma, padded with zeros to a
+// multiple of 16. That does not depend on the size of the tile, which may therefore depend on the number of rows.
 //
-// Gradients of weights have few elements and many k. There k is cut into parts, in a way that depends on its length
-// alone, and the parts' sums are added in ascending order.
-// Left out: 16-byte loads from global memory.
+// Gradients of weights have few elements and many k. There k is cut into parts by its length alone, and the parts' sums
+// are added in ascending order. Left out: 16-byte loads from global memory.
 #include <algorithm>
 
 #include "cuda/gemm.h"
@@ -23,7 +22,7 @@ constexpr int kSide = 16;  // threads of a block along rows, and along columns
 constexpr int kStep = 16;  // k of a tile
 static_assert(kSide * kSide == kThreads);
 
-// Consecutive elements of shared memory.
+// Loads consecutive elements of shared memory.
 template <int kCount, class T>
 __device__ void LoadRun(T* to, const T* from) {
   if constexpr (kCount % kPack<T> == 0) {
@@ -39,8 +38,8 @@ __device__ void LoadRun(T* to, const T* from) {
   }
 }
 
-// kSize rows of an operand, kStep of k, in shared memory: element (row, k) is at[k][row]. Rows are apart by a pack
-// more than their length, to spread over the banks.
+// kSize rows of an operand, kStep of k, in shared memory: element (row, k) is at[k][row]. The pitch is a pack more than
+// the length, so that successive k spread over the banks.
 template <class T, int kSize>
 struct Tile {
   alignas(16) T at[kStep][kSize + kPack<T>];
@@ -61,7 +60,7 @@ struct TileShare {
     return transposed ? element / kSize : element % kStep;
   }
 
-  // The tile at (row, k) of an operand that ends before (row_end, k_end): zeros beyond.
+  // Loads the tile at (row, k) of an operand that ends before (row_end, k_end); zeros stand for what is beyond.
   __device__ void Load(const Operand<T>& from, std::int64_t row, std::int64_t row_end, std::int64_t k,
                        std::int64_t k_end) {
 #pragma unroll
@@ -101,7 +100,7 @@ __device__ void MultiplyTiles(const Tile<T, kSide * R>& a_tile, const Tile<T, kS
   }
 }
 
-// Calls f(sum, offset in c, column) for those of the thread's elements that c has.
+// Calls f(sum, offset in c, column) for the thread's elements that lie within c.
 template <class T, int R, int C, class F>
 __device__ void ForElements(const Product<T, T>& p, TileOrigin origin, T (&sums)[R][C], F f) {
 #pragma unroll
@@ -145,7 +144,7 @@ __global__ void __launch_bounds__(kThreads) ProductKernel(Product<T, T> p) {
     const bool more = k + kStep < end;
     if (more) load(k + kStep);
     MultiplyTiles<T, R, C>(a_tiles[buffer], b_tiles[buffer], sums);
-    if (more) store(buffer ^ 1);  // which nobody reads any more since the last barrier
+    if (more) store(buffer ^ 1);  // nobody has read that buffer since the last barrier
     __syncthreads();
   }
 
@@ -154,11 +153,10 @@ __global__ void __launch_bounds__(kThreads) ProductKernel(Product<T, T> p) {
 }
 
 template <int R, int C, class T>
-void Launch(const Context& ctx, const Product<T, T>& p) {
+void LaunchProduct(const Context& ctx, const Product<T, T>& p) {
   const std::int64_t tiles = Blocks(p.rows, kSide * R) * Blocks(p.columns, kSide * C);
   const dim3 grid(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(p.parts()));
-  ProductKernel<T, R, C><<<grid, kThreads, 0, StreamOf(ctx)>>>(p);
-  SWARR_CHECK_LAUNCH();
+  Launch(ctx, {grid, kThreads}, ProductKernel<T, R, C>, p);
 }
 
 // Large tiles read less, small ones keep more multiprocessors busy.
@@ -168,16 +166,16 @@ void Multiply(const Context& ctx, const Product<T, Out>& p) {
   if constexpr (std::is_same_v<T, BFloat16>) {
     MultiplyOnTensorCores(ctx, p);
   } else {
-    if (p.rows <= kSide) return Launch<1, 4>(ctx, p);
+    if (p.rows <= kSide) return LaunchProduct<1, 4>(ctx, p);
     if constexpr (std::is_same_v<T, float>) {
       const std::int64_t tiles = Blocks(p.rows, kSide * 8) * Blocks(p.columns, kSide * 8) * p.parts();
-      if (tiles >= ctx.stream->multiprocessors) return Launch<8, 8>(ctx, p);
+      if (tiles >= ctx.stream->multiprocessors) return LaunchProduct<8, 8>(ctx, p);
     }
-    Launch<4, 4>(ctx, p);
+    LaunchProduct<4, 4>(ctx, p);
   }
 }
 
-// At most 8 parts of at least 2048 of k: a matter of the depth alone.
+// At most 8 parts of at least 2048 of k. It depends on the depth alone.
 constexpr std::int64_t PartDepth(std::int64_t depth) {
   constexpr std::int64_t kParts = 8, kAtLeast = 2048, kMultiple = 64;
   return std::max(kAtLeast, Blocks(depth, kParts * kMultiple) * kMultiple);
@@ -192,7 +190,7 @@ __global__ void AddPartsKernel(std::int64_t parts, std::int64_t size, const Sum*
   c[i] = static_cast<Out>(addend ? sum + static_cast<Sum>(addend[i]) : sum);
 }
 
-// A product without bias, its depth in parts.
+// A product without bias, with its depth cut into parts.
 template <class T, class Out>
 void MultiplyInParts(const Context& ctx, const Product<T, Out>& p) {
   using Sum = Accumulator<T>;
@@ -200,55 +198,66 @@ void MultiplyInParts(const Context& ctx, const Product<T, Out>& p) {
   if (p.depth <= part_depth || ctx.gemm == GemmKind::kCublas) return Multiply(ctx, p);
   ArenaScope scope(*ctx.arena);
   const std::int64_t parts = Blocks(p.depth, part_depth), size = p.rows * p.columns;
-  Sum* partial = ctx.arena->New(kDTypeOf<Sum>, {parts, size}).template data<Sum>();
-  Multiply(ctx, Product<T, Sum>{p.rows, p.columns, p.depth, p.a, p.b, nullptr, nullptr, partial, part_depth});
-  AddPartsKernel<<<static_cast<unsigned>(Blocks(size, kThreads)), kThreads, 0, StreamOf(ctx)>>>(parts, size, partial,
-                                                                                                p.addend, p.c);
-  SWARR_CHECK_LAUNCH();
+  Sum* partial = ctx.arena->NewArray<Sum>(parts * size);
+  Multiply(ctx, Product<T, Sum>{.rows = p.rows,
+                                .columns = p.columns,
+                                .depth = p.depth,
+                                .a = p.a,
+                                .b = p.b,
+                                .bias = nullptr,
+                                .addend = nullptr,
+                                .c = partial,
+                                .part_depth = part_depth});
+  Launch(ctx, {Blocks(size, kThreads)}, AddPartsKernel<Sum, Out>, parts, size, partial, p.addend, p.c);
 }
 
-// Calls f with T, the type of the operands' elements, and that of the result's: T, or what T is summed in.
-template <class F>
-void WithTypes(const Tensor& operand, const Tensor& c, F&& f) {
-  Dispatch(operand.dtype(), [&]<class T>() {
-    if (c.dtype() == kDTypeOf<T>) return f.template operator()<T, T>();
-    f.template operator()<T, Accumulator<T>>();
+// A matrix as it is stored, or transposed.
+struct View {
+  const Tensor& matrix;
+  bool transposed;
+};
+
+// c = a b^T + bias + addend, the last two optional (empty). `in_parts`: a long depth is cut into parts.
+void MultiplyInto(const Context& ctx, const Tensor& c, View a, View b, const Tensor& bias, const Tensor& addend,
+                  bool in_parts = false) {
+  if (c.dim(0) == 0 || c.dim(1) == 0) return;
+  const auto multiply = [&]<class T, class Out>() {
+    const auto operand = [](View v) { return Operand<T>{v.matrix.data<T>(), v.matrix.dim(1), v.transposed}; };
+    const std::int64_t depth = a.matrix.dim(a.transposed ? 0 : 1);
+    const Product<T, Out> product{.rows = c.dim(0),
+                                  .columns = c.dim(1),
+                                  .depth = depth,
+                                  .a = operand(a),
+                                  .b = operand(b),
+                                  .bias = bias.empty() ? nullptr : bias.data<T>(),
+                                  .addend = addend.empty() ? nullptr : addend.data<Out>(),
+                                  .c = c.data<Out>(),
+                                  .part_depth = depth};
+    if (in_parts) return MultiplyInParts(ctx, product);
+    Multiply(ctx, product);
+  };
+  Dispatch(a.matrix.dtype(), [&]<class T>() {
+    if (c.dtype() == kDTypeOf<T>) return multiply.template operator()<T, T>();
+    multiply.template operator()<T, Accumulator<T>>();
   });
 }
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias,
                              const Tensor& addend) {
-  const std::int64_t m = x.dim(0), k = x.dim(1), n = w.dim(0);
-  if (m == 0 || n == 0) return;
-  WithTypes(x, y, [&]<class T, class Out>() {
-    const T* b = bias.empty() ? nullptr : bias.data<T>();
-    const Out* add = addend.empty() ? nullptr : addend.data<Out>();
-    Multiply(ctx, Product<T, Out>{m, n, k, {x.data<T>(), k, false}, {w.data<T>(), k, false}, b, add, y.data<Out>(), k});
-  });
+  MultiplyInto(ctx, y, {x, false}, {w, false}, bias, addend);
 }
 
+template <>
 void Kernels<Cuda>::MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate) {
-  const std::int64_t m = dy.dim(0), n = dy.dim(1), k = w.dim(1);
-  if (m == 0 || k == 0) return;
-  WithTypes(dy, dx, [&]<class T, class Out>() {
-    Out* c = dx.data<Out>();
-    Multiply(ctx,
-             Product<T, Out>{
-                 m, k, n, {dy.data<T>(), n, false}, {w.data<T>(), k, true}, nullptr, accumulate ? c : nullptr, c, n});
-  });
+  MultiplyInto(ctx, dx, {dy, false}, {w, true}, {}, accumulate ? dx : Tensor{});
 }
 
+template <>
 void Kernels<Cuda>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate) {
-  const std::int64_t m = dy.dim(0), n = dy.dim(1), k = x.dim(1);
-  if (n == 0 || k == 0) return;
-  WithTypes(dy, dw, [&]<class T, class Out>() {
-    Out* c = dw.data<Out>();
-    MultiplyInParts(
-        ctx, Product<T, Out>{
-                 n, k, m, {dy.data<T>(), n, true}, {x.data<T>(), k, true}, nullptr, accumulate ? c : nullptr, c, m});
-  });
+  MultiplyInto(ctx, dw, {dy, true}, {x, true}, {}, accumulate ? dw : Tensor{}, /*in_parts=*/true);
 }
 
 }  // namespace swarr

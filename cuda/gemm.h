@@ -6,8 +6,8 @@
 
 namespace swarr {
 
-// A matrix [n, depth] as it is stored, row after row; or transposed, stored as [depth, n]. `stride` is the length of a
-// stored row.
+// A matrix [n, depth], stored as it is, row after row, or transposed, as [depth, n]. `stride` is the length of a stored
+// row.
 template <class T>
 struct Operand {
   const T* data;
@@ -18,8 +18,8 @@ struct Operand {
 // c[rows, columns] = a[rows, depth] b[columns, depth]^T + bias[columns] + addend[rows, columns]. Out is T or its
 // accumulator.
 //
-// If part_depth < depth, k is cut into parts of that length, and c holds one result for each, one after the other:
-// c[parts, rows, columns], without bias and addend.
+// If part_depth < depth, k is cut into parts of that length, and c holds one result for each part: c[parts, rows,
+// columns], without bias and addend.
 template <class T, class Out>
 struct Product {
   std::int64_t rows, columns, depth;
@@ -38,8 +38,8 @@ struct TileOrigin {
   std::int64_t row, column;
 };
 
-// Tiles are taken in bands of 8 rows of tiles, column after column: blocks that run at the same time share what they
-// read in the second-level cache.
+// Tiles are taken in bands of 8 rows of tiles, column after column, so that blocks that run at the same time share what
+// they read through the second-level cache.
 __device__ inline TileOrigin OriginOfTile(unsigned index, std::int64_t rows, std::int64_t columns, int tile_rows,
                                           int tile_columns) {
   constexpr unsigned kBand = 8;
@@ -54,8 +54,8 @@ __device__ inline TileOrigin OriginOfTile(unsigned index, std::int64_t rows, std
 template <class Out>
 void MultiplyOnTensorCores(const Context& ctx, const Product<BFloat16, Out>& product);
 
-// The whole product by cuBLAS, of a depth of at least 1 and without bias (gemm_cublas.cu). An addend that is not c is
-// copied there first.
+// A whole product by cuBLAS (gemm_cublas.cu), without bias and of a depth of at least 1. An addend that is not c is
+// copied to c first.
 template <class T, class Out>
 void MultiplyByCublas(const Context& ctx, const Product<T, Out>& product);
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// cuBLAS's product: what the speed of gemm.cu and gemm_mma.cu is measured against (`--gemm cublas`). Its bits depend on
-// the number of rows, by which it chooses its kernels, so it is never used where exactness is promised. f32 is
-// multiplied in f32, not in TF32. The twin of src/tensor/gemm_eigen.cc.
+// cuBLAS's product, the twin of src/tensor/gemm_eigen.cc: the speed of gemm.cu and gemm_mma.cu is measured against it
+// (`--gemm cublas`). cuBLAS chooses its kernels by the number of rows, on which its bits depend. So it is never used
+// where exactness is promised. f32 is multiplied in f32, not in TF32.
 //
-// cuBLAS stores matrices column after column. Read so, a stored row-major matrix is its transpose; so what is asked for
-// is c^T = b a^T.
+// cuBLAS stores matrices column after column, and takes a row-major matrix for its transpose. So it is asked for
+// c^T = b a^T.
 #include <cublas_v2.h>
 
 #include "cuda/gemm.h"
@@ -18,7 +18,7 @@ void CheckCublas(cublasStatus_t status, const char* what) {
   SWARR_CHECK(status == CUBLAS_STATUS_SUCCESS, "cuBLAS: ", cublasGetStatusString(status), " (", what, ")");
 }
 
-// A handle, and memory of its own for the kernels: while a graph is recorded, cuBLAS must not ask for any.
+// A handle, and memory for its kernels: while a graph is recorded, cuBLAS must not ask for memory.
 class Library {
  public:
   explicit Library(cudaStream_t stream) : workspace_(kWorkspaceBytes, MemoryKind::kDevice) {
@@ -38,7 +38,7 @@ class Library {
   cublasHandle_t handle_ = nullptr;
 };
 
-// The stream's, made for its first product.
+// The stream's handle, which its first product makes.
 cublasHandle_t HandleOf(CudaStream& stream) {
   if (!stream.library) stream.library = std::make_shared<Library>(stream.handle);
   return static_cast<const Library*>(stream.library.get())->handle();

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products in bf16 on tensor cores (cuda/mma.h), summed in f32; called by gemm.cu.
 //
-// A block computes a tile of c, its warps parts of it. Tiles of the operands, 64 of k deep, stream into shared memory,
-// a few of them ahead of the one that is multiplied. An operand that is stored as it is has rows of 64 k there; a
-// transposed one has 64 rows of k, and is transposed on its way to the registers. When all k are done the sums go
+// A block computes a tile of c; each of its warps computes a part. Tiles of the operands, 64 of k deep, stream into
+// shared memory, a few of them ahead of the one that is multiplied. An operand that is stored as it is has rows of 64 k
+// there. A transposed one has 64 rows of k, and is transposed on its way to the registers. At the end the sums go
 // through shared memory, so that bias, addend and c are read and written in whole rows.
 //
 // Every element is the same chain of multiply-accumulate instructions, each of 16 k, ascending, padded with zeros to a
-// multiple of 64, whatever the shape of the tile: so the shape may depend on the number of rows, and is chosen for
-// speed. Operands whose rows don't begin at multiples of 16 bytes are loaded element by element. Left out: Hopper's own
-// instructions (wgmma, TMA), and blocks that live on for another tile.
+// multiple of 64. That does not depend on the shape of the tile, which is chosen for speed and may depend on the number
+// of rows. Operands whose rows don't begin at multiples of 16 bytes are loaded element by element. Left out: Hopper's
+// own instructions (wgmma, TMA), and blocks that live on for another tile.
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -24,12 +24,12 @@ namespace {
 constexpr int kStep = 64;   // k of a tile
 constexpr int kSlice = 16;  // k of an instruction
 constexpr int kSlices = kStep / kSlice;
-static_assert(kSlices % 2 == 0);  // the first slice of a step goes where that of the last step was
+static_assert(kSlices % 2 == 0);  // the first slice of each step goes to the same registers
 constexpr int kChunk = 8;         // elements of 16 bytes
 constexpr int kPanel = 64;        // elements of a line of shared memory: 8 chunks, all banks
 
-// A block's tile of c and its warps' shares. So many stages, tiles of both operands, are in shared memory, and so many
-// blocks are to fit on a multiprocessor. The rate is the speed in proportion to the size of the tile, in percent.
+// A block's tile of c and its warps' shares. `stages`: tiles of both operands in shared memory. `blocks`: how many are
+// to fit on a multiprocessor. `rate`: the speed in proportion to the size of the tile, in percent.
 template <int rows, int columns, int warp_rows, int warp_columns, int stages, int blocks, int rate>
 struct Shape {
   static constexpr int kRows = rows, kColumns = columns, kWarpRows = warp_rows, kWarpColumns = warp_columns;
@@ -37,7 +37,7 @@ struct Shape {
   static constexpr int kWarpsDown = rows / warp_rows, kThreads = kWarpsDown * (columns / warp_columns) * kWarp;
   static constexpr int kStageElements = (rows + columns) * kStep;
   static constexpr int kSharedBytes = stages * kStageElements * static_cast<int>(sizeof(BFloat16));
-  // Rows of staged sums: 8 more than the columns, so that rows that a warp writes at once lie in different banks.
+  // The pitch of staged sums: 8 more than the columns, so that rows that a warp writes at once lie in different banks.
   static constexpr int kSumsStride = columns + 8;
   static_assert(rows * kSumsStride * static_cast<int>(sizeof(float)) <= kSharedBytes);
 };
@@ -48,22 +48,22 @@ using Square = Shape<128, 128, 64, 64, 3, 2, 90>;
 using Medium = Shape<64, 64, 32, 32, 4, 3, 50>;
 using Flat = Shape<16, 64, 16, 16, 8, 2, 20>;  // of few rows
 
-// A tile of an operand, kSize rows and kStep of k, in shared memory: lines of kPanel elements. As it is stored, a line
-// is a row and has its kStep of k. Transposed, a line is a k and has kPanel rows; other rows are in other panels of
-// kStep lines. Chunk c of line l stands where chunk c ^ (l % 8) would: 8 lines of one chunk then lie in different
-// banks.
+// A tile of an operand, kSize rows and kStep of k, in shared memory, in lines of kPanel elements. If the operand is
+// stored as it is, a line is a row with its kStep of k. If it is transposed, a line is a k with kPanel rows, and other
+// rows are in other panels of kStep lines. Chunk c of line l stands at the place of chunk c ^ (l % 8), so that 8 lines
+// of one chunk lie in different banks.
 template <int kSize, bool kTransposed>
 struct Tile {
   static constexpr int kLines = kTransposed ? kStep : kSize, kPanels = kTransposed ? kSize / kPanel : 1;
   static_assert(kLines * kPanels * kPanel == kSize * kStep);
 
-  // Where element e of a line is, the first of its chunk, if l % 8 is known.
+  // The place of element e of a line, where e is the first of a chunk.
   static __device__ unsigned Offset(unsigned line, unsigned line_mod_8, unsigned e) {
     return (e / kPanel * kLines + line) * kPanel + (e % kPanel ^ line_mod_8 * kChunk);
   }
 
-  // 16 rows and 16 k from (row, k) on, multiples of 16, as MultiplyAccumulate wants them for `a`. For `b` that is two
-  // times 8 rows, one in registers 0 and 2, one in 1 and 3.
+  // Loads 16 rows and 16 k from (row, k) on, multiples of 16, as MultiplyAccumulate wants them for `a`. For `b` they
+  // are twice 8 rows: the first in registers 0 and 2, the others in 1 and 3.
   static __device__ void LoadFragment(std::uint32_t (&to)[4], const BFloat16* tile, unsigned row, unsigned k) {
     const unsigned lane = threadIdx.x % kWarp, half = lane / 16 * 8;
     if constexpr (kTransposed) {
@@ -74,7 +74,7 @@ struct Tile {
   }
 };
 
-// Up to 8 elements, then zeros, one by one.
+// Copies up to 8 elements one by one, then zeros.
 __device__ inline void CopySlowly(BFloat16* to, const BFloat16* from, int valid) {
   std::uint32_t words[kChunk / 2];
 #pragma unroll
@@ -85,8 +85,8 @@ __device__ inline void CopySlowly(BFloat16* to, const BFloat16* from, int valid)
   *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-// Copies the tile at (row, k) of an operand that ends before (row_end, k_end): zeros beyond. A thread copies the same
-// chunk of every kPass-th line.
+// Copies the tile at (row, k) of an operand that ends before (row_end, k_end); zeros stand for what is beyond. A thread
+// copies the same chunk of every kPass-th line.
 template <int kSize, bool kTransposed, bool kFast, int kBlock>
 __device__ void CopyTile(BFloat16* to, const Operand<BFloat16>& from, std::int64_t row, std::int64_t row_end,
                          std::int64_t k, std::int64_t k_end) {
@@ -188,8 +188,8 @@ __device__ inline void StoreRun(BFloat16* to, const float (&sums)[8]) {
                                              RoundPair(sums[4], sums[5]), RoundPair(sums[6], sums[7]));
 }
 
-// c = (sums + bias) + addend, from the staged sums, in runs of 16 bytes of c. `whole`: a run lies within a row and on a
-// multiple of 16 bytes, or not at all.
+// c = (sums + bias) + addend, from the staged sums, in runs of 16 bytes of c. `whole`: every run lies within a row and
+// starts at a multiple of 16 bytes.
 template <class S, class Out>
 __device__ void StoreTile(const Product<BFloat16, Out>& p, bool whole, TileOrigin origin, const float* staged) {
   constexpr int kRun = 16 / sizeof(Out), kRuns = S::kColumns / kRun;
@@ -238,7 +238,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks) ProductKernel(Product
       CopyTile<S::kColumns, kTransposedB, kFast, S::kThreads>(stage(step) + S::kRows * kStep, p.b, origin.column,
                                                               p.columns, k, end);
     }
-    CommitCopies();  // an empty group too, so that the one waited for is always the same from the end
+    CommitCopies();  // an empty group as well, so that groups can be counted from the last one
   };
   for (int step = 0; step < S::kStages; ++step) copy(step);
 
@@ -259,8 +259,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks) ProductKernel(Product
       load(step, slice + 1);
       slices[slice % 2].MultiplyAdd(sums);
     }
-    // The last slice is in registers: when all threads are here, the step's stage is free, and the next one has
-    // arrived.
+    // The last slice is in registers. When all threads are here, this step's stage is free and the next has arrived.
     WaitCopies<S::kStages - 2>();
     __syncthreads();
     copy(step + S::kStages);
@@ -275,18 +274,15 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks) ProductKernel(Product
 }
 
 template <class S, bool kTransposedA, bool kTransposedB, bool kFast, class Out>
-void Launch(const Context& ctx, const Product<BFloat16, Out>& p) {
-  const auto kernel = ProductKernel<S, kTransposedA, kTransposedB, kFast, Out>;
-  AllowSharedMemory(kernel, S::kSharedBytes);
+void LaunchProduct(const Context& ctx, const Product<BFloat16, Out>& p) {
   const std::int64_t tiles = Blocks(p.rows, S::kRows) * Blocks(p.columns, S::kColumns);
   const bool whole = RowsAligned<kPack<Out>>(p.columns, p.c, p.addend);
-  kernel<<<dim3(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(p.parts())), S::kThreads, S::kSharedBytes,
-           StreamOf(ctx)>>>(p, whole);
-  SWARR_CHECK_LAUNCH();
+  const dim3 grid(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(p.parts()));
+  Launch(ctx, {grid, S::kThreads, S::kSharedBytes}, ProductKernel<S, kTransposedA, kTransposedB, kFast, Out>, p, whole);
 }
 
-// What a shape costs: the size of the tiles that the busiest multiprocessor computes, by the shape's rate. Older
-// devices have not the shared memory for all shapes.
+// The cost of a shape: the size of the tiles that the busiest multiprocessor computes, divided by the shape's rate.
+// Older devices lack the shared memory for some shapes.
 template <class S, class Out>
 std::int64_t CostOf(const Context& ctx, const Product<BFloat16, Out>& p) {
   if (S::kSharedBytes > ctx.stream->shared_memory) return std::numeric_limits<std::int64_t>::max();
@@ -298,18 +294,18 @@ template <bool kTransposedA, bool kTransposedB, class Out>
 void MultiplyFast(const Context& ctx, const Product<BFloat16, Out>& p) {
   const std::array costs{CostOf<Huge>(ctx, p), CostOf<Large>(ctx, p), CostOf<Square>(ctx, p), CostOf<Medium>(ctx, p),
                          CostOf<Flat>(ctx, p)};
-  // A transposed a has rows of less than a line of chunks in the flat tile.
+  // The flat tile is too low for a transposed a, whose lines have kPanel rows.
   switch (std::min_element(costs.begin(), costs.end() - (kTransposedA ? 1 : 0)) - costs.begin()) {
     case 0:
-      return Launch<Huge, kTransposedA, kTransposedB, true>(ctx, p);
+      return LaunchProduct<Huge, kTransposedA, kTransposedB, true>(ctx, p);
     case 1:
-      return Launch<Large, kTransposedA, kTransposedB, true>(ctx, p);
+      return LaunchProduct<Large, kTransposedA, kTransposedB, true>(ctx, p);
     case 2:
-      return Launch<Square, kTransposedA, kTransposedB, true>(ctx, p);
+      return LaunchProduct<Square, kTransposedA, kTransposedB, true>(ctx, p);
     case 3:
-      return Launch<Medium, kTransposedA, kTransposedB, true>(ctx, p);
+      return LaunchProduct<Medium, kTransposedA, kTransposedB, true>(ctx, p);
     default:
-      if constexpr (!kTransposedA) Launch<Flat, kTransposedA, kTransposedB, true>(ctx, p);
+      if constexpr (!kTransposedA) LaunchProduct<Flat, kTransposedA, kTransposedB, true>(ctx, p);
   }
 }
 
@@ -317,7 +313,7 @@ template <bool kTransposedA, bool kTransposedB, class Out>
 void Multiply(const Context& ctx, const Product<BFloat16, Out>& p) {
   const bool fast = RowsAligned<kChunk>(p.a.stride, p.a.data) && RowsAligned<kChunk>(p.b.stride, p.b.data);
   if (fast) return MultiplyFast<kTransposedA, kTransposedB>(ctx, p);
-  Launch<Medium, kTransposedA, kTransposedB, false>(ctx, p);
+  LaunchProduct<Medium, kTransposedA, kTransposedB, false>(ctx, p);
 }
 
 }  // namespace

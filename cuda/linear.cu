@@ -18,6 +18,7 @@ struct Widen {
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::BiasBackward(const Context& ctx, const Tensor& db, const Tensor& dy) {
   const std::int64_t N = dy.dim(0), O = dy.dim(1);
   if (N == 0 || O == 0) return;

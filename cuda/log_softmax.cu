@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of src/tensor/kernels/log_softmax.cc. Forward: a block takes a row (cuda/softmax_row.h). Backward: element by
 // element; a block takes kColumns consecutive entries of a row, a thread kEntries of them. Left out: keeping a row on
-// the chip. Its second reading mostly hits the L2 cache.
+// the chip; its second reading mostly hits the L2 cache.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
 #include "cuda/softmax_row.h"
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 
 namespace swarr {
@@ -25,8 +26,7 @@ __global__ void __launch_bounds__(kMaxSoftmaxThreads, 1)
   logp[n] = z[targets[n]] - softmax.lse;
 }
 
-// dlogp/dz[v] = [v = target] - p[v], dH/dz[v] = -p[v] (log p[v] + H), rounded to the dtype of dlogits. A null dentropy
-// stands for zeros. A thread reads no logits but those whose gradients it writes: dlogits may be logits.
+// A null dentropy stands for zeros. dlogits may be logits: a thread reads only those whose gradients it writes.
 template <class T>
 __global__ void BackwardKernel(std::int64_t V, std::int64_t blocks_per_row, bool aligned, T* dlogits,
                                const Accumulator<T>* dlogp, const Accumulator<T>* dentropy, const Accumulator<T>* lse,
@@ -40,34 +40,27 @@ __global__ void BackwardKernel(std::int64_t V, std::int64_t blocks_per_row, bool
   const std::int64_t target = targets[n];
   const Pack<Sum, kEntries> z = LoadPack<kEntries>(logits + n * V, first, V, aligned);
   Pack<T, kEntries> dz;
-  if (dentropy == nullptr) {
-    for (int j = 0; j < kEntries; ++j) {
-      const Sum p = Exp(z.at[j] - log_sum);
-      dz.at[j] = static_cast<T>(first + j == target ? c - c * p : -c * p);
-    }
-  } else {
-    const Sum e = dentropy[n], H = entropy[n];
-    for (int j = 0; j < kEntries; ++j) {
-      const Sum log_p = z.at[j] - log_sum, others = -Exp(log_p) * (c + e * (log_p + H));
-      dz.at[j] = static_cast<T>(first + j == target ? c + others : others);
-    }
+  for (int j = 0; j < kEntries; ++j) {
+    const Sum log_p = z.at[j] - log_sum;
+    const Sum others = dentropy ? LogitGradient(log_p, c, dentropy[n], entropy[n]) : LogitGradient(log_p, c);
+    dz.at[j] = static_cast<T>(first + j == target ? c + others : others);
   }
   StorePack<kEntries>(dlogits + n * V, first, V, aligned, dz);
 }
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::LogSoftmaxRows(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
                                    const Tensor& logits, const Tensor& targets) {
   const std::int64_t rows = logits.dim(0), V = logits.dim(1);
   if (rows == 0) return;
   DispatchSum(logits.dtype(), [&]<class T>() {
-    ForwardKernel<T><<<static_cast<unsigned>(rows), SoftmaxThreads(V), 0, StreamOf(ctx)>>>(
-        V, logp.data<T>(), lse.data<T>(), entropy.data<T>(), logits.data<T>(), targets.data<std::int32_t>());
-    SWARR_CHECK_LAUNCH();
+    Launch(ctx, {rows, SoftmaxThreads(V)}, ForwardKernel<T>, V, logp, lse, entropy, logits, targets);
   });
 }
 
+template <>
 void Kernels<Cuda>::LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp,
                                            const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
                                            const Tensor& logits, const Tensor& targets) {
@@ -76,11 +69,8 @@ void Kernels<Cuda>::LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlo
   Dispatch(dlogits.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
     const bool aligned = RowsAligned<kEntries>(V, dlogits.data<T>()) && RowsAligned<kEntries>(V, logits.data<Sum>());
-    BackwardKernel<T><<<static_cast<unsigned>(rows * blocks_per_row), kThreads, 0, StreamOf(ctx)>>>(
-        V, blocks_per_row, aligned, dlogits.data<T>(), dlogp.data<Sum>(),
-        dentropy.empty() ? nullptr : dentropy.data<Sum>(), lse.data<Sum>(), entropy.data<Sum>(), logits.data<Sum>(),
-        targets.data<std::int32_t>());
-    SWARR_CHECK_LAUNCH();
+    Launch(ctx, {rows * blocks_per_row}, BackwardKernel<T>, V, blocks_per_row, aligned, dlogits, dlogp, dentropy, lse,
+           entropy, logits, targets);
   });
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Consecutive elements that a thread loads, computes and stores together, in one access where their address allows it.
-// What a thread computes does not depend on how they were moved, so alignment never changes bits.
+// Packs: consecutive elements that a thread loads, computes and stores together, in one access if their address allows
+// it. What a thread computes does not depend on how they are moved, so alignment never changes bits.
 #pragma once
 
 #include <cstdint>
@@ -17,19 +17,19 @@ struct alignas(sizeof(T) * k) Pack {
 template <class T>
 constexpr int kPack = 16 / static_cast<int>(sizeof(T));  // elements of the widest access
 
-// Whether packs of k elements can be moved whole from the first element on. A null pointer, a gradient that is not
-// wanted, does not object.
+// Whether packs of k elements, counted from the first element, can be moved whole. A null pointer, for a gradient that
+// is not wanted, counts as aligned.
 template <int k, class... T>
 bool Aligned(const T*... tensors) {
   return ((reinterpret_cast<std::uintptr_t>(tensors) % sizeof(Pack<T, k>) == 0) && ...);
 }
-// Whether they can in every row of this width.
+// Whether they can be moved whole in every row of this width.
 template <int k, class... T>
 bool RowsAligned(std::int64_t width, const T*... tensors) {
   return width % k == 0 && Aligned<k>(tensors...);
 }
 
-// Elements i to i + k - 1 of the n from `from` on; zeros stand for those past the end.
+// Elements i to i + k - 1 of n; zeros stand for those past the end.
 template <int k, class T>
 __device__ inline Pack<T, k> LoadPack(const T* from, std::int64_t i, std::int64_t n, bool aligned) {
   if (aligned && i + k <= n) return *reinterpret_cast<const Pack<T, k>*>(from + i);
@@ -53,22 +53,40 @@ __device__ inline void StorePack(T* to, std::int64_t i, std::int64_t n, bool ali
   }
 }
 
-// What a gradient's pack holds before its share is added: zeros if it is fresh (0 + g is g, but for the sign of a
-// zero).
+// A pack of a gradient, to be added to: zeros if it is fresh. (0 + g is g, but for the sign of a zero.)
 template <int k, class T>
 __device__ inline Pack<T, k> LoadGradient(bool fresh, const T* from, std::int64_t i, std::int64_t n, bool aligned) {
   return fresh ? Pack<T, k>{} : LoadPack<k>(from, i, n, aligned);
 }
 
-// The first element of this thread's pack, where the threads of a grid take packs of k in turn.
+// The first element of this thread's pack: the threads of a grid take packs of k in turn.
 template <int k>
 __device__ inline std::int64_t FirstOfThread() {
   return (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * k;
 }
-// Blocks of kThreads threads for n elements.
+// The launch for n elements.
 template <int k>
-unsigned PackBlocks(std::int64_t n) {
-  return static_cast<unsigned>(Blocks(n, std::int64_t{kThreads} * k));
+LaunchShape PackShape(std::int64_t n) {
+  return LaunchShape(Blocks(n, std::int64_t{kThreads} * k));
+}
+
+// y[i] = f(x[i], ...) for n elements; a thread takes a pack of k. It loads before it stores, so y may be one of the x.
+template <int k, class F, class Out, class... In>
+__global__ void MapKernel(std::int64_t n, bool aligned, F f, Out* y, const In*... x) {
+  const std::int64_t i = FirstOfThread<k>();
+  if (i >= n) return;
+  const auto compute = [&](const Pack<In, k>&... in) {
+    Pack<Out, k> out;
+    for (int j = 0; j < k; ++j) out.at[j] = static_cast<Out>(f(in.at[j]...));
+    return out;
+  };
+  StorePack<k>(y, i, n, aligned, compute(LoadPack<k>(x, i, n, aligned)...));
+}
+template <int k, class F, class Out, class... In>
+void Map(const Context& ctx, std::int64_t n, F f, Out* y, const In*... x) {
+  if (n == 0) return;
+  const bool aligned = Aligned<k>(y) && (Aligned<k>(x) && ...);
+  Launch(ctx, PackShape<k>(n), MapKernel<k, F, Out, In...>, n, aligned, f, y, x...);
 }
 
 }  // namespace swarr

@@ -3,6 +3,7 @@
 // (x[i], x[i + half]) of a head at a time, and loads all of them before it stores, so that y may be x.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 
 namespace swarr {
@@ -11,8 +12,7 @@ namespace {
 constexpr int kPairs = 4;
 constexpr int kRotateThreads = 128;
 
-// out (+)= x turned by `sign` times the angles of its position. The inverse of a rotation is its transpose, so the
-// backward is the same turn with the sign changed.
+// out (+)= x turned by `sign` times the angles of its position.
 template <class T>
 __global__ void RotateKernel(std::int64_t H, std::int64_t half, bool aligned, bool fresh, T* out, const T* x,
                              const std::int32_t* positions, const Accumulator<T>* table, Accumulator<T> sign) {
@@ -31,9 +31,9 @@ __global__ void RotateKernel(std::int64_t H, std::int64_t half, bool aligned, bo
     Pack<T, kPairs> first = LoadGradient<kPairs>(fresh, to, i, half, aligned),
                     second = LoadGradient<kPairs>(fresh, to + half, i, half, aligned);
     for (int j = 0; j < kPairs; ++j) {
-      const Sum p = Sum(a.at[j]), q = Sum(b.at[j]), c = cosine.at[j], s = sign * sine.at[j];
-      first.at[j] = static_cast<T>(Sum(first.at[j]) + (p * c - q * s));
-      second.at[j] = static_cast<T>(Sum(second.at[j]) + (q * c + p * s));
+      const TurnedPair<Sum> turned(Sum(a.at[j]), Sum(b.at[j]), cosine.at[j], sign * sine.at[j]);
+      first.at[j] = static_cast<T>(Sum(first.at[j]) + turned.first);
+      second.at[j] = static_cast<T>(Sum(second.at[j]) + turned.second);
     }
     StorePack<kPairs>(to, i, half, aligned, first);
     StorePack<kPairs>(to + half, i, half, aligned, second);
@@ -48,18 +48,18 @@ void Rotate(const Context& ctx, bool fresh, const Tensor& out, const Tensor& x, 
   if (N == 0) return;
   const bool aligned =
       RowsAligned<kPairs>(half, out.data<T>(), x.data<T>()) && RowsAligned<kPairs>(half, table.data<Sum>());
-  RotateKernel<T><<<static_cast<unsigned>(N), kRotateThreads, 0, StreamOf(ctx)>>>(
-      H, half, aligned, fresh, out.data<T>(), x.data<T>(), positions.data<std::int32_t>(), table.data<Sum>(), sign);
-  SWARR_CHECK_LAUNCH();
+  Launch(ctx, {N, kRotateThreads}, RotateKernel<T>, H, half, aligned, fresh, out, x, positions, table, sign);
 }
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions,
                                 const Tensor& table) {
   Dispatch(x.dtype(), [&]<class T>() { Rotate<T>(ctx, /*fresh=*/true, y, x, positions, table, 1); });
 }
 
+template <>
 void Kernels<Cuda>::RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions,
                                  const Tensor& table) {
   Dispatch(dy.dtype(), [&]<class T>() { Rotate<T>(ctx, dx.fresh(), dx, dy, positions, table, -1); });

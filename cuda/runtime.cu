@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the rest of the program asks of the CUDA runtime (tensor/device.h, tensor/cuda_graph.h): one device, one stream.
+// What the rest of the program needs of the CUDA runtime (tensor/device.h): one device, one stream.
 #include <cstring>
 
 #include "cuda/cuda.h"
 #include "tensor/check.h"
-#include "tensor/cuda_graph.h"
 
 namespace swarr {
 namespace {
@@ -57,13 +56,14 @@ void* AllocateCuda(std::size_t bytes, MemoryKind kind) {
     return memory;
   }
   SWARR_CUDA_CHECK(cudaMalloc(&memory, bytes));
-  // Zeroed on the default stream, which the streams of contexts don't wait for: so the processor does.
+  // The default stream zeroes it. The streams of contexts don't wait for that stream, so the processor does.
   SWARR_CUDA_CHECK(cudaMemset(memory, 0, bytes));
   SWARR_CUDA_CHECK(cudaStreamSynchronize(nullptr));
   return memory;
 }
 
-// cudaFree waits for the device by itself. Errors are those of work before; whoever waits for that reports them.
+// cudaFree waits for the device by itself. An error here comes from earlier work; whoever waits for that work reports
+// it.
 void FreeCuda(void* memory, MemoryKind kind) noexcept {
   if (kind == MemoryKind::kPinned) {
     cudaDeviceSynchronize();

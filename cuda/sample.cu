@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of src/tensor/kernels/sample.cc, in two launches. ChooseKernel: several blocks share the entries of a row, since
-// noise costs two logarithms in f64 an entry; each finds its largest score. FinishKernel: a block for each row takes
-// the largest of those and computes its log-probability by the softmax of training. A maximum has no rounding, so how
-// entries are shared out leaves no trace.
+// noise costs two logarithms in f64 an entry; each block finds its largest score. FinishKernel: one block for each row
+// takes the largest of these and computes its log-probability by the softmax of training. A maximum does not round, so
+// the way in which entries are shared out leaves no trace.
 #include <limits>
 
 #include "cuda/cuda.h"
 #include "cuda/softmax_row.h"
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/philox.h"
 
@@ -56,7 +57,7 @@ __device__ Choice ChooseOf(const T* z, std::int64_t v, std::int64_t V, const Sam
       Philox(row.key, {static_cast<std::uint32_t>(v / kDraws), static_cast<std::uint32_t>(position), 0, 0});
   for (int i = 0; i < kDraws; ++i) {
     if (v + i >= V) break;
-    const double noise = greedy ? 0.0 : -Log(-Log(UniformFrom(words[i])));
+    const double noise = greedy ? 0.0 : GumbelFrom(words[i]);
     const double score = static_cast<double>(z[v + i]) / scale + noise;
     if (score > best.score) best = {score, v + i};
   }
@@ -98,24 +99,20 @@ __global__ void __launch_bounds__(kMaxSoftmaxThreads, 1)
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::SampleRows(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& logits,
                                const Tensor& positions, const SampleRow* rows) {
   const std::int64_t N = logits.dim(0), V = logits.dim(1), parts = Blocks(V, kEntriesPerBlock);
   if (N == 0) return;
   ArenaScope scope(*ctx.arena);
-  static_assert(sizeof(Choice) == 2 * sizeof(double) && sizeof(SampleRow) == 2 * sizeof(double));
-  Choice* choices = static_cast<Choice*>(ctx.arena->New(DType::kF64, {N, parts, 2}).raw());
-  // `rows` is in the host's page-locked memory: copied once, rather than read there by every block.
-  SampleRow* device_rows = static_cast<SampleRow*>(ctx.arena->New(DType::kF64, {N, 2}).raw());
+  auto* choices = ctx.arena->NewArray<Choice>(N * parts);
+  // `rows` is in the host's page-locked memory. One copy is faster than every block reading there.
+  auto* device_rows = ctx.arena->NewArray<SampleRow>(N);
   SWARR_CUDA_CHECK(cudaMemcpyAsync(device_rows, rows, static_cast<std::size_t>(N) * sizeof(SampleRow),
                                    cudaMemcpyDefault, StreamOf(ctx)));
   DispatchSum(logits.dtype(), [&]<class T>() {
-    ChooseKernel<T><<<static_cast<unsigned>(N * parts), kChooseThreads, 0, StreamOf(ctx)>>>(
-        V, parts, choices, logits.data<T>(), positions.data<std::int32_t>(), device_rows);
-    SWARR_CHECK_LAUNCH();
-    FinishKernel<T><<<static_cast<unsigned>(N), SoftmaxThreads(V), 0, StreamOf(ctx)>>>(
-        V, parts, tokens.data<std::int32_t>(), logp.data<T>(), choices, logits.data<T>());
-    SWARR_CHECK_LAUNCH();
+    Launch(ctx, {N * parts, kChooseThreads}, ChooseKernel<T>, V, parts, choices, logits, positions, device_rows);
+    Launch(ctx, {N, SoftmaxThreads(V)}, FinishKernel<T>, V, parts, tokens, logp, choices, logits);
   });
 }
 

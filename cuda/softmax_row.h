@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/softmax_row.h: the one softmax over a row of logits, by one block. Training and sampling
-// both call it, on a block of SoftmaxThreads(V) threads, which is why they agree to the last bit. Thread t takes the
-// entries t, t + threads, ..., in ascending order; a block's sums have one order (cuda/block_sum.h).
+// Twin of src/tensor/kernels/softmax_row.h: the softmax over a row of logits, by one block. Training and sampling agree
+// to the last bit because both call it on a block of SoftmaxThreads(V) threads. Thread t takes the entries t, t +
+// threads,
+// ..., in ascending order; a block's sums have one order (cuda/block_sum.h).
 #pragma once
 
 #include <cmath>
@@ -15,12 +16,12 @@ namespace swarr {
 
 constexpr int kMaxSoftmaxThreads = 1024;
 
-// Small vocabularies, those of bytes, take a warp a row.
+// The threads for a row. Small vocabularies, such as bytes, take one warp.
 constexpr unsigned SoftmaxThreads(std::int64_t V) {
   return V <= 512 ? kWarp : V <= 8192 ? kThreads : kMaxSoftmaxThreads;
 }
 
-// The whole block calls, and every thread gets the result.
+// The whole block calls this, and every thread gets the result.
 template <class T>
 __device__ inline SoftmaxRow<T> BlockSoftmaxOf(const T* z, std::int64_t V) {
   T largest = -std::numeric_limits<T>::infinity();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What stands in for runtime.cu in a build without CUDA.
+// Stands in for runtime.cu in a build without CUDA.
 #include "tensor/check.h"
-#include "tensor/cuda_graph.h"
 #include "tensor/device.h"
 
 namespace swarr {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums over rows for gradients of weights, in one order whatever the device: blocks of kRowsPerSum rows, ascending;
-// then lane j of kSumLanes adds the blocks j, j + kSumLanes, ..., ascending; then the lanes, ascending.
+// Sums over rows for gradients of weights, in one order on every device. First each block of kRowsPerSum rows is
+// summed, ascending. Then lane j of kSumLanes adds the blocks j, j + kSumLanes, ..., ascending; then the lanes are
+// added, ascending.
 #pragma once
 
 #include "cuda/cuda.h"
@@ -10,7 +11,7 @@ namespace swarr {
 constexpr std::int64_t kRowsPerSum = 128;
 constexpr int kSumLanes = 16;
 
-// Block (b, j): rows of the b-th block of rows, columns of the j-th blockDim.x; a thread takes a column.
+// Block (b, j) sums the b-th block of rows, for the j-th blockDim.x columns; a thread takes a column.
 template <class Sum, class F>
 __global__ void PartialSumsKernel(std::int64_t rows, std::int64_t columns, Sum* partial, F term) {
   const std::int64_t block = blockIdx.x, c = std::int64_t{blockIdx.y} * blockDim.x + threadIdx.x;
@@ -22,7 +23,7 @@ __global__ void PartialSumsKernel(std::int64_t rows, std::int64_t columns, Sum* 
   partial[block * columns + c] = sum;
 }
 
-// A block takes kWarp columns, threadIdx.x, with kSumLanes lanes each, threadIdx.y.
+// A block takes kWarp columns (threadIdx.x) with kSumLanes lanes each (threadIdx.y).
 template <class Sum>
 __global__ void AddPartialSumsKernel(std::int64_t blocks, std::int64_t columns, const Sum* partial, Sum* to) {
   __shared__ Sum of_lane[kSumLanes][kWarp];
@@ -45,14 +46,12 @@ void AddColumnSums(const Context& ctx, Sum* to, std::int64_t rows, std::int64_t 
   if (rows == 0 || columns == 0) return;
   ArenaScope scope(*ctx.arena);
   const std::int64_t blocks = Blocks(rows, kRowsPerSum);
-  Sum* partial = ctx.arena->New(kDTypeOf<Sum>, {blocks, columns}).template data<Sum>();
+  Sum* partial = ctx.arena->NewArray<Sum>(blocks * columns);
   constexpr int kColumns = 64;
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(Blocks(columns, kColumns)));
-  PartialSumsKernel<<<grid, kColumns, 0, StreamOf(ctx)>>>(rows, columns, partial, term);
-  SWARR_CHECK_LAUNCH();
-  AddPartialSumsKernel<<<static_cast<unsigned>(Blocks(columns, kWarp)), dim3(kWarp, kSumLanes), 0, StreamOf(ctx)>>>(
-      blocks, columns, partial, to);
-  SWARR_CHECK_LAUNCH();
+  Launch(ctx, {grid, kColumns}, PartialSumsKernel<Sum, F>, rows, columns, partial, term);
+  Launch(ctx, {Blocks(columns, kWarp), dim3(kWarp, kSumLanes)}, AddPartialSumsKernel<Sum>, blocks, columns, partial,
+         to);
 }
 
 }  // namespace swarr

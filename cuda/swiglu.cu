@@ -2,36 +2,17 @@
 // Twin of src/tensor/kernels/swiglu.cc. Element by element; a thread takes one pack of 16 bytes.
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
-#include "tensor/kernels/math.h"
 
 namespace swarr {
 namespace {
 
 template <class T>
-__global__ void ForwardKernel(std::int64_t n, bool aligned, T* y, const T* gate, const T* up) {
-  using Sum = Accumulator<T>;
-  constexpr int k = kPack<T>;
-  const std::int64_t i = FirstOfThread<k>();
-  if (i >= n) return;
-  const Pack<T, k> g = LoadPack<k>(gate, i, n, aligned), u = LoadPack<k>(up, i, n, aligned);
-  Pack<T, k> out;
-  for (int j = 0; j < k; ++j) {
-    const Sum z = Sum(g.at[j]);
-    out.at[j] = static_cast<T>(z * Sigmoid(z) * Sum(u.at[j]));
-  }
-  StorePack<k>(y, i, n, aligned, out);
-}
-
-// Where a gradient goes; `to` is null where it is not wanted.
-template <class T>
-struct Gradient {
-  T* to;
-  bool fresh;
-  explicit Gradient(const Tensor& t) : to(t.empty() ? nullptr : t.data<T>()), fresh(t.fresh()) {}
+struct GatedValue {
+  __device__ Accumulator<T> operator()(T gate, T up) const { return Gated(Accumulator<T>(gate), Accumulator<T>(up)); }
 };
 
-// With s = sigmoid(gate): d silu / d gate = s (1 + gate (1 - s)).
 template <class T>
 __global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, Gradient<T> dup, const T* dy,
                                const T* gate, const T* up) {
@@ -41,31 +22,27 @@ __global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, 
   if (i >= n) return;
   const Pack<T, k> grad = LoadPack<k>(dy, i, n, aligned), g = LoadPack<k>(gate, i, n, aligned),
                    u = LoadPack<k>(up, i, n, aligned);
-  Pack<T, k> dg = LoadGradient<k>(dgate.fresh || !dgate.to, dgate.to, i, n, aligned),
-             du = LoadGradient<k>(dup.fresh || !dup.to, dup.to, i, n, aligned);
+  Pack<T, k> dg = LoadGradient<k>(dgate.fresh || !dgate.data, dgate.data, i, n, aligned),
+             du = LoadGradient<k>(dup.fresh || !dup.data, dup.data, i, n, aligned);
   for (int j = 0; j < k; ++j) {
-    const Sum z = Sum(g.at[j]), s = Sigmoid(z), d = Sum(grad.at[j]);
-    dg.at[j] = static_cast<T>(Sum(dg.at[j]) + d * Sum(u.at[j]) * s * (Sum(1) + z * (Sum(1) - s)));
-    du.at[j] = static_cast<T>(Sum(du.at[j]) + d * z * s);
+    const GatedGradient<Sum> d(Sum(grad.at[j]), Sum(g.at[j]), Sum(u.at[j]));
+    dg.at[j] = static_cast<T>(Sum(dg.at[j]) + d.gate);
+    du.at[j] = static_cast<T>(Sum(du.at[j]) + d.up);
   }
-  if (dgate.to) StorePack<k>(dgate.to, i, n, aligned, dg);
-  if (dup.to) StorePack<k>(dup.to, i, n, aligned, du);
+  if (dgate.data) StorePack<k>(dgate.data, i, n, aligned, dg);
+  if (dup.data) StorePack<k>(dup.data, i, n, aligned, du);
 }
 
 }  // namespace
 
+template <>
 void Kernels<Cuda>::SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up) {
-  const std::int64_t n = y.size();
-  if (n == 0) return;
   Dispatch(y.dtype(), [&]<class T>() {
-    constexpr int k = kPack<T>;
-    const bool aligned = Aligned<k>(y.data<T>(), gate.data<T>(), up.data<T>());
-    ForwardKernel<T>
-        <<<PackBlocks<k>(n), kThreads, 0, StreamOf(ctx)>>>(n, aligned, y.data<T>(), gate.data<T>(), up.data<T>());
-    SWARR_CHECK_LAUNCH();
+    Map<kPack<T>>(ctx, y.size(), GatedValue<T>{}, y.data<T>(), gate.data<T>(), up.data<T>());
   });
 }
 
+template <>
 void Kernels<Cuda>::SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy,
                                    const Tensor& gate, const Tensor& up) {
   const std::int64_t n = dy.size();
@@ -73,10 +50,8 @@ void Kernels<Cuda>::SwiGluBackward(const Context& ctx, const Tensor& dgate, cons
   Dispatch(dy.dtype(), [&]<class T>() {
     constexpr int k = kPack<T>;
     const Gradient<T> to_gate(dgate), to_up(dup);
-    const bool aligned = Aligned<k>(to_gate.to, to_up.to, dy.data<T>(), gate.data<T>(), up.data<T>());
-    BackwardKernel<T><<<PackBlocks<k>(n), kThreads, 0, StreamOf(ctx)>>>(n, aligned, to_gate, to_up, dy.data<T>(),
-                                                                        gate.data<T>(), up.data<T>());
-    SWARR_CHECK_LAUNCH();
+    const bool aligned = Aligned<k>(to_gate.data, to_up.data, dy.data<T>(), gate.data<T>(), up.data<T>());
+    Launch(ctx, PackShape<k>(n), BackwardKernel<T>, n, aligned, to_gate, to_up, dy, gate, up);
   });
 }
 

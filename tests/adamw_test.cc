@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "tensor/ops.h"
 #include "tensors.h"
 
@@ -30,7 +30,7 @@ TEST_CASE("the first step of AdamW moves by the learning rate against the gradie
   const Tensor m = t.arena.NewZero(DType::kF64, {2}), v = t.arena.NewZero(DType::kF64, {2});
   w.data<double>()[0] = 2, w.data<double>()[1] = -3;
   g.data<double>()[0] = 5, g.data<double>()[1] = -0.01;
-  AdamWStep(t.ctx, w, m, v, g, 0.1, 1, 1.0, {0.9, 0.95, 0.0, 0.5});
+  AdamWStep(t.ctx, w, m, v, g, {0.1, 1, 1.0, {0.9, 0.95, 0.0, 0.5}});
   // m / (1 - b1) = g and v / (1 - b2) = g^2, so the step is lr sign(g). Each number takes at most eight roundings of
   // numbers below 4: 8 * 2^-51.
   CHECK(std::fabs(ValueAt(w, 0) - (2 - 0.1 - 0.1 * 0.5 * 2)) <= 0x1p-48);
@@ -51,7 +51,7 @@ TEST_CASE("three steps of AdamW follow its formula, each element taking each ste
     for (std::int64_t i = 0; i < kSize; ++i) expected.data<double>()[i] = ValueAt(s.w, i);
     for (int step = 1; step <= 3; ++step) {
       const Tensor g = GradientOfStep(t.arena, dtype, kSize, step);
-      AdamWStep(t.ctx, s.w, s.m, s.v, g, lr, step, scale, options);
+      AdamWStep(t.ctx, s.w, s.m, s.v, g, {lr, step, scale, options});
       for (std::size_t i = 0; i < kSize; ++i) {
         double& w = expected.data<double>()[i];
         const double grad = scale * ValueAt(g, static_cast<std::int64_t>(i));
@@ -70,9 +70,9 @@ TEST_CASE("AdamW leaves a weight without gradient and decay where it is, and ref
   TestContext t;
   const State s = MakeState(t.arena, DType::kF32, 5);
   const Tensor before = CopyOf(t.arena, s.w), zero = t.arena.NewZero(DType::kF32, {5});
-  AdamWStep(t.ctx, s.w, s.m, s.v, zero, 0.1, 1, 1.0, {0.9, 0.95, 1e-8, 0.0});
+  AdamWStep(t.ctx, s.w, s.m, s.v, zero, {0.1, 1, 1.0, {0.9, 0.95, 1e-8, 0.0}});
   CHECK(SameBits(s.w, before));
-  CHECK_THROWS_AS(AdamWStep(t.ctx, s.w, s.m, s.v, Random(t.arena, DType::kF32, {6}, 1), 0.1, 1, 1.0, {}), Error);
+  CHECK_THROWS_AS(AdamWStep(t.ctx, s.w, s.m, s.v, Random(t.arena, DType::kF32, {6}, 1), {0.1, 1}), Error);
 }
 
 TEST_CASE("GlobalNorm adds up the squares of each 4096 elements, and then these sums") {

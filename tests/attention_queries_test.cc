@@ -28,9 +28,9 @@ struct Document {
   }
 
   void Run(const Context& ctx, AttentionSpec spec) const {
-    AttentionForward(ctx, out, lse, q, k, v, q_pos, documents, spec);
+    AttentionForward(ctx, out, lse, {q, k, v, q_pos, documents, spec});
     for (const Tensor& t : {dq, dk, dv}) FillZero(t);
-    AttentionBackward(ctx, dq, dk, dv, dout, out, lse, q, k, v, q_pos, documents, spec);
+    AttentionBackward(ctx, {dq, dk, dv}, dout, out, lse, {q, k, v, q_pos, documents, spec});
   }
 };
 

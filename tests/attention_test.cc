@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "tensors.h"
 
 using namespace swarr;
@@ -33,9 +33,9 @@ struct Pass {
 };
 
 void Run(const Context& ctx, Pass& p, AttentionSpec spec) {
-  AttentionForward(ctx, p.out, p.lse, p.q, p.k, p.v, p.q_pos, p.documents, spec);
+  AttentionForward(ctx, p.out, p.lse, {p.q, p.k, p.v, p.q_pos, p.documents, spec});
   for (const Tensor& t : {p.dq, p.dk, p.dv}) FillZero(t);
-  AttentionBackward(ctx, p.dq, p.dk, p.dv, p.dout, p.out, p.lse, p.q, p.k, p.v, p.q_pos, p.documents, spec);
+  AttentionBackward(ctx, {p.dq, p.dk, p.dv}, p.dout, p.out, p.lse, {p.q, p.k, p.v, p.q_pos, p.documents, spec});
 }
 
 // A pass over `lengths` with memory for its results. q, k, v and dout are given or random.
@@ -391,8 +391,8 @@ TEST_CASE("heads that don't divide, documents that don't cover the rows and a ca
   p = MakePass(t.arena, DType::kF32, {3}, {2, 2, 4});
   Run(t.ctx, p, {0, 0});
   for (const std::vector<std::int32_t>& documents : {std::vector<std::int32_t>{0, 2}, {1, 3}, {0, 4}, {3}}) {
-    p.documents = Ints(t.arena, documents);
-    CHECK_THROWS_WITH_AS(Run(t.ctx, p, {0, 0}), "attention documents must begin at row 0 and end at row 3", Error);
+    CHECK_THROWS_WITH_AS(CheckDocuments(Ints(t.arena, documents), p.q_pos),
+                         "attention documents must begin at row 0 and end at row 3", Error);
   }
   const Tensor slots = Ints(t.arena, {0, 0, 0});
   const KeyCache other(DType::kF64, 1, 2, 4, {}, 3, 3), odd(DType::kF32, 1, 3, 4, {}, 3, 3);
@@ -406,26 +406,23 @@ TEST_CASE("heads that don't divide, documents that don't cover the rows and a ca
 TEST_CASE("documents that descend, and positions and slots that are not there, are refused") {
   TestContext t;
   Pass p = MakePass(t.arena, DType::kF32, {1, 2}, {2, 2, 4});
-  Run(t.ctx, p, {0, 0});
+  CHECK_NOTHROW(CheckDocuments(p.documents, p.q_pos));
   p.q_pos = Ints(t.arena, {0, 0, 2});
-  CHECK_THROWS_WITH_AS(Run(t.ctx, p, {0, 0}), "attention position 2 is outside a document of 2 tokens", Error);
-  p.q_pos = Ints(t.arena, {1, 0, 1});
-  CHECK_THROWS_WITH_AS(Run(t.ctx, p, {0, 0}), "attention position 1 is outside a document of 1 tokens", Error);
-  p.documents = Ints(t.arena, {0, 2, 1, 3});
-  CHECK_THROWS_WITH_AS(Run(t.ctx, p, {0, 0}), "attention documents must ascend; document 1 ends before it begins",
+  CHECK_THROWS_WITH_AS(CheckDocuments(p.documents, p.q_pos), "attention position 2 is outside a document of 2 tokens",
                        Error);
-  const KeyCache cache(DType::kF32, /*slots=*/2, 2, 4, {}, 3, 3);
-  const Tensor slots = Ints(t.arena, {0, 0, 1});
-  StoreKeys(t.ctx, cache, p.k, p.v, Ints(t.arena, {0, 1, 0}), slots);
-  CHECK_THROWS_WITH_AS(StoreKeys(t.ctx, cache, p.k, p.v, Ints(t.arena, {0, 1, -1}), slots),
-                       "a key can't be stored at position -1", Error);
+  p.q_pos = Ints(t.arena, {1, 0, 1});
+  CHECK_THROWS_WITH_AS(CheckDocuments(p.documents, p.q_pos), "attention position 1 is outside a document of 1 tokens",
+                       Error);
+  p.documents = Ints(t.arena, {0, 2, 1, 3});
+  CHECK_THROWS_WITH_AS(CheckDocuments(p.documents, p.q_pos),
+                       "attention documents must ascend; document 1 ends before it begins", Error);
+  const Tensor slots = Ints(t.arena, {0, 0, 1}), positions = Ints(t.arena, {0, 1, 0});
+  CHECK_NOTHROW(CheckSlots(slots, positions, 2));
+  CHECK_THROWS_WITH_AS(CheckSlots(slots, Ints(t.arena, {0, 1, -1}), 2), "a key can't be stored at position -1", Error);
   for (int slot : {-1, 2}) {
     const std::string sentence = "slot " + std::to_string(slot) + " is outside a cache of 2";
     for (const std::vector<std::int32_t>& those : {std::vector<std::int32_t>{0, 0, slot}, {slot, 0, 0}}) {
-      const Tensor wrong = Ints(t.arena, those);
-      CHECK_THROWS_WITH_AS(StoreKeys(t.ctx, cache, p.k, p.v, p.q_pos, wrong), sentence.c_str(), Error);
-      CHECK_THROWS_WITH_AS(CachedAttentionForward(t.ctx, p.out, p.lse, p.q, cache, p.q_pos, wrong, {}),
-                           sentence.c_str(), Error);
+      CHECK_THROWS_WITH_AS(CheckSlots(Ints(t.arena, those), positions, 2), sentence.c_str(), Error);
     }
   }
 }

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "cuda_report.h"
 #include "model/model_files.h"
 #include "resume_checks.h"

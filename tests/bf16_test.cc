@@ -140,7 +140,7 @@ TEST_CASE("a cast is the rounding of every element, between all dtypes, on every
 
 TEST_CASE("bf16 has a name, a size, and f32 as the dtype of its sums") {
   CHECK(Name(DType::kBF16) == "bf16");
-  CHECK(ParseDType("bf16") == DType::kBF16);
+  CHECK(ParseName<DType>("dtype", "bf16") == DType::kBF16);
   CHECK(SizeOf(DType::kBF16) == 2);
   CHECK(AccumulatorOf(DType::kBF16) == DType::kF32);
   CHECK(AccumulatorOf(DType::kF32) == DType::kF32);

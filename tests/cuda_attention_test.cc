@@ -31,8 +31,9 @@ Document Attend(const Context& ctx, DType dtype, Heads h, AttentionSpec spec) {
              ToDevice(ctx, Random(host, dtype, {kLength, h.G, h.D}, 2, 2)),
              ToDevice(ctx, Random(host, dtype, {kLength, h.G, h.D}, 3)), ctx.arena->New(dtype, {kLength, h.H, h.D}),
              ctx.arena->New(AccumulatorOf(dtype), {kLength, h.H})};
-  AttentionForward(ctx, d.out, d.lse, d.q, d.k, d.v, ToDevice(ctx, Ints(host, positions)),
-                   ToDevice(ctx, Ints(host, {0, kLength})), spec);
+  AttentionForward(
+      ctx, d.out, d.lse,
+      {d.q, d.k, d.v, ToDevice(ctx, Ints(host, positions)), ToDevice(ctx, Ints(host, {0, kLength})), spec});
   return d;
 }
 

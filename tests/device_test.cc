@@ -82,6 +82,13 @@ TEST_CASE("ids, positions and targets out of range are refused on every device")
     const Var hidden = forward({1, 2});
     CHECK_THROWS_WITH_AS(model.Logprob(t.ctx, hidden, Ints(t.ctx.HostArena(), {0, 11})),
                          "target id 11 is outside the vocabulary of 11", Error);
+    Arena& host = t.ctx.HostArena();
+    const Tensor ids = Ints(host, {1, 2}), positions = Ints(host, {0, 1});
+    CHECK_THROWS_WITH_AS(model.Forward(t.ctx, {ids, positions, Ints(host, {0, 1}), {}}),
+                         "attention documents must begin at row 0 and end at row 2", Error);
+    const KvCache cache(config, DType::kF32, /*slots=*/2, /*max_length=*/8, /*max_chunk=*/2, MemoryOf(device));
+    CHECK_THROWS_WITH_AS(model.Forward(t.ctx, {ids, positions, {}, Ints(host, {1, 2})}, cache),
+                         "slot 2 is outside a cache of 2", Error);
   }
 }
 

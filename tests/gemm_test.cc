@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "tensor/packed_weights.h"
 #include "tensors.h"
 

@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "model/decoder.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"

@@ -21,7 +21,7 @@ struct Logprobs {
 Logprobs TokenLogprobs(const Context& ctx, const Tensor& x, const Tensor& w, const Tensor& targets) {
   const auto column = [&] { return ctx.arena->New(AccumulatorOf(x.dtype()), {x.dim(0)}); };
   const Logprobs r{column(), column(), column()};
-  TokenLogprobForward(ctx, r.logp, r.lse, r.entropy, x, w, targets);
+  TokenLogprobForward(ctx, r.logp, r.lse, r.entropy, {x, w, targets});
   return r;
 }
 
@@ -250,7 +250,7 @@ TEST_CASE("the chunks that hold logits leave no trace in the bits") {
       const auto part = [&](const Tensor& all) { return all.Rows(begin, end); };
       const Logprobs p = TokenLogprobs(t.ctx, part(x), w, part(targets));
       Copy(part(r.logp), p.logp);
-      TokenLogprobBackward(t.ctx, part(r.dx), r.dw, part(dlogp), {}, p.lse, p.entropy, part(x), w, part(targets));
+      TokenLogprobBackward(t.ctx, part(r.dx), r.dw, part(dlogp), {}, p.lse, p.entropy, {part(x), w, part(targets)});
       begin = end;
     }
     return r;

@@ -127,6 +127,6 @@ TEST_CASE("a tensor is a checked view") {
   CHECK_THROWS_WITH_AS(CheckShape(t, DType::kF32, {3, -1, 6}, "x"),
                        "x has shape [3, 4, 5] f32 where [3, any, 6] f32 is needed", Error);
   CHECK_THROWS_AS(Dispatch(DType::kI32, []<class T>() { return 0; }), Error);
-  CHECK(ParseDType("f64") == DType::kF64);
-  CHECK_THROWS_AS(ParseDType("f16"), UsageError);
+  CHECK(ParseName<DType>("dtype", "f64") == DType::kF64);
+  CHECK_THROWS_AS(ParseName<DType>("dtype", "f16"), UsageError);
 }

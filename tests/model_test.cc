@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "temp_directory.h"

@@ -207,7 +207,7 @@ class Table {
       };
       const Tensor w = copy(0), m = copy(1), v = copy(2), norm = ctx.HostArena().New(DType::kF64, {1});
       norm.data<double>()[0] = GlobalNorm(ctx, in[3].value);
-      AdamWStep(ctx, w, m, v, in[3].value, 1e-2, 3, 1 / norm.data<double>()[0], {});
+      AdamWStep(ctx, w, m, v, in[3].value, {1e-2, 3, 1 / norm.data<double>()[0]});
       return OpResult{{w, {}}, {m, v, norm}};
     };
   }

@@ -99,7 +99,7 @@ bool CheckRows(const Context& ctx, const OpCase& c, const Run& batch, const Run&
 void CheckAddsToGradients(const Context& ctx, const OpCase& c) {
   const std::size_t count = c.inputs.size();
   for (std::size_t i = 0; i < count; ++i) {
-    if (c.inputs[i].ints.empty() && !c.inputs[i].parameter) CheckAddsToGradients(ctx, c, i);
+    if (c.inputs[i].ints.empty()) CheckAddsToGradients(ctx, c, i);
   }
   CheckAddsToGradients(ctx, c, count);
 }

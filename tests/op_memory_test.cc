@@ -58,12 +58,12 @@ class PoisonedMemory {
   }
 
  private:
-  // Gradients of activations hold nothing yet and are to be written; those of parameters are to be added to.
+  // Gradients that hold nothing yet and are to be written.
   std::vector<Var> WithFreshGradients(const OpCase& c, DType dtype) {
     std::vector<Var> inputs = MakeInputs(t_.ctx, c, dtype, true);
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       Var& v = inputs[i];
-      if (v.grad.empty() || c.inputs[i].parameter) continue;
+      if (v.grad.empty()) continue;
       v.grad = t_.arena.NewLike(v.grad);
       v.fresh = &fresh_[i];
       fresh_[i] = true;

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "op_cases.h"
 #include "tensors.h"
 
@@ -30,7 +30,7 @@ using SetGradient = std::function<void(const Tensor&)>;
 inline Run RunOn(Context ctx, const OpCase& c, std::vector<Var> inputs, const SetGradient& set_gradient,
                  bool rounded = false) {
   Tape tape;
-  if (c.differentiable) ctx.tape = &tape;
+  const TapeScope recording(ctx, c.differentiable ? &tape : nullptr);
   Run run{(rounded && c.run_rounded ? c.run_rounded : c.run)(ctx, inputs), inputs};
   if (!run.result.out.grad.empty()) {
     set_gradient(run.result.out.ClaimGrad());

@@ -64,7 +64,7 @@ void RunLinear(KernelRun& run) {
 void RunEmbedding(KernelRun& run) {
   const Tensor w = run.In("w"), ids = run.In("ids"), dy = run.In("d_y");
   const Tensor y = run.New(dy), dw = run.NewSum(w);
-  EmbeddingForward(run.ctx(), y, w, ids);
+  GatherRows(run.ctx(), y, w, ids);
   EmbeddingBackward(run.ctx(), dw, dy, ids);
   run.Give("y", y), run.Give("dw", dw);
 }
@@ -118,9 +118,9 @@ void RunLogprob(KernelRun& run) {
   over(x);
   const Tensor logp = run.NewSum(dlogp), lse = run.NewSum(dlogp), entropy = run.NewSum(dlogp);
   const Tensor dx = run.New(x), dw = run.NewSum(w);
-  TokenLogprobForward(run.ctx(), logp, lse, entropy, x, w, targets);
+  TokenLogprobForward(run.ctx(), logp, lse, entropy, {x, w, targets});
   const Tensor dentropy = run.Number("entropy_gradient") > 0 ? run.InSum("d_entropy") : Tensor{};
-  TokenLogprobBackward(run.ctx(), dx, dw, dlogp, dentropy, lse, entropy, x, w, targets);
+  TokenLogprobBackward(run.ctx(), dx, dw, dlogp, dentropy, lse, entropy, {x, w, targets});
   over(dx);
   run.Give("logp", logp), run.Give("lse", lse), run.Give("entropy", entropy), run.Give("dx", dx), run.Give("dw", dw);
 }
@@ -144,8 +144,8 @@ void RunAttention(KernelRun& run, int more) {
   const Tensor q_pos = run.Ints(positions), docs = run.Ints(documents);
   const Tensor out = run.New(q), lse = run.NewSum(Tensor(q.raw(), q.dtype(), {N, H}));
   const Tensor dq = run.New(q), dk = run.New(k), dv = run.New(v);
-  AttentionForward(run.ctx(), out, lse, q, k, v, q_pos, docs, spec);
-  AttentionBackward(run.ctx(), dq, dk, dv, dout, out, lse, q, k, v, q_pos, docs, spec);
+  AttentionForward(run.ctx(), out, lse, {q, k, v, q_pos, docs, spec});
+  AttentionBackward(run.ctx(), {dq, dk, dv}, dout, out, lse, {q, k, v, q_pos, docs, spec});
   run.Give("out", out.Rows(first, N)), run.Give("lse", lse.Rows(first, N)), run.Give("dq", dq.Rows(first, N));
   run.Give("dk", dk), run.Give("dv", dv);
 }

@@ -32,7 +32,7 @@ Candidate ProductOf(const Suite& suite, DType dtype, const Precision& precision)
     const ModelConfig config = ConfigOf(c.parameters);
     const auto model = ModelWith(config, WeightsIn(c.inputs, config), true, dtype);
     Tape tape;
-    ctx.tape = &tape;
+    const TapeScope recording(ctx, &tape);
     const Var hidden = model->Forward(ctx, PackDocuments(test.arena, DocumentsOf(c)));
     const Var logp = model->Logprob(ctx, hidden, InArena(ctx, c.inputs.at("targets"))).logp;
     const Tensor logits = test.arena.New(AccumulatorOf(dtype), {hidden.value.dim(0), config.vocab});

@@ -41,8 +41,8 @@ void RunInF32(const Case& c, const Precision& precision, Candidate& candidate) {
     const Tensor &w = tensors.at("w." + name), &m = tensors.at("m." + name), &v = tensors.at("v." + name);
     AdamWOptions adamw = rule.adamw;
     if (w.rank() < 2) adamw.weight_decay = 0;
-    AdamWStep(test.ctx, w, m, v, tensors.at("g." + name), rule.lr, rule.t, clips ? rule.max_grad_norm / norm : 1,
-              adamw);
+    AdamWStep(test.ctx, w, m, v, tensors.at("g." + name),
+              {rule.lr, rule.t, clips ? rule.max_grad_norm / norm : 1, adamw});
     for (const auto& [which, t] : {std::pair{"w.", w}, {"m.", m}, {"v.", v}}) {
       candidate[c.name + "." + which + name] = CandidateOf(t, precision);
     }

@@ -8,7 +8,7 @@
 #include <numeric>
 #include <span>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "resume_checks.h"
 #include "rl/objective_names.h"
 #include "rl_runs.h"

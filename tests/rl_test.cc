@@ -6,7 +6,7 @@
 #include <cmath>
 #include <map>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "cuda_report.h"
 #include "resume_checks.h"
 #include "rl_runs.h"

@@ -111,12 +111,10 @@ Var Rounded(Context& ctx, const Var& x) {
   const Var y = NewVar(ctx, DType::kF64, {x.value.dim(0), x.value.dim(1)});
   Copy(y.value, x.value);
   RoundToBF16(y.value);
-  if (ctx.tape) {
-    ctx.tape->Record(ctx, [=](Context& c) {
-      const Tensor &dx = x.SettleGrad(c), &dy = y.SettleGrad(c);
-      for (std::int64_t i = 0; i < dx.size(); ++i) dx.data<double>()[i] += RoundToBF16(dy.data<double>()[i]);
-    });
-  }
+  Record(ctx, [=](Context& c) {
+    const Tensor &dx = x.SettleGrad(c), &dy = y.SettleGrad(c);
+    for (std::int64_t i = 0; i < dx.size(); ++i) dx.data<double>()[i] += RoundToBF16(dy.data<double>()[i]);
+  });
   return y;
 }
 
@@ -126,17 +124,14 @@ Var RoundedAttention(Context& ctx, const Var& q, const Var& k, const Var& v, con
   const Var out = NewVar(ctx, DType::kF64, {q.value.dim(0), attended.H, attended.D});
   const Tensor lse = ctx.arena->New(DType::kF64, {q.value.dim(0), attended.H});
   attended.Forward(out.value, lse);
-  if (ctx.tape) {
-    ctx.tape->Record(ctx, [=](Context&) { attended.Backward(out.value, lse, out.grad, q.grad, k.grad, v.grad); });
-  }
+  Record(ctx, [=](Context&) { attended.Backward(out.value, lse, out.grad, q.grad, k.grad, v.grad); });
   return out;
 }
 
 LogprobResult RoundedTokenLogprob(Context& ctx, const Var& x, const Var& w, const Tensor& targets) {
   const LogprobResult exact = [&] {  // nothing is rounded before the backward
-    Context quiet = ctx;
-    quiet.tape = nullptr;
-    return TokenLogprob(quiet, x, w, targets);
+    const TapeScope off(ctx, nullptr);
+    return TokenLogprob(ctx, x, w, targets);
   }();
   const Var logp = NewVar(ctx, DType::kF64, {x.value.dim(0)}), entropy = NewVar(ctx, DType::kF64, {x.value.dim(0)});
   if (ctx.tape) logp.SettleGrad(ctx);  // holds zeros from the beginning, as the op's own does

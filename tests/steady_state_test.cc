@@ -130,12 +130,11 @@ TEST_CASE("a training step in the steady state calls operator new not once") {
       const auto step = [&] {
         t.memory.arena.Reset();
         Tape tape;
-        t.ctx.tape = &tape;
+        const TapeScope recording(t.ctx, &tape);
         const Batch batch = PackDocuments(t.memory.arena, documents);
         const LogprobResult result = t.model.Logprob(t.ctx, t.model.Forward(t.ctx, batch, checkpoint), batch.ids);
         std::fill_n(result.logp.grad.data<float>(), result.logp.grad.size(), -0.01f);
         tape.Backward(t.ctx);
-        t.ctx.tape = nullptr;
         t.optimizer.Step(t.ctx, 1e-3, t.optimizer.GradientNorm(t.ctx));
       };
       step();

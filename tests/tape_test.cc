@@ -40,9 +40,9 @@ struct Gradients {
 Gradients RunBlocks(TestContext& t, Keep keep) {
   const Block block = MakeBlock(t.arena);
   const Var x = RandomVar(t.arena, {kRows, kWidth}, 3);
-  Context ctx = t.ctx;
+  Context& ctx = t.ctx;
   Tape tape;
-  ctx.tape = &tape;
+  const TapeScope recording(ctx, &tape);
   const auto two = [block](Context& c, const Var& in) { return Checkpoint(c, Checkpoint(c, in, block), block); };
   const Arena::Mark before = t.arena.GetMark();
   Var y;
@@ -69,18 +69,20 @@ Gradients RunBlocks(TestContext& t, Keep keep) {
 TEST_CASE("an op without a backward throws under a live tape (P1)") {
   TestContext t;
   Tape tape;
-  t.ctx.tape = &tape;
   const Tensor x = Random(t.arena, DType::kF32, {1, 2, 4}, 1), at = Ints(t.arena, {0});
   const KeyCache cache(DType::kF32, /*slots=*/1, /*G=*/2, /*D=*/4, {}, /*max_length=*/1, /*max_chunk=*/1);
-  CHECK_THROWS_WITH_AS(CachedAttention(t.ctx, {x, {}}, x, x, cache, at, at, {0, 0}),
-                       "attention over a cache has no backward and can't be part of a recorded computation", Error);
-  const Tensor rows = x.Reshape({2, 4}), logp = t.arena.New(DType::kF32, {2}), two = Ints(t.arena, {0, 1});
   const std::vector<SampleRow> how(2, {1, 1.0});
-  CHECK_THROWS_WITH_AS(SampleForward(t.ctx, Ints(t.arena, {0, 0}), logp, rows, rows, two, how.data()),
-                       "sampling has no backward and can't be part of a recorded computation", Error);
-  t.ctx.tape = nullptr;
-  CHECK_NOTHROW(CachedAttention(t.ctx, {x, {}}, x, x, cache, at, at, {0, 0}));
-  CHECK_NOTHROW(SampleForward(t.ctx, Ints(t.arena, {0, 0}), logp, rows, rows, two, how.data()));
+  const Tensor rows = x.Reshape({2, 4}), logp = t.arena.New(DType::kF32, {2}), two = Ints(t.arena, {0, 1});
+  const auto attend = [&] { CachedAttention(t.ctx, {x, {}}, x, x, cache, at, at, {0, 0}); };
+  const auto sample = [&] { SampleForward(t.ctx, Ints(t.arena, {0, 0}), logp, rows, rows, two, how.data()); };
+  {
+    const TapeScope recording(t.ctx, &tape);
+    CHECK_THROWS_WITH_AS(attend(), "attention over a cache has no backward and can't be part of a recorded computation",
+                         Error);
+    CHECK_THROWS_WITH_AS(sample(), "sampling has no backward and can't be part of a recorded computation", Error);
+  }
+  CHECK_NOTHROW(attend());
+  CHECK_NOTHROW(sample());
 }
 
 TEST_CASE("without a tape nothing is recorded and no gradient is made (P2)") {
@@ -90,10 +92,25 @@ TEST_CASE("without a tape nothing is recorded and no gradient is made (P2)") {
   CHECK(Checkpoint(t.ctx, RandomVar(t.arena, {2, kWidth}, 3), block).grad.empty());
 }
 
+TEST_CASE("a scope's tape is the context's until the scope ends, an exception or not") {
+  TestContext t;
+  Tape outer, inner;
+  const TapeScope recording(t.ctx, &outer);
+  CHECK(t.ctx.tape == &outer);
+  CHECK_THROWS_AS(
+      [&] {
+        const TapeScope nested(t.ctx, &inner);
+        CHECK(t.ctx.tape == &inner);
+        throw Error("an op refused its input");
+      }(),
+      Error);
+  CHECK(t.ctx.tape == &outer);
+}
+
 TEST_CASE("a tape replays its closures last first, once, with recording off") {
   TestContext t;
   Tape tape;
-  t.ctx.tape = &tape;
+  const TapeScope recording(t.ctx, &tape);
   std::vector<int> order;
   for (int i = 0; i < 5; ++i) {
     tape.Record(t.ctx, [i, &order](Context& c) { order.push_back(c.tape == nullptr ? i : -1); });
@@ -123,7 +140,7 @@ TEST_CASE("a closure keeps what it captured, however large") {
 TEST_CASE("a value that is used twice gets the sum of both gradients") {
   TestContext t;
   Tape tape;
-  t.ctx.tape = &tape;
+  const TapeScope recording(t.ctx, &tape);
   const Var x = RandomVar(t.arena, {2, 3}, 1);
   const Var twice = Add(t.ctx, x, x);
   const Var y = Add(t.ctx, twice, x);

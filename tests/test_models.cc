@@ -127,7 +127,7 @@ void RunBackward(Context& ctx, const Transformer& model, const std::vector<Token
                  std::span<const double> c, bool checkpoint, std::span<const double> e) {
   FillZero(ctx, model.parameters().flat_gradients());
   Tape tape;
-  ctx.tape = &tape;
+  const TapeScope recording(ctx, &tape);
   const Batch batch = PackDocuments(ctx.HostArena(), documents);
   const Tensor targets = NextTokens(ctx.HostArena(), documents);
   const LogprobResult result = model.Logprob(ctx, model.Forward(ctx, batch, checkpoint), targets);
@@ -140,7 +140,6 @@ void RunBackward(Context& ctx, const Transformer& model, const std::vector<Token
   if (!e.empty()) set(result.entropy.ClaimGrad(), e);
   tape.Backward(ctx);
   Wait(ctx);
-  ctx.tape = nullptr;
 }
 
 std::vector<double> Coefficients(const std::vector<Tokens>& documents) {

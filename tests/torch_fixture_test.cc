@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <set>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "model/hf_config.h"
 #include "tensor/safetensors.h"
 #include "test_models.h"
@@ -52,7 +52,7 @@ void CheckFixture(const std::filesystem::path& path, bool checkpoint) {
   for (const Parameter& p : model.parameters().all()) Copy(p.var.value, read("weight." + p.name));
 
   Tape tape;
-  t.ctx.tape = &tape;
+  const TapeScope recording(t.ctx, &tape);
   const Batch batch = PackDocuments(t.arena, Documents(read("tokens"), read("documents")));
   const Var logp = model.Logprob(t.ctx, model.Forward(t.ctx, batch, checkpoint), read("targets")).logp;
   Copy(logp.grad, read("dlogp"));

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 #include "cuda_report.h"
 #include "model/model_files.h"
 #include "resume_checks.h"

@@ -12,8 +12,8 @@
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "temp_directory.h"
-#include "tensor/f16.h"
 #include "tensor/files.h"
+#include "tensor/safetensors.h"
 #include "test_models.h"
 
 namespace swarr {

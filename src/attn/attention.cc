@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention as it is called: arguments are checked here, and the kernels of the context's device are run.
+// The entries of attention: each checks its arguments and runs the kernels of the context's device.
 #include "attn/attention.h"
 
 #include <algorithm>
@@ -15,8 +15,8 @@ void CheckHeads(const Tensor& q, std::int64_t G) {
               " key heads; the first must be a multiple");
 }
 
-void CheckAttention(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                    const Tensor& v, const Tensor& q_pos, const Tensor& documents) {
+void CheckAttention(const Tensor& out, const Tensor& lse, const AttentionInputs& inputs) {
+  const auto& [q, k, v, q_pos, documents, spec] = inputs;
   const std::int64_t N = q.dim(0), H = q.dim(1), D = q.dim(2), G = k.dim(1);
   CheckHeads(q, G);
   CheckShape(out, q.dtype(), {N, H, D}, "attention output");
@@ -25,10 +25,9 @@ void CheckAttention(const Context& ctx, const Tensor& out, const Tensor& lse, co
   CheckShape(v, q.dtype(), {N, G, D}, "attention values");
   CheckShape(q_pos, DType::kI32, {N}, "attention positions");
   CheckShape(documents, DType::kI32, {-1}, "attention documents");
-  if (ctx.device() == Device::kCpu) CheckDocuments(documents, q_pos);
 }
 
-// Elements of a slot's keys, and of its values, per key head.
+// Tiles of a slot, and the elements of a tile's keys and of its values, per key head.
 struct SlotSize {
   std::int64_t tiles, k, v;
 };
@@ -38,11 +37,9 @@ SlotSize SlotSizeOf(DType dtype, int D, AttentionSpec spec, int max_length, int 
   return {tiles, depth * kPanel, CeilDiv(D, kPanel) * kPanel * kKeyTile};
 }
 
-void CheckCached(const Context& ctx, const KeyCache& cache, const Tensor& positions, const Tensor& slots,
-                 std::int64_t N) {
+void CheckCached(const Tensor& positions, const Tensor& slots, std::int64_t N) {
   CheckShape(positions, DType::kI32, {N}, "attention positions");
   CheckShape(slots, DType::kI32, {N}, "attention slots");
-  if (ctx.device() == Device::kCpu) CheckSlots(slots, cache.k().dim(0));
 }
 
 }  // namespace
@@ -61,10 +58,11 @@ void CheckDocuments(const Tensor& documents, const Tensor& q_pos) {
   }
 }
 
-void CheckSlots(const Tensor& slots, std::int64_t count) {
+void CheckSlots(const Tensor& slots, const Tensor& positions, std::int64_t count) {
   for (std::int64_t n = 0; n < slots.dim(0); ++n) {
-    const std::int32_t slot = slots.data<std::int32_t>()[n];
+    const std::int32_t slot = slots.data<std::int32_t>()[n], position = positions.data<std::int32_t>()[n];
     SWARR_CHECK(slot >= 0 && slot < count, "slot ", slot, " is outside a cache of ", count);
+    SWARR_CHECK(position >= 0, "a key can't be stored at position ", position);
   }
 }
 
@@ -81,19 +79,15 @@ std::size_t KeyCacheBytes(DType dtype, int G, int D, AttentionSpec spec, int max
   return static_cast<std::size_t>(G * size.tiles * (size.k + size.v)) * SizeOf(dtype);
 }
 
-void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                      const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec) {
-  CheckAttention(ctx, out, lse, q, k, v, q_pos, documents);
-  OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::Forward(ctx, out, lse, q, k, v, q_pos, documents, spec); });
+void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& inputs) {
+  CheckAttention(out, lse, inputs);
+  OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::Forward(ctx, out, lse, inputs); });
 }
 
-void AttentionBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
-                       const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-                       const Tensor& q_pos, const Tensor& documents, AttentionSpec spec) {
-  CheckAttention(ctx, out, lse, q, k, v, q_pos, documents);
-  OnDevice(ctx, [&]<class Set>() {
-    AttentionKernels<Set>::Backward(ctx, dq, dk, dv, dout, out, lse, q, k, v, q_pos, documents, spec);
-  });
+void AttentionBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& out,
+                       const Tensor& lse, const AttentionInputs& inputs) {
+  CheckAttention(out, lse, inputs);
+  OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::Backward(ctx, gradients, dout, out, lse, inputs); });
 }
 
 void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions,
@@ -101,11 +95,7 @@ void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const
   const std::int64_t N = k.dim(0), G = cache.k().dim(1), D = k.dim(2);
   CheckShape(k, cache.k().dtype(), {N, G, D}, "stored keys");
   CheckShape(v, cache.k().dtype(), {N, G, D}, "stored values");
-  CheckCached(ctx, cache, positions, slots, N);
-  for (std::int64_t n = 0; n < N && ctx.device() == Device::kCpu; ++n) {
-    const std::int32_t position = positions.data<std::int32_t>()[n];
-    SWARR_CHECK(position >= 0, "a key can't be stored at position ", position);
-  }
+  CheckCached(positions, slots, N);
   OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::StoreKeys(ctx, cache, k, v, positions, slots); });
 }
 
@@ -115,7 +105,7 @@ void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor&
   CheckHeads(q, cache.k().dim(1));
   CheckShape(out, q.dtype(), {N, H, D}, "attention output");
   CheckShape(lse, AccumulatorOf(q.dtype()), {N, H}, "attention lse");
-  CheckCached(ctx, cache, q_pos, slots, N);
+  CheckCached(q_pos, slots, N);
   SWARR_CHECK(q.dtype() == cache.k().dtype(), "queries of ", Name(q.dtype()), " over a cache of ",
               Name(cache.k().dtype()));
   OnDevice(ctx,

@@ -4,13 +4,13 @@
 //   out[n, h] = sum_j p_j v[j, g],  p = softmax over the visible keys j of scale * q[n, h] . k[j, g],  g = h / (H / G),
 //   scale = D^-1/2,  lse[n, h] = log sum_j exp(scale * q . k_j)
 //
-// Which keys are visible is decided by attn/spec.h alone. Training, packed documents, chunked prefill and decode from a
-// ring cache are one kernel: it reads keys in tiles counted from the document's start, and a query's result depends on
+// attn/spec.h alone decides which keys are visible. Training, packed documents, chunked prefill and decoding from a
+// ring cache are one kernel, which reads keys in tiles counted from the document's start. A query's result depends on
 // its own visible keys alone, bit for bit, however they are stored and whatever else is in the batch (P8,
-// docs/exactness.md). Time is O(T W) under a window, no T x T mask exists. A query at a negative position sees nothing:
-// out 0, lse -infinity, gradient 0.
+// docs/exactness.md). Under a window, time is O(T W), and there is no T x T mask. A query at a negative position sees
+// nothing: its out is 0, its lse -infinity and its gradient 0.
 //
-// bf16: scores and their softmax are f32; the weights p and their gradients are rounded to bf16 before they are
+// bf16: scores and their softmax are f32. The weights p and their gradients are rounded to bf16 before they are
 // multiplied with values, keys and queries.
 #pragma once
 
@@ -19,26 +19,31 @@
 
 namespace swarr {
 
-// Throw unless `documents`, as below, ascends from 0 to the number of queries and no query is beyond its document, and
-// unless a cache of `count` slots has all of `slots`. On a CUDA device the ops below can't see what these tensors hold:
-// whoever moves them there checks them before.
+// Whoever makes documents, positions and slots checks them, as with other i32 tensors (ops.h); the ops below rely on
+// it. CheckDocuments throws unless `documents`, as below, ascends from 0 to the number of queries and no query is
+// beyond its document. CheckSlots throws unless a cache of `count` slots has all of `slots`, and for positions below 0.
 void CheckDocuments(const Tensor& documents, const Tensor& q_pos);
-void CheckSlots(const Tensor& slots, std::int64_t count);
+void CheckSlots(const Tensor& slots, const Tensor& positions, std::int64_t count);
 
-// Whole documents, one after another: `documents` [documents + 1] i32 holds the first row of each and N at the end. Row
-// documents[d] + p of k and v belongs to position p of document d; q_pos [N] i32 is the position of each query in its
-// document.
-//   out, q [N, H, D]   lse [N, H], sum dtype (ops.h)   k, v [N, G, D]   H a multiple of G
-void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                      const Tensor& v, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec);
+// Whole documents, one after another. Row documents[d] + p of k and v belongs to position p of document d.
+struct AttentionInputs {
+  Tensor q, k, v;    // [N, H, D], [N, G, D] and [N, G, D]; H is a multiple of G
+  Tensor q_pos;      // [N] i32: the position of each query in its document
+  Tensor documents;  // [documents + 1] i32: the first row of each document, then N
+  AttentionSpec spec;
+};
+// Empty: not wanted; fresh: to be written (ops.h).
+struct AttentionGradients {
+  Tensor dq, dk, dv;
+};
+// out [N, H, D]   lse [N, H], sum dtype (ops.h)
+void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& inputs);
+// On the processor dk and dv add queries in ascending order; a thread takes a document and a key head whole. A CUDA
+// device adds the queries of one head after those of another.
+void AttentionBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& out,
+                       const Tensor& lse, const AttentionInputs& inputs);
 
-// Adds to dq, dk, dv, or writes them where they are fresh. On the processor queries are added in ascending order, and a
-// thread takes a document and a key head whole; on a CUDA device those of one head after those of another.
-void AttentionBackward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
-                       const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-                       const Tensor& q_pos, const Tensor& documents, AttentionSpec spec);
-
-// Keys and values of many sequences, one slot each, in tiles; the layout of a tile is the kernel's own.
+// Keys and values of many sequences, one slot each, in tiles. The layout of a tile is the kernel's own.
 class KeyCache {
  public:
   KeyCache() = default;
@@ -64,7 +69,7 @@ std::size_t KeyCacheBytes(DType dtype, int G, int D, AttentionSpec spec, int max
 // Stores k, v [N, G, D] as the keys of positions [N] in slots [N] (i32).
 void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions,
                const Tensor& slots);
-// AttentionForward where the keys of query n are those stored in slot slots[n]. The keys that it sees must be there.
+// AttentionForward for queries whose keys are stored: query n sees keys of slot slots[n], which must be there.
 void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
                             const KeyCache& cache, const Tensor& q_pos, const Tensor& slots, AttentionSpec spec);
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which keys a query sees, and which cache rows hold them: the only place where this is decided. The reference, the
-// kernels, the cache and the config all ask here. Nothing but constexpr integer arithmetic, so that device code can
-// too.
+// Which keys a query sees, and which tiles of a cache hold them. This is decided here alone: the reference, the
+// kernels, the cache and the config all ask here. It is constexpr integer arithmetic, so that device code can ask too.
 //
 // A query at position q sees the key at position k iff (0 = the first token of the document)
 //   full attention (window == 0):   0 <= k <= q
@@ -11,11 +10,10 @@
 
 namespace swarr {
 
-// The attention of one layer. window: visible keys including the current one, 0 = all. sinks: first positions that stay
-// visible outside the window, at their own positions; without a window they mean nothing.
+// The attention of one layer.
 struct AttentionSpec {
-  int window = 0;
-  int sinks = 0;
+  int window = 0;  // visible keys, the current one included; 0: all
+  int sinks = 0;   // first positions that stay visible outside the window, at their own positions
   constexpr bool operator==(const AttentionSpec&) const = default;
 };
 
@@ -38,31 +36,32 @@ constexpr bool Visible(int q_pos, int k_pos, AttentionSpec spec) {
   return spec.window == 0 || q_pos - k_pos < spec.window || k_pos < spec.sinks;
 }
 
-// { k : Visible(q_pos, k, spec) }; both ranges are empty for a query before the document (q_pos < 0). Where the window
-// reaches the sinks, they count as recent, so that no key is listed twice.
+// { k : Visible(q_pos, k, spec) }. Both ranges are empty for a query before the document (q_pos < 0). Sinks that the
+// window reaches count as recent, so that no key is listed twice.
 constexpr VisibleKeys VisibleKeysOf(int q_pos, AttentionSpec spec) {
   if (q_pos < 0) return {};
   const int first = spec.window == 0 || q_pos < spec.window ? 0 : q_pos - spec.window + 1;
   return {{0, spec.sinks < first ? spec.sinks : first}, {first, q_pos + 1}};
 }
 
-// { q <= last_pos : Visible(q, k_pos, spec) }, which is one range: a key is seen by itself, and then until it leaves
-// the window, or to the end if it never does.
+// { q <= last_pos : Visible(q, k_pos, spec) }. This is one range: a key is seen from its own position until it leaves
+// the window, or to the end if it never leaves.
 constexpr KeyRange QueriesOf(int k_pos, int last_pos, AttentionSpec spec) {
   if (k_pos < 0 || k_pos > last_pos) return {};
   const bool leaves = spec.window != 0 && k_pos >= spec.sinks && spec.window <= last_pos - k_pos;
   return {k_pos, leaves ? k_pos + spec.window : last_pos + 1};
 }
 
-// Keys are stored and visited in tiles of this many consecutive positions, counted from the document's start: in
-// training and in decoding the same tiles, so that the same sums are taken in the same order (docs/exactness.md).
+// Keys are stored and visited in tiles of this many consecutive positions, counted from the document's start. Training
+// and decoding visit the same tiles, so that they take the same sums in the same order (docs/exactness.md).
 constexpr int kKeyTile = 32;
 
 constexpr int TilesOf(int length) { return length / kKeyTile + (length % kKeyTile != 0); }
 
-// The tiles that hold a key which any of the queries first_pos .. last_pos sees: two ascending ranges of tiles,
-// sinks.end <= recent.begin. Keys in them that a query does not see weigh nothing. Always inlined, as all that is large
-// and that kernels share (tensor/kernels/kernels.h).
+// The tiles that hold a key that any of the queries first_pos .. last_pos sees: two ascending ranges of tiles,
+// sinks.end
+// <= recent.begin. Keys in them that a query does not see weigh nothing. Always inlined, because kernels share it and
+// it is too large to count on that (tensor/kernels/kernels.h).
 [[gnu::always_inline]] constexpr VisibleKeys VisibleTilesOf(int first_pos, int last_pos, AttentionSpec spec) {
   if (last_pos < 0) return {};
   const int begin = VisibleKeysOf(first_pos < 0 ? 0 : first_pos, spec).recent.begin / kKeyTile;
@@ -70,7 +69,7 @@ constexpr int TilesOf(int length) { return length / kKeyTile + (length % kKeyTil
   return {{0, sinks < begin ? sinks : begin}, {begin, last_pos / kKeyTile + 1}};
 }
 
-// Tiles that hold the sinks and stay; none where there is no window.
+// Tiles that hold the sinks and stay; none without a window.
 constexpr int SinkTiles(AttentionSpec spec) { return spec.window == 0 ? 0 : TilesOf(spec.sinks); }
 
 // Tiles that a key/value cache needs for documents of up to max_length tokens that arrive in chunks of up to max_chunk.
@@ -85,8 +84,8 @@ constexpr int CacheTiles(AttentionSpec spec, int max_length, int max_chunk) {
   return tiles < all ? static_cast<int>(tiles) : all;
 }
 
-// The cache tile of tile `tile`: those of the sinks stay, all others go round a ring of `ring` = CacheTiles - SinkTiles
-// tiles behind them.
+// The tile of the cache that holds tile `tile`. Tiles of sinks stay; all others go round a ring of `ring` = CacheTiles
+// - SinkTiles tiles behind them.
 constexpr int CacheTile(int tile, int sink_tiles, int ring) {
   return tile < sink_tiles ? tile : sink_tiles + (tile - sink_tiles) % ring;
 }

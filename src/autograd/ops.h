@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The recorded ops: each runs the forward of its kernel (tensor/ops.h, attn/attention.h) and, if a tape is live,
-// records its backward. Without a tape they are plain inference, and nothing that only a backward needs outlives the
-// call's step. Each labels what it takes from the arena.
+// The recorded ops. Each runs the forward of its kernel (tensor/ops.h, attn/attention.h) and records its backward if a
+// tape is live; without a tape it is plain inference. The rule for gradients is in tape.h. Each op labels what it takes
+// from the arena.
 #pragma once
 
 #include "attn/attention.h"
@@ -27,39 +27,38 @@ Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tens
 Var CachedAttention(Context& ctx, const Var& q, const Tensor& k, const Tensor& v, const KeyCache& cache,
                     const Tensor& positions, const Tensor& slots, AttentionSpec spec);
 
-// Both [N] and the host's, to be read after Wait; gradients are moved when the backward comes to them. The caller fills
-// logp.grad, which holds zeros, with dL/dlogp. Where the loss holds the entropy, it writes all of entropy.ClaimGrad(),
-// dL/dH, too; if nobody has asked for that, the backward does nothing for it.
+// Both are [N] and the host's, to be read after Wait. The caller fills logp.grad, which holds zeros, with dL/dlogp. A
+// caller whose loss holds the entropy also writes all of entropy.ClaimGrad(), dL/dentropy; the backward leaves the
+// entropy out if nobody has claimed its gradient. The backward moves both gradients to the device.
 struct LogprobResult {
   Var logp;
   Var entropy;
 };
 LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tensor& targets);
 
-// Gradient checkpointing (P3): runs f(ctx, x) -> Var [N, C], for x of that shape, without a tape, keeps only its
-// result, and runs it again under a local tape when the backward comes by. f must be trivially copyable and do the same
-// computation both times; its gradients are then bit-identical to those of a plain call, since the same kernels add the
-// same numbers in the same order. Without a live tape only the result is kept as well. Host memory that f takes, for
-// closures, is kept until the step ends: the device may still read what lies there.
+// Gradient checkpointing (P3): runs f(ctx, x) -> Var, of the shape of x, without a tape, keeps only its result, and
+// runs f again under a tape of its own when the backward comes by. Without a live tape it keeps only the result as
+// well.
+//
+// f must be trivially copyable and do the same computation both times. Its gradients are then those of a plain call,
+// bit for bit, since the same kernels add the same numbers in the same order. Host memory that f takes, for closures,
+// is kept until the step ends: the device may still read what lies there.
 template <class F>
 Var Checkpoint(Context& ctx, const Var& x, const F& f) {
   const ArenaLabel label(*ctx.arena, "checkpoint");
-  Context quiet = ctx;
-  quiet.tape = nullptr;
-  const Var y = NewVar(ctx, x.value.dtype(), {x.value.dim(0), x.value.dim(1)});
+  const Var y = NewVarLike(ctx, x.value);
   {
-    ArenaScope scope(*ctx.arena);
-    Copy(ctx, y.value, f(quiet, Var{x.value, {}}).value);
+    const TapeScope off(ctx, nullptr);
+    const ArenaScope scope(*ctx.arena);
+    Copy(ctx, y.value, f(ctx, Var{x.value, {}}).value);
   }
-  if (!ctx.tape) return y;
-  ctx.tape->Record(ctx, [x, y, f](Context& c) {
-    ArenaScope scope(*c.arena);
-    Tape local;
-    Context recording = c;
-    recording.tape = &local;
-    const Var again = f(recording, x);
+  Record(ctx, [x, y, f](Context& c) {
+    const ArenaScope scope(*c.arena);
+    Tape tape;
+    const TapeScope recording(c, &tape);
+    const Var again = f(c, x);
     AddGradient(c, again.ClaimGrad(), y.SettleGrad(c));
-    local.Backward(c);
+    tape.Backward(c);
   });
   return y;
 }

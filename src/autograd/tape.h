@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tape: one closure per recorded op, replayed in reverse. There is no graph: ops run in program order, so the
+// The tape: one closure for each recorded op, replayed in reverse. There is no graph: ops run in program order, so the
 // reverse of that order is a valid order for the backward (docs/tape.md).
+//
+// The rule for gradients, of weights and of activations alike: a backward adds to the gradients of its inputs. The
+// gradient of a new result is *fresh*: its memory holds nothing yet, and the first backward that adds to it writes it.
+//   ClaimGrad()      is how a backward takes the gradient of an input: it says whether to write or to add
+//   SettleGrad(ctx)  is how it reads the gradient of its own result: zero if nobody has added
 #pragma once
 
 #include <cstddef>
@@ -11,44 +16,41 @@
 
 namespace swarr {
 
-// A value and where its gradient is summed up. An empty grad means that no gradient is wanted: a frozen input.
+// A value and the sum of its gradient. An empty grad means that nobody wants the gradient: the input is frozen.
 struct Var {
   Tensor value;
   Tensor grad;
-  bool* fresh = nullptr;  // whether nothing has been added to grad yet: then it holds nothing; null: it always does
+  bool* fresh = nullptr;  // null: grad always holds a sum, like the gradient of a weight
 
-  // The gradient for a backward to add to; the first to ask is to write it.
+  // The gradient, to add to. If it is fresh(), the caller must write it; only the first caller gets it so.
   Tensor ClaimGrad() const {
     if (fresh == nullptr || !*fresh) return grad;
     *fresh = false;
     return grad.Fresh();
   }
-  // The gradient as the sum of what has been added so far: zero if nothing was.
+  // The finished gradient, to read. Fills it with zeros if nothing has been added.
   const Tensor& SettleGrad(const Context& ctx) const {
-    if (fresh != nullptr && *fresh) FillZero(ctx, grad);
-    if (fresh != nullptr) *fresh = false;
+    if (ClaimGrad().fresh()) FillZero(ctx, grad);
     return grad;
   }
 };
 
-// The entries form a list through the host's arena, so that recording allocates nothing.
+// The entries form a list in the host's arena, so that recording allocates nothing.
 class Tape {
  public:
-  // Appends a closure that reads the output's gradient and adds to the inputs' gradients. It lives in step memory, as
-  // do the tensors it refers to, and is dropped without a destructor call.
+  // Appends a closure that reads the gradient of an op's result and adds to those of its inputs. The closure lives in
+  // step memory, as do the tensors that it refers to, and its destructor never runs.
   template <class F>
   void Record(const Context& ctx, const F& backward) {
-    using Closure = EntryOf<F>;
-    static_assert(std::is_trivially_copyable_v<F> && alignof(Closure) <= kAlignment);
-    void* place = ctx.HostArena().New(DType::kI32, {static_cast<std::int64_t>((sizeof(Closure) + 3) / 4)}).raw();
-    const auto call = [](const Entry& e, Context& c) { static_cast<const Closure&>(e).backward(c); };
-    last_ = new (place) Closure{{call, last_, ctx.arena->label()}, backward};
+    static_assert(std::is_trivially_copyable_v<F>);
+    const auto call = [](const Entry& e, Context& c) { static_cast<const Closure<F>&>(e).backward(c); };
+    last_ = new (ctx.HostArena().NewArray<Closure<F>>(1)) Closure<F>{{call, last_, ctx.arena->label()}, backward};
     ++size_;
   }
 
-  // Replays all closures, last first, and empties the tape. The caller has set the gradient of the result before
-  // (AddTo). During the replay ctx.tape is null: a backward is not itself recorded. What it takes from the arena counts
-  // for the op that recorded it.
+  // Replays all closures, last first, and empties the tape. The caller has written the gradient of the result before
+  // (ClaimGrad). A backward is not itself recorded: ctx.tape is null during the replay. What a backward takes from the
+  // arena counts for the op that recorded it.
   void Backward(Context ctx) {
     ctx.tape = nullptr;
     for (const Entry* entry = last_; entry; entry = entry->before) {
@@ -68,21 +70,41 @@ class Tape {
     const char* label;  // the arena's when this was recorded
   };
   template <class F>
-  struct EntryOf : Entry {
+  struct Closure : Entry {
     F backward;
   };
   const Entry* last_ = nullptr;
   std::size_t size_ = 0;
 };
 
-// A new result of this shape; its gradient exists only under a live tape.
-inline Var NewVar(const Context& ctx, DType dtype, std::initializer_list<std::int64_t> shape) {
-  Var var{ctx.arena->New(dtype, shape), {}};
-  if (ctx.tape) {
-    var.grad = ctx.arena->New(dtype, shape);
-    var.fresh = new (ctx.HostArena().New(DType::kI32, {1}).raw()) bool(true);
-  }
-  return var;
+// Within a scope, ops record on this tape, or on none if it is null. The tape from before is back when the scope ends.
+class TapeScope {
+ public:
+  TapeScope(Context& ctx, Tape* tape) : ctx_(ctx), outer_(ctx.tape) { ctx.tape = tape; }
+  ~TapeScope() { ctx_.tape = outer_; }
+  TapeScope(const TapeScope&) = delete;
+  TapeScope& operator=(const TapeScope&) = delete;
+
+ private:
+  Context& ctx_;
+  Tape* outer_;
+};
+
+// Records an op's backward if a tape is live.
+template <class F>
+void Record(const Context& ctx, const F& backward) {
+  if (ctx.tape) ctx.tape->Record(ctx, backward);
 }
+
+// A gradient with the shape of `value`, fresh, if a tape is live.
+inline Var WithGrad(const Context& ctx, Arena& arena, const Tensor& value) {
+  if (!ctx.tape) return {value, {}};
+  return {value, arena.NewLike(value), new (ctx.HostArena().NewArray<bool>(1)) bool(true)};
+}
+// A new result of this shape.
+inline Var NewVar(const Context& ctx, DType dtype, std::initializer_list<std::int64_t> shape) {
+  return WithGrad(ctx, *ctx.arena, ctx.arena->New(dtype, shape));
+}
+inline Var NewVarLike(const Context& ctx, const Tensor& t) { return WithGrad(ctx, *ctx.arena, ctx.arena->NewLike(t)); }
 
 }  // namespace swarr

@@ -78,10 +78,9 @@ double TimeTrainStep(Context& ctx, const Transformer& model, Optimizer& optimize
   ResetStep(ctx);  // waits
   const StepTimer timer;
   Tape tape;
-  Context recording = ctx;
-  recording.tape = &tape;
+  const TapeScope recording(ctx, &tape);
   const Batch packed = PackDocuments(ctx.HostArena(), documents);
-  const LogprobResult result = model.Logprob(recording, model.Forward(recording, packed, checkpoint), packed.ids);
+  const LogprobResult result = model.Logprob(ctx, model.Forward(ctx, packed, checkpoint), packed.ids);
   const std::int64_t tokens = result.logp.grad.size();
   DispatchSum(result.logp.value.dtype(), [&]<class T>() {
     std::fill_n(result.logp.grad.data<T>(), tokens, static_cast<T>(-1.0 / static_cast<double>(tokens)));

@@ -124,12 +124,13 @@ class Ops {
     const Tensor k = keyed(), v = keyed(), dk = keyed(), dv = keyed();
     const Tensor lse = RandomSums({tokens, config_.heads});
     const Tensor &pos = batch.positions, &documents = batch.documents;
-    const auto forward = [&] { AttentionForward(ctx_, out, lse, q, k, v, pos, documents, spec); };
+    const auto forward = [&] { AttentionForward(ctx_, out, lse, {q, k, v, pos, documents, spec}); };
     const std::string name = Concat(" T", length, " ", AttentionName(window));
     Row("attention" + name, {.flops = 2 * product}, forward);
     forward();  // the backward needs its results, whether or not it was measured
-    Row("attention backward" + name, {.flops = 5 * product},
-        [&] { AttentionBackward(ctx_, dq, dk, dv, dout, out, lse, q, k, v, pos, documents, spec); });
+    Row("attention backward" + name, {.flops = 5 * product}, [&] {
+      AttentionBackward(ctx_, {dq, dk, dv}, dout, out, lse, {q, k, v, pos, documents, spec});
+    });
   }
 
   void Norm() {
@@ -176,7 +177,7 @@ class Ops {
     const Tensor w = Random({config_.vocab, config_.hidden}), dw = RandomSums({config_.vocab, config_.hidden}),
                  y = Random({rows_, config_.hidden});
     const double size = static_cast<double>(y.bytes());
-    Row("embedding", {.bytes = 2 * size}, [&] { EmbeddingForward(ctx_, y, w, batch.ids); });
+    Row("embedding", {.bytes = 2 * size}, [&] { GatherRows(ctx_, y, w, batch.ids); });
     const double sums = static_cast<double>(y.size()) * static_cast<double>(SizeOf(dw.dtype()));
     Row("embedding backward", {.bytes = size + 2 * sums}, [&] { EmbeddingBackward(ctx_, dw, y, batch.ids); });
   }
@@ -189,14 +190,15 @@ class Ops {
     const Tensor x = Random({rows_, C}), dx = Random({rows_, C}), w = Random({V, C}), dw = RandomSums({V, C});
     const Tensor logp = RandomSums({rows_}), lse = RandomSums({rows_}), entropy = RandomSums({rows_});
     const double product = 2.0 * rows_ * C * V;
-    const auto forward = [&] { TokenLogprobForward(ctx_, logp, lse, entropy, x, w, batch.ids); };
+    const auto forward = [&] { TokenLogprobForward(ctx_, logp, lse, entropy, {x, w, batch.ids}); };
     Row("token_logprob", {.flops = product}, forward);
     forward();
-    Row("token_logprob backward", {.flops = 3 * product},
-        [&] { TokenLogprobBackward(ctx_, dx, dw, logp, {}, lse, entropy, x, w, batch.ids); });
+    Row("token_logprob backward", {.flops = 3 * product}, [&] {
+      TokenLogprobBackward(ctx_, dx, dw, logp, {}, lse, entropy, {x, w, batch.ids});
+    });
     // In the host's step memory, from where a device copies without holding up the processor.
     static_assert(sizeof(SampleRow) == 2 * sizeof(double));
-    auto* draws = static_cast<SampleRow*>(ctx_.HostArena().New(DType::kF64, {rows_, 2}).raw());
+    auto* draws = ctx_.HostArena().NewArray<SampleRow>(rows_);
     std::uninitialized_fill_n(draws, rows_, SampleRow{1, 1.0});
     const Tensor tokens = ctx_.arena->New(DType::kI32, {rows_});
     Row("sample", {.flops = product}, [&] { SampleForward(ctx_, tokens, logp, x, w, batch.positions, draws); });
@@ -213,7 +215,7 @@ class Ops {
     FillZero(ctx_, v);
     const double size = static_cast<double>(w.bytes());
     Row("gradient norm", {.bytes = size}, [&] { GlobalNorm(ctx_, g); });
-    Row("adamw", {.bytes = 7 * size}, [&] { AdamWStep(ctx_, w, m, v, g, 1e-3, /*t=*/1, /*grad_scale=*/1, {}); });
+    Row("adamw", {.bytes = 7 * size}, [&] { AdamWStep(ctx_, w, m, v, g, {.lr = 1e-3, .t = 1}); });
     if (sums == bench_.dtype()) return;
     const Tensor rounded = Random({P});
     Row("cast of parameters", {.bytes = size + static_cast<double>(rounded.bytes())},

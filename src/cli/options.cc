@@ -133,7 +133,7 @@ void ComputeOptions::AddTo(OptionSet& options) {
 
 Device ComputeOptions::MakeDevice() {
   if (device == "auto") device = Name(CudaDeviceName().empty() ? Device::kCpu : Device::kCuda);
-  const Device found = ParseDevice(device);
+  const Device found = ParseName<Device>("device", device);
   if (found == Device::kCuda) OpenCudaStream();  // says why, where there is none
   return found;
 }
@@ -152,7 +152,7 @@ void ComputeOptions::PrintMemory(const Arena& arena) const {
 DType ComputeOptions::MakeDType() const {
   if (dtype != "f32" && dtype != "f64" && dtype != "bf16")
     throw UsageError(Concat("unknown --dtype '", dtype, "'; use f32, f64 or bf16"));
-  return ParseDType(dtype);
+  return ParseName<DType>("dtype", dtype);
 }
 
 int ResolveThreads(int threads) {

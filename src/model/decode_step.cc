@@ -38,7 +38,7 @@ Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, c
   const std::int64_t M = step.draw_rows.dim(0);
   if (M == 0) return {};
   const Tensor last = ctx.arena->New(model.dtype(), {M, model.config().hidden});
-  EmbeddingForward(ctx, last, hidden.value, ToDevice(ctx, step.draw_rows));  // the rows, gathered
+  GatherRows(ctx, last, hidden.value, ToDevice(ctx, step.draw_rows));
   const Tensor tokens = ctx.arena->New(DType::kI32, {M});
   const Tensor logp = ctx.arena->New(AccumulatorOf(model.dtype()), {M});
   SampleForward(ctx, tokens, logp, last, model.head().value, ToDevice(ctx, step.draw_positions), step.draws);
@@ -105,7 +105,7 @@ Drawn DeviceSteps::RunRecorded(Context& ctx, const Transformer& model, const KvC
   if (!recorded.graph) {
     recorded.graph.emplace(*ctx.stream, [&] { recorded.drawn = DecodeStep(ctx, model, cache, filled); });
   }
-  model.Check(ctx, step.fed, &cache);
+  model.Check(step.fed, &cache);
   recorded.graph->Launch(*ctx.stream);
   return recorded.drawn;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One step of decoding: a forward pass over the next tokens of some slots, and draws. On a CUDA device, steps with few
-// rows, as most have, run as graphs (tensor/cuda_graph.h).
+// rows, as most have, run as graphs (tensor/device.h).
 #pragma once
 
 #include <map>
@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "model/transformer.h"
-#include "tensor/cuda_graph.h"
 
 namespace swarr {
 

@@ -113,23 +113,20 @@ void Transformer::PackWeights(const Context& ctx, PackedWeights& packed) const {
 }
 
 LogprobResult Transformer::Logprob(Context& ctx, const Var& hidden, const Tensor& targets) const {
-  if (ctx.device() != Device::kCpu) CheckIds(targets, config_.vocab, "target id");
+  CheckIds(targets, config_.vocab, "target id");
   return TokenLogprob(ctx, hidden, head_, ToDevice(ctx, targets));
 }
 
-void Transformer::Check(const Context& ctx, const Batch& batch, const KvCache* cache) const {
-  if (ctx.device() != Device::kCpu) {
-    CheckIds(batch.ids, config_.vocab, "token id");
-    CheckPositions(batch.positions, config_.max_positions);
-    if (!cache) CheckDocuments(batch.documents, batch.positions);
-    if (cache) CheckSlots(batch.slots, cache->slots());
-  }
-  if (!cache) return;
+void Transformer::Check(const Batch& batch, const KvCache* cache) const {
+  CheckIds(batch.ids, config_.vocab, "token id");
+  CheckPositions(batch.positions, config_.max_positions);
+  if (!cache) return CheckDocuments(batch.documents, batch.positions);
+  CheckSlots(batch.slots, batch.positions, cache->slots());
   const std::int32_t *slot = batch.slots.data<std::int32_t>(), *position = batch.positions.data<std::int32_t>();
   int chunk = 0;  // tokens of the row's slot so far; more than planned would overwrite keys that are still visible
   for (std::int64_t n = 0; n < batch.ids.dim(0); ++n) {
     const bool same = n > 0 && slot[n] == slot[n - 1];
-    chunk = same ? chunk + (position[n] != position[n - 1]) : 1;  // a row may come twice; so graphs are filled up
+    chunk = same ? chunk + (position[n] != position[n - 1]) : 1;  // a graph is filled up with copies of the last row
     SWARR_CHECK(chunk <= cache->max_chunk(), "a chunk of more than the ", cache->max_chunk(),
                 " tokens that the cache was made for");
     SWARR_CHECK(position[n] < cache->max_length(), "position ", position[n], " is outside the cache of ",
@@ -140,7 +137,7 @@ void Transformer::Check(const Context& ctx, const Batch& batch, const KvCache* c
 Var Transformer::Run(Context& ctx, const Batch& host, const KvCache* cache, bool checkpoint) const {
   SWARR_CHECK(parameters_.kind() == MemoryOf(ctx.device()), "the model is not on the device of the computation, ",
               Name(ctx.device()));
-  Check(ctx, host, cache);
+  Check(host, cache);
   const Batch batch = ToDevice(ctx, host);
   // Whole documents can be long: without a tape they need one block's memory at a time. A decode step is short.
   const bool keeps_results = checkpoint || (!ctx.tape && !cache);

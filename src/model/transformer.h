@@ -70,8 +70,8 @@ class Transformer {
   // their slots: their keys are stored, then they attend. Throws if ids or positions are out of range.
   Var Forward(Context& ctx, const Batch& batch, bool checkpoint = false) const;
   Var Forward(Context& ctx, const Batch& batch, const KvCache& cache) const;
-  // The check that both make first, of what ops on a device can't see; `cache` may be null.
-  void Check(const Context& ctx, const Batch& batch, const KvCache* cache) const;
+  // The check that both make first: ops rely on it (tensor/ops.h). `cache` may be null.
+  void Check(const Batch& batch, const KvCache* cache) const;
 
   void NoteMemory(MemoryReport& report) const;
 

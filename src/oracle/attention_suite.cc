@@ -67,14 +67,14 @@ Values KernelAttention(const Context& ctx, const Values& inputs, AttentionSpec s
   const Tensor q = Spread(ctx, inputs.at("q"), rows, N), dout = Spread(ctx, inputs.at("d_out"), rows, N);
   const Tensor positions = InArena(ctx, Integers(rows.positions)), documents = InArena(ctx, Integers(rows.documents));
   const Tensor out = ctx.arena->NewLike(q), lse = ctx.arena->New(DType::kF64, {N, H});
-  AttentionForward(ctx, out, lse, q, k, v, positions, documents, spec);
+  AttentionForward(ctx, out, lse, {q, k, v, positions, documents, spec});
   Values outputs = {{"out", Gathered(out, rows)}, {"lse", Gathered(lse, rows)}};
   // What the backward reads is stored: sum p (dp - d_out . out) is 0 only as far as `out` is exact.
   noise.Disturb(out);
   noise.Disturb(lse);
   const Tensor dq = ctx.arena->NewLike(q), dk = ctx.arena->NewLike(k), dv = ctx.arena->NewLike(v);
   for (const Tensor& t : {dq, dk, dv}) FillZero(t);
-  AttentionBackward(ctx, dq, dk, dv, dout, out, lse, q, k, v, positions, documents, spec);
+  AttentionBackward(ctx, {dq, dk, dv}, dout, out, lse, {q, k, v, positions, documents, spec});
   outputs["dq"] = Gathered(dq, rows);
   outputs["dk"] = ValueOf(dk);
   outputs["dv"] = ValueOf(dv);

@@ -28,7 +28,7 @@ struct Pass {
 
 Pass RunModel(Context ctx, const Transformer& model, const Documents& documents, const Values& inputs) {
   Tape tape;
-  ctx.tape = &tape;
+  const TapeScope recording(ctx, &tape);
   const Var hidden = model.Forward(ctx, PackDocuments(*ctx.arena, documents));
   const Var logp = model.Logprob(ctx, hidden, InArena(ctx, inputs.at("targets"))).logp;
   const Tensor logits = ctx.arena->New(DType::kF64, {hidden.value.dim(0), model.config().vocab});

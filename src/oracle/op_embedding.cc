@@ -51,7 +51,7 @@ Values Evaluate(const Context& ctx, const Case&, const Values& inputs, const std
   const Tensor dy = InArena(ctx, Weighted(inputs.at("d_y"), ids_used, t.repeated));
   const Tensor y = ctx.arena->NewLike(dy), dw = ctx.arena->NewLike(w);
   FillZero(dw);
-  EmbeddingForward(ctx, y, w, ids);
+  GatherRows(ctx, y, w, ids);
   EmbeddingBackward(ctx, dw, dy, ids);
   if (t.padding_frozen) FillZero(dw.Rows(0, 1));
   Values outputs = {{"y", ValueOf(y)}, {"dw", ValueOf(dw)}};

@@ -158,7 +158,7 @@ Values Kernel(const Context& ctx, const Values& inputs, double temperature, Nois
                targets = InArena(ctx, inputs.at("targets"));
   const Tensor dlogp = InArena(ctx, inputs.at("d_logp"));
   const Tensor logp = ctx.arena->NewLike(dlogp), lse = ctx.arena->NewLike(dlogp), entropy = ctx.arena->NewLike(dlogp);
-  TokenLogprobForward(ctx, logp, lse, entropy, x, w, targets);
+  TokenLogprobForward(ctx, logp, lse, entropy, {x, w, targets});
   // logp = z - lse and entropy = lse - sum p z with a stored lse, of which the backward takes p = exp(z - lse).
   for (std::int64_t n = 0; n < lse.size(); ++n) {
     double& l = lse.data<double>()[n];
@@ -171,7 +171,7 @@ Values Kernel(const Context& ctx, const Values& inputs, double temperature, Nois
   FillZero(dx);
   FillZero(dw);
   const Tensor dentropy = inputs.contains("d_entropy") ? InArena(ctx, inputs.at("d_entropy")) : Tensor{};
-  TokenLogprobBackward(ctx, dx, dw, dlogp, dentropy, lse, entropy, x, w, targets);
+  TokenLogprobBackward(ctx, dx, dw, dlogp, dentropy, lse, entropy, {x, w, targets});
   Values outputs = {{"logp", ValueOf(logp)},
                     {"lse", ValueOf(lse)},
                     {"entropy", ValueOf(entropy)},

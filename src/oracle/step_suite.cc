@@ -27,7 +27,7 @@ Values KernelStep(const Context& ctx, const Values& inputs, const StepRule& rule
     const Tensor w = input("w."), m = input("m."), v = input("v."), g = input("g.");
     AdamWOptions adamw = rule.adamw;
     if (w.rank() < 2) adamw.weight_decay = 0;
-    AdamWStep(ctx, w, m, v, g, rule.lr, rule.t, noise.Disturbed(clips ? rule.max_grad_norm / norm : 1), adamw);
+    AdamWStep(ctx, w, m, v, g, {rule.lr, rule.t, noise.Disturbed(clips ? rule.max_grad_norm / norm : 1), adamw});
     outputs["w." + name] = ValueOf(w);
     outputs["m." + name] = ValueOf(m);
     outputs["v." + name] = ValueOf(v);

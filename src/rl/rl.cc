@@ -47,7 +47,7 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajecto
                 const RlOptions& options, PassSums& sums) {
   ResetStep(ctx);
   Tape tape;
-  ctx.tape = learn ? &tape : nullptr;
+  const TapeScope recording(ctx, learn ? &tape : nullptr);
   const PackedPass pass = ForwardPacked(ctx, model, batch, options.checkpoint_blocks);
   const double entropy_coef = options.objective.entropy_coef;
   const Tensor dentropy = learn && entropy_coef != 0 ? pass.result.entropy.ClaimGrad() : Tensor{};
@@ -74,7 +74,6 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajecto
     sums.tokens += t.length();
   }
   if (learn) tape.Backward(ctx);
-  ctx.tape = nullptr;
   sums.rows += pass.packed.first_row.back();
 }
 

@@ -7,7 +7,7 @@
 
 namespace swarr {
 
-// Conversions are always inlined: every set of kernels must compile its own, for its own instructions (cpu.h).
+// Conversions are always inlined: every set of kernels must compile its own (kernels.h).
 struct BFloat16 {
   std::uint16_t bits = 0;
 
@@ -25,8 +25,8 @@ struct BFloat16 {
   }
 
  private:
-  // x as f32, rounded to the neighbour with an odd last bit unless it is exact: rounding that to nearest even then
-  // gives what rounding x at once would.
+  // x as f32. If that is not exact, x is rounded to the neighbour with an odd last bit. Rounding the result to nearest
+  // even then gives what rounding x at once would give.
   [[gnu::always_inline]] constexpr static float ToOdd(double x) {
     const auto f = static_cast<float>(x);
     const auto u = std::bit_cast<std::uint32_t>(f);

@@ -7,12 +7,12 @@
 namespace swarr {
 namespace {
 
-// What a sentence keeps of a text that is longer: enough for two of the longest paths.
+// The characters that a longer sentence keeps: enough for two of the longest paths.
 constexpr std::size_t kHead = 9000, kTail = 1000;
 
 bool Continues(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
 
-// The middle of a sentence that quotes a whole file is left out; what was wrong opens it and what to do ends it.
+// Leaves out the middle of a sentence that quotes a whole file. It opens with what was wrong and ends with what to do.
 std::string Shortened(std::string text) {
   if (text.size() <= kHead + kTail) return text;
   std::size_t head = kHead, tail = text.size() - kTail;
@@ -21,8 +21,8 @@ std::string Shortened(std::string text) {
   return text.replace(head, tail - head, " ... ");
 }
 
-// Control characters, which names in damaged or hostile files may hold, would break the line or steer the terminal, and
-// what() would end at a zero byte: they are spelt out. C1 controls are 0xC2 and one byte in UTF-8.
+// Spells out control characters, which names in damaged or hostile files may hold: they would break the line, steer the
+// terminal or, a zero byte, end what(). In UTF-8, C1 controls are 0xC2 and one more byte.
 std::string OnOneLine(const std::string& text) {
   std::string line;
   for (std::size_t i = 0; i < text.size(); ++i) {

@@ -8,14 +8,14 @@
 
 namespace swarr {
 
-// Any failure of the library. The program turns it into exit status 1. The sentence is one line, whatever the names in
-// it hold: control characters are spelt \n or \u001b, and the middle of a very long one is left out.
+// Any failure of the library; the program exits with status 1. The sentence is one line, whatever the names in it hold:
+// control characters are spelt \n or \u001b, and the middle of a very long sentence is left out.
 class Error : public std::runtime_error {
  public:
   explicit Error(const std::string& sentence);
 };
 
-// A request that can't make sense whatever the data (a bad flag value, a wrong command). Exit status 2.
+// A request that makes no sense whatever the data, such as a bad flag value; the program exits with status 2.
 class UsageError : public Error {
  public:
   using Error::Error;

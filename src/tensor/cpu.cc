@@ -12,8 +12,6 @@
 namespace swarr {
 namespace {
 
-constexpr Cpu kAll[] = {Cpu::kPortable, Cpu::kAvx2, Cpu::kAvx512, Cpu::kAvx512Bf16, Cpu::kAmx};
-
 #ifdef SWARR_X86_KERNELS
 // CPUID leaf 7: AMX-TILE and AMX-BF16 (Intel SDM vol. 2A, CPUID). The compiler's own test knows them only from gcc 13
 // on.
@@ -47,29 +45,6 @@ std::vector<Cpu> Detect() { return {Cpu::kPortable}; }
 
 }  // namespace
 
-std::string Name(Cpu cpu) {
-  switch (cpu) {
-    case Cpu::kPortable:
-      return "portable";
-    case Cpu::kAvx2:
-      return "avx2";
-    case Cpu::kAvx512:
-      return "avx512";
-    case Cpu::kAvx512Bf16:
-      return "avx512bf16";
-    case Cpu::kAmx:
-      return "amx";
-  }
-  return "?";
-}
-
-Cpu ParseCpu(const std::string& name) {
-  for (const Cpu cpu : kAll) {
-    if (Name(cpu) == name) return cpu;
-  }
-  throw UsageError(Concat("unknown --cpu '", name, "'; use auto, portable, avx2, avx512, avx512bf16 or amx"));
-}
-
 const std::vector<Cpu>& SupportedCpus() {
   static const std::vector<Cpu> found = Detect();
   return found;
@@ -79,11 +54,12 @@ Cpu BestCpu() { return SupportedCpus().back(); }
 
 Cpu ResolveCpu(const std::string& name) {
   if (name == "auto") return BestCpu();
-  const Cpu cpu = ParseCpu(name);
+  const std::optional<Cpu> cpu = FindName<Cpu>(name);
+  if (!cpu) throw UsageError(Concat("unknown --cpu '", name, "'; use auto, ", Listed(kNames<Cpu>)));
   const std::vector<Cpu>& can = SupportedCpus();
-  SWARR_CHECK(std::find(can.begin(), can.end(), cpu) != can.end(), "this machine or build can't run --cpu ", name,
+  SWARR_CHECK(std::find(can.begin(), can.end(), *cpu) != can.end(), "this machine or build can't run --cpu ", name,
               "; the best that it can is ", Name(BestCpu()));
-  return cpu;
+  return *cpu;
 }
 
 }  // namespace swarr

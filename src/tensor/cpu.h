@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which instructions the kernels use. One program holds the same kernel sources compiled several times
-// (cmake/kernels.cmake) and chooses one set when it starts; `--cpu` forces another. Bits differ between sets, because
-// only some of them fuse a product with its sum, but within one set they depend on nothing but the operands.
+// Which instructions the kernels use. The program holds the kernel sources compiled several times (cmake/kernels.cmake)
+// and chooses one set when it starts; `--cpu` forces another. Bits differ between sets, because only some of them fuse
+// a product with its sum. Within one set they depend on the operands alone.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "tensor/check.h"
+#include "tensor/names.h"
 
 namespace swarr {
 
@@ -20,14 +20,15 @@ namespace swarr {
 //   kAmx          AVX-512                              AMX tiles: blocks of 16 x 16 x 32
 enum class Cpu : std::uint8_t { kPortable, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
-std::string Name(Cpu cpu);              // "portable", "avx2", "avx512", "avx512bf16", "amx"
-Cpu ParseCpu(const std::string& name);  // throws UsageError on an unknown name
+template <>
+inline constexpr std::array kNames<Cpu> = {"portable", "avx2", "avx512", "avx512bf16", "amx"};
 
-// What this processor, system and build can run, slowest first; the last is what is chosen at start. AMX is asked for
-// from the system here: it grants the registers to a process on request.
+// What this processor, system and build can run, slowest first; the program chooses the last. This asks the system for
+// the registers of AMX, which it grants to a process on request.
 const std::vector<Cpu>& SupportedCpus();
 Cpu BestCpu();
-// `name`, or BestCpu() for "auto". Throws Error if this machine or build can't run it.
+// `name`, or BestCpu() for "auto". Throws UsageError for an unknown name, Error for what this machine or build can't
+// run.
 Cpu ResolveCpu(const std::string& name);
 
 // Tags of the sets that differ in how their sources are compiled.

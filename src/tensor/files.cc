@@ -48,7 +48,7 @@ FileHandle Open(const fs::path& path, const char* mode, const char* doing) {
   return file;
 }
 
-// Whether a path can be seen to exist; where it can't be seen, the operation that follows says why.
+// Whether a path is known to exist. If it can't be seen, the operation that follows says why.
 bool Exists(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);

@@ -21,11 +21,11 @@ struct FileCloser {
 };
 using FileHandle = std::unique_ptr<std::FILE, FileCloser>;
 
-// The whole content; also of pipes. Throws if there are more than `most_bytes`.
+// The whole content of a file or pipe. Throws if there are more than `most_bytes`.
 std::string ReadFile(const std::filesystem::path& path,
                      std::uint64_t most_bytes = std::numeric_limits<std::uint64_t>::max());
 
-// The most that a JSON file of a model can hold: ten times what the largest tokenizer takes.
+// The largest JSON file of a model that is read: ten times the size of the largest tokenizer.
 constexpr std::uint64_t kMostJsonBytes = 1 << 28;
 
 // A regular file from which any part can be read.
@@ -33,7 +33,7 @@ class InputFile {
  public:
   explicit InputFile(const std::filesystem::path& path);
   std::uint64_t size() const { return size_; }
-  // Bytes [offset, offset + bytes) of the file to `to`. Throws if the file ends before.
+  // Reads bytes [offset, offset + bytes) of the file into `to`. Throws if the file ends before.
   void ReadAt(std::uint64_t offset, void* to, std::size_t bytes) const;
 
  private:
@@ -49,20 +49,20 @@ void WriteFileAtomically(const std::filesystem::path& path, std::string_view byt
 // The same for content that lies in several places: the parts, one after another.
 void WriteFileAtomically(const std::filesystem::path& path, const std::vector<std::string_view>& parts);
 
-// Makes `to` a file with the content of `from`, block by block and to the disk. Not atomic by itself: for what goes
-// into an AtomicDirectory.
+// Makes `to` a file with the content of `from`, and waits until it is on the disk. It is not atomic: use it within an
+// AtomicDirectory.
 void CopyFile(const std::filesystem::path& from, const std::filesystem::path& to);
 
 // A directory that appears under its name when it is complete (a model, a checkpoint):
 //   AtomicDirectory dir(destination, {"config.json", "model.safetensors"});
 //   WriteFileAtomically(dir.path() / "config.json", ...); ...
 //   dir.Commit();
-// Without Commit, the destructor removes what was written. What a killed run left beside the destination is removed,
-// or, if it was killed while it replaced the destination, put back.
+// Without Commit, the destructor removes what was written. A new AtomicDirectory removes what a killed run left beside
+// the destination, or puts it back if the run was killed while it replaced the destination.
 class AtomicDirectory {
  public:
-  // `names`: what the directory may hold. An existing destination is replaced only if it holds nothing else, so that
-  // nobody's files get lost; CheckReplaceable says so before the work is done. Missing parents are created.
+  // `names`: what the directory may hold. An existing destination is replaced only if it holds nothing else, so that no
+  // files get lost; CheckReplaceable tells before the work is done. Missing parents are created.
   AtomicDirectory(const std::filesystem::path& destination, std::vector<std::string> names);
   ~AtomicDirectory();
   AtomicDirectory(const AtomicDirectory&) = delete;

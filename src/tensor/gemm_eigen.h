@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Eigen's product: the independent check of gemm.cc, and its alternative for measurements (`--gemm eigen`). Its bits
-// depend on the number of rows and threads (Eigen packs and vectorises by shape), so it is never used where exactness
-// is promised.
+// Eigen's product: an independent check of gemm.cc, and an alternative to it for measurements (`--gemm eigen`). Its
+// bits depend on the number of rows and threads, because Eigen packs and vectorises by shape. So it is never used where
+// exactness is promised.
 #pragma once
 
 #include "tensor/kernels/tile_kernel.h"

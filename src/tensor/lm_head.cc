@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The LM head: token_logprob, which training records, and sampling. Both compute logits by the same product and read
-// them by the same softmax.
+// The LM head: token_logprob, which training records, and sampling. Both compute logits by the same product, and
+// log-probabilities by the same softmax.
 #include <algorithm>
 
 #include "tensor/gemm.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
 namespace {
 
-// Rows whose logits are held at a time. It leaves no trace in forward values, whose rows are independent, nor on the
-// processor in the weight gradient, which goes on adding to the same accumulators. On a CUDA device it is part of that
-// gradient's order of sums. A device wants more at a time, to keep all of it busy.
+// Rows whose logits are held at a time. The number leaves no trace in forward values, whose rows are independent. On
+// the processor it leaves none in the weight gradient either, which goes on adding to the same accumulators; on a CUDA
+// device it is part of that gradient's order of sums. A device gets more rows at a time, to keep all of it busy.
 std::int64_t ChunkRows(const Context& ctx) { return ctx.device() == Device::kCuda ? 4096 : 1024; }
 
 // Calls f(begin, end, logits [end - begin, V]) for chunk after chunk of the rows of x. Logits are not rounded to bf16.
@@ -30,13 +31,13 @@ void ForLogitChunks(const Context& ctx, const Tensor& x, const Tensor& w, F&& f)
 }  // namespace
 
 void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
-                         const Tensor& x, const Tensor& w, const Tensor& targets) {
+                         const LogprobInputs& inputs) {
+  const Tensor &x = inputs.x, &w = inputs.w, &targets = inputs.targets;
   const std::int64_t N = x.dim(0);
   CheckShape(targets, DType::kI32, {N}, "targets");
   for (const Tensor& t : {logp, lse, entropy}) {
     CheckShape(t, AccumulatorOf(x.dtype()), {N}, "a result of token_logprob");
   }
-  if (ctx.device() == Device::kCpu) CheckIds(targets, w.dim(0), "target id");
   ForLogitChunks(ctx, x, w, [&](std::int64_t begin, std::int64_t end, const Tensor& logits) {
     OnDevice(ctx, [&]<class Set>() {
       Kernels<Set>::LogSoftmaxRows(ctx, logp.Rows(begin, end), lse.Rows(begin, end), entropy.Rows(begin, end), logits,
@@ -47,8 +48,11 @@ void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& l
 
 // The gradient of the logits, then dx = dz w and dw += dz^T x. The logits are computed again rather than kept.
 void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dlogp,
-                          const Tensor& dentropy, const Tensor& lse, const Tensor& entropy, const Tensor& x,
-                          const Tensor& w, const Tensor& targets) {
+                          const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
+                          const LogprobInputs& inputs) {
+  const Tensor &x = inputs.x, &w = inputs.w, &targets = inputs.targets;
+  if (dw.fresh()) FillZero(ctx, dw);  // the chunks add to it
+  const Tensor sums = dw.Over(dw.raw());
   const auto rows = [](const Tensor& t, std::int64_t begin, std::int64_t end) {
     return t.empty() ? t : t.Rows(begin, end);
   };
@@ -60,7 +64,7 @@ void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw
                                            lse.Rows(begin, end), entropy.Rows(begin, end), logits,
                                            targets.Rows(begin, end));
     });
-    LinearBackward(ctx, rows(dx, begin, end), dw, {}, dlogits, x.Rows(begin, end), w);
+    LinearBackward(ctx, rows(dx, begin, end), sums, {}, dlogits, x.Rows(begin, end), w);
   });
 }
 

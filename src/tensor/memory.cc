@@ -19,8 +19,7 @@ std::size_t BytesOf(DType dtype, std::initializer_list<std::int64_t> shape) {
   return n;
 }
 
-// Activations are read with long strides, and a page of 4 KiB holds little of them. A system that has no huge pages to
-// give says no, and nothing is lost.
+// Activations are read with long strides, of which a page of 4 KiB holds few. Nothing is lost if the system refuses.
 void AskForHugePages(std::byte* data, std::size_t bytes) {
   constexpr std::uintptr_t kHugePage = std::uintptr_t{1} << 21;
   const auto begin = (reinterpret_cast<std::uintptr_t>(data) + kHugePage - 1) / kHugePage * kHugePage;
@@ -111,7 +110,7 @@ void Arena::Reset() {
   }
 }
 
-// To be called before memory is given back: if it was never so much, this is the division to report.
+// Called before memory is given back: if more was in use than ever, these are the spans to report.
 void Arena::RememberHighWater() {
   if (in_use() <= remembered_) return;
   remembered_ = in_use();
@@ -119,7 +118,8 @@ void Arena::RememberHighWater() {
 }
 
 std::vector<std::pair<std::string, std::size_t>> Arena::HighWaterByLabel() const {
-  const std::vector<Span>& spans = high_water_ > remembered_ ? spans_ : high_water_spans_;  // it is reached right now
+  const std::vector<Span>& spans =
+      high_water_ > remembered_ ? spans_ : high_water_spans_;  // the first: now is the high-water mark
   std::vector<std::pair<std::string, std::size_t>> sums;
   for (std::size_t i = 0; i < spans.size(); ++i) {
     const std::size_t end = i + 1 < spans.size() ? spans[i + 1].begin : high_water_;

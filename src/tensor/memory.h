@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -18,8 +19,8 @@ namespace swarr {
 // All allocations start at multiples of this many bytes (a cache line, and the widest vector register).
 constexpr std::size_t kAlignment = 64;
 
-// Owns zero-initialised, aligned memory of a fixed size; moves, does not copy. Of the processor's own memory, what is
-// never written to costs nothing.
+// Owns zero-initialised, aligned memory of a fixed size. It moves and does not copy. The processor's own memory costs
+// nothing where it is never written.
 class Buffer {
  public:
   Buffer() = default;
@@ -29,11 +30,11 @@ class Buffer {
 
  private:
   struct Free {
-    MemoryKind kind;  // kHost, the first, where nothing is said
+    MemoryKind kind;  // kHost by default
     void operator()(void* p) const;
   };
   std::unique_ptr<void, Free> memory_;
-  std::byte* data_ = nullptr;  // the first aligned byte of it
+  std::byte* data_ = nullptr;  // the first aligned byte
   std::size_t bytes_ = 0;
 };
 
@@ -42,7 +43,7 @@ class OwnedTensor {
  public:
   OwnedTensor() = default;
   OwnedTensor(DType dtype, std::initializer_list<std::int64_t> shape, MemoryKind kind = MemoryKind::kHost);
-  // Of the shape and dtype of `like`.
+  // Has the shape and dtype of `like`.
   explicit OwnedTensor(const Tensor& like, MemoryKind kind = MemoryKind::kHost);
   const Tensor& view() const { return view_; }
 
@@ -51,9 +52,9 @@ class OwnedTensor {
   Tensor view_;
 };
 
-// A stack of step memory. New() never frees; Release(mark) gives back all that came after the mark; Reset() gives back
-// everything and, if the last step needed several blocks, replaces them by one that holds it all: from the second step
-// of equal size on, nothing is allocated.
+// A stack of step memory. New() takes from it; Release(mark) gives back all that was taken after the mark; Reset()
+// gives back everything. If a step needed several blocks, Reset() replaces them by one that holds all: from the second
+// step of equal size on, nothing is allocated.
 //
 // The arena knows who took its memory: what is taken while an ArenaLabel lives counts for that label.
 class Arena {
@@ -70,13 +71,21 @@ class Arena {
   // Uninitialised memory for a tensor of this shape.
   Tensor New(DType dtype, std::initializer_list<std::int64_t> shape);
   Tensor NewLike(const Tensor& t) { return t.Over(Take(t.bytes())); }
-  Tensor NewZero(DType dtype, std::initializer_list<std::int64_t> shape);  // where the processor reaches the memory
+  // Uninitialised memory for `count` objects, whose destructors will not run. Always inlined: kernels use it
+  // (kernels.h).
+  template <class T>
+  [[gnu::always_inline]] inline T* NewArray(std::int64_t count) {
+    static_assert(alignof(T) <= kAlignment && std::is_trivially_destructible_v<T>);
+    return reinterpret_cast<T*>(Take(static_cast<std::size_t>(count) * sizeof(T)));
+  }
+  // Zeros. Throws if the processor does not reach the memory.
+  Tensor NewZero(DType dtype, std::initializer_list<std::int64_t> shape);
   Mark GetMark() const { return {block_, used_, before_}; }
   void Release(Mark mark);
   void Reset();
 
-  // For tests of what is written where: until it is told null, the arena notes in `places` where tensors lie, leaves
-  // `gap` bytes unused after each of them, and gives nothing back.
+  // For tests of what is written where. The arena notes in `places` where tensors lie, leaves `gap` bytes unused after
+  // each and gives nothing back, until it is called with null.
   struct Place {
     std::byte* begin;
     std::size_t bytes;
@@ -92,7 +101,7 @@ class Arena {
   std::vector<std::pair<std::string, std::size_t>> HighWaterByLabel() const;
 
  private:
-  // The memory from this position on, up to the next span's, was taken under one label.
+  // The memory from `begin` to the next span's was taken under this label.
   struct Span {
     const char* label;
     std::size_t begin;
@@ -115,12 +124,12 @@ class Arena {
   std::size_t gap_ = 0;
 
   const char* label_ = "other";
-  std::vector<Span> spans_;             // of what is in use
-  std::vector<Span> high_water_spans_;  // as spans_ was when remembered_ bytes were in use
+  std::vector<Span> spans_;             // for what is in use
+  std::vector<Span> high_water_spans_;  // a copy of spans_ from when remembered_ bytes were in use
   std::size_t remembered_ = 0;
 };
 
-// Names what is taken from the arena within a scope.
+// The label of what is taken from the arena within a scope.
 class ArenaLabel {
  public:
   ArenaLabel(Arena& arena, const char* label) : arena_(arena), outer_(arena.label()) { arena.set_label(label); }
@@ -133,8 +142,7 @@ class ArenaLabel {
   const char* outer_;
 };
 
-// Releases, at the end of a scope, all that was taken from the arena within it. Always inlined: kernels use it
-// (kernels.h).
+// Releases at the end of a scope what was taken from the arena within it. Always inlined: kernels use it (kernels.h).
 class ArenaScope {
  public:
   [[gnu::always_inline]] explicit ArenaScope(Arena& arena) : arena_(arena), mark_(arena.GetMark()) {}

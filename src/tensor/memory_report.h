@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where memory goes, by name: the owners of long-lived memory note what they hold, and the arena knows who took its.
+// Where memory goes, by name. Owners of long-lived memory note what they hold; the arena knows the labels of its own.
 #pragma once
 
 #include <cstddef>
@@ -14,11 +14,11 @@ namespace swarr {
 
 class MemoryReport {
  public:
-  // `bytes` are held under this name. If it is noted again, for a later owner, the largest counts.
+  // `bytes` are held under this name. If a later owner notes the same name, the larger number counts.
   void Note(const std::string& name, std::size_t bytes);
 
-  // {"held": {name: bytes}, "arena": {"high_water": bytes, "by_op": {label: bytes}}, "peak_resident": bytes}: names in
-  // the order of their first note, labels largest first; the last is of the whole process.
+  // {"held": {name: bytes}, "arena": {"high_water": bytes, "by_op": {label: bytes}}, "peak_resident": bytes}. Names
+  // stand in the order of their first note, labels largest first; peak_resident counts the whole process.
   nlohmann::ordered_json ToJson(const Arena& arena) const;
   // The same as a table.
   std::string ToText(const Arena& arena) const;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ops as they are called: arguments are checked here, once for all kernels, and the kernels of the context's device
-// are run.
+// The entries of the ops: each checks its arguments, once for all kernels, and runs the kernels of the context's
+// device.
 #include "tensor/ops.h"
 
 #include <algorithm>
@@ -12,10 +12,16 @@
 namespace swarr {
 namespace {
 
-// The result of a product may be of the operands' dtype or of the one they are summed in.
+// The result of a product has the operands' dtype, or the one that they are summed in.
 void CheckProduct(const Tensor& c, const Tensor& operand, std::initializer_list<std::int64_t> shape, const char* what) {
   const bool summed = c.dtype() == AccumulatorOf(operand.dtype());
   CheckShape(c, summed ? c.dtype() : operand.dtype(), shape, what);
+}
+
+// A gradient for kernels that can only add: zeros instead of nothing.
+const Tensor& ZeroIfFresh(const Context& ctx, const Tensor& grad) {
+  if (grad.fresh()) FillZero(ctx, grad);
+  return grad;
 }
 
 }  // namespace
@@ -62,17 +68,25 @@ void MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tens
   OnDevice(ctx, [&]<class Set>() { Kernels<Set>::MatMulTN(ctx, dw, dy, x, accumulate); });
 }
 
-void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids) {
-  CheckShape(ids, DType::kI32, {-1}, "embedding ids");
-  CheckShape(y, w.dtype(), {ids.dim(0), w.dim(1)}, "embedding output");
-  if (ctx.device() == Device::kCpu) CheckIds(ids, w.dim(0), "token id");
-  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::EmbeddingForward(ctx, y, w, ids); });
+GemmKind ParseGemm(const std::string& name, Device device) {
+  const auto kind = ParseName<GemmKind>("--gemm", name);
+  const GemmKind library = device == Device::kCuda ? GemmKind::kCublas : GemmKind::kEigen;
+  if (kind == GemmKind::kOwn || kind == library) return kind;
+  const Device other = device == Device::kCuda ? Device::kCpu : Device::kCuda;
+  throw UsageError(Concat("--gemm ", name, " is for --device ", Name(other), "; use own or ", Name(library), " here"));
+}
+
+void GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows) {
+  CheckShape(rows, DType::kI32, {-1}, "the list of rows to gather");
+  CheckShape(y, x.dtype(), {rows.dim(0), x.dim(1)}, "the rows gathered");
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::GatherRows(ctx, y, x, rows); });
 }
 
 void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids) {
+  if (dw.empty()) return;
   CheckShape(dw, AccumulatorOf(dy.dtype()), {-1, dy.dim(1)}, "embedding weight gradient");
   CheckShape(dy, dy.dtype(), {ids.dim(0), dw.dim(1)}, "embedding output gradient");
-  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::EmbeddingBackward(ctx, dw, dy, ids); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::EmbeddingBackward(ctx, ZeroIfFresh(ctx, dw), dy, ids); });
 }
 
 void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b,
@@ -85,7 +99,7 @@ void LinearBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, cons
                     const Tensor& x, const Tensor& w) {
   if (!dx.empty()) MatMulNN(ctx, dx, dy, w, /*accumulate=*/!dx.fresh());
   if (!dw.empty()) MatMulTN(ctx, dw, dy, x, /*accumulate=*/!dw.fresh());
-  if (!db.empty()) OnDevice(ctx, [&]<class Set>() { Kernels<Set>::BiasBackward(ctx, db, dy); });
+  if (!db.empty()) OnDevice(ctx, [&]<class Set>() { Kernels<Set>::BiasBackward(ctx, ZeroIfFresh(ctx, db), dy); });
 }
 
 void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& w,
@@ -100,7 +114,7 @@ void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, con
 
 void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
                      const Tensor& w, const Tensor& rstd) {
-  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::RmsNormBackward(ctx, dx, dw, dy, x, w, rstd); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::RmsNormBackward(ctx, dx, ZeroIfFresh(ctx, dw), dy, x, w, rstd); });
 }
 
 void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions, const Tensor& table) {
@@ -108,7 +122,6 @@ void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Ten
   CheckShape(positions, DType::kI32, {N}, "rope positions");
   CheckShape(table, AccumulatorOf(x.dtype()), {-1, D}, "rope table");
   SWARR_CHECK(y.SameShape(x) && D % 2 == 0, "rope of ", x.ShapeString(), " into ", y.ShapeString());
-  if (ctx.device() == Device::kCpu) CheckPositions(positions, table.dim(0));
   OnDevice(ctx, [&]<class Set>() { Kernels<Set>::RopeForward(ctx, y, x, positions, table); });
 }
 
@@ -151,11 +164,11 @@ void CastForward(const Context& ctx, const Tensor& y, const Tensor& x) {
   OnDevice(ctx, [&]<class Set>() { Kernels<Set>::CastForward(ctx, y, x); });
 }
 
-void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, double lr,
-               std::int64_t t, double grad_scale, const AdamWOptions& options) {
+void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
+               const AdamWUpdate& update) {
   SWARR_CHECK(w.SameShape(m) && w.SameShape(v) && w.SameShape(g), "AdamW moments or gradients differ from the weight ",
               w.ShapeString());
-  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::AdamWStep(ctx, w, m, v, g, lr, t, grad_scale, options); });
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::AdamWStep(ctx, w, m, v, g, update); });
 }
 
 double GlobalNorm(const Context& ctx, const Tensor& flat) {

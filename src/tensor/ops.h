@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contracts of the kernels: what each computes, on what shapes. This is the document to read first; each op's
-// forward and backward stand together in the file of its name, with the derivation in docs/derivations.md. Attention
-// has a header of its own (attn/attention.h).
+// The contracts of the ops: what each computes, on what shapes. Read this first. The kernels of an op, forward and
+// backward, stand in the file of its name in kernels/, and docs/derivations.md has the derivations. Attention has a
+// header of its own (attn/attention.h).
 //
 // Rules for all of them:
 //  - Tensors of one call share one floating dtype (f64, f32 or bf16); ids, targets and positions are i32. Shapes are
 //    checked, and a mismatch throws Error.
-//  - bf16 is a storage type: values are widened to f32, computed in f32 and rounded once, when they are stored. What
-//    sums over many values is stored as f32 beside bf16: rstd, lse, log-probabilities, logits, rope tables, gradients
-//    of weights ("sum dtype" below; for f64 and f32 it is the dtype itself).
+//  - bf16 is a storage type: values are widened to f32, computed in f32 and rounded once, when they are stored. Sums
+//    over many values have the "sum dtype": f32 for bf16, else the dtype itself. These are rstd, lse,
+//    log-probabilities, logits, rope tables and gradients of weights.
 //  - N counts rows: the tokens of all documents of a batch, one after another. There is no padding.
-//  - A backward adds to the gradients it is given, or, where that of an activation is fresh (tensor.h), writes it;
-//    gradients of weights are always added to. An empty gradient means: not wanted.
-//  - A row of a forward result depends on that row alone, bit for bit, and no result depends on ctx.threads. Where a
-//    gradient sums over rows (weights), threads share out the columns and each column adds its rows in ascending order;
-//    a CUDA device adds them in blocks, and these in a fixed order (docs/exactness.md).
-//  - What i32 tensors hold is checked too, where the processor computes; on a CUDA device it can't see them, and
-//    whoever moves them there checks them before (Transformer).
+//  - A backward adds to the gradients that it is given. It writes those that are fresh, which hold nothing yet
+//    (tensor.h), and leaves out those that are empty, which nobody wants. autograd/tape.h has the whole rule.
+//  - A row of a forward result depends on that row alone, bit for bit, and no result depends on ctx.threads. Gradients
+//    of weights sum over rows: threads share out the columns, and each column adds its rows in ascending order. A CUDA
+//    device adds rows in blocks, and the blocks in a fixed order (docs/exactness.md).
+//  - Ids, targets and positions are in range. Whoever makes them checks that, once and on the host, by CheckIds and
+//    CheckPositions below, as the model does for every batch (Transformer::Check). The ops do not look: they may run
+//    on a device, whose memory the processor does not reach.
 #pragma once
 
 #include <cstdint>
@@ -25,18 +26,20 @@
 
 namespace swarr {
 
-// Throw unless all ids, named `what` in the sentence, are in [0, vocab), and all positions in [0, context). The tensors
-// are the processor's.
+// Throw unless all ids, which the sentence calls `what`, are in [0, vocab), and all positions in [0, context). The
+// tensors are the host's.
 void CheckIds(const Tensor& ids, std::int64_t vocab, const char* what);
 void CheckPositions(const Tensor& positions, std::int64_t context);
 
-// embedding.cc: y[n, :] = w[ids[n], :].   y[N, C]  w[V, C]  ids[N] in [0, V)   dw: sum dtype
-void EmbeddingForward(const Context& ctx, const Tensor& y, const Tensor& w, const Tensor& ids);
+// embedding.cc: y[n, :] = x[rows[n], :].   y[N, C]  x[V, C]  rows[N] in [0, V)
+void GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows);
+// The embedding gathers the rows of w[V, C] that ids[N] name.   dw: sum dtype
 void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids);
 
 // Linear layer (gemm.cc, linear.cc): y = x w^T + b + residual, b and residual optional (empty).
 //   y, residual [N, O]  x[N, I]  w[O, I]  b[O]   dw, db: sum dtype; y may be too.
-// The sum starts from the residual in f64 and f32; in bf16 it is added before the one rounding. Its gradient is dy.
+// In f64 and f32 the sum starts from the residual; in bf16 the residual is added before the one rounding. The gradient
+// of the residual is dy.
 void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b,
                    const Tensor& residual = {});
 void LinearBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& db, const Tensor& dy,
@@ -75,26 +78,29 @@ void CastForward(const Context& ctx, const Tensor& y, const Tensor& x);
 //   logp[n] = z[targets[n]] - lse[n],  z = w x[n],  lse[n] = log sum_v exp z[v],
 //   entropy[n] = -sum_v p[v] log p[v],  log p[v] = z[v] - lse[n]
 //   logp, lse, entropy [N], sum dtype   x[N, C]  w[V, C]  targets[N] in [0, V)   dw: sum dtype
+struct LogprobInputs {
+  Tensor x, w, targets;
+};
 void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
-                         const Tensor& x, const Tensor& w, const Tensor& targets);
-// dlogp[n] = dL/dlogp[n] is how every objective enters the model; beside it dentropy[n] = dL/dentropy[n], empty if the
-// loss holds no entropy:
+                         const LogprobInputs& inputs);
+// Every objective enters the model as dlogp[n] = dL/dlogp[n]. A loss that holds the entropy adds dentropy[n] =
+// dL/dentropy[n]; for any other loss it is empty, which agrees with zeros but for rounding:
 //   dL/dz[v] = dlogp ([v = target] - p[v]) - dentropy p[v] (log p[v] + entropy)
-// Empty, and all zeros, agree but for rounding. lse and entropy are the forward's.
+// lse and entropy are the forward's.
 void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dlogp,
-                          const Tensor& dentropy, const Tensor& lse, const Tensor& entropy, const Tensor& x,
-                          const Tensor& w, const Tensor& targets);
+                          const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
+                          const LogprobInputs& inputs);
 
-// How one row of SampleForward chooses.
+// How one row of SampleForward chooses its token.
 struct SampleRow {
-  std::uint64_t key;   // of this row's noise (philox.h); unused when greedy
+  std::uint64_t key;   // the key of this row's noise (philox.h); unused when greedy
   double temperature;  // 0: greedy, the first largest logit
 };
 // sample.cc: draws one token per row by the Gumbel-max rule, argmax_v z[v] / temperature + g_v, g_v = -log(-log u_v),
-// with u_v = word v mod 4 of Philox(key, {v / 4, position, 0, 0}), and records its log-probability under the model,
+// with u_v = word v mod 4 of Philox(key, {v / 4, position, 0, 0}). logp is the token's log-probability under the model,
 // softmax(z) at temperature 1: bit for bit what TokenLogprobForward computes for that token.
 //   tokens[N] i32  logp[N], sum dtype  x[N, C]  w[V, C]  positions[N]: the absolute position that the drawn token will
-//   have  rows[N]: the processor's, on a CUDA device not to be changed before Wait
+//   have  rows[N]: the host's, not to be changed before Wait
 void SampleForward(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& x, const Tensor& w,
                    const Tensor& positions, const SampleRow* rows);
 
@@ -104,8 +110,14 @@ void SampleForward(const Context& ctx, const Tensor& tokens, const Tensor& logp,
 struct AdamWOptions {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
 };
-void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g, double lr,
-               std::int64_t t, double grad_scale, const AdamWOptions& options);
+struct AdamWUpdate {
+  double lr;
+  std::int64_t t;
+  double grad_scale = 1;
+  AdamWOptions options = {};
+};
+void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
+               const AdamWUpdate& update);
 
 // sqrt(sum of squares) over all elements, in f64: chunks of fixed size, added in order.
 double GlobalNorm(const Context& ctx, const Tensor& flat);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights kept in the layout that products read (tile_kernel.h), beside the weights themselves. It pays where the same
-// weights are multiplied with few rows again and again, as in decoding, where packing would cost as much as the
-// product.
+// Copies of weights in the layout that products read (tile_kernel.h). They pay where the same weights are multiplied
+// with few rows again and again, as in decoding: there packing would cost as much as the product.
 #pragma once
 
 #include <unordered_map>

@@ -45,7 +45,7 @@ constexpr PhiloxWords Philox(std::uint64_t key, PhiloxWords counter) {
   return counter;
 }
 
-// What a stream of random numbers is for. Streams of different purposes never share numbers.
+// What random numbers are for. Streams of different purposes never share numbers.
 enum class Purpose : std::uint32_t { kInit = 1, kSample = 2, kData = 3, kOrder = 4, kBootstrap = 5, kEvaluate = 6 };
 
 // A key for one stream, derived from the run's seed by Philox itself.

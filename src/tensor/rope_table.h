@@ -8,10 +8,9 @@
 
 namespace swarr {
 
-// RoPE scaling of type `llama3` (Llama 3.1; transformers, modeling_rope_utils). With n = original_positions /
-// wavelength, the turns that a frequency made within the context of pretraining: frequencies of more than
-// high_freq_factor turns stay, those of fewer than low_freq_factor are divided by `factor`, those between are blended
-// linearly in n.
+// RoPE scaling of type `llama3` (Llama 3.1; transformers, modeling_rope_utils). n = original_positions / wavelength is
+// how many turns a frequency made within the context of pretraining. Frequencies of more than high_freq_factor turns
+// stay, those of fewer than low_freq_factor are divided by `factor`, those between are blended linearly in n.
 struct Llama3Scaling {
   double factor = 1;  // at least 1
   double low_freq_factor = 1;

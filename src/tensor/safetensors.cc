@@ -11,7 +11,6 @@
 #include <tuple>
 
 #include "tensor/check.h"
-#include "tensor/f16.h"
 #include "tensor/memory.h"
 #include "tensor/ops.h"
 

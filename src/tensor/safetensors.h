@@ -4,6 +4,7 @@
 // then the tensors' bytes, row-major and little-endian, without holes; offsets count from the end of the header.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -30,12 +31,12 @@ class SafetensorsFile {
   const std::string& stored_dtype(std::string_view name) const { return Find(name).dtype; }
   // Throws if the tensor's dtype is one that Tensor does not have.
   DType dtype(std::string_view name) const;
-  // Reads the tensor into `to`, which must have its very dtype and shape.
+  // Reads the tensor into `to`, which must have its dtype and shape.
   void CopyTo(std::string_view name, const Tensor& to) const;
   // Whether ReadAs can read it: F64, F32, BF16 or F16.
   bool IsFloating(std::string_view name) const;
   // Reads elements [first, first + to.size()), counted in row-major order, into `to`, rounding to its floating dtype.
-  // Takes no memory to speak of beside it. Throws unless IsFloating and the tensor has these elements.
+  // It needs little memory of its own. Throws unless IsFloating and the tensor has these elements.
   void ReadAs(std::string_view name, std::int64_t first, const Tensor& to) const;
 
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
@@ -69,5 +70,18 @@ struct NamedTensor {
 // which Hugging Face's loaders refuse a file.
 void WriteSafetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                       const std::map<std::string, std::string>& metadata = {});
+
+// The value of an element of dtype F16, IEEE 754 binary16, which nothing here computes in: 1 sign bit, 5 bits of
+// exponent with bias 15, 10 of fraction. Every value is an f32, so this is exact; a NaN keeps its bits.
+inline float HalfToFloat(std::uint16_t half) {
+  const std::uint32_t sign = (half & 0x8000U) << 16, exponent = (half >> 10) & 0x1FU, fraction = half & 0x3FFU;
+  if (exponent == 0) {  // zero or subnormal: fraction units of 2^-24
+    const float magnitude = static_cast<float>(fraction) * 0x1p-24F;
+    return sign == 0 ? magnitude : -magnitude;
+  }
+  constexpr std::uint32_t kSpecial = 0xFF, kBiasDifference = 127 - 15;
+  const std::uint32_t wide = exponent == 0x1F ? kSpecial : exponent + kBiasDifference;
+  return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
+}
 
 }  // namespace swarr

@@ -9,27 +9,6 @@ std::size_t SizeOf(DType dtype) { return dtype == DType::kF64 ? 8 : (dtype == DT
 
 DType AccumulatorOf(DType dtype) { return dtype == DType::kBF16 ? DType::kF32 : dtype; }
 
-std::string Name(DType dtype) {
-  switch (dtype) {
-    case DType::kF64:
-      return "f64";
-    case DType::kF32:
-      return "f32";
-    case DType::kBF16:
-      return "bf16";
-    case DType::kI32:
-      return "i32";
-  }
-  return "?";
-}
-
-DType ParseDType(const std::string& name) {
-  for (DType d : {DType::kF64, DType::kF32, DType::kBF16, DType::kI32}) {
-    if (Name(d) == name) return d;
-  }
-  throw UsageError(Concat("unknown dtype '", name, "'; use f64, f32 or bf16"));
-}
-
 Tensor::Tensor(void* data, DType dtype, std::initializer_list<std::int64_t> shape)
     : data_(data), dtype_(dtype), rank_(static_cast<int>(shape.size())) {
   SWARR_CHECK(rank_ >= 1 && rank_ <= kMaxRank, "a tensor has 1 to 4 dimensions, not ", rank_);

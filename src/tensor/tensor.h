@@ -13,17 +13,18 @@
 #include <type_traits>
 
 #include "tensor/bf16.h"
-#include "tensor/check.h"
+#include "tensor/names.h"
 
 namespace swarr {
 
 enum class DType : std::uint8_t { kF64, kF32, kBF16, kI32 };
 
-std::size_t SizeOf(DType dtype);            // bytes of one element
-std::string Name(DType dtype);              // "f64", "f32", "bf16", "i32"
-DType ParseDType(const std::string& name);  // throws UsageError on an unknown name
+template <>
+inline constexpr std::array kNames<DType> = {"f64", "f32", "bf16", "i32"};
 
-// What a kernel computes in, and what sums, log-probabilities and gradients of parameters are stored in: f32 for bf16,
+std::size_t SizeOf(DType dtype);  // bytes of one element
+
+// The type that a kernel computes in, and stores sums, log-probabilities and gradients of weights in: f32 for bf16,
 // else the type itself.
 DType AccumulatorOf(DType dtype);
 template <class T>
@@ -62,8 +63,8 @@ class Tensor {
     return static_cast<T*>(data_);
   }
 
-  // The same view as a gradient to which nothing has been added: it holds no values yet, and a backward writes to it
-  // instead of adding. That saves filling it with zeros first, and reading them again.
+  // The same view as a gradient that holds nothing yet: a backward writes it instead of adding to it. That saves
+  // filling it with zeros and reading them again (autograd/tape.h).
   Tensor Fresh() const {
     Tensor t = *this;
     t.fresh_ = true;
@@ -97,13 +98,13 @@ class Tensor {
 // Throws unless `t` has exactly this dtype and shape; -1 stands for any size. `what` names it in the sentence.
 void CheckShape(const Tensor& t, DType dtype, std::initializer_list<std::int64_t> shape, const char* what);
 
-// In memory that the processor reaches; for that of any device see transfer.h.
+// For memory that the processor reaches; transfer.h has the same for the memory of any device.
 void FillZero(const Tensor& t);
 void Copy(const Tensor& to, const Tensor& from);  // same shape and dtype
 
 [[noreturn]] void ThrowNotFloating(DType dtype);
 
-// Calls f.template operator()<T>() with T the floating-point type of `dtype`. Here alone a dtype becomes a type.
+// Calls f.template operator()<T>() with T the floating-point type of `dtype`. Only here a dtype becomes a type.
 template <class F>
 [[gnu::always_inline]] inline decltype(auto) Dispatch(DType dtype, F&& f) {
   switch (dtype) {

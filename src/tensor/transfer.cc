@@ -3,15 +3,6 @@
 
 namespace swarr {
 
-std::string Name(Device device) { return device == Device::kCuda ? "cuda" : "cpu"; }
-
-Device ParseDevice(const std::string& name) {
-  for (const Device device : {Device::kCpu, Device::kCuda}) {
-    if (Name(device) == name) return device;
-  }
-  throw UsageError(Concat("unknown device '", name, "'; use cpu or cuda"));
-}
-
 Tensor ToDevice(const Context& ctx, const Tensor& host) {
   if (!ctx.stream || host.empty()) return host;
   const Tensor t = ctx.arena->NewLike(host);

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// Between the processor and the device of a context. On the processor nothing has to move: all of this is then what its
-// plain reading says, done at once and without a copy. On a CUDA device, work is put into the context's stream, which
-// does it in order, later: what has been moved to the host may be read, and what has been moved from there may be
-// overwritten, after Wait.
+// Moves data between the processor and the device of a context. On the processor nothing has to move: each function
+// does its work at once, without a copy. On a CUDA device it puts the work into the context's stream, which does it
+// later, in order. So wait (Wait) before you read what was moved to the host, and before you overwrite what was moved
+// from there.
 #pragma once
 
 #include "tensor/context.h"
 
 namespace swarr {
 
-// `host` in step memory of the device, and `t` in step memory of the host. An empty tensor stays empty.
+// Copies of `host` in step memory of the device, and of `t` in step memory of the host. An empty tensor stays empty.
 Tensor ToDevice(const Context& ctx, const Tensor& host);
 Tensor ToHost(const Context& ctx, const Tensor& t);
 
-// Until the device has done all that it was given to do.
+// Waits until the device has done all its work.
 void Wait(const Context& ctx);
 
-// On tensors of any memory that the device reaches.
+// For tensors in any memory that the device reaches.
 void FillZero(const Context& ctx, const Tensor& t);
 void Copy(const Context& ctx, const Tensor& to, const Tensor& from);  // same shape and dtype
 
-// Step memory, and the stream that works on it. A context that has been given both must not outlive them.
+// Step memory and the stream that works on it. A context that uses them (GiveTo) must not outlive them.
 class StepMemory {
  public:
-  // Throws Error where this build or machine has no such device.
+  // Throws Error if this build or machine has no such device.
   explicit StepMemory(Device device = Device::kCpu);
   StepMemory(const StepMemory&) = delete;
   StepMemory& operator=(const StepMemory&) = delete;
@@ -36,11 +36,11 @@ class StepMemory {
   Arena arena_, host_;
 };
 
-// Gives all step memory back, at the start of a step. Waits: the device may still be at work on the step before, which
-// reads and writes the host's part too. A step that has read its results has waited already.
+// Gives all step memory back, at the start of a step. It waits first: the device may still be at work on the step
+// before and read or write the host's part of the memory.
 void ResetStep(const Context& ctx);
 
-// The same, at the end of a scope, for what was taken within it.
+// Gives back at the end of a scope the step memory that was taken within it. It waits first, like ResetStep.
 class StepScope {
  public:
   explicit StepScope(const Context& ctx);
@@ -53,8 +53,8 @@ class StepScope {
   Arena::Mark arena_, host_;
 };
 
-// A tensor of any memory where the processor reaches it: the tensor itself, or a copy, made when the device has done
-// all that it was given to do. For what is rare: initial values, files.
+// A tensor of any memory, where the processor reaches it: the tensor itself, or a copy of what a device holds when it
+// has done all its work. For rare uses, such as initial values and files.
 class HostView {
  public:
   HostView(const Tensor& t, MemoryKind kind);

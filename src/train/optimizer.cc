@@ -47,8 +47,8 @@ void Optimizer::Step(const Context& ctx, double lr, double grad_norm) {
   for (const Parameter& p : parameters_.all()) {
     AdamWOptions adamw = options_.adamw;
     if (p.var.value.rank() < 2) adamw.weight_decay = 0;
-    AdamWStep(ctx, p.master, p.PartOf(m_.view()), p.PartOf(v_.view()), p.PartOf(parameters_.flat_gradients()), lr, t_,
-              scale, adamw);
+    AdamWStep(ctx, p.master, p.PartOf(m_.view()), p.PartOf(v_.view()), p.PartOf(parameters_.flat_gradients()),
+              {lr, t_, scale, adamw});
   }
   parameters_.RoundMaster(ctx);
   FillZero(ctx, parameters_.flat_gradients());

@@ -58,7 +58,7 @@ MicroBatch Accumulate(Context& ctx, const Transformer& model, std::span<const Do
                       const SftOptions& options) {
   ResetStep(ctx);
   Tape tape;
-  ctx.tape = &tape;
+  const TapeScope recording(ctx, &tape);
   MicroBatch batch{.documents = documents, .packed = Pack(ctx.HostArena(), documents)};
   batch.result =
       model.Logprob(ctx, model.Forward(ctx, batch.packed.batch, options.checkpoint_blocks), batch.packed.targets);
@@ -68,7 +68,6 @@ MicroBatch Accumulate(Context& ctx, const Transformer& model, std::span<const Do
                   [&](std::int64_t n) { grad.data<T>()[n] = static_cast<T>(-1.0 / static_cast<double>(in_loss)); });
   });
   tape.Backward(ctx);
-  ctx.tape = nullptr;
   return batch;
 }
 

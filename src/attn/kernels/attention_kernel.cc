@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention over tiles of keys, as four kinds of products with one row operation between them. A block of queries of
-// one document and one key head (up to kQueryBlock rows: each query's heads that share the key head) takes the visible
-// tiles together; what one of its queries does not see weighs exactly 0, and adding 0 leaves a sum as it is. So a
-// query's bits are the same whichever queries stand in the block with it, alone in decoding or many in training.
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+// Attention over tiles of keys, as four kinds of products with one row operation between them. A block holds queries of
+// one document and one key head, up to kQueryBlock rows: the heads of each query that share the key head. It takes the
+// visible tiles together. A key that one of its queries does not see weighs exactly 0 there, and adding 0 leaves a sum
+// as it is. So a query's bits do not depend on the queries in its block: alone in decoding, or many in training.
 #include <omp.h>
 
 #include <utility>
@@ -18,7 +19,7 @@ Shape<T> ShapeOf(const Context& ctx, std::int64_t H, std::int64_t G, std::int64_
   return {.H = H, .G = G, .D = D, .kernel = TileKernelOf<SWARR_SET, T>(ctx.cpu)};
 }
 
-// The numbers that a thread works on, for blocks that see up to `keys` keys.
+// A thread's scratch memory, for blocks that see up to `keys` keys.
 template <class T>
 struct Scratch {
   using Sum = Accumulator<T>;
@@ -31,16 +32,15 @@ struct Scratch {
   std::byte* packed;
 
   Scratch(Arena& arena, const Shape<T>& shape, std::int64_t rows, std::int64_t keys, bool backward) {
-    const auto take = [&](std::int64_t n) { return arena.New(kDTypeOf<T>, {n}).template data<T>(); };
-    const auto sums = [&](std::int64_t n) { return arena.New(kDTypeOf<Sum>, {n}).template data<Sum>(); };
+    const auto take = [&](std::int64_t n) { return arena.NewArray<T>(n); };
+    const auto sums = [&](std::int64_t n) { return arena.NewArray<Sum>(n); };
     q = take(rows * shape.D);
     s = sums(rows * keys);
-    p = RoundedTo(s, take, rows * keys);
+    p = RoundedTo(s, arena, rows * keys);
     o = sums(rows * shape.width);
     lse = sums(rows);
     const std::int64_t deepest = std::max({shape.D, keys, rows});
-    const auto bytes_of_t = static_cast<std::int64_t>(sizeof(T));
-    packed = reinterpret_cast<std::byte*>(take(CeilDiv(PackedRowsBytes(shape.kernel, rows, deepest), bytes_of_t)));
+    packed = arena.NewArray<std::byte>(PackedRowsBytes(shape.kernel, rows, deepest));
     dout = q_rows = dout_rows = dp = nullptr;
     ds = delta = nullptr;
     if (!backward) return;
@@ -48,18 +48,17 @@ struct Scratch {
     q_rows = take(PanelDepth<T>(rows) * shape.width);
     dout_rows = take(PanelDepth<T>(rows) * shape.width);
     ds = sums(rows * keys);
-    dp = RoundedTo(ds, take, rows * keys);
+    dp = RoundedTo(ds, arena, rows * keys);
     delta = sums(rows);
   }
 
  private:
-  // Where `sums` go when they are rounded to T: nowhere if they are of type T.
-  template <class F>
-  static T* RoundedTo(Sum* sums, F&& take, std::int64_t n) {
+  // Memory for `sums` rounded to T: the sums themselves if they are of type T.
+  static T* RoundedTo(Sum* sums, Arena& arena, std::int64_t n) {
     if constexpr (std::is_same_v<T, Sum>) {
       return sums;
     } else {
-      return take(n);
+      return arena.NewArray<T>(n);
     }
   }
 };
@@ -93,7 +92,7 @@ void MultiplyValues(const Shape<T>& s, const Tiles<T>& tiles, const VisibleKeys&
   });
 }
 
-// Sets what the query does not see, in a row over the visible tiles.
+// Sets the elements of a row over the visible tiles that the query does not see.
 template <class Sum>
 void Mask(int q_pos, const VisibleKeys& visible, AttentionSpec spec, Sum value, Sum* row) {
   const VisibleKeys sees = VisibleKeysOf(q_pos, spec);
@@ -151,7 +150,7 @@ void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std:
   }
 }
 
-// Blocks over blocks and key heads, any thread any of them. tiles_of(owner) gives the keys.
+// The forward of all blocks and key heads; any thread takes any of them. tiles_of(owner) gives the keys.
 template <class T, class F>
 void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, const Tensor& lse, const Tensor& q,
                    const Block* blocks, std::int64_t count, AttentionSpec spec, F&& tiles_of) {
@@ -164,7 +163,7 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   }
   ArenaScope scope(*ctx.arena);
   const std::int64_t keys = most * kKeyTile;
-  Scratch<T>* scratch = Take<Scratch<T>>(ctx, ctx.threads);
+  Scratch<T>* scratch = ctx.arena->NewArray<Scratch<T>>(ctx.threads);
   for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
   const T* queries = q.data<T>();
   T* to = out.data<T>();
@@ -182,8 +181,8 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   for (std::int64_t task = 0; task < tasks; ++task) run(task);
 }
 
-// What a thread does with one document and key head in the backward. dk, dv [tiles * kKeyTile, width] are summed in
-// these buffers and added to the gradients at the end.
+// The backward of one document and key head, by one thread. dk and dv [tiles * kKeyTile, width] are sums, which are
+// added to the gradients at the end.
 template <class T>
 struct BackwardTask {
   using Sum = Accumulator<T>;
@@ -195,7 +194,7 @@ struct BackwardTask {
   Sum *dk, *dv;
   bool fresh_dq;
 
-  // sums[tile rows] += w^T x over the block's rows, for the visible tiles: w [rows, keys], x as panels of rows.
+  // sums += w^T x over the block's rows, for the visible tiles; w [rows, keys], x as panels of rows.
   void AddTransposed(const VisibleKeys& visible, std::int64_t rows, const T* w, const T* x, Sum* sums) const {
     const std::int64_t stride = std::int64_t{Count(visible)} * kKeyTile;
     for (const KeyRange range : {visible.sinks, visible.recent}) {
@@ -214,7 +213,7 @@ struct BackwardTask {
     }
   }
 
-  // p_j = exp(scale q.k_j - lse) and ds_j = scale p_j (dout.v_j - delta), of what the query sees.
+  // p_j = exp(scale q.k_j - lse) and ds_j = scale p_j (dout.v_j - delta) for the keys that the query sees; else 0.
   void WeightRow(std::int64_t r, std::int64_t keys_in_row, int q_pos, const VisibleKeys& visible) const {
     Sum *p = t.s + r * keys_in_row, *ds = t.ds + r * keys_in_row;
     const Sum lse = t.lse[r], delta = t.delta[r], scale = s.scale;
@@ -272,22 +271,23 @@ void AddHead(const Shape<T>& s, std::int64_t g, std::int64_t rows, const Accumul
 
 }  // namespace
 
-void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
-                                          const Tensor& k, const Tensor& v, const Tensor& q_pos,
-                                          const Tensor& documents, AttentionSpec spec) {
+template <>
+void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse,
+                                          const AttentionInputs& in) {
+  const Tensor &q = in.q, &documents = in.documents;
   Dispatch(q.dtype(), [&]<class T>() {
-    const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), k.dim(1), q.dim(2));
+    const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), in.k.dim(1), q.dim(2));
     ArenaScope scope(*ctx.arena);
-    const DocumentTiles<T> keys(ctx, s, k, documents, true, false), values(ctx, s, v, documents, false, true);
-    Block* blocks = Take<Block>(ctx, q.dim(0));
+    const DocumentTiles<T> keys(ctx, s, in.k, documents, true, false), values(ctx, s, in.v, documents, false, true);
+    Block* blocks = ctx.arena->NewArray<Block>(q.dim(0));
     const std::int32_t* first_row = documents.data<std::int32_t>();
     std::int64_t d = 0;
     const auto owner = [&](std::int64_t n) {
       while (n >= first_row[d + 1]) ++d;
       return d;
     };
-    const std::int64_t count = CutBlocks(q_pos, s.block_queries, owner, blocks);
-    ForwardBlocks(ctx, s, out, lse, q, blocks, count, spec, [&](std::int64_t document) {
+    const std::int64_t count = CutBlocks(in.q_pos, s.block_queries, owner, blocks);
+    ForwardBlocks(ctx, s, out, lse, q, blocks, count, in.spec, [&](std::int64_t document) {
       Tiles<T> tiles = keys.Of(s, document);
       tiles.rows = values.Of(s, document).rows;
       return tiles;
@@ -297,15 +297,16 @@ void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out,
 
 // With p_j = exp(scale q.k_j - lse) and delta = dout . out = sum_j p_j (dout . v_j):
 //   dv_j += p_j dout;   ds_j = scale p_j (dout . v_j - delta);   dq += ds_j k_j;   dk_j += ds_j q.
-void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const Tensor& dq, const Tensor& dk, const Tensor& dv,
-                                           const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
-                                           const Tensor& k, const Tensor& v, const Tensor& q_pos,
-                                           const Tensor& documents, AttentionSpec spec) {
+template <>
+void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout,
+                                           const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
+  const Tensor &q = in.q, &documents = in.documents, &dq = gradients.dq, &dk = gradients.dk, &dv = gradients.dv;
+  const AttentionSpec spec = in.spec;
   Dispatch(q.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
-    const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), k.dim(1), q.dim(2));
+    const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), in.k.dim(1), q.dim(2));
     ArenaScope scope(*ctx.arena);
-    const DocumentTiles<T> keys(ctx, s, k, documents, true, true), values(ctx, s, v, documents, true, false);
+    const DocumentTiles<T> keys(ctx, s, in.k, documents, true, true), values(ctx, s, in.v, documents, true, false);
     const std::int32_t* first_row = documents.data<std::int32_t>();
     const std::int64_t docs = documents.dim(0) - 1;
     if (docs == 0) return;
@@ -318,13 +319,14 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const Tensor& dq,
       Block* blocks;
       Sum *dk, *dv;
     };
-    Work* works = Take<Work>(ctx, threads);
+    Work* works = ctx.arena->NewArray<Work>(threads);
     const std::int64_t sums = longest * kKeyTile * s.width;
     for (int i = 0; i < threads; ++i) {
-      works[i].scratch = new (Take<Scratch<T>>(ctx, 1)) Scratch<T>(*ctx.arena, s, s.block_rows, most * kKeyTile, true);
-      works[i].blocks = Take<Block>(ctx, longest * kKeyTile);
-      works[i].dk = Take<Sum>(ctx, sums);
-      works[i].dv = Take<Sum>(ctx, sums);
+      works[i].scratch =
+          new (ctx.arena->NewArray<Scratch<T>>(1)) Scratch<T>(*ctx.arena, s, s.block_rows, most * kKeyTile, true);
+      works[i].blocks = ctx.arena->NewArray<Block>(longest * kKeyTile);
+      works[i].dk = ctx.arena->NewArray<Sum>(sums);
+      works[i].dv = ctx.arena->NewArray<Sum>(sums);
     }
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (std::int64_t task = 0; task < docs * s.G; ++task) {
@@ -335,7 +337,7 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const Tensor& dq,
       std::fill_n(w.dv, used, Sum(0));
       const BackwardTask<T> backward{s, *w.scratch, spec, g, keys.Of(s, d), values.Of(s, d), w.dk, w.dv, dq.fresh()};
       const std::int64_t count = CutBlocks(
-          q_pos.Rows(first_row[d], first_row[d + 1]), s.block_queries, [](std::int64_t) { return std::int64_t{0}; },
+          in.q_pos.Rows(first_row[d], first_row[d + 1]), s.block_queries, [](std::int64_t) { return std::int64_t{0}; },
           w.blocks);
       for (std::int64_t i = 0; i < count; ++i) {
         Block block = w.blocks[i];
@@ -350,6 +352,7 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const Tensor& dq,
   });
 }
 
+template <>
 void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
                                             const Tensor& positions, const Tensor& slots) {
   Dispatch(k.dtype(), [&]<class T>() {
@@ -370,13 +373,14 @@ void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& 
   });
 }
 
+template <>
 void AttentionKernels<SWARR_SET>::CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse,
                                                 const Tensor& q, const KeyCache& cache, const Tensor& q_pos,
                                                 const Tensor& slots, AttentionSpec spec) {
   Dispatch(q.dtype(), [&]<class T>() {
     const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), cache.k().dim(1), q.dim(2));
     ArenaScope scope(*ctx.arena);
-    Block* blocks = Take<Block>(ctx, q.dim(0));
+    Block* blocks = ctx.arena->NewArray<Block>(q.dim(0));
     const auto owner = [&](std::int64_t n) { return std::int64_t{slots.data<std::int32_t>()[n]}; };
     const std::int64_t count = CutBlocks(q_pos, s.block_queries, owner, blocks);
     ForwardBlocks(ctx, s, out, lse, q, blocks, count, spec,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sets of attention kernels, compiled as those of tensor/kernels/kernels.h are.
+// The kernels of attention, in sets like those of tensor/kernels/kernels.h, whose rule holds in this folder too. Their
+// contracts stand in attention.h, and attention.cc has checked the arguments.
 #pragma once
 
 #include "attn/attention.h"
@@ -9,26 +10,14 @@
 namespace swarr {
 
 template <class Set>
-struct AttentionKernels;
-
-template <>
-struct AttentionKernels<Portable> {
-#include "attn/kernels/attention_functions.h"
-};
-
-template <>
-struct AttentionKernels<Avx2> {
-#include "attn/kernels/attention_functions.h"
-};
-
-template <>
-struct AttentionKernels<Avx512> {
-#include "attn/kernels/attention_functions.h"
-};
-
-template <>
-struct AttentionKernels<Cuda> {
-#include "attn/kernels/attention_functions.h"
+struct AttentionKernels {
+  static void Forward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& inputs);
+  static void Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& out,
+                       const Tensor& lse, const AttentionInputs& inputs);
+  static void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
+                        const Tensor& positions, const Tensor& slots);
+  static void CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
+                            const KeyCache& cache, const Tensor& q_pos, const Tensor& slots, AttentionSpec spec);
 };
 
 }  // namespace swarr

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How attention sees keys and queries: tiles of keys, laid out for products, and blocks of queries. For kernel files
-// only: every set compiles its own.
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+// How attention sees keys and queries: tiles of keys, laid out for products, and blocks of queries.
 #pragma once
 
 #include <algorithm>
@@ -19,12 +19,6 @@ static_assert(kKeyTile == kPanel, "a tile of keys is one panel of a product");
 constexpr std::int64_t kQueryBlock = 32;  // rows of a block: one block of the widest tile kernel
 static_assert(kQueryBlock >= kKeyTile, "what holds a block's rows, packed, also holds a tile of keys");
 
-// Uninitialised step memory for n objects.
-template <class T>
-T* Take(const Context& ctx, std::int64_t n) {
-  return static_cast<T*>(ctx.arena->New(DType::kF64, {CeilDiv(n * static_cast<std::int64_t>(sizeof(T)), 8)}).raw());
-}
-
 // Sizes, and the kernel of the products.
 template <class T>
 struct Shape {
@@ -34,7 +28,7 @@ struct Shape {
   std::int64_t width = value_panels * kPanel;         // and their columns
   std::int64_t key_tile = PanelDepth<T>(D) * kPanel;  // elements of a tile with its keys as columns ...
   std::int64_t value_tile = kKeyTile * kPanel;        // ... and of a panel of a tile with its keys as rows
-  // Of a block, at most: its queries, and its rows.
+  // The most queries, and the most rows, of a block.
   std::int64_t block_queries = std::max<std::int64_t>(1, kQueryBlock / group);
   std::int64_t block_rows = std::max(kQueryBlock, group);
   const TileKernel<T>& kernel;
@@ -42,7 +36,7 @@ struct Shape {
 };
 
 // The tiles of one document or cache slot. Keys stand as columns, for products over D, or as rows, for products over
-// keys; tiles that follow one another in memory are one long panel of rows.
+// keys. Tiles of rows that follow one another in memory are one long panel.
 template <class T>
 struct Tiles {
   T* columns;  // [G, count, key_tile]
@@ -65,7 +59,7 @@ Tiles<T> SlotTiles(const Shape<T>& s, const KeyCache& cache, std::int64_t slot) 
           cache.tiles(), cache.sink_tiles(), cache.ring()};
 }
 
-// Calls f(first tile, tiles) for the visible tiles, ascending, in runs that lie together in memory.
+// Calls f(first tile, tiles) for runs of visible tiles that lie together in memory, ascending.
 template <class T, class F>
 void ForRuns(const VisibleKeys& visible, const Tiles<T>& tiles, F&& f) {
   for (KeyRange range : {visible.sinks, visible.recent}) {
@@ -85,7 +79,7 @@ int Count(const VisibleKeys& visible) { return visible.sinks.size() + visible.re
 struct Block {
   std::int64_t row;    // of the first query
   std::int64_t count;  // queries
-  int first_pos;       // of the first query; the others follow. Negative: a single query that sees nothing
+  int first_pos;       // of the first query; the others follow. Negative: one query, which sees nothing
   std::int64_t owner;  // document or slot
   int last_pos() const { return first_pos + static_cast<int>(count) - 1; }
 };
@@ -108,7 +102,7 @@ std::int64_t CutBlocks(const Tensor& q_pos, std::int64_t most, F&& owner, Block*
   return count;
 }
 
-// Row r of a block is query r / group, head g * group + r % group: its offset in [N, H, D], and in [N, H].
+// Row r of a block is query r / group, head g * group + r % group. Returns its row of [N, H].
 template <class T>
 std::int64_t HeadOf(const Shape<T>& s, const Block& b, std::int64_t g, std::int64_t r) {
   return (b.row + r / s.group) * s.H + g * s.group + r % s.group;
@@ -119,7 +113,7 @@ void Gather(const Shape<T>& s, const Block& b, std::int64_t g, const T* from, T*
   for (std::int64_t r = 0; r < b.count * s.group; ++r) std::copy_n(from + HeadOf(s, b, g, r) * s.D, s.D, to + r * s.D);
 }
 
-// The keys of whole documents in tiles: those of document d are the tiles [first[d], first[d + 1]).
+// The keys of whole documents in tiles. Document d has the tiles [first[d], first[d + 1]).
 template <class T>
 struct DocumentTiles {
   const std::int32_t* first_row;
@@ -131,12 +125,11 @@ struct DocumentTiles {
                 bool as_rows)
       : first_row(documents.data<std::int32_t>()), columns(nullptr), rows(nullptr) {
     const std::int64_t docs = documents.dim(0) - 1;
-    first = Take<std::int64_t>(ctx, documents.dim(0));
+    first = ctx.arena->NewArray<std::int64_t>(documents.dim(0));
     first[0] = 0;
     for (std::int64_t d = 0; d < docs; ++d) first[d + 1] = first[d] + TilesOf(first_row[d + 1] - first_row[d]);
-    const auto take = [&](std::int64_t n) { return ctx.arena->New(kDTypeOf<T>, {n}).template data<T>(); };
-    if (as_columns) columns = take(first[docs] * s.G * s.key_tile);
-    if (as_rows) rows = take(first[docs] * s.G * s.value_panels * s.value_tile);
+    if (as_columns) columns = ctx.arena->NewArray<T>(first[docs] * s.G * s.key_tile);
+    if (as_rows) rows = ctx.arena->NewArray<T>(first[docs] * s.G * s.value_panels * s.value_tile);
     const T* from = x.data<T>();
     const std::int64_t tasks = docs * s.G;
     if (tasks == 0) return;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 // Compiled like tile_kernel.cc: x * factor + term is one fused multiply-add where the set has one.
 #include "bench/kernels/peak_kernel.h"
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include <omp.h>
 
 #include "tensor/gemm_eigen.h"
@@ -12,12 +13,12 @@ namespace {
 // Rows that a task packs and multiplies with panel after panel.
 constexpr std::int64_t kRowBlock = 128;
 // Rows of k that are multiplied before the sums are stored to c, so that a block of a panel stays in the first-level
-// cache, or for bf16, which takes half the room and more rows at a time, in the second. A result that is rounded when
-// it is stored (bf16) can't be taken up again: there the whole depth is one block.
+// cache. bf16 takes half the room and more rows at a time, and stays in the second. A result that is rounded when it is
+// stored can't be taken up again: there the whole depth is one block.
 template <class T>
 constexpr std::int64_t kDepthBlock = kDTypeOf<T> == DType::kBF16 ? 1024 : 256;
 
-// What a product is to do: c[rows, columns] = a[rows, depth] b[depth, columns] + bias + addend. Out is T or its
+// A product to compute: c[rows, columns] = a[rows, depth] b[depth, columns] + bias + addend. Out is T or its
 // accumulator.
 template <class T, class Out>
 struct Task {
@@ -35,7 +36,7 @@ template <class From, class Sum>
   for (std::int64_t j = 0; j < n; ++j) sums[j] += static_cast<Sum>(x[j]);
 }
 
-// Sums [rows, panels of columns] with bias and addend, to c: rounded if c is narrower. The sums are used up.
+// Adds bias and addend to sums [rows, panels of columns], and stores them to c, rounded if c is narrower.
 template <class T, class Out>
 void StoreSums(const Task<T, Out>& task, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns,
                Accumulator<T>* sums, std::int64_t stride) {
@@ -48,9 +49,9 @@ void StoreSums(const Task<T, Out>& task, std::int64_t row, std::int64_t rows, st
   }
 }
 
-// Rows [row, row + rows) times `panels` panels, of which `b` is the block at k0. Where c holds accumulators they are
-// continued, beginning from the addend: a float stored and loaded again is the same float, so blocking leaves no trace
-// in the bits. Else the whole depth is one block, and the addend is added to its sum.
+// Rows [row, row + rows) times `panels` panels, of which `b` is the block at k0. If c holds accumulators, they start
+// from the addend and go on from block to block: a float stored and loaded again is the same float, so blocking leaves
+// no trace in the bits. Else the whole depth is one block, and the addend is added to its sum.
 template <class T, class Out>
 void MultiplyBlock(const TileKernel<T>& kernel, const Task<T, Out>& task, std::int64_t row, std::int64_t rows,
                    std::int64_t column, std::int64_t panels, std::int64_t k0, std::int64_t depth, const std::byte* a,
@@ -59,7 +60,7 @@ void MultiplyBlock(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
   const std::int64_t width = panels * kPanel, columns = std::min(width, task.columns - column);
   constexpr bool kSums = std::is_same_v<Out, Sum>;
   const bool last = k0 + depth == task.depth;
-  const Out* begin = nullptr;  // where sums go on from
+  const Out* begin = nullptr;  // what the sums go on from
   if constexpr (kSums) {
     const std::int64_t at = row * task.columns + column;
     begin = k0 > 0 ? task.c + at : (task.addend ? task.addend + at : nullptr);
@@ -79,14 +80,14 @@ void MultiplyBlock(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
   StoreSums(store, row, rows, column, columns, sums, width);
 }
 
-// Multiply-adds that one thread does sooner than two would meet.
+// One thread does up to this many multiply-adds sooner than two would meet.
 constexpr std::int64_t kSmall = 65536;
 
-// Panels that a block of rows is multiplied with at a time: several only where their sums fit the room for one.
+// Panels that a block of rows is multiplied with at a time: several only if their sums fit the room for one.
 constexpr std::int64_t PanelsAtATime(std::int64_t rows) { return rows <= 16 ? 4 : 1; }
 
-// Blocks of k follow one another; within one, tasks are blocks of rows times groups of panels. How many there are
-// depends on the threads, what each computes does not.
+// Blocks of k follow one another. Within a block, tasks are blocks of rows times groups of panels: their number depends
+// on the threads, what each computes does not.
 template <class Set, class T, class Out>
 void Gemm(const Context& ctx, const Task<T, Out>& task) {
   const TileKernel<T>& kernel = TileKernelOf<Set, T>(ctx.cpu);
@@ -98,11 +99,9 @@ void Gemm(const Context& ctx, const Task<T, Out>& task) {
       threads == 1 ? 1 : std::min(panels, std::max<std::int64_t>(1, CeilDiv(threads, row_blocks)));
   ArenaScope scope(*ctx.arena);
   const std::int64_t scratch_bytes = RoundUp(PackedRowsBytes(kernel, std::min(task.rows, kRowBlock), depth_block), 64);
-  std::byte* scratch = static_cast<std::byte*>(ctx.arena->New(DType::kI32, {threads, scratch_bytes / 4}).raw());
+  std::byte* scratch = ctx.arena->NewArray<std::byte>(threads * scratch_bytes);
   T* chunk = nullptr;  // the present block of b, packed, if b is not kept so
-  if (!task.packed) {
-    chunk = ctx.arena->New(kDTypeOf<T>, {panels, PanelDepth<T>(depth_block), kPanel}).template data<T>();
-  }
+  if (!task.packed) chunk = ctx.arena->NewArray<T>(panels * PanelDepth<T>(depth_block) * kPanel);
   const auto multiply = [&] {
     for (std::int64_t k0 = 0; k0 < task.depth; k0 += depth_block) {
       const std::int64_t depth = std::min(depth_block, task.depth - k0);
@@ -156,71 +155,59 @@ void Product(const Context& ctx, const Task<T, Out>& task) {
   Gemm<SWARR_SET>(ctx, task);
 }
 
-// Calls f with a null pointer of the type of the result's elements: T, or what T is summed in.
-template <class T, class F>
-void WithResultType(const Tensor& c, F&& f) {
-  if (c.dtype() == kDTypeOf<T>) return f(static_cast<T*>(nullptr));
-  return f(static_cast<Accumulator<T>*>(nullptr));
+// A matrix as it is stored, or transposed.
+struct View {
+  const Tensor& matrix;
+  bool transposed;
+
+  template <class T>
+  Strided<T> Elements() const {
+    const std::int64_t stride = matrix.dim(1);
+    return {matrix.data<T>(), transposed ? 1 : stride, transposed ? stride : 1};
+  }
+};
+
+// c = a b + bias + addend, the last two optional (empty). `packed`: b as panels, or null.
+void MultiplyInto(const Context& ctx, const Tensor& c, View a, View b, const Tensor& bias, const Tensor& addend,
+                  const void* packed = nullptr) {
+  const auto multiply = [&]<class T, class Out>() {
+    Product<T, Out>(ctx, {.rows = c.dim(0),
+                          .columns = c.dim(1),
+                          .depth = a.matrix.dim(a.transposed ? 0 : 1),
+                          .a = a.Elements<T>(),
+                          .b = b.Elements<T>(),
+                          .packed = static_cast<const T*>(packed),
+                          .bias = bias.empty() ? nullptr : bias.data<T>(),
+                          .addend = addend.empty() ? nullptr : addend.data<Out>(),
+                          .c = c.data<Out>()});
+  };
+  Dispatch(a.matrix.dtype(), [&]<class T>() {
+    if (c.dtype() == kDTypeOf<T>) return multiply.template operator()<T, T>();
+    multiply.template operator()<T, Accumulator<T>>();
+  });
 }
 
 }  // namespace
 
+template <>
 void Kernels<SWARR_SET>::MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w,
                                   const Tensor& bias, const Tensor& addend) {
-  const std::int64_t m = x.dim(0), k = x.dim(1), n = w.dim(0);
-  Dispatch(x.dtype(), [&]<class T>() {
-    const T* packed = ctx.packed ? static_cast<const T*>(ctx.packed->Find(w)) : nullptr;
-    const T* b = bias.empty() ? nullptr : bias.data<T>();
-    WithResultType<T>(y, [&]<class Out>(Out*) {
-      Product<T, Out>(ctx, {m,
-                            n,
-                            k,
-                            {x.data<T>(), k, 1},
-                            {w.data<T>(), 1, k},
-                            packed,
-                            b,
-                            addend.empty() ? nullptr : addend.data<Out>(),
-                            y.data<Out>()});
-    });
-  });
+  MultiplyInto(ctx, y, {x, false}, {w, true}, bias, addend, ctx.packed ? ctx.packed->Find(w) : nullptr);
 }
 
+template <>
 void Kernels<SWARR_SET>::MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w,
                                   bool accumulate) {
-  const std::int64_t m = dy.dim(0), n = dy.dim(1), k = w.dim(1);
-  Dispatch(dy.dtype(), [&]<class T>() {
-    WithResultType<T>(dx, [&]<class Out>(Out*) {
-      Product<T, Out>(ctx, {m,
-                            k,
-                            n,
-                            {dy.data<T>(), n, 1},
-                            {w.data<T>(), k, 1},
-                            nullptr,
-                            nullptr,
-                            accumulate ? dx.data<Out>() : nullptr,
-                            dx.data<Out>()});
-    });
-  });
+  MultiplyInto(ctx, dx, {dy, false}, {w, false}, {}, accumulate ? dx : Tensor{});
 }
 
+template <>
 void Kernels<SWARR_SET>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x,
                                   bool accumulate) {
-  const std::int64_t m = dy.dim(0), n = dy.dim(1), k = x.dim(1);
-  Dispatch(dy.dtype(), [&]<class T>() {
-    WithResultType<T>(dw, [&]<class Out>(Out*) {
-      Product<T, Out>(ctx, {n,
-                            k,
-                            m,
-                            {dy.data<T>(), 1, n},
-                            {x.data<T>(), k, 1},
-                            nullptr,
-                            nullptr,
-                            accumulate ? dw.data<Out>() : nullptr,
-                            dw.data<Out>()});
-    });
-  });
+  MultiplyInto(ctx, dw, {dy, true}, {x, false}, {}, accumulate ? dw : Tensor{});
 }
 
+template <>
 void Kernels<SWARR_SET>::PackWeight(const Context& ctx, const Tensor& panels, const Tensor& w) {
   const std::int64_t N = w.dim(0), K = w.dim(1);
   Dispatch(w.dtype(), [&]<class T>() {

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sets of CPU kernels. Each kernel file defines members of Kernels<SWARR_SET> and is compiled once for each set,
-// with that set's instructions and SWARR_SET naming its tag (cmake/kernels.cmake). Whatever such a file includes must
-// not leave code behind that another set could link to: helpers in headers are always inlined, or stand in an unnamed
-// namespace. The set of CUDA kernels is defined in cuda/, if the build has them.
+// The kernels of the ops of ops.h and gemm.h, in sets: one for each tag of cpu.h, and Cuda, which cuda/ defines if the
+// build has it. Their contracts stand in ops.h and gemm.h, and ops.cc has checked the arguments.
+//
+// The rule of every folder named kernels/: its .cc files are compiled once for each set, with the instructions of that
+// set and with SWARR_SET naming its tag (cmake/kernels.cmake). Each defines `template <> void
+// Kernels<SWARR_SET>::F(...)`. Nothing else that it compiles may be visible to the linker: an inline function of
+// external linkage is kept once in the program, from any of the sets, and another set could call it where its
+// instructions do not exist. So helpers are always inlined, or stand in an unnamed namespace. The test kernel_symbols
+// looks at every object.
 #pragma once
 
 #include "tensor/ops.h"
@@ -10,26 +15,46 @@
 namespace swarr {
 
 template <class Set>
-struct Kernels;
+struct Kernels {
+  static void GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows);
+  static void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids);
 
-template <>
-struct Kernels<Portable> {
-#include "tensor/kernels/kernel_functions.h"
-};
+  static void MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias,
+                       const Tensor& addend);
+  static void MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate);
+  static void MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate);
+  static void PackWeight(const Context& ctx, const Tensor& panels, const Tensor& w);
+  static void BiasBackward(const Context& ctx, const Tensor& db, const Tensor& dy);
 
-template <>
-struct Kernels<Avx2> {
-#include "tensor/kernels/kernel_functions.h"
-};
+  static void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& w,
+                             double eps);
+  static void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
+                              const Tensor& w, const Tensor& rstd);
 
-template <>
-struct Kernels<Avx512> {
-#include "tensor/kernels/kernel_functions.h"
-};
+  static void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions,
+                          const Tensor& table);
+  static void RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions,
+                           const Tensor& table);
 
-template <>
-struct Kernels<Cuda> {
-#include "tensor/kernels/kernel_functions.h"
+  static void SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up);
+  static void SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy,
+                             const Tensor& gate, const Tensor& up);
+
+  static void AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b);
+
+  // For rows of logits [rows, V], with the targets and results of these rows.
+  static void LogSoftmaxRows(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
+                             const Tensor& logits, const Tensor& targets);
+  static void LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp,
+                                     const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
+                                     const Tensor& logits, const Tensor& targets);
+  static void SampleRows(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& logits,
+                         const Tensor& positions, const SampleRow* rows);
+
+  static void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
+                        const AdamWUpdate& update);
+  static double GlobalNorm(const Context& ctx, const Tensor& flat);
+  static void CastForward(const Context& ctx, const Tensor& y, const Tensor& x);
 };
 
 }  // namespace swarr

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/rows.h"
 #include "tensor/kernels/softmax_row.h"
 
 namespace swarr {
 
+template <>
 void Kernels<SWARR_SET>::LogSoftmaxRows(const Context& ctx, const Tensor& logp, const Tensor& lse,
                                         const Tensor& entropy, const Tensor& logits, const Tensor& targets) {
   const std::int64_t V = logits.dim(1);
@@ -19,7 +22,8 @@ void Kernels<SWARR_SET>::LogSoftmaxRows(const Context& ctx, const Tensor& logp, 
   });
 }
 
-// dlogp/dz[v] = [v = target] - p[v], dH/dz[v] = -p[v] (log p[v] + H), rounded to the dtype of dlogits.
+// dlogits may be logits: a row's target is read before the row is written.
+template <>
 void Kernels<SWARR_SET>::LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp,
                                                 const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
                                                 const Tensor& logits, const Tensor& targets) {
@@ -31,17 +35,14 @@ void Kernels<SWARR_SET>::LogSoftmaxRowsBackward(const Context& ctx, const Tensor
       T* dz = dlogits.data<T>() + n * V;
       const Sum c = dlogp.data<Sum>()[n], log_sum = lse.data<Sum>()[n];
       const std::int32_t target = targets.data<std::int32_t>()[n];
-      if (dentropy.empty()) {
-        const Sum at_target = c - c * Exp(z[target] - log_sum);
-        for (std::int64_t v = 0; v < V; ++v) dz[v] = static_cast<T>(-c * Exp(z[v] - log_sum));
+      const auto write = [&](const auto& gradient) {
+        const Sum at_target = c + gradient(z[target] - log_sum);
+        for (std::int64_t v = 0; v < V; ++v) dz[v] = static_cast<T>(gradient(z[v] - log_sum));
         dz[target] = static_cast<T>(at_target);
-        return;
-      }
+      };
+      if (dentropy.empty()) return write([=](Sum log_p) { return LogitGradient(log_p, c); });
       const Sum e = dentropy.data<Sum>()[n], H = entropy.data<Sum>()[n];
-      const auto others = [&](Sum log_p) { return -Exp(log_p) * (c + e * (log_p + H)); };
-      const Sum at_target = c + others(z[target] - log_sum);
-      for (std::int64_t v = 0; v < V; ++v) dz[v] = static_cast<T>(others(z[v] - log_sum));
-      dz[target] = static_cast<T>(at_target);
+      write([=](Sum log_p) { return LogitGradient(log_p, c, e, H); });
     });
   });
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 // Scalar functions of the kernels, written so that a compiler can vectorise the loops around them. They use only single
-// additions, multiplications and divisions (the build fixes -ffp-contract=off for them), so that a value does not
-// depend on whether it was computed in a vector loop, in its remainder, or alone. Always inlined: every set of kernels
-// compiles its own (kernels.h); constexpr, so that device code has them too.
+// additions, multiplications and divisions, and the build sets -ffp-contract=off. So a value does not depend on whether
+// it was computed in a vector loop, in its remainder, or alone. They are constexpr, so that device code has them too.
 #pragma once
 
 #include <bit>
@@ -16,7 +16,7 @@ namespace swarr {
 //
 // x = n ln 2 + r with integer n and |r| <= ln(2)/2, so e^x = 2^n e^r, and e^r is its Taylor series, cut where the
 // remainder is below half a unit: degree 7 in f32 (r^8/8! < 6e-9), 13 in f64 (r^14/14! < 5e-18).
-// n is found by adding 1.5 * 2^(mantissa bits), which leaves round(x / ln 2) in the low bits of the sum.
+// Adding 1.5 * 2^(mantissa bits) to x / ln 2 leaves its nearest integer n in the low bits of the sum.
 template <class T>
 [[gnu::always_inline]] constexpr T Exp(T x) {
   constexpr bool kDouble = sizeof(T) == 8;
@@ -39,7 +39,7 @@ template <class T>
   for (int k = kDegree; k >= 1; --k)
     sum = 1 + sum * r * (T(1) / static_cast<T>(k));  // Horner: 1 + r(1 + r/2(1 + r/3(...)))
   const Bits exponent = std::bit_cast<Bits>(shifted)
-                        << kMantissa;  // n moved into the exponent field; the rest falls off
+                        << kMantissa;  // moves n into the exponent field; the rest falls off
   const T y = std::bit_cast<T>(static_cast<Bits>(std::bit_cast<Bits>(sum) + exponent));
   return x < kLow ? T(0) : y;
 }
@@ -67,8 +67,9 @@ template <class T>
   return n * kLn2 + 2 * s * sum;
 }
 
-// Sum of term(i), i < n, in a fixed order: a cache line of interleaved partial sums, then a fixed tree over them. Terms
-// of 0 before the first or after the last leave the sum as it is, if the first index stays a multiple of the lanes.
+// The sum of term(i), i < n, in a fixed order: a cache line of interleaved partial sums, then a fixed tree over them.
+// Terms of 0 before the first or after the last leave the sum as it is, if the first index stays a multiple of the
+// lanes.
 template <class T, class F>
 [[gnu::always_inline]] inline T LaneSum(std::int64_t n, F&& term) {
   constexpr int kLanes = 64 / static_cast<int>(sizeof(T));

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled for one instruction set: no inline function with external linkage may be left behind (kernels.h).
 // Packing of rows of bf16 as they are, for the kernels that multiply bf16 itself (tile_dot.cc, tile_amx.cc).
 #pragma once
 
@@ -8,9 +9,9 @@
 #include "tensor/kernels/transpose.h"
 
 namespace swarr {
-namespace {  // each file its own: they are compiled for different instructions
+namespace {
 
-// `stride` rows a segment of k, of which the first `rows` are filled and the others zero; zeros beyond depth.
+// Each segment of k gets `stride` rows: the first `rows` are filled, the others zero. Zeros follow beyond depth.
 inline void PackSegments(Strided<BFloat16> a, int rows, int stride, std::int64_t depth, BFloat16* to) {
   constexpr std::int64_t kBlock = kSegment<BFloat16>;
   for (std::int64_t k0 = 0; k0 < depth; k0 += kBlock, to += stride * kBlock) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packing of operands for the tile kernels, and products of more rows than a tile has. For kernel files only: every set
-// compiles its own.
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+// Packing of operands for the tile kernels, and products of more rows than a tile has.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,8 @@
 namespace swarr {
 namespace {
 
-// Rows [0, depth) and columns [0, valid) of b as a panel; zero in the other columns, and in the rows up to PanelDepth.
-// valid <= kPanel.
+// Packs rows [0, depth) and columns [0, valid) of b as a panel, valid <= kPanel. The other columns, and the rows up to
+// PanelDepth, become zero.
 template <class T>
 inline void PackPanel(Strided<T> b, std::int64_t depth, std::int64_t valid, T* to) {
   constexpr std::int64_t kPair = kPairing<T>;
@@ -45,7 +45,7 @@ inline void PackPanel(Strided<T> b, std::int64_t depth, std::int64_t valid, T* t
   }
 }
 
-// Bytes for `rows` packed rows, which are tiles of up to kernel.rows.
+// Bytes of `rows` packed rows: tiles of up to kernel.rows.
 template <class T>
 inline std::int64_t PackedRowsBytes(const TileKernel<T>& kernel, std::int64_t rows, std::int64_t depth) {
   const std::int64_t rest = rows % kernel.rows;
@@ -62,7 +62,7 @@ inline void PackRows(const TileKernel<T>& kernel, Strided<T> a, std::int64_t row
   }
 }
 
-// c[rows, panels * kPanel] (+)= packed rows times panels, which lie b_stride apart.
+// c[rows, panels * kPanel] (+)= packed rows times panels that lie b_stride apart.
 template <class T>
 inline void MultiplyPanels(const TileKernel<T>& kernel, std::int64_t rows, std::int64_t panels, std::int64_t depth,
                            const std::byte* a, const T* b, std::int64_t b_stride, bool accumulate, Accumulator<T>* c,

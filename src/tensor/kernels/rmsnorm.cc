@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cmath>
-
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
-#include "tensor/kernels/math.h"
 #include "tensor/kernels/rows.h"
 
 namespace swarr {
 
+template <>
 void Kernels<SWARR_SET>::RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x,
                                         const Tensor& w, double eps) {
   const std::int64_t C = w.dim(0), rows = x.size() / C;
@@ -16,14 +16,14 @@ void Kernels<SWARR_SET>::RmsNormForward(const Context& ctx, const Tensor& y, con
       const T *in = x.data<T>() + n * C, *weight = w.data<T>();
       T* out = y.data<T>() + n * C;
       const Sum squares = LaneSum<Sum>(C, [&](std::int64_t c) { return Sum(in[c]) * Sum(in[c]); });
-      const Sum r = Sum(1) / std::sqrt(squares / static_cast<Sum>(C) + static_cast<Sum>(eps));
-      for (std::int64_t c = 0; c < C; ++c) out[c] = static_cast<T>(Sum(in[c]) * r * Sum(weight[c]));
+      const Sum r = InverseRms(squares, C, static_cast<Sum>(eps));
+      for (std::int64_t c = 0; c < C; ++c) out[c] = static_cast<T>(Normed(Sum(in[c]), r, Sum(weight[c])));
       rstd.data<Sum>()[n] = r;
     });
   });
 }
 
-// With x' = x r:  dw = sum over rows of dy x';  dx = r (dy w - x' mean(dy w x')).
+template <>
 void Kernels<SWARR_SET>::RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy,
                                          const Tensor& x, const Tensor& w, const Tensor& rstd) {
   const std::int64_t C = w.dim(0), rows = x.size() / C;
@@ -37,17 +37,17 @@ void Kernels<SWARR_SET>::RmsNormBackward(const Context& ctx, const Tensor& dx, c
         const Sum sum = LaneSum<Sum>(C, [&](std::int64_t c) { return Sum(grad[c]) * Sum(weight[c]) * Sum(in[c]); });
         const Sum mean = sum * r[n] / static_cast<Sum>(C), scale = r[n];
         WriteGradient(dx.fresh(), C, out, [&](std::int64_t c) {
-          return scale * (Sum(grad[c]) * Sum(weight[c]) - Sum(in[c]) * scale * mean);
+          return NormedGradient(Sum(grad[c]), Sum(weight[c]), Sum(in[c]), scale, mean);
         });
       });
     }
     if (!dw.empty()) {
-      ForColumnBlocks(ctx, C, rows, [&](std::int64_t begin, std::int64_t end) {
+      ForColumns(ctx, C, rows, [&](std::int64_t begin, std::int64_t end) {
         Sum* to = dw.data<Sum>();
         for (std::int64_t n = 0; n < rows; ++n) {
           const T *in = x.data<T>() + n * C, *grad = dy.data<T>() + n * C;
           const Sum scale = r[n];
-          for (std::int64_t c = begin; c < end; ++c) to[c] += Sum(grad[c]) * Sum(in[c]) * scale;
+          for (std::int64_t c = begin; c < end; ++c) to[c] += NormWeightGradient(Sum(grad[c]), Sum(in[c]), scale);
         }
       });
     }

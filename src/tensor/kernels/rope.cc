@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/rows.h"
 
@@ -12,15 +14,13 @@ void RotateHead(std::int64_t half, const T* from, const Sum* cosine, const Sum* 
   T* to_other = to + half;
 #pragma GCC ivdep
   for (std::int64_t i = 0; i < half; ++i) {
-    const Sum a = Sum(from[i]), b = Sum(other[i]), s = sign * sine[i];
-    const Sum first = a * cosine[i] - b * s, second = b * cosine[i] + a * s;
-    to[i] = static_cast<T>(kAdd ? Sum(to[i]) + first : first);
-    to_other[i] = static_cast<T>(kAdd ? Sum(to_other[i]) + second : second);
+    const TurnedPair<Sum> turned(Sum(from[i]), Sum(other[i]), cosine[i], sign * sine[i]);
+    to[i] = static_cast<T>(kAdd ? Sum(to[i]) + turned.first : turned.first);
+    to_other[i] = static_cast<T>(kAdd ? Sum(to_other[i]) + turned.second : turned.second);
   }
 }
 
-// out (+)= x turned by `sign` times the angles of its position. The inverse of a rotation is its transpose, so the
-// backward is the same turn with the sign changed.
+// out (+)= x turned by `sign` times the angles of its position.
 template <bool kAdd, class T>
 void Rotate(const Context& ctx, const Tensor& out, const Tensor& x, const Tensor& positions, const Tensor& table,
             Accumulator<T> sign) {
@@ -39,11 +39,13 @@ void Rotate(const Context& ctx, const Tensor& out, const Tensor& x, const Tensor
 
 }  // namespace
 
+template <>
 void Kernels<SWARR_SET>::RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions,
                                      const Tensor& table) {
   Dispatch(x.dtype(), [&]<class T>() { Rotate</*kAdd=*/false, T>(ctx, y, x, positions, table, 1); });
 }
 
+template <>
 void Kernels<SWARR_SET>::RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions,
                                       const Tensor& table) {
   Dispatch(dy.dtype(), [&]<class T>() {

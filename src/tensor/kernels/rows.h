@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How kernels share out their work among threads. Both ways leave results independent of the number of threads.
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+// How kernels share out their work among threads, so that results do not depend on the number of threads.
 #pragma once
 
 #include <omp.h>
@@ -14,8 +15,8 @@ namespace swarr {
 // Below this many elements of work a parallel region costs more than it saves.
 constexpr std::int64_t kParallelWork = 16384;
 
-// Calls f(begin, end) for as many consecutive ranges of [0, count) as there are threads. One thread does without a
-// parallel region, which takes the system's time even if nobody else is in it.
+// Calls f(begin, end) for as many consecutive ranges of [0, count) as there are threads. A single thread opens no
+// parallel region, which costs time even if nobody else is in it.
 template <class F>
 void ForRanges(int threads, std::int64_t count, F&& f) {
   if (threads == 1) return f(std::int64_t{0}, count);
@@ -26,12 +27,12 @@ void ForRanges(int threads, std::int64_t count, F&& f) {
   }
 }
 
-// Threads for so much work.
+// The threads to use for this many elements of work.
 [[gnu::always_inline]] inline int ThreadsFor(const Context& ctx, std::int64_t work) {
   return work > kParallelWork ? ctx.threads : 1;
 }
 
-// Calls f(row) for every row; each row is one thread's.
+// Calls f(row) for every row; one thread takes a row whole.
 template <class F>
 void ForRows(const Context& ctx, std::int64_t rows, std::int64_t work_per_row, F&& f) {
   ForRanges(ThreadsFor(ctx, rows * work_per_row), rows, [&](std::int64_t begin, std::int64_t end) {
@@ -39,7 +40,7 @@ void ForRows(const Context& ctx, std::int64_t rows, std::int64_t work_per_row, F
   });
 }
 
-// to[i] = g(i) if the gradient is fresh (tensor.h), else to[i] += g(i); computed in the type of g, rounded once.
+// to[i] = g(i) if the gradient is fresh (tensor.h), else to[i] += g(i). Computes in the type of g and rounds once.
 template <class T, class F>
 [[gnu::always_inline]] inline void WriteGradient(bool fresh, std::int64_t n, T* to, F&& g) {
   using Sum = Accumulator<T>;
@@ -50,14 +51,24 @@ template <class T, class F>
   }
 }
 
-// Calls f(begin, end) for blocks of columns that cover [0, columns); within its block f adds rows in ascending order,
-// so that a sum over rows has one order. A block is at least a cache line wide, so threads share few lines.
+// Calls f(begin, end) for chunks of kChunk elements that cover [0, n), with this much work for each element.
+template <std::int64_t kChunk, class F>
+void ForChunks(const Context& ctx, std::int64_t n, std::int64_t work, F&& f) {
+  ForRows(ctx, (n + kChunk - 1) / kChunk, kChunk * work,
+          [&](std::int64_t chunk) { f(chunk * kChunk, std::min(n, (chunk + 1) * kChunk)); });
+}
+
+// Calls f(begin, end) for chunks of the elements, for kernels that go element by element.
 template <class F>
-void ForColumnBlocks(const Context& ctx, std::int64_t columns, std::int64_t rows, F&& f) {
-  constexpr std::int64_t kBlock = 32;
-  const std::int64_t blocks = (columns + kBlock - 1) / kBlock;
-  ForRows(ctx, blocks, kBlock * rows,
-          [&](std::int64_t block) { f(block * kBlock, std::min(columns, (block + 1) * kBlock)); });
+void ForElements(const Context& ctx, std::int64_t n, F&& f) {
+  ForChunks<4096>(ctx, n, 1, f);
+}
+
+// Calls f(begin, end) for chunks of columns. Within its chunk f adds rows in ascending order, so that a sum over rows
+// has one order. A chunk is at least a cache line wide, so that threads share few lines.
+template <class F>
+void ForColumns(const Context& ctx, std::int64_t columns, std::int64_t rows, F&& f) {
+  ForChunks<32>(ctx, columns, rows, f);
 }
 
 }  // namespace swarr

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include <limits>
 
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/rows.h"
 #include "tensor/kernels/softmax_row.h"
@@ -9,9 +11,9 @@
 namespace swarr {
 namespace {
 
-constexpr int kBlocks = 16, kDraws = 4 * kBlocks;  // counters of Philox, and draws, that are computed side by side
+constexpr int kBlocks = 16, kDraws = 4 * kBlocks;  // counters of Philox, and draws, computed side by side
 
-// Philox of the counters {first + j, position, 0, 0}: words[i][j] is word i (philox.h, lane by lane).
+// Philox of the counters {first + j, position, 0, 0}; words[i][j] is word i of counter j.
 inline void PhiloxBlocks(std::uint64_t key, std::uint32_t first, std::uint32_t position,
                          std::uint32_t (&words)[4][kBlocks]) {
   for (std::uint32_t j = 0; j < kBlocks; ++j) {
@@ -33,14 +35,14 @@ inline void GumbelBlock(std::uint64_t key, std::uint32_t first, std::uint32_t po
   PhiloxBlocks(key, first, position, words);
   double by_word[4][kBlocks];
   for (int i = 0; i < 4; ++i) {
-    for (int j = 0; j < kBlocks; ++j) by_word[i][j] = -Log(-Log(UniformFrom(words[i][j])));
+    for (int j = 0; j < kBlocks; ++j) by_word[i][j] = GumbelFrom(words[i][j]);
   }
   for (int j = 0; j < kBlocks; ++j) {
     for (int i = 0; i < 4; ++i) noise[4 * j + i] = by_word[i][j];
   }
 }
 
-// The index of the largest logit plus noise; the first of equals.
+// The index of the largest logit plus noise; of equals, the first.
 template <class T>
 std::int32_t Choose(const T* z, std::int64_t V, const SampleRow& row, std::int32_t position) {
   std::int64_t best = 0;
@@ -64,6 +66,7 @@ std::int32_t Choose(const T* z, std::int64_t V, const SampleRow& row, std::int32
 
 }  // namespace
 
+template <>
 void Kernels<SWARR_SET>::SampleRows(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& logits,
                                     const Tensor& positions, const SampleRow* rows) {
   const std::int64_t V = logits.dim(1);

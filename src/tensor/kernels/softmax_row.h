@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one softmax over a row of logits. Training and sampling both call it, which is why they agree to the last bit.
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+// The softmax over a row of logits. Training and sampling agree to the last bit because both call it.
 #pragma once
 
 #include <cmath>
@@ -10,8 +11,8 @@ namespace swarr {
 
 template <class T>
 struct SoftmaxRow {
-  T lse;      // log sum_v exp(z[v]), shifted by the largest logit so that nothing overflows
-  T entropy;  // -sum_v p log p with p = exp(z - lse), which is lse - sum_v p z
+  T lse;      // log sum_v exp(z[v]); the largest logit is subtracted first, so that nothing overflows
+  T entropy;  // -sum_v p log p = lse - sum_v p z, p = exp(z - lse)
 };
 
 template <class T>

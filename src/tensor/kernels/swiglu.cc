@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
-#include "tensor/kernels/math.h"
 #include "tensor/kernels/rows.h"
 
 namespace swarr {
 
+template <>
 void Kernels<SWARR_SET>::SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up) {
-  const std::int64_t N = y.dim(0), F = y.dim(1);
   Dispatch(y.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
-    ForRows(ctx, N, F, [&](std::int64_t n) {
-      const T *g = gate.data<T>() + n * F, *u = up.data<T>() + n * F;
-      T* out = y.data<T>() + n * F;
-      for (std::int64_t i = 0; i < F; ++i) out[i] = static_cast<T>(Sum(g[i]) * Sigmoid(Sum(g[i])) * Sum(u[i]));
+    ForElements(ctx, y.size(), [&](std::int64_t begin, std::int64_t end) {
+      const T *g = gate.data<T>(), *u = up.data<T>();
+      T* out = y.data<T>();
+      for (std::int64_t i = begin; i < end; ++i) out[i] = static_cast<T>(Gated(Sum(g[i]), Sum(u[i])));
     });
   });
 }
 
-// With s = sigmoid(gate): d silu / d gate = s (1 + gate (1 - s)).
+template <>
 void Kernels<SWARR_SET>::SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy,
                                         const Tensor& gate, const Tensor& up) {
   const std::int64_t N = dy.dim(0), F = dy.dim(1);
@@ -25,27 +26,22 @@ void Kernels<SWARR_SET>::SwiGluBackward(const Context& ctx, const Tensor& dgate,
     using Sum = Accumulator<T>;
     ForRows(ctx, N, F, [&](std::int64_t n) {
       const T *g = gate.data<T>() + n * F, *u = up.data<T>() + n * F, *grad = dy.data<T>() + n * F;
+      const auto gradient = [&](std::int64_t i) { return GatedGradient<Sum>(Sum(grad[i]), Sum(g[i]), Sum(u[i])); };
       if (!dgate.empty() && !dup.empty() && dgate.fresh() && dup.fresh()) {  // as in training: one sigmoid for both
         T *dg = dgate.data<T>() + n * F, *du = dup.data<T>() + n * F;
 #pragma GCC ivdep
         for (std::int64_t i = 0; i < F; ++i) {
-          const Sum z = Sum(g[i]), s = Sigmoid(z), d = Sum(grad[i]);
-          dg[i] = static_cast<T>(d * Sum(u[i]) * s * (Sum(1) + z * (Sum(1) - s)));
-          du[i] = static_cast<T>(d * z * s);
+          const GatedGradient<Sum> d = gradient(i);
+          dg[i] = static_cast<T>(d.gate);
+          du[i] = static_cast<T>(d.up);
         }
         return;
       }
       if (!dgate.empty()) {
-        WriteGradient(dgate.fresh(), F, dgate.data<T>() + n * F, [&](std::int64_t i) {
-          const Sum z = Sum(g[i]), s = Sigmoid(z);
-          return Sum(grad[i]) * Sum(u[i]) * s * (Sum(1) + z * (Sum(1) - s));
-        });
+        WriteGradient(dgate.fresh(), F, dgate.data<T>() + n * F, [&](std::int64_t i) { return gradient(i).gate; });
       }
       if (!dup.empty()) {
-        WriteGradient(dup.fresh(), F, dup.data<T>() + n * F, [&](std::int64_t i) {
-          const Sum z = Sum(g[i]);
-          return Sum(grad[i]) * z * Sigmoid(z);
-        });
+        WriteGradient(dup.fresh(), F, dup.data<T>() + n * F, [&](std::int64_t i) { return gradient(i).up; });
       }
     });
   });

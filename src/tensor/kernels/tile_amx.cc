@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of bf16 by AMX: TDPBF16PS multiplies a tile of 16 rows by 32 of k with one of 32 of k by 16 columns and adds
-// to 16 x 16 sums (Intel ISE reference, chapter 3). A packed tile of a is always 16 or 32 rows high: rows that are not
-// there are zero, and rows do not mix. Denormals count as zero, on the way in and out.
+// Compiled for one instruction set: no inline function with external linkage may be left behind (kernels.h).
+// Products of bf16 by AMX. TDPBF16PS multiplies a tile of 16 rows by 32 of k with a tile of 32 of k by 16 columns, and
+// adds to 16 x 16 sums (Intel ISE reference, chapter 3). A packed tile of a is 16 or 32 rows high; rows beyond the last
+// are zero, and rows do not mix. Denormals count as zero, on the way in and out.
 #include <immintrin.h>
 
 #include <algorithm>
@@ -17,8 +18,8 @@ constexpr std::int64_t kTile = kTileRows * kBlock;  // elements of a tile of a, 
 
 int TilesOf(int rows) { return rows > kTileRows ? 2 : 1; }
 
-// All eight tile registers hold 16 rows of 64 bytes. In constant memory, because g++ 12 takes the intrinsic to read no
-// more than 8 bytes of it and would be free to leave the others unwritten.
+// All eight tile registers hold 16 rows of 64 bytes. The table is constant, because g++ 12 believes that the intrinsic
+// reads only 8 bytes of it, and could leave the others of a local variable unwritten.
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
   std::uint16_t bytes_per_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -26,7 +27,7 @@ struct alignas(64) TileConfig {
 };
 constexpr TileConfig kTileConfig;
 
-// Tile registers: 0 to 3 the sums of 2 x 2 tiles, 4 and 5 rows of a, 6 and 7 columns of b.
+// Tile registers 0 to 3 hold the sums of 2 x 2 tiles, 4 and 5 rows of a, 6 and 7 columns of b.
 template <int kTiles>
 void Multiply(std::int64_t depth, const BFloat16* a, const BFloat16* b, bool accumulate, float* c,
               std::int64_t c_stride) {
@@ -66,7 +67,7 @@ void Multiply(std::int64_t depth, const BFloat16* a, const BFloat16* b, bool acc
   }
 }
 
-// Tiles of up to 32 rows. Where there are fewer, whole tiles are computed and the last rows dropped.
+// Tiles of up to 32 rows. If there are fewer rows, whole tiles are computed and the last rows dropped.
 void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::byte* packed, const BFloat16* b,
                   std::int64_t b_stride, bool accumulate, float* c, std::int64_t c_stride) {
   // A thread keeps the configuration until it exits.
@@ -91,7 +92,7 @@ std::int64_t PackedBytes(int rows, std::int64_t depth) {
   return TilesOf(rows) * kTileRows * RoundUp(depth, kBlock) * 2;
 }
 
-// Segment by segment, the 16 or 32 rows: tile after tile.
+// Packs segment by segment; each segment has the 16 or 32 rows, tile after tile.
 void Pack(Strided<BFloat16> a, int rows, std::int64_t depth, std::byte* to) {
   PackSegments(a, rows, TilesOf(rows) * kTileRows, depth, reinterpret_cast<BFloat16*>(to));
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled for one instruction set: no inline function with external linkage may be left behind (kernels.h).
 // Products of bf16 by VDPBF16PS (AVX512_BF16): a lane adds two products, of rows k and k + 1, to its sum.
 #include <immintrin.h>
 
@@ -12,7 +13,7 @@ namespace {
 constexpr int kRows = 8;
 constexpr std::int64_t kBlock = kSegment<BFloat16>;
 
-// A tile of packed rows by `kPanels` panels.
+// A tile of packed rows times `kPanels` panels.
 template <int kCount, int kPanels>
 void Multiply(std::int64_t depth, const BFloat16* a, const BFloat16* b, std::int64_t b_stride, bool accumulate,
               float* c, std::int64_t c_stride) {
@@ -48,26 +49,12 @@ void Multiply(std::int64_t depth, const BFloat16* a, const BFloat16* b, std::int
   }
 }
 
-template <int kCount = kRows>
 void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::byte* packed, const BFloat16* b,
                   std::int64_t b_stride, bool accumulate, float* c, std::int64_t c_stride) {
-  if constexpr (kCount > 0) {
-    if (rows < kCount) {
-      return MultiplyRows<kCount - 1>(rows, panels, depth, packed, b, b_stride, accumulate, c, c_stride);
-    }
-    const auto* a = reinterpret_cast<const BFloat16*>(packed);
-    if constexpr (kCount == 1) {  // a single row waits for its own sums: several panels give it more to do meanwhile
-      for (; panels >= 4; panels -= 4, b += 4 * b_stride, c += 4 * kPanel) {
-        Multiply<1, 4>(depth, a, b, b_stride, accumulate, c, c_stride);
-      }
-      for (; panels >= 2; panels -= 2, b += 2 * b_stride, c += 2 * kPanel) {
-        Multiply<1, 2>(depth, a, b, b_stride, accumulate, c, c_stride);
-      }
-    }
-    for (; panels > 0; --panels, b += b_stride, c += kPanel) {
-      Multiply<kCount, 1>(depth, a, b, b_stride, accumulate, c, c_stride);
-    }
-  }
+  const auto* a = reinterpret_cast<const BFloat16*>(packed);
+  ForPanels<kRows>(rows, panels, b, b_stride, c, [=]<int kCount, int kPanels>(const BFloat16* from, float* to) {
+    Multiply<kCount, kPanels>(depth, a, from, b_stride, accumulate, to, c_stride);
+  });
 }
 
 std::int64_t PackedBytes(int rows, std::int64_t depth) { return rows * RoundUp(depth, kBlock) * 2; }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compiled with contraction, as only peak_kernel.cc is beside it (cmake/kernels.cmake): a * b + c is one fused
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+// This file and peak_kernel.cc alone are compiled with contraction (cmake/kernels.cmake): a * b + c is one fused
 // multiply-add where the set has one.
 #include "tensor/kernels/tile_kernel.h"
 
@@ -51,7 +52,7 @@ template <int kCount, int kSpans, class Sum>
   }
 }
 
-// Rows k of a panel, and k + 1 if it is of pairs, times the packed a at x.
+// Row k of a panel, or the pair of rows k and k + 1, times the packed a at x.
 template <int kCount, int kSpans, class T>
 [[gnu::always_inline]] inline void AddStep(Sums<T, kCount, kSpans>& sum, int span, const T* x, const T* b) {
   AddProducts<kCount, kSpans, T>(sum, span, x, kSegment<T>, At(b), At(b + kLanes<T>));
@@ -68,8 +69,8 @@ template <int kCount, int kSpans>
   AddProducts<kCount, kSpans, float>(sum, span, x + 1, kSegment<BFloat16>, (Vector<float>)odd0, (Vector<float>)odd1);
 }
 
-// A tile of packed rows by `kSpans` spans of two vectors, span s at b + s * b_stride and c + s * c_span. Widened rows
-// keep the segments of bf16: kSegment<T> numbers of type Sum.
+// A tile of packed rows times `kSpans` spans of two vectors. Span s is at b + s * b_stride and c + s * c_span. Widened
+// rows keep the segments of bf16: kSegment<T> numbers of type Sum.
 template <int kCount, int kSpans, class T>
 void Multiply(std::int64_t depth, const Accumulator<T>* a, const T* b, std::int64_t b_stride, bool accumulate,
               Accumulator<T>* c, std::int64_t c_span, std::int64_t c_stride) {
@@ -109,37 +110,16 @@ void Multiply(std::int64_t depth, const Accumulator<T>* a, const T* b, std::int6
   }
 }
 
-// A tile of packed rows by `kSideBySide` panels.
-template <int kCount, int kSideBySide, class T>
-[[gnu::always_inline]] inline void MultiplyPanels(std::int64_t depth, const Accumulator<T>* a, const T* b,
-                                                  std::int64_t b_stride, bool accumulate, Accumulator<T>* c,
-                                                  std::int64_t c_stride) {
-  for (int column = 0; column < kPanel; column += 2 * kLanes<Accumulator<T>>) {
-    Multiply<kCount, kSideBySide>(depth, a, b + column * kPairing<T>, b_stride, accumulate, c + column, kPanel,
-                                  c_stride);
-  }
-}
-
-template <class T, int kCount = kRows>
+template <class T>
 void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::byte* packed, const T* b,
                   std::int64_t b_stride, bool accumulate, Accumulator<T>* c, std::int64_t c_stride) {
-  if constexpr (kCount > 0) {
-    if (rows < kCount) {
-      return MultiplyRows<T, kCount - 1>(rows, panels, depth, packed, b, b_stride, accumulate, c, c_stride);
+  const auto* a = reinterpret_cast<const Accumulator<T>*>(packed);
+  ForPanels<kRows>(rows, panels, b, b_stride, c, [=]<int kCount, int kPanels>(const T* from, Accumulator<T>* to) {
+    for (int column = 0; column < kPanel; column += 2 * kLanes<Accumulator<T>>) {
+      Multiply<kCount, kPanels>(depth, a, from + column * kPairing<T>, b_stride, accumulate, to + column, kPanel,
+                                c_stride);
     }
-    const auto* a = reinterpret_cast<const Accumulator<T>*>(packed);
-    if constexpr (kCount == 1) {  // a single row waits for its own sums: several panels give it more to do meanwhile
-      for (; panels >= 4; panels -= 4, b += 4 * b_stride, c += 4 * kPanel) {
-        MultiplyPanels<1, 4>(depth, a, b, b_stride, accumulate, c, c_stride);
-      }
-      for (; panels >= 2; panels -= 2, b += 2 * b_stride, c += 2 * kPanel) {
-        MultiplyPanels<1, 2>(depth, a, b, b_stride, accumulate, c, c_stride);
-      }
-    }
-    for (; panels > 0; --panels, b += b_stride, c += kPanel) {
-      MultiplyPanels<kCount, 1>(depth, a, b, b_stride, accumulate, c, c_stride);
-    }
-  }
+  });
 }
 
 template <class T>

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 // The innermost product, on which GEMM and attention are built: a few rows of a times panels of 32 columns of b.
 //
 //   c[i, j] = (accumulate ? c[i, j] : 0) + sum over k ascending of a(i, k) b(k, j)
 //
-// Every c[i, j] is one accumulator, so its bits depend on row i of a, column j of b and the kernel, not on how many
-// rows and columns are computed beside it, nor on where the sum over k is stored and taken up again. Both operands are
-// packed:
-//   b  in panels of kPanel columns: row k of the panel is kPanel numbers; bf16: rows in pairs, (k, k + 1) interleaved
+// Every c[i, j] is one accumulator. Its bits depend on row i of a, column j of b and the kernel. They do not depend on
+// how many rows and columns are computed beside it, nor on where the sum over k is stored and taken up again. Both
+// operands are packed:
+//   b  in panels of kPanel columns: row k of a panel is kPanel numbers; bf16: rows in pairs, (k, k + 1) interleaved
 //   a  in tiles of up to `rows` rows: for each segment of k (64 bytes of T), the segments of the rows, one after
 //   another
-// bf16 is padded with zeros to PanelDepth in k, f32 and f64 are not padded.
+// bf16 is padded with zeros to PanelDepth in k; f32 and f64 are not padded.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +33,7 @@ constexpr std::int64_t RoundUp(std::int64_t n, std::int64_t multiple) {
 }
 constexpr std::int64_t CeilDiv(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
 
-// Rows of k that a packed panel of `depth` rows takes.
+// Rows of k in a packed panel for `depth` of them.
 template <class T>
 constexpr std::int64_t PanelDepth(std::int64_t depth) {
   return kPairing<T> == 1 ? depth : RoundUp(depth, kSegment<T>);
@@ -63,12 +64,13 @@ struct TileKernel {
   // Bytes of a packed tile.
   std::int64_t (*packed_bytes)(int rows, std::int64_t depth);
   void (*pack)(Strided<T> a, int rows, std::int64_t depth, std::byte* to);
-  // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each of them. depth as given to pack.
+  // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each. `depth` is the one given to
+  // pack.
   void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, const std::byte* a, const T* b,
                    std::int64_t b_stride, bool accumulate, Sum* c, std::int64_t c_stride);
 };
 
-// tile_kernel.cc: vectors of the set's width; a product and its sum are fused where the set can.
+// tile_kernel.cc: vectors of the set's width. A product and its sum are fused where the set can.
 template <class Set>
 struct TileKernels {
   static const TileKernel<double>& F64();
@@ -92,5 +94,26 @@ const TileKernel<T>& TileKernelOf([[maybe_unused]] Cpu cpu) {
     return TileKernels<Set>::BF16();
   }
 }
+
+// Cuts `rows` into a constant and panels into groups: calls multiply.operator()<rows, count>(b, c) for `count` panels
+// side by side. A single row waits for its own sums; several panels give it more to do meanwhile.
+namespace {
+template <int kRows, class T, class F>
+void ForPanels(int rows, std::int64_t panels, const T* b, std::int64_t b_stride, Accumulator<T>* c, const F& multiply) {
+  if constexpr (kRows > 0) {
+    if (rows < kRows) return ForPanels<kRows - 1>(rows, panels, b, b_stride, c, multiply);
+    const auto take = [&]<int kCount>() {
+      for (; panels >= kCount; panels -= kCount, b += kCount * b_stride, c += kCount * kPanel) {
+        multiply.template operator()<kRows, kCount>(b, c);
+      }
+    };
+    if constexpr (kRows == 1) {
+      take.template operator()<4>();
+      take.template operator()<2>();
+    }
+    take.template operator()<1>();
+  }
+}
+}  // namespace
 
 }  // namespace swarr

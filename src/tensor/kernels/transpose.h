@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Transposition of matrices of 32-bit words, the inner loop of packing: f32, or pairs of bf16. For kernel files only:
-// every set compiles its own.
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+// Transposition of matrices of 32-bit words, the inner loop of packing: f32, or pairs of bf16.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ using Word = std::uint32_t;
     quad[4 * i + 3] = _mm512_unpackhi_epi64(pair[4 * i + 1], pair[4 * i + 3]);
   }
 #pragma GCC unroll 4
-  for (int c = 0; c < 4; ++c) {  // and the 128-bit lanes of four such columns are transposed
+  for (int c = 0; c < 4; ++c) {  // transposes the 128-bit lanes of four of these columns
     const __m512i a = _mm512_shuffle_i32x4(quad[c], quad[4 + c], 0x44),
                   b = _mm512_shuffle_i32x4(quad[c], quad[4 + c], 0xee);
     const __m512i d = _mm512_shuffle_i32x4(quad[8 + c], quad[12 + c], 0x44),
@@ -43,17 +43,16 @@ using Word = std::uint32_t;
     row[12 + c] = _mm512_shuffle_i32x4(b, e, 0xdd);
   }
 }
-#endif
 
-#ifdef __AVX512F__
 // The first n lanes, of 16 or fewer.
 [[gnu::always_inline]] inline __mmask16 Lanes(std::int64_t n) {
   return static_cast<__mmask16>(n >= 16 ? 0xffff : (1 << n) - 1);
 }
 #endif
 
-// to[j][i] = load(i, j) for i < rows, j < columns: load(i, j) is word j of row i, load.Row(i, j, lanes) those of the 16
-// words from there that are in `lanes`. Words [rows, padded) of the rows of `to` become zero, padded >= rows.
+// to[j][i] = load(i, j) for i < rows, j < columns. load(i, j) is word j of row i; load.Row(i, j, lanes) are the 16
+// words from there, as far as they are in `lanes`. Words [rows, padded) of the rows of `to` become zero; padded >=
+// rows.
 template <class Loader>
 inline void Transpose(const Loader& load, std::int64_t rows, std::int64_t columns, Word* to, std::int64_t to_stride,
                       std::int64_t padded) {
@@ -97,8 +96,8 @@ struct WordRows {
 #endif
 };
 
-// Row i holds the pairs of rows 2 i (lower half) and 2 i + 1 of a matrix of 16-bit elements; zero for a row that is not
-// there.
+// Row i holds the pairs of rows 2 i (lower half) and 2 i + 1 of a matrix of 16-bit elements. A row beyond the last
+// counts as zero.
 struct PairedRows {
   const std::uint16_t* data;
   std::int64_t stride, rows;

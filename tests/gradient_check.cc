@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "autograd/gradient_check.h"
+#include "gradient_check.h"
 
 #include <algorithm>
 #include <cmath>
@@ -36,7 +36,7 @@ double Loss(Context& ctx, const std::function<Var(Context&)>& f) {
 void RunBackward(Context ctx, const std::function<Var(Context&)>& f) {
   const StepScope scope(ctx);
   Tape tape;
-  ctx.tape = &tape;
+  const TapeScope recording(ctx, &tape);
   const Var y = f(ctx);
   SWARR_CHECK(!y.grad.empty(), "the computation to check has no gradient; record it on the context's tape");
   const Tensor weights = ctx.HostArena().New(DType::kF64, {y.grad.size()});
@@ -90,7 +90,7 @@ std::vector<double> GradientErrors(Context ctx, std::span<const Var> inputs, con
   for (const Var& input : inputs) {
     if (!input.grad.empty()) FillZero(ctx, input.grad);
   }
-  ctx.tape = nullptr;
+  const TapeScope off(ctx, nullptr);
   RunBackward(ctx, f);
   std::vector<std::vector<double>> derivatives(inputs.size());
   double floor = 0;

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+// The formulas of the ops, element by element. A kernel of the processor and its twin in cuda/ have loops of their own
+// around the same formula. T is the type that is computed in. docs/derivations.md has the derivations.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "tensor/kernels/math.h"
+#include "tensor/ops.h"
+#include "tensor/philox.h"
+
+namespace swarr {
+
+// RMSNorm. r of a row of C elements, given the sum of their squares; y = x r w.
+template <class T>
+[[gnu::always_inline]] constexpr T InverseRms(T squares, std::int64_t C, T eps) {
+  return T(1) / std::sqrt(squares / static_cast<T>(C) + eps);
+}
+template <class T>
+[[gnu::always_inline]] constexpr T Normed(T x, T r, T w) {
+  return x * r * w;
+}
+// With x' = x r: dx = r (dy w - x' mean(dy w x')), and a row's part of dw is dy x'.
+template <class T>
+[[gnu::always_inline]] constexpr T NormedGradient(T dy, T w, T x, T r, T mean) {
+  return r * (dy * w - x * r * mean);
+}
+template <class T>
+[[gnu::always_inline]] constexpr T NormWeightGradient(T dy, T x, T r) {
+  return dy * x * r;
+}
+
+// RoPE. The pair (a, b), turned by an angle of this cosine and sine. The inverse of a rotation is its transpose, so the
+// backward turns by the negative sine.
+template <class T>
+struct TurnedPair {
+  T first, second;
+  [[gnu::always_inline]] constexpr TurnedPair(T a, T b, T cosine, T sine)
+      : first(a * cosine - b * sine), second(b * cosine + a * sine) {}
+};
+
+// SwiGLU, silu(gate) up.
+template <class T>
+[[gnu::always_inline]] constexpr T Gated(T gate, T up) {
+  return gate * Sigmoid(gate) * up;
+}
+// With s = sigmoid(gate): d silu / d gate = s (1 + gate (1 - s)).
+template <class T>
+struct GatedGradient {
+  T gate, up;
+  [[gnu::always_inline]] constexpr GatedGradient(T dy, T z, T u) {
+    const T s = Sigmoid(z);
+    gate = dy * u * s * (T(1) + z * (T(1) - s));
+    up = dy * z * s;
+  }
+};
+
+// Log-softmax. dL/dz[v] where v is not the target, given log p[v]; at the target it is dlogp more. First for a loss
+// without the entropy H, then with it: dlogp/dz[v] = [v = target] - p[v], dH/dz[v] = -p[v] (log p[v] + H).
+template <class T>
+[[gnu::always_inline]] constexpr T LogitGradient(T log_p, T dlogp) {
+  return -dlogp * Exp(log_p);
+}
+template <class T>
+[[gnu::always_inline]] constexpr T LogitGradient(T log_p, T dlogp, T dentropy, T entropy) {
+  return -Exp(log_p) * (dlogp + dentropy * (log_p + entropy));
+}
+
+// Standard Gumbel noise from a random word.
+[[gnu::always_inline]] constexpr double GumbelFrom(std::uint32_t word) { return -Log(-Log(UniformFrom(word))); }
+
+// AdamW: the constants of one step (ops.h) in the dtype of the weights.
+template <class T>
+struct AdamWFactors {
+  T beta1, beta2, correct1, correct2, scale, rate, eps, decay;
+
+  [[gnu::always_inline]] explicit AdamWFactors(const AdamWUpdate& u)
+      : beta1(static_cast<T>(u.options.beta1)),
+        beta2(static_cast<T>(u.options.beta2)),
+        correct1(static_cast<T>(1 / (1 - std::pow(u.options.beta1, static_cast<double>(u.t))))),
+        correct2(static_cast<T>(1 / (1 - std::pow(u.options.beta2, static_cast<double>(u.t))))),
+        scale(static_cast<T>(u.grad_scale)),
+        rate(static_cast<T>(u.lr)),
+        eps(static_cast<T>(u.options.eps)),
+        decay(static_cast<T>(u.lr * u.options.weight_decay)) {}
+
+  // Changes a weight and its two moments by its gradient.
+  [[gnu::always_inline]] constexpr void Update(T gradient, T& weight, T& first, T& second) const {
+    const T grad = gradient * scale;
+    first = beta1 * first + (1 - beta1) * grad;
+    second = beta2 * second + (1 - beta2) * grad * grad;
+    weight = weight - rate * (first * correct1) / (std::sqrt(second * correct2) + eps) - decay * weight;
+  }
+};
+
+constexpr std::int64_t kNormChunk = 4096;  // elements of each partial sum of GlobalNorm
+
+}  // namespace swarr
