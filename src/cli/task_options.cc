@@ -100,7 +100,7 @@ LoadedTask TaskOptions::LoadFile(const std::string& path, JsonlFields needed, co
 }
 
 void EndTextsAs(const LoadedTask& task, const Tokenizer& tokenizer, Transformer& model) {
-  if (!task.end_of_turn.empty()) model.EndTextWith(SingleToken(tokenizer, task.end_of_turn));
+  if (!task.end_of_turn.empty()) model.SetEndOfText(SingleToken(tokenizer, task.end_of_turn));
 }
 
 void ReportDropped(const LoadedTask& task) {
