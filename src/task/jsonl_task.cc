@@ -32,6 +32,8 @@ JsonlTask::JsonlTask(const std::filesystem::path& path, JsonlFields needed, Rewa
         SWARR_CHECK(!row.example.prompt.empty(), "the prompt is empty; it needs at least one token");
         row.example.completion = format.Completion(problem.completion);
       }
+      // Rows that are only imitated may have fields of the same names that mean something else.
+      if (needed.answer && rule_.check_row) rule_.check_row(fields);
       rows_.push_back(std::move(row));
     }
   });
@@ -85,41 +87,40 @@ const JsonlTask::Row& JsonlTask::At(std::int64_t index) const {
 
 Example JsonlTask::Get(std::int64_t index, std::uint64_t /*draw*/) const { return At(index).example; }
 
-std::string JsonlTask::Where(const Row& row) const { return Concat(path_.string(), ":", row.line); }
-
-std::string JsonlTask::Where(std::int64_t index) const { return Where(At(index)); }
-
-std::pair<std::size_t, std::size_t> JsonlTask::CountTokens(const Row& row, const Tokenizer& tokenizer) const {
-  const Example& example = row.example;
-  try {
-    const std::size_t prompt = tokenizer.EncodePrompt(example.prompt).size();
-    SWARR_CHECK(prompt > 0, "the prompt is empty; it needs at least one token");
-    return {prompt, tokenizer.Encode(example.completion).size()};
-  } catch (const Error& e) {
-    throw Error(Concat(Where(row), ": ", e.what()));
-  }
+Measures JsonlTask::Measure(std::span<const Attempt> attempts, int window) const {
+  if (!rule_.measure) return {};
+  std::vector<const nlohmann::json*> rows;
+  for (const Attempt& attempt : attempts) rows.push_back(&row(attempt.problem));
+  return rule_.measure(rows, attempts, window);
 }
 
-void JsonlTask::DropLong(const Tokenizer& tokenizer, int max_tokens, const std::string& what,
-                         const std::function<std::size_t(std::size_t, std::size_t)>& count) {
+std::string JsonlTask::Where(const Row& row) const { return Concat(path_.string(), ":", row.line); }
+
+void JsonlTask::DropLong(const Tokenizer& tokenizer, int max_tokens, bool whole_document) {
+  const auto count = [&](const Example& example) {
+    const std::size_t prompt = tokenizer.EncodePrompt(example.prompt).size();
+    SWARR_CHECK(prompt > 0, "the prompt is empty; it needs at least one token");
+    const std::size_t completion = tokenizer.Encode(example.completion).size();
+    return whole_document ? prompt + completion + 1 : prompt;
+  };
   std::erase_if(rows_, [&](const Row& row) {
-    const auto [prompt, completion] = CountTokens(row, tokenizer);
-    const std::size_t tokens = count(prompt, completion);
+    std::size_t tokens = 0;
+    try {
+      tokens = count(row.example);
+    } catch (const Error& e) {
+      throw Error(Concat(Where(row), ": ", e.what()));
+    }
     if (tokens <= static_cast<std::size_t>(max_tokens)) return false;
     Drop(Concat("more than ", max_tokens, " tokens"), Where(row),
-         Concat(what, " ", tokens, " tokens, more than the ", max_tokens, " that are allowed or fit the model"));
+         Concat(whole_document ? "prompt and completion with end of text have " : "the prompt has ", tokens,
+                " tokens, more than the ", max_tokens, " that are allowed or fit the model"));
     return true;
   });
   CheckAnyLeft();
 }
 
-void JsonlTask::DropLongPrompts(const Tokenizer& tokenizer, int max_tokens) {
-  DropLong(tokenizer, max_tokens, "the prompt has", [](std::size_t prompt, std::size_t) { return prompt; });
-}
+void JsonlTask::DropLongPrompts(const Tokenizer& tokenizer, int max_tokens) { DropLong(tokenizer, max_tokens, false); }
 
-void JsonlTask::DropLongDocuments(const Tokenizer& tokenizer, int max_tokens) {
-  DropLong(tokenizer, max_tokens, "prompt and completion with end of text have",
-           [](std::size_t prompt, std::size_t completion) { return prompt + completion + 1; });
-}
+void JsonlTask::DropLongDocuments(const Tokenizer& tokenizer, int max_tokens) { DropLong(tokenizer, max_tokens, true); }
 
 }  // namespace swarr

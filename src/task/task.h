@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// What training needs of a task: problems with prompts, completions to imitate, and the reward of a text.
-// src/rl implements it, so that supervised fine-tuning can evaluate by generation without knowing RL.
+// What training and evaluation need of a task: problems with prompts, completions to imitate, and the reward of a text.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tensor/names.h"
 
 namespace swarr {
 
@@ -15,6 +22,15 @@ struct Example {
   std::string completion;  // empty if the task has none to imitate
   std::string answer;      // the gold answer
 };
+
+// A text that was sampled for problem `problem`.
+struct Attempt {
+  std::int64_t problem;
+  std::string_view text;
+};
+
+// Numbers by name, in the order in which they are shown.
+using Measures = std::vector<std::pair<std::string, double>>;
 
 class Task {
  public:
@@ -27,6 +43,41 @@ class Task {
   virtual double Reward(const Example& example, std::string_view completion, bool finished) const = 0;
   // The answer that `completion` gives, empty if none: what majority voting counts.
   virtual std::string Extract(std::string_view completion) const = 0;
+
+  // The tokens that any right completion fits in; 0 if the task does not know.
+  virtual int completion_limit() const { return 0; }
+  // What attempts show beside their rewards, under a model whose smallest window is `window` (0: full attention). Empty
+  // if the task measures nothing.
+  virtual Measures Measure(std::span<const Attempt> /*attempts*/, int /*window*/) const { return {}; }
+  // What a row of a data file says of the problem beside prompt, completion and answer.
+  virtual nlohmann::ordered_json Facts(std::int64_t /*index*/) const { return nlohmann::ordered_json::object(); }
 };
+
+struct Verdict {
+  double reward;     // in [0, 1]
+  std::string rule;  // what decided
+};
+
+// How completions are judged. task/registry.h has the rules by name.
+struct RewardRule {
+  std::string name;
+  // Throws Error unless `gold` is a gold answer that the rule can compare with.
+  std::function<void(std::string_view gold)> check_gold;
+  std::function<Verdict(std::string_view gold, std::string_view completion, bool finished)> verify;
+  // The answer that a completion gives; empty if none.
+  std::function<std::string(std::string_view completion)> extract;
+
+  // The last two are empty in rules that look at the answer alone. Throws Error if a row of a data file contradicts
+  // itself.
+  std::function<void(const nlohmann::json& row)> check_row{};
+  // Task::Measure of texts, text i answering the problem of row i. Empty if a row does not say enough of its problem.
+  std::function<Measures(std::span<const nlohmann::json* const> rows, std::span<const Attempt> attempts, int window)>
+      measure{};
+};
+
+// Three sets of problems that never meet.
+enum class Split : std::uint8_t { kSft, kRl, kEval };
+template <>
+inline constexpr std::array kNames<Split> = {"sft", "rl", "eval"};
 
 }  // namespace swarr
