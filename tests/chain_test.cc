@@ -10,7 +10,7 @@
 #include <tuple>
 #include <vector>
 
-#include "task/chain_task.h"
+#include "task/chain.h"
 #include "task/chain_trace.h"
 #include "tensor/check.h"
 #include "tensor/philox.h"

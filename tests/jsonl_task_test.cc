@@ -4,7 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "model/tokenizer.h"
-#include "task/chain_task.h"
+#include "task/chain.h"
 #include "task/registry.h"
 #include "temp_directory.h"
 #include "tensor/files.h"

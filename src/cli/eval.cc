@@ -141,11 +141,7 @@ struct EvalCommand {
     add_share("truncated", summary.truncated);
     for (const auto& [name, rule] : harness_scores) add_share(name, ShareRight(completions, *problems.task, rule));
     AddLength(completions, summary.mean_length, results);
-    std::vector<Attempt> attempts;
-    for (const EvaluatedCompletion& c : completions) attempts.push_back({c.problem, c.text});
-    for (const auto& [name, value] : problems.task->Measure(attempts, SmallestWindow(model.config()))) {
-      results[name] = value;
-    }
+    if (problems.reward.measure) AddMeasures(completions, problems, SmallestWindow(model.config()), results);
     if (problems.file != nullptr) {
       for (const DroppedRows& d : problems.file->dropped()) results["dropped"][d.reason] = d.count;
     }
@@ -166,6 +162,18 @@ struct EvalCommand {
     const double margin = count > 1 ? kZ95 * std::sqrt(squares / (count - 1) / count) : kUndefined;
     results["mean_length"] = mean;
     results["mean_length_ci95"] = {mean - margin, mean + margin};
+  }
+
+  // What the completions show beside their rewards.
+  static void AddMeasures(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems, int window,
+                          ordered_json& results) {
+    std::vector<nlohmann::json> rows;
+    std::vector<std::string> texts;
+    for (const EvaluatedCompletion& c : completions) {
+      rows.push_back(problems.task->Row(c.problem, 0));
+      texts.push_back(c.text);
+    }
+    for (const auto& [name, value] : problems.reward.measure(rows, texts, window)) results[name] = value;
   }
 
   void Report(const ordered_json& results) const {

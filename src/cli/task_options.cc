@@ -90,14 +90,16 @@ void TaskOptions::AddRewardTo(OptionSet& options) {
 LoadedTask TaskOptions::Load(Split split, JsonlFields needed, std::uint64_t seed, const std::string& model_dir) const {
   if (data.empty() == task.empty()) throw UsageError("give exactly one of --data FILE and --task NAME");
   if (!data.empty()) return LoadFile(data, needed, model_dir);
-  return {.task = ChosenBuiltIn().make(split, seed)};
+  const BuiltInTask& chosen = ChosenBuiltIn();
+  return {.task = chosen.make(split, seed), .reward = chosen.reward};
 }
 
 LoadedTask TaskOptions::LoadFile(const std::string& path, JsonlFields needed, const std::string& model_dir) const {
   const PromptFormat format = prompt.MakeFormat(model_dir);
-  auto rows = std::make_unique<JsonlTask>(path, needed, RewardByName(reward), fields, format);
+  const RewardRule rule = RewardByName(reward);
+  auto rows = std::make_unique<JsonlTask>(path, needed, rule, fields, format);
   JsonlTask* file = rows.get();
-  return {.task = std::move(rows), .file = file, .end_of_turn = std::string(format.chat.end())};
+  return {.task = std::move(rows), .reward = rule, .file = file, .end_of_turn = std::string(format.chat.end())};
 }
 
 const BuiltInTask& TaskOptions::ChosenBuiltIn() const {

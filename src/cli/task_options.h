@@ -35,6 +35,7 @@ struct PromptOptions {
 
 struct LoadedTask {
   std::unique_ptr<Task> task;
+  RewardRule reward;          // its rule
   JsonlTask* file = nullptr;  // the same task, if it comes from a file
   std::string end_of_turn{};  // the token that ends its completions; empty: the model's end of text
 };

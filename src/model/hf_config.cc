@@ -17,6 +17,9 @@ namespace swarr {
 enum class ModelFamily : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3 };
 template <>
 inline constexpr std::array kNames<ModelFamily> = {"llama", "mistral", "qwen2", "qwen3"};
+constexpr std::array kArchitectures = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM",
+                                       "Qwen3ForCausalLM"};
+static_assert(kArchitectures.size() == kNames<ModelFamily>.size());
 
 namespace {
 
@@ -161,20 +164,6 @@ ModelFamily FamilyOf(const ModelConfig& config) {
   return config.model_type == "llama" && !windowed ? ModelFamily::kLlama : ModelFamily::kMistral;
 }
 
-const char* Architecture(ModelFamily family) {
-  switch (family) {
-    case ModelFamily::kLlama:
-      return "LlamaForCausalLM";
-    case ModelFamily::kMistral:
-      return "MistralForCausalLM";
-    case ModelFamily::kQwen2:
-      return "Qwen2ForCausalLM";
-    case ModelFamily::kQwen3:
-      return "Qwen3ForCausalLM";
-  }
-  throw Error("there is no such model family");
-}
-
 void WriteAttention(const ModelConfig& config, ModelFamily family, ordered_json& json) {
   if (family == ModelFamily::kLlama) return;
   const bool qwen = IsQwen(family);
@@ -257,7 +246,7 @@ ordered_json ToJson(const ModelConfig& config, const std::string& dtype) {
       !(config.qk_norm && config.qkv_bias),
       "no Hugging Face model type has both q/k norm and q/k/v biases; a config.json for this model can't be written");
   const ModelFamily family = FamilyOf(config);
-  ordered_json json = {{"architectures", {Architecture(family)}},
+  ordered_json json = {{"architectures", {kArchitectures[static_cast<std::size_t>(family)]}},
                        {"model_type", Name(family)},
                        {"num_hidden_layers", config.layers},
                        {"hidden_size", config.hidden},

@@ -26,10 +26,10 @@ struct RlOptions {
   bool keep_completions = true;  // write completions/step-00000001.jsonl and so on into the output directory
 };
 
-// What a whole run has compared, at the first update of each step, where the policy is still the sampler: the sampler's
-// log-probabilities with those of the training pass, over all tokens of the rollout that the step trains on, those of
-// completions without an advantage too. Groups that dynamic sampling has dropped are not among them: no training pass
-// reads them. Exactly on-policy means a largest difference of exactly 0.
+// The comparison of the sampler's log-probabilities with those of the training pass. It is made at the first update of
+// each step of a run, where the policy is still the sampler, over all tokens that the step trains on, with or without
+// an advantage. Groups that dynamic sampling has dropped are left out, since no training pass reads them. Exactly
+// on-policy means a largest difference of exactly 0.
 struct OnPolicyCheck {
   double max_abs_diff = 0;
   std::int64_t tokens = 0;

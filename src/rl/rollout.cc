@@ -19,25 +19,6 @@ int LongestPrompt(const Task& task, const Tokenizer& tokenizer) {
   return static_cast<int>(longest);
 }
 
-// Completions as rl/objective.h takes them.
-struct SampledArrays {
-  std::vector<int> lengths;
-  std::vector<double> rewards, old_logp, ref_logp;
-
-  explicit SampledArrays(std::span<const Trajectory> trajectories) {
-    for (const Trajectory& t : trajectories) {
-      lengths.push_back(t.length());
-      rewards.push_back(t.reward);
-      old_logp.insert(old_logp.end(), t.old_logp.begin(), t.old_logp.end());
-      ref_logp.insert(ref_logp.end(), t.ref_logp.begin(), t.ref_logp.end());
-    }
-  }
-  SampledTokens View(int group_size) const {
-    return {
-        .lengths = lengths, .group_size = group_size, .rewards = rewards, .old_logp = old_logp, .ref_logp = ref_logp};
-  }
-};
-
 }  // namespace
 
 PackedPass ForwardTrajectories(Context& ctx, const Transformer& model, std::span<const Trajectory* const> batch,
@@ -132,20 +113,32 @@ void Sampler::AddReference(Context& ctx, std::vector<Trajectory>& sampled) const
 }
 
 void Sampler::KeepOrDrop(std::vector<Trajectory> sampled, Rollout& rollout) const {
-  const SampledArrays arrays(sampled);
-  const auto size = static_cast<std::size_t>(options_.num_generations);
-  for (std::size_t begin = 0; begin < sampled.size(); begin += size) {
-    const bool drop = options_.objective.dynamic_sampling && !HasSpread(std::span(arrays.rewards).subspan(begin, size));
-    std::vector<Trajectory>& to = drop ? rollout.dropped : rollout.kept;
-    const auto group = std::make_move_iterator(sampled.begin() + static_cast<std::ptrdiff_t>(begin));
-    to.insert(to.end(), group, group + static_cast<std::ptrdiff_t>(size));
+  const auto size = static_cast<std::ptrdiff_t>(options_.num_generations);
+  for (auto group = std::make_move_iterator(sampled.begin()); group != std::make_move_iterator(sampled.end());
+       group += size) {
+    const auto differs = [&](const Trajectory& t) { return t.reward != group.base()->reward; };
+    const bool spread = std::any_of(group.base(), group.base() + size, differs);
+    std::vector<Trajectory>& to = options_.objective.dynamic_sampling && !spread ? rollout.dropped : rollout.kept;
+    to.insert(to.end(), group, group + size);
   }
 }
 
 void Sampler::AssignAdvantages(std::vector<Trajectory>& kept) const {
-  const SampledArrays arrays(kept);
-  const std::vector<double> advantages = Advantages(arrays.View(options_.num_generations), options_.objective);
-  const std::vector<double> weights = SequenceWeights(arrays.lengths, options_.objective);
+  std::vector<int> lengths;
+  std::vector<double> rewards, old_logp, ref_logp;
+  for (const Trajectory& t : kept) {
+    lengths.push_back(t.length());
+    rewards.push_back(t.reward);
+    old_logp.insert(old_logp.end(), t.old_logp.begin(), t.old_logp.end());
+    ref_logp.insert(ref_logp.end(), t.ref_logp.begin(), t.ref_logp.end());
+  }
+  const SampledTokens sampled{.lengths = lengths,
+                              .group_size = options_.num_generations,
+                              .rewards = rewards,
+                              .old_logp = old_logp,
+                              .ref_logp = ref_logp};
+  const std::vector<double> advantages = Advantages(sampled, options_.objective);
+  const std::vector<double> weights = SequenceWeights(lengths, options_.objective);
   auto next = advantages.begin();
   for (std::size_t i = 0; i < kept.size(); ++i) {
     kept[i].advantages.assign(next, next + kept[i].length());

@@ -8,7 +8,7 @@
 
 #include "attn/spec.h"
 #include "rl/rl.h"
-#include "task/chain_task.h"
+#include "task/chain.h"
 #include "train/optimizer.h"
 #include "train/sft.h"
 

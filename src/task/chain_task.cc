@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "task/chain_task.h"
-
+// The chain task as a Task, as a reward rule and in the registry.
 #include <algorithm>
 #include <limits>
 #include <memory>
 
+#include "task/chain.h"
 #include "task/chain_trace.h"
 #include "task/registry.h"
 #include "tensor/check.h"
@@ -22,14 +22,13 @@ int FactField(const nlohmann::json& row, const char* key) {
   return found->get<int>();
 }
 
-// problem_of(i): the problem of attempt i, or nothing.
-template <class F>
-Measures MeasureAttempts(std::span<const Attempt> attempts, int window, const F& problem_of) {
+std::vector<std::pair<std::string, double>> MeasureRows(std::span<const nlohmann::json> rows,
+                                                        std::span<const std::string> texts, int window) {
   std::vector<TraceMeasures> traces;
-  for (std::size_t i = 0; i < attempts.size(); ++i) {
-    const std::optional<ChainProblem> problem = problem_of(i);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::optional<ChainProblem> problem = ChainProblemOf(rows[i]);
     if (!problem) return {};
-    traces.push_back(MeasureTrace(*problem, attempts[i].text));
+    traces.push_back(MeasureTrace(*problem, texts[i]));
   }
   const MechanismSummary mechanism = SummarizeMechanism(traces, window);
   return {{"restatement_rate", mechanism.restatement_rate},
@@ -64,13 +63,11 @@ double ChainTask::Reward(const Example& example, std::string_view completion, bo
   return VerifyChain(example.answer, completion, finished).reward;
 }
 
-Measures ChainTask::Measure(std::span<const Attempt> attempts, int window) const {
-  return MeasureAttempts(attempts, window, [&](std::size_t i) { return problem(attempts[i].problem); });
-}
-
-nlohmann::ordered_json ChainTask::Facts(std::int64_t index) const {
+nlohmann::ordered_json ChainTask::Row(std::int64_t index, std::uint64_t draw) const {
   const ChainProblem& p = problem(index);
-  return {{"a", p.a}, {"b", p.b}, {"n", p.n}, {"x0", p.x0}};
+  nlohmann::ordered_json row = Task::Row(index, draw);
+  row.update({{"a", p.a}, {"b", p.b}, {"n", p.n}, {"x0", p.x0}});
+  return row;
 }
 
 std::optional<ChainProblem> ChainProblemOf(const nlohmann::json& row) {
@@ -97,16 +94,12 @@ BuiltInTask ChainBuiltIn() {
                 seeded.seed = seed;
                 return std::make_unique<ChainTask>(split, seeded);
               },
-          .reward = {
-              .name = "chain",
-              .check_gold = [](std::string_view gold) { VerifyChain(gold, "", true); },
-              .verify = VerifyChain,
-              .extract = ExtractChainAnswer,
-              .check_row = [](const nlohmann::json& row) { ChainProblemOf(row); },
-              .measure =
-                  [](std::span<const nlohmann::json* const> rows, std::span<const Attempt> attempts, int window) {
-                    return MeasureAttempts(attempts, window, [&](std::size_t i) { return ChainProblemOf(*rows[i]); });
-                  }}};
+          .reward = {.name = "chain",
+                     .check_gold = [](std::string_view gold) { VerifyChain(gold, "", true); },
+                     .verify = VerifyChain,
+                     .extract = ExtractChainAnswer,
+                     .check_row = [](const nlohmann::json& row) { ChainProblemOf(row); },
+                     .measure = MeasureRows}};
 }
 
 }  // namespace swarr

@@ -34,13 +34,13 @@ class JsonlTask final : public Task {
   JsonlTask(const std::filesystem::path& path, JsonlFields needed, RewardRule rule, const FieldNames& names = {},
             const PromptFormat& format = {});
 
-  std::int64_t size() const override { return static_cast<std::int64_t>(rows_.size()); }
+  std::int64_t size() const override { return static_cast<std::int64_t>(problems_.size()); }
   Example Get(std::int64_t index, std::uint64_t draw) const override;
   double Reward(const Example& example, std::string_view completion, bool finished) const override {
     return rule_.verify(example.answer, completion, finished).reward;
   }
   std::string Extract(std::string_view completion) const override { return rule_.extract(completion); }
-  Measures Measure(std::span<const Attempt> attempts, int window) const override;
+  nlohmann::ordered_json Row(std::int64_t index, std::uint64_t) const override { return row(index); }
 
   // The whole row as it stands in the file, with the fields that this class does not know.
   const nlohmann::json& row(std::int64_t index) const { return At(index).fields; }
@@ -55,14 +55,14 @@ class JsonlTask final : public Task {
   void DropLongDocuments(const Tokenizer& tokenizer, int max_tokens);
 
  private:
-  struct Row {
+  struct Problem {
     int line;
     Example example;
     nlohmann::json fields;
   };
-  const Row& At(std::int64_t index) const;
+  const Problem& At(std::int64_t index) const;
   // "path:line", to open the sentence of an error about the row.
-  std::string Where(const Row& row) const;
+  std::string Where(const Problem& problem) const;
   // Why the row can't be used: the reason, and the sentence about this row. Both are empty if it can.
   std::pair<std::string, std::string> WhyDropped(const DataRow& row, JsonlFields needed,
                                                  const PromptFormat& format) const;
@@ -73,7 +73,7 @@ class JsonlTask final : public Task {
 
   std::filesystem::path path_;
   RewardRule rule_;
-  std::vector<Row> rows_;
+  std::vector<Problem> problems_;
   std::vector<DroppedRows> dropped_;
 };
 

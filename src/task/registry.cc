@@ -15,14 +15,8 @@ std::vector<BuiltInTask> BuiltInTasks() { return {ChainBuiltIn()}; }
 
 std::string DataRows(const Task& task, std::int64_t count) {
   std::string text;
-  const std::int64_t rows = count == 0 ? task.size() : count;
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const std::int64_t index = i % task.size();
-    const Example example = task.Get(index, static_cast<std::uint64_t>(i / task.size()));
-    nlohmann::ordered_json row = {
-        {"prompt", example.prompt}, {"completion", example.completion}, {"answer", example.answer}};
-    row.update(task.Facts(index));
-    text += row.dump() + '\n';
+  for (std::int64_t i = 0; i < (count == 0 ? task.size() : count); ++i) {
+    text += task.Row(i % task.size(), static_cast<std::uint64_t>(i / task.size())).dump() + '\n';
   }
   return text;
 }

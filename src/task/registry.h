@@ -39,8 +39,8 @@ struct BuiltInTask {
 // Each call gives parameters of their own.
 std::vector<BuiltInTask> BuiltInTasks();
 
-// `count` rows {"prompt", "completion", "answer", and the facts}, one a line: the first problems of the task. Where
-// `count` exceeds them (0: stops there), the problems come again in the same order, with completions drawn afresh.
+// `count` rows, one a line: the first problems of the task. Where `count` exceeds them (0: stops there), the problems
+// come again in the same order, with completions drawn afresh.
 std::string DataRows(const Task& task, std::int64_t count);
 
 // A built-in task's rule, called like the task. "math": VerifyMath with an answer that is marked, the rule to train

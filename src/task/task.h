@@ -23,15 +23,6 @@ struct Example {
   std::string answer;      // the gold answer
 };
 
-// A text that was sampled for problem `problem`.
-struct Attempt {
-  std::int64_t problem;
-  std::string_view text;
-};
-
-// Numbers by name, in the order in which they are shown.
-using Measures = std::vector<std::pair<std::string, double>>;
-
 class Task {
  public:
   virtual ~Task() = default;
@@ -46,11 +37,11 @@ class Task {
 
   // The tokens that any right completion fits in; 0 if the task does not know.
   virtual int completion_limit() const { return 0; }
-  // What attempts show beside their rewards, under a model whose smallest window is `window` (0: full attention). Empty
-  // if the task measures nothing.
-  virtual Measures Measure(std::span<const Attempt> /*attempts*/, int /*window*/) const { return {}; }
-  // What a row of a data file says of the problem beside prompt, completion and answer.
-  virtual nlohmann::ordered_json Facts(std::int64_t /*index*/) const { return nlohmann::ordered_json::object(); }
+  // The problem as a row of a data file.
+  virtual nlohmann::ordered_json Row(std::int64_t index, std::uint64_t draw) const {
+    const Example e = Get(index, draw);
+    return {{"prompt", e.prompt}, {"completion", e.completion}, {"answer", e.answer}};
+  }
 };
 
 struct Verdict {
@@ -70,8 +61,10 @@ struct RewardRule {
   // The last two are empty in rules that look at the answer alone. Throws Error if a row of a data file contradicts
   // itself.
   std::function<void(const nlohmann::json& row)> check_row{};
-  // Task::Measure of texts, text i answering the problem of row i. Empty if a row does not say enough of its problem.
-  std::function<Measures(std::span<const nlohmann::json* const> rows, std::span<const Attempt> attempts, int window)>
+  // What texts show beside their rewards, by name, text i being a completion for row i, under a model whose smallest
+  // window is `window` (0: full attention). Empty if a row does not say enough of its problem.
+  std::function<std::vector<std::pair<std::string, double>>(std::span<const nlohmann::json> rows,
+                                                            std::span<const std::string> texts, int window)>
       measure{};
 };
 

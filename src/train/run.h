@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every training run has, SFT and RL alike: an output directory with the resolved configuration, one
-// metrics.jsonl, checkpoints, exact resume, and a way to be interrupted.
+// A training run, SFT or RL: an output directory with the resolved configuration, one metrics.jsonl, checkpoints, exact
+// resume, and a way to be interrupted.
 //
 //   DIR/resolved_config.json    every option of the run
 //   DIR/metrics.jsonl           one object a step; after a resume it goes on without a gap or a repeated step
