@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "task/chain.h"
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -12,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "task/chain.h"
 #include "task/chain_trace.h"
 #include "tensor/check.h"
 #include "tensor/philox.h"
@@ -142,7 +141,7 @@ TEST_CASE("a range of steps that two digits can't hold is wrong usage") {
 
 TEST_CASE("the verdict names the rule that decided") {
   const auto rule = [](std::string_view text, bool finished = true) { return VerifyChain("C", text, finished).rule; };
-  CHECK(VerifyChain("C", "01:C,#C", true).correct);
+  CHECK(VerifyChain("C", "01:C,#C", true).reward == 1);
   CHECK(rule("01:C,#C") == "correct");
   CHECK(rule("#9#C") == "correct");
   CHECK(rule("#C", false) == "truncated");
@@ -151,12 +150,12 @@ TEST_CASE("the verdict names the rule that decided") {
   for (const char* text : {"#", "#CC", "#C#", "#C,", "#D", "#c", "#b", "# C", "##"}) {
     CAPTURE(text);
     CHECK(rule(text) == "not one digit after the last '#'");
-    CHECK_FALSE(VerifyChain("C", text, true).correct);
+    CHECK(VerifyChain("C", text, true).reward == 0);
   }
   CHECK(rule("#B") == "wrong digit");
   CHECK(rule("#C#B") == "wrong digit");
-  CHECK_FALSE(VerifyChain("C", "#B", true).correct);
-  CHECK_FALSE(VerifyChain("C", "#C", false).correct);
+  CHECK(VerifyChain("C", "#B", true).reward == 0);
+  CHECK(VerifyChain("C", "#C", false).reward == 0);
   CHECK_THROWS_AS(VerifyChain("", "#C", true), Error);
   CHECK_THROWS_AS(VerifyChain("12", "#C", true), Error);
 }

@@ -71,7 +71,7 @@ TEST_CASE("data chain writes rows with the problem, its trace and its facts, fro
     CHECK(row["prompt"] == PromptOf(problem));
     CHECK(row["answer"] == AnswerOf(problem));
     CHECK(SplitOf(problem) == Split::kRl);
-    CHECK(VerifyChain(row["answer"].get<std::string>(), row["completion"].get<std::string>(), true).correct);
+    CHECK(VerifyChain(row["answer"].get<std::string>(), row["completion"].get<std::string>(), true).reward == 1);
     restates |= row["completion"].get<std::string>().find('[') != std::string::npos;
   }
   CHECK(restates);

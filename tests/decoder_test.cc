@@ -282,10 +282,10 @@ TEST_CASE("every id that ends texts ends a completion, and ending with another k
     return last;
   };
   CHECK(last_tokens() == std::set<std::int32_t>{0, 5, 9});
-  model.EndTextWith(7);
+  model.SetEndOfText(7);
   CHECK(model.config().eos_id == 7);
   CHECK(last_tokens() == std::set<std::int32_t>{0, 5, 7, 9});
-  CHECK_THROWS_WITH_AS(model.EndTextWith(37), Contains("eos_token_id 37 is no id"), Error);
+  CHECK_THROWS_WITH_AS(model.SetEndOfText(37), Contains("eos_token_id 37 is no id"), Error);
 }
 
 TEST_CASE("a finished slot takes the next request at once, so that a long sequence holds up nobody") {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "task/jsonl_task.h"
-#include "task/rewards.h"
+#include "task/registry.h"
 #include "temp_directory.h"
 #include "tensor/check.h"
 #include "tensor/files.h"

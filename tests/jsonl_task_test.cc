@@ -4,7 +4,8 @@
 #include <doctest/doctest.h>
 
 #include "model/tokenizer.h"
-#include "task/rewards.h"
+#include "task/chain.h"
+#include "task/registry.h"
 #include "temp_directory.h"
 #include "tensor/files.h"
 
@@ -133,7 +134,7 @@ TEST_CASE("rows of the chain task read back as the problems they state, draw by 
   const ChainOptions options{.n_min = 3, .n_max = 3, .restate_probability = 0.5, .seed = 1};
   const ChainTask chain(Split::kEval, options);
   const std::int64_t twice = 2 * chain.size();
-  const File file(ChainRowsText(Split::kEval, options, twice));
+  const File file(DataRows(chain, twice));
   const JsonlTask task(file.path(), {.completion = true, .answer = true}, RewardByName("chain"));
   REQUIRE(task.size() == twice);
   int redrawn = 0;
@@ -144,8 +145,7 @@ TEST_CASE("rows of the chain task read back as the problems they state, draw by 
     redrawn += task.Get(i, 0).completion != task.Get(index, 0).completion;
   }
   CHECK(redrawn > 0);
-  CHECK(JsonlTask(File(ChainRowsText(Split::kEval, options, 0)).path(), {}, RewardByName("chain")).size() ==
-        chain.size());
+  CHECK(JsonlTask(File(DataRows(chain, 0)).path(), {}, RewardByName("chain")).size() == chain.size());
 }
 
 TEST_CASE("chain facts that are incomplete or contradict the prompt are refused; none at all are none") {
@@ -163,6 +163,6 @@ TEST_CASE("chain facts that are incomplete or contradict the prompt are refused;
 
 TEST_CASE("rewards and splits have names; others are wrong usage") {
   CHECK_THROWS_AS(RewardByName("maths"), UsageError);
-  CHECK_THROWS_AS(ParseSplit("test"), UsageError);
-  CHECK(ParseSplit("rl") == Split::kRl);
+  CHECK_THROWS_AS(ParseName<Split>("split", "test"), UsageError);
+  CHECK(ParseName<Split>("split", "rl") == Split::kRl);
 }

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "task/math/verify.h"
-#include "task/rewards.h"
+#include "task/registry.h"
 #include "tensor/check.h"
 
 using namespace swarr;

@@ -11,7 +11,7 @@ namespace {
 const std::vector<Message> kQuestion = {{"user", "How many?"}};
 
 std::string Prompt(const char* instruction, const std::vector<WorkedExample>& examples = {}) {
-  return PromptFormat{{}, ParseInstruction(instruction), examples}.Prompt(kQuestion);
+  return PromptFormat{{}, ParseName<Instruction>("instruction", instruction), examples}.Prompt(kQuestion);
 }
 
 TEST_CASE("an instruction is said beside the problem, in the words that models and evaluators use") {
@@ -21,7 +21,7 @@ TEST_CASE("an instruction is said beside the problem, in the words that models a
   CHECK(Prompt("question-answer") == "Question: How many?\nAnswer:");
   CHECK(Prompt("question-answer", {{"q", "a"}, {"r", "b"}}) ==
         "Question: q\nAnswer: a\n\nQuestion: r\nAnswer: b\n\nQuestion: How many?\nAnswer:");
-  CHECK_THROWS_AS(ParseInstruction("please"), UsageError);
+  CHECK_THROWS_AS(ParseName<Instruction>("instruction", "please"), UsageError);
 }
 
 TEST_CASE("in a conversation the instruction goes into the last message, inside the template") {

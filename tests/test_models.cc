@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/model_files.h"
 #include "tensor/files.h"
 
 namespace swarr {
@@ -177,6 +178,12 @@ bool SameState(const Trainee& a, const Trainee& b) {
          same(a.optimizer.first_moment(), b.optimizer.first_moment()) &&
          same(a.optimizer.second_moment(), b.optimizer.second_moment()) &&
          a.optimizer.steps_taken() == b.optimizer.steps_taken();
+}
+
+void SaveModel(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer) {
+  AtomicDirectory out(dir, AllFileNames());
+  WriteModelFiles(out.path(), model, tokenizer);
+  out.Commit();
 }
 
 OptimizerOptions GradientProbe() {

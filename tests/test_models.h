@@ -75,6 +75,9 @@ class TableTask : public Task {
   std::vector<Example> examples_;
 };
 
+// The model as a directory that appears when it is complete.
+void SaveModel(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer);
+
 // A model to be trained, from fixed initial weights, and what training it takes.
 struct Trainee {
   Trainee(const ModelConfig& config, DType dtype, const OptimizerOptions& options, int threads = 1,

@@ -1,33 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-// swarr data chain: problems and traces of the chain task as JSON Lines.
+// swarr data TASK: problems of a built-in task as JSON Lines.
 #include "cli/commands.h"
-#include "cli/options.h"
-#include "task/rewards.h"
+#include "cli/task_options.h"
 #include "tensor/files.h"
 
 namespace swarr {
 namespace {
 
-struct ChainCommand {
-  explicit ChainCommand(CLI::App& app) : options(app) {
+struct DataCommand {
+  DataCommand(CLI::App& app, const BuiltInTask& built_in) : options(app), task(built_in) {
     options
         .Add("count", count, "rows; beyond the split's size its problems come again with new traces; 0 is each once")
         ->required()
         ->check(AtLeast(0));
     options.Add("out", out, "file to write")->required();
     options.Add("split", split, "which of the three disjoint sets of problems: sft, rl or eval");
-    options.Add("n-min", chain.n_min, "fewest steps of a problem");
-    options.Add("n-max", chain.n_max, "most steps of a problem");
-    options.Add("restate", chain.restate_probability, "probability of restating the facts before a step");
-    options.Add("seed", chain.seed, "seed of the restatements");
+    for (const TaskParameter& p : task.parameters) AddParameter(options, p);
+    options.Add("seed", seed, "seed of what the completions draw");
   }
 
-  void Run() const { WriteFileAtomically(out, ChainRowsText(ParseSplit(split), chain, count)); }
+  void Run() const { WriteFileAtomically(out, DataRows(*task.make(ParseName<Split>("split", split), seed), count)); }
 
   OptionSet options;
+  BuiltInTask task;
   std::int64_t count = 0;
+  std::uint64_t seed = 0;
   std::string out, split = "sft";
-  ChainOptions chain;
 };
 
 }  // namespace
@@ -35,8 +33,12 @@ struct ChainCommand {
 void AddData(CLI::App& program) {
   CLI::App* data = program.add_subcommand("data", "Write data sets");
   data->require_subcommand(1);
-  AddCommand<ChainCommand>(*data, "chain",
-                           "Problems and traces of the chain task: {prompt, completion, answer, a, b, n, x0} a line");
+  for (const BuiltInTask& task : BuiltInTasks()) {
+    AddCommand<DataCommand>(*data, task.name,
+                            Concat("Problems and traces of the ", task.name,
+                                   " task: {prompt, completion, answer, and what states the problem} a line"),
+                            task);
+  }
 }
 
 }  // namespace swarr

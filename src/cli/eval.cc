@@ -8,7 +8,7 @@
 #include "cli/task_options.h"
 #include "model/model_files.h"
 #include "study/statistics.h"
-#include "task/chain_trace.h"
+#include "task/registry.h"
 #include "tensor/files.h"
 #include "train/evaluate.h"
 
@@ -72,7 +72,7 @@ struct EvalCommand {
     LoadedTask problems = task.Load(Split::kEval, {.answer = true}, compute.seed, model_dir);
     const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
     const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
-    EndTextsAs(problems, tokenizer, *model);
+    SetEndOfText(problems, tokenizer, *model);
     evaluate.max_completion_length =
         CompletionLimit(evaluate.max_completion_length, problems, tokenizer, model->config());
     ReportDropped(problems);
@@ -141,7 +141,7 @@ struct EvalCommand {
     add_share("truncated", summary.truncated);
     for (const auto& [name, rule] : harness_scores) add_share(name, ShareRight(completions, *problems.task, rule));
     AddLength(completions, summary.mean_length, results);
-    AddMechanism(completions, problems, SmallestWindow(model.config()), results);
+    if (problems.reward.measure) AddMeasures(completions, problems, SmallestWindow(model.config()), results);
     if (problems.file != nullptr) {
       for (const DroppedRows& d : problems.file->dropped()) results["dropped"][d.reason] = d.count;
     }
@@ -164,19 +164,16 @@ struct EvalCommand {
     results["mean_length_ci95"] = {mean - margin, mean + margin};
   }
 
-  // Where the problems are known to be the chain task's: what the completions lean on.
-  static void AddMechanism(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems, int window,
-                           ordered_json& results) {
-    std::vector<TraceMeasures> traces;
+  // What the completions show beside their rewards.
+  static void AddMeasures(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems, int window,
+                          ordered_json& results) {
+    std::vector<nlohmann::json> rows;
+    std::vector<std::string> texts;
     for (const EvaluatedCompletion& c : completions) {
-      const std::optional<ChainProblem> problem = problems.chain_problem(c.problem);
-      if (!problem) return;
-      traces.push_back(MeasureTrace(*problem, c.text));
+      rows.push_back(problems.task->Row(c.problem, 0));
+      texts.push_back(c.text);
     }
-    const MechanismSummary mechanism = SummarizeMechanism(traces, window);
-    results["restatement_rate"] = mechanism.restatement_rate;
-    results["dependency_distance_mean"] = mechanism.dependency_distance_mean;
-    results["facts_in_window"] = mechanism.facts_in_window;
+    for (const auto& [name, value] : problems.reward.measure(rows, texts, window)) results[name] = value;
   }
 
   void Report(const ordered_json& results) const {

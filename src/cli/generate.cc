@@ -26,7 +26,7 @@ struct GenerateCommand {
     const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
     const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
     const ChatTemplate format = chat.MakeTemplate(model_dir);
-    if (!format.end().empty()) model->EndTextWith(SingleToken(tokenizer, format.end()));
+    if (!format.end().empty()) model->SetEndOfText(SingleToken(tokenizer, format.end()));
     const std::string text = format.Prompt(std::vector<Message>{{"user", prompt}});
     const Request request{tokenizer.EncodePrompt(text), 0, temperature, StreamKey(compute.seed, Purpose::kSample)};
     const auto prompt_tokens = static_cast<int>(request.prompt.size());

@@ -42,7 +42,7 @@ struct PretrainCommand {
     shape_options.push_back(options.Add("tied,!--untied", shape.tied, "the output layer is the embedding"));
   }
 
-  // The shape with what was left open filled in: the vocabulary is the chain task's characters.
+  // The shape with what was left open filled in: the vocabulary is the tokenizer's.
   void CompleteShape(const Tokenizer& tokenizer) {
     if (shape.kv_heads == 0) shape.kv_heads = shape.heads;
     if (shape.head_dim == 0) {
@@ -76,8 +76,9 @@ struct PretrainCommand {
       supervised.Train(options, environment, model_dir, *model, LoadTokenizer(model_dir, model->config()));
       return;
     }
-    const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(kChainAlphabet, kEndOfText),
-                              "the chain task's tokenizer");
+    const BuiltInTask& task = supervised.task.ChosenBuiltIn();
+    const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(task.alphabet, kEndOfText),
+                              Concat("the ", task.name, " task's tokenizer"));
     CompleteShape(tokenizer);
     Transformer model(shape, dtype, /*with_gradients=*/true, supervised.training.compute.MakeKind());
     InitializeParameters(model.parameters(), shape.layers, supervised.training.compute.seed, deviation);

@@ -34,8 +34,7 @@ struct RlCommand {
              "optimizer updates of a step, each over all that it has sampled; checkpoints and the learning-rate "
              "schedule count steps")
         ->check(AtLeast(1));
-    options.Add("micro-batch", rl.micro_batch, "completions packed into one row of the training pass")
-        ->check(AtLeast(1));
+    options.Add("micro-batch", rl.micro_batch, "completions packed into one training pass")->check(AtLeast(1));
     options.Add("slots", rl.slots, "sequences decoded at a time; results do not depend on it", Record::kNo)
         ->check(AtLeast(1));
     objective.AddTo(options);
@@ -51,7 +50,7 @@ struct RlCommand {
     const auto model =
         LoadModel(model_dir, training.compute.MakeDType(), /*with_gradients=*/true, training.compute.MakeKind());
     const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
-    EndTextsAs(problems, tokenizer, *model);
+    SetEndOfText(problems, tokenizer, *model);
     rl.max_completion_length = CompletionLimit(rl.max_completion_length, problems, tokenizer, model->config());
     if (!training.quiet) ReportDropped(problems);
     rl.objective.max_completion_length = rl.max_completion_length;

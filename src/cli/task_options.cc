@@ -4,7 +4,22 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "tensor/names.h"
+
 namespace swarr {
+namespace {
+
+std::string Names(const std::vector<BuiltInTask>& tasks) {
+  std::vector<std::string> names;
+  for (const BuiltInTask& task : tasks) names.push_back(task.name);
+  return Listed(names);
+}
+
+}  // namespace
+
+void AddParameter(OptionSet& options, const TaskParameter& parameter, const std::string& help_prefix) {
+  std::visit([&](auto* value) { options.Add(parameter.name, *value, help_prefix + parameter.help); }, parameter.value);
+}
 
 void PromptOptions::AddTemplateTo(OptionSet& options) {
   options.Add(
@@ -36,7 +51,9 @@ ChatTemplate PromptOptions::MakeTemplate(const std::string& model_dir) const {
 }
 
 PromptFormat PromptOptions::MakeFormat(const std::string& model_dir) const {
-  PromptFormat format{MakeTemplate(model_dir), ParseInstruction(instruction), {}, strip_calculator_marks};
+  PromptFormat format{.chat = MakeTemplate(model_dir),
+                      .instruction = ParseName<Instruction>("instruction", instruction),
+                      .strip_calculator_marks = strip_calculator_marks};
   if (few_shot_data.empty() || shots == 0) return format;
   if (format.instruction != Instruction::kQuestionAnswer) {
     throw UsageError("--few-shot-data gives examples for --instruction question-answer alone");
@@ -58,49 +75,43 @@ void TaskOptions::AddTo(OptionSet& options, bool with_completions) {
   options.Add("answer-field", fields.answer, "field of the gold answer");
   prompt.AddTemplateTo(options);
   prompt.AddInstructionTo(options, with_completions);
-  options.Add("task", task, "instead of --data: chain, the built-in task, drawn afresh");
-  options.Add("n-min", chain.n_min, "chain task: fewest steps of a problem");
-  options.Add("n-max", chain.n_max, "chain task: most steps of a problem");
-  if (with_completions) {
-    options.Add("restate", chain.restate_probability, "chain task: probability of restating the facts before a step");
+  options.Add("task", task, Concat("instead of --data: a built-in task, drawn afresh: ", Names(built_in)));
+  for (const BuiltInTask& t : built_in) {
+    for (const TaskParameter& p : t.parameters) {
+      if (with_completions || !p.of_completions) AddParameter(options, p, t.name + " task: ");
+    }
   }
 }
 
 void TaskOptions::AddRewardTo(OptionSet& options) {
-  options.Add("reward", reward, Concat("the rule that judges answers: ", kRewardNames));
+  options.Add("reward", reward, "the rule that judges answers: " + RewardNames());
 }
 
 LoadedTask TaskOptions::Load(Split split, JsonlFields needed, std::uint64_t seed, const std::string& model_dir) const {
-  if (data.empty() == task.empty()) throw UsageError("give exactly one of --data FILE and --task chain");
+  if (data.empty() == task.empty()) throw UsageError("give exactly one of --data FILE and --task NAME");
   if (!data.empty()) return LoadFile(data, needed, model_dir);
-  if (task != "chain") throw UsageError(Concat("unknown task '", task, "'; use chain, the only one so far"));
-  ChainOptions options = chain;
-  options.seed = seed;
-  auto problems = std::make_unique<ChainTask>(split, options);
-  const auto problem = [p = problems.get()](std::int64_t i) { return std::optional(p->problem(i)); };
-  return {std::move(problems), nullptr, problem, ChainTokenLimit(chain.n_max)};
+  const BuiltInTask& chosen = ChosenBuiltIn();
+  return {.task = chosen.make(split, seed), .reward = chosen.reward};
 }
 
 LoadedTask TaskOptions::LoadFile(const std::string& path, JsonlFields needed, const std::string& model_dir) const {
   const PromptFormat format = prompt.MakeFormat(model_dir);
-  auto rows = std::make_unique<JsonlTask>(path, needed, RewardByName(reward), fields, format);
+  const RewardRule rule = RewardByName(reward);
+  auto rows = std::make_unique<JsonlTask>(path, needed, rule, fields, format);
   JsonlTask* file = rows.get();
-  const auto problem_of = [file](std::int64_t i) {
-    try {
-      return ChainProblemOf(file->row(i));
-    } catch (const Error& e) {
-      throw Error(Concat(file->Where(i), ": ", e.what()));
-    }
-  };
-  // Rows that are only imitated, or judged by another rule, may have fields of these names that mean something else.
-  const bool chain_rows = needed.answer && reward == "chain";
-  for (std::int64_t i = 0; chain_rows && i < file->size(); ++i) problem_of(i);
-  const auto problem = [=](std::int64_t i) { return chain_rows ? problem_of(i) : std::nullopt; };
-  return {std::move(rows), file, problem, 0, std::string(format.chat.end())};
+  return {.task = std::move(rows), .reward = rule, .file = file, .end_of_turn = std::string(format.chat.end())};
 }
 
-void EndTextsAs(const LoadedTask& task, const Tokenizer& tokenizer, Transformer& model) {
-  if (!task.end_of_turn.empty()) model.EndTextWith(SingleToken(tokenizer, task.end_of_turn));
+const BuiltInTask& TaskOptions::ChosenBuiltIn() const {
+  const std::string& name = task.empty() ? reward : task;
+  const auto found = std::find_if(built_in.begin(), built_in.end(), [&](const auto& t) { return t.name == name; });
+  if (found != built_in.end()) return *found;
+  if (!task.empty()) throw UsageError(Concat("unknown task '", task, "'; use ", Names(built_in)));
+  return built_in.front();
+}
+
+void SetEndOfText(const LoadedTask& task, const Tokenizer& tokenizer, Transformer& model) {
+  if (!task.end_of_turn.empty()) model.SetEndOfText(SingleToken(tokenizer, task.end_of_turn));
 }
 
 void ReportDropped(const LoadedTask& task) {
@@ -112,7 +123,7 @@ void ReportDropped(const LoadedTask& task) {
 }
 
 int CompletionLimit(int asked, const LoadedTask& task, const Tokenizer& tokenizer, const ModelConfig& config) {
-  const int wanted = asked > 0 ? asked : task.completion_limit;
+  const int wanted = asked > 0 ? asked : task.task->completion_limit();
   const int room = config.max_positions - std::max(wanted, 1);
   if (task.file != nullptr && room > 0) task.file->DropLongPrompts(tokenizer, room);
   std::size_t longest = 0;

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which problems a command works on: a JSON Lines file, or the chain task drawn afresh.
+// Which problems a command works on: a JSON Lines file, or a built-in task drawn afresh.
 #pragma once
 
-#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/options.h"
 #include "model/config.h"
 #include "model/tokenizer.h"
 #include "model/transformer.h"
-#include "task/rewards.h"
+#include "task/jsonl_task.h"
+#include "task/registry.h"
 
 namespace swarr {
 
@@ -35,33 +35,36 @@ struct PromptOptions {
 
 struct LoadedTask {
   std::unique_ptr<Task> task;
+  RewardRule reward;          // its rule
   JsonlTask* file = nullptr;  // the same task, if it comes from a file
-  // The chain problem behind problem `index`, if it is one and says so.
-  std::function<std::optional<ChainProblem>(std::int64_t index)> chain_problem;
-  int completion_limit = 0;   // tokens that a completion of this task can take; 0: unknown
   std::string end_of_turn{};  // the token that ends its completions; empty: the model's end of text
 };
 
+// Adds a flag for the parameter; its help opens with `help_prefix`.
+void AddParameter(OptionSet& options, const TaskParameter& parameter, const std::string& help_prefix = "");
+
 struct TaskOptions {
   std::string data, task, reward = "chain";
-  ChainOptions chain;
+  std::vector<BuiltInTask> built_in = BuiltInTasks();
   FieldNames fields;
   PromptOptions prompt;
 
-  // --data, how its rows are read and put to the model, --task and the chain task's ranges; --restate too where
-  // completions are imitated.
+  // --data, how its rows are read and put to the model, --task and the parameters of the built-in tasks.
   void AddTo(OptionSet& options, bool with_completions);
   // --reward, where answers are judged.
   void AddRewardTo(OptionSet& options);
-  // The problems, of this split if they are the chain task's; rows of a file as the model in `model_dir` (may be empty)
+  // The problems, of this split if the task is built in; rows of a file as the model in `model_dir` (may be empty)
   // wants to be prompted. Throws UsageError unless exactly one of --data and --task is given.
   LoadedTask Load(Split split, JsonlFields needed, std::uint64_t seed, const std::string& model_dir) const;
+  // The built-in task of --task; with --data the one whose reward judges the file, or else the first. A new model's
+  // vocabulary is its characters.
+  const BuiltInTask& ChosenBuiltIn() const;
   // The problems of another file, read in the same way.
   LoadedTask LoadFile(const std::string& path, JsonlFields needed, const std::string& model_dir) const;
 };
 
-// Makes `model` end texts as the task's completions end.
-void EndTextsAs(const LoadedTask& task, const Tokenizer& tokenizer, Transformer& model);
+// Makes the end of the task's turns the model's end of text, if the task has turns.
+void SetEndOfText(const LoadedTask& task, const Tokenizer& tokenizer, Transformer& model);
 
 // Says on stderr how many rows of its file the task left out, and why; nothing if none was.
 void ReportDropped(const LoadedTask& task);

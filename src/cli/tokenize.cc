@@ -17,7 +17,7 @@ Tokenizer LoadForDecoding(const std::filesystem::path& dir) {
   const std::filesystem::path config = dir / "config.json";
   if (!std::filesystem::exists(config)) return tokenizer;
   const auto json = ParseJson<nlohmann::ordered_json>(ReadFile(config, kMostJsonBytes), config.string());
-  return tokenizer.ForModel(ConfigFields(json, config.string()).Int("vocab_size", tokenizer.vocab_size()));
+  return tokenizer.ForModel(ConfigFields(json, config.string()).Get<int>("vocab_size", tokenizer.vocab_size()));
 }
 
 struct TokenizeCommand {

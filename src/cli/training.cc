@@ -92,7 +92,7 @@ void SupervisedOptions::Train(const OptionSet& options, const Environment& envir
                               Transformer& model, const Tokenizer& tokenizer) {
   const LoadedTask problems = task.Load(Split::kSft, {.completion = true}, training.compute.seed, model_dir);
   const LoadedTask evaluation = LoadEvaluation(model_dir);
-  EndTextsAs(problems, tokenizer, model);
+  SetEndOfText(problems, tokenizer, model);
   const int context = model.config().max_positions;
   if (sft.max_length == 0) sft.max_length = context + 1;  // end of text is predicted, never read
   if (sft.max_length > context + 1) {

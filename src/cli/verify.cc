@@ -4,7 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
-#include "task/rewards.h"
+#include "task/registry.h"
 
 namespace swarr {
 namespace {
@@ -13,7 +13,7 @@ struct VerifyCommand {
   explicit VerifyCommand(CLI::App& app) : options(app) {
     options.Add("gold", gold, "the right answer")->required();
     options.Add("answer", answer, "the completion to judge, without end of text")->required();
-    options.Add("reward", reward, Concat("the rule that judges: ", kRewardNames));
+    options.Add("reward", reward, Concat("the rule that judges: ", RewardNames()));
     options.Add("truncated", truncated, "the completion was cut off before end of text");
     options.Add("json", json, "print one JSON object: correct, reward, rule, extracted");
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "tensor/check.h"
 #include "tensor/files.h"
@@ -16,7 +17,7 @@ using nlohmann::json;
 constexpr std::string_view kStart = "<|im_start|>", kEnd = "<|im_end|>";
 constexpr std::string_view kThink = "<think>", kThinkEnd = "</think>", kNoThoughts = "<think>\n\n</think>\n\n";
 
-// The system lines that models add of themselves, known by how they begin, which no escape in Jinja changes.
+// The system lines that models add by themselves. Their beginnings, which no escape in Jinja changes, identify them.
 struct SystemLine {
   std::string_view beginning, line;
 };
@@ -42,7 +43,7 @@ std::string TemplateIn(const json& config, const std::string& where) {
   throw Error(Concat(where, ": chat_template is neither a text nor a list with a default; name one with --template"));
 }
 
-// The model's Jinja text; empty if it brings none.
+// The model's Jinja text; empty if it has none.
 std::string ReadJinja(const std::filesystem::path& dir) {
   if (dir.empty()) return {};
   const std::filesystem::path own = dir / "chat_template.jinja", config = dir / "tokenizer_config.json";
@@ -101,8 +102,16 @@ std::string ChatTemplate::Prompt(std::span<const Message> conversation) const {
 }
 
 std::string ChatTemplate::Completion(std::string_view content) const {
-  if (format == ChatFormat::kQwen3) return std::string(WithoutThoughts(content));
-  if (format == ChatFormat::kQwen3Thinking && !content.starts_with(kThink)) return Concat(kNoThoughts, content);
+  switch (format) {
+    case ChatFormat::kPlain:
+    case ChatFormat::kChatml:
+      break;
+    case ChatFormat::kQwen3:
+      return std::string(WithoutThoughts(content));
+    case ChatFormat::kQwen3Thinking:
+      if (!content.starts_with(kThink)) return Concat(kNoThoughts, content);
+      break;
+  }
   return std::string(content);
 }
 
@@ -117,17 +126,12 @@ std::string_view ChatTemplate::FindToken(std::string_view text) const {
 }
 
 ChatTemplate ChatTemplateByName(const std::string& name, const std::filesystem::path& dir) {
-  constexpr std::array<std::pair<const char*, ChatFormat>, 4> kNames = {
-      {{"plain", ChatFormat::kPlain},
-       {"chatml", ChatFormat::kChatml},
-       {"qwen3", ChatFormat::kQwen3},
-       {"qwen3-thinking", ChatFormat::kQwen3Thinking}}};
-  const auto named = std::find_if(kNames.begin(), kNames.end(), [&](const auto& n) { return name == n.first; });
-  if (named == kNames.end() && name != "auto") {
-    throw UsageError(Concat("unknown template '", name, "'; use auto, plain, chatml, qwen3 or qwen3-thinking"));
+  const std::optional<ChatFormat> named = FindName<ChatFormat>(name);
+  if (!named && name != "auto") {
+    throw UsageError(Concat("unknown template '", name, "'; use auto, ", Listed(kNames<ChatFormat>)));
   }
   const std::string jinja = ReadJinja(dir);
-  ChatTemplate chat{named != kNames.end() ? named->second : Recognise(jinja, dir), {}};
+  ChatTemplate chat{named ? *named : Recognise(jinja, dir), {}};
   if (chat.format == ChatFormat::kPlain) return chat;
   for (const auto& [beginning, line] : kSystemLines) {
     if (Contains(jinja, beginning)) {

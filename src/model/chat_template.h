@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conversations as the texts that instruction-tuned models were trained on. Hugging Face states the format as a Jinja
-// program in tokenizer_config.json or chat_template.jinja; this program knows the formats below by name, and reads the
-// Jinja text only to recognise which one it is.
+// program in tokenizer_config.json or chat_template.jinja. This program knows the formats below by name and reads the
+// Jinja text only to recognise one of them.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "model/tokenizer.h"
+#include "tensor/names.h"
 
 namespace swarr {
 
@@ -25,6 +27,8 @@ enum class ChatFormat {
   kQwen3,   // ChatML; the answer follows an empty <think> block, which is part of the prompt (enable_thinking off)
   kQwen3Thinking,  // ChatML; the model writes the <think> block itself
 };
+template <>
+inline constexpr std::array kNames<ChatFormat> = {"plain", "chatml", "qwen3", "qwen3-thinking"};
 
 struct ChatTemplate {
   ChatFormat format = ChatFormat::kPlain;
@@ -42,10 +46,10 @@ struct ChatTemplate {
   std::string_view FindToken(std::string_view text) const;
 };
 
-// `name`: plain, chatml, qwen3, qwen3-thinking, or auto: what the model in `dir` brings. Its default system line comes
-// with any of them but plain. auto is plain for a model without a template, and throws Error for a template that is
-// none of these, rather than prompt a model as it was not trained. An empty `dir` brings nothing. Throws UsageError for
-// other names.
+// `name` is a format's, or auto: the format of the model in `dir`. Every format but plain comes with the model's
+// default system line. auto is plain for a model without a template. For a template that is none of these it throws
+// Error, rather than prompt a model as it was not trained. An empty `dir` is no model. Throws UsageError for other
+// names.
 ChatTemplate ChatTemplateByName(const std::string& name, const std::filesystem::path& dir);
 
 // The id of `token`, which `tokenizer` must know as one token. Throws Error otherwise.

@@ -32,11 +32,11 @@ struct ModelConfig {
   bool qkv_bias = false;                 // biases of the query, key and value projections
   std::vector<AttentionSpec> attention;  // one per layer
   int eos_id = -1;                       // end of text; -1 if the model names none
-  std::vector<int> stop_ids;             // more ids that end a text when sampling
-  std::string model_type;                // as it was read; decides between names for one model
+  std::vector<int> stop_ids;             // further ids that end a text in sampling
+  std::string model_type;                // as it was read; where one model has several names, it is written again
   nlohmann::ordered_json extra = nlohmann::ordered_json::object();  // fields without a meaning here, kept for writing
 
-  // Whether a text that is sampled ends with this token.
+  // Whether this token ends a sampled text.
   bool Stops(std::int32_t id) const;
   // Throws, naming the field, unless the sizes are positive and fit each other and every layer's attention makes sense.
   void Validate() const;

@@ -2,6 +2,7 @@
 #include "model/config_fields.h"
 
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #include "tensor/check.h"
@@ -9,6 +10,25 @@
 namespace swarr {
 
 using nlohmann::ordered_json;
+
+namespace {
+
+// What T needs where `value` is no T; null where it is one.
+template <class T>
+const char* NeededFor(const ordered_json& value) {
+  if constexpr (std::is_same_v<T, int>) {
+    const bool fits = value.is_number_integer() && value >= 0 && value <= std::numeric_limits<int>::max();
+    return fits ? nullptr : "an integer from 0 to 2147483647";
+  } else if constexpr (std::is_same_v<T, double>) {
+    return value.is_number() ? nullptr : "a number";
+  } else if constexpr (std::is_same_v<T, bool>) {
+    return value.is_boolean() ? nullptr : "true or false";
+  } else {
+    return value.is_string() ? nullptr : "a string";
+  }
+}
+
+}  // namespace
 
 ConfigFields::ConfigFields(const ordered_json& json, std::string where) : json_(json), where_(std::move(where)) {
   SWARR_CHECK(json.is_object(), where_, " holds no JSON object");
@@ -20,35 +40,19 @@ const ordered_json* ConfigFields::Find(const char* key) {
   return found == json_.end() || found->is_null() ? nullptr : &*found;
 }
 
-int ConfigFields::Int(const char* key, std::optional<int> fallback) {
-  const ordered_json* value = FindOr(key, fallback.has_value());
+template <class T>
+T ConfigFields::Get(const char* key, const std::optional<T>& fallback) {
+  const ordered_json* value = Find(key);
+  SWARR_CHECK(value != nullptr || fallback, where_, ": the field ", key, " is missing");
   if (value == nullptr) return *fallback;
-  constexpr int kMax = std::numeric_limits<int>::max();
-  SWARR_CHECK(value->is_number_integer() && *value >= 0 && *value <= kMax, where_, ": ", key, " is ", value->dump(),
-              " where an integer from 0 to ", kMax, " is needed");
-  return value->get<int>();
+  const char* needed = NeededFor<T>(*value);
+  SWARR_CHECK(needed == nullptr, where_, ": ", key, " is ", value->dump(), " where ", needed, " is needed");
+  return value->get<T>();
 }
-
-double ConfigFields::Double(const char* key, std::optional<double> fallback) {
-  const ordered_json* value = FindOr(key, fallback.has_value());
-  if (value == nullptr) return *fallback;
-  SWARR_CHECK(value->is_number(), where_, ": ", key, " is ", value->dump(), " where a number is needed");
-  return value->get<double>();
-}
-
-bool ConfigFields::Bool(const char* key, bool fallback) {
-  const ordered_json* value = FindOr(key, true);
-  if (value == nullptr) return fallback;
-  SWARR_CHECK(value->is_boolean(), where_, ": ", key, " is ", value->dump(), " where true or false is needed");
-  return value->get<bool>();
-}
-
-std::string ConfigFields::String(const char* key, std::optional<std::string> fallback) {
-  const ordered_json* value = FindOr(key, fallback.has_value());
-  if (value == nullptr) return *fallback;
-  SWARR_CHECK(value->is_string(), where_, ": ", key, " is ", value->dump(), " where a string is needed");
-  return value->get<std::string>();
-}
+template int ConfigFields::Get(const char*, const std::optional<int>&);
+template double ConfigFields::Get(const char*, const std::optional<double>&);
+template bool ConfigFields::Get(const char*, const std::optional<bool>&);
+template std::string ConfigFields::Get(const char*, const std::optional<std::string>&);
 
 ordered_json ConfigFields::Unused() const {
   ordered_json unused = ordered_json::object();
@@ -56,12 +60,6 @@ ordered_json ConfigFields::Unused() const {
     if (!used_.contains(key)) unused[key] = value;
   }
   return unused;
-}
-
-const ordered_json* ConfigFields::FindOr(const char* key, bool optional) {
-  const ordered_json* value = Find(key);
-  SWARR_CHECK(value != nullptr || optional, where_, ": the field ", key, " is missing");
-  return value;
 }
 
 }  // namespace swarr

@@ -10,7 +10,7 @@
 namespace swarr {
 
 // Checked access to the fields of a JSON object. Null counts as absent. Every error is a sentence that opens with
-// `where` and names the field. Remembers which fields were asked for: Unused() are the others.
+// `where` and names the field. Reading a field marks it as used; Unused() are the others.
 class ConfigFields {
  public:
   // `json` must outlive this. Throws if it is no object.
@@ -22,17 +22,14 @@ class ConfigFields {
   // Whether the field is there and null, where that differs from absence.
   bool IsNull(const char* key) { return Find(key) == nullptr && json_.contains(key); }
 
-  // The value, or `fallback` where it is absent. Throw if it is absent without a fallback, or of another type.
-  int Int(const char* key, std::optional<int> fallback = std::nullopt);  // from 0
-  double Double(const char* key, std::optional<double> fallback = std::nullopt);
-  bool Bool(const char* key, bool fallback);
-  std::string String(const char* key, std::optional<std::string> fallback = std::nullopt);
+  // The value, or `fallback` where it is absent; T is int (from 0), double, bool or std::string. Throws if it is absent
+  // without a fallback, or of another type.
+  template <class T>
+  T Get(const char* key, const std::optional<T>& fallback = std::nullopt);
 
   nlohmann::ordered_json Unused() const;
 
  private:
-  const nlohmann::ordered_json* FindOr(const char* key, bool optional);
-
   const nlohmann::ordered_json& json_;
   std::string where_;
   std::set<std::string> used_;

@@ -56,9 +56,7 @@ void ConvertModel(const std::filesystem::path& from, const std::vector<Attention
   std::erase_if(copied, [&](const std::string& name) { return !std::filesystem::exists(from / name); });
   copied.insert(copied.end(), weights.file_names().begin(), weights.file_names().end());
 
-  std::vector<std::string> names = ModelFileNames();
-  for (const std::string& name : SideFileNames()) names.push_back(name);
-  names.insert(names.end(), copied.begin(), copied.end());
+  std::vector<std::string> names = AllFileNames(copied);
   for (const auto& [name, content] : more) names.push_back(name);
   AtomicDirectory out(to, names);
   for (const std::string& name : copied) CopyFile(from / name, out.path() / name);

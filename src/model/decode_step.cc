@@ -8,11 +8,12 @@
 namespace swarr {
 namespace {
 
-// More rows keep the device busy by themselves, and drawing after all of them would be much work for nothing.
+// With more rows a step keeps the device busy without a graph, and drawing after all of them would cost much for
+// nothing.
 constexpr std::int64_t kMostGraphRows = 256;
 
-// The rows of the graph for a step with `rows`: at most an eighth of the next power of two more, so that there are few
-// graphs.
+// How many rows the graph for a step of `rows` has: at most an eighth of the next power of two more, so that few graphs
+// serve all steps.
 constexpr std::int64_t GraphRows(std::int64_t rows) {
   std::int64_t step = 1;
   while (8 * step < rows) step *= 2;
@@ -26,7 +27,7 @@ void FillUp(const Tensor& to, const Tensor& from) {
   for (std::int64_t n = from.dim(0); n < to.dim(0); ++n) Copy(to.Rows(n, n + 1), to.Rows(n - 1, n));
 }
 
-// Rows of draws as a tensor.
+// The draws as a tensor, for copying.
 Tensor AsTensor(const SampleRow* draws, std::int64_t count) {
   return {const_cast<SampleRow*>(draws), DType::kI32, {count, sizeof(SampleRow) / sizeof(std::int32_t)}};
 }
@@ -54,7 +55,7 @@ DeviceSteps::DeviceSteps(int max_rows) {
   draws_ = OwnedTensor(AsTensor(nullptr, most), MemoryKind::kPinned);
 }
 
-// The step in pinned memory, filled up to so many rows and draws. Nothing reads that memory any more: Run waits.
+// The step in pinned memory, filled up to so many rows and draws. The step before no longer reads it, since Run waits.
 StepBatch DeviceSteps::Fill(const StepBatch& step, std::int64_t rows, std::int64_t draws) {
   const auto fill = [](const OwnedTensor& to, const Tensor& from, std::int64_t count) {
     const Tensor part = to.view().Rows(0, count);
@@ -62,13 +63,13 @@ StepBatch DeviceSteps::Fill(const StepBatch& step, std::int64_t rows, std::int64
     return part;
   };
   const Tensor how = fill(draws_, AsTensor(step.draws, step.draw_rows.dim(0)), draws);
-  return {{fill(ids_, step.fed.ids, rows),
-           fill(positions_, step.fed.positions, rows),
-           {},
-           fill(slots_, step.fed.slots, rows)},
-          fill(draw_rows_, step.draw_rows, draws),
-          fill(draw_positions_, step.draw_positions, draws),
-          static_cast<const SampleRow*>(how.raw())};
+  return {.fed = {.ids = fill(ids_, step.fed.ids, rows),
+                  .positions = fill(positions_, step.fed.positions, rows),
+                  .documents = {},
+                  .slots = fill(slots_, step.fed.slots, rows)},
+          .draw_rows = fill(draw_rows_, step.draw_rows, draws),
+          .draw_positions = fill(draw_positions_, step.draw_positions, draws),
+          .draws = static_cast<const SampleRow*>(how.raw())};
 }
 
 Drawn DeviceSteps::Run(const Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step) {
@@ -86,10 +87,10 @@ Drawn DeviceSteps::Run(const Context& ctx, const Transformer& model, const KvCac
   return {drawn.tokens.Rows(0, draws), drawn.logp.Rows(0, draws)};
 }
 
-// As a graph of so many rows: run plainly the first time, then recorded, then launched.
+// Runs the step as a graph of so many rows: plainly the first time, recorded the second, then only launched.
 Drawn DeviceSteps::RunRecorded(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step,
                                std::int64_t rows) {
-  if (attention_ != model.config().attention || gemm_ != ctx.gemm) {  // a graph has both in it
+  if (attention_ != model.config().attention || gemm_ != ctx.gemm) {  // graphs hold both fixed
     recorded_.clear();
     attention_ = model.config().attention;
     gemm_ = ctx.gemm;

@@ -11,28 +11,28 @@
 
 namespace swarr {
 
-// What a step feeds, and after which of its rows a token is drawn. The processor's.
+// What a step feeds, and after which of its rows a token is drawn. In the processor's memory.
 struct StepBatch {
   Batch fed;
-  Tensor draw_rows, draw_positions;  // [M] i32: row, and position of the token drawn after it
+  Tensor draw_rows, draw_positions;  // [M] i32: the row, and the position of the token drawn after it
   const SampleRow* draws;            // [M]
 };
 
-// Tokens and their log-probabilities [M]; the processor's, to be read after Wait. Empty if nothing is drawn.
+// Tokens and their log-probabilities [M], in the processor's memory, to be read after Wait. Empty if nothing is drawn.
 struct Drawn {
   Tensor tokens, logp;
 };
 
 Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step);
 
-// The same on a CUDA device, waited for. Steps lie in memory of their own, each at the same place as the ones before,
-// and the rows in pinned memory: what a graph has recorded then holds for later steps with as many rows. A graph draws
-// after every row; a step with less rows or draws is filled up with copies of its last one, which store the same keys
-// once more (a row depends on itself alone, P8) and whose draws are ignored. The first step of a size runs without a
-// graph and gets the memory.
+// DecodeStep on a CUDA device, waited for. Each step lies in the same memory as the steps before, and its rows in
+// pinned memory, so what a graph has recorded holds for later steps with as many rows. A graph draws after every row. A
+// step with fewer rows or draws is filled up with copies of its last one: they store the same keys once more, which
+// changes nothing because a row depends on itself alone (P8), and their draws are ignored. The first step of a size
+// runs without a graph and gets the memory.
 class DeviceSteps {
  public:
-  // Of up to max_rows rows.
+  // For steps of up to max_rows rows.
   explicit DeviceSteps(int max_rows);
 
   // The result holds until the next step. `model` and `cache` must be the same at each call.
@@ -41,7 +41,7 @@ class DeviceSteps {
   std::size_t bytes() const { return arena_.high_water_bytes(); }
 
  private:
-  // Of all steps with so many rows.
+  // What steps of one size share.
   struct Recorded {
     std::optional<CudaGraph> graph;  // from the second step on
     Drawn drawn;                     // where the graph leaves its results
@@ -53,7 +53,7 @@ class DeviceSteps {
   Arena arena_{MemoryKind::kDevice}, host_{MemoryKind::kPinned};
   OwnedTensor ids_, positions_, slots_, draw_rows_, draw_positions_, draws_;  // pinned
   std::map<std::int64_t, Recorded> recorded_;
-  std::vector<AttentionSpec> attention_;  // with these the steps have been recorded
+  std::vector<AttentionSpec> attention_;  // the recorded graphs have computed with these and with gemm_
   GemmKind gemm_ = GemmKind::kOwn;
 };
 

@@ -12,8 +12,8 @@ namespace swarr {
 
 namespace {
 
-// Sequences that a thread should have before it decodes alone: each thread then reads all weights, which pays if they
-// are multiplied with several rows.
+// The sequences that a thread should have before it decodes alone. Each thread then reads all weights, which pays only
+// if they are multiplied with several rows.
 constexpr std::size_t kTeamSlots = 8;
 
 }  // namespace
@@ -25,13 +25,13 @@ struct Decoder::Slot {
   std::int32_t fed = 0;
 };
 
-// One call of Generate. Teams take requests in their order; a completion is written by one team.
+// The work of one call of Generate. Teams take requests in their order; each completion is written by one team.
 struct Decoder::Work {
   std::span<const Request> requests;
   const std::function<void(std::size_t, std::int32_t)>& on_token;
   std::vector<Completion> completions;
   std::atomic<std::size_t> next = 0;
-  std::mutex one_call{};  // of on_token
+  std::mutex one_call{};  // held while on_token runs
 
   // The next request that wants tokens; requests.size() if there is none.
   std::size_t Take() {
@@ -96,7 +96,7 @@ void Decoder::RunTeams(const Context& caller, Work& work, std::span<Team> teams)
     Context ctx = caller;
     team.arena.Reset();
     ctx.arena = &team.arena;
-    ctx.memory = nullptr;  // is not to be written by several threads
+    ctx.memory = nullptr;  // several threads must not write to it
     ctx.threads = caller.threads / static_cast<int>(teams.size());
     running.push_back(std::async(std::launch::async, [this, ctx, &work, &team]() mutable { Run(ctx, work, team); }));
   }
@@ -171,10 +171,11 @@ void Decoder::Step(Context& ctx, Work& work, Team& team) {
   const auto view = [](std::vector<std::int32_t>& v) {
     return Tensor(v.data(), DType::kI32, {static_cast<std::int64_t>(v.size())});
   };
-  const StepBatch step{{view(rows.ids), view(rows.positions), {}, view(rows.slots)},
-                       view(rows.draw_rows),
-                       view(rows.draw_positions),
-                       rows.draws.data()};
+  const StepBatch step{
+      .fed = {.ids = view(rows.ids), .positions = view(rows.positions), .documents = {}, .slots = view(rows.slots)},
+      .draw_rows = view(rows.draw_rows),
+      .draw_positions = view(rows.draw_positions),
+      .draws = rows.draws.data()};
   const auto [tokens, logp] =
       device_steps_ ? device_steps_->Run(ctx, model_, cache_, step) : DecodeStep(ctx, model_, cache_, step);
   for (std::size_t m = 0; m < rows.drawing.size(); ++m) {

@@ -26,8 +26,8 @@ struct Request {
 
 struct Completion {
   std::vector<std::int32_t> tokens;  // what was drawn, the token that ended the text included if it was drawn
-  std::vector<double> logp;  // log p of each token under the model (temperature 1), exact: f32 holds those of bf16 too
-  bool finished = false;     // ended by a token that ends texts (ModelConfig::Stops); false: cut at max_new_tokens
+  std::vector<double> logp;          // log p of each token under the model (temperature 1), unrounded
+  bool finished = false;  // ended by a token that ends texts (ModelConfig::Stops); false: cut at max_new_tokens
 };
 
 class Decoder {
@@ -36,8 +36,8 @@ class Decoder {
   Decoder(const Transformer& model, int slots, int max_length, int max_chunk = 16);
   ~Decoder();
 
-  // Completions in the order of the requests. `on_token(request, token)`, if given, is called for each token as it is
-  // drawn, one call at a time. Throws if a prompt is empty or a request is longer than max_length.
+  // The completions, in the order of the requests. `on_token(request, token)`, if given, is called for each token as it
+  // is drawn, one call at a time. Throws if a prompt is empty or a request is longer than max_length.
   std::vector<Completion> Generate(Context& ctx, std::span<const Request> requests,
                                    const std::function<void(std::size_t, std::int32_t)>& on_token = {});
 
@@ -46,7 +46,7 @@ class Decoder {
  private:
   struct Slot;
   struct Work;
-  // What a step feeds and draws, row by row; kept for its memory.
+  // What a step feeds and draws, row by row. Teams keep it so that its memory is used again.
   struct StepRows {
     std::vector<std::int32_t> ids, positions, slots;      // fed
     std::vector<std::int32_t> draw_rows, draw_positions;  // of the rows fed, those after which a token is drawn
@@ -54,12 +54,12 @@ class Decoder {
     std::vector<std::size_t> drawing;  // requests
     void Clear();
   };
-  // Some of the slots, and all that it takes to decode with them.
+  // Some of the slots, and what decoding with them takes.
   struct Team {
     std::vector<std::int32_t> free;  // slots
     std::vector<Slot> active;
     StepRows rows;
-    Arena arena;  // of a team that runs beside others
+    Arena arena;  // for a team that runs beside others
   };
   void RunTeams(const Context& ctx, Work& work, std::span<Team> teams);
   void Run(Context& ctx, Work& work, Team& team);

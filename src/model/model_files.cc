@@ -24,6 +24,11 @@ std::vector<std::string> SideFileNames() {
           "vocab.json"};
 }
 
+std::vector<std::string> AllFileNames(std::vector<std::string> more) {
+  for (const auto& names : {ModelFileNames(), SideFileNames()}) more.insert(more.end(), names.begin(), names.end());
+  return more;
+}
+
 SideFiles ReadSideFiles(const std::filesystem::path& dir) {
   SideFiles files;
   for (const std::string& name : SideFileNames()) {
@@ -56,15 +61,6 @@ void WriteModelFiles(const std::filesystem::path& dir, const Transformer& model,
   WriteFileAtomically(dir / kTokenizerFile, tokenizer.json_text());
   const char* dtype = master.view().dtype() == DType::kF64 ? "float64" : "float32";
   WriteFileAtomically(dir / kConfigFile, ToJson(model.config(), dtype).dump(2) + "\n");
-}
-
-void SaveModel(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer,
-               const SideFiles& side_files) {
-  std::vector<std::string> names = ModelFileNames();
-  for (const std::string& name : SideFileNames()) names.push_back(name);
-  AtomicDirectory out(dir, names);
-  WriteModelFiles(out.path(), model, tokenizer, side_files);
-  out.Commit();
 }
 
 }  // namespace swarr

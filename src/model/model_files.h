@@ -13,7 +13,7 @@
 
 namespace swarr {
 
-// What a model directory that we write always holds, by name (AtomicDirectory wants to know).
+// What a model directory that we write always holds, by name.
 std::vector<std::string> ModelFileNames();
 
 // Files of a model directory that stay as they are whatever is done to the weights: those of the tokenizer beside
@@ -22,9 +22,11 @@ using SideFiles = std::map<std::string, std::string>;  // name to content
 std::vector<std::string> SideFileNames();
 SideFiles ReadSideFiles(const std::filesystem::path& dir);  // those that are there
 
-// Reads config.json and the weights (weight_files.h). Every parameter must be there with its shape, as f64, f32, bf16
-// or f16 (rounded to the master of `dtype`), and nothing else; a tied model may carry lm_head.weight if it equals the
-// embedding. The values are read in place: there is no second copy. Throws Error otherwise.
+// All names that a model directory of ours may hold: those above, and `more` (AtomicDirectory wants to know).
+std::vector<std::string> AllFileNames(std::vector<std::string> more = {});
+
+// Reads config.json and the weights, which must be those of the config (WeightFiles::Check), and rounds them to the
+// master of `dtype`. The values are read in place: there is no second copy.
 std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType dtype, bool with_gradients,
                                        MemoryKind kind = MemoryKind::kHost);
 
@@ -32,11 +34,8 @@ std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType d
 // vocabulary lacks; fewer are common, since embeddings are often padded.
 Tokenizer LoadTokenizer(const std::filesystem::path& dir, const ModelConfig& config);
 
-// Writes the files into an existing directory; weights as the master holds them, in one file.
+// Writes the files into an existing directory; the weights as the master holds them, in one file.
 void WriteModelFiles(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer,
                      const SideFiles& side_files = {});
-// The same as a directory of its own that appears when it is complete.
-void SaveModel(const std::filesystem::path& dir, const Transformer& model, const Tokenizer& tokenizer,
-               const SideFiles& side_files = {});
 
 }  // namespace swarr

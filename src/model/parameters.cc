@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "tensor/memory_report.h"
 #include "tensor/ops.h"
@@ -10,44 +11,48 @@
 #include "tensor/transfer.h"
 
 namespace swarr {
+
 std::vector<ParameterShape> ParameterShapes(const ModelConfig& c) {
   const std::int64_t C = c.hidden, q = std::int64_t{c.heads} * c.head_dim, kv = std::int64_t{c.kv_heads} * c.head_dim;
-  std::vector<ParameterShape> shapes = {{"model.embed_tokens.weight", c.vocab, C}};
+  std::vector<ParameterShape> shapes = {{"model.embed_tokens.weight", {c.vocab, C}}};
   for (int i = 0; i < c.layers; ++i) {
-    const std::string layer = "model.layers." + std::to_string(i) + ".";
-    shapes.push_back({layer + "input_layernorm.weight", C, 0});
-    shapes.push_back({layer + "self_attn.q_proj.weight", q, C});
-    shapes.push_back({layer + "self_attn.k_proj.weight", kv, C});
-    shapes.push_back({layer + "self_attn.v_proj.weight", kv, C});
+    const auto add = [&](const char* name, std::vector<std::int64_t> shape) {
+      shapes.push_back({Concat("model.layers.", i, ".", name), std::move(shape)});
+    };
+    add("input_layernorm.weight", {C});
+    add("self_attn.q_proj.weight", {q, C});
+    add("self_attn.k_proj.weight", {kv, C});
+    add("self_attn.v_proj.weight", {kv, C});
     if (c.qkv_bias) {
-      shapes.push_back({layer + "self_attn.q_proj.bias", q, 0});
-      shapes.push_back({layer + "self_attn.k_proj.bias", kv, 0});
-      shapes.push_back({layer + "self_attn.v_proj.bias", kv, 0});
+      add("self_attn.q_proj.bias", {q});
+      add("self_attn.k_proj.bias", {kv});
+      add("self_attn.v_proj.bias", {kv});
     }
     if (c.qk_norm) {
-      shapes.push_back({layer + "self_attn.q_norm.weight", c.head_dim, 0});
-      shapes.push_back({layer + "self_attn.k_norm.weight", c.head_dim, 0});
+      add("self_attn.q_norm.weight", {c.head_dim});
+      add("self_attn.k_norm.weight", {c.head_dim});
     }
-    shapes.push_back({layer + "self_attn.o_proj.weight", C, q});
-    shapes.push_back({layer + "post_attention_layernorm.weight", C, 0});
-    shapes.push_back({layer + "mlp.gate_proj.weight", c.ffn, C});
-    shapes.push_back({layer + "mlp.up_proj.weight", c.ffn, C});
-    shapes.push_back({layer + "mlp.down_proj.weight", C, c.ffn});
+    add("self_attn.o_proj.weight", {C, q});
+    add("post_attention_layernorm.weight", {C});
+    add("mlp.gate_proj.weight", {c.ffn, C});
+    add("mlp.up_proj.weight", {c.ffn, C});
+    add("mlp.down_proj.weight", {C, c.ffn});
   }
-  shapes.push_back({"model.norm.weight", C, 0});
-  if (!c.tied) shapes.push_back({"lm_head.weight", c.vocab, C});
+  shapes.push_back({"model.norm.weight", {C}});
+  if (!c.tied) shapes.push_back({"lm_head.weight", {c.vocab, C}});
   return shapes;
 }
 
 std::int64_t ParameterCount(const ModelConfig& config) {
   std::int64_t count = 0;
-  for (const ParameterShape& s : ParameterShapes(config)) count += s.rows * std::max<std::int64_t>(1, s.columns);
+  for (const ParameterShape& s : ParameterShapes(config)) count += s.size();
   return count;
 }
 
 Tensor Parameter::PartOf(const Tensor& flat) const {
-  const Tensor rows = flat.Rows(offset, offset + master.size());
-  return master.rank() == 2 ? rows.Reshape({master.dim(0), master.dim(1)}) : rows;
+  if (flat.empty()) return {};
+  const Tensor part = flat.Rows(offset, offset + size());
+  return shape.size() == 2 ? part.Reshape({shape[0], shape[1]}) : part;
 }
 
 ParameterStore::ParameterStore(const ModelConfig& config, DType dtype, bool with_gradients, MemoryKind kind)
@@ -59,15 +64,12 @@ ParameterStore::ParameterStore(const ModelConfig& config, DType dtype, bool with
   if (master != dtype) masters_ = OwnedTensor(master, {total}, kind);
   if (with_gradients) gradients_ = OwnedTensor(master, {total}, kind);
   std::int64_t offset = 0;
-  for (const ParameterShape& s : ParameterShapes(config)) {
-    const std::int64_t size = s.rows * std::max<std::int64_t>(1, s.columns);
-    auto part = [&](const Tensor& flat) {
-      if (flat.empty()) return Tensor{};
-      const Tensor rows = flat.Rows(offset, offset + size);
-      return s.columns > 0 ? rows.Reshape({s.rows, s.columns}) : rows;
-    };
-    all_.push_back({s.name, {part(values_.view()), part(gradients_.view())}, part(this->master()), offset});
-    offset += size;
+  for (const ParameterShape& shape : ParameterShapes(config)) {
+    Parameter p{shape, offset, {}, {}};
+    p.var = {p.PartOf(values_.view()), p.PartOf(gradients_.view())};
+    p.master = p.PartOf(this->master());
+    offset += p.size();
+    all_.push_back(std::move(p));
   }
 }
 

@@ -16,9 +16,10 @@
 namespace swarr {
 
 struct ParameterShape {
-  std::string name;          // Hugging Face name
-  std::int64_t rows = 0;     // a linear layer's weight is [out, in]
-  std::int64_t columns = 0;  // 0: a vector
+  std::string name;                 // Hugging Face name
+  std::vector<std::int64_t> shape;  // a matrix or a vector; a linear layer's weight is [out, in]
+
+  std::int64_t size() const { return shape.size() == 2 ? shape[0] * shape[1] : shape[0]; }
 };
 
 // The parameters of the config's model, in the order in which they lie in memory.
@@ -26,11 +27,10 @@ std::vector<ParameterShape> ParameterShapes(const ModelConfig& config);
 // How many numbers they are.
 std::int64_t ParameterCount(const ModelConfig& config);
 
-struct Parameter {
-  std::string name;         // Hugging Face name
+struct Parameter : ParameterShape {
+  std::int64_t offset = 0;  // of its first element in the flat buffers
   Var var;                  // value, and gradient if the store holds gradients
   Tensor master;            // what the value is a rounding of; the value itself in f32 and f64
-  std::int64_t offset = 0;  // of its first element in the flat buffers
 
   // Its part of a tensor that lies as the flat buffers do.
   Tensor PartOf(const Tensor& flat) const;

@@ -45,7 +45,7 @@ Tokenizer::Tokenizer(std::string json_text, std::string where)
     : parts_(std::make_shared<const Parts>(std::move(json_text), std::move(where))), model_vocab_(vocab_size()) {}
 
 Tokenizer Tokenizer::ForModel(int vocab) const {
-  SWARR_CHECK(vocab_size() <= vocab, parts_->where(), " has ids up to ", vocab_size() - 1,
+  SWARR_CHECK(vocab_size() <= vocab, parts_->where, " has ids up to ", vocab_size() - 1,
               ", but config.json has a vocab_size of ", vocab, "; take both from the same model");
   Tokenizer same = *this;
   same.model_vocab_ = vocab;
@@ -54,37 +54,36 @@ Tokenizer Tokenizer::ForModel(int vocab) const {
 
 Ids Tokenizer::Encode(std::string_view text, SpecialTokens special) const {
   const Parts& parts = *parts_;
-  CheckUtf8(text, parts.where());
+  CheckUtf8(text, parts.where);
   Ids ids;
   const auto add_token = [&](const AddedToken& token) { ids.push_back(token.id); };
   parts.WithEncoder([&](BpeEncoder& encoder) {
     const auto add_words = [&](std::string_view whole, std::string_view piece) {
-      parts.pre_tokenizer().Split(piece, [&](std::string_view word) {
+      parts.pre_tokenizer->Split(piece, [&](std::string_view word) {
         const std::size_t done = encoder.Append(word, ids);
         if (done == word.size()) return;
         std::size_t at = static_cast<std::size_t>(word.data() - whole.data()) + done;
         while ((static_cast<unsigned char>(whole[at]) & 0xC0) == 0x80) --at;  // to where the character begins
-        throw Error(Concat(parts.where(), ": the character ", DescribeCharacter(whole, at), " at byte ", at,
+        throw Error(Concat(parts.where, ": the character ", DescribeCharacter(whole, at), " at byte ", at,
                            " of the text is not in the vocabulary"));
       });
     };
     const auto add_piece = [&](std::string_view piece) {
-      const std::string composed = parts.nfc() ? ToNfc(piece) : std::string();
-      const std::string_view normal = parts.nfc() ? composed : piece;
+      const std::string composed = parts.nfc ? ToNfc(piece) : std::string();
+      const std::string_view normal = parts.nfc ? composed : piece;
       // Places in errors are those of the text as it was given, where it is what is encoded.
-      const std::string_view whole = parts.nfc() ? normal : text;
+      const std::string_view whole = parts.nfc ? normal : text;
       CutByTokens(
-          parts.added(/*normalized=*/true), normal, special, [&](std::string_view rest) { add_words(whole, rest); },
-          add_token);
+          parts.normalized_added, normal, special, [&](std::string_view rest) { add_words(whole, rest); }, add_token);
     };
-    CutByTokens(parts.added(/*normalized=*/false), text, special, add_piece, add_token);
+    CutByTokens(parts.added, text, special, add_piece, add_token);
   });
   return ids;
 }
 
 Ids Tokenizer::EncodePrompt(std::string_view text) const {
   Ids ids = Encode(text);
-  const Ids& prefix = parts_->prefix();
+  const Ids& prefix = parts_->prefix;
   const bool begun = ids.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), ids.begin());
   if (!begun) ids.insert(ids.begin(), prefix.begin(), prefix.end());
   return ids;
@@ -100,23 +99,23 @@ std::string Tokenizer::Decode(const Ids& ids, bool skip_special) const {
 const std::string& Tokenizer::Piece(std::int32_t id) const { return parts_->EntryOf(id).piece; }
 
 std::int32_t Tokenizer::IdOf(std::string_view token) const {
-  const auto found = parts_->ids().find(token);
-  SWARR_CHECK(found != parts_->ids().end(), parts_->where(), ": there is no token '", token, "'");
+  const auto found = parts_->ids.find(token);
+  SWARR_CHECK(found != parts_->ids.end(), parts_->where, ": there is no token '", token, "'");
   return found->second;
 }
 
-int Tokenizer::vocab_size() const { return static_cast<int>(parts_->entries().size()); }
+int Tokenizer::vocab_size() const { return static_cast<int>(parts_->entries.size()); }
 
-const std::string& Tokenizer::json_text() const { return parts_->json_text(); }
+const std::string& Tokenizer::json_text() const { return parts_->json_text; }
 
 TextStream::TextStream(const Tokenizer& tokenizer, bool skip_special)
     : parts_(tokenizer.parts_), model_vocab_(tokenizer.model_vocab_), skip_special_(skip_special) {}
 
 std::string TextStream::Add(std::int32_t id) {
-  if (id >= static_cast<std::int32_t>(parts_->entries().size()) && id < model_vocab_) return {};
+  if (id >= static_cast<std::int32_t>(parts_->entries.size()) && id < model_vocab_) return {};
   const Tokenizer::Parts::Entry& entry = parts_->EntryOf(id);
   if (skip_special_ && entry.special) return {};
-  std::string text = std::exchange(first_, false) ? std::string() : joiner_.Add(parts_->separator());
+  std::string text = std::exchange(first_, false) ? std::string() : joiner_.Add(parts_->separator);
   return text + joiner_.Add(entry.bytes);
 }
 
@@ -133,27 +132,17 @@ ordered_json Tokenizer::MakeCharacterTokenizer(std::string_view alphabet, std::s
     vocab[piece] = id;
     at += bytes;
   }
-  const ordered_json end = {{"id", 0},         {"content", end_of_text}, {"single_word", false}, {"lstrip", false},
-                            {"rstrip", false}, {"normalized", false},    {"special", true}};
-  return {{"version", "1.0"},
-          {"truncation", nullptr},
-          {"padding", nullptr},
-          {"added_tokens", ordered_json::array({end})},
-          {"normalizer", nullptr},
-          {"pre_tokenizer", nullptr},
-          {"post_processor", nullptr},
-          {"decoder", {{"type", "Fuse"}}},
-          {"model",
-           {{"type", "BPE"},
-            {"dropout", nullptr},
-            {"unk_token", nullptr},
-            {"continuing_subword_prefix", nullptr},
-            {"end_of_word_suffix", nullptr},
-            {"fuse_unk", false},
-            {"byte_fallback", false},
-            {"ignore_merges", false},
-            {"vocab", vocab},
-            {"merges", ordered_json::array()}}}};
+  auto json = ordered_json::parse(R"({
+      "version": "1.0", "truncation": null, "padding": null,
+      "added_tokens": [{"id": 0, "content": "", "single_word": false, "lstrip": false, "rstrip": false,
+                        "normalized": false, "special": true}],
+      "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": {"type": "Fuse"},
+      "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+                "vocab": {}, "merges": []}})");
+  json["added_tokens"][0]["content"] = end_of_text;
+  json["model"]["vocab"] = vocab;
+  return json;
 }
 
 }  // namespace swarr

@@ -17,26 +17,27 @@ namespace swarr {
 // Whether special tokens that are written in a text become those tokens, or are text like any other.
 enum class SpecialTokens { kRecognised, kAsText };
 
-// BPE over bytes (the GPT-2, SmolLM2, Qwen2, Qwen3 and Llama-3 families) or over characters (the chain task's, which
-// has no merges, so that every character is a token), with added tokens (end of text and the like) that are cut out of
-// the text first. A component of tokenizer.json beyond those that docs/tokenizers.md lists is refused by name, never
-// skipped. Copies share one vocabulary; every function may be called from several threads at once.
+// BPE over bytes (the GPT-2, SmolLM2, Qwen2, Qwen3 and Llama-3 families) or over characters (the built-in tasks,
+// without merges, so that every character is a token). Added tokens (end of text and the like) are cut out of the text
+// first. A component of tokenizer.json beyond those that docs/tokenizers.md lists is refused by name, never skipped.
+// Copies share one vocabulary; every function may be called from several threads at once.
 class Tokenizer {
  public:
   // Reads dir/tokenizer.json.
   static Tokenizer Load(const std::filesystem::path& dir);
   // `where` opens the sentence of every error.
   Tokenizer(const nlohmann::ordered_json& json, std::string where);
-  // The same tokenizer for a model with the ids 0 to vocab - 1. Those that it has and the tokenizer lacks (Qwen pads
-  // its embedding) can be sampled; decoding leaves them out, as `tokenizers` does. Throws if vocab < vocab_size().
+  // The same tokenizer for a model with the ids 0 to vocab - 1. The model may have ids that the tokenizer lacks (Qwen
+  // pads its embedding); they can be sampled, and decoding leaves them out, as `tokenizers` does. Throws if
+  // vocab < vocab_size().
   Tokenizer ForModel(int vocab) const;
 
   // The ids of `text`. Added tokens are matched in the text as it is (those marked `normalized`: in its normal form),
   // leftmost first and there the longest; the rest is brought into normal form, cut into words and merged. Throws on a
   // character that is not in the vocabulary, naming it (`tokenizers` drops it silently), and on invalid UTF-8.
   std::vector<std::int32_t> Encode(std::string_view text, SpecialTokens special = SpecialTokens::kRecognised) const;
-  // The same after the special tokens that the post_processor puts in front of a text (Llama-3's <|begin_of_text|>),
-  // unless the text begins with them already, as a rendered chat does: what a model is prompted with.
+  // What a model is prompted with: the ids of `text` after the special tokens that the post_processor puts in front of
+  // a text (Llama-3's <|begin_of_text|>), unless the text begins with them already, as a rendered chat does.
   std::vector<std::int32_t> EncodePrompt(std::string_view text) const;
   // The text of `ids`; skip_special leaves special tokens out. Bytes that are no UTF-8 become U+FFFD (Utf8Joiner).
   // Throws on an id that is neither a token's nor one that ForModel allows.
@@ -63,12 +64,12 @@ class Tokenizer {
   int model_vocab_;
 };
 
-// Decoding token by token, for showing text as it is generated: what Add and, at the end, Finish return is together
-// what Decode makes of all the ids, and each return is UTF-8 by itself.
+// Decodes token by token, for showing text as it is generated. What Add and, at the end, Finish return is UTF-8 each
+// time, and together it is what Decode makes of all the ids.
 class TextStream {
  public:
   TextStream(const Tokenizer& tokenizer, bool skip_special);
-  // The text that is certain with `id`; the beginning of a character waits for its rest. Throws as Decode does.
+  // The text that is complete with `id`; the first bytes of a character wait for the rest. Throws as Decode does.
   std::string Add(std::int32_t id);
   std::string Finish() { return joiner_.Finish(); }
 

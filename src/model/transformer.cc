@@ -2,6 +2,7 @@
 #include "model/transformer.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "tensor/memory_report.h"
 #include "tensor/rope_table.h"
@@ -31,27 +32,30 @@ std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int lengt
 }
 
 Batch ToDevice(const Context& ctx, const Batch& batch) {
-  return {ToDevice(ctx, batch.ids), ToDevice(ctx, batch.positions), ToDevice(ctx, batch.documents),
-          ToDevice(ctx, batch.slots)};
+  return {.ids = ToDevice(ctx, batch.ids),
+          .positions = ToDevice(ctx, batch.positions),
+          .documents = ToDevice(ctx, batch.documents),
+          .slots = ToDevice(ctx, batch.slots)};
 }
 
 Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents) {
   std::int64_t rows = 0;
   for (const auto& d : documents) rows += static_cast<std::int64_t>(d.size());
-  const auto ids = [&](std::int64_t n) { return arena.New(DType::kI32, {n}); };
-  const Batch batch{ids(rows), ids(rows), ids(static_cast<std::int64_t>(documents.size()) + 1), {}};
-  std::int32_t row = 0;
-  std::int32_t* first = batch.documents.data<std::int32_t>();
+  const auto ints = [&](std::int64_t n) { return arena.New(DType::kI32, {n}); };
+  const Batch batch{.ids = ints(rows),
+                    .positions = ints(rows),
+                    .documents = ints(static_cast<std::int64_t>(documents.size()) + 1),
+                    .slots = {}};
+  std::int32_t *id = batch.ids.data<std::int32_t>(), *position = batch.positions.data<std::int32_t>(),
+               *first = batch.documents.data<std::int32_t>();
+  *first = 0;
   for (const auto& d : documents) {
-    *first++ = row;
-    for (std::size_t t = 0; t < d.size(); ++t) {
-      const std::size_t n = static_cast<std::size_t>(row) + t;
-      batch.ids.data<std::int32_t>()[n] = d[t];
-      batch.positions.data<std::int32_t>()[n] = static_cast<std::int32_t>(t);
-    }
-    row += static_cast<std::int32_t>(d.size());
+    id = std::copy(d.begin(), d.end(), id);
+    std::iota(position, position + d.size(), 0);
+    position += d.size();
+    first[1] = *first + static_cast<std::int32_t>(d.size());
+    ++first;
   }
-  *first = row;
   return batch;
 }
 
@@ -67,13 +71,21 @@ Transformer::Transformer(const ModelConfig& config, DType dtype, bool with_gradi
   table.WriteBack();
   for (int i = 0; i < config.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
-    auto get = [&](const char* name, bool present = true) { return present ? parameters_[layer + name] : Var{}; };
-    blocks_.push_back({get("input_layernorm.weight"), get("self_attn.q_proj.weight"), get("self_attn.k_proj.weight"),
-                       get("self_attn.v_proj.weight"), get("self_attn.q_proj.bias", config.qkv_bias),
-                       get("self_attn.k_proj.bias", config.qkv_bias), get("self_attn.v_proj.bias", config.qkv_bias),
-                       get("self_attn.q_norm.weight", config.qk_norm), get("self_attn.k_norm.weight", config.qk_norm),
-                       get("self_attn.o_proj.weight"), get("post_attention_layernorm.weight"),
-                       get("mlp.gate_proj.weight"), get("mlp.up_proj.weight"), get("mlp.down_proj.weight")});
+    const auto get = [&](const char* name, bool present = true) { return present ? parameters_[layer + name] : Var{}; };
+    blocks_.push_back({.norm1 = get("input_layernorm.weight"),
+                       .q = get("self_attn.q_proj.weight"),
+                       .k = get("self_attn.k_proj.weight"),
+                       .v = get("self_attn.v_proj.weight"),
+                       .q_bias = get("self_attn.q_proj.bias", config.qkv_bias),
+                       .k_bias = get("self_attn.k_proj.bias", config.qkv_bias),
+                       .v_bias = get("self_attn.v_proj.bias", config.qkv_bias),
+                       .q_norm = get("self_attn.q_norm.weight", config.qk_norm),
+                       .k_norm = get("self_attn.k_norm.weight", config.qk_norm),
+                       .o = get("self_attn.o_proj.weight"),
+                       .norm2 = get("post_attention_layernorm.weight"),
+                       .gate = get("mlp.gate_proj.weight"),
+                       .up = get("mlp.up_proj.weight"),
+                       .down = get("mlp.down_proj.weight")});
   }
 }
 
@@ -84,7 +96,7 @@ void Transformer::SetAttention(const std::vector<AttentionSpec>& attention) {
   config_ = changed;
 }
 
-void Transformer::EndTextWith(std::int32_t id) {
+void Transformer::SetEndOfText(std::int32_t id) {
   ModelConfig changed = config_;
   if (changed.eos_id >= 0 && changed.eos_id != id) changed.stop_ids.push_back(changed.eos_id);
   changed.eos_id = id;
@@ -123,10 +135,11 @@ void Transformer::Check(const Batch& batch, const KvCache* cache) const {
   if (!cache) return CheckDocuments(batch.documents, batch.positions);
   CheckSlots(batch.slots, batch.positions, cache->slots());
   const std::int32_t *slot = batch.slots.data<std::int32_t>(), *position = batch.positions.data<std::int32_t>();
-  int chunk = 0;  // tokens of the row's slot so far; more than planned would overwrite keys that are still visible
+  int chunk = 0;  // tokens of the row's slot so far; too many would overwrite keys that are still visible
   for (std::int64_t n = 0; n < batch.ids.dim(0); ++n) {
     const bool same = n > 0 && slot[n] == slot[n - 1];
-    chunk = same ? chunk + (position[n] != position[n - 1]) : 1;  // a graph is filled up with copies of the last row
+    // A row may come twice, since DeviceSteps fills its graphs up with copies of a step's last row.
+    chunk = same ? chunk + (position[n] != position[n - 1]) : 1;
     SWARR_CHECK(chunk <= cache->max_chunk(), "a chunk of more than the ", cache->max_chunk(),
                 " tokens that the cache was made for");
     SWARR_CHECK(position[n] < cache->max_length(), "position ", position[n], " is outside the cache of ",
@@ -139,17 +152,18 @@ Var Transformer::Run(Context& ctx, const Batch& host, const KvCache* cache, bool
               Name(ctx.device()));
   Check(host, cache);
   const Batch batch = ToDevice(ctx, host);
-  // Whole documents can be long: without a tape they need one block's memory at a time. A decode step is short.
-  const bool keeps_results = checkpoint || (!ctx.tape && !cache);
+  // Whole documents can be long. Without a tape, checkpointing lets them do with one block's memory at a time. A decode
+  // step is short.
+  const bool checkpointed = checkpoint || (!ctx.tape && !cache);
   Var x = Embedding(ctx, embedding_, batch.ids);
   for (int i = 0; i < config_.layers; ++i) {
     const auto block = [this, i, batch, cache](Context& c, const Var& in) { return Block(c, i, in, batch, cache); };
-    x = keeps_results ? Checkpoint(ctx, x, block) : block(ctx, x);
+    x = checkpointed ? Checkpoint(ctx, x, block) : block(ctx, x);
   }
   return RmsNorm(ctx, x, norm_, config_.rms_eps);
 }
 
-// x + o(attention(norm(x))), then + down(silu(gate) * up) of the norm of that.
+// y = x + o(attention(norm1(x))); returns y + down(silu(gate(m)) * up(m)) with m = norm2(y).
 Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const {
   const BlockWeights& w = blocks_[static_cast<std::size_t>(layer)];
   const std::int64_t N = x.value.dim(0), H = config_.heads, G = config_.kv_heads, D = config_.head_dim;

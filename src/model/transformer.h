@@ -34,8 +34,8 @@ class KvCache {
 // Bytes of keys and values that one sequence of `length` tokens needs in all layers, decoding token by token.
 std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int length);
 
-// The rows of one forward pass: the tokens of several sequences, one sequence after another. The processor's; a forward
-// pass moves them to the device.
+// The rows of one forward pass: the tokens of several sequences, one sequence after another. They lie in the
+// processor's memory; a forward pass moves them to the device.
 struct Batch {
   Tensor ids;        // [N] i32
   Tensor positions;  // [N] i32, ascending by one within a sequence
@@ -43,24 +43,24 @@ struct Batch {
   Tensor slots;      // [N] i32: the slot of each token's sequence; only with a cache
 };
 
-// The batch where the ops of the context's device read it (tensor/transfer.h).
+// The batch in memory that the ops of the context's device read (tensor/transfer.h).
 Batch ToDevice(const Context& ctx, const Batch& batch);
 
-// Puts whole documents one after another: packing. They do not see each other.
+// Packs whole documents one after another. They do not see each other.
 Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents);
 
 class Transformer {
  public:
-  // On a device, a model can be given only to contexts of that device.
+  // A model can be used only with contexts of the device in whose memory (`kind`) it lies.
   Transformer(const ModelConfig& config, DType dtype, bool with_gradients, MemoryKind kind = MemoryKind::kHost);
 
   const ModelConfig& config() const { return config_; }
   const ParameterStore& parameters() const { return parameters_; }
   DType dtype() const { return parameters_.dtype(); }
 
-  // Makes `id` what ends a text: training appends it and sampling stops there, as it still does at the ids before.
-  // Throws if it is no id of the vocabulary.
-  void EndTextWith(std::int32_t id);
+  // Makes `id` the end of text: training appends it and sampling stops there. Sampling still stops at the former ids
+  // too. Throws if `id` is outside the vocabulary.
+  void SetEndOfText(std::int32_t id);
 
   // Switches the attention of every layer (P6); the weights stay. Throws unless there is one valid spec per layer.
   void SetAttention(const std::vector<AttentionSpec>& attention);
@@ -78,7 +78,8 @@ class Transformer {
   // Packs the weights of all products, as they are now (tensor/packed_weights.h).
   void PackWeights(const Context& ctx, PackedWeights& packed) const;
 
-  // log p(targets[n] | the tokens up to row n) of Forward's hidden states: the LM head. Targets are the processor's.
+  // The LM head: log p(targets[n] | the tokens up to row n) from Forward's hidden states. Targets lie in the
+  // processor's memory.
   LogprobResult Logprob(Context& ctx, const Var& hidden, const Tensor& targets) const;
   const Var& head() const { return head_; }
 

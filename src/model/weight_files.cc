@@ -118,10 +118,8 @@ void WeightFiles::Check(const ModelConfig& config) const {
   std::set<std::string> expected;
   for (const ParameterShape& p : ParameterShapes(config)) {
     const SafetensorsFile& file = FileOf(p.name);
-    const std::vector<std::int64_t> shape =
-        p.columns > 0 ? std::vector{p.rows, p.columns} : std::vector<std::int64_t>{p.rows};
-    SWARR_CHECK(file.shape(p.name) == shape, where_, ": the tensor ", p.name, " is ", ShapeText(file.shape(p.name)),
-                " where config.json asks for ", ShapeText(shape));
+    SWARR_CHECK(file.shape(p.name) == p.shape, where_, ": the tensor ", p.name, " is ", ShapeText(file.shape(p.name)),
+                " where config.json asks for ", ShapeText(p.shape));
     SWARR_CHECK(file.IsFloating(p.name), where_, ": the tensor ", p.name, " is ", LowerCase(file.stored_dtype(p.name)),
                 "; weights are read as f32, bf16, f16 or f64");
     expected.insert(p.name);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The weights of a Hugging Face directory: model.safetensors, or the shards that model.safetensors.index.json lists,
 //   {"metadata": {"total_size": bytes}, "weight_map": {tensor: file}}
-// where the metadata is not looked at, since writers disagree on what counts.
+// The metadata is ignored, since writers disagree on what counts.
 #pragma once
 
 #include <filesystem>
@@ -16,22 +16,21 @@ namespace swarr {
 
 class WeightFiles {
  public:
-  // Opens the files; where both forms are there, model.safetensors is taken, as transformers does. Throws Error if a
+  // Opens the files. Where both forms are there it takes model.safetensors, as transformers does. Throws Error if a
   // file is damaged (safetensors.h), if a shard's name leaves the directory, or if the shards and the index differ in
   // where a tensor lies.
   explicit WeightFiles(const std::filesystem::path& dir);
 
   // Throws unless every parameter of the config's model is there with its shape as a floating type, and nothing else.
   // Two exceptions: a tied model may carry lm_head.weight if it equals the embedding, and the rotary frequencies that
-  // old files carry are left alone. Allocates next to nothing, so call it before what the config describes is
-  // allocated.
+  // old files carry are ignored. Needs little memory, so call it before allocating what the config describes.
   void Check(const ModelConfig& config) const;
 
   // The element type of the embedding, in lower case: "f32", "bf16", "f16" or "f64".
   std::string dtype() const;
   // Reads a parameter into `to`, which has its shape, rounding to its dtype.
   void Read(const std::string& name, const Tensor& to) const;
-  // Names within the directory, the index's too.
+  // The names within the directory, with that of the index.
   const std::vector<std::string>& file_names() const { return file_names_; }
 
  private:

@@ -8,8 +8,8 @@ namespace swarr::oracle {
 namespace {
 
 Value WeightOf(PhiloxStream& random, const ParameterShape& shape) {
-  if (shape.columns == 0) {
-    Value value = RandomNormal(random, {shape.rows}, 0.25);
+  if (shape.shape.size() == 1) {
+    Value value = RandomNormal(random, shape.shape, 0.25);
     const bool is_norm = !shape.name.ends_with(".bias");
     // 1 + n on a grid of 1/64: 8 significant bits up to 4.
     for (double& x : value.data) x = is_norm ? std::round((1 + x) * 64) / 64 : x;
@@ -20,7 +20,7 @@ Value WeightOf(PhiloxStream& random, const ParameterShape& shape) {
   if (shape.name.ends_with("embed_tokens.weight")) scale = 1;
   if (shape.name.ends_with("q_proj.weight") || shape.name.ends_with("k_proj.weight")) scale = 0.25;
   if (shape.name.ends_with("o_proj.weight") || shape.name.ends_with("down_proj.weight")) scale = 0.125;
-  return RandomNormal(random, {shape.rows, shape.columns}, scale);
+  return RandomNormal(random, shape.shape, scale);
 }
 
 }  // namespace
@@ -119,7 +119,7 @@ std::vector<TensorInfo> WeightInfos(bool gradients) {
   all.qk_norm = all.qkv_bias = true;
   std::vector<TensorInfo> infos;
   for (const ParameterShape& shape : ParameterShapes(all)) {
-    infos.push_back({gradients ? "grad." + shape.name : shape.name, shape.columns == 0 ? "[out]" : "[out, in]",
+    infos.push_back({gradients ? "grad." + shape.name : shape.name, shape.shape.size() == 1 ? "[out]" : "[out, in]",
                      gradients ? "gradient of sum(d_logp * logp)" : "weight, where the case has it", gradients});
   }
   return infos;

@@ -39,23 +39,44 @@ std::vector<double> ShapedRewards(const SampledTokens& sampled, const ObjectiveO
   return rewards;
 }
 
-// (r_i - baseline) / scale, in place.
-void CentreAndScale(std::span<double> rewards, std::size_t group_size, const ObjectiveOptions& options) {
-  const double batch_deviation = std::sqrt(VarianceOf(rewards));
-  for (std::size_t begin = 0; begin < rewards.size(); begin += group_size) {
-    const std::span<double> group = rewards.subspan(begin, group_size);
-    const bool spread = HasSpread(group);
-    const double mean = MeanOf(group), sum = std::accumulate(group.begin(), group.end(), 0.0);
-    const double deviation =
-        options.scale_rewards == RewardScale::kGroup ? std::sqrt(VarianceOf(group)) : batch_deviation;
-    for (double& r : group) {
-      if (options.baseline == Baseline::kGroupMean) r = spread ? r - mean : 0.0;
-      if (options.baseline == Baseline::kLeaveOneOut) {
-        r = spread ? r - (sum - r) / static_cast<double>(group_size - 1) : 0.0;
-      }
-      if (options.scale_rewards != RewardScale::kNone) r /= deviation + 1e-4;
-    }
+// What is subtracted from a reward of a group.
+double BaselineOf(double reward, std::span<const double> group, Baseline baseline) {
+  const double sum = std::accumulate(group.begin(), group.end(), 0.0);
+  switch (baseline) {
+    case Baseline::kNone:
+      return 0;
+    case Baseline::kGroupMean:
+      return MeanOf(group);
+    case Baseline::kLeaveOneOut:
+      return (sum - reward) / static_cast<double>(group.size() - 1);
   }
+  throw Error("there is no such baseline");
+}
+
+// What the rest is divided by.
+double ScaleOf(std::span<const double> group, std::span<const double> all, RewardScale scale) {
+  switch (scale) {
+    case RewardScale::kNone:
+      return 1;
+    case RewardScale::kGroup:
+      return std::sqrt(VarianceOf(group)) + 1e-4;
+    case RewardScale::kBatch:
+      return std::sqrt(VarianceOf(all)) + 1e-4;
+  }
+  throw Error("there is no such scale");
+}
+
+// (r_i - baseline) / scale.
+std::vector<double> CentredAndScaled(std::span<const double> rewards, std::size_t group_size,
+                                     const ObjectiveOptions& options) {
+  std::vector<double> result;
+  for (std::size_t begin = 0; begin < rewards.size(); begin += group_size) {
+    const std::span<const double> group = rewards.subspan(begin, group_size);
+    const bool teaches = options.baseline == Baseline::kNone || HasSpread(group);
+    const double scale = ScaleOf(group, rewards, options.scale_rewards);
+    for (double r : group) result.push_back(teaches ? (r - BaselineOf(r, group, options.baseline)) / scale : 0.0);
+  }
+  return result;
 }
 
 // beta times the sum of the KL of a token and all later ones of its completion, off its advantage.
@@ -74,15 +95,19 @@ void Whiten(std::span<double> values) {
   for (double& v : values) v = (v - mean) * scale;
 }
 
-// Of a completion's tokens: rho_t, one value for all where it is the sequence's.
-double Ratio(const CompletionTokens& c, std::size_t t, double sequence_ratio, RatioKind kind) {
-  return kind == RatioKind::kToken ? std::exp(c.logp[t] - c.old_logp[t]) : sequence_ratio;
-}
-
-double SequenceRatio(const CompletionTokens& c, RatioKind kind) {
-  double d = 0;
-  for (std::size_t t = 0; t < c.logp.size(); ++t) d += c.logp[t] - c.old_logp[t];
-  return std::exp(kind == RatioKind::kSequenceMean ? d / static_cast<double>(c.logp.size()) : d);
+// log rho_t; `sum` is that of d over the completion.
+double LogRatio(const CompletionTokens& c, std::size_t t, double sum, RatioKind kind) {
+  switch (kind) {
+    case RatioKind::kNone:
+      return 0;
+    case RatioKind::kToken:
+      return c.logp[t] - c.old_logp[t];
+    case RatioKind::kSequence:
+      return sum;
+    case RatioKind::kSequenceMean:
+      return sum / static_cast<double>(c.logp.size());
+  }
+  throw Error("there is no such ratio");
 }
 
 // The policy's term at a ratio, and its derivatives with respect to log rho and to log p where that stands by itself.
@@ -93,20 +118,56 @@ struct PolicyTerm {
 
 PolicyTerm EvaluatePolicy(double logp, double ratio, double advantage, const ObjectiveOptions& options) {
   if (options.ratio == RatioKind::kNone) return {-advantage * logp, 0, -advantage, false};
-  if (options.clip == ClipKind::kWeight) {
-    const double factor = std::min(ratio, 1.0 + options.epsilon_high);
-    return {-factor * advantage * logp, 0, -factor * advantage, factor != ratio};
-  }
-  if (options.clip == ClipKind::kPpo) {
-    const double kept = std::clamp(ratio, 1.0 - options.epsilon, 1.0 + options.epsilon_high);
-    // The smaller of the two products is the clipped one only where the ratio has gone too far in the advantage's
-    // direction; there it is a constant.
-    if (kept * advantage < ratio * advantage) return {-kept * advantage, 0, 0, true};
+  switch (options.clip) {
+    case ClipKind::kNone:
+      break;
+    case ClipKind::kPpo: {
+      const double kept = std::clamp(ratio, 1.0 - options.epsilon, 1.0 + options.epsilon_high);
+      // The smaller of the two products is the clipped one only where the ratio has gone too far in the advantage's
+      // direction; there it is a constant.
+      if (kept * advantage < ratio * advantage) return {-kept * advantage, 0, 0, true};
+      break;
+    }
+    case ClipKind::kWeight: {
+      const double factor = std::min(ratio, 1.0 + options.epsilon_high);
+      return {-factor * advantage * logp, 0, -factor * advantage, factor != ratio};
+    }
   }
   return {-ratio * advantage, -ratio * advantage, 0, false};  // d rho / d log rho = rho
 }
 
 }  // namespace
+
+const std::vector<NamedObjective>& NamedObjectives() {
+  static const std::vector<NamedObjective> kTable = {
+      {"reinforce",
+       {.ratio = RatioKind::kNone,
+        .clip = ClipKind::kNone,
+        .aggregation = Aggregation::kSequenceSum,
+        .kl = KlEstimator::kK1,
+        .kl_in = KlPlace::kReward}},
+      {"rloo",
+       {.baseline = Baseline::kLeaveOneOut,
+        .ratio = RatioKind::kSequence,
+        .aggregation = Aggregation::kSequenceMean,
+        .kl = KlEstimator::kK1,
+        .kl_in = KlPlace::kReward}},
+      {"reinforce++", {.baseline = Baseline::kNone, .whiten = true, .kl = KlEstimator::kK1, .kl_in = KlPlace::kReturn}},
+      {"reinforce++-baseline", {.whiten = true, .kl = KlEstimator::kK2}},
+      {"grpo", {.scale_rewards = RewardScale::kGroup, .aggregation = Aggregation::kSequenceMean}},
+      {"dr_grpo", {.aggregation = Aggregation::kConstant}},
+      {"dapo",
+       {.scale_rewards = RewardScale::kGroup, .epsilon_high = 0.28, .dynamic_sampling = true, .overlong_share = 0.2}},
+      {"gspo",
+       {.scale_rewards = RewardScale::kGroup,
+        .ratio = RatioKind::kSequenceMean,
+        .epsilon = 3e-4,
+        .epsilon_high = 4e-4,
+        .aggregation = Aggregation::kSequenceMean}},
+      {"cispo", {.scale_rewards = RewardScale::kGroup, .clip = ClipKind::kWeight, .epsilon_high = 4}},
+  };
+  return kTable;
+}
 
 void CheckObjective(const ObjectiveOptions& o) {
   const auto require = [](bool holds, const char* sentence) {
@@ -144,15 +205,19 @@ std::vector<double> Advantages(const SampledTokens& sampled, const ObjectiveOpti
               " rewards are no whole number of groups of ", sampled.group_size);
   SWARR_CHECK(sampled.lengths.size() == sampled.rewards.size(), sampled.lengths.size(), " completions have ",
               sampled.rewards.size(), " rewards");
-  std::vector<double> of_completion = ShapedRewards(sampled, options);
-  CentreAndScale(of_completion, size, options);
+  const std::vector<double> of_completion = CentredAndScaled(ShapedRewards(sampled, options), size, options);
   std::vector<double> advantages;
   for (std::size_t i = 0; i < of_completion.size(); ++i) {
     const std::size_t begin = advantages.size(), length = static_cast<std::size_t>(sampled.lengths[i]);
     advantages.insert(advantages.end(), length, of_completion[i]);
-    if (options.beta != 0 && options.kl_in == KlPlace::kReturn) {
-      SubtractKlToGo(std::span(advantages).subspan(begin), sampled.old_logp.subspan(begin, length),
-                     sampled.ref_logp.subspan(begin, length), options);
+    if (options.beta == 0) continue;
+    switch (options.kl_in) {
+      case KlPlace::kLoss:    // EvaluateCompletion adds it
+      case KlPlace::kReward:  // ShapedRewards has subtracted it
+        break;
+      case KlPlace::kReturn:
+        SubtractKlToGo(std::span(advantages).subspan(begin), sampled.old_logp.subspan(begin, length),
+                       sampled.ref_logp.subspan(begin, length), options);
     }
   }
   if (options.whiten) Whiten(advantages);
@@ -162,21 +227,34 @@ std::vector<double> Advantages(const SampledTokens& sampled, const ObjectiveOpti
 std::vector<double> SequenceWeights(std::span<const int> lengths, const ObjectiveOptions& options) {
   const double tokens = std::accumulate(lengths.begin(), lengths.end(), 0.0);
   const double count = static_cast<double>(lengths.size());
+  const auto divisor = [&](int length) {
+    switch (options.aggregation) {
+      case Aggregation::kTokenMean:
+        return tokens;
+      case Aggregation::kSequenceMean:
+        return count * length;
+      case Aggregation::kConstant:
+        return count * options.max_completion_length;
+      case Aggregation::kSequenceSum:
+        return count;
+    }
+    throw Error("there is no such aggregation");
+  };
   std::vector<double> weights;
-  for (int length : lengths) {
-    double normaliser = tokens;
-    if (options.aggregation == Aggregation::kSequenceMean) normaliser = count * length;
-    if (options.aggregation == Aggregation::kConstant) normaliser = count * options.max_completion_length;
-    if (options.aggregation == Aggregation::kSequenceSum) normaliser = count;
-    weights.push_back(normaliser > 0 ? 1.0 / normaliser : 0.0);
-  }
+  for (int length : lengths) weights.push_back(divisor(length) > 0 ? 1.0 / divisor(length) : 0.0);
   return weights;
 }
 
 KlTerm EvaluateKl(double d, KlEstimator estimator) {
-  if (estimator == KlEstimator::kK1) return {d, 1.0};
-  if (estimator == KlEstimator::kK2) return {0.5 * d * d, d};
-  return {std::exp(-d) + d - 1.0, 1.0 - std::exp(-d)};
+  switch (estimator) {
+    case KlEstimator::kK1:
+      return {d, 1.0};
+    case KlEstimator::kK2:
+      return {0.5 * d * d, d};
+    case KlEstimator::kK3:
+      return {std::exp(-d) + d - 1.0, 1.0 - std::exp(-d)};
+  }
+  throw Error("there is no such KL estimator");
 }
 
 // With a sequence's ratio s = exp(c sum_t d_t), c = 1 or 1/T, every log p_u moves the terms of all tokens:
@@ -186,11 +264,12 @@ CompletionLoss EvaluateCompletion(const CompletionTokens& c, const ObjectiveOpti
   const std::size_t length = c.logp.size();
   const bool of_sequence = options.ratio == RatioKind::kSequence || options.ratio == RatioKind::kSequenceMean;
   const bool has_kl = options.beta != 0 && options.kl_in == KlPlace::kLoss;
-  const double sequence_ratio = of_sequence && length > 0 ? SequenceRatio(c, options.ratio) : 1.0;
+  double sum = 0;  // of d
+  for (std::size_t t = 0; t < length; ++t) sum += c.logp[t] - c.old_logp[t];
   double by_log_ratio = 0;  // of a sequence's ratio
   for (std::size_t t = 0; t < length; ++t) {
-    const PolicyTerm policy =
-        EvaluatePolicy(c.logp[t], Ratio(c, t, sequence_ratio, options.ratio), c.advantage[t], options);
+    const double ratio = std::exp(LogRatio(c, t, sum, options.ratio));
+    const PolicyTerm policy = EvaluatePolicy(c.logp[t], ratio, c.advantage[t], options);
     c.term[t] = policy.value;
     double derivative = policy.by_logp;
     if (of_sequence) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Objectives by the names that people use, and their switches as text: {"objective": "dapo", "beta": 0.01}.
+// Objectives as JSON, by the names that people use and by their switches: {"objective": "dapo", "beta": 0.01}.
 // What each name stands for, and what other programs mean by it: docs/objectives.md.
 #pragma once
 
@@ -11,7 +11,7 @@
 
 namespace swarr {
 
-// reinforce, rloo, reinforce++, reinforce++-baseline, grpo, dr_grpo, dapo, gspo, cispo.
+// The names of NamedObjectives().
 std::vector<std::string> ObjectiveNames();
 
 // The objective called "objective" (grpo if there is none), with the switches given beside it changed:
@@ -26,11 +26,11 @@ std::vector<std::string> ObjectiveNames();
 //   kl_in              loss | reward | return
 //   beta, entropy_coef, overlong_share    numbers
 //   dynamic_sampling   true | false
-// max_completion_length is a number too, and not a matter of the objective's name. Throws UsageError for a name or a
-// value that does not exist, listing those that do. Whether the switches fit each other is for CheckObjective to say.
+// max_completion_length is a number too, which no name sets. Throws UsageError for a name or a value that does not
+// exist, listing those that do. CheckObjective says whether the switches fit each other.
 ObjectiveOptions ObjectiveFromJson(const nlohmann::ordered_json& switches);
 
-// All switches, without a name; ObjectiveFromJson gives the same again.
+// All switches, without a name; ObjectiveFromJson reads the same objective from them.
 nlohmann::ordered_json ToJson(const ObjectiveOptions& options);
 
 }  // namespace swarr

@@ -11,18 +11,18 @@
 namespace swarr {
 namespace {
 
-// What a training pass has computed.
+// Sums over a training pass. `kl` and `max_abs_diff` compare the sampler with the trainer.
 struct PassSums {
-  double loss = 0, entropy = 0, kl = 0, max_abs_diff = 0;  // the last two: of the sampler from the trainer
-  std::int64_t tokens = 0, clipped = 0;                    // sampled tokens
-  std::int64_t rows = 0;                                   // fed to the model
+  double loss = 0, entropy = 0, kl = 0, max_abs_diff = 0;
+  std::int64_t tokens = 0, clipped = 0;  // sampled tokens
+  std::int64_t rows = 0;                 // fed to the model
 
   double PerToken(double sum) const { return tokens > 0 ? sum / static_cast<double>(tokens) : 0.0; }
 };
 
-// What the updates of a step have come to.
+// Over the updates of a step.
 struct StepSums {
-  PassSums first;
+  PassSums first;                                  // of the first update
   double loss = 0, grad_norm = 0, clip_ratio = 0;  // means
   int updates = 0;
   std::int64_t rows = 0;
@@ -34,34 +34,41 @@ bool Teaches(const Trajectory& t, const ObjectiveOptions& objective) {
   return std::any_of(t.advantages.begin(), t.advantages.end(), [](double a) { return a != 0; });
 }
 
-// Writes the gradients of a completion's tokens, whose first is predicted by row `first`.
+// Writes one gradient for each token of a completion, from row `first` on.
 void SetGradient(const Tensor& grad, std::int64_t first, std::span<const double> values) {
   DispatchSum(grad.dtype(), [&]<class T>() {
     std::transform(values.begin(), values.end(), grad.data<T>() + first, [](double v) { return static_cast<T>(v); });
   });
 }
 
-// The training pass over a micro-batch: log-probabilities of all its tokens, compared with the sampler's, and, if it is
-// to be learned from, the backward.
+// The training pass over a micro-batch: the log-probabilities of all its tokens, compared with the sampler's, and the
+// backward if the pass is to be learned from.
 void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajectory* const> batch, bool learn,
                 const RlOptions& options, PassSums& sums) {
   ResetStep(ctx);
   Tape tape;
   const TapeScope recording(ctx, learn ? &tape : nullptr);
-  const PackedPass pass = ForwardPacked(ctx, model, batch, options.checkpoint_blocks);
+  const PackedPass pass = ForwardTrajectories(ctx, model, batch, options.checkpoint_blocks);
   const double entropy_coef = options.objective.entropy_coef;
   const Tensor dentropy = learn && entropy_coef != 0 ? pass.result.entropy.ClaimGrad() : Tensor{};
   if (!dentropy.empty()) FillZero(dentropy);
   for (std::size_t d = 0; d < batch.size(); ++d) {
     const Trajectory& t = *batch[d];
-    const std::vector<double> logp = pass.OfCompletion(d, t, pass.result.logp.value);
-    const std::vector<double> entropy = pass.OfCompletion(d, t, pass.result.entropy.value);
+    const std::vector<double> logp = OfCompletion(pass, d, t, pass.result.logp.value);
+    const std::vector<double> entropy = OfCompletion(pass, d, t, pass.result.entropy.value);
     std::vector<double> term(logp.size()), dlogp(logp.size());
-    const CompletionLoss loss = EvaluateCompletion(
-        {logp, t.old_logp, t.ref_logp, entropy, t.advantages, t.weight, term, dlogp}, options.objective);
-    if (learn) SetGradient(pass.result.logp.grad, pass.FirstRow(d, t), dlogp);
+    const CompletionLoss loss = EvaluateCompletion({.logp = logp,
+                                                    .old_logp = t.old_logp,
+                                                    .ref_logp = t.ref_logp,
+                                                    .entropy = entropy,
+                                                    .advantage = t.advantages,
+                                                    .weight = t.weight,
+                                                    .term = term,
+                                                    .dlogp = dlogp},
+                                                   options.objective);
+    if (learn) SetGradient(pass.result.logp.grad, FirstRow(pass, d, t), dlogp);
     if (!dentropy.empty()) {
-      SetGradient(dentropy, pass.FirstRow(d, t), std::vector<double>(logp.size(), -entropy_coef * t.weight));
+      SetGradient(dentropy, FirstRow(pass, d, t), std::vector<double>(logp.size(), -entropy_coef * t.weight));
     }
     sums.loss += loss.loss;
     sums.clipped += loss.clipped;
@@ -74,11 +81,10 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajecto
     sums.tokens += t.length();
   }
   if (learn) tape.Backward(ctx);
-  sums.rows += pass.packed.first_row.back();
+  sums.rows += pass.packed.rows();
 }
 
-// Micro-batches of the trajectories at which the loss has a gradient are learned from; the others only go through the
-// comparison.
+// Only trajectories at which the loss has a gradient are learned from. The others go through the comparison alone.
 PassSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<Trajectory>& kept,
                       const RlOptions& options) {
   PassSums sums;
@@ -158,16 +164,16 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
     check.tokens += sums.first.tokens;
     if (options.keep_completions) WriteCompletions(run.output_dir(), step + 1, rollout, options);
 
-    nlohmann::ordered_json row = MetricsOf(sums);
-    row.update(MetricsOf(rollout, options));  // its KL, of the policy from the reference, is the one to show
+    nlohmann::ordered_json record = MetricsOf(sums);
+    record.update(MetricsOf(rollout, options));  // its KL, from the reference, replaces the sampler's from the trainer
     const double seconds = timer.Seconds();
-    row.update(
+    record.update(
         {{"epoch", static_cast<double>((step + 1) * options.prompts_per_step) / static_cast<double>(task.size())},
          {"learning_rate", lr},
          {"step_time", seconds},
          {"tokens_per_second", static_cast<double>(sums.rows) / seconds},
          {"peak_memory_mb", PeakMemoryMb()}});
-    run.EndStep(sums.rows, std::move(row));
+    run.EndStep(sums.rows, record);
   }
   return check;
 }

@@ -18,7 +18,7 @@ struct RlOptions {
   int num_generations = 8;         // completions per prompt: a group
   int num_iterations = 1;          // updates per step
   int max_completion_length = 0;   // tokens; a truncated completion is worth 0
-  int micro_batch = 32;            // completions packed into one row of the training pass
+  int micro_batch = 32;            // completions packed into one training pass
   int slots = 128;                 // sequences decoded at a time; results do not depend on it
   bool checkpoint_blocks = false;  // gradient checkpointing
   ObjectiveOptions objective;
@@ -26,10 +26,10 @@ struct RlOptions {
   bool keep_completions = true;  // write completions/step-00000001.jsonl and so on into the output directory
 };
 
-// What a whole run has compared, at the first update of each step, where the policy is still the sampler: the sampler's
-// log-probabilities with those of the training pass, over all tokens of the rollout that the step trains on, those of
-// completions without an advantage too. Groups that dynamic sampling has dropped are not among them: no training pass
-// reads them. Exactly on-policy means a largest difference of exactly 0.
+// The comparison of the sampler's log-probabilities with those of the training pass. It is made at the first update of
+// each step of a run, where the policy is still the sampler, over all tokens that the step trains on, with or without
+// an advantage. Groups that dynamic sampling has dropped are left out, since no training pass reads them. Exactly
+// on-policy means a largest difference of exactly 0.
 struct OnPolicyCheck {
   double max_abs_diff = 0;
   std::int64_t tokens = 0;
@@ -37,7 +37,7 @@ struct OnPolicyCheck {
 
 // `reference`: the model that the KL refers to, with the same vocabulary; may be null where beta is 0.
 //
-// Rows of metrics.jsonl (TRL's names), each of one step:
+// Records of metrics.jsonl (TRL's names), one for each step:
 //   of all completions sampled, with the task's own rewards, before any shaping: reward, reward_std,
 //     frac_reward_zero_std (groups without spread), completions/mean_length, completions/clipped_ratio
 //   of the first update: entropy, rollout_logprob_max_abs_diff, rollout_logprob_tokens
@@ -49,7 +49,7 @@ struct OnPolicyCheck {
 //   epoch (prompts_per_step prompts a step), learning_rate, step_time, tokens_per_second, peak_memory_mb
 // num_tokens counts, as in SFT, the tokens that went through training passes: prompts and completions, once an update.
 //
-// Rows of completions/step-*.jsonl, one a completion: step, prompt, completion, answer, finished, reward, and
+// Records of completions/step-*.jsonl, one for each completion: step, prompt, completion, answer, finished, reward, and
 // advantage, or, where it differs from token to token, advantages; with a reference kl, the sum of the estimates over
 // its tokens; with dynamic sampling dropped, whether its group was.
 OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,

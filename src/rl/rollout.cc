@@ -19,39 +19,26 @@ int LongestPrompt(const Task& task, const Tokenizer& tokenizer) {
   return static_cast<int>(longest);
 }
 
-// Completions as rl/objective.h takes them.
-struct SampledArrays {
-  std::vector<int> lengths;
-  std::vector<double> rewards, old_logp, ref_logp;
-
-  explicit SampledArrays(std::span<const Trajectory> trajectories) {
-    for (const Trajectory& t : trajectories) {
-      lengths.push_back(t.length());
-      rewards.push_back(t.reward);
-      old_logp.insert(old_logp.end(), t.old_logp.begin(), t.old_logp.end());
-      ref_logp.insert(ref_logp.end(), t.ref_logp.begin(), t.ref_logp.end());
-    }
-  }
-  SampledTokens View(int group_size) const { return {lengths, group_size, rewards, old_logp, ref_logp}; }
-};
-
 }  // namespace
 
-std::vector<double> PackedPass::OfCompletion(std::size_t d, const Trajectory& t, const Tensor& values) const {
-  return DispatchSum(values.dtype(), [&]<class T>() {
-    const T* begin = values.data<T>() + FirstRow(d, t);
-    return std::vector<double>(begin, begin + t.length());
-  });
-}
-
-PackedPass ForwardPacked(Context& ctx, const Transformer& model, std::span<const Trajectory* const> batch,
-                         bool checkpoint_blocks) {
+PackedPass ForwardTrajectories(Context& ctx, const Transformer& model, std::span<const Trajectory* const> batch,
+                               bool checkpoint_blocks) {
   std::vector<Document> documents;
   for (const Trajectory* t : batch) documents.push_back(t->document);
-  PackedPass pass{Pack(ctx.HostArena(), documents), {}};
-  pass.result = model.Logprob(ctx, model.Forward(ctx, pass.packed.batch, checkpoint_blocks), pass.packed.targets);
+  PackedPass pass = ForwardPacked(ctx, model, documents, checkpoint_blocks);
   Wait(ctx);
   return pass;
+}
+
+std::int64_t FirstRow(const PackedPass& pass, std::size_t d, const Trajectory& t) {
+  return pass.packed.first_row(d) + t.document.first_predicting_row();
+}
+
+std::vector<double> OfCompletion(const PackedPass& pass, std::size_t d, const Trajectory& t, const Tensor& values) {
+  return DispatchSum(values.dtype(), [&]<class T>() {
+    const T* begin = values.data<T>() + FirstRow(pass, d, t);
+    return std::vector<double>(begin, begin + t.length());
+  });
 }
 
 Sampler::Sampler(const Transformer& model, const Transformer* reference, const Tokenizer& tokenizer, const Task& task,
@@ -71,7 +58,7 @@ Rollout Sampler::Sample(Context& ctx, std::int64_t step) {
     if (missing == 0) break;
     std::vector<Trajectory> sampled = SampleRound(ctx, step, rollout.rounds, missing, groups_of);
     if (reference_ != nullptr) AddReference(ctx, sampled);
-    Sort(std::move(sampled), rollout);
+    KeepOrDrop(std::move(sampled), rollout);
   }
   AssignAdvantages(rollout.kept);
   return rollout;
@@ -92,10 +79,11 @@ std::vector<Trajectory> Sampler::SampleRound(Context& ctx, std::int64_t step, in
     const int first_sample = groups_of[problem]++ * options_.num_generations;
     for (int g = 0; g < options_.num_generations; ++g) {
       const auto sample = static_cast<std::uint32_t>(first_sample + g);
-      requests.push_back({prompt, options_.max_completion_length, 1.0,
-                          StreamKey(options_.seed, Purpose::kSample, static_cast<std::uint32_t>(step),
-                                    static_cast<std::uint32_t>(problem), sample)});
-      sampled.push_back({example, {prompt, static_cast<int>(prompt.size())}, {}});
+      requests.push_back({.prompt = prompt,
+                          .max_new_tokens = options_.max_completion_length,
+                          .key = StreamKey(options_.seed, Purpose::kSample, static_cast<std::uint32_t>(step),
+                                           static_cast<std::uint32_t>(problem), sample)});
+      sampled.push_back({.example = example, .document = {prompt, static_cast<int>(prompt.size())}});
     }
   }
   std::vector<Completion> completions = decoder_.Generate(ctx, requests);
@@ -117,29 +105,40 @@ void Sampler::AddReference(Context& ctx, std::vector<Trajectory>& sampled) const
     std::vector<const Trajectory*> batch;
     for (std::size_t i = begin; i < std::min(sampled.size(), begin + size); ++i) batch.push_back(&sampled[i]);
     ResetStep(ctx);
-    const PackedPass pass = ForwardPacked(ctx, *reference_, batch, /*checkpoint_blocks=*/false);
+    const PackedPass pass = ForwardTrajectories(ctx, *reference_, batch, /*checkpoint_blocks=*/false);
     for (std::size_t d = 0; d < batch.size(); ++d) {
-      sampled[begin + d].ref_logp = pass.OfCompletion(d, *batch[d], pass.result.logp.value);
+      sampled[begin + d].ref_logp = OfCompletion(pass, d, *batch[d], pass.result.logp.value);
     }
   }
 }
 
-// Into kept groups and dropped ones.
-void Sampler::Sort(std::vector<Trajectory> sampled, Rollout& rollout) const {
-  const SampledArrays arrays(sampled);
-  const auto size = static_cast<std::size_t>(options_.num_generations);
-  for (std::size_t begin = 0; begin < sampled.size(); begin += size) {
-    const bool drop = options_.objective.dynamic_sampling && !HasSpread(std::span(arrays.rewards).subspan(begin, size));
-    std::vector<Trajectory>& to = drop ? rollout.dropped : rollout.kept;
-    const auto group = std::make_move_iterator(sampled.begin() + static_cast<std::ptrdiff_t>(begin));
-    to.insert(to.end(), group, group + static_cast<std::ptrdiff_t>(size));
+void Sampler::KeepOrDrop(std::vector<Trajectory> sampled, Rollout& rollout) const {
+  const auto size = static_cast<std::ptrdiff_t>(options_.num_generations);
+  for (auto group = std::make_move_iterator(sampled.begin()); group != std::make_move_iterator(sampled.end());
+       group += size) {
+    const auto differs = [&](const Trajectory& t) { return t.reward != group.base()->reward; };
+    const bool spread = std::any_of(group.base(), group.base() + size, differs);
+    std::vector<Trajectory>& to = options_.objective.dynamic_sampling && !spread ? rollout.dropped : rollout.kept;
+    to.insert(to.end(), group, group + size);
   }
 }
 
 void Sampler::AssignAdvantages(std::vector<Trajectory>& kept) const {
-  const SampledArrays arrays(kept);
-  const std::vector<double> advantages = Advantages(arrays.View(options_.num_generations), options_.objective);
-  const std::vector<double> weights = SequenceWeights(arrays.lengths, options_.objective);
+  std::vector<int> lengths;
+  std::vector<double> rewards, old_logp, ref_logp;
+  for (const Trajectory& t : kept) {
+    lengths.push_back(t.length());
+    rewards.push_back(t.reward);
+    old_logp.insert(old_logp.end(), t.old_logp.begin(), t.old_logp.end());
+    ref_logp.insert(ref_logp.end(), t.ref_logp.begin(), t.ref_logp.end());
+  }
+  const SampledTokens sampled{.lengths = lengths,
+                              .group_size = options_.num_generations,
+                              .rewards = rewards,
+                              .old_logp = old_logp,
+                              .ref_logp = ref_logp};
+  const std::vector<double> advantages = Advantages(sampled, options_.objective);
+  const std::vector<double> weights = SequenceWeights(lengths, options_.objective);
   auto next = advantages.begin();
   for (std::size_t i = 0; i < kept.size(); ++i) {
     kept[i].advantages.assign(next, next + kept[i].length());

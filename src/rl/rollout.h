@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a step of RL learns from: groups of completions that the current weights have sampled, with their rewards and
-// what the reference model says of them. All of it is a pure function of the weights, the seed and the step.
+// their log-probabilities under the reference model. All of it is a pure function of the weights, the seed and the
+// step.
 #pragma once
 
 #include <map>
@@ -18,8 +19,8 @@ namespace swarr {
 struct Trajectory {
   Example example;
   Document document;               // prompt and completion tokens, as the training pass reads them
-  std::vector<double> old_logp;    // of the completion tokens, recorded by the sampler
-  std::vector<double> ref_logp{};  // of the same under the reference model, if there is one
+  std::vector<double> old_logp{};  // of the completion tokens, recorded by the sampler
+  std::vector<double> ref_logp{};  // of the same tokens under the reference model, if there is one
   std::string text{};
   bool finished = false;
   double reward = 0;
@@ -40,14 +41,14 @@ constexpr int kMaxRounds = 10;
 
 class Sampler {
  public:
-  // `reference` may be null. All are referred to.
+  // `reference` may be null. Keeps references to all arguments.
   Sampler(const Transformer& model, const Transformer* reference, const Tokenizer& tokenizer, const Task& task,
           const RlOptions& options);
 
   // prompts_per_step groups, with advantages and weights. With dynamic sampling, round after round samples as many
   // prompts as groups are missing and drops the groups whose rewards (the task's own, unshaped) have no spread; there
-  // may be fewer in the end. Step s owns positions [s, s + 1) * kMaxRounds * prompts_per_step of the order of problems
-  // then, round k the k-th part of them.
+  // may be fewer groups in the end. Step s then owns positions [s, s + 1) * kMaxRounds * prompts_per_step of the order
+  // of problems, and round k the k-th part of them.
   Rollout Sample(Context& ctx, std::int64_t step);
 
  private:
@@ -55,7 +56,8 @@ class Sampler {
   std::vector<Trajectory> SampleRound(Context& ctx, std::int64_t step, int round, int prompts,
                                       std::map<std::int64_t, int>& groups_of);
   void AddReference(Context& ctx, std::vector<Trajectory>& sampled) const;
-  void Sort(std::vector<Trajectory> sampled, Rollout& rollout) const;
+  // Moves each group to the kept ones or, if dynamic sampling drops it, to the dropped ones.
+  void KeepOrDrop(std::vector<Trajectory> sampled, Rollout& rollout) const;
   void AssignAdvantages(std::vector<Trajectory>& kept) const;
   int MaxRounds() const { return options_.objective.dynamic_sampling ? kMaxRounds : 1; }
 
@@ -67,20 +69,12 @@ class Sampler {
   Decoder decoder_;
 };
 
-// A forward over trajectories packed into one row: log-probabilities and entropies of all their tokens, recorded if a
-// tape is live, ready to be read.
-struct PackedPass {
-  PackedBatch packed;
-  LogprobResult result;
-
-  // The row that predicts the first completion token of trajectory d.
-  std::int64_t FirstRow(std::size_t d, const Trajectory& t) const {
-    return packed.first_row[d] + t.document.prompt_length - 1;
-  }
-  // Of the tokens of its completion, out of [N] values.
-  std::vector<double> OfCompletion(std::size_t d, const Trajectory& t, const Tensor& values) const;
-};
-PackedPass ForwardPacked(Context& ctx, const Transformer& model, std::span<const Trajectory* const> batch,
-                         bool checkpoint_blocks);
+// A forward pass over the documents of trajectories, waited for.
+PackedPass ForwardTrajectories(Context& ctx, const Transformer& model, std::span<const Trajectory* const> batch,
+                               bool checkpoint_blocks);
+// The row that predicts the first completion token of trajectory t, which is document d of the pass.
+std::int64_t FirstRow(const PackedPass& pass, std::size_t d, const Trajectory& t);
+// The values of its completion tokens, out of one value for each row of the pass.
+std::vector<double> OfCompletion(const PackedPass& pass, std::size_t d, const Trajectory& t, const Tensor& values);
 
 }  // namespace swarr

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 #include "tensor/files.h"
 
@@ -12,7 +11,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// The sum of the objective's estimates of the KL from the reference.
+// The sum over the tokens of the objective's estimates of the KL from the reference.
 double KlOf(const Trajectory& t, const RlOptions& options) {
   double sum = 0;
   for (std::size_t i = 0; i < t.ref_logp.size(); ++i) {
@@ -67,10 +66,8 @@ void WriteCompletions(const std::filesystem::path& dir, std::int64_t step, const
   std::string lines;
   for (const Trajectory& t : rollout.kept) lines += LineOf(step, t, false, options);
   for (const Trajectory& t : rollout.dropped) lines += LineOf(step, t, true, options);
-  char name[32];
-  std::snprintf(name, sizeof name, "step-%08lld.jsonl", static_cast<long long>(step));
   std::filesystem::create_directories(dir / "completions");
-  WriteFileAtomically(dir / "completions" / name, lines);
+  WriteFileAtomically(dir / "completions" / (StepName("step-", step) + ".jsonl"), lines);
 }
 
 ordered_json MetricsOf(const Rollout& rollout, const RlOptions& options) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a step of RL leaves behind of its rollout: the completions file and its share of the metrics (rl/rl.h).
+// What a step of RL records of its rollout: the completions file and a part of the metrics (rl/rl.h).
 #pragma once
 
 #include <filesystem>

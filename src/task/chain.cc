@@ -132,45 +132,20 @@ std::vector<ChainProblem> ProblemsOf(Split split, int n_min, int n_max) {
   return problems;
 }
 
-ChainVerdict VerifyChain(std::string_view gold, std::string_view completion, bool finished) {
+Verdict VerifyChain(std::string_view gold, std::string_view completion, bool finished) {
   SWARR_CHECK(gold.size() == 1 && DigitValue(gold[0]), "chain: the gold answer is \"", gold,
               "\"; give one digit out of 0-9ABC.");
-  if (!finished) return {false, "truncated"};
+  if (!finished) return {0, "truncated"};
   const std::size_t mark = completion.rfind('#');
-  if (mark == std::string_view::npos) return {false, "no '#'"};
+  if (mark == std::string_view::npos) return {0, "no '#'"};
   const std::string_view answer = completion.substr(mark + 1);
-  if (answer.size() != 1 || !DigitValue(answer[0])) return {false, "not one digit after the last '#'"};
-  return answer == gold ? ChainVerdict{true, "correct"} : ChainVerdict{false, "wrong digit"};
+  if (answer.size() != 1 || !DigitValue(answer[0])) return {0, "not one digit after the last '#'"};
+  return answer == gold ? Verdict{1, "correct"} : Verdict{0, "wrong digit"};
 }
 
 std::string ExtractChainAnswer(std::string_view completion) {
   const std::size_t mark = completion.rfind('#');
   return mark == std::string_view::npos ? std::string() : std::string(completion.substr(mark + 1));
-}
-
-ChainTask::ChainTask(Split split, const ChainOptions& options)
-    : options_(options), problems_(ProblemsOf(split, options.n_min, options.n_max)) {
-  if (!(options.restate_probability >= 0 && options.restate_probability <= 1)) {
-    throw UsageError(
-        Concat("chain: the restatement probability is ", options.restate_probability, "; give one between 0 and 1."));
-  }
-}
-
-const ChainProblem& ChainTask::problem(std::int64_t index) const {
-  SWARR_CHECK(index >= 0 && index < size(), "chain: problem ", index, " was asked for, and this split has ", size(),
-              "; use an index below that.");
-  return problems_[static_cast<std::size_t>(index)];
-}
-
-Example ChainTask::Get(std::int64_t index, std::uint64_t draw) const {
-  const ChainProblem& p = problem(index);
-  const std::uint64_t key = StreamKey(options_.seed, Purpose::kData, static_cast<std::uint32_t>(index),
-                                      static_cast<std::uint32_t>(draw), static_cast<std::uint32_t>(draw >> 32));
-  return {PromptOf(p), TraceOf(p, options_.restate_probability, key), AnswerOf(p)};
-}
-
-double ChainTask::Reward(const Example& example, std::string_view completion, bool finished) const {
-  return VerifyChain(example.answer, completion, finished).correct ? 1.0 : 0.0;
 }
 
 }  // namespace swarr

@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,9 +27,8 @@ constexpr int kModulus = 13;
 constexpr std::array<int, 4> kRoots = {2, 6, 7, 11};
 constexpr int kMaxChainSteps = 99;  // step numbers have two decimal digits
 
-// The vocabulary: one token a character, plus end of text. The first 13 characters are the digits.
+// Every character is a token. The first 13 are the digits.
 constexpr std::string_view kChainAlphabet = "0123456789ABCabnx:,[]?#";
-constexpr std::string_view kEndOfText = "<|end|>";
 
 // The layout above in characters. The facts text "a7b3n20" opens the prompt and follows the '[' of a restatement;
 // offsets of a fact's (last) digit count from the start of the facts text.
@@ -73,9 +73,8 @@ std::optional<ChainFacts> ParseFacts(std::string_view text);
 // The inverse of PromptOf. Throws Error for a text that is not the prompt of a valid problem.
 ChainProblem ParsePrompt(std::string_view prompt);
 
-// Three sets of problems that never meet. A problem's set depends on (a, b, x0, n) alone, through a hash, so it is the
-// same in every run, for every seed and for every range of n.
-enum class Split { kSft, kRl, kEval };
+// A problem's split depends on (a, b, x0, n) alone, through a hash, so it is the same in every run, for every seed and
+// for every range of n.
 constexpr double kSftShare = 0.5;
 constexpr double kRlShare = 0.3;  // the rest, 0.2, is for evaluation
 
@@ -86,17 +85,15 @@ Split SplitOf(const ChainProblem& problem);
 // 1 <= n_min <= n_max <= kMaxChainSteps.
 std::vector<ChainProblem> ProblemsOf(Split split, int n_min, int n_max);
 
-// The reward rule. A text is correct if it ended by end of text and what follows its last '#' is exactly one digit, the
-// gold one. `rule` says what decided: "correct", "truncated", "no '#'", "not one digit after the last '#'" or "wrong
-// digit". Throws Error if `gold` is not one digit.
-struct ChainVerdict {
-  bool correct;
-  std::string rule;
-};
-ChainVerdict VerifyChain(std::string_view gold, std::string_view completion, bool finished);
+// The reward rule. A text is worth 1 if it ended by end of text and what follows its last '#' is exactly one digit, the
+// gold one; else 0. `rule` says what decided: "correct", "truncated", "no '#'", "not one digit after the last '#'" or
+// "wrong digit". Throws Error if `gold` is not one digit.
+Verdict VerifyChain(std::string_view gold, std::string_view completion, bool finished);
 
 // What follows the last '#'; empty if there is none.
 std::string ExtractChainAnswer(std::string_view completion);
+
+// --- as training and evaluation meet it (chain_task.cc): drawn afresh, or as rows of a data file ---
 
 struct ChainOptions {
   int n_min = 4;
@@ -115,6 +112,8 @@ class ChainTask final : public Task {
   Example Get(std::int64_t index, std::uint64_t draw) const override;
   double Reward(const Example& example, std::string_view completion, bool finished) const override;
   std::string Extract(std::string_view completion) const override { return ExtractChainAnswer(completion); }
+  int completion_limit() const override { return ChainTokenLimit(options_.n_max); }
+  nlohmann::ordered_json Row(std::int64_t index, std::uint64_t draw) const override;  // with a, b, n and x0
 
   const ChainProblem& problem(std::int64_t index) const;
 
@@ -122,5 +121,9 @@ class ChainTask final : public Task {
   ChainOptions options_;
   std::vector<ChainProblem> problems_;
 };
+
+// The problem that a row states in a, b, n and x0; nothing if it has none of these fields. Throws Error if it has some
+// but not all, if they are no problem of the task, or if the row's prompt states another one.
+std::optional<ChainProblem> ChainProblemOf(const nlohmann::json& row);
 
 }  // namespace swarr

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a completion of the chain task leans on: how far back the facts lie that its steps need. These are the study's
-// measures of mechanism, defined for any text of any policy, well-formed or not.
+// How far back the facts lie that the steps of a chain-task completion need. These are the study's measures of
+// mechanism, defined for any text of any policy, well-formed or not.
 //
 // Positions count the prompt: character i of the completion is at kPromptLength + i. A query is the position from which
 // a token is predicted, one before it. Needed facts:
@@ -33,8 +33,8 @@ TraceMeasures MeasureTrace(const ChainProblem& problem, std::string_view complet
 // not considered. Throws Error for a negative window.
 int FactsInWindow(const TraceMeasures& measures, int window);
 
-// Pooled over traces, so that a long trace weighs more, except for the mean length. A ratio without a denominator (no
-// step, no needed fact, no trace) is 0.
+// Ratios are pooled over traces, so that a long trace weighs more. A ratio without a denominator (no step, no needed
+// fact, no trace) is 0.
 struct MechanismSummary {
   double restatement_rate = 0;          // restatements per step
   double dependency_distance_mean = 0;  // tokens

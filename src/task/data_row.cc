@@ -48,7 +48,7 @@ std::string Text(const json& value, const std::string& path) {
   return value.get<std::string>();
 }
 
-// The same where nothing depends on it: empty unless it is there and a text.
+// The text at `path`; empty where there is none.
 std::string TextIfAny(const json& row, const std::string& path) {
   const json* value = path.empty() ? nullptr : Find(row, path);
   return value != nullptr && value->is_string() ? value->get<std::string>() : "";
@@ -88,7 +88,7 @@ std::string Completion(const json& value, const std::string& path) {
   return messages[0].content;
 }
 
-// A row for each turn of the assistant; one for the whole if it has none.
+// A row for each turn of the assistant; one row for the whole conversation if the assistant has no turn.
 std::vector<DataRow> Turns(std::vector<Message> conversation) {
   std::vector<DataRow> rows;
   for (std::size_t i = 1; i < conversation.size(); ++i) {
@@ -107,7 +107,7 @@ std::string Trimmed(std::string_view text) {
   return std::string(text.substr(begin, text.find_last_not_of(kBlank) - begin + 1));
 }
 
-// What stands between the brace at `open` and its partner; npos-long if there is none.
+// The place of the brace that closes the one at `open`; npos if there is none.
 std::size_t ClosingBrace(std::string_view text, std::size_t open) {
   int depth = 0;
   for (std::size_t i = open; i < text.size(); ++i) {

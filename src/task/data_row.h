@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The shapes in which rows of problems come, read as one: a conversation, what is to be answered, and the gold answer.
+// Data rows: problems as the lines of a JSON Lines file state them. Whatever its shape, a row is read as a
+// conversation, a completion and a gold answer.
 //
 //   prompt [, completion] [, answer | ground_truth | reward_model.ground_truth | solution]   TRL, verl
 //   question, answer                                    GSM8K: the answer is a worked solution that ends in #### GOLD
@@ -26,7 +27,7 @@ struct DataRow {
   std::string answer;           // gold; empty if there is none
 };
 
-// What rows must have besides the problem. What isn't needed may be absent, and is then empty.
+// What rows must have besides the problem. What isn't needed may be absent and is then empty.
 struct JsonlFields {
   bool completion = false;  // something to imitate
   bool answer = false;      // something to compare with
@@ -39,12 +40,13 @@ struct FieldNames {
 
 class RowSchema {
  public:
-  // Of a file with this first row, a JSON object. Throws Error if no prompt is recognised, naming what the row has.
+  // The schema of a file with this first row, a JSON object. Throws Error if no prompt is recognised, naming what the
+  // row has.
   RowSchema(const nlohmann::json& first_row, const FieldNames& named);
 
-  // A conversation gives a row for every turn of the assistant, its prompt being the turns before; all others give one
-  // row. Throws Error, naming the field, where the problem or what is needed is absent or of the wrong type; null is as
-  // good as empty.
+  // A conversation gives a row for every turn of the assistant, whose prompt is the turns before it; every other shape
+  // gives one row. Throws Error, naming the field, where the problem or what is needed is absent or of the wrong type.
+  // Null counts as empty.
   std::vector<DataRow> Read(const nlohmann::json& row, JsonlFields needed) const;
 
  private:

@@ -18,21 +18,23 @@ JsonlTask::JsonlTask(const std::filesystem::path& path, JsonlFields needed, Rewa
     SWARR_CHECK(fields.is_object(),
                 "a row must be an object like {\"prompt\": ..., \"completion\": ..., \"answer\": ...}");
     if (!schema) schema.emplace(fields, names);
-    std::vector<DataRow> problems = schema->Read(fields, needed);
-    if (needed.answer) problems.erase(problems.begin(), problems.end() - 1);  // the gold answer is the last turn's
-    for (const DataRow& problem : problems) {
-      Row row{line, {}, fields};
-      const auto [reason, sentence] = WhyDropped(problem, needed, format);
+    std::vector<DataRow> rows = schema->Read(fields, needed);
+    if (needed.answer) rows.erase(rows.begin(), rows.end() - 1);  // the gold answer is the last turn's
+    for (const DataRow& row : rows) {
+      Problem problem{line, {}, fields};
+      const auto [reason, sentence] = WhyDropped(row, needed, format);
       if (!reason.empty()) {
-        Drop(reason, Where(row), sentence);
+        Drop(reason, Where(problem), sentence);
         continue;
       }
-      row.example = {format.Prompt(problem.prompt), problem.completion, problem.answer};
-      if (!problem.prompt.empty()) {
-        SWARR_CHECK(!row.example.prompt.empty(), "the prompt is empty; it needs at least one token");
-        row.example.completion = format.Completion(problem.completion);
+      problem.example = {format.Prompt(row.prompt), row.completion, row.answer};
+      if (!row.prompt.empty()) {
+        SWARR_CHECK(!problem.example.prompt.empty(), "the prompt is empty; it needs at least one token");
+        problem.example.completion = format.Completion(row.completion);
       }
-      rows_.push_back(std::move(row));
+      // Rows that are only imitated may have fields of the same names that mean something else.
+      if (needed.answer && rule_.check_row) rule_.check_row(fields);
+      problems_.push_back(std::move(problem));
     }
   });
   SWARR_CHECK(schema.has_value(), path.string(), " holds no problem; it needs at least one line of JSON");
@@ -71,55 +73,47 @@ void JsonlTask::Drop(const std::string& reason, const std::string& where, const 
 }
 
 void JsonlTask::CheckAnyLeft() const {
-  if (!rows_.empty()) return;
+  if (!problems_.empty()) return;
   std::int64_t count = 0;
   for (const DroppedRows& d : dropped_) count += d.count;
   throw Error(Concat(dropped_.front().first, "; none of the ", count, " problems of the file can be used"));
 }
 
-const JsonlTask::Row& JsonlTask::At(std::int64_t index) const {
+const JsonlTask::Problem& JsonlTask::At(std::int64_t index) const {
   SWARR_CHECK(index >= 0 && index < size(), path_.string(), ": problem ", index, " was asked for, and there are ",
               size());
-  return rows_[static_cast<std::size_t>(index)];
+  return problems_[static_cast<std::size_t>(index)];
 }
 
 Example JsonlTask::Get(std::int64_t index, std::uint64_t /*draw*/) const { return At(index).example; }
 
-std::string JsonlTask::Where(const Row& row) const { return Concat(path_.string(), ":", row.line); }
+std::string JsonlTask::Where(const Problem& problem) const { return Concat(path_.string(), ":", problem.line); }
 
-std::string JsonlTask::Where(std::int64_t index) const { return Where(At(index)); }
-
-std::pair<std::size_t, std::size_t> JsonlTask::CountTokens(const Row& row, const Tokenizer& tokenizer) const {
-  const Example& example = row.example;
-  try {
+void JsonlTask::DropLong(const Tokenizer& tokenizer, int max_tokens, bool whole_document) {
+  const auto count = [&](const Example& example) {
     const std::size_t prompt = tokenizer.EncodePrompt(example.prompt).size();
     SWARR_CHECK(prompt > 0, "the prompt is empty; it needs at least one token");
-    return {prompt, tokenizer.Encode(example.completion).size()};
-  } catch (const Error& e) {
-    throw Error(Concat(Where(row), ": ", e.what()));
-  }
-}
-
-void JsonlTask::DropLong(const Tokenizer& tokenizer, int max_tokens, const std::string& what,
-                         const std::function<std::size_t(std::size_t, std::size_t)>& count) {
-  std::erase_if(rows_, [&](const Row& row) {
-    const auto [prompt, completion] = CountTokens(row, tokenizer);
-    const std::size_t tokens = count(prompt, completion);
+    const std::size_t completion = tokenizer.Encode(example.completion).size();
+    return whole_document ? prompt + completion + 1 : prompt;
+  };
+  std::erase_if(problems_, [&](const Problem& problem) {
+    std::size_t tokens = 0;
+    try {
+      tokens = count(problem.example);
+    } catch (const Error& e) {
+      throw Error(Concat(Where(problem), ": ", e.what()));
+    }
     if (tokens <= static_cast<std::size_t>(max_tokens)) return false;
-    Drop(Concat("more than ", max_tokens, " tokens"), Where(row),
-         Concat(what, " ", tokens, " tokens, more than the ", max_tokens, " that are allowed or fit the model"));
+    Drop(Concat("more than ", max_tokens, " tokens"), Where(problem),
+         Concat(whole_document ? "prompt and completion with end of text have " : "the prompt has ", tokens,
+                " tokens, more than the ", max_tokens, " that are allowed or fit the model"));
     return true;
   });
   CheckAnyLeft();
 }
 
-void JsonlTask::DropLongPrompts(const Tokenizer& tokenizer, int max_tokens) {
-  DropLong(tokenizer, max_tokens, "the prompt has", [](std::size_t prompt, std::size_t) { return prompt; });
-}
+void JsonlTask::DropLongPrompts(const Tokenizer& tokenizer, int max_tokens) { DropLong(tokenizer, max_tokens, false); }
 
-void JsonlTask::DropLongDocuments(const Tokenizer& tokenizer, int max_tokens) {
-  DropLong(tokenizer, max_tokens, "prompt and completion with end of text have",
-           [](std::size_t prompt, std::size_t completion) { return prompt + completion + 1; });
-}
+void JsonlTask::DropLongDocuments(const Tokenizer& tokenizer, int max_tokens) { DropLong(tokenizer, max_tokens, true); }
 
 }  // namespace swarr

@@ -15,14 +15,6 @@ std::string QuestionAnswer(const std::string& question, const std::vector<Worked
 
 }  // namespace
 
-Instruction ParseInstruction(const std::string& name) {
-  if (name == "none") return Instruction::kNone;
-  if (name == "boxed") return Instruction::kBoxed;
-  if (name == "hash") return Instruction::kHash;
-  if (name == "question-answer") return Instruction::kQuestionAnswer;
-  throw UsageError(Concat("unknown instruction '", name, "'; use none, boxed, hash or question-answer"));
-}
-
 std::string PromptFormat::Prompt(std::span<const Message> conversation) const {
   if (conversation.empty()) return {};
   std::vector<Message> messages(conversation.begin(), conversation.end());

@@ -2,12 +2,14 @@
 // From a conversation to the text that a model is prompted with: the chat template, and how a problem is put to it.
 #pragma once
 
+#include <array>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "model/chat_template.h"
+#include "tensor/names.h"
 
 namespace swarr {
 
@@ -18,8 +20,8 @@ enum class Instruction {
   kHash,            // reason step by step, answer after "####": verl's GSM8K
   kQuestionAnswer,  // "Question: ...\nAnswer:", the worked examples before it: lm-evaluation-harness's gsm8k
 };
-// "none", "boxed", "hash" or "question-answer"; throws UsageError for anything else.
-Instruction ParseInstruction(const std::string& name);
+template <>
+inline constexpr std::array kNames<Instruction> = {"none", "boxed", "hash", "question-answer"};
 
 struct WorkedExample {
   std::string question, answer;

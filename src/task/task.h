@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// What training needs of a task: problems with prompts, completions to imitate, and the reward of a text.
-// src/rl implements it, so that supervised fine-tuning can evaluate by generation without knowing RL.
+// What training and evaluation need of a task: problems with prompts, completions to imitate, and the reward of a text.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tensor/names.h"
 
 namespace swarr {
 
@@ -27,6 +34,43 @@ class Task {
   virtual double Reward(const Example& example, std::string_view completion, bool finished) const = 0;
   // The answer that `completion` gives, empty if none: what majority voting counts.
   virtual std::string Extract(std::string_view completion) const = 0;
+
+  // The tokens that any right completion fits in; 0 if the task does not know.
+  virtual int completion_limit() const { return 0; }
+  // The problem as a row of a data file.
+  virtual nlohmann::ordered_json Row(std::int64_t index, std::uint64_t draw) const {
+    const Example e = Get(index, draw);
+    return {{"prompt", e.prompt}, {"completion", e.completion}, {"answer", e.answer}};
+  }
 };
+
+struct Verdict {
+  double reward;     // in [0, 1]
+  std::string rule;  // what decided
+};
+
+// How completions are judged. task/registry.h has the rules by name.
+struct RewardRule {
+  std::string name;
+  // Throws Error unless `gold` is a gold answer that the rule can compare with.
+  std::function<void(std::string_view gold)> check_gold;
+  std::function<Verdict(std::string_view gold, std::string_view completion, bool finished)> verify;
+  // The answer that a completion gives; empty if none.
+  std::function<std::string(std::string_view completion)> extract;
+
+  // The last two are empty in rules that look at the answer alone. Throws Error if a row of a data file contradicts
+  // itself.
+  std::function<void(const nlohmann::json& row)> check_row{};
+  // What texts show beside their rewards, by name, text i being a completion for row i, under a model whose smallest
+  // window is `window` (0: full attention). Empty if a row does not say enough of its problem.
+  std::function<std::vector<std::pair<std::string, double>>(std::span<const nlohmann::json> rows,
+                                                            std::span<const std::string> texts, int window)>
+      measure{};
+};
+
+// Three sets of problems that never meet.
+enum class Split : std::uint8_t { kSft, kRl, kEval };
+template <>
+inline constexpr std::array kNames<Split> = {"sft", "rl", "eval"};
 
 }  // namespace swarr

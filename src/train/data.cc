@@ -21,17 +21,22 @@ Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std:
 PackedBatch Pack(Arena& arena, std::span<const Document> documents) {
   std::vector<std::vector<std::int32_t>> inputs;
   PackedBatch packed;
-  packed.first_row.push_back(0);
   for (const Document& d : documents) {
     SWARR_CHECK(d.tokens.size() >= 2, "a document of ", d.tokens.size(), " tokens has nothing to predict");
     inputs.emplace_back(d.tokens.begin(), d.tokens.end() - 1);
-    packed.first_row.push_back(packed.first_row.back() + static_cast<std::int64_t>(d.tokens.size()) - 1);
   }
   packed.batch = PackDocuments(arena, inputs);
-  packed.targets = arena.New(DType::kI32, {packed.first_row.back()});
+  packed.targets = arena.NewLike(packed.batch.ids);
   std::int32_t* target = packed.targets.data<std::int32_t>();
   for (const Document& d : documents) target = std::copy(d.tokens.begin() + 1, d.tokens.end(), target);
   return packed;
+}
+
+PackedPass ForwardPacked(Context& ctx, const Transformer& model, std::span<const Document> documents,
+                         bool checkpoint_blocks) {
+  PackedPass pass{.packed = Pack(ctx.HostArena(), documents)};
+  pass.result = model.Logprob(ctx, model.Forward(ctx, pass.packed.batch, checkpoint_blocks), pass.packed.targets);
+  return pass;
 }
 
 ProblemOrder::ProblemOrder(std::int64_t problems, std::uint64_t seed)

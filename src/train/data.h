@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a task's problems to the token rows that training reads, and the order in which problems come.
+// From a task's problems to the batches that training reads, and the order in which problems come.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -16,20 +17,35 @@ namespace swarr {
 struct Document {
   std::vector<std::int32_t> tokens;  // prompt, completion, and usually end of text
   int prompt_length = 0;
+
+  // The row of the document that predicts the completion's first token.
+  std::int64_t first_predicting_row() const { return std::max(0, prompt_length - 1); }
 };
 
 // Prompt and completion tokenized apart, so that their boundary is exact, with `eos_id` appended. The prompt may be
 // empty: the document is then plain text, whose first token nothing predicts.
 Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std::int32_t eos_id);
 
-// Documents packed into one row for next-token prediction: row n has seen tokens up to n of its document and is to
-// predict targets[n], the one after. The last token of a document predicts nothing and is left out of the row.
+// Documents packed into one batch for next-token prediction: row n has seen the tokens up to n of its document and
+// predicts targets[n], the one after. The last token of a document predicts nothing and is left out.
 struct PackedBatch {
   Batch batch;
-  Tensor targets;                       // [N] i32
-  std::vector<std::int64_t> first_row;  // where each document begins, then N
+  Tensor targets;  // [N] i32
+
+  // Where document d begins; N for the one after the last.
+  std::int64_t first_row(std::size_t d) const { return batch.documents.data<std::int32_t>()[d]; }
+  std::int64_t rows() const { return targets.dim(0); }
 };
 PackedBatch Pack(Arena& arena, std::span<const Document> documents);
+
+// A forward pass over packed documents: log p and entropy of every row, recorded if a tape is live. A device is not
+// waited for.
+struct PackedPass {
+  PackedBatch packed;
+  LogprobResult result{};
+};
+PackedPass ForwardPacked(Context& ctx, const Transformer& model, std::span<const Document> documents,
+                         bool checkpoint_blocks);
 
 // The problem that comes k-th, and how often it has come before: every epoch is a fresh shuffle of all problems, a pure
 // function of the seed and k, so that a resume needs nothing but k.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Evaluation by generation: the only measure that counts here (a falling loss can go with zero accuracy).
+// Evaluation by generation, the only measure that counts here: the loss can fall while the accuracy stays at zero.
 #pragma once
 
 #include <cstdint>
@@ -8,32 +8,31 @@
 
 #include "model/decoder.h"
 #include "model/tokenizer.h"
-#include "task/jsonl_task.h"
 #include "task/task.h"
 
 namespace swarr {
 
 struct EvaluateOptions {
-  std::int64_t problems = 0;      // the first so many of the task; 0: all
+  std::int64_t problems = 0;      // how many, from the task's first on; 0: all
   int samples = 1;                // completions per problem
   double temperature = 1.0;       // 0: greedy
   int max_completion_length = 0;  // tokens
   int slots = 128;                // sequences decoded at a time; results do not depend on it
   std::uint64_t seed = 0;
-  std::vector<std::string> stop_texts = {};  // a completion ends before the first of these in its text, too
+  std::vector<std::string> stop_texts = {};  // a completion also ends before the first of these in its text
   std::uint32_t step = 0;                    // separates the noise of evaluations at different times
 };
 
 struct EvaluatedCompletion {
   std::int64_t problem;
   std::string text;    // without special tokens, and up to a stop text
-  std::string answer;  // the task's extraction
+  std::string answer;  // what the task extracts
   int tokens;          // drawn, end of text included
   bool finished;
   double reward;
 };
 
-// options.samples completions of each problem, problem by problem.
+// options.samples completions for each problem, problem by problem.
 std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model, const Tokenizer& tokenizer,
                                           const Task& task, const EvaluateOptions& options);
 
@@ -52,11 +51,11 @@ AccuracySummary Summarize(const std::vector<EvaluatedCompletion>& completions, i
 // which is unbiased for drawing k afresh (M. Chen et al., "Evaluating Large Language Models Trained on Code", 2021,
 // section 2.1). Throws Error unless 0 <= c <= n and 1 <= k <= n.
 double PassAtK(int n, int c, int k);
-// Its mean over problems with `samples` completions each.
+// The mean of PassAtK over problems with `samples` completions each.
 double PassAtK(const std::vector<EvaluatedCompletion>& completions, int samples, int k);
 
-// The share of completions that `rule` finds right where a cut text is judged as it stands, as lm-evaluation-harness
-// does it (its exact_match), and not as wrong.
+// The share of completions that `rule` finds right. A cut text is judged as it stands, not as wrong, which is how
+// lm-evaluation-harness computes its exact_match.
 double ShareRight(const std::vector<EvaluatedCompletion>& completions, const Task& task, const RewardRule& rule);
 
 }  // namespace swarr

@@ -10,21 +10,23 @@
 
 namespace swarr {
 
-Schedule ParseSchedule(const std::string& name) {
-  if (name == "constant") return Schedule::kConstant;
-  if (name == "linear") return Schedule::kLinear;
-  if (name == "cosine") return Schedule::kCosine;
-  throw UsageError(Concat("unknown learning-rate schedule '", name, "'; use constant, linear or cosine"));
-}
-
 double LearningRate(const OptimizerOptions& options, std::int64_t step, std::int64_t steps) {
   if (step < options.warmup_steps) {
     return options.lr * static_cast<double>(step + 1) / static_cast<double>(options.warmup_steps);
   }
-  if (options.schedule == Schedule::kConstant) return options.lr;
   const double over = static_cast<double>(step - options.warmup_steps);
   const double u = std::min(1.0, over / static_cast<double>(std::max<std::int64_t>(1, steps - options.warmup_steps)));
-  const double f = options.schedule == Schedule::kLinear ? 1.0 - u : 0.5 * (1.0 + std::cos(std::numbers::pi * u));
+  double f = 1.0;
+  switch (options.schedule) {
+    case Schedule::kConstant:
+      return options.lr;
+    case Schedule::kLinear:
+      f = 1.0 - u;
+      break;
+    case Schedule::kCosine:
+      f = 0.5 * (1.0 + std::cos(std::numbers::pi * u));
+      break;
+  }
   return options.lr * (options.min_lr_ratio + (1.0 - options.min_lr_ratio) * f);
 }
 

@@ -2,16 +2,20 @@
 // AdamW over a model's parameters, gradient clipping, and the learning-rate schedule.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 
 #include "model/parameters.h"
+#include "tensor/names.h"
 #include "tensor/ops.h"
 
 namespace swarr {
 
 enum class Schedule : std::uint8_t { kConstant, kLinear, kCosine };
-Schedule ParseSchedule(const std::string& name);  // "constant", "linear", "cosine"; throws UsageError
+template <>
+inline constexpr std::array kNames<Schedule> = {"constant", "linear", "cosine"};
+inline Schedule ParseSchedule(const std::string& name) { return ParseName<Schedule>("learning-rate schedule", name); }
 
 struct OptimizerOptions {
   double lr = 1e-3;  // peak learning rate

@@ -23,14 +23,6 @@ constexpr const char* kMetricsFile = "metrics.jsonl";
 constexpr const char* kConfigFile = "resolved_config.json";
 constexpr const char* kCheckpointPrefix = "checkpoint-";
 
-std::vector<std::string> CheckpointFileNames() {
-  std::vector<std::string> names = ModelFileNames();
-  for (const std::string& name : SideFileNames()) names.push_back(name);
-  names.push_back(kOptimizerFile);
-  names.push_back(kStateFile);
-  return names;
-}
-
 // The checkpoints of a run directory, oldest first.
 std::vector<fs::path> CheckpointsOf(const fs::path& dir) {
   std::vector<fs::path> found;
@@ -49,6 +41,12 @@ void AppendLine(const fs::path& path, const std::string& line) {
 }
 
 }  // namespace
+
+std::string StepName(const std::string& prefix, std::int64_t step) {
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "%08lld", static_cast<long long>(step));
+  return prefix + digits;
+}
 
 TrainingRun::TrainingRun(const RunOptions& options, const ordered_json& config, const Transformer& model,
                          Optimizer& optimizer, const Tokenizer& tokenizer)
@@ -112,23 +110,22 @@ void TrainingRun::Restore(const fs::path& checkpoint) {
   optimizer_.set_steps_taken(state["optimizer_steps"].get<std::int64_t>());
 }
 
-// Keeps the lines of steps that the restored state has seen, as they are; a line that a killed run left unfinished
-// goes.
+// Keeps the lines of the steps that the restored state has seen, and drops a line that a killed run left unfinished.
 void TrainingRun::TrimMetrics() const {
   const fs::path path = options_.output_dir / kMetricsFile;
   std::string kept;
   if (fs::exists(path)) {
     std::istringstream lines(ReadFile(path));
     for (std::string line; std::getline(lines, line);) {
-      const auto row = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
-      if (row.is_object() && row.value("step", std::int64_t{0}) <= step_) kept += line + "\n";
+      const auto record = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
+      if (record.is_object() && record.value("step", std::int64_t{0}) <= step_) kept += line + "\n";
     }
   }
   WriteFileAtomically(path, kept);
 }
 
-// The present weights are the bad ones, whatever the values in them look like: a checkpoint of them goes too, so that
-// --resume auto finds the one before.
+// The present weights are bad even if all their values are finite. A checkpoint of them goes, so that --resume auto
+// finds the one before.
 void TrainingRun::CheckFinite(const char* what, double value) const {
   if (std::isfinite(value)) return;
   fs::remove_all(CheckpointPath());
@@ -138,11 +135,11 @@ void TrainingRun::CheckFinite(const char* what, double value) const {
                                     : "the last good checkpoint is " + latest.string()));
 }
 
-void TrainingRun::EndStep(std::int64_t tokens, ordered_json row) {
+void TrainingRun::EndStep(std::int64_t tokens, const ordered_json& record) {
   ++step_;
   num_tokens_ += tokens;
   ordered_json line = {{"step", step_}, {"num_tokens", num_tokens_}};
-  line.update(row);
+  line.update(record);
   AppendLine(options_.output_dir / kMetricsFile, line.dump() + "\n");
   if (options_.on_step) options_.on_step(line);
   const bool stop = options_.interrupted && options_.interrupted();
@@ -153,14 +150,10 @@ void TrainingRun::EndStep(std::int64_t tokens, ordered_json row) {
   }
 }
 
-fs::path TrainingRun::CheckpointPath() const {
-  char name[32];
-  std::snprintf(name, sizeof name, "%s%08lld", kCheckpointPrefix, static_cast<long long>(step_));
-  return options_.output_dir / name;
-}
+fs::path TrainingRun::CheckpointPath() const { return options_.output_dir / StepName(kCheckpointPrefix, step_); }
 
 void TrainingRun::SaveCheckpoint() {
-  AtomicDirectory out(CheckpointPath(), CheckpointFileNames());
+  AtomicDirectory out(CheckpointPath(), AllFileNames({kOptimizerFile, kStateFile}));
   WriteModelFiles(out.path(), model_, tokenizer_, side_files_);
   std::vector<NamedTensor> tensors;
   const auto moments = Moments();
@@ -176,9 +169,7 @@ void TrainingRun::SaveCheckpoint() {
 }
 
 void TrainingRun::Finish() {
-  for (const auto& names : {ModelFileNames(), SideFileNames()}) {
-    for (const std::string& name : names) fs::remove(options_.output_dir / name);
-  }
+  for (const std::string& name : AllFileNames()) fs::remove(options_.output_dir / name);
   WriteModelFiles(options_.output_dir, model_, tokenizer_, side_files_);
 }
 

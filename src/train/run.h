@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every training run has, SFT and RL alike: an output directory with the resolved configuration, one
-// metrics.jsonl, checkpoints, exact resume, and a way to be interrupted.
+// A training run, SFT or RL: an output directory with the resolved configuration, one metrics.jsonl, checkpoints, exact
+// resume, and a way to be interrupted.
 //
 //   DIR/resolved_config.json    every option of the run
 //   DIR/metrics.jsonl           one object a step; after a resume it goes on without a gap or a repeated step
@@ -28,14 +28,18 @@ namespace swarr {
 
 struct RunOptions {
   std::filesystem::path output_dir;
-  std::filesystem::path model_dir{};  // the model that training began with, whose side files are carried over; or none
-  std::int64_t save_every = 0;        // steps between checkpoints; 0: none but those of an interrupt
-  int keep_checkpoints = 2;           // older ones are removed
+  std::filesystem::path
+      model_dir{};              // the model that training began with; its side files are carried over; may be empty
+  std::int64_t save_every = 0;  // steps between checkpoints; 0: none but those of an interrupt
+  int keep_checkpoints = 2;     // older ones are removed
   // "": start afresh; "auto": go on from the latest checkpoint in output_dir, if any; else: from this checkpoint
   std::string resume{};
   std::function<bool()> interrupted{};                           // asked after every step
-  std::function<void(const nlohmann::ordered_json&)> on_step{};  // sees every metrics row (progress on a terminal)
+  std::function<void(const nlohmann::ordered_json&)> on_step{};  // sees every metrics record (progress on a terminal)
 };
+
+// "step-00000001" for the prefix "step-" and step 1: names sort by step.
+std::string StepName(const std::string& prefix, std::int64_t step);
 
 // Thrown after an interrupt, when the checkpoint is on the disk.
 class Interrupted : public Error {
@@ -55,12 +59,12 @@ class TrainingRun {
   std::int64_t step() const { return step_; }              // steps completed
   std::int64_t num_tokens() const { return num_tokens_; }  // tokens trained on so far
 
-  // Ends a step: appends the row (step and num_tokens are put first), saves a checkpoint when one is due, and throws
-  // Interrupted, after saving one, if the user asks to stop.
-  void EndStep(std::int64_t tokens, nlohmann::ordered_json row);
+  // Ends a step: appends the metrics record (step and num_tokens are put first), saves a checkpoint when one is due,
+  // and throws Interrupted, after saving one, if the user asks to stop.
+  void EndStep(std::int64_t tokens, const nlohmann::ordered_json& record);
 
-  // Throws, naming the last good checkpoint, if the value is not finite, and removes a checkpoint of the weights that
-  // gave it. To be called before the weights are updated.
+  // If the value is not finite, removes the checkpoint of the weights that gave it, if there is one, and throws, naming
+  // the last good checkpoint. To be called before the weights are updated.
   void CheckFinite(const char* what, double value) const;
 
   // Writes the model into the output directory.

@@ -11,17 +11,18 @@ namespace swarr {
 namespace {
 
 struct StepSums {
-  double logprob = 0;        // sum of log p over tokens in the loss
-  double entropy = 0;        // sum over the same tokens
+  double logp = 0;           // over the rows in the loss
+  double entropy = 0;        // over the same rows
   std::int64_t in_loss = 0;  // how many these are
-  std::int64_t tokens = 0;   // rows fed to the model
+  std::int64_t rows = 0;     // fed to the model
 };
 
-std::int64_t FirstInLoss(const Document& d, bool train_on_prompt) {
-  return train_on_prompt ? 0 : std::max(0, d.prompt_length - 1);
+// The first row of a document that is in the loss; all later ones are.
+std::int64_t FirstInLoss(const Document& d, const SftOptions& options) {
+  return options.train_on_prompt ? 0 : d.first_predicting_row();
 }
 
-// The documents of a step; document i of it is the (step * size + i)-th of the run.
+// The documents of a step: document i is the (step * size + i)-th of the run.
 std::vector<Document> DocumentsOf(std::int64_t step, const Transformer& model, const Tokenizer& tokenizer,
                                   const Task& task, const SftOptions& options, ProblemOrder& order) {
   std::vector<Document> documents;
@@ -39,16 +40,16 @@ std::vector<Document> DocumentsOf(std::int64_t step, const Transformer& model, c
 // A micro-batch whose forward and backward have been handed to the device.
 struct MicroBatch {
   std::span<const Document> documents{};
-  PackedBatch packed{};
-  LogprobResult result{};
+  PackedPass pass{};
 };
 
 // Calls f(n) for each row n in the loss.
 template <class F>
 void ForRowsInLoss(const MicroBatch& batch, const SftOptions& options, F&& f) {
   for (std::size_t d = 0; d < batch.documents.size(); ++d) {
-    const std::int64_t first = batch.packed.first_row[d] + FirstInLoss(batch.documents[d], options.train_on_prompt);
-    for (std::int64_t n = first; n < batch.packed.first_row[d + 1]; ++n) f(n);
+    const PackedBatch& packed = batch.pass.packed;
+    const std::int64_t first = packed.first_row(d) + FirstInLoss(batch.documents[d], options);
+    for (std::int64_t n = first; n < packed.first_row(d + 1); ++n) f(n);
   }
 }
 
@@ -59,10 +60,8 @@ MicroBatch Accumulate(Context& ctx, const Transformer& model, std::span<const Do
   ResetStep(ctx);
   Tape tape;
   const TapeScope recording(ctx, &tape);
-  MicroBatch batch{.documents = documents, .packed = Pack(ctx.HostArena(), documents)};
-  batch.result =
-      model.Logprob(ctx, model.Forward(ctx, batch.packed.batch, options.checkpoint_blocks), batch.packed.targets);
-  const Tensor& grad = batch.result.logp.grad;
+  MicroBatch batch{documents, ForwardPacked(ctx, model, documents, options.checkpoint_blocks)};
+  const Tensor& grad = batch.pass.result.logp.grad;
   DispatchSum(grad.dtype(), [&]<class T>() {
     ForRowsInLoss(batch, options,
                   [&](std::int64_t n) { grad.data<T>()[n] = static_cast<T>(-1.0 / static_cast<double>(in_loss)); });
@@ -74,14 +73,14 @@ MicroBatch Accumulate(Context& ctx, const Transformer& model, std::span<const Do
 // Waits for a micro-batch, and adds up what the report of the step needs.
 void AddSums(const Context& ctx, const MicroBatch& batch, const SftOptions& options, StepSums& sums) {
   Wait(ctx);
-  const LogprobResult& result = batch.result;
+  const LogprobResult& result = batch.pass.result;
   DispatchSum(result.entropy.value.dtype(), [&]<class T>() {
     ForRowsInLoss(batch, options, [&](std::int64_t n) {
-      sums.logprob += static_cast<double>(result.logp.value.data<T>()[n]);
+      sums.logp += static_cast<double>(result.logp.value.data<T>()[n]);
       sums.entropy += static_cast<double>(result.entropy.value.data<T>()[n]);
     });
   });
-  sums.tokens += batch.packed.first_row.back();
+  sums.rows += batch.pass.packed.rows();
 }
 
 }  // namespace
@@ -95,7 +94,7 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
     const std::vector<Document> documents = DocumentsOf(step, model, tokenizer, task, options, order);
     StepSums sums;
     for (const Document& d : documents) {
-      sums.in_loss += static_cast<std::int64_t>(d.tokens.size()) - 1 - FirstInLoss(d, options.train_on_prompt);
+      sums.in_loss += static_cast<std::int64_t>(d.tokens.size()) - 1 - FirstInLoss(d, options);
     }
     const auto size = static_cast<std::size_t>(options.batch_size);
     MicroBatch last;
@@ -105,13 +104,13 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
     }
     const double grad_norm = optimizer.GradientNorm(ctx);  // the processor waits here, once in a step
     AddSums(ctx, last, options, sums);
-    const double in_loss = static_cast<double>(sums.in_loss), loss = -sums.logprob / in_loss;
+    const double in_loss = static_cast<double>(sums.in_loss), loss = -sums.logp / in_loss;
     run.CheckFinite("loss", loss);
     const double lr = LearningRate(optimizer.options(), step, options.steps);
     run.CheckFinite("gradient norm", grad_norm);
     optimizer.Step(ctx, lr, grad_norm);
     const double seconds = timer.Seconds();
-    nlohmann::ordered_json row = {
+    nlohmann::ordered_json record = {
         {"epoch", static_cast<double>((step + 1) * std::int64_t{options.batch_size} * options.grad_accum) /
                       static_cast<double>(task.size())},
         {"loss", loss},
@@ -119,7 +118,7 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
         {"grad_norm", grad_norm},
         {"entropy", sums.entropy / in_loss},
         {"step_time", seconds},
-        {"tokens_per_second", static_cast<double>(sums.tokens) / seconds},
+        {"tokens_per_second", static_cast<double>(sums.rows) / seconds},
         {"peak_memory_mb", PeakMemoryMb()}};
     if (eval_task && options.eval_every > 0 && (step + 1) % options.eval_every == 0) {
       const std::vector<EvaluatedCompletion> done =
@@ -128,9 +127,9 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
                     .max_completion_length = options.eval_max_completion_length,
                     .seed = options.seed,
                     .step = static_cast<std::uint32_t>(step + 1)});
-      row["eval/accuracy"] = Summarize(done, 1).accuracy;
+      record["eval/accuracy"] = Summarize(done, 1).accuracy;
     }
-    run.EndStep(sums.tokens, std::move(row));
+    run.EndStep(sums.rows, record);
   }
 }
 

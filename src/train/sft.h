@@ -10,7 +10,7 @@ namespace swarr {
 
 struct SftOptions {
   std::int64_t steps = 0;
-  int batch_size = 16;             // documents of a step, packed into one row (per micro-batch)
+  int batch_size = 16;             // documents of a micro-batch, which are packed
   int grad_accum = 1;              // micro-batches of batch_size documents whose gradients add up to one step
   bool train_on_prompt = false;    // put prompt tokens into the loss too
   int max_length = 0;              // longest document in tokens; longer ones are an error, not cut silently
@@ -23,7 +23,7 @@ struct SftOptions {
 
 // Trains `model` on `task`, evaluating on `eval_task` (may be null). The loss of a step is
 //   -(1 / tokens in the loss) * sum of log p, over all documents of all its micro-batches,
-// so that accumulation gives the gradient of one large batch. Rows of metrics.jsonl: epoch, loss, learning_rate,
+// so that accumulation gives the gradient of one large batch. Records of metrics.jsonl: epoch, loss, learning_rate,
 // grad_norm, entropy, step_time, tokens_per_second, peak_memory_mb, and eval/accuracy where due.
 void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task, const Task* eval_task,
             const SftOptions& options, Optimizer& optimizer, TrainingRun& run);

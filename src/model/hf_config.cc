@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/hf_config.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <utility>
+
+#include "model/config_fields.h"
+#include "model/hf_rope.h"
+#include "tensor/files.h"
+#include "tensor/names.h"
+
+namespace swarr {
+
+// What decides the defaults and the meaning of fields. "ministral" is a mistral.
+enum class ModelFamily : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3 };
+template <>
+inline constexpr std::array kNames<ModelFamily> = {"llama", "mistral", "qwen2", "qwen3"};
+constexpr std::array kArchitectures = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM",
+                                       "Qwen3ForCausalLM"};
+static_assert(kArchitectures.size() == kNames<ModelFamily>.size());
+
+namespace {
+
+using nlohmann::ordered_json;
+
+// transformers' class defaults for fields that a config.json may leave out.
+constexpr int kDefaultWindow = 4096;
+constexpr int kDefaultMaxWindowLayers = 28;
+constexpr int kMistralKvHeads = 8;
+// Far above every real model of these families. They keep a lying file from asking for all memory.
+constexpr int kMaxLayers = 10'000;
+constexpr int kMaxPositions = 1 << 22;
+
+constexpr const char* kFull = "full_attention";
+constexpr const char* kSliding = "sliding_attention";
+constexpr const char* kSinks = "swarr_attention_sinks";
+
+ModelFamily ParseFamily(const std::string& model_type, const std::string& where) {
+  const std::optional<ModelFamily> family = FindName<ModelFamily>(model_type == "ministral" ? "mistral" : model_type);
+  SWARR_CHECK(family.has_value(), where, ": model_type '", model_type, "' is not supported; use ",
+              Listed(kNames<ModelFamily>));
+  return *family;
+}
+
+bool IsQwen(ModelFamily family) { return family == ModelFamily::kQwen2 || family == ModelFamily::kQwen3; }
+
+// transformers' window: `sliding_window`, null for none; Qwen looks at it only where use_sliding_window is true.
+int ReadWindow(ConfigFields& fields, ModelFamily family) {
+  const bool none = fields.IsNull("sliding_window");
+  if (family == ModelFamily::kLlama) {
+    SWARR_CHECK(none || fields.Find("sliding_window") == nullptr, fields.where(),
+                ": model_type llama has no sliding_window; the same model with a window is model_type mistral");
+    return 0;
+  }
+  const int window = none ? 0 : fields.Get<int>("sliding_window", kDefaultWindow);
+  SWARR_CHECK(none || window >= 1, fields.where(), ": sliding_window must be at least 1, or null for full attention");
+  const bool use = fields.Get<bool>("use_sliding_window", !IsQwen(family));
+  SWARR_CHECK(!none || !fields.Get<bool>("use_sliding_window", false), fields.where(),
+              ": use_sliding_window is true, but sliding_window is null; give a window or set the switch to false");
+  SWARR_CHECK(use || none || IsQwen(family), fields.where(),
+              ": use_sliding_window is false, which model_type mistral does not heed; set sliding_window to null");
+  return use ? window : 0;
+}
+
+// Which layers are windowed by `layer_types`.
+std::vector<bool> ReadLayerTypes(const ordered_json& types, int layers, const std::string& where) {
+  SWARR_CHECK(types.is_array() && types.size() == static_cast<std::size_t>(layers), where,
+              ": layer_types must be a list of ", layers, " names, one per layer");
+  std::vector<bool> windowed;
+  for (const ordered_json& type : types) {
+    SWARR_CHECK(type == kFull || type == kSliding, where, ": layer_types holds ", type.dump(), "; use ", kFull, " or ",
+                kSliding);
+    windowed.push_back(type == kSliding);
+  }
+  return windowed;
+}
+
+std::vector<AttentionSpec> ReadAttention(ConfigFields& fields, ModelFamily family, int layers) {
+  const int window = ReadWindow(fields, family);
+  const int first_windowed = IsQwen(family) ? fields.Get<int>("max_window_layers", kDefaultMaxWindowLayers) : 0;
+  std::vector<bool> windowed;
+  for (int i = 0; i < layers; ++i) windowed.push_back(window > 0 && i >= first_windowed);
+  if (const ordered_json* types = fields.Find("layer_types")) {
+    windowed = ReadLayerTypes(*types, layers, fields.where());
+  }
+  const bool any = std::find(windowed.begin(), windowed.end(), true) != windowed.end();
+  SWARR_CHECK(!any || window > 0, fields.where(), ": layer_types asks for ", kSliding,
+              ", but sliding_window gives no window or use_sliding_window is off");
+  const int sinks = fields.Get<int>(kSinks, 0);
+  SWARR_CHECK(any || sinks == 0, fields.where(), ": ", kSinks, " is ", sinks, ", but no layer has a window");
+  std::vector<AttentionSpec> attention;
+  for (bool w : windowed) attention.push_back(w ? AttentionSpec{window, sinks} : AttentionSpec{});
+  return attention;
+}
+
+int ReadKvHeads(ConfigFields& fields, ModelFamily family, int heads) {
+  if (family == ModelFamily::kLlama || fields.IsNull("num_key_value_heads"))
+    return fields.Get<int>("num_key_value_heads", heads);
+  return family == ModelFamily::kMistral ? fields.Get<int>("num_key_value_heads", kMistralKvHeads)
+                                         : fields.Get<int>("num_key_value_heads");
+}
+
+int ReadHeadDim(ConfigFields& fields, ModelFamily family, const ModelConfig& c) {
+  if (fields.Find("head_dim") != nullptr || family == ModelFamily::kQwen3) return fields.Get<int>("head_dim");
+  SWARR_CHECK(c.heads > 0 && c.hidden % c.heads == 0, fields.where(), ": hidden_size ", c.hidden,
+              " is no multiple of num_attention_heads ", c.heads, "; name the head_dim");
+  return c.hidden / c.heads;
+}
+
+// The ids of eos_token_id, which is one id, a list, or absent: the first becomes eos_id if there is none yet.
+void ReadEos(ConfigFields& fields, ModelConfig& config) {
+  constexpr const char* kKey = "eos_token_id";
+  const ordered_json* eos = fields.Find(kKey);
+  if (eos == nullptr) return;
+  for (const ordered_json& value : eos->is_array() ? *eos : ordered_json::array({*eos})) {
+    const ordered_json one = {{kKey, value}};
+    const int id = ConfigFields(one, fields.where()).Get<int>(kKey);
+    if (config.eos_id < 0) config.eos_id = id;
+    if (!config.Stops(id)) config.stop_ids.push_back(id);
+  }
+}
+
+// Refuses what would make this program compute another model than the file describes.
+void CheckSupported(ConfigFields& fields, ModelFamily family) {
+  const std::string act = fields.Get<std::string>("hidden_act", "silu");
+  SWARR_CHECK(act == "silu", fields.where(), ": hidden_act '", act, "' is not supported; it must be silu");
+  // transformers' Qwen2 has its q/k/v biases whatever a field says.
+  const bool bias = fields.Get<bool>("attention_bias", false), mlp_bias = fields.Get<bool>("mlp_bias", false);
+  SWARR_CHECK(!bias || family == ModelFamily::kQwen2, fields.where(), ": attention_bias is not supported");
+  SWARR_CHECK(!mlp_bias, fields.where(), ": mlp_bias is not supported");
+  SWARR_CHECK(fields.Find("quantization_config") == nullptr, fields.where(),
+              ": quantized weights are not supported; use the unquantized model");
+}
+
+void ValidateAs(const std::string& where, const ModelConfig& config) {
+  try {
+    config.Validate();
+  } catch (const Error& e) {
+    throw Error(where + ": " + e.what());
+  }
+}
+
+// The one window and number of sinks that all windowed layers share; {0, 0} if none is windowed.
+AttentionSpec SharedWindow(const std::vector<AttentionSpec>& attention) {
+  AttentionSpec shared;
+  for (const AttentionSpec& spec : attention) {
+    if (spec.window == 0) continue;
+    SWARR_CHECK(shared.window == 0 || shared == spec,
+                "a config.json can't say that layers have different windows or sinks (", shared.window, " and ",
+                spec.window, ", ", shared.sinks, " and ", spec.sinks, "); give all windowed layers the same");
+    shared = spec;
+  }
+  return shared;
+}
+
+// Llama has no window, so a Llama with windows is a Mistral, whose layers are the same; both words are right for a
+// model without.
+ModelFamily FamilyOf(const ModelConfig& config) {
+  if (config.qk_norm) return ModelFamily::kQwen3;
+  if (config.qkv_bias) return ModelFamily::kQwen2;
+  const bool windowed = SharedWindow(config.attention).window > 0;
+  return config.model_type == "llama" && !windowed ? ModelFamily::kLlama : ModelFamily::kMistral;
+}
+
+void WriteAttention(const ModelConfig& config, ModelFamily family, ordered_json& json) {
+  if (family == ModelFamily::kLlama) return;
+  const bool qwen = IsQwen(family);
+  const AttentionSpec shared = SharedWindow(config.attention);
+  ordered_json types = ordered_json::array();
+  for (const AttentionSpec& spec : config.attention) types.push_back(spec.window > 0 ? kSliding : kFull);
+  const auto is_full = [](const AttentionSpec& spec) { return spec.window == 0; };
+  const auto full = std::count_if(config.attention.begin(), config.attention.end(), is_full);
+  const auto first_windowed = std::find_if_not(config.attention.begin(), config.attention.end(), is_full);
+  const bool mixed = full > 0 && full < config.layers;
+
+  json["sliding_window"] = shared.window > 0 ? ordered_json(shared.window) : ordered_json(nullptr);
+  if (qwen) {
+    // Versions that don't know layer_types understand "the first k layers are full". For other patterns, a k of all
+    // layers is the value that vLLM accepts.
+    const bool prefix = full == first_windowed - config.attention.begin();
+    json["use_sliding_window"] = shared.window > 0;
+    json["max_window_layers"] = prefix ? full : config.layers;
+  }
+  // Without layer_types a Mistral stays a Mistral for every version; with them it becomes a Ministral.
+  if (qwen || mixed) json["layer_types"] = types;
+  if (shared.sinks > 0) json[kSinks] = shared.sinks;
+}
+
+}  // namespace
+
+ModelConfig ParseModelConfig(const ordered_json& json, const std::string& where) {
+  ConfigFields fields(json, where);
+  const ModelFamily family = ParseFamily(fields.Get<std::string>("model_type"), where);
+  fields.Find("architectures");                                       // follows from the family
+  for (const char* key : {"dtype", "torch_dtype"}) fields.Find(key);  // the tensors say it themselves
+  CheckSupported(fields, family);
+
+  ModelConfig c;
+  c.model_type = fields.Get<std::string>("model_type");
+  c.layers = fields.Get<int>("num_hidden_layers");
+  SWARR_CHECK(c.layers <= kMaxLayers, where, ": num_hidden_layers is ", c.layers, "; at most ", kMaxLayers,
+              " are supported");
+  c.hidden = fields.Get<int>("hidden_size");
+  c.heads = fields.Get<int>("num_attention_heads");
+  c.kv_heads = ReadKvHeads(fields, family, c.heads);
+  c.head_dim = ReadHeadDim(fields, family, c);
+  c.ffn = fields.Get<int>("intermediate_size");
+  c.vocab = fields.Get<int>("vocab_size");
+  c.max_positions = fields.Get<int>("max_position_embeddings");
+  SWARR_CHECK(c.max_positions <= kMaxPositions, where, ": max_position_embeddings is ", c.max_positions, "; at most ",
+              kMaxPositions, " are supported");
+  c.rms_eps = fields.Get<double>("rms_norm_eps");
+  const RopeSettings rope = ReadRope(fields);
+  c.rope_theta = rope.theta;
+  c.rope_scaling = rope.scaling;
+  c.tied = fields.Get<bool>("tie_word_embeddings", false);
+  c.qk_norm = family == ModelFamily::kQwen3;
+  c.qkv_bias = family == ModelFamily::kQwen2;
+  c.attention = ReadAttention(fields, family, c.layers);
+  ReadEos(fields, c);
+  c.extra = fields.Unused();
+  if (json.contains("eos_token_id") && json["eos_token_id"].is_array()) c.extra["eos_token_id"] = json["eos_token_id"];
+  ValidateAs(where, c);
+  return c;
+}
+
+ModelConfig ReadModelConfig(const std::filesystem::path& dir) {
+  const auto read = [](const std::filesystem::path& path) {
+    return ParseJson<ordered_json>(ReadFile(path, kMostJsonBytes), path.string());
+  };
+  const std::filesystem::path path = dir / "config.json", generation = dir / "generation_config.json";
+  ModelConfig config = ParseModelConfig(read(path), path.string());
+  if (!std::filesystem::exists(generation)) return config;
+  const ordered_json json = read(generation);
+  ConfigFields fields(json, generation.string());
+  ReadEos(fields, config);
+  ValidateAs(generation.string(), config);
+  return config;
+}
+
+ordered_json ToJson(const ModelConfig& config, const std::string& dtype) {
+  config.Validate();
+  SWARR_CHECK(
+      !(config.qk_norm && config.qkv_bias),
+      "no Hugging Face model type has both q/k norm and q/k/v biases; a config.json for this model can't be written");
+  const ModelFamily family = FamilyOf(config);
+  ordered_json json = {{"architectures", {kArchitectures[static_cast<std::size_t>(family)]}},
+                       {"model_type", Name(family)},
+                       {"num_hidden_layers", config.layers},
+                       {"hidden_size", config.hidden},
+                       {"num_attention_heads", config.heads},
+                       {"num_key_value_heads", config.kv_heads},
+                       {"head_dim", config.head_dim},
+                       {"intermediate_size", config.ffn},
+                       {"hidden_act", "silu"},
+                       {"vocab_size", config.vocab},
+                       {"max_position_embeddings", config.max_positions},
+                       {"rms_norm_eps", config.rms_eps}};
+  WriteRope({config.rope_theta, config.rope_scaling}, json);
+  json["tie_word_embeddings"] = config.tied;
+  WriteAttention(config, family, json);
+  for (const char* key : {"torch_dtype", "dtype"}) json[key] = dtype;
+  json["use_cache"] = true;
+  // A list of end-of-text ids is kept as long as eos_id is its first. Null, unlike absence, is no class default.
+  const auto several = config.extra.find("eos_token_id");
+  if (several != config.extra.end() && several->front() == config.eos_id) {
+    json["eos_token_id"] = *several;
+  } else {
+    json["eos_token_id"] = config.eos_id >= 0 ? ordered_json(config.eos_id) : ordered_json(nullptr);
+  }
+  if (!config.extra.contains("bos_token_id")) json["bos_token_id"] = nullptr;
+  for (const auto& [key, value] : config.extra.items()) {
+    if (!json.contains(key)) json[key] = value;
+  }
+  return json;
+}
+
+}  // namespace swarr
