@@ -13,34 +13,21 @@ using nlohmann::ordered_json;
 
 constexpr int kWindow = 128;
 constexpr int kShortest = 1024, kGrowth = 4;
-// Full attention is measured where a run can be expected to take less than so many seconds.
+// Full attention is measured where a run should take less than this.
 constexpr double kMostSeconds = 20;
 
-// Measures one row; returns its seconds, 0 if it is not wanted.
+// Measures one row. Returns its seconds, or 0 if it is not wanted.
 double Row(BenchRows& bench, bool trains, int length, int window) {
   const std::string name = Concat(trains ? "D train T" : "D forward T", length, " ", AttentionName(window));
   if (!bench.Wanted(name)) return 0;
-  const ModelConfig c = BenchShape('D', length, window);
-  const Transformer model(c, bench.dtype(), /*with_gradients=*/trains, bench.kind());
-  InitializeParameters(model.parameters(), c.layers, /*seed=*/0);
-  const auto documents = bench.RandomDocuments(1, length, c.vocab);
-  Context& ctx = bench.ctx();
-  ResetStep(ctx);
-  *ctx.arena = Arena(ctx.arena->kind());  // for the row's own high-water mark
+  Arena& arena = *bench.ctx().arena;
+  ResetStep(bench.ctx());
+  arena = Arena(arena.kind());  // for the row's own high-water mark
+  const ModelConfig config = BenchShape('D', length, window);
   ordered_json row = {{"name", name}, {"T", length}, {"window", window}};
-  double seconds = 0;
-  if (trains) {
-    Optimizer optimizer(model.parameters(), {});
-    bench.NoteMemory(model, &optimizer);
-    seconds = bench.Measure(row, [&] { return TimeTrainStep(ctx, model, optimizer, documents, /*checkpoint=*/true); });
-  } else {
-    bench.NoteMemory(model, nullptr);
-    seconds = bench.Measure(row, [&] { return TimeForward(ctx, model, documents); });
-  }
-  row["tokens_per_second"] = length / seconds;
-  row["model_gflops"] = (trains ? 3e-9 : 1e-9) * ForwardFlopsPerToken(c, length) * length / seconds;
-  row["arena_bytes_per_token"] = static_cast<double>(ctx.arena->high_water_bytes()) / length;
-  row["kv_bytes"] = KvBytesPerSequence(c, bench.dtype(), length);
+  const double seconds = MeasureModel(bench, row, config, /*batch=*/1, trains, /*checkpoint=*/true);
+  row["arena_bytes_per_token"] = static_cast<double>(arena.high_water_bytes()) / length;
+  row["kv_bytes"] = KvBytesPerSequence(config, bench.dtype(), length);
   bench.Add(std::move(row));
   return seconds;
 }
