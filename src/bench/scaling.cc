@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The suite scaling: one ever longer sequence.
-#include <tuple>
-
 #include "bench/suites.h"
-#include "study/figures.h"
-#include "study/svg.h"
+#include "plot/svg.h"
 
 namespace swarr {
 namespace {
@@ -47,24 +44,24 @@ void ScalingSuite(BenchRows& bench) {
 
 std::string ScalingFigure(const ordered_json& results) {
   std::vector<Series> lines;
-  using Kind = std::tuple<const char*, const char*, Marker>;
-  for (const auto& [kind, name, marker] :
-       {Kind{"forward", "forward", Marker::kCircle}, Kind{"train", "training", Marker::kSquare}}) {
+  for (const std::string kind : {"forward", "train"}) {
+    const bool forward = kind == "forward";
     for (const int window : {kWindow, 0}) {
-      Series line;
-      line.legend = Concat(name, window == 0 ? ", full attention" : Concat(", window of ", window));
-      line.style = {.colour = std::string(window == 0 ? colour::kBlue : colour::kVermillion),
-                    .marker = marker,
-                    .filled = marker == Marker::kCircle,
-                    .line = true};
+      Series line{.legend = Concat(forward ? "forward" : "training",
+                                   window == 0 ? ", full attention" : Concat(", window of ", window)),
+                  .style = {.colour = std::string(window == 0 ? colour::kBlue : colour::kVermillion),
+                            .marker = forward ? Marker::kCircle : Marker::kSquare,
+                            .filled = forward,
+                            .line = true}};
       for (const ordered_json& row : results["rows"]) {
         if (row["window"] != window || row["name"].get<std::string>().find(kind) == std::string::npos) continue;
-        line.points.push_back({row["T"].get<double>(), row["tokens_per_second"].get<double>(), {}});
+        const double thousands = row["tokens_per_second"].get<double>() / 1000;  // short tick labels
+        line.points.push_back({row["T"].get<double>(), thousands});
       }
       lines.push_back(std::move(line));
     }
   }
-  return SvgFigure("Speed against length", {ThroughputPanel(std::move(lines))});
+  return SvgFigure("Speed against length", {PanelByLength("", "thousand tokens per second", std::move(lines))});
 }
 
 }  // namespace swarr
