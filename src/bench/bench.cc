@@ -70,12 +70,16 @@ std::string AttentionName(int window) { return window == 0 ? "full" : Concat("W"
 double ForwardFlopsPerToken(const ModelConfig& config, int length) {
   const double C = config.hidden, heads = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
   const double weights = config.layers * (C * (heads + 2 * kv) + heads * C + 3 * C * config.ffn) + C * config.vocab;
+  return 2 * weights + config.layers * 4.0 * heads * VisibleKeyCount(config.attention[0], length) / length;
+}
+
+double VisibleKeyCount(AttentionSpec spec, int length) {
   double keys = 0;
   for (int q = 0; q < length; ++q) {
-    const VisibleKeys visible = VisibleKeysOf(q, config.attention[0]);
+    const VisibleKeys visible = VisibleKeysOf(q, spec);
     keys += visible.sinks.size() + visible.recent.size();
   }
-  return 2 * weights + config.layers * 4.0 * heads * keys / length;
+  return keys;
 }
 
 BenchRows::BenchRows(Context& ctx, const BenchOptions& options)
@@ -175,20 +179,15 @@ ordered_json RunBench(Context& ctx, const BenchOptions& options) {
   }
   BenchRows bench(ctx, options);
   suite->second(bench);
-  if (bench.rows().empty()) {
+  ordered_json rows = bench.TakeRows();
+  if (rows.empty()) {
     throw UsageError(Concat("no row of the suite ", options.suite, " has '", options.rows, "' in its name"));
   }
   return {
-      {"suite", options.suite},
-      {"device", Name(ctx.device())},
-      {"processor", ProcessorName(ctx.device())},
-      {"threads", ctx.threads},
-      {"dtype", Name(options.dtype)},
-      {"gemm", Name(ctx.gemm)},
-      {"cpu", Name(ctx.cpu)},
-      {"version", Version()},
-      {"revision", BuildRevision()},
-      {"rows", std::move(bench.rows())},
+      {"suite", options.suite},  {"device", Name(ctx.device())}, {"processor", ProcessorName(ctx.device())},
+      {"threads", ctx.threads},  {"dtype", Name(options.dtype)}, {"gemm", Name(ctx.gemm)},
+      {"cpu", Name(ctx.cpu)},    {"version", Version()},         {"revision", BuildRevision()},
+      {"rows", std::move(rows)},
   };
 }
 

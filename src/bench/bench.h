@@ -45,7 +45,7 @@ struct BenchOptions {
   DType dtype = DType::kF32;
   // A row is repeated for about this long, at least 3 times unless one run takes 10 times as long.
   double seconds_per_row = 1.0;
-  std::function<void(const nlohmann::ordered_json& row)> on_row;  // sees each row as it is measured
+  std::function<void(const nlohmann::ordered_json& row)> on_row{};  // sees each row as it is measured
 };
 
 // {"suite", "device", "processor", "threads", "dtype", "gemm", "cpu" (the set of kernels), "version", "revision",

@@ -61,6 +61,8 @@ class Ops {
     return ToDevice(ctx_, PackDocuments(ctx_.HostArena(), bench_.RandomDocuments(count, length, config_.vocab)));
   }
 
+  static double Bytes(const Tensor& t) { return static_cast<double>(t.bytes()); }
+
   // y = x w^T as the model computes it, for weights [N, K] of several N. For few rows the weights are packed, as
   // decoding on the processor does it.
   void Product(const std::string& layer, int M, std::initializer_list<int> columns, int K, DType result) {
@@ -110,8 +112,7 @@ class Ops {
     StepScope scope(ctx_);
     const AttentionSpec spec{window, 0};
     const int length = sizes_.op_length, tokens = sizes_.op_documents * length;
-    double keys = 0;
-    for (int q = 0; q < length; ++q) keys += sizes_.op_documents * VisibleKeysOf(q, spec).recent.size();
+    const double keys = sizes_.op_documents * VisibleKeyCount(spec, length);
     const double product = 2 * keys * config_.heads * config_.head_dim;
     const Batch batch = RandomBatch(sizes_.op_documents, length);
     const auto queries = [&] { return Random({tokens, config_.heads, config_.head_dim}); };
@@ -132,41 +133,37 @@ class Ops {
     const int C = config_.hidden;
     const Tensor x = Random({rows_, C}), y = Random({rows_, C}), dx = Random({rows_, C}), w = Random({C}),
                  rstd = RandomSums({rows_}), dw = RandomSums({C});
-    const double size = static_cast<double>(x.bytes());
-    Row("rmsnorm", {.bytes = 2 * size}, [&] { RmsNormForward(ctx_, y, rstd, x, w, config_.rms_eps); });
-    Row("rmsnorm backward", {.bytes = 4 * size}, [&] { RmsNormBackward(ctx_, dx, dw, y, x, w, rstd); });
+    Row("rmsnorm", {.bytes = 2 * Bytes(x)}, [&] { RmsNormForward(ctx_, y, rstd, x, w, config_.rms_eps); });
+    Row("rmsnorm backward", {.bytes = 4 * Bytes(x)}, [&] { RmsNormBackward(ctx_, dx, dw, y, x, w, rstd); });
   }
 
   void RopeRows() {
     const Batch batch = RandomBatch(rows_ / sizes_.op_length, sizes_.op_length);
     const auto heads = [&] { return Random({rows_, config_.heads, config_.head_dim}); };
     const Tensor x = heads(), y = heads(), table = RandomSums({sizes_.op_length, config_.head_dim});
-    const double size = static_cast<double>(x.bytes());
-    Row("rope", {.bytes = 2 * size}, [&] { RopeForward(ctx_, y, x, batch.positions, table); });
-    Row("rope backward", {.bytes = 3 * size}, [&] { RopeBackward(ctx_, x, y, batch.positions, table); });
+    Row("rope", {.bytes = 2 * Bytes(x)}, [&] { RopeForward(ctx_, y, x, batch.positions, table); });
+    Row("rope backward", {.bytes = 3 * Bytes(x)}, [&] { RopeBackward(ctx_, x, y, batch.positions, table); });
   }
 
   void Gated() {
     const auto wide = [&] { return Random({rows_, config_.ffn}); };
     const Tensor gate = wide(), up = wide(), y = wide(), dgate = wide(), dup = wide();
-    const double size = static_cast<double>(gate.bytes());
-    Row("swiglu", {.bytes = 3 * size}, [&] { SwiGluForward(ctx_, y, gate, up); });
-    Row("swiglu backward", {.bytes = 7 * size}, [&] { SwiGluBackward(ctx_, dgate, dup, y, gate, up); });
+    Row("swiglu", {.bytes = 3 * Bytes(gate)}, [&] { SwiGluForward(ctx_, y, gate, up); });
+    Row("swiglu backward", {.bytes = 7 * Bytes(gate)}, [&] { SwiGluBackward(ctx_, dgate, dup, y, gate, up); });
   }
 
   void Sums() {
     const auto hidden = [&] { return Random({rows_, config_.hidden}); };
     const Tensor a = hidden(), b = hidden(), y = hidden();
-    const double size = static_cast<double>(a.bytes());
-    Row("add", {.bytes = 3 * size}, [&] { AddForward(ctx_, y, a, b); });
-    Row("add backward", {.bytes = 6 * size}, [&] { AddBackward(ctx_, a, b, y); });
+    Row("add", {.bytes = 3 * Bytes(a)}, [&] { AddForward(ctx_, y, a, b); });
+    Row("add backward", {.bytes = 6 * Bytes(a)}, [&] { AddBackward(ctx_, a, b, y); });
   }
 
   void EmbeddingRows() {
     const Batch batch = RandomBatch(1, rows_);
     const Tensor w = Random({config_.vocab, config_.hidden}), dw = RandomSums({config_.vocab, config_.hidden}),
                  y = Random({rows_, config_.hidden});
-    const double size = static_cast<double>(y.bytes());
+    const double size = Bytes(y);
     Row("embedding", {.bytes = 2 * size}, [&] { EmbeddingForward(ctx_, y, w, batch.ids); });
     const double sums = static_cast<double>(y.size()) * static_cast<double>(SizeOf(dw.dtype()));
     Row("embedding backward", {.bytes = size + 2 * sums}, [&] { EmbeddingBackward(ctx_, dw, y, batch.ids); });
@@ -200,13 +197,12 @@ class Ops {
                  v = ctx_.arena->New(sums, {P});
     FillZero(ctx_, m);
     FillZero(ctx_, v);
-    const double size = static_cast<double>(w.bytes());
+    const double size = Bytes(w);
     Row("gradient norm", {.bytes = size}, [&] { GlobalNorm(ctx_, g); });
     Row("adamw", {.bytes = 7 * size}, [&] { AdamWStep(ctx_, w, m, v, g, 1e-3, /*t=*/1, /*grad_scale=*/1, {}); });
     if (sums == bench_.dtype()) return;
     const Tensor rounded = Random({P});
-    Row("cast of parameters", {.bytes = size + static_cast<double>(rounded.bytes())},
-        [&] { CastForward(ctx_, rounded, w); });
+    Row("cast of parameters", {.bytes = size + Bytes(rounded)}, [&] { CastForward(ctx_, rounded, w); });
   }
 
   BenchRows& bench_;

@@ -41,6 +41,8 @@ std::string AttentionName(int window);
 // Multiplications and additions of one token's forward pass, the mean over a sequence of `length`: 2 per weight of a
 // product, and 4 D per head and visible key.
 double ForwardFlopsPerToken(const ModelConfig& config, int length);
+// Visible keys, summed over the queries of a sequence of `length`.
+double VisibleKeyCount(AttentionSpec spec, int length);
 
 struct Peaks {
   double gflops, gb_per_second;
@@ -56,7 +58,7 @@ class BenchRows {
   MemoryKind kind() const { return MemoryOf(ctx_.device()); }  // of models
   bool on_device() const { return ctx_.device() != Device::kCpu; }
   const BenchSizes& sizes() const { return SizesOf(ctx_.device()); }
-  nlohmann::ordered_json& rows() { return rows_; }
+  nlohmann::ordered_json TakeRows() { return std::move(rows_); }
 
   bool Wanted(const std::string& name) const { return name.find(options_.rows) != std::string::npos; }
   // Calls `run`, which returns the seconds that count, as often as bench.h says. Adds "ms" and "repetitions" to the

@@ -12,6 +12,9 @@
 namespace swarr {
 namespace {
 
+// From this accuracy on, SA has so little room to gain that this alone may hide or shrink a gap.
+constexpr double kSaturated = 0.97;
+
 // How sentences show a value: numbers with three decimals, estimates with their interval.
 std::string Shown(double value) { return FormatNumber(value); }
 std::string Shown(const Estimate& estimate) { return FormatEstimate(estimate); }

@@ -10,9 +10,6 @@
 
 namespace swarr {
 
-// From this accuracy on, SA has so little room to gain that a gap may be hidden or shrunk by that alone.
-constexpr double kSaturated = 0.97;
-
 struct FindingsTable {
   std::vector<std::string> header{};
   std::vector<std::vector<std::string>> rows{};
