@@ -17,12 +17,7 @@ using nlohmann::ordered_json;
 
 ordered_json Measure(const std::string& suite, const std::string& rows, DType dtype = DType::kF32) {
   TestContext t;
-  BenchOptions options;
-  options.suite = suite;
-  options.rows = rows;
-  options.dtype = dtype;
-  options.seconds_per_row = 1e-3;
-  return RunBench(t.ctx, options);
+  return RunBench(t.ctx, {.suite = suite, .rows = rows, .dtype = dtype, .seconds_per_row = 1e-3});
 }
 
 std::set<std::string> NamesOf(const ordered_json& results) {
@@ -76,11 +71,7 @@ TEST_CASE("CUDA: ops and training steps are held against cuBLAS's product and co
     return;
   }
   TestContext t(Device::kCuda);
-  BenchOptions options;
-  options.suite = "ops";
-  options.rows = "A gemm o M1";
-  options.dtype = DType::kBF16;
-  options.seconds_per_row = 1e-3;
+  BenchOptions options{.suite = "ops", .rows = "A gemm o M1", .dtype = DType::kBF16, .seconds_per_row = 1e-3};
   const ordered_json ops = RunBench(t.ctx, options);
   CHECK(ops["device"] == "cuda");
   CHECK(NamesOf(ops) == std::set<std::string>{"peak of bf16 products", "peak of copying", "A gemm o M1", "A gemm o M16",

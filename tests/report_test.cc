@@ -4,14 +4,14 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <filesystem>
 #include <sstream>
 
+#include "plot/svg.h"
 #include "study/figures.h"
 #include "study/findings.h"
 #include "study/statistics.h"
-#include "study/svg.h"
 #include "task/ceiling.h"
+#include "temp_directory.h"
 #include "tensor/check.h"
 #include "tensor/files.h"
 
@@ -19,37 +19,41 @@ using namespace swarr;
 
 namespace {
 
-struct TemporaryFolder {
-  std::filesystem::path path = std::filesystem::temp_directory_path() / "swarr_report_test";
-  TemporaryFolder() { std::filesystem::remove_all(path); }
-  ~TemporaryFolder() { std::filesystem::remove_all(path); }
-};
-
-// `right` of every 100 problems are right, `restatements` per 10 steps are written.
-ArmRun MadeUpRun(const std::string& arm, std::uint64_t seed, int right, int restatements, const StudyTask& task) {
-  ArmRun run;
-  run.arm = arm;
-  run.seed = seed;
-  for (int i = 0; i < 200; ++i) {
-    ProblemOutcome o;
-    o.problem = i;
-    o.steps = 4 + i % 13;
-    o.correct_sampled = i * 37 % 100 < right;  // 37 and 100 are coprime: exactly `right` of 100
-    o.correct_greedy = i % 2 == 0;
-    o.length = 50 + i % 7;
-    o.truncated = i % 50 == 0;
-    o.steps_written = 10;
-    o.restatements = restatements;
-    o.facts = 21;
-    o.facts_in_window = 7;
-    o.distance_sum = 21 * 12;
-    run.outcomes.push_back(o);
-  }
+// What makes a run complete: the sums over its outcomes, and its ceiling.
+void Complete(ArmRun& run, const StudyTask& task) {
   Aggregate(run, StepRanges(task.n_min, task.n_max));
-  if (arm.starts_with("swa")) {
+  if (run.arm.starts_with("swa")) {
     run.ceiling = ReceptiveFieldCeiling(task.layers, task.window, run.restatement_rate, task.n_min, task.n_max);
   }
+}
+
+// `right` of every 100 problems are right, `restatements` per 10 steps are written.
+ArmRun MadeUpRun(const std::string& arm, int right, int restatements, const StudyTask& task) {
+  ArmRun run;
+  run.arm = arm;
+  for (int i = 0; i < 200; ++i) {
+    run.outcomes.push_back({.problem = i,
+                            .steps = 4 + i % 13,
+                            .correct_sampled = i * 37 % 100 < right,  // 37 and 100 are coprime: exactly `right` of 100
+                            .correct_greedy = i % 2 == 0,
+                            .length = 50 + i % 7,
+                            .truncated = i % 50 == 0,
+                            .steps_written = 10,
+                            .restatements = restatements,
+                            .facts = 21,
+                            .facts_in_window = 7,
+                            .distance_sum = 21 * 12});
+  }
+  Complete(run, task);
   return run;
+}
+
+CostPoint Cost(const char* arm, std::int64_t length, std::int64_t kv_bytes, double milliseconds, double speed) {
+  return {.arm = arm,
+          .length = length,
+          .kv_bytes = kv_bytes,
+          .decode_ms_per_token = milliseconds,
+          .forward_tokens_per_second = speed};
 }
 
 StudyResults MadeUpResults(int swa_sft, int swa_more, int swa_rl, int sa_sft = 99, int sa_rl = 99) {
@@ -58,19 +62,51 @@ StudyResults MadeUpResults(int swa_sft, int swa_more, int swa_rl, int sa_sft = 9
   r.device = "cpu";
   r.command_line = "swarr study --output-dir \"a<b>&c\"";
   r.source_revision = "deadbeef";
-  r.task = {2, 16, 4, 16, 0.2, ReceptiveFieldCeiling(2, 16, 0.2, 4, 16)};
+  r.task = {.layers = 2,
+            .window = 16,
+            .n_min = 4,
+            .n_max = 16,
+            .data_restatement_rate = 0.2,
+            .data_ceiling = ReceptiveFieldCeiling(2, 16, 0.2, 4, 16)};
   r.settings = {{"rl", {{"steps", 60}}}, {"note", "</td><script>"}};
-  r.runs = {MadeUpRun("swa_converted", 0, 9, 1, r.task), MadeUpRun("sa_sft", 0, sa_sft, 2, r.task),
-            MadeUpRun("swa_sft", 0, swa_sft, 2, r.task), MadeUpRun("swa_sft_more", 0, swa_more, 2, r.task),
-            MadeUpRun("sa_rl", 0, sa_rl, 1, r.task),     MadeUpRun("swa_rl", 0, swa_rl, 7, r.task)};
+  r.runs = {MadeUpRun("swa_converted", 9, 1, r.task), MadeUpRun("sa_sft", sa_sft, 2, r.task),
+            MadeUpRun("swa_sft", swa_sft, 2, r.task), MadeUpRun("swa_sft_more", swa_more, 2, r.task),
+            MadeUpRun("sa_rl", sa_rl, 1, r.task),     MadeUpRun("swa_rl", swa_rl, 7, r.task)};
   r.summary = Summarize(r.runs);
-  r.checks = {0, 1000, 0};
-  r.cost = {{"sa", 64, 4096, 0.1, 9e4},
-            {"sa", 1024, 65536, 0.4, 3e4},
-            {"swa", 64, 1024, 0.1, 9e4},
-            {"swa", 1024, 1024, 0.1, 9e4}};
-  r.curves = {{"sa_rl", 0, {1, 2, 3}, {0.9, 0.95, 1}, {0.2, 0.15, 0.1}}, {"swa_rl", 0, {1, 2}, {0.4, 0.9}, {0.2, 0.7}}};
+  r.checks.rollout_logprob_tokens = 1000;
+  r.cost = {Cost("sa", 64, 4096, 0.1, 9e4), Cost("sa", 1024, 65536, 0.4, 3e4), Cost("swa", 64, 1024, 0.1, 9e4),
+            Cost("swa", 1024, 1024, 0.1, 9e4)};
+  r.curves = {{.arm = "sa_rl", .points = {{1, 0.9, 0.2}, {2, 0.95, 0.15}, {3, 1, 0.1}}},
+              {.arm = "swa_rl", .points = {{1, 0.4, 0.2}, {2, 0.9, 0.7}}}};
   return r;
+}
+
+// The way back from outcomes.jsonl: runs in the order in which they appear. Throws Error, naming file and line, for a
+// row that it can't understand.
+std::vector<ArmRun> ReadOutcomes(const std::string& path) {
+  std::vector<ArmRun> runs;
+  ForEachJsonLine(path, [&](int, const nlohmann::json& row) {
+    const auto arm = row.at("arm").get<std::string>();
+    const auto seed = row.at("seed").get<std::uint64_t>();
+    auto run = std::ranges::find_if(runs, [&](const ArmRun& r) { return r.arm == arm && r.seed == seed; });
+    if (run == runs.end()) {
+      run = runs.insert(run, ArmRun());
+      run->arm = arm;
+      run->seed = seed;
+    }
+    run->outcomes.push_back({.problem = row.at("problem"),
+                             .steps = row.at("steps"),
+                             .correct_sampled = row.at("correct_sampled"),
+                             .correct_greedy = row.at("correct_greedy"),
+                             .length = row.at("length"),
+                             .truncated = row.at("truncated"),
+                             .steps_written = row.at("steps_written"),
+                             .restatements = row.at("restatements"),
+                             .facts = row.at("facts"),
+                             .facts_in_window = row.at("facts_in_window"),
+                             .distance_sum = row.at("distance_sum")});
+  });
+  return runs;
 }
 
 bool Says(const StudyResults& results, std::string_view words) {
@@ -169,30 +205,23 @@ TEST_CASE("accuracy by steps adds up to the accuracy") {
 }
 
 TEST_CASE("the summary can be made again from outcomes.jsonl alone, every bit of it") {
-  const TemporaryFolder folder;
+  const TempDirectory folder;
   const StudyResults results = MadeUpResults(40, 45, 93);
-  WriteReport(results, folder.path);
+  WriteReport(results, folder.path());
   StudyResults again = results;
-  again.runs = ReadOutcomes((folder.path / "outcomes.jsonl").string());
-  for (ArmRun& run : again.runs) {
-    const auto& task = results.task;
-    Aggregate(run, StepRanges(task.n_min, task.n_max));
-    if (run.arm.starts_with("swa")) {
-      run.ceiling = ReceptiveFieldCeiling(task.layers, task.window, run.restatement_rate, task.n_min, task.n_max);
-    }
-  }
+  again.runs = ReadOutcomes((folder / "outcomes.jsonl").string());
+  for (ArmRun& run : again.runs) Complete(run, results.task);
   again.summary = Summarize(again.runs);
-  CHECK(ToJson(again).dump(2) + '\n' == ReadFile(folder.path / "results.json"));
+  CHECK(ToJson(again).dump(2) + '\n' == ReadFile(folder / "results.json"));
   for (const char* file : {"report.html", "figures/accuracy_against_restatement.svg", "figures/accuracy_by_steps.svg",
                            "figures/learning_curves.svg", "figures/cost.svg"}) {
-    CHECK(std::filesystem::exists(folder.path / file));
+    CHECK(std::filesystem::exists(folder / file));
   }
 }
 
 TEST_CASE("a bad row of outcomes.jsonl is named by file and line") {
-  const TemporaryFolder folder;
-  std::filesystem::create_directories(folder.path);
-  const std::string path = (folder.path / "outcomes.jsonl").string();
+  const TempDirectory folder;
+  const std::string path = (folder / "outcomes.jsonl").string();
   std::string text = OutcomesText(MadeUpResults(40, 45, 93).runs);
   const std::size_t second = text.find('\n') + 1;
   for (const char* bad : {"{\"arm\": 3}\n", "{\"arm\": \"x\", \"seed\": 0}\n", "nonsense\n"}) {
@@ -243,7 +272,8 @@ TEST_CASE("SFT that closes the gap, or passes the ceiling, is said to") {
 TEST_CASE("inexact rollouts and losses that are not finite are said") {
   StudyResults results = MadeUpResults(40, 45, 93);
   CHECK(TerminalReport(results).find("exact: difference 0 over all 1000 sampled tokens") != std::string::npos);
-  results.checks = {1e-6, 1000, 2};
+  results.checks.rollout_logprob_max_abs_diff = 1e-6;
+  results.checks.nonfinite_steps = 2;
   CHECK(TerminalReport(results).find("NOT exact: differences up to 1e-06") != std::string::npos);
   CHECK(Says(results, "2 training steps had a loss that is not finite"));
   results.checks.rollout_logprob_tokens = 0;
@@ -296,11 +326,9 @@ TEST_CASE("a study without curves and cost has its first two figures only, and n
 }
 
 TEST_CASE("the corners of the axes are the corners of the frame") {
-  Panel panel{.title = "", .x = {"x", 1, 100, true}, .y = {"y", 0, 2}, .series = {}};
-  Series series;
-  series.points = {{1, 0, {}}, {10, 1, {}}, {100, 2, {}}, {-1, 1, {}}};
-  series.style.marker = Marker::kCircle;
-  panel.series = {series};
+  Panel panel{.x = {.label = "x", .low = 1, .high = 100, .logarithmic = true},
+              .y = {.label = "y", .low = 0, .high = 2},
+              .series = {{.points = {{1, 0}, {10, 1}, {100, 2}, {-1, 1}}, .style = {.marker = Marker::kCircle}}}};
   const std::string svg = SvgFigure("t", {panel});
   std::vector<std::pair<double, double>> centres;
   for (std::size_t at = svg.find("<circle"); at != std::string::npos; at = svg.find("<circle", at + 1)) {
@@ -320,12 +348,12 @@ TEST_CASE("the corners of the axes are the corners of the frame") {
 
 TEST_CASE("a label keeps clear of points and stays inside the frame") {
   // The point sits in the right corner with another on its left: the label must go elsewhere.
-  Panel panel{.title = "", .x = {"x", 0, 1}, .y = {"y", 0, 1}, .series = {}};
+  Panel panel{.x = {.label = "x", .low = 0, .high = 1}, .y = {.label = "y", .low = 0, .high = 1}};
   Series labelled, other;
   labelled.label = "a rather long label";
-  labelled.points = {{1, 0.5, {}}};
+  labelled.points = {{1, 0.5}};
   labelled.style.marker = other.style.marker = Marker::kCircle;
-  for (int i = 0; i < 10; ++i) other.points.push_back({0.95 - 0.03 * i, 0.5, {}});
+  for (int i = 0; i < 10; ++i) other.points.push_back({0.95 - 0.03 * i, 0.5});
   panel.series = {labelled, other};
   const std::string svg = SvgFigure("t", {panel});
   const std::size_t text = svg.rfind("<text", svg.find(labelled.label));
@@ -338,11 +366,14 @@ TEST_CASE("a label keeps clear of points and stays inside the frame") {
 }
 
 TEST_CASE("ticks are round, inside the axis and few") {
-  CHECK(AxisTicks({"", 0, 1, false}).size() == 6);  // 0, 0.2, .. 1
-  CHECK(AxisTicks({"", 4, 16, false}) == std::vector<double>{4, 6, 8, 10, 12, 14, 16});
-  CHECK(AxisTicks({"", 1, 100, true}) == std::vector<double>{1, 2, 5, 10, 20, 50, 100});
-  CHECK(AxisTicks({"", 1, 1e6, true}).size() == 7);
-  CHECK(!std::signbit(AxisTicks({"", -0.03, 1, false})[0]));
+  const auto ticks = [](double low, double high, bool logarithmic = false) {
+    return AxisTicks({.low = low, .high = high, .logarithmic = logarithmic});
+  };
+  CHECK(ticks(0, 1).size() == 6);  // 0, 0.2, .. 1
+  CHECK(ticks(4, 16) == std::vector<double>{4, 6, 8, 10, 12, 14, 16});
+  CHECK(ticks(1, 100, true) == std::vector<double>{1, 2, 5, 10, 20, 50, 100});
+  CHECK(ticks(1, 1e6, true).size() == 7);
+  CHECK(!std::signbit(ticks(-0.03, 1)[0]));
 }
 
 TEST_CASE("numbers are written without a negative zero, and undefined ones as such") {

@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdio>
 #include <fstream>
+#include <map>
+#include <tuple>
 
 #include "bench/peak.h"
 #include "bench/suites.h"
@@ -19,35 +21,16 @@ using nlohmann::ordered_json;
 namespace {
 
 constexpr int kMinRepetitions = 3, kMaxRepetitions = 60;
-// A first run that takes longer than this many times the row's seconds is the only one.
+// A first run that takes longer than this many times the row's seconds is the only run.
 constexpr double kPatience = 10.0;
-// On a device an op is called so often between two waits that this many seconds pass, but at most so many times.
+// How long an op is called between two waits on a device, and how often at most.
 constexpr double kSecondsBetweenWaits = 0.01;
 constexpr int kMostCalls = 500;
-
-struct Shape {
-  char name;
-  int layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
-};
-constexpr std::array<Shape, 3> kShapes = {
-    {{'A', 30, 576, 9, 3, 64, 1536, 49152}, {'C', 6, 384, 6, 6, 64, 1024, 256}, {'D', 4, 128, 4, 4, 32, 352, 64}}};
 
 }  // namespace
 
 const BenchSizes& SizesOf(Device device) {
-  static const BenchSizes kCpu = {.op_shapes = "CD",
-                                  .op_rows = 4096,
-                                  .op_documents = 1,
-                                  .op_length = 1024,
-                                  .op_window = 128,
-                                  .model_shapes = "CD",
-                                  .train = {{16, 256}, {4, 1024}},
-                                  .train_window = 64,
-                                  .decode = {1, 16, 64},
-                                  .decode_window = 64,
-                                  .prompt = 32,
-                                  .new_tokens = 128,
-                                  .longest = 262'144};
+  static const BenchSizes kCpu;
   static const BenchSizes kCuda = {.op_shapes = "A",
                                    .op_rows = 16'384,
                                    .op_documents = 8,
@@ -65,16 +48,17 @@ const BenchSizes& SizesOf(Device device) {
 }
 
 ModelConfig BenchShape(char name, int max_positions, int window) {
-  const auto found = std::find_if(kShapes.begin(), kShapes.end(), [&](const Shape& s) { return s.name == name; });
-  SWARR_CHECK(found != kShapes.end(), "the benchmarks have no shape '", name, "'");
+  struct Shape {
+    int layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
+  };
+  static const std::map<char, Shape> kShapes = {
+      {'A', {.layers = 30, .hidden = 576, .heads = 9, .kv_heads = 3, .head_dim = 64, .ffn = 1536, .vocab = 49152}},
+      {'C', {.layers = 6, .hidden = 384, .heads = 6, .kv_heads = 6, .head_dim = 64, .ffn = 1024, .vocab = 256}},
+      {'D', {.layers = 4, .hidden = 128, .heads = 4, .kv_heads = 4, .head_dim = 32, .ffn = 352, .vocab = 64}}};
+  const Shape& s = kShapes.at(name);
   ModelConfig c;
-  c.layers = found->layers;
-  c.hidden = found->hidden;
-  c.heads = found->heads;
-  c.kv_heads = found->kv_heads;
-  c.head_dim = found->head_dim;
-  c.ffn = found->ffn;
-  c.vocab = found->vocab;
+  std::tie(c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab) =
+      std::tie(s.layers, s.hidden, s.heads, s.kv_heads, s.head_dim, s.ffn, s.vocab);
   c.max_positions = max_positions;
   c.tied = true;
   c.attention.assign(static_cast<std::size_t>(c.layers), {window, 0});
@@ -86,19 +70,23 @@ std::string AttentionName(int window) { return window == 0 ? "full" : Concat("W"
 double ForwardFlopsPerToken(const ModelConfig& config, int length) {
   const double C = config.hidden, heads = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
   const double weights = config.layers * (C * (heads + 2 * kv) + heads * C + 3 * C * config.ffn) + C * config.vocab;
+  return 2 * weights + config.layers * 4.0 * heads * VisibleKeyCount(config.attention[0], length) / length;
+}
+
+double VisibleKeyCount(AttentionSpec spec, int length) {
   double keys = 0;
   for (int q = 0; q < length; ++q) {
-    const VisibleKeys visible = VisibleKeysOf(q, config.attention[0]);
+    const VisibleKeys visible = VisibleKeysOf(q, spec);
     keys += visible.sinks.size() + visible.recent.size();
   }
-  return 2 * weights + config.layers * 4.0 * heads * keys / length;
+  return keys;
 }
 
 BenchRows::BenchRows(Context& ctx, const BenchOptions& options)
     : ctx_(ctx), options_(options), random_(StreamKey(0, Purpose::kInit)) {}
 
 double BenchRows::Measure(ordered_json& row, const std::function<double()>& run) const {
-  const double once = run();  // warms up; counts only where more runs would take too long
+  const double once = run();  // warms up; counts only if more runs would take too long
   std::vector<double> times;
   if (once > kPatience * options_.seconds_per_row) {
     times = {once};
@@ -128,38 +116,25 @@ double BenchRows::MeasureOp(ordered_json& row, const std::function<void()>& op) 
   return Measure(row, [&] { return mean_of(calls); });
 }
 
-double BenchRows::PeakGflops() {
-  MeasurePeaks();
-  return peak_gflops_;
-}
-
-double BenchRows::PeakBandwidth() {
-  MeasurePeaks();
-  return peak_bandwidth_;
-}
-
-void BenchRows::MeasurePeaks() {
-  if (peak_gflops_ > 0) return;
-  const auto peak = [&](const std::string& name, const char* unit, const std::function<double()>& measure) {
+const Peaks& BenchRows::MeasurePeaks() {
+  if (peaks_) return *peaks_;
+  const auto measure = [&](const std::string& name, const char* unit, const auto& peak) {
     const StepTimer timer;
-    const double rate = measure();
+    const double rate = peak();
     Add({{"name", name}, {"ms", 1e3 * timer.Seconds()}, {"repetitions", 1}, {unit, rate}});
     return rate;
   };
-  if (on_device()) {
-    peak_gflops_ =
-        peak(Concat("peak of ", Name(dtype()), " products"), "gflops", [&] { return ProductPeakOfDevice(); });
-  } else {
-    peak_gflops_ = peak("peak of f32 multiply-add", "gflops", [&] { return MultiplyAddPeak(ctx_); });
-  }
-  peak_bandwidth_ = peak("peak of copying", "gb_per_second", [&] { return CopyBandwidth(ctx_); });
-}
-
-double BenchRows::ProductPeakOfDevice() {
-  constexpr std::int64_t kSide = 8192;
-  StepScope scope(ctx_);
-  const auto random = [&] { return Random(dtype(), {kSide, kSide}); };
-  return ProductPeak(ctx_, random(), random(), random());
+  const auto product = [&] {
+    constexpr std::int64_t kSide = 8192;
+    StepScope scope(ctx_);
+    const auto random = [&] { return Random(dtype(), {kSide, kSide}); };
+    return ProductPeak(ctx_, random(), random(), random());
+  };
+  peaks_ = {.gflops = on_device()
+                          ? measure(Concat("peak of ", Name(dtype()), " products"), "gflops", product)
+                          : measure("peak of f32 multiply-add", "gflops", [&] { return MultiplyAddPeak(ctx_); }),
+            .gb_per_second = measure("peak of copying", "gb_per_second", [&] { return CopyBandwidth(ctx_); })};
+  return *peaks_;
 }
 
 void BenchRows::Add(ordered_json row) {
@@ -185,8 +160,8 @@ Tensor BenchRows::Random(DType dtype, std::initializer_list<std::int64_t> shape)
   return ToDevice(ctx_, t);
 }
 
-std::vector<std::vector<std::int32_t>> BenchRows::RandomDocuments(int count, int length, int vocab) {
-  std::vector<std::vector<std::int32_t>> documents(static_cast<std::size_t>(count));
+Documents BenchRows::RandomDocuments(int count, int length, int vocab) {
+  Documents documents(static_cast<std::size_t>(count));
   for (auto& d : documents) {
     for (int t = 0; t < length; ++t) {
       d.push_back(static_cast<std::int32_t>(random_.NextBelow(static_cast<std::uint32_t>(vocab))));
@@ -196,32 +171,23 @@ std::vector<std::vector<std::int32_t>> BenchRows::RandomDocuments(int count, int
 }
 
 ordered_json RunBench(Context& ctx, const BenchOptions& options) {
-  BenchRows bench(ctx, options);
-  if (options.suite == "ops") {
-    OpsSuite(bench);
-  } else if (options.suite == "train") {
-    TrainSuite(bench);
-  } else if (options.suite == "decode") {
-    DecodeSuite(bench);
-  } else if (options.suite == "scaling") {
-    ScalingSuite(bench);
-  } else {
+  static const std::map<std::string, void (*)(BenchRows&)> kSuites = {
+      {"ops", OpsSuite}, {"train", TrainSuite}, {"decode", DecodeSuite}, {"scaling", ScalingSuite}};
+  const auto suite = kSuites.find(options.suite);
+  if (suite == kSuites.end()) {
     throw UsageError(Concat("unknown suite '", options.suite, "'; use ops, train, decode or scaling"));
   }
-  if (bench.rows().empty()) {
+  BenchRows bench(ctx, options);
+  suite->second(bench);
+  ordered_json rows = bench.TakeRows();
+  if (rows.empty()) {
     throw UsageError(Concat("no row of the suite ", options.suite, " has '", options.rows, "' in its name"));
   }
   return {
-      {"suite", options.suite},
-      {"device", Name(ctx.device())},
-      {"processor", ProcessorName(ctx.device())},
-      {"threads", ctx.threads},
-      {"dtype", Name(options.dtype)},
-      {"gemm", Name(ctx.gemm)},
-      {"cpu", Name(ctx.cpu)},
-      {"version", Version()},
-      {"revision", BuildRevision()},
-      {"rows", std::move(bench.rows())},
+      {"suite", options.suite},  {"device", Name(ctx.device())}, {"processor", ProcessorName(ctx.device())},
+      {"threads", ctx.threads},  {"dtype", Name(options.dtype)}, {"gemm", Name(ctx.gemm)},
+      {"cpu", Name(ctx.cpu)},    {"version", Version()},         {"revision", BuildRevision()},
+      {"rows", std::move(rows)},
   };
 }
 

@@ -2,6 +2,7 @@
 // The suites train and decode: whole models.
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "bench/suites.h"
 #include "model/decoder.h"
@@ -12,28 +13,32 @@ namespace {
 
 using nlohmann::ordered_json;
 
+// A whole training step, loss over all tokens: forward, backward, clipping, AdamW.
+void TrainStep(Context& ctx, const Transformer& model, Optimizer& optimizer, const Documents& documents,
+               bool checkpoint) {
+  Tape tape;
+  const TapeScope recording(ctx, &tape);
+  const Batch packed = PackDocuments(ctx.HostArena(), documents);
+  const LogprobResult result = model.Logprob(ctx, model.Forward(ctx, packed, checkpoint), packed.ids);
+  const std::int64_t tokens = result.logp.grad.size();
+  DispatchSum(result.logp.value.dtype(), [&]<class T>() {
+    std::fill_n(result.logp.grad.data<T>(), tokens, static_cast<T>(-1.0 / static_cast<double>(tokens)));
+  });
+  tape.Backward(ctx);
+  optimizer.Step(ctx, 1e-3, optimizer.GradientNorm(ctx));
+}
+
 void TrainRow(BenchRows& bench, char shape, int batch, int length, int window) {
   const std::string name = Concat(shape, " train B", batch, " T", length, " ", AttentionName(window));
   if (!bench.Wanted(name)) return;
-  const double peak = bench.on_device() ? bench.PeakGflops() : 0;
-  const ModelConfig c = BenchShape(shape, length, window);
-  const Transformer model(c, bench.dtype(), /*with_gradients=*/true, bench.kind());
-  InitializeParameters(model.parameters(), c.layers, /*seed=*/0);
-  Optimizer optimizer(model.parameters(), {});
-  bench.NoteMemory(model, &optimizer);
-  const auto documents = bench.RandomDocuments(batch, length, c.vocab);
+  const double peak = bench.on_device() ? bench.MeasurePeaks().gflops : 0;
   ordered_json row = {{"name", name}, {"B", batch}, {"T", length}, {"window", window}};
-  const double tokens = double{1} * batch * length;
-  const double seconds =
-      bench.Measure(row, [&] { return TimeTrainStep(bench.ctx(), model, optimizer, documents, /*checkpoint=*/false); });
-  row["tokens_per_second"] = tokens / seconds;
-  const double gflops = 3e-9 * ForwardFlopsPerToken(c, length) * tokens / seconds;
-  row["model_gflops"] = gflops;
-  if (peak > 0) row["peak_share"] = gflops / peak;
+  MeasureModel(bench, row, BenchShape(shape, length, window), batch, /*trains=*/true, /*checkpoint=*/false);
+  if (peak > 0) row["peak_share"] = row["model_gflops"].get<double>() / peak;
   bench.Add(std::move(row));
 }
 
-// Models of one shape by their window, made for the first row that wants them.
+// Models of one shape by their window. Each is made for the first row that wants it.
 using Models = std::map<int, Transformer>;
 
 const Transformer& ModelOf(BenchRows& bench, Models& models, const ModelConfig& config) {
@@ -53,8 +58,8 @@ void DecodeRow(BenchRows& bench, Models& models, char shape, int batch, double t
   bench.NoteMemory(model, nullptr);
   std::vector<Request> requests;
   for (const auto& text : bench.RandomDocuments(batch, prompt, c.vocab)) {
-    requests.push_back(
-        {text, new_tokens, temperature, StreamKey(0, Purpose::kSample, static_cast<std::uint32_t>(requests.size()))});
+    const std::uint64_t key = StreamKey(0, Purpose::kSample, static_cast<std::uint32_t>(requests.size()));
+    requests.push_back({.prompt = text, .max_new_tokens = new_tokens, .temperature = temperature, .key = key});
   }
   ordered_json row = {{"name", name}, {"B", batch}, {"prompt", prompt}, {"new", new_tokens}, {"window", window}};
   Decoder decoder(model, batch, prompt + new_tokens);
@@ -63,7 +68,7 @@ void DecodeRow(BenchRows& bench, Models& models, char shape, int batch, double t
     double first = -1;
     const StepTimer timer;
     decoder.Generate(bench.ctx(), requests, [&](std::size_t, std::int32_t) {
-      if (first < 0) first = timer.Seconds();  // the prompts are done, and all sequences draw their first token here
+      if (first < 0) first = timer.Seconds();  // the prompts are done: all sequences draw their first token here
     });
     return timer.Seconds() - first;
   });
@@ -73,31 +78,32 @@ void DecodeRow(BenchRows& bench, Models& models, char shape, int batch, double t
 
 }  // namespace
 
-double TimeTrainStep(Context& ctx, const Transformer& model, Optimizer& optimizer,
-                     const std::vector<std::vector<std::int32_t>>& documents, bool checkpoint) {
-  ResetStep(ctx);  // waits
-  const StepTimer timer;
-  Tape tape;
-  const TapeScope recording(ctx, &tape);
-  const Batch packed = PackDocuments(ctx.HostArena(), documents);
-  const LogprobResult result = model.Logprob(ctx, model.Forward(ctx, packed, checkpoint), packed.ids);
-  const std::int64_t tokens = result.logp.grad.size();
-  DispatchSum(result.logp.value.dtype(), [&]<class T>() {
-    std::fill_n(result.logp.grad.data<T>(), tokens, static_cast<T>(-1.0 / static_cast<double>(tokens)));
+double MeasureModel(BenchRows& bench, ordered_json& row, const ModelConfig& config, int batch, bool trains,
+                    bool checkpoint) {
+  Context& ctx = bench.ctx();
+  const int length = config.max_positions;
+  const Transformer model(config, bench.dtype(), /*with_gradients=*/trains, bench.kind());
+  InitializeParameters(model.parameters(), config.layers, /*seed=*/0);
+  std::optional<Optimizer> optimizer;
+  if (trains) optimizer.emplace(model.parameters(), OptimizerOptions());
+  bench.NoteMemory(model, trains ? &*optimizer : nullptr);
+  const Documents documents = bench.RandomDocuments(batch, length, config.vocab);
+  const double seconds = bench.Measure(row, [&] {
+    ResetStep(ctx);  // waits
+    const StepTimer timer;
+    if (trains) {
+      TrainStep(ctx, model, *optimizer, documents, checkpoint);
+    } else {
+      const Batch packed = PackDocuments(ctx.HostArena(), documents);
+      model.Logprob(ctx, model.Forward(ctx, packed), packed.ids);
+    }
+    Wait(ctx);
+    return timer.Seconds();
   });
-  tape.Backward(ctx);
-  optimizer.Step(ctx, 1e-3, optimizer.GradientNorm(ctx));
-  Wait(ctx);
-  return timer.Seconds();
-}
-
-double TimeForward(Context& ctx, const Transformer& model, const std::vector<std::vector<std::int32_t>>& documents) {
-  ResetStep(ctx);
-  const StepTimer timer;
-  const Batch batch = PackDocuments(ctx.HostArena(), documents);
-  model.Logprob(ctx, model.Forward(ctx, batch), batch.ids);
-  Wait(ctx);
-  return timer.Seconds();
+  const double tokens = double{1} * batch * length;
+  row["tokens_per_second"] = tokens / seconds;
+  row["model_gflops"] = (trains ? 3e-9 : 1e-9) * ForwardFlopsPerToken(config, length) * tokens / seconds;
+  return seconds;
 }
 
 void TrainSuite(BenchRows& bench) {

@@ -13,8 +13,8 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// What one run takes: arithmetic where that is what bounds a kernel, else bytes read and written. Operands count once
-// for each time that they have to be read or written; a gradient that is added to is read and written.
+// What one run takes: arithmetic if that bounds the kernel, else bytes read and written. An operand counts once for
+// each time that it must be read or written; a gradient that is added to is read and written.
 struct Work {
   double flops = 0, bytes = 0;
 };
@@ -29,23 +29,21 @@ class Ops {
     for (const int rows : {1, 16, 64, 256, rows_}) Products(rows);
     LinearBackwards();
     for (const int window : {0, sizes_.op_window}) AttentionRows(window);
-    Norm();
-    RopeRows();
-    Gated();
-    Sums();
-    EmbeddingRows();
-    Head();
-    OptimizerRows();
+    for (const auto rows :
+         {&Ops::Norm, &Ops::RopeRows, &Ops::Gated, &Ops::Sums, &Ops::EmbeddingRows, &Ops::Head, &Ops::OptimizerRows}) {
+      StepScope scope(ctx_);
+      (this->*rows)();
+    }
   }
 
  private:
-  // One row: `run` is timed, its rate is set beside the peak that bounds it.
+  // Times `run` and compares its rate with the peak that bounds it.
   template <class F>
   void Row(const std::string& kernel, Work work, const F& run) {
     const std::string name = prefix_ + kernel;
     if (!bench_.Wanted(name)) return;
     const bool arithmetic = work.flops > 0;
-    const double peak = arithmetic ? bench_.PeakGflops() : bench_.PeakBandwidth();
+    const double peak = arithmetic ? bench_.MeasurePeaks().gflops : bench_.MeasurePeaks().gb_per_second;
     ordered_json row = {{"name", name}};
     const double seconds = bench_.MeasureOp(row, run);
     const double rate = 1e-9 * (arithmetic ? work.flops : work.bytes) / seconds;
@@ -59,14 +57,14 @@ class Ops {
     return bench_.Random(AccumulatorOf(bench_.dtype()), shape);
   }
   // Whole documents of random tokens.
-  Batch Documents(int count, int length) {
+  Batch RandomBatch(int count, int length) {
     return ToDevice(ctx_, PackDocuments(ctx_.HostArena(), bench_.RandomDocuments(count, length, config_.vocab)));
   }
-  // Bytes of a tensor of this many elements in the dtype of activations.
-  double Bytes(double elements) const { return elements * static_cast<double>(SizeOf(bench_.dtype())); }
 
-  // y = x w^T as the model computes it, for weights [N, K] of several N. For few rows weights are packed, as they are
-  // in decoding on the processor.
+  static double Bytes(const Tensor& t) { return static_cast<double>(t.bytes()); }
+
+  // y = x w^T as the model computes it, for weights [N, K] of several N. For few rows the weights are packed, as
+  // decoding on the processor does it.
   void Product(const std::string& layer, int M, std::initializer_list<int> columns, int K, DType result) {
     StepScope scope(ctx_);
     const Tensor x = Random({M, K});
@@ -108,16 +106,15 @@ class Ops {
     Row("gemm down backward dw", work, [&] { MatMulTN(ctx_, dw, dy, x, /*accumulate=*/true); });
   }
 
-  // Two products a visible key forward, five backward: scores again, and the gradients of weights, values, queries and
-  // keys.
+  // Two products a visible key forward. Five backward: the scores again, and the gradients of weights, values, queries
+  // and keys.
   void AttentionRows(int window) {
     StepScope scope(ctx_);
     const AttentionSpec spec{window, 0};
     const int length = sizes_.op_length, tokens = sizes_.op_documents * length;
-    double keys = 0;
-    for (int q = 0; q < length; ++q) keys += sizes_.op_documents * VisibleKeysOf(q, spec).recent.size();
+    const double keys = sizes_.op_documents * VisibleKeyCount(spec, length);
     const double product = 2 * keys * config_.heads * config_.head_dim;
-    const Batch batch = Documents(sizes_.op_documents, length);
+    const Batch batch = RandomBatch(sizes_.op_documents, length);
     const auto queries = [&] { return Random({tokens, config_.heads, config_.head_dim}); };
     const auto keyed = [&] { return Random({tokens, config_.kv_heads, config_.head_dim}); };
     const Tensor q = queries(), out = queries(), dout = queries(), dq = queries();
@@ -134,59 +131,49 @@ class Ops {
   }
 
   void Norm() {
-    StepScope scope(ctx_);
     const int C = config_.hidden;
     const Tensor x = Random({rows_, C}), y = Random({rows_, C}), dx = Random({rows_, C}), w = Random({C}),
                  rstd = RandomSums({rows_}), dw = RandomSums({C});
-    const double size = Bytes(double{1} * rows_ * C);
-    Row("rmsnorm", {.bytes = 2 * size}, [&] { RmsNormForward(ctx_, y, rstd, x, w, config_.rms_eps); });
-    Row("rmsnorm backward", {.bytes = 4 * size}, [&] { RmsNormBackward(ctx_, dx, dw, y, x, w, rstd); });
+    Row("rmsnorm", {.bytes = 2 * Bytes(x)}, [&] { RmsNormForward(ctx_, y, rstd, x, w, config_.rms_eps); });
+    Row("rmsnorm backward", {.bytes = 4 * Bytes(x)}, [&] { RmsNormBackward(ctx_, dx, dw, y, x, w, rstd); });
   }
 
   void RopeRows() {
-    StepScope scope(ctx_);
-    const Batch batch = Documents(rows_ / sizes_.op_length, sizes_.op_length);
+    const Batch batch = RandomBatch(rows_ / sizes_.op_length, sizes_.op_length);
     const auto heads = [&] { return Random({rows_, config_.heads, config_.head_dim}); };
     const Tensor x = heads(), y = heads(), table = RandomSums({sizes_.op_length, config_.head_dim});
-    const double size = static_cast<double>(x.bytes());
-    Row("rope", {.bytes = 2 * size}, [&] { RopeForward(ctx_, y, x, batch.positions, table); });
-    Row("rope backward", {.bytes = 3 * size}, [&] { RopeBackward(ctx_, x, y, batch.positions, table); });
+    Row("rope", {.bytes = 2 * Bytes(x)}, [&] { RopeForward(ctx_, y, x, batch.positions, table); });
+    Row("rope backward", {.bytes = 3 * Bytes(x)}, [&] { RopeBackward(ctx_, x, y, batch.positions, table); });
   }
 
   void Gated() {
-    StepScope scope(ctx_);
     const auto wide = [&] { return Random({rows_, config_.ffn}); };
     const Tensor gate = wide(), up = wide(), y = wide(), dgate = wide(), dup = wide();
-    const double size = static_cast<double>(gate.bytes());
-    Row("swiglu", {.bytes = 3 * size}, [&] { SwiGluForward(ctx_, y, gate, up); });
-    Row("swiglu backward", {.bytes = 7 * size}, [&] { SwiGluBackward(ctx_, dgate, dup, y, gate, up); });
+    Row("swiglu", {.bytes = 3 * Bytes(gate)}, [&] { SwiGluForward(ctx_, y, gate, up); });
+    Row("swiglu backward", {.bytes = 7 * Bytes(gate)}, [&] { SwiGluBackward(ctx_, dgate, dup, y, gate, up); });
   }
 
   void Sums() {
-    StepScope scope(ctx_);
     const auto hidden = [&] { return Random({rows_, config_.hidden}); };
     const Tensor a = hidden(), b = hidden(), y = hidden();
-    const double size = static_cast<double>(a.bytes());
-    Row("add", {.bytes = 3 * size}, [&] { AddForward(ctx_, y, a, b); });
-    Row("add backward", {.bytes = 6 * size}, [&] { AddBackward(ctx_, a, b, y); });
+    Row("add", {.bytes = 3 * Bytes(a)}, [&] { AddForward(ctx_, y, a, b); });
+    Row("add backward", {.bytes = 6 * Bytes(a)}, [&] { AddBackward(ctx_, a, b, y); });
   }
 
   void EmbeddingRows() {
-    StepScope scope(ctx_);
-    const Batch batch = Documents(1, rows_);
+    const Batch batch = RandomBatch(1, rows_);
     const Tensor w = Random({config_.vocab, config_.hidden}), dw = RandomSums({config_.vocab, config_.hidden}),
                  y = Random({rows_, config_.hidden});
-    const double size = static_cast<double>(y.bytes());
+    const double size = Bytes(y);
     Row("embedding", {.bytes = 2 * size}, [&] { GatherRows(ctx_, y, w, batch.ids); });
     const double sums = static_cast<double>(y.size()) * static_cast<double>(SizeOf(dw.dtype()));
     Row("embedding backward", {.bytes = size + 2 * sums}, [&] { EmbeddingBackward(ctx_, dw, y, batch.ids); });
   }
 
-  // The LM head: a product, or three, and exponentials that count as nothing.
+  // The LM head: one product forward, three backward. Its exponentials are not counted.
   void Head() {
-    StepScope scope(ctx_);
     const int C = config_.hidden, V = config_.vocab;
-    const Batch batch = Documents(1, rows_);
+    const Batch batch = RandomBatch(1, rows_);
     const Tensor x = Random({rows_, C}), dx = Random({rows_, C}), w = Random({V, C}), dw = RandomSums({V, C});
     const Tensor logp = RandomSums({rows_}), lse = RandomSums({rows_}), entropy = RandomSums({rows_});
     const double product = 2.0 * rows_ * C * V;
@@ -206,20 +193,18 @@ class Ops {
 
   // Over all parameters of the shape at once.
   void OptimizerRows() {
-    StepScope scope(ctx_);
     const std::int64_t P = ParameterStore(config_, bench_.dtype(), /*with_gradients=*/false).count();
     const DType sums = AccumulatorOf(bench_.dtype());
     const Tensor w = RandomSums({P}), g = RandomSums({P}), m = ctx_.arena->New(sums, {P}),
                  v = ctx_.arena->New(sums, {P});
     FillZero(ctx_, m);
     FillZero(ctx_, v);
-    const double size = static_cast<double>(w.bytes());
+    const double size = Bytes(w);
     Row("gradient norm", {.bytes = size}, [&] { GlobalNorm(ctx_, g); });
     Row("adamw", {.bytes = 7 * size}, [&] { AdamWStep(ctx_, w, m, v, g, {.lr = 1e-3, .t = 1}); });
     if (sums == bench_.dtype()) return;
     const Tensor rounded = Random({P});
-    Row("cast of parameters", {.bytes = size + static_cast<double>(rounded.bytes())},
-        [&] { CastForward(ctx_, rounded, w); });
+    Row("cast of parameters", {.bytes = size + Bytes(rounded)}, [&] { CastForward(ctx_, rounded, w); });
   }
 
   BenchRows& bench_;

@@ -4,33 +4,32 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <vector>
 
 #include "bench/kernels/peak_kernel.h"
 #include "tensor/gemm.h"
 #include "tensor/transfer.h"
+#include "train/step_timer.h"
 
 namespace swarr {
 namespace {
 
 constexpr int kRuns = 5;
-// On a device a run is as many calls between two waits, so that neither launching nor waiting counts.
+// Calls of one run on a device, between two waits. With so many, neither launching nor waiting counts.
 constexpr int kDeviceCalls = 10;
 
 // The shortest time of a call in several runs, in seconds.
 template <class F>
 double Fastest(const Context& ctx, const F& call) {
-  using Clock = std::chrono::steady_clock;
   const int calls = ctx.device() == Device::kCpu ? 1 : kDeviceCalls;
   double fastest = 1e300;
   for (int i = 0; i < kRuns; ++i) {
     Wait(ctx);
-    const auto start = Clock::now();
+    const StepTimer timer;
     for (int c = 0; c < calls; ++c) call();
     Wait(ctx);
-    fastest = std::min(fastest, std::chrono::duration<double>(Clock::now() - start).count() / calls);
+    fastest = std::min(fastest, timer.Seconds() / calls);
   }
   return fastest;
 }

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The suite scaling: one ever longer sequence.
-#include <tuple>
-
 #include "bench/suites.h"
-#include "study/figures.h"
-#include "study/svg.h"
+#include "plot/svg.h"
 
 namespace swarr {
 namespace {
@@ -13,34 +10,21 @@ using nlohmann::ordered_json;
 
 constexpr int kWindow = 128;
 constexpr int kShortest = 1024, kGrowth = 4;
-// Full attention is measured where a run can be expected to take less than so many seconds.
+// Full attention is measured where a run should take less than this.
 constexpr double kMostSeconds = 20;
 
-// Measures one row; returns its seconds, 0 if it is not wanted.
+// Measures one row. Returns its seconds, or 0 if it is not wanted.
 double Row(BenchRows& bench, bool trains, int length, int window) {
   const std::string name = Concat(trains ? "D train T" : "D forward T", length, " ", AttentionName(window));
   if (!bench.Wanted(name)) return 0;
-  const ModelConfig c = BenchShape('D', length, window);
-  const Transformer model(c, bench.dtype(), /*with_gradients=*/trains, bench.kind());
-  InitializeParameters(model.parameters(), c.layers, /*seed=*/0);
-  const auto documents = bench.RandomDocuments(1, length, c.vocab);
-  Context& ctx = bench.ctx();
-  ResetStep(ctx);
-  *ctx.arena = Arena(ctx.arena->kind());  // for the row's own high-water mark
+  Arena& arena = *bench.ctx().arena;
+  ResetStep(bench.ctx());
+  arena = Arena(arena.kind());  // for the row's own high-water mark
+  const ModelConfig config = BenchShape('D', length, window);
   ordered_json row = {{"name", name}, {"T", length}, {"window", window}};
-  double seconds = 0;
-  if (trains) {
-    Optimizer optimizer(model.parameters(), {});
-    bench.NoteMemory(model, &optimizer);
-    seconds = bench.Measure(row, [&] { return TimeTrainStep(ctx, model, optimizer, documents, /*checkpoint=*/true); });
-  } else {
-    bench.NoteMemory(model, nullptr);
-    seconds = bench.Measure(row, [&] { return TimeForward(ctx, model, documents); });
-  }
-  row["tokens_per_second"] = length / seconds;
-  row["model_gflops"] = (trains ? 3e-9 : 1e-9) * ForwardFlopsPerToken(c, length) * length / seconds;
-  row["arena_bytes_per_token"] = static_cast<double>(ctx.arena->high_water_bytes()) / length;
-  row["kv_bytes"] = KvBytesPerSequence(c, bench.dtype(), length);
+  const double seconds = MeasureModel(bench, row, config, /*batch=*/1, trains, /*checkpoint=*/true);
+  row["arena_bytes_per_token"] = static_cast<double>(arena.high_water_bytes()) / length;
+  row["kv_bytes"] = KvBytesPerSequence(config, bench.dtype(), length);
   bench.Add(std::move(row));
   return seconds;
 }
@@ -60,24 +44,24 @@ void ScalingSuite(BenchRows& bench) {
 
 std::string ScalingFigure(const ordered_json& results) {
   std::vector<Series> lines;
-  using Kind = std::tuple<const char*, const char*, Marker>;
-  for (const auto& [kind, name, marker] :
-       {Kind{"forward", "forward", Marker::kCircle}, Kind{"train", "training", Marker::kSquare}}) {
+  for (const std::string kind : {"forward", "train"}) {
+    const bool forward = kind == "forward";
     for (const int window : {kWindow, 0}) {
-      Series line;
-      line.legend = Concat(name, window == 0 ? ", full attention" : Concat(", window of ", window));
-      line.style = {.colour = std::string(window == 0 ? colour::kBlue : colour::kVermillion),
-                    .marker = marker,
-                    .filled = marker == Marker::kCircle,
-                    .line = true};
+      Series line{.legend = Concat(forward ? "forward" : "training",
+                                   window == 0 ? ", full attention" : Concat(", window of ", window)),
+                  .style = {.colour = std::string(window == 0 ? colour::kBlue : colour::kVermillion),
+                            .marker = forward ? Marker::kCircle : Marker::kSquare,
+                            .filled = forward,
+                            .line = true}};
       for (const ordered_json& row : results["rows"]) {
         if (row["window"] != window || row["name"].get<std::string>().find(kind) == std::string::npos) continue;
-        line.points.push_back({row["T"].get<double>(), row["tokens_per_second"].get<double>(), {}});
+        const double thousands = row["tokens_per_second"].get<double>() / 1000;  // short tick labels
+        line.points.push_back({row["T"].get<double>(), thousands});
       }
       lines.push_back(std::move(line));
     }
   }
-  return SvgFigure("Speed against length", {ThroughputPanel(std::move(lines))});
+  return SvgFigure("Speed against length", {PanelByLength("", "thousand tokens per second", std::move(lines))});
 }
 
 }  // namespace swarr

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the suites of bench.h are made of: the shapes, random data, and how a row is measured. Internal to the
-// benchmarks.
+// What the suites of bench.h share: shapes, random data, and how a row is measured. Internal to the benchmarks.
 #pragma once
 
 #include <initializer_list>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,17 +16,21 @@
 
 namespace swarr {
 
-// What is measured on one kind of device. Shapes are letters of bench.h, windows come beside full attention.
+using Documents = std::vector<std::vector<std::int32_t>>;  // token ids
+
+// What is measured on one kind of device; these values are the processor's. Shapes are letters of bench.h. Windows are
+// measured beside full attention.
 struct BenchSizes {
-  std::string op_shapes;
-  int op_rows;  // of all ops; attention runs over documents of op_length tokens, so many of them
-  int op_documents, op_length, op_window;
-  std::string model_shapes;                // of train and decode
-  std::vector<std::pair<int, int>> train;  // sequences, and tokens of each
-  int train_window;
-  std::vector<int> decode;  // sequences
-  int decode_window, prompt, new_tokens;
-  int longest;  // of scaling
+  std::string op_shapes = "CD";
+  int op_rows = 4096;                      // of all ops; attention's are
+  int op_documents = 1, op_length = 1024;  // this many documents of op_length tokens
+  int op_window = 128;
+  std::string model_shapes = "CD";                                  // of train and decode
+  std::vector<std::pair<int, int>> train = {{16, 256}, {4, 1024}};  // sequences, and tokens of each
+  int train_window = 64;
+  std::vector<int> decode = {1, 16, 64};  // sequences
+  int decode_window = 64, prompt = 32, new_tokens = 128;
+  int longest = 262'144;  // of scaling
 };
 const BenchSizes& SizesOf(Device device);
 
@@ -34,9 +38,15 @@ const BenchSizes& SizesOf(Device device);
 ModelConfig BenchShape(char name, int max_positions, int window);
 // "full", or "W64".
 std::string AttentionName(int window);
-// Multiplications and additions of one token's forward pass, averaged over a sequence of `length`: 2 per weight of a
+// Multiplications and additions of one token's forward pass, the mean over a sequence of `length`: 2 per weight of a
 // product, and 4 D per head and visible key.
 double ForwardFlopsPerToken(const ModelConfig& config, int length);
+// Visible keys, summed over the queries of a sequence of `length`.
+double VisibleKeyCount(AttentionSpec spec, int length);
+
+struct Peaks {
+  double gflops, gb_per_second;
+};
 
 // The rows of one suite as they are measured.
 class BenchRows {
@@ -48,43 +58,38 @@ class BenchRows {
   MemoryKind kind() const { return MemoryOf(ctx_.device()); }  // of models
   bool on_device() const { return ctx_.device() != Device::kCpu; }
   const BenchSizes& sizes() const { return SizesOf(ctx_.device()); }
-  nlohmann::ordered_json& rows() { return rows_; }
+  nlohmann::ordered_json TakeRows() { return std::move(rows_); }
 
   bool Wanted(const std::string& name) const { return name.find(options_.rows) != std::string::npos; }
-  // Runs `run`, which returns the seconds that count, as often as bench.h says. Adds "ms" and "repetitions" to the row;
-  // returns the median seconds.
+  // Calls `run`, which returns the seconds that count, as often as bench.h says. Adds "ms" and "repetitions" to the
+  // row; returns the median seconds.
   double Measure(nlohmann::ordered_json& row, const std::function<double()>& run) const;
-  // The same for a call of an op. A device gets a number of calls between two waits, "calls", of which the mean counts.
+  // The same for an op. On a device it is called "calls" times between two waits, and the mean counts.
   double MeasureOp(nlohmann::ordered_json& row, const std::function<void()>& op) const;
-  // What the device can do at best (bench.h). Measured when first asked for, and then added as rows.
-  double PeakGflops();
-  double PeakBandwidth();
+  // Measures what the device can do at best (bench.h) and adds it as rows. A second call returns what the first found.
+  const Peaks& MeasurePeaks();
   void Add(nlohmann::ordered_json row);
 
-  // Notes what these hold, if the context asks. `optimizer` may be null.
+  // Notes what these hold, if the context asks for it. `optimizer` may be null.
   void NoteMemory(const Transformer& model, const Optimizer* optimizer) const;
 
-  // Numbers in (-0.5, 0.5) in step memory: a million of them, again and again.
+  // Numbers in (-0.5, 0.5) in step memory; they repeat after a million.
   Tensor Random(DType dtype, std::initializer_list<std::int64_t> shape);
-  std::vector<std::vector<std::int32_t>> RandomDocuments(int count, int length, int vocab);
+  Documents RandomDocuments(int count, int length, int vocab);
 
  private:
-  void MeasurePeaks();
-  double ProductPeakOfDevice();
-
   Context& ctx_;
   const BenchOptions& options_;
   PhiloxStream random_;
   nlohmann::ordered_json rows_ = nlohmann::ordered_json::array();
-  double peak_gflops_ = 0, peak_bandwidth_ = 0;
+  std::optional<Peaks> peaks_;
 };
 
-// A whole training step on these documents, loss over all tokens: forward, backward, clipping, AdamW. Returns seconds,
-// from a device that has nothing to do to one that has nothing left to do, as below.
-double TimeTrainStep(Context& ctx, const Transformer& model, Optimizer& optimizer,
-                     const std::vector<std::vector<std::int32_t>>& documents, bool checkpoint);
-// A forward pass with the LM head. Returns seconds.
-double TimeForward(Context& ctx, const Transformer& model, const std::vector<std::vector<std::int32_t>>& documents);
+// Measures passes of a model with random weights over `batch` sequences of config.max_positions tokens: training steps,
+// or forward passes with the LM head. Sets the row's "ms", "repetitions", "tokens_per_second" and "model_gflops";
+// returns the median seconds. A device has nothing to do when the time begins and when it ends.
+double MeasureModel(BenchRows& bench, nlohmann::ordered_json& row, const ModelConfig& config, int batch, bool trains,
+                    bool checkpoint);
 
 void OpsSuite(BenchRows& bench);      // ops.cc
 void TrainSuite(BenchRows& bench);    // models.cc

@@ -30,7 +30,7 @@ double DecodeMilliseconds(Context& ctx, const Transformer& model, int length) {
   return times[kRepeats / 2];
 }
 
-// Of one forward pass; of a second one where the first is so short that its page faults would show.
+// Measures one forward pass, or a second one if the first is so short that its page faults would show.
 double ForwardTokensPerSecond(Context& ctx, const Transformer& model, int length) {
   constexpr double kLongSeconds = 0.2;
   const std::vector<std::int32_t> tokens(static_cast<std::size_t>(length), 0);
@@ -56,8 +56,11 @@ std::vector<CostPoint> MeasureCost(Context& ctx, const ModelConfig& shape, Atten
     const Transformer model(config, DType::kF32, /*with_gradients=*/false, MemoryOf(ctx.device()));
     InitializeParameters(model.parameters(), config.layers, /*seed=*/0);
     for (const int length : kLengths) {
-      points.push_back({arm, length, static_cast<std::int64_t>(KvBytesPerSequence(config, DType::kF32, length)),
-                        DecodeMilliseconds(ctx, model, length), ForwardTokensPerSecond(ctx, model, length)});
+      points.push_back({.arm = arm,
+                        .length = length,
+                        .kv_bytes = static_cast<std::int64_t>(KvBytesPerSequence(config, DType::kF32, length)),
+                        .decode_ms_per_token = DecodeMilliseconds(ctx, model, length),
+                        .forward_tokens_per_second = ForwardTokensPerSecond(ctx, model, length)});
     }
   }
   return points;

@@ -3,21 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
+#include "plot/svg.h"
+#include "study/findings.h"
 #include "study/statistics.h"
-#include "study/svg.h"
 #include "task/ceiling.h"
 #include "tensor/check.h"
 
 namespace swarr {
 namespace {
-
-std::string Rounded(double value) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.2f", value);
-  return buffer;
-}
 
 // SA is blue and round, SWA vermillion and square; open before RL, filled after. Controls have colours and shapes of
 // their own.
@@ -36,203 +30,164 @@ SeriesStyle StyleOf(const std::string& arm) {
   return style(colour::kGreen, kDiamond, true);
 }
 
-std::vector<std::string> ArmsOf(const std::vector<ArmRun>& runs) {
-  std::vector<std::string> arms;
-  for (const ArmRun& run : runs) {
-    if (std::find(arms.begin(), arms.end(), run.arm) == arms.end()) arms.push_back(run.arm);
-  }
-  return arms;
+// The dashed green line that marks the SFT data.
+SeriesStyle DataStyle() { return {.colour = std::string(colour::kGreen), .line = true, .dashed = true}; }
+
+// A line of the arm, named in the legend.
+Series LineOf(const std::string& arm) {
+  Series line{.legend = ArmName(arm), .style = StyleOf(arm)};
+  line.style.line = true;
+  return line;
 }
 
+PlotPoint PointWith(const Interval& interval, double x, double y) {
+  return {.x = x, .y = y, .low = interval.low, .high = interval.high};
+}
+
+PlotAxis AccuracyAxis() { return {"accuracy (one sample a problem, T = 1)", 0, 1.05}; }
+
 Series CeilingCurve(const StudyTask& task) {
-  Series series;
-  series.label = Concat("receptive-field ceiling, ", task.layers, " layers, W = ", task.window);
-  series.style = {.colour = std::string(colour::kBlack), .line = true};
+  Series series{.label = Concat("receptive-field ceiling, ", task.layers, " layers, W = ", task.window)};
+  series.style.line = true;
   constexpr int kCells = 100;
   for (int i = 0; i <= kCells; ++i) {
     const double p = static_cast<double>(i) / kCells;
-    series.points.push_back({p, ReceptiveFieldCeiling(task.layers, task.window, p, task.n_min, task.n_max), {}});
+    series.points.push_back({p, ReceptiveFieldCeiling(task.layers, task.window, p, task.n_min, task.n_max)});
   }
   // Labelled at its middle height, where the curve is steep and leaves room beside it.
   const double middle = (series.points.front().y + series.points.back().y) / 2;
-  const auto above =
-      std::find_if(series.points.begin(), series.points.end(), [&](const PlotPoint& p) { return p.y >= middle; });
+  const auto above = std::ranges::find_if(series.points, [&](const PlotPoint& p) { return p.y >= middle; });
   series.label_at = static_cast<std::size_t>(above - series.points.begin());
   return series;
 }
 
 Figure AccuracyAgainstRestatement(const StudyResults& results) {
   const StudyTask& task = results.task;
+  const double data_rate = task.data_restatement_rate;
   double max_rate = 1;
   for (const ArmRun& run : results.runs) max_rate = std::max(max_rate, run.restatement_rate);
 
-  Panel panel{.title = "",
-              .x = {"restatements per step", -0.03, 1.05 * max_rate},
-              .y = {"accuracy (one sample a problem, T = 1)", 0, 1.05},
-              .series = {}};
-  Series data_rate;
-  data_rate.points = {{task.data_restatement_rate, 0, {}}, {task.data_restatement_rate, 1.05, {}}};
-  data_rate.style = {.colour = std::string(colour::kGreen), .line = true, .dashed = true};
-  Series data_ceiling;
-  data_ceiling.points = {{task.data_restatement_rate, task.data_ceiling, {}}};
-  data_ceiling.label =
-      Concat("SFT data: rate ", Rounded(task.data_restatement_rate), ", ceiling ", Rounded(task.data_ceiling));
-  data_ceiling.style = {.colour = std::string(colour::kGreen), .marker = Marker::kDiamond};
-  panel.series = {data_rate, CeilingCurve(task), data_ceiling};
-
+  Panel panel{.x = {"restatements per step", -0.03, 1.05 * max_rate}, .y = AccuracyAxis()};
+  panel.series = {
+      {.points = {{data_rate, 0}, {data_rate, 1.05}}, .style = DataStyle()},
+      CeilingCurve(task),
+      {.label = Concat("SFT data: rate ", FormatNumber(data_rate, 2), ", ceiling ", FormatNumber(task.data_ceiling, 2)),
+       .points = {{data_rate, task.data_ceiling}},
+       .style = {.colour = std::string(colour::kGreen), .marker = Marker::kDiamond}}};
   for (const std::string& arm : ArmsOf(results.runs)) {
-    Series series;
-    series.label = ArmName(arm);
-    series.style = StyleOf(arm);
+    Series series{.label = ArmName(arm), .style = StyleOf(arm)};
     for (const ArmRun& run : results.runs) {
-      if (run.arm == arm) series.points.push_back({run.restatement_rate, run.accuracy, AccuracyInterval(run)});
+      if (run.arm == arm) series.points.push_back(PointWith(AccuracyInterval(run), run.restatement_rate, run.accuracy));
     }
     panel.series.push_back(std::move(series));
   }
   return {
-      "accuracy_against_restatement.svg",
-      "Accuracy against how often a policy restates the facts. Every point is one arm and seed, bars are Wilson 95% "
-      "intervals over its problems. The curve is the best that sliding-window attention can do at each rate if "
-      "nothing beyond its receptive field is known; it comes from arithmetic, not from training. The dashed line "
-      "marks the rate of the SFT data. Full attention (SA) is not bound by the curve.",
-      SvgFigure("Accuracy against restatement rate", {std::move(panel)})};
+      .file = "accuracy_against_restatement.svg",
+      .caption =
+          "Accuracy against how often a policy restates the facts. Every point is one arm and seed, bars are Wilson "
+          "95% "
+          "intervals over its problems. The curve is the best that sliding-window attention can do at each rate if "
+          "nothing beyond its receptive field is known; it comes from arithmetic, not from training. The dashed line "
+          "marks the rate of the SFT data. Full attention (SA) is not bound by the curve.",
+      .svg = SvgFigure("Accuracy against restatement rate", {std::move(panel)})};
+}
+
+// Pooled over seeds, by range of steps.
+std::vector<PlotPoint> PooledAccuracy(const std::vector<ArmRun>& runs, const std::string& arm) {
+  struct Pool {
+    StepRange steps;
+    std::int64_t problems = 0, correct = 0;
+  };
+  std::vector<Pool> pools;
+  for (const ArmRun& run : runs) {
+    if (run.arm != arm) continue;
+    for (const StepsAccuracy& s : run.accuracy_by_steps) {
+      auto pool = std::ranges::find_if(pools, [&](const Pool& p) { return p.steps.from == s.steps.from; });
+      if (pool == pools.end()) pool = pools.insert(pool, {.steps = s.steps});
+      pool->problems += s.problems;
+      pool->correct += std::llround(s.accuracy * static_cast<double>(s.problems));
+    }
+  }
+  std::vector<PlotPoint> points;
+  for (const Pool& p : pools) {
+    const double accuracy = static_cast<double>(p.correct) / static_cast<double>(p.problems);
+    points.push_back(PointWith(WilsonInterval(p.correct, p.problems), (p.steps.from + p.steps.to) / 2.0, accuracy));
+  }
+  return points;
 }
 
 Figure AccuracyBySteps(const StudyResults& results) {
   const StudyTask& task = results.task;
-  Panel panel{
-      .title = "",
-      .x = {"steps of the problem", static_cast<double>(task.n_min) - 0.5, static_cast<double>(task.n_max) + 0.5},
-      .y = {"accuracy (one sample a problem, T = 1)", 0, 1.05},
-      .series = {}};
-  Series ceiling;
-  ceiling.legend = Concat("ceiling at the SFT data's rate ", Rounded(task.data_restatement_rate));
-  ceiling.style = {.colour = std::string(colour::kGreen), .line = true, .dashed = true};
-  const std::vector<double> by_steps =
-      ReceptiveFieldCeilingBySteps(task.layers, task.window, task.data_restatement_rate, task.n_min, task.n_max);
-  for (std::size_t i = 0; i < by_steps.size(); ++i) {
-    ceiling.points.push_back({static_cast<double>(task.n_min) + static_cast<double>(i), by_steps[i], {}});
+  Panel panel{.x = {"steps of the problem", task.n_min - 0.5, task.n_max + 0.5}, .y = AccuracyAxis()};
+  Series ceiling{.legend = Concat("ceiling at the SFT data's rate ", FormatNumber(task.data_restatement_rate, 2)),
+                 .style = DataStyle()};
+  for (const double value :
+       ReceptiveFieldCeilingBySteps(task.layers, task.window, task.data_restatement_rate, task.n_min, task.n_max)) {
+    ceiling.points.push_back({task.n_min + static_cast<double>(ceiling.points.size()), value});
   }
   panel.series.push_back(std::move(ceiling));
 
   const std::vector<std::string> arms = ArmsOf(results.runs);
-  const double arm_count = static_cast<double>(arms.size());
   for (std::size_t a = 0; a < arms.size(); ++a) {
-    Series series;
-    series.legend = ArmName(arms[a]);
-    series.style = StyleOf(arms[a]);
-    series.style.line = true;
-    // Pooled over seeds, by range. Arms are set a little apart, so that their bars don't cover one another.
-    std::vector<StepsAccuracy> pooled;
-    std::vector<std::int64_t> correct;
-    for (const ArmRun& run : results.runs) {
-      if (run.arm != arms[a]) continue;
-      for (const StepsAccuracy& s : run.accuracy_by_steps) {
-        std::size_t i = 0;
-        while (i < pooled.size() && pooled[i].steps.from != s.steps.from) ++i;
-        if (i == pooled.size()) pooled.push_back({s.steps, 0, 0}), correct.push_back(0);
-        pooled[i].problems += s.problems;
-        correct[i] += std::llround(s.accuracy * static_cast<double>(s.problems));
-      }
-    }
-    for (std::size_t i = 0; i < pooled.size(); ++i) {
-      const double middle = (pooled[i].steps.from + pooled[i].steps.to) / 2.0;
-      const double apart = 0.1 * (static_cast<double>(a) - (arm_count - 1) / 2);
-      const double accuracy = static_cast<double>(correct[i]) / static_cast<double>(pooled[i].problems);
-      series.points.push_back({middle + apart, accuracy, WilsonInterval(correct[i], pooled[i].problems)});
-    }
+    Series series = LineOf(arms[a]);
+    series.points = PooledAccuracy(results.runs, arms[a]);
+    // Arms are set a little apart, so that their bars don't cover one another.
+    for (PlotPoint& p : series.points)
+      p.x += 0.1 * (static_cast<double>(a) - (static_cast<double>(arms.size()) - 1) / 2);
     panel.series.push_back(std::move(series));
   }
-  return {
-      "accuracy_by_steps.svg",
-      "Accuracy by the number of steps of a problem, in ranges, seeds pooled; bars are Wilson 95% intervals. Where a "
-      "window hurts, long problems fall first. The dashed line is the ceiling at the SFT data's restatement rate.",
-      SvgFigure("Accuracy by number of steps", {std::move(panel)})};
-}
-
-// The smallest axis range of round numbers that holds the values of all series in direction `y` or x.
-void FitAxis(PlotAxis& axis, const std::vector<Series>& series, double PlotPoint::*coordinate) {
-  double low = axis.logarithmic ? 1e300 : 0, high = axis.logarithmic ? 1e-300 : 0;
-  for (const Series& s : series) {
-    for (const PlotPoint& p : s.points) {
-      const double value = p.*coordinate;
-      if (!std::isfinite(value) || (axis.logarithmic && value <= 0)) continue;
-      low = std::min(low, value);
-      high = std::max(high, value);
-    }
-  }
-  axis.low = axis.logarithmic ? low / 1.5 : low;
-  axis.high = axis.logarithmic ? high * 1.5 : std::max(high * 1.05, low + 1e-3);
-  if (axis.low >= axis.high) axis.low = 0.5, axis.high = 2;  // nothing to draw
+  return {.file = "accuracy_by_steps.svg",
+          .caption =
+              "Accuracy by the number of steps of a problem, in ranges, seeds pooled; bars are Wilson 95% intervals. "
+              "Where a window hurts, long problems fall first. The dashed line is the ceiling at the SFT data's "
+              "restatement rate.",
+          .svg = SvgFigure("Accuracy by number of steps", {std::move(panel)})};
 }
 
 Figure LearningCurves(const StudyResults& results) {
-  Panel reward{.title = "Reward", .x = {"RL step"}, .y = {"mean reward of the samples", 0, 1.05}, .series = {}};
-  Panel rate{.title = "Restatements", .x = {"RL step"}, .y = {"restatements per step"}, .series = {}};
+  Panel reward{.title = "Reward", .x = {"RL step"}, .y = {"mean reward of the samples", 0, 1.05}};
+  Panel rate{.title = "Restatements", .x = {"RL step"}, .y = {"restatements per step"}};
   for (const LearningCurve& curve : results.curves) {
-    Series series;
-    series.legend = ArmName(curve.arm);
-    series.style = StyleOf(curve.arm);
-    series.style.marker = Marker::kNone;
-    series.style.line = true;
-    const auto points = [&](const std::vector<double>& values) {
-      std::vector<PlotPoint> joined;
-      for (std::size_t i = 0; i < std::min(curve.step.size(), values.size()); ++i) {
-        joined.push_back({curve.step[i], values[i], {}});
-      }
-      return joined;
-    };
-    series.points = points(curve.reward);
-    reward.series.push_back(series);
-    series.points = points(curve.restatement_rate);
-    rate.series.push_back(std::move(series));
+    for (const auto& [panel, value] :
+         {std::pair{&reward, &CurvePoint::reward}, std::pair{&rate, &CurvePoint::restatement_rate}}) {
+      Series line = LineOf(curve.arm);
+      line.style.marker = Marker::kNone;
+      for (const CurvePoint& point : curve.points) line.points.push_back({point.step, point.*value});
+      panel->series.push_back(std::move(line));
+    }
   }
   FitAxis(reward.x, reward.series, &PlotPoint::x);
   rate.x = reward.x;
   FitAxis(rate.y, rate.series, &PlotPoint::y);
   rate.y.high = std::max(rate.y.high, 1.05);
-  return {"learning_curves.svg",
-          "Training by RL: the mean reward of the samples drawn at each step, and how often they restate. One line per "
-          "seed.",
-          SvgFigure("RL: reward and restatements", {std::move(reward), std::move(rate)})};
+  return {.file = "learning_curves.svg",
+          .caption =
+              "Training by RL: the mean reward of the samples drawn at each step, and how often they restate. One line "
+              "per seed.",
+          .svg = SvgFigure("RL: reward and restatements", {std::move(reward), std::move(rate)})};
 }
 
 Figure CostAgainstLength(const StudyResults& results) {
   constexpr double kKibibyte = 1024;
-  Panel memory{.title = "Memory", .x = {"sequence length, tokens"}, .y = {"KV cache, KiB a sequence"}, .series = {}};
-  Panel time{.title = "Decoding", .x = {"sequence length, tokens"}, .y = {"decoding, ms a token"}, .series = {}};
-  for (PlotAxis* axis : {&memory.x, &memory.y, &time.x, &time.y}) axis->logarithmic = true;
-  std::vector<Series> throughput;
-  std::vector<std::string> arms;
+  std::vector<Series> memory, decoding, throughput;
   for (const CostPoint& c : results.cost) {
-    auto found = std::find(arms.begin(), arms.end(), c.arm);
-    if (found == arms.end()) {
-      Series series;
-      series.legend = ArmName(c.arm);
-      series.style = StyleOf(c.arm);
-      series.style.line = true;
-      memory.series.push_back(series);
-      throughput.push_back(series);
-      time.series.push_back(std::move(series));
-      found = arms.insert(arms.end(), c.arm);
+    if (memory.empty() || memory.back().legend != ArmName(c.arm)) {
+      for (auto* lines : {&memory, &decoding, &throughput}) lines->push_back(LineOf(c.arm));
     }
-    const auto i = static_cast<std::size_t>(found - arms.begin());
     const auto length = static_cast<double>(c.length);
-    memory.series[i].points.push_back({length, static_cast<double>(c.kv_bytes) / kKibibyte, {}});
-    time.series[i].points.push_back({length, c.decode_ms_per_token, {}});
-    throughput[i].points.push_back({length, c.forward_tokens_per_second, {}});
+    memory.back().points.push_back({length, static_cast<double>(c.kv_bytes) / kKibibyte});
+    decoding.back().points.push_back({length, c.decode_ms_per_token});
+    throughput.back().points.push_back({length, c.forward_tokens_per_second / 1000});  // short tick labels
   }
-  FitAxis(memory.x, memory.series, &PlotPoint::x);
-  FitAxis(memory.y, memory.series, &PlotPoint::y);
-  time.x = memory.x;
-  FitAxis(time.y, time.series, &PlotPoint::y);
-  Panel forward = ThroughputPanel(std::move(throughput));
-  forward.title = "Forward pass";
-  return {"cost.svg",
-          Concat("What the window buys, by the length of one sequence: its cache, the time of decoding one more token, "
-                 "and the speed of a forward pass over all of it, measured on ",
-                 results.device, ". All axes are logarithmic."),
-          SvgFigure("Cost against length", {std::move(memory), std::move(time), std::move(forward)})};
+  return {.file = "cost.svg",
+          .caption = Concat(
+              "What the window buys, by the length of one sequence: its cache, the time of decoding one more token, "
+              "and the speed of a forward pass over all of it, measured on ",
+              results.device, ". All axes are logarithmic."),
+          .svg = SvgFigure("Cost against length",
+                           {PanelByLength("Memory", "KV cache, KiB a sequence", std::move(memory)),
+                            PanelByLength("Decoding", "decoding, ms a token", std::move(decoding)),
+                            PanelByLength("Forward pass", "thousand tokens per second", std::move(throughput))})};
 }
 
 }  // namespace
@@ -242,19 +197,6 @@ std::vector<Figure> StudyFigures(const StudyResults& results) {
   if (!results.curves.empty()) figures.push_back(LearningCurves(results));
   if (!results.cost.empty()) figures.push_back(CostAgainstLength(results));
   return figures;
-}
-
-Panel ThroughputPanel(std::vector<Series> series) {
-  for (Series& s : series) {
-    for (PlotPoint& p : s.points) p.y /= 1000;  // short tick labels
-  }
-  Panel panel{.title = "",
-              .x = {.label = "sequence length, tokens", .logarithmic = true},
-              .y = {.label = "thousand tokens per second", .logarithmic = true},
-              .series = std::move(series)};
-  FitAxis(panel.x, panel.series, &PlotPoint::x);
-  FitAxis(panel.y, panel.series, &PlotPoint::y);
-  return panel;
 }
 
 }  // namespace swarr

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "study/results.h"
-#include "study/svg.h"
 
 namespace swarr {
 
@@ -19,8 +18,5 @@ struct Figure {
 // In this order: accuracy against restatement rate (the central one), accuracy by number of steps, learning curves of
 // RL, cost against length. The last two are left out where there are no curves or no cost.
 std::vector<Figure> StudyFigures(const StudyResults& results);
-
-// Points (length of a sequence in tokens, tokens per second), both axes logarithmic and as wide as the points need.
-Panel ThroughputPanel(std::vector<Series> series);
 
 }  // namespace swarr

@@ -12,43 +12,32 @@
 namespace swarr {
 namespace {
 
-constexpr const char* kNone = "-";
+// From this accuracy on, SA has so little room to gain that this alone may hide or shrink a gap.
+constexpr double kSaturated = 0.97;
 
-std::string FormatInterval(const Interval& interval) {
-  return Concat("[", FormatNumber(interval.low), ", ", FormatNumber(interval.high), "]");
+// How sentences show a value: numbers with three decimals, estimates with their interval.
+std::string Shown(double value) { return FormatNumber(value); }
+std::string Shown(const Estimate& estimate) { return FormatEstimate(estimate); }
+template <class T>
+const T& Shown(const T& part) {
+  return part;
 }
 
-std::string Signed(double value) { return (value >= 0 ? "+" : "") + FormatNumber(value); }
+template <class... Parts>
+std::string Sentence(const Parts&... parts) {
+  return Concat(Shown(parts)...);
+}
+
+std::string Signed(const Estimate& change) {
+  return Sentence(change.mean >= 0 ? "+" : "", change.mean, " [", change.ci95.low, ", ", change.ci95.high, "]");
+}
 
 std::string Percent(double share) { return FormatNumber(100 * share, 0) + "%"; }
 
-std::size_t SeedCount(const StudyResults& results) {
-  std::set<std::uint64_t> seeds;
-  for (const ArmRun& run : results.runs) seeds.insert(run.seed);
-  return seeds.size();
-}
-
-std::string Plural(std::size_t count, const std::string& noun) {
-  return Concat(count, " ", noun, count == 1 ? "" : "s");
-}
+Estimate Accuracy(const ArmMeans& m) { return {.mean = m.accuracy, .ci95 = m.accuracy_ci95}; }
 
 bool Above(const Estimate& e) { return e.ci95.low > 0; }
 bool Below(const Estimate& e) { return e.ci95.high < 0; }
-
-// The arms by name; an arm that was not run has no sentence.
-class Arms {
- public:
-  explicit Arms(const StudyResults& results) : means_(MeansByArm(results.runs)) {}
-  const ArmMeans* Find(const std::string& arm) const {
-    for (const ArmMeans& m : means_) {
-      if (m.arm == arm) return &m;
-    }
-    return nullptr;
-  }
-
- private:
-  std::vector<ArmMeans> means_;
-};
 
 // "SWA, RL" as part of a sentence: "SWA after RL".
 std::string Phrase(const ArmMeans& m) {
@@ -60,137 +49,176 @@ std::string Phrase(const ArmMeans& m) {
   return name;
 }
 
-std::string Accuracy(const ArmMeans& m) { return FormatEstimate(m.accuracy); }
-
-void SayConversion(const StudyResults& results, const Arms& arms, std::vector<std::string>& out) {
-  const ArmMeans* converted = arms.Find("swa_converted");
-  const ArmMeans* reference = arms.Find("sa_base") ? arms.Find("sa_base") : arms.Find("sa_sft");
-  if (!converted || !reference) return;
-  const double lost = reference->accuracy.mean - converted->accuracy.mean;
-  const std::string effect =
-      lost > 0 ? Concat("conversion loses ", Percent(lost / reference->accuracy.mean), " of the accuracy")
-               : std::string("conversion loses nothing here");
-  out.push_back(Concat("Converted to a window of ", results.task.window, " tokens and not trained, the model answers ",
-                       Percent(converted->accuracy.mean), " of the problems; ", Phrase(*reference), " answers ",
-                       Percent(reference->accuracy.mean), ": ", effect, "."));
-}
-
-void SaySft(const StudyResults& results, const Arms& arms, std::vector<std::string>& out) {
-  const ArmMeans* swa = arms.Find("swa_sft");
-  const Estimate& gap = results.summary.gap_sft;
-  if (!swa || !arms.Find("sa_sft") || !std::isfinite(gap.mean)) return;
-  const std::string verdict = Above(gap)   ? Concat("SWA is below SA by ", FormatEstimate(gap), ".")
-                              : Below(gap) ? Concat("SWA is above SA by ", FormatNumber(-gap.mean), ".")
-                                           : Concat("no clear gap to SA is left (", FormatEstimate(gap), ").");
-  out.push_back(Concat("After SFT SWA reaches ", Accuracy(*swa), "; ", verdict));
-}
-
-void SayCeiling(const StudyResults& results, const Arms& arms, std::vector<std::string>& out) {
-  const ArmMeans* best = arms.Find("swa_sft_more") ? arms.Find("swa_sft_more") : arms.Find("swa_sft");
-  if (!best) return;
-  const double ceiling = results.task.data_ceiling;
-  const Interval& ci = best->accuracy.ci95;
-  const std::string place = ci.low > ceiling    ? Concat("above it by ", FormatNumber(best->accuracy.mean - ceiling),
-                                                         " (values in view can give away facts that are out of sight)")
-                            : ci.high < ceiling ? Concat("below it by ", FormatNumber(ceiling - best->accuracy.mean))
-                                                : std::string("not clearly above or below it");
-  out.push_back(Concat("The ceiling of the SFT data, ", FormatNumber(ceiling), ", was computed beforehand. ",
-                       Phrase(*best), " ends at ", Accuracy(*best), ", ", place, "."));
-}
-
-void SayRl(const StudyResults& results, const Arms& arms, std::vector<std::string>& out) {
-  const ArmMeans* rl = arms.Find("swa_rl");
-  if (!rl) return;
-  const Estimate& over = results.summary.rl_over_more_sft;
-  std::string text = Concat("RL takes SWA to ", Accuracy(*rl));
-  if (std::isfinite(over.mean)) {
-    text += Concat(", ", Signed(over.mean), " ", FormatInterval(over.ci95), " against SFT with equal extra tokens: ",
-                   Above(over)   ? "RL did more than more training."
-                   : Below(over) ? "RL did worse than more SFT."
-                                 : "no clear difference.");
-  } else {
-    text += ".";
-  }
-  const double over_ceiling = rl->accuracy.mean - results.task.data_ceiling;
-  text += Concat(" That is ", FormatNumber(std::abs(over_ceiling)), over_ceiling >= 0 ? " above" : " below",
-                 " the ceiling of the SFT data");
-  if (rl->ceiling) text += Concat("; at its own restatement rate the ceiling is ", FormatNumber(*rl->ceiling));
-  out.push_back(text + ".");
-}
-
-// A gap also shrinks when SA gets worse, which is no recovery.
-void SaySaChange(const StudyResults& results, std::vector<std::string>& out) {
-  const PairedBootstrap sa(results.runs, {"sa_rl", "sa_sft"});
-  const Estimate change = sa.Of([](const std::vector<double>& m) { return m[0] - m[1]; });
-  if (!std::isfinite(change.mean)) return;
-  const std::string size = Concat(Signed(change.mean), " ", FormatInterval(change.ci95));
-  out.push_back(Below(change)   ? Concat("RL made SA worse (", size, "): as much of a shrinking gap is SA's loss.")
-                : Above(change) ? Concat("RL makes SA better as well (", size, ").")
-                                : Concat("RL leaves SA where it was (", size, ")."));
-}
-
-void SayRecovery(const StudyResults& results, std::vector<std::string>& out) {
-  const StudySummary& s = results.summary;
-  if (!std::isfinite(s.gap_rl.mean)) return;
-  const std::string gaps = Concat("The gap to SA goes from ", FormatNumber(s.gap_sft.mean), " after SFT to ",
-                                  FormatNumber(s.gap_rl.mean), " after RL");
-  if (!Above(s.gap_sft)) {
-    out.push_back(gaps + ". SFT left no clear gap, so there is nothing for RL to recover in this setting.");
-  } else if (Above(s.gap_reduction)) {
-    const double share = s.recovery.mean;
-    const char* amount = share >= 1     ? "all"
-                         : share >= 0.9 ? "nearly all"
-                         : share >= 0.5 ? "most"
-                                        : "part, less than half,";
-    out.push_back(Concat(gaps, ": RL recovered ", amount, " of it, ", FormatEstimate(s.recovery), "."));
-  } else if (Below(s.gap_reduction)) {
-    out.push_back(gaps + ": RL did not recover accuracy, it widened the gap.");
-  } else {
-    out.push_back(
-        Concat(gaps, ": RL did not clearly recover any of it (reduction ", FormatEstimate(s.gap_reduction), ")."));
-  }
-}
-
 // A change of less than a tenth is called none: it is within what a few sampled traces move it by.
 std::string RateChange(const std::string& name, double before, double after) {
-  const char* verb = after > 1.1 * before ? "more" : after < 0.9 * before ? "less" : "as often as before";
-  const bool changed = after > 1.1 * before || after < 0.9 * before;
-  const std::string times = changed && before > 0 ? Concat(", ", FormatNumber(after / before, 2), " times") : "";
-  return Concat("the ", name, " policy restates ", verb, " (", FormatNumber(before, 2), " to ", FormatNumber(after, 2),
-                " per step", times, ")");
+  const bool more = after > 1.1 * before, less = after < 0.9 * before;
+  const std::string times = (more || less) && before > 0 ? Concat(", ", FormatNumber(after / before, 2), " times") : "";
+  return Concat("the ", name, " policy restates ",
+                more   ? "more"
+                : less ? "less"
+                       : "as often as before",
+                " (", FormatNumber(before, 2), " to ", FormatNumber(after, 2), " per step", times, ")");
 }
 
-void SayMechanism(const Arms& arms, std::vector<std::string>& out) {
-  std::vector<std::string> changes;
-  for (const std::string name : {"SWA", "SA"}) {
-    const std::string id = name == "SWA" ? "swa" : "sa";
-    const ArmMeans* sft = arms.Find(id + "_sft");
-    const ArmMeans* rl = arms.Find(id + "_rl");
-    if (sft && rl) changes.push_back(RateChange(name, sft->restatement_rate, rl->restatement_rate));
-  }
-  if (changes.empty()) return;
-  std::string text = "By RL " + changes[0];
-  for (std::size_t i = 1; i < changes.size(); ++i) text += ", " + changes[i];
-  out.push_back(text + ".");
-  const ArmMeans* sft = arms.Find("swa_sft");
-  const ArmMeans* rl = arms.Find("swa_rl");
-  if (!sft || !rl) return;
-  out.push_back(Concat("Under SWA the share of needed facts inside the window goes from ",
-                       FormatNumber(sft->facts_in_window), " to ", FormatNumber(rl->facts_in_window),
-                       ", the distance to a needed fact from ", FormatNumber(sft->dependency_distance_mean, 1), " to ",
-                       FormatNumber(rl->dependency_distance_mean, 1), " tokens, the length of an answer from ",
-                       FormatNumber(sft->mean_length, 1), " to ", FormatNumber(rl->mean_length, 1), "."));
-}
+// The sentences in order. One whose arms were not run is left out.
+class Story {
+ public:
+  explicit Story(const StudyResults& results)
+      : results_(results), summary_(results.summary), arms_(MeansByArm(results.runs)) {}
 
-void SaySaturation(const Arms& arms, std::vector<std::string>& out) {
-  for (const char* arm : {"sa_sft", "sa_rl"}) {
-    const ArmMeans* sa = arms.Find(arm);
-    if (!sa || sa->accuracy.mean < kSaturated) continue;
-    out.push_back(Concat("SA is at its ceiling here (", Phrase(*sa), ": ", FormatNumber(sa->accuracy.mean),
-                         "): it has no room to gain, so part of a shrinking gap may be due to that."));
-    return;
+  std::vector<std::string> Tell() {
+    TellConversion();
+    TellSft();
+    TellCeiling();
+    TellRl();
+    TellSaChange();
+    TellRecovery();
+    TellRestatements();
+    TellDistances();
+    TellSaturation();
+    if (results_.checks.nonfinite_steps > 0) {
+      Say(results_.checks.nonfinite_steps, " training steps had a loss that is not finite: do not trust this run.");
+    }
+    const std::size_t seeds = SeedCount(results_);
+    Say(seeds == 1 ? "One seed: the intervals cover the choice of problems, not what another training run would give."
+                   : Concat("Intervals are over ", seeds, " seeds and their problems, means over seeds."));
+    return std::move(sentences_);
   }
-}
+
+ private:
+  template <class... Parts>
+  void Say(const Parts&... parts) {
+    sentences_.push_back(Sentence(parts...));
+  }
+
+  // Null for an arm that was not run.
+  const ArmMeans* Find(const std::string& arm) const {
+    const auto found = std::ranges::find(arms_, arm, &ArmMeans::arm);
+    return found == arms_.end() ? nullptr : &*found;
+  }
+
+  void TellConversion() {
+    const ArmMeans* converted = Find("swa_converted");
+    const ArmMeans* reference = Find("sa_base") ? Find("sa_base") : Find("sa_sft");
+    if (!converted || !reference) return;
+    const double lost = reference->accuracy - converted->accuracy;
+    Say("Converted to a window of ", results_.task.window, " tokens and not trained, the model answers ",
+        Percent(converted->accuracy), " of the problems; ", Phrase(*reference), " answers ",
+        Percent(reference->accuracy), ": ",
+        lost > 0 ? Concat("conversion loses ", Percent(lost / reference->accuracy), " of the accuracy")
+                 : "conversion loses nothing here",
+        ".");
+  }
+
+  void TellSft() {
+    const ArmMeans* swa = Find("swa_sft");
+    const Estimate& gap = summary_.gap_sft;
+    if (!swa || !Find("sa_sft") || !std::isfinite(gap.mean)) return;
+    Say("After SFT SWA reaches ", Accuracy(*swa), "; ",
+        Above(gap)   ? Sentence("SWA is below SA by ", gap, ".")
+        : Below(gap) ? Sentence("SWA is above SA by ", -gap.mean, ".")
+                     : Sentence("no clear gap to SA is left (", gap, ")."));
+  }
+
+  void TellCeiling() {
+    const ArmMeans* best = Find("swa_sft_more") ? Find("swa_sft_more") : Find("swa_sft");
+    if (!best) return;
+    const double ceiling = results_.task.data_ceiling, above = best->accuracy - ceiling;
+    Say("The ceiling of the SFT data, ", ceiling, ", was computed beforehand. ", Phrase(*best), " ends at ",
+        Accuracy(*best), ", ",
+        best->accuracy_ci95.low > ceiling
+            ? Sentence("above it by ", above, " (values in view can give away facts that are out of sight)")
+        : best->accuracy_ci95.high < ceiling ? Sentence("below it by ", -above)
+                                             : "not clearly above or below it",
+        ".");
+  }
+
+  void TellRl() {
+    const ArmMeans* rl = Find("swa_rl");
+    if (!rl) return;
+    const Estimate& over = summary_.rl_over_more_sft;
+    std::string against_more = ".";
+    if (std::isfinite(over.mean)) {
+      against_more = Concat(", ", Signed(over), " against SFT with equal extra tokens: ",
+                            Above(over)   ? "RL did more than more training."
+                            : Below(over) ? "RL did worse than more SFT."
+                                          : "no clear difference.");
+    }
+    const double above = rl->accuracy - results_.task.data_ceiling;
+    Say("RL takes SWA to ", Accuracy(*rl), against_more, " That is ", std::abs(above), above >= 0 ? " above" : " below",
+        " the ceiling of the SFT data",
+        std::isfinite(rl->ceiling) ? Sentence("; at its own restatement rate the ceiling is ", rl->ceiling) : "", ".");
+  }
+
+  // A gap also shrinks when SA gets worse, which is no recovery.
+  void TellSaChange() {
+    const PairedBootstrap sa(results_.runs, {"sa_rl", "sa_sft"});
+    const Estimate change = sa.Of([](const std::vector<double>& m) { return m[0] - m[1]; });
+    if (!std::isfinite(change.mean)) return;
+    Say(Below(change)   ? "RL made SA worse ("
+        : Above(change) ? "RL makes SA better as well ("
+                        : "RL leaves SA where it was (",
+        Signed(change), Below(change) ? "): as much of a shrinking gap is SA's loss." : ").");
+  }
+
+  void TellRecovery() {
+    const StudySummary& s = summary_;
+    if (!std::isfinite(s.gap_rl.mean)) return;
+    const std::string gaps =
+        Sentence("The gap to SA goes from ", s.gap_sft.mean, " after SFT to ", s.gap_rl.mean, " after RL");
+    if (!Above(s.gap_sft)) {
+      Say(gaps, ". SFT left no clear gap, so there is nothing for RL to recover in this setting.");
+    } else if (Above(s.gap_reduction)) {
+      const double share = s.recovery.mean;
+      const char* amount = share >= 1     ? "all"
+                           : share >= 0.9 ? "nearly all"
+                           : share >= 0.5 ? "most"
+                                          : "part, less than half,";
+      Say(gaps, ": RL recovered ", amount, " of it, ", s.recovery, ".");
+    } else if (Below(s.gap_reduction)) {
+      Say(gaps, ": RL did not recover accuracy, it widened the gap.");
+    } else {
+      Say(gaps, ": RL did not clearly recover any of it (reduction ", s.gap_reduction, ").");
+    }
+  }
+
+  void TellRestatements() {
+    std::string changes;
+    for (const std::string name : {"SWA", "SA"}) {
+      const std::string id = name == "SWA" ? "swa" : "sa";
+      const ArmMeans *sft = Find(id + "_sft"), *rl = Find(id + "_rl");
+      if (!sft || !rl) continue;
+      changes += (changes.empty() ? "By RL " : ", ") + RateChange(name, sft->restatement_rate, rl->restatement_rate);
+    }
+    if (!changes.empty()) Say(changes, ".");
+  }
+
+  void TellDistances() {
+    const ArmMeans *sft = Find("swa_sft"), *rl = Find("swa_rl");
+    if (!sft || !rl) return;
+    const auto change = [&](double ArmMeasures::*measure, int decimals) {
+      return Concat(FormatNumber(sft->*measure, decimals), " to ", FormatNumber(rl->*measure, decimals));
+    };
+    Say("Under SWA the share of needed facts inside the window goes from ", change(&ArmMeasures::facts_in_window, 3),
+        ", the distance to a needed fact from ", change(&ArmMeasures::dependency_distance_mean, 1),
+        " tokens, the length of an answer from ", change(&ArmMeasures::mean_length, 1), ".");
+  }
+
+  void TellSaturation() {
+    for (const char* arm : {"sa_sft", "sa_rl"}) {
+      const ArmMeans* sa = Find(arm);
+      if (!sa || sa->accuracy < kSaturated) continue;
+      Say("SA is at its ceiling here (", Phrase(*sa), ": ", sa->accuracy,
+          "): it has no room to gain, so part of a shrinking gap may be due to that.");
+      return;
+    }
+  }
+
+  const StudyResults& results_;
+  const StudySummary& summary_;
+  const std::vector<ArmMeans> arms_;
+  std::vector<std::string> sentences_;
+};
 
 std::string Exactness(const StudyChecks& checks) {
   if (checks.rollout_logprob_tokens == 0) return "not measured: no sampled token was compared";
@@ -200,6 +228,8 @@ std::string Exactness(const StudyChecks& checks) {
   std::snprintf(difference, sizeof difference, "%.3g", checks.rollout_logprob_max_abs_diff);
   return Concat("NOT exact: differences up to ", difference, " over ", tokens);
 }
+
+std::string CeilingCell(const ArmMeasures& m) { return std::isfinite(m.ceiling) ? FormatNumber(m.ceiling) : "-"; }
 
 }  // namespace
 
@@ -214,40 +244,40 @@ std::string FormatNumber(double value, int decimals) {
 
 std::string FormatEstimate(const Estimate& estimate) {
   const std::string mean = FormatNumber(estimate.mean);
-  return std::isfinite(estimate.ci95.low) ? mean + " " + FormatInterval(estimate.ci95) : mean;
+  if (!std::isfinite(estimate.ci95.low)) return mean;
+  return Concat(mean, " [", FormatNumber(estimate.ci95.low), ", ", FormatNumber(estimate.ci95.high), "]");
 }
 
 FindingsTable TableOfArms(const StudyResults& results) {
-  FindingsTable table;
-  table.header = {"arm",         "accuracy [95% CI]", "greedy accuracy", "restatements per step",
-                  "mean length", "truncated",         "facts in window", "ceiling"};
+  FindingsTable table{.header = {"arm", "accuracy [95% CI]", "greedy accuracy", "restatements per step", "mean length",
+                                 "truncated", "facts in window", "ceiling"}};
   for (const ArmMeans& m : MeansByArm(results.runs)) {
-    table.rows.push_back({ArmName(m.arm), Accuracy(m), FormatNumber(m.accuracy_greedy),
+    table.rows.push_back({ArmName(m.arm), FormatEstimate(Accuracy(m)), FormatNumber(m.accuracy_greedy),
                           FormatNumber(m.restatement_rate), FormatNumber(m.mean_length, 1), FormatNumber(m.truncated),
-                          FormatNumber(m.facts_in_window), m.ceiling ? FormatNumber(*m.ceiling) : kNone});
+                          FormatNumber(m.facts_in_window), CeilingCell(m)});
   }
   return table;
 }
 
 FindingsTable TableOfRuns(const StudyResults& results) {
-  FindingsTable table;
-  table.header = {"arm",         "seed",      "problems", "accuracy [95% CI]", "greedy", "restatements per step",
-                  "mean length", "truncated", "distance", "facts in window",   "ceiling"};
+  FindingsTable table{.header = {"arm", "seed", "problems", "accuracy [95% CI]", "greedy", "restatements per step",
+                                 "mean length", "truncated", "distance", "facts in window", "ceiling"}};
   for (const ArmRun& r : results.runs) {
     table.rows.push_back({ArmName(r.arm), std::to_string(r.seed), std::to_string(r.problems),
                           FormatEstimate({r.accuracy, AccuracyInterval(r)}), FormatNumber(r.accuracy_greedy),
                           FormatNumber(r.restatement_rate), FormatNumber(r.mean_length, 1), FormatNumber(r.truncated),
                           FormatNumber(r.dependency_distance_mean, 1), FormatNumber(r.facts_in_window),
-                          r.ceiling ? FormatNumber(*r.ceiling) : kNone});
+                          CeilingCell(r)});
   }
   return table;
 }
 
 std::string Headline(const StudyResults& results) {
   const StudyTask& task = results.task;
+  const std::size_t seeds = SeedCount(results);
   std::int64_t problems = 0;
   for (const ArmRun& run : results.runs) problems = std::max(problems, run.problems);
-  return Concat("Chain task, preset ", results.preset, ": ", Plural(SeedCount(results), "seed"), ", ", problems,
+  return Concat("Chain task, preset ", results.preset, ": ", seeds, seeds == 1 ? " seed, " : " seeds, ", problems,
                 " problems of ", task.n_min, " to ", task.n_max, " steps, ", task.layers, " layers, window ",
                 task.window, ", ", results.device, ", ", FormatNumber(results.wall_seconds, 0), " s");
 }
@@ -264,26 +294,12 @@ std::vector<std::pair<std::string, std::string>> KeyNumbers(const StudyResults& 
           {"rollout against training", Exactness(results.checks)}};
 }
 
-std::vector<std::string> Findings(const StudyResults& results) {
-  const Arms arms(results);
-  std::vector<std::string> out;
-  SayConversion(results, arms, out);
-  SaySft(results, arms, out);
-  SayCeiling(results, arms, out);
-  SayRl(results, arms, out);
-  SaySaChange(results, out);
-  SayRecovery(results, out);
-  SayMechanism(arms, out);
-  SaySaturation(arms, out);
-  if (results.checks.nonfinite_steps > 0) {
-    out.push_back(Concat(results.checks.nonfinite_steps,
-                         " training steps had a loss that is not finite: do not trust this run."));
-  }
-  const std::size_t seeds = SeedCount(results);
-  out.push_back(seeds == 1
-                    ? "One seed: the intervals cover the choice of problems, not what another training run would give."
-                    : Concat("Intervals are over ", seeds, " seeds and their problems, means over seeds."));
-  return out;
+std::vector<std::string> Findings(const StudyResults& results) { return Story(results).Tell(); }
+
+std::size_t SeedCount(const StudyResults& results) {
+  std::set<std::uint64_t> seeds;
+  for (const ArmRun& run : results.runs) seeds.insert(run.seed);
+  return seeds.size();
 }
 
 }  // namespace swarr

@@ -2,15 +2,13 @@
 #include "study/report.h"
 
 #include <algorithm>
-#include <cmath>
-#include <set>
 #include <string_view>
 #include <vector>
 
+#include "plot/markup.h"
 #include "study/figures.h"
 #include "study/findings.h"
 #include "study/statistics.h"
-#include "study/svg.h"
 #include "tensor/check.h"
 #include "tensor/files.h"
 
@@ -39,19 +37,17 @@ std::string TextTable(const FindingsTable& table) {
     if (comma != std::string::npos) accuracy.erase(comma + 1, 1);  // the narrow form, for 100 columns
     lines.push_back(std::move(row));
   }
-  std::vector<std::size_t> widths(std::size(kHeads), 0);
-  for (const auto& line : lines) {
-    for (std::size_t c = 0; c < line.size(); ++c) widths[c] = std::max(widths[c], line[c].size());
-  }
-  std::string out;
-  for (std::size_t l = 0; l < lines.size(); ++l) {
-    std::string text;
-    for (std::size_t c = 0; c < widths.size(); ++c) {
-      text += (c > 0 ? "  " : "") + Padded(lines[l][c], widths[c], c <= 1);
+  std::vector<std::string> texts(lines.size());
+  for (std::size_t c = 0; c < std::size(kHeads); ++c) {
+    std::size_t width = 0;
+    for (const auto& line : lines) width = std::max(width, line[c].size());
+    for (std::size_t l = 0; l < lines.size(); ++l) {
+      texts[l] += (c > 0 ? "  " : "") + Padded(lines[l][c], width, /*left=*/c <= 1);
     }
-    out += text + '\n';
-    if (l == 1) out += std::string(text.size(), '-') + '\n';
   }
+  texts.insert(texts.begin() + 2, std::string(texts[0].size(), '-'));
+  std::string out;
+  for (const std::string& text : texts) out += text + '\n';
   return out;
 }
 
@@ -75,7 +71,13 @@ std::string Wrapped(std::string_view text, std::string_view bullet) {
   return out + '\n';
 }
 
-constexpr std::string_view kStyle = R"(
+constexpr std::string_view kPage = R"(<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sliding-window attention and RL: a study</title>
+<style>
 body { font: 16px/1.5 Helvetica, Arial, sans-serif; color: #222; background: #fff; max-width: 66rem; margin: 2rem auto;
        padding: 0 1rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
@@ -89,32 +91,36 @@ table.pairs td + td { white-space: normal; overflow-wrap: anywhere; }
 figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; border: 1px solid #e4e4e4; }
 figcaption { font-size: 0.9rem; color: #444; max-width: 48rem; }
 pre { background: #f5f5f5; padding: 0.7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.875rem; }
+</style>
+</head>
+<body>
+@</body>
+</html>
 )";
 
 std::string Tag(std::string_view name, std::string_view text) {
-  return Concat("<", name, ">", EscapeMarkup(text), "</", name, ">\n");
+  return Fill("<@>@</@>\n", {name, EscapeMarkup(text), name});
+}
+
+std::string TableRow(std::string_view cell_name, const std::vector<std::string>& cells) {
+  std::string out = "<tr>";
+  for (const std::string& cell : cells) out += Fill("<@>@</@>", {cell_name, EscapeMarkup(cell), cell_name});
+  return out + "</tr>";
 }
 
 std::string HtmlTable(const FindingsTable& table) {
-  std::string out = "<div class=\"scroll\"><table>\n<thead><tr>";
-  for (const std::string& head : table.header) out += "<th>" + EscapeMarkup(head) + "</th>";
-  out += "</tr></thead>\n<tbody>\n";
-  for (const auto& row : table.rows) {
-    out += "<tr>";
-    for (const std::string& cell : row) out += "<td>" + EscapeMarkup(cell) + "</td>";
-    out += "</tr>\n";
-  }
-  return out + "</tbody></table></div>\n";
+  std::string rows;
+  for (const auto& row : table.rows) rows += TableRow("td", row) + '\n';
+  return Fill("<div class=\"scroll\"><table>\n<thead>@</thead>\n<tbody>\n@</tbody></table></div>\n",
+              {TableRow("th", table.header), rows});
 }
 
 using Pairs = std::vector<std::pair<std::string, std::string>>;
 
 std::string HtmlPairs(const Pairs& pairs) {
-  std::string out = "<table class=\"pairs\"><tbody>\n";
-  for (const auto& [name, value] : pairs) {
-    out += "<tr><td>" + EscapeMarkup(name) + "</td><td>" + EscapeMarkup(value) + "</td></tr>\n";
-  }
-  return out + "</tbody></table>\n";
+  std::string rows;
+  for (const auto& [name, value] : pairs) rows += TableRow("td", {name, value}) + '\n';
+  return Fill("<table class=\"pairs\"><tbody>\n@</tbody></table>\n", {rows});
 }
 
 std::string HtmlList(const std::vector<std::string>& items) {
@@ -150,8 +156,7 @@ std::string WhatItIs(const StudyTask& task) {
 }
 
 std::vector<std::string> Limits(const StudyResults& results) {
-  std::set<std::uint64_t> seeds;
-  for (const ArmRun& run : results.runs) seeds.insert(run.seed);
+  const std::size_t seeds = SeedCount(results);
   std::vector<std::string> limits = {
       "One small synthetic task and a very small model. It shows a mechanism; it does not measure mathematical "
       "reasoning.",
@@ -161,8 +166,8 @@ std::vector<std::string> Limits(const StudyResults& results) {
              "it."),
       "The paper's hyper-parameters could not be obtained. Task, model, window, budgets and all numbers here are our "
       "own.",
-      Concat("Number of seeds: ", seeds.size(), ". ",
-             seeds.size() < 5 ? "Too few to say how much results vary between training runs." : ""),
+      Concat("Number of seeds: ", seeds, ". ",
+             seeds < 5 ? "Too few to say how much results vary between training runs." : ""),
       "The ceiling does not count what a model may infer from successive values in view, so a model can exceed it.",
   };
   if (results.preset == "quick") {
@@ -208,26 +213,21 @@ std::string HtmlReport(const StudyResults& results) {
                     {"source revision", results.source_revision},
                     {"command line", results.command_line}};
   Flatten(ToJson(results)["settings"], "", settings);
-
-  std::string out = Concat(
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
-      "content=\"width=device-width, initial-scale=1\">\n<title>Sliding-window attention and RL: a "
-      "study</title>\n<style>",
-      kStyle, "</style>\n</head>\n<body>\n");
-  out += Tag("h1", "Does reinforcement learning recover what a sliding window costs?");
-  out += Tag("p", Headline(results) + ".");
-  out += Tag("h2", "Result") + HtmlTable(TableOfArms(results)) + HtmlPairs(KeyNumbers(results));
-  out += Tag("h2", "What the numbers say") + HtmlList(Findings(results));
-  out += Tag("h2", "What the experiment is") + WhatItIs(results.task);
-  out += Tag("h2", "Figures");
+  std::string figures;
   for (const Figure& figure : StudyFigures(results)) {
-    out += Concat("<figure>\n", figure.svg, Tag("figcaption", figure.caption), "</figure>\n");
+    figures += Fill("<figure>\n@@</figure>\n", {figure.svg, Tag("figcaption", figure.caption)});
   }
-  out += Tag("h2", "Every run") + HtmlTable(TableOfRuns(results));
-  out += Tag("h2", "Limits") + HtmlList(Limits(results));
-  out += Tag("h2", "How to redo it") + HowToRedo(results);
-  out += Tag("h2", "Settings") + HtmlPairs(settings);
-  return out + "</body>\n</html>\n";
+  std::string body = Tag("h1", "Does reinforcement learning recover what a sliding window costs?");
+  body += Tag("p", Headline(results) + ".");
+  body += Tag("h2", "Result") + HtmlTable(TableOfArms(results)) + HtmlPairs(KeyNumbers(results));
+  body += Tag("h2", "What the numbers say") + HtmlList(Findings(results));
+  body += Tag("h2", "What the experiment is") + WhatItIs(results.task);
+  body += Tag("h2", "Figures") + figures;
+  body += Tag("h2", "Every run") + HtmlTable(TableOfRuns(results));
+  body += Tag("h2", "Limits") + HtmlList(Limits(results));
+  body += Tag("h2", "How to redo it") + HowToRedo(results);
+  body += Tag("h2", "Settings") + HtmlPairs(settings);
+  return Fill(kPage, {body});
 }
 
 void WriteReport(const StudyResults& results, const std::filesystem::path& directory) {

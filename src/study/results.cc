@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "tensor/check.h"
-#include "tensor/files.h"
 
 namespace swarr {
 namespace {
@@ -43,18 +42,10 @@ Json ToJson(const ArmRun& run) {
     by_steps.push_back(
         {{"from", s.steps.from}, {"to", s.steps.to}, {"problems", s.problems}, {"accuracy", Number(s.accuracy)}});
   }
-  return {{"arm", run.arm},
-          {"seed", run.seed},
-          {"problems", run.problems},
-          {"accuracy", Number(run.accuracy)},
-          {"accuracy_greedy", Number(run.accuracy_greedy)},
-          {"mean_length", Number(run.mean_length)},
-          {"truncated", Number(run.truncated)},
-          {"restatement_rate", Number(run.restatement_rate)},
-          {"dependency_distance_mean", Number(run.dependency_distance_mean)},
-          {"facts_in_window", Number(run.facts_in_window)},
-          {"ceiling", run.ceiling ? Number(*run.ceiling) : Json(nullptr)},
-          {"accuracy_by_steps", std::move(by_steps)}};
+  Json json = {{"arm", run.arm}, {"seed", run.seed}, {"problems", run.problems}};
+  for (const auto& [name, measure] : kArmMeasures) json[name] = Number(run.*measure);
+  json["accuracy_by_steps"] = std::move(by_steps);
+  return json;
 }
 
 Json ToJson(const StudySummary& summary) {
@@ -81,32 +72,6 @@ Json ToJson(const ArmRun& run, const ProblemOutcome& o) {
           {"distance_sum", o.distance_sum}};
 }
 
-ProblemOutcome OutcomeFrom(const nlohmann::json& row) {
-  ProblemOutcome o;
-  row.at("problem").get_to(o.problem);
-  row.at("steps").get_to(o.steps);
-  row.at("correct_sampled").get_to(o.correct_sampled);
-  row.at("correct_greedy").get_to(o.correct_greedy);
-  row.at("length").get_to(o.length);
-  row.at("truncated").get_to(o.truncated);
-  row.at("steps_written").get_to(o.steps_written);
-  row.at("restatements").get_to(o.restatements);
-  row.at("facts").get_to(o.facts);
-  row.at("facts_in_window").get_to(o.facts_in_window);
-  row.at("distance_sum").get_to(o.distance_sum);
-  return o;
-}
-
-ArmRun& RunOf(std::vector<ArmRun>& runs, const std::string& arm, std::uint64_t seed) {
-  const auto found =
-      std::find_if(runs.begin(), runs.end(), [&](const ArmRun& r) { return r.arm == arm && r.seed == seed; });
-  if (found != runs.end()) return *found;
-  ArmRun& added = runs.emplace_back();
-  added.arm = arm;
-  added.seed = seed;
-  return added;
-}
-
 }  // namespace
 
 std::string ArmName(const std::string& arm) {
@@ -116,11 +81,17 @@ std::string ArmName(const std::string& arm) {
   return arm;
 }
 
-std::vector<StepRange> StepRanges(int n_min, int n_max, int count) {
-  SWARR_CHECK(n_min <= n_max && count >= 1, "can't split steps ", n_min, " to ", n_max, " into ", count,
-              " ranges; give n_min <= n_max and at least one range");
-  const int values = n_max - n_min + 1;
-  count = std::min(count, values);
+std::vector<std::string> ArmsOf(const std::vector<ArmRun>& runs) {
+  std::vector<std::string> arms;
+  for (const ArmRun& run : runs) {
+    if (std::ranges::find(arms, run.arm) == arms.end()) arms.push_back(run.arm);
+  }
+  return arms;
+}
+
+std::vector<StepRange> StepRanges(int n_min, int n_max) {
+  SWARR_CHECK(n_min <= n_max, "can't split steps ", n_min, " to ", n_max, " into ranges; give n_min <= n_max");
+  const int values = n_max - n_min + 1, count = std::min(4, values);
   std::vector<StepRange> ranges;
   for (int k = 0, from = n_min; k < count; ++k) {
     const int size = values / count + (k < values % count ? 1 : 0);
@@ -131,27 +102,21 @@ std::vector<StepRange> StepRanges(int n_min, int n_max, int count) {
 }
 
 void Aggregate(ArmRun& run, const std::vector<StepRange>& ranges) {
-  std::int64_t sampled = 0, greedy = 0, length = 0, truncated = 0;
-  std::int64_t steps = 0, restatements = 0, facts = 0, in_window = 0, distance = 0;
-  for (const ProblemOutcome& o : run.outcomes) {
-    sampled += o.correct_sampled;
-    greedy += o.correct_greedy;
-    length += o.length;
-    truncated += o.truncated;
-    steps += o.steps_written;
-    restatements += o.restatements;
-    facts += o.facts;
-    in_window += o.facts_in_window;
-    distance += o.distance_sum;
-  }
+  const auto sum = [&](auto ProblemOutcome::*field) {
+    std::int64_t total = 0;
+    for (const ProblemOutcome& o : run.outcomes) total += o.*field;
+    return total;
+  };
+  using O = ProblemOutcome;
+  const std::int64_t facts = sum(&O::facts);
   run.problems = static_cast<std::int64_t>(run.outcomes.size());
-  run.accuracy = Share(sampled, run.problems);
-  run.accuracy_greedy = Share(greedy, run.problems);
-  run.mean_length = Share(length, run.problems);
-  run.truncated = Share(truncated, run.problems);
-  run.restatement_rate = Share(restatements, steps);
-  run.dependency_distance_mean = Share(distance, facts);
-  run.facts_in_window = Share(in_window, facts);
+  run.accuracy = Share(sum(&O::correct_sampled), run.problems);
+  run.accuracy_greedy = Share(sum(&O::correct_greedy), run.problems);
+  run.mean_length = Share(sum(&O::length), run.problems);
+  run.truncated = Share(sum(&O::truncated), run.problems);
+  run.restatement_rate = Share(sum(&O::restatements), sum(&O::steps_written));
+  run.dependency_distance_mean = Share(sum(&O::distance_sum), facts);
+  run.facts_in_window = Share(sum(&O::facts_in_window), facts);
 
   run.accuracy_by_steps.clear();
   for (const StepRange& range : ranges) {
@@ -161,7 +126,9 @@ void Aggregate(ArmRun& run, const std::vector<StepRange>& ranges) {
       ++problems;
       correct += o.correct_sampled;
     }
-    if (problems > 0) run.accuracy_by_steps.push_back({range, problems, Share(correct, problems)});
+    if (problems > 0) {
+      run.accuracy_by_steps.push_back({.steps = range, .problems = problems, .accuracy = Share(correct, problems)});
+    }
   }
 }
 
@@ -198,15 +165,6 @@ std::string OutcomesText(const std::vector<ArmRun>& runs) {
     for (const ProblemOutcome& outcome : run.outcomes) text += ToJson(run, outcome).dump() + '\n';
   }
   return text;
-}
-
-std::vector<ArmRun> ReadOutcomes(const std::string& path) {
-  std::vector<ArmRun> runs;
-  ForEachJsonLine(path, [&](int, const nlohmann::json& row) {
-    RunOf(runs, row.at("arm").get<std::string>(), row.at("seed").get<std::uint64_t>())
-        .outcomes.push_back(OutcomeFrom(row));
-  });
-  return runs;
 }
 
 }  // namespace swarr

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a study measured, and the two files it is kept in: results.json (the numbers) and outcomes.jsonl (one row per
+// What a study measured, and the two files that keep it: results.json (the numbers) and outcomes.jsonl (one row per
 // arm, seed and problem, from which every accuracy, interval and mechanism number can be computed again). Shares and
-// accuracies are in [0, 1]; lengths and distances in tokens. NaN means "undefined" and is null in the files.
+// accuracies are in [0, 1], lengths and distances in tokens. NaN means "undefined" and is null in the files.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace swarr {
@@ -25,8 +26,8 @@ struct Estimate {
   Interval ci95;
 };
 
-// How one arm fared on one problem. The mechanism counts (steps_written and below) are of the sampled completion and
-// follow task/chain_trace.h.
+// How one arm fared on one problem. The counts from steps_written on are of the sampled completion and follow
+// task/chain_trace.h.
 struct ProblemOutcome {
   std::int64_t problem = 0;  // index in the evaluation set; arms are paired by it
   int steps = 0;             // n of the problem
@@ -53,11 +54,8 @@ struct StepsAccuracy {
   double accuracy = 0;  // sampled
 };
 
-// One arm under one seed. All but arm, seed, ceiling and outcomes comes from Aggregate.
-struct ArmRun {
-  std::string arm;
-  std::uint64_t seed = 0;
-  std::int64_t problems = 0;
+// The measures of an arm under one seed, or their means over seeds.
+struct ArmMeasures {
   double accuracy = 0;  // one sample a problem at temperature 1
   double accuracy_greedy = 0;
   double mean_length = 0;
@@ -65,9 +63,28 @@ struct ArmRun {
   double restatement_rate = 0;          // restatements per step written
   double dependency_distance_mean = 0;  // tokens from a use of a fact to its last mention
   double facts_in_window = 0;           // share of the needed facts
-  std::optional<double> ceiling{};      // at this run's restatement rate; none where there is no window
-  std::vector<StepsAccuracy> accuracy_by_steps{};
-  std::vector<ProblemOutcome> outcomes{};
+  double ceiling = kUndefined;          // at the run's restatement rate; undefined without a window
+};
+
+// The measures by their names in the files.
+constexpr std::array<std::pair<const char*, double ArmMeasures::*>, 8> kArmMeasures = {{
+    {"accuracy", &ArmMeasures::accuracy},
+    {"accuracy_greedy", &ArmMeasures::accuracy_greedy},
+    {"mean_length", &ArmMeasures::mean_length},
+    {"truncated", &ArmMeasures::truncated},
+    {"restatement_rate", &ArmMeasures::restatement_rate},
+    {"dependency_distance_mean", &ArmMeasures::dependency_distance_mean},
+    {"facts_in_window", &ArmMeasures::facts_in_window},
+    {"ceiling", &ArmMeasures::ceiling},
+}};
+
+// One arm under one seed. Aggregate computes all but arm, seed, ceiling and outcomes.
+struct ArmRun : ArmMeasures {
+  std::string arm;
+  std::uint64_t seed = 0;
+  std::int64_t problems = 0;
+  std::vector<StepsAccuracy> accuracy_by_steps;
+  std::vector<ProblemOutcome> outcomes;
 };
 
 struct StudySummary {
@@ -93,13 +110,16 @@ struct CostPoint {
   double forward_tokens_per_second = 0;  // of one pass over the whole sequence
 };
 
-// Training metrics over RL steps; the three vectors are parallel. Only plotted: metrics.jsonl keeps them.
+// What the figure shows of the steps of RL. The run's own files keep these numbers.
+struct CurvePoint {
+  double step = 0;
+  double reward = 0;
+  double restatement_rate = 0;
+};
+
 struct LearningCurve {
   std::string arm;
-  std::uint64_t seed = 0;
-  std::vector<double> step{};
-  std::vector<double> reward{};
-  std::vector<double> restatement_rate{};
+  std::vector<CurvePoint> points{};
 };
 
 // The setting of the chain task that the ceiling depends on.
@@ -130,20 +150,20 @@ struct StudyResults {
 // "SWA, RL" for swa_rl and so on; an unknown id is its own name.
 std::string ArmName(const std::string& arm);
 
-// n_min .. n_max in at most `count` disjoint ranges of nearly equal size. Throws Error unless n_min <= n_max, count
-// >= 1.
-std::vector<StepRange> StepRanges(int n_min, int n_max, int count = 4);
+// The arms of the runs, in the order in which they first appear.
+std::vector<std::string> ArmsOf(const std::vector<ArmRun>& runs);
 
-// Sets the aggregate fields of `run` from its outcomes. Ratios are pooled over problems; one without a denominator is
-// 0. A range without problems is left out of accuracy_by_steps.
+// n_min .. n_max in at most four disjoint ranges of nearly equal size. Throws Error unless n_min <= n_max.
+std::vector<StepRange> StepRanges(int n_min, int n_max);
+
+// Computes the measures of `run`, except its ceiling, from its outcomes. Ratios are pooled over problems; one without a
+// denominator is 0. A range without problems is left out of accuracy_by_steps.
 void Aggregate(ArmRun& run, const std::vector<StepRange>& ranges);
 
 // results.json. settings.data_ceiling is set from task.data_ceiling.
 nlohmann::ordered_json ToJson(const StudyResults& results);
 
-// outcomes.jsonl, and the way back: runs in the order in which they appear, with arm, seed and outcomes filled in.
-// ReadOutcomes throws Error naming file and line for a row that it can't understand.
+// outcomes.jsonl.
 std::string OutcomesText(const std::vector<ArmRun>& runs);
-std::vector<ArmRun> ReadOutcomes(const std::string& path);
 
 }  // namespace swarr

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "study/settings.h"
 
-#include <algorithm>
 #include <set>
+#include <variant>
 
 #include "rl/objective_names.h"
 #include "tensor/files.h"
@@ -12,64 +12,43 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// Takes the fields out of one object of the file, and complains about those that nobody took.
-class Fields {
- public:
-  Fields(const ordered_json& parent, const std::string& where, const char* name) : where_(where + ": " + name) {
-    SWARR_CHECK(parent.contains(name) && parent[name].is_object(), where, " has no object '", name, "'");
-    object_ = parent[name];
-  }
-
+// A field of the file, and where its value goes.
+struct Field {
   template <class T>
-  void Take(const char* name, T& to) {
-    SWARR_CHECK(object_.contains(name), where_, " has no field '", name, "'");
-    try {
-      to = object_[name].get<T>();
-    } catch (const ordered_json::exception&) {
-      throw Error(Concat(where_, ".", name, " is ", object_[name].dump(), ", which has the wrong type"));
-    }
-    object_.erase(name);
-  }
-
-  void ExpectNoMore() const {
-    SWARR_CHECK(object_.empty(), where_, " has an unknown field '", object_.begin().key(), "'");
-  }
-
- private:
-  std::string where_;
-  ordered_json object_;
+  Field(const char* field, T& target) : name(field), to(&target) {}
+  const char* name;
+  std::variant<int*, std::int64_t*, double*, std::string*, ordered_json*> to;
 };
 
-void TakeOptimizer(Fields& fields, OptimizerOptions& options) {
-  std::string schedule;
-  fields.Take("lr", options.lr);
-  fields.Take("lr_schedule", schedule);
-  fields.Take("min_lr_ratio", options.min_lr_ratio);
-  fields.Take("warmup_steps", options.warmup_steps);
-  fields.Take("weight_decay", options.adamw.weight_decay);
-  fields.Take("beta1", options.adamw.beta1);
-  fields.Take("beta2", options.adamw.beta2);
-  fields.Take("max_grad_norm", options.max_grad_norm);
-  options.schedule = ParseSchedule(schedule);
+// Reads one object of the file. It must have these fields and no other.
+void ReadFields(const std::string& path, const char* name, ordered_json object, const std::vector<Field>& fields) {
+  SWARR_CHECK(object.is_object(), path, " has no object '", name, "'");
+  const std::string where = Concat(path, ": ", name);
+  for (const Field& field : fields) {
+    const auto found = object.find(field.name);
+    SWARR_CHECK(found != object.end(), where, " has no field '", field.name, "'");
+    try {
+      std::visit([&](auto* to) { found->get_to(*to); }, field.to);
+    } catch (const ordered_json::exception&) {
+      throw Error(Concat(where, ".", field.name, " is ", found->dump(), ", which has the wrong type"));
+    }
+    object.erase(found);
+  }
+  SWARR_CHECK(object.empty(), where, " has an unknown field '", object.begin().key(), "'");
 }
 
-void TakeRl(Fields& fields, StudySettings& settings) {
-  std::string objective, scale_rewards, normalizer;
-  double epsilon = 0;
-  fields.Take("steps", settings.rl.steps);
-  fields.Take("prompts_per_step", settings.rl.prompts_per_step);
-  fields.Take("num_generations", settings.rl.num_generations);
-  fields.Take("objective", objective);
-  fields.Take("scale_rewards", scale_rewards);
-  fields.Take("normalizer", normalizer);
-  fields.Take("epsilon", epsilon);
-  settings.rl.objective = ObjectiveFromJson(
-      {{"objective", objective}, {"scale_rewards", scale_rewards}, {"normalizer", normalizer}, {"epsilon", epsilon}});
-  settings.rl.max_completion_length = ChainTokenLimit(settings.task.n_max);
-  settings.rl.objective.max_completion_length = settings.rl.max_completion_length;
-  CheckObjective(settings.rl.objective);
-  TakeOptimizer(fields, settings.rl_optimizer);
-  fields.ExpectNoMore();
+// Reads an object that has the optimizer's fields beside these.
+void ReadStage(const std::string& path, const char* name, const ordered_json& object, std::vector<Field> fields,
+               OptimizerOptions& o) {
+  std::string schedule;
+  for (const Field& field :
+       {Field("lr", o.lr), Field("lr_schedule", schedule), Field("min_lr_ratio", o.min_lr_ratio),
+        Field("warmup_steps", o.warmup_steps), Field("weight_decay", o.adamw.weight_decay),
+        Field("beta1", o.adamw.beta1), Field("beta2", o.adamw.beta2), Field("max_grad_norm", o.max_grad_norm)}) {
+    fields.push_back(field);
+  }
+  ReadFields(path, name, object, fields);
+  o.schedule = ParseSchedule(schedule);
 }
 
 std::string NamesOf(const std::filesystem::path& presets) {
@@ -85,42 +64,39 @@ std::string NamesOf(const std::filesystem::path& presets) {
 }  // namespace
 
 StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std::string& preset) {
-  const std::filesystem::path path = data_dir / "presets" / (preset + ".json");
-  if (!std::filesystem::exists(path)) {
-    throw UsageError(Concat("there is no preset '", preset, "' in ", path.parent_path().string(), "; it has ",
-                            NamesOf(path.parent_path())));
+  const std::filesystem::path presets = data_dir / "presets", file = presets / (preset + ".json");
+  if (!std::filesystem::exists(file)) {
+    throw UsageError(Concat("there is no preset '", preset, "' in ", presets.string(), "; it has ", NamesOf(presets)));
   }
-  StudySettings settings;
-  settings.json = ParseJson<ordered_json>(ReadFile(path), path.string());
-  const ordered_json root = {{"root", settings.json}};
-  Fields top(root, path.string(), "root");
-  ordered_json ignored;
-  top.Take("base_model", settings.base_model);
-  for (const char* section : {"task", "attention", "evaluation", "sft", "rl"}) top.Take(section, ignored);
-  top.ExpectNoMore();
-
-  Fields task(settings.json, path.string(), "task");
-  task.Take("n_min", settings.task.n_min);
-  task.Take("n_max", settings.task.n_max);
-  task.Take("restate_probability", settings.task.restate_probability);
-  task.ExpectNoMore();
-  Fields attention(settings.json, path.string(), "attention");
-  attention.Take("window", settings.attention.window);
-  attention.Take("sinks", settings.attention.sinks);
-  attention.ExpectNoMore();
-  SWARR_CHECK(settings.attention.window >= 1, path.string(), ": attention.window is ", settings.attention.window,
+  const std::string path = file.string();
+  StudySettings s;
+  s.json = ParseJson<ordered_json>(ReadFile(file), path);
+  ordered_json task, attention, evaluation, sft, rl;
+  ReadFields(path, "root", s.json,
+             {Field("base_model", s.base_model), Field("task", task), Field("attention", attention),
+              Field("evaluation", evaluation), Field("sft", sft), Field("rl", rl)});
+  ReadFields(path, "task", task,
+             {Field("n_min", s.task.n_min), Field("n_max", s.task.n_max),
+              Field("restate_probability", s.task.restate_probability)});
+  ReadFields(path, "attention", attention, {Field("window", s.attention.window), Field("sinks", s.attention.sinks)});
+  SWARR_CHECK(s.attention.window >= 1, path, ": attention.window is ", s.attention.window,
               "; the study needs a window of at least 1 token");
-  Fields evaluation(settings.json, path.string(), "evaluation");
-  evaluation.Take("problems", settings.evaluation_problems);
-  evaluation.ExpectNoMore();
-  Fields sft(settings.json, path.string(), "sft");
-  sft.Take("steps", settings.sft.steps);
-  sft.Take("batch_size", settings.sft.batch_size);
-  TakeOptimizer(sft, settings.sft_optimizer);
-  sft.ExpectNoMore();
-  Fields rl(settings.json, path.string(), "rl");
-  TakeRl(rl, settings);
-  return settings;
+  ReadFields(path, "evaluation", evaluation, {Field("problems", s.evaluation_problems)});
+  ReadStage(path, "sft", sft, {Field("steps", s.sft.steps), Field("batch_size", s.sft.batch_size)}, s.sft_optimizer);
+
+  std::string objective, scale_rewards, normalizer;
+  double epsilon = 0;
+  ReadStage(path, "rl", rl,
+            {Field("steps", s.rl.steps), Field("prompts_per_step", s.rl.prompts_per_step),
+             Field("num_generations", s.rl.num_generations), Field("objective", objective),
+             Field("scale_rewards", scale_rewards), Field("normalizer", normalizer), Field("epsilon", epsilon)},
+            s.rl_optimizer);
+  s.rl.objective = ObjectiveFromJson(
+      {{"objective", objective}, {"scale_rewards", scale_rewards}, {"normalizer", normalizer}, {"epsilon", epsilon}});
+  s.rl.max_completion_length = ChainTokenLimit(s.task.n_max);
+  s.rl.objective.max_completion_length = s.rl.max_completion_length;
+  CheckObjective(s.rl.objective);
+  return s;
 }
 
 }  // namespace swarr

@@ -17,7 +17,7 @@ namespace swarr {
 struct StudySettings {
   std::string base_model;   // directory beside presets/: the pretrained full-attention model
   ChainOptions task;        // its seed is set for each run
-  AttentionSpec attention;  // of every layer of the SWA arms
+  AttentionSpec attention;  // in every layer of the SWA arms
   std::int64_t evaluation_problems = 0;
   SftOptions sft;
   OptimizerOptions sft_optimizer;
@@ -26,8 +26,8 @@ struct StudySettings {
   nlohmann::ordered_json json;  // the file's content
 };
 
-// Throws UsageError if data_dir has no such preset (naming those it has), Error for a field that is missing, unknown or
-// of the wrong type, naming file and field.
+// Throws UsageError if data_dir has no such preset, naming those it has. Throws Error for a field that is missing,
+// unknown or of the wrong type, naming file and field.
 StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std::string& preset);
 
 }  // namespace swarr

@@ -12,25 +12,15 @@
 namespace swarr {
 namespace {
 
-// The outcomes of one seed on the problems that all arms share: correct[problem * arms + arm] is 0 or 1.
-struct SeedTable {
-  std::size_t problems = 0;
-  std::vector<std::uint8_t> correct;
-};
-
-const ArmRun* FindRun(const std::vector<ArmRun>& runs, const std::string& arm, std::uint64_t seed) {
-  for (const ArmRun& run : runs) {
-    if (run.arm == arm && run.seed == seed) return &run;
-  }
-  return nullptr;
-}
+// Whether the arms were right (0 or 1) under one seed: one row for each problem that all arms share, a column per arm.
+using SeedTable = std::vector<std::vector<std::uint8_t>>;
 
 SeedTable TableOf(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms, std::uint64_t seed) {
   // Keyed by problem, so that the order of rows does not matter.
   std::map<std::int64_t, std::vector<std::uint8_t>> by_problem;
   for (std::size_t a = 0; a < arms.size(); ++a) {
-    const ArmRun* run = FindRun(runs, arms[a], seed);
-    if (run == nullptr) return {};
+    const auto run = std::ranges::find_if(runs, [&](const ArmRun& r) { return r.arm == arms[a] && r.seed == seed; });
+    if (run == runs.end()) return {};
     for (const ProblemOutcome& o : run->outcomes) {
       std::vector<std::uint8_t>& row = by_problem[o.problem];
       SWARR_CHECK(row.size() <= a, "arm ", arms[a], " has two outcomes for problem ", o.problem, " of seed ", seed,
@@ -39,25 +29,23 @@ SeedTable TableOf(const std::vector<ArmRun>& runs, const std::vector<std::string
     }
   }
   SeedTable table;
-  for (const auto& [problem, row] : by_problem) {
-    if (row.size() != arms.size()) continue;
-    table.correct.insert(table.correct.end(), row.begin(), row.end());
-    ++table.problems;
+  for (auto& [problem, row] : by_problem) {
+    if (row.size() == arms.size()) table.push_back(std::move(row));
   }
   return table;
 }
 
-// Adds to `means` the arms' accuracies on the problems that `next_problem` yields, one per problem of the table.
+// Adds the arms' accuracies to `means`. They are taken over the problems that `next_problem` yields, as many as the
+// table has.
 template <class NextProblem>
 void AddAccuracies(const SeedTable& table, double weight, NextProblem&& next_problem, std::vector<double>& means) {
-  const std::size_t arms = means.size();
-  std::vector<std::int64_t> correct(arms, 0);
-  for (std::size_t i = 0; i < table.problems; ++i) {
-    const std::size_t problem = next_problem(i);
-    for (std::size_t a = 0; a < arms; ++a) correct[a] += table.correct[problem * arms + a];
+  std::vector<std::int64_t> correct(means.size(), 0);
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const std::vector<std::uint8_t>& row = table[next_problem(i)];
+    for (std::size_t a = 0; a < row.size(); ++a) correct[a] += row[a];
   }
-  for (std::size_t a = 0; a < arms; ++a) {
-    means[a] += weight * static_cast<double>(correct[a]) / static_cast<double>(table.problems);
+  for (std::size_t a = 0; a < means.size(); ++a) {
+    means[a] += weight * static_cast<double>(correct[a]) / static_cast<double>(table.size());
   }
 }
 
@@ -70,7 +58,8 @@ double Percentile(const std::vector<double>& sorted, double share) {
 
 }  // namespace
 
-Interval WilsonInterval(std::int64_t successes, std::int64_t trials, double z) {
+Interval WilsonInterval(std::int64_t successes, std::int64_t trials) {
+  constexpr double z = kZ95;
   SWARR_CHECK(0 <= successes && successes <= trials, "no interval for ", successes, " successes in ", trials,
               " trials; successes must lie between 0 and the number of trials");
   if (trials == 0) return {0, 1};
@@ -81,30 +70,27 @@ Interval WilsonInterval(std::int64_t successes, std::int64_t trials, double z) {
   return {std::max(0.0, (middle - half) / (n + z * z)), std::min(1.0, (middle + half) / (n + z * z))};
 }
 
-PairedBootstrap::PairedBootstrap(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms, int resamples) {
+PairedBootstrap::PairedBootstrap(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms) {
   std::set<std::uint64_t> seeds;
   for (const ArmRun& run : runs) seeds.insert(run.seed);
   std::vector<SeedTable> tables;
   for (const std::uint64_t seed : seeds) {
     SeedTable table = TableOf(runs, arms, seed);
-    if (table.problems > 0) tables.push_back(std::move(table));
+    if (!table.empty()) tables.push_back(std::move(table));
   }
   if (tables.empty()) return;
 
   const double weight = 1.0 / static_cast<double>(tables.size());
   observed_.assign(arms.size(), 0);
-  for (const SeedTable& table : tables)
-    AddAccuracies(
-        table, weight, [](std::size_t i) { return i; }, observed_);
+  for (const SeedTable& table : tables) AddAccuracies(table, weight, std::identity(), observed_);
 
-  for (int r = 0; r < resamples; ++r) {
+  for (int r = 0; r < kBootstrapResamples; ++r) {
     PhiloxStream stream(StreamKey(0, Purpose::kBootstrap, static_cast<std::uint32_t>(r)));
     std::vector<double>& means = resampled_.emplace_back(arms.size(), 0.0);
     for (std::size_t slot = 0; slot < tables.size(); ++slot) {
       const SeedTable& table = tables[stream.NextBelow(static_cast<std::uint32_t>(tables.size()))];
-      const auto problems = static_cast<std::uint32_t>(table.problems);
-      AddAccuracies(
-          table, weight, [&](std::size_t) { return std::size_t{stream.NextBelow(problems)}; }, means);
+      const auto draw = [&](std::size_t) { return stream.NextBelow(static_cast<std::uint32_t>(table.size())); };
+      AddAccuracies(table, weight, draw, means);
     }
   }
 }
@@ -145,34 +131,20 @@ Interval AccuracyInterval(const ArmRun& run) {
 
 std::vector<ArmMeans> MeansByArm(const std::vector<ArmRun>& runs) {
   std::vector<ArmMeans> all;
-  for (const ArmRun& first : runs) {
-    if (std::any_of(all.begin(), all.end(), [&](const ArmMeans& m) { return m.arm == first.arm; })) continue;
+  for (const std::string& arm : ArmsOf(runs)) {
     std::vector<const ArmRun*> of_arm;
     for (const ArmRun& run : runs) {
-      if (run.arm == first.arm) of_arm.push_back(&run);
+      if (run.arm == arm) of_arm.push_back(&run);
     }
-    const auto mean = [&](double ArmRun::*field) {
+    ArmMeans& means = all.emplace_back();
+    means.arm = arm;
+    for (const auto& [name, measure] : kArmMeasures) {
       double sum = 0;
-      for (const ArmRun* run : of_arm) sum += run->*field;
-      return sum / static_cast<double>(of_arm.size());
-    };
-    ArmMeans m;
-    m.arm = first.arm;
-    m.seeds = static_cast<std::int64_t>(of_arm.size());
-    m.accuracy.mean = mean(&ArmRun::accuracy);
-    m.accuracy.ci95 = of_arm.size() == 1
-                          ? AccuracyInterval(first)
-                          : PairedBootstrap(runs, {first.arm}).Of([](const auto& means) { return means[0]; }).ci95;
-    m.accuracy_greedy = mean(&ArmRun::accuracy_greedy);
-    m.restatement_rate = mean(&ArmRun::restatement_rate);
-    m.mean_length = mean(&ArmRun::mean_length);
-    m.truncated = mean(&ArmRun::truncated);
-    m.facts_in_window = mean(&ArmRun::facts_in_window);
-    m.dependency_distance_mean = mean(&ArmRun::dependency_distance_mean);
-    double ceilings = 0;
-    for (const ArmRun* run : of_arm) ceilings += run->ceiling.value_or(kUndefined);
-    if (!std::isnan(ceilings)) m.ceiling = ceilings / static_cast<double>(of_arm.size());
-    all.push_back(std::move(m));
+      for (const ArmRun* run : of_arm) sum += run->*measure;
+      means.*measure = sum / static_cast<double>(of_arm.size());
+    }
+    means.accuracy_ci95 = of_arm.size() == 1 ? AccuracyInterval(*of_arm[0])
+                                             : PairedBootstrap(runs, {arm}).Of([](const auto& m) { return m[0]; }).ci95;
   }
   return all;
 }

@@ -11,31 +11,32 @@
 
 namespace swarr {
 
-// The Wilson score interval of a share of k successes in n trials (E. B. Wilson, JASA 22, 1927), 95% by default:
+// The two-sided 95% point of the normal distribution.
+constexpr double kZ95 = 1.959963984540054;
+
+// The 95% Wilson score interval of a share of k successes in n trials (E. B. Wilson, JASA 22, 1927), with z = kZ95:
 //   (k + z^2/2 +- z sqrt(k (n - k) / n + z^2/4)) / (n + z^2).
 // [0, 1] for n = 0. Unlike the normal approximation it stays inside [0, 1] and is not empty at k = 0 and k = n.
-constexpr double kZ95 = 1.959963984540054;
-Interval WilsonInterval(std::int64_t successes, std::int64_t trials, double z = kZ95);
+Interval WilsonInterval(std::int64_t successes, std::int64_t trials);
 
 constexpr int kBootstrapResamples = 2000;
 
 // A paired hierarchical bootstrap of mean accuracies (sampled). A resample draws seeds with replacement, as many as
-// there are, and for every drawn seed its problems with replacement; all arms share the draws, so that what they have
-// in common cancels in differences. An arm's mean weighs seeds equally. With one seed only problems vary, and an
-// interval does not cover what another training run would give. Seeds that lack one of the arms are left out, and
-// problems that not all arms of the seed have. Draws come from Philox (Purpose::kBootstrap), one stream a resample: the
-// same for the same data, whatever the order of the rows.
+// there are, and for every drawn seed its problems with replacement. All arms share the draws, so what they have in
+// common cancels in differences. An arm's mean weighs seeds equally. With one seed only the problems vary: the interval
+// does not cover what another training run would give. A seed that lacks one of the arms is left out, and so is a
+// problem that one of the seed's arms lacks. Each resample has its own Philox stream (Purpose::kBootstrap), so the
+// draws are the same for the same data, whatever the order of the rows.
 class PairedBootstrap {
  public:
-  PairedBootstrap(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms,
-                  int resamples = kBootstrapResamples);
+  PairedBootstrap(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms);
 
   // A function of the arms' means, in the constructor's order. NaN where it is undefined.
   using Statistic = std::function<double(const std::vector<double>& means)>;
 
-  // The statistic of the data (plug-in, not the mean over resamples) and its percentile interval from the 2.5%
-  // and 97.5% points of the resamples, linearly interpolated. If the statistic is undefined in any resample, so is the
-  // interval. Everything is undefined if no seed has all arms.
+  // The statistic of the data (plug-in, not the mean over resamples) and its percentile interval: the 2.5% and 97.5%
+  // points of the resamples, linearly interpolated. The interval is undefined if the statistic is undefined in any
+  // resample. Everything is undefined if no seed has all arms.
   Estimate Of(const Statistic& statistic) const;
 
  private:
@@ -43,23 +44,15 @@ class PairedBootstrap {
   std::vector<std::vector<double>> resampled_;  // by resample and arm
 };
 
-// Recovery is undefined (NaN) unless gap_sft > 0: where SFT leaves no gap there is nothing to recover. Accordingly its
-// interval is undefined if some resample has no gap. Estimates whose arms are missing are undefined.
+// Recovery is undefined (NaN) unless gap_sft > 0: where SFT leaves no gap there is nothing to recover. Its interval is
+// undefined if some resample has no gap. An estimate is undefined if one of its arms is missing.
 StudySummary Summarize(const std::vector<ArmRun>& runs);
 
-// One arm over its seeds: means of the runs' numbers. The accuracy's interval is Wilson's for one seed, and for several
-// the bootstrap's, which covers the spread between seeds.
-struct ArmMeans {
+// One arm over its seeds: means of the runs' numbers; a ceiling if all runs have one. The accuracy's interval is
+// Wilson's for one seed. For several it is the bootstrap's, which covers the spread between seeds.
+struct ArmMeans : ArmMeasures {
   std::string arm;
-  std::int64_t seeds = 0;
-  Estimate accuracy;
-  double accuracy_greedy = 0;
-  double restatement_rate = 0;
-  double mean_length = 0;
-  double truncated = 0;
-  double facts_in_window = 0;
-  double dependency_distance_mean = 0;
-  std::optional<double> ceiling;  // none if any run has none
+  Interval accuracy_ci95;
 };
 
 // In the order in which the arms first appear.

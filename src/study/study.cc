@@ -2,7 +2,6 @@
 #include "study/study.h"
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 
 #include "model/hf_config.h"
@@ -17,6 +16,7 @@
 #include "tensor/philox.h"
 #include "tensor/version.h"
 #include "train/evaluate.h"
+#include "train/step_timer.h"
 
 namespace swarr {
 namespace {
@@ -24,39 +24,40 @@ namespace {
 namespace fs = std::filesystem;
 using ModelPtr = std::unique_ptr<Transformer>;
 
-// All arms of one seed.
+// All arms of one seed. The picture is in study.h.
 class SeedStudy {
  public:
-  SeedStudy(const StudyOptions& options, const StudySettings& settings, std::uint64_t seed, StudyResults& results)
-      : options_(options),
-        settings_(settings),
-        seed_(seed),
-        results_(results),
-        base_dir_(options.data_dir / settings.base_model),
-        tokenizer_(Tokenizer::Load(base_dir_)),
-        sft_task_(Split::kSft, WithSeed(settings.task, seed)),
-        rl_task_(Split::kRl, WithSeed(settings.task, seed)),
-        eval_task_(Split::kEval, WithSeed(settings.task, seed)),
-        memory_(options.device) {
-    memory_.GiveTo(ctx_);
-    ctx_.threads = options.threads;
-  }
+  SeedStudy(Context& ctx, const StudyOptions& options, const StudySettings& settings, std::uint64_t seed,
+            StudyResults& results)
+      : ctx_(ctx), options_(options), settings_(settings), seed_(seed), results_(results) {}
 
   void Run() {
     const AttentionSpec full{}, windowed = settings_.attention;
     EvaluateArm("swa_converted", *LoadWith(base_dir_, windowed));
-    const std::int64_t sft_tokens = TrainSft("sa_sft", base_dir_, full, settings_.sft.steps);
-    TrainSft("swa_sft", base_dir_, windowed, settings_.sft.steps);
-    TrainRl("sa_rl", RunDir("sa_sft"), full);
-    const std::int64_t rl_tokens = TrainRl("swa_rl", RunDir("swa_sft"), windowed);
-    // As many steps as hold as many tokens as RL used, at SFT's tokens per step.
-    const std::int64_t more = (rl_tokens * settings_.sft.steps + sft_tokens - 1) / sft_tokens;
-    TrainSft("swa_sft_more", RunDir("swa_sft"), windowed, more);
+
+    const std::int64_t sft_steps = settings_.sft.steps;
+    const std::int64_t sft_tokens = TrainSft({"sa_sft", base_dir_, full}, sft_steps, seed_);
+    TrainSft({"swa_sft", base_dir_, windowed}, sft_steps, seed_);
+
+    TrainRl({"sa_rl", RunDir("sa_sft"), full});
+    const std::int64_t rl_tokens = TrainRl({"swa_rl", RunDir("swa_sft"), windowed});
+
+    // The control: as many steps of SFT as hold the tokens that RL used, rounded up. They read the problems on in a new
+    // order, not the same batches again.
+    const std::int64_t more_steps = (rl_tokens * sft_steps + sft_tokens - 1) / sft_tokens;
+    TrainSft({"swa_sft_more", RunDir("swa_sft"), windowed}, more_steps, StreamKey(seed_, Purpose::kOrder, 1));
   }
 
  private:
-  static ChainOptions WithSeed(ChainOptions options, std::uint64_t seed) {
-    options.seed = seed;
+  struct Arm {
+    std::string name;
+    fs::path from;  // the model that its training starts with
+    AttentionSpec attention;
+  };
+
+  ChainOptions TaskOptions() const {
+    ChainOptions options = settings_.task;
+    options.seed = seed_;
     return options;
   }
 
@@ -70,94 +71,92 @@ class SeedStudy {
     return model;
   }
 
-  void Say(const std::string& what) const {
-    if (options_.progress) options_.progress(Concat("seed ", seed_, ": ", what));
+  template <class... Parts>
+  void Announce(const std::string& arm, const Parts&... parts) const {
+    if (options_.progress) options_.progress(Concat("seed ", seed_, ": ", ArmName(arm), ": ", parts...));
   }
 
-  RunOptions RunOptionsOf(const std::string& arm) const {
-    return {.output_dir = RunDir(arm), .interrupted = options_.interrupted};
-  }
-
-  nlohmann::ordered_json ConfigOf(const char* stage, const fs::path& from, AttentionSpec spec,
-                                  std::int64_t steps) const {
-    nlohmann::ordered_json config = settings_.json[stage];
-    config["stage"] = stage;
-    config["model"] = from.filename().string();
-    config["seed"] = seed_;
-    config["window"] = spec.window;
-    config["sinks"] = spec.sinks;
-    config["task"] = settings_.json["task"];
-    config["steps"] = steps;
-    return config;
-  }
-
-  // Both return the tokens trained on.
-  std::int64_t TrainSft(const std::string& arm, const fs::path& from, AttentionSpec spec, std::int64_t steps) {
-    Say(Concat(ArmName(arm), ": ", steps, " steps of SFT"));
-    const ModelPtr model = LoadWith(from, spec, /*with_gradients=*/true);
-    Optimizer optimizer(model->parameters(), settings_.sft_optimizer);
-    TrainingRun run(RunOptionsOf(arm), ConfigOf("sft", from, spec, steps), *model, optimizer, tokenizer_);
+  std::int64_t TrainSft(const Arm& arm, std::int64_t steps, std::uint64_t order_seed) {
+    Announce(arm.name, steps, " steps of SFT");
     SftOptions options = settings_.sft;
     options.steps = steps;
-    // The second stretch of swa_sft_more reads the problems on in a new order, not the same batches again.
-    options.seed = arm == "swa_sft_more" ? StreamKey(seed_, Purpose::kOrder, 1) : seed_;
-    RunSft(ctx_, *model, tokenizer_, sft_task_, nullptr, options, optimizer, run);
-    run.Finish();
-    EvaluateArm(arm, *model);
-    return run.num_tokens();
+    options.seed = order_seed;
+    return Train(arm, "sft", steps, settings_.sft_optimizer, {},
+                 [&](const Transformer& model, Optimizer& optimizer, TrainingRun& run) {
+                   RunSft(ctx_, model, tokenizer_, sft_task_, nullptr, options, optimizer, run);
+                 });
   }
 
-  std::int64_t TrainRl(const std::string& arm, const fs::path& from, AttentionSpec spec) {
-    Say(Concat(ArmName(arm), ": ", settings_.rl.steps, " steps of RL"));
-    const ModelPtr model = LoadWith(from, spec, /*with_gradients=*/true);
-    Optimizer optimizer(model->parameters(), settings_.rl_optimizer);
-    RunOptions run_options = RunOptionsOf(arm);
-    LearningCurve curve{.arm = arm, .seed = seed_};
-    run_options.on_step = [&](const nlohmann::ordered_json& row) {
-      curve.step.push_back(row["step"].get<double>());
-      curve.reward.push_back(row["reward"].get<double>());
-    };
-    TrainingRun run(run_options, ConfigOf("rl", from, spec, settings_.rl.steps), *model, optimizer, tokenizer_);
+  std::int64_t TrainRl(const Arm& arm) {
+    Announce(arm.name, settings_.rl.steps, " steps of RL");
     RlOptions options = settings_.rl;
     options.seed = seed_;
-    const OnPolicyCheck check = RunRl(ctx_, *model, tokenizer_, rl_task_, options, optimizer, run);
+    LearningCurve curve{.arm = arm.name};
+    const auto on_step = [&](const nlohmann::ordered_json& row) {
+      curve.points.push_back({.step = row["step"].get<double>(), .reward = row["reward"].get<double>()});
+    };
+    return Train(arm, "rl", settings_.rl.steps, settings_.rl_optimizer, on_step,
+                 [&](const Transformer& model, Optimizer& optimizer, TrainingRun& run) {
+                   const OnPolicyCheck check = RunRl(ctx_, model, tokenizer_, rl_task_, options, optimizer, run);
+                   StudyChecks& checks = results_.checks;
+                   checks.rollout_logprob_max_abs_diff =
+                       std::max(checks.rollout_logprob_max_abs_diff, check.max_abs_diff);
+                   checks.rollout_logprob_tokens += check.tokens;
+                   AddRestatements(run.output_dir() / "completions", curve);
+                   results_.curves.push_back(std::move(curve));
+                 });
+  }
+
+  // Trains a model by loop(model, optimizer, run), keeps it in the arm's directory and evaluates it. Returns the number
+  // of tokens trained on.
+  template <class Loop>
+  std::int64_t Train(const Arm& arm, const char* stage, std::int64_t steps, const OptimizerOptions& optimizer_options,
+                     const std::function<void(const nlohmann::ordered_json&)>& on_step, const Loop& loop) {
+    nlohmann::ordered_json config = settings_.json[stage];
+    config["stage"] = stage;
+    config["model"] = arm.from.filename().string();
+    config["seed"] = seed_;
+    config["window"] = arm.attention.window;
+    config["sinks"] = arm.attention.sinks;
+    config["task"] = settings_.json["task"];
+    config["steps"] = steps;
+    const ModelPtr model = LoadWith(arm.from, arm.attention, /*with_gradients=*/true);
+    Optimizer optimizer(model->parameters(), optimizer_options);
+    TrainingRun run({.output_dir = RunDir(arm.name), .interrupted = options_.interrupted, .on_step = on_step}, config,
+                    *model, optimizer, tokenizer_);
+    loop(*model, optimizer, run);
     run.Finish();
-    results_.checks.rollout_logprob_max_abs_diff =
-        std::max(results_.checks.rollout_logprob_max_abs_diff, check.max_abs_diff);
-    results_.checks.rollout_logprob_tokens += check.tokens;
-    curve.restatement_rate = RestatementCurve(run.output_dir());
-    results_.curves.push_back(std::move(curve));
-    EvaluateArm(arm, *model);
+    EvaluateArm(arm.name, *model);
     return run.num_tokens();
   }
 
-  // Restatements per step of the sampled trajectories, for each step of RL, from the kept completions.
-  std::vector<double> RestatementCurve(const fs::path& run_dir) const {
+  // Adds the restatements per step of the sampled trajectories. RL keeps one file of completions for each of its steps.
+  void AddRestatements(const fs::path& completions, LearningCurve& curve) const {
     std::vector<fs::path> files;
-    for (const auto& entry : fs::directory_iterator(run_dir / "completions")) files.push_back(entry.path());
-    std::sort(files.begin(), files.end());
-    std::vector<double> curve;
-    for (const fs::path& file : files) {
+    for (const auto& entry : fs::directory_iterator(completions)) files.push_back(entry.path());
+    std::ranges::sort(files);
+    for (std::size_t i = 0; i < curve.points.size(); ++i) {
       std::vector<TraceMeasures> traces;
-      ForEachJsonLine(file, [&](int, const nlohmann::json& row) {
+      ForEachJsonLine(files.at(i), [&](int, const nlohmann::json& row) {
         const auto prompt = row["prompt"].get<std::string>(), completion = row["completion"].get<std::string>();
         traces.push_back(MeasureTrace(ParsePrompt(prompt), completion));
       });
-      curve.push_back(SummarizeMechanism(traces, settings_.attention.window).restatement_rate);
+      curve.points[i].restatement_rate = SummarizeMechanism(traces, settings_.attention.window).restatement_rate;
     }
-    return curve;
   }
 
   // One sample at temperature 1 and one greedy completion of each evaluation problem.
   void EvaluateArm(const std::string& arm, const Transformer& model) {
-    Say(Concat(ArmName(arm), ": evaluation"));
+    Announce(arm, "evaluation");
     EvaluateOptions options{.problems = settings_.evaluation_problems,
                             .max_completion_length = ChainTokenLimit(settings_.task.n_max),
                             .seed = seed_};
     const std::vector<EvaluatedCompletion> sampled = Evaluate(ctx_, model, tokenizer_, eval_task_, options);
     options.temperature = 0;
     const std::vector<EvaluatedCompletion> greedy = Evaluate(ctx_, model, tokenizer_, eval_task_, options);
-    ArmRun run{.arm = arm, .seed = seed_};
+    ArmRun run;
+    run.arm = arm;
+    run.seed = seed_;
     for (std::size_t i = 0; i < sampled.size(); ++i) {
       const ChainProblem& problem = eval_task_.problem(sampled[i].problem);
       const TraceMeasures trace = MeasureTrace(problem, sampled[i].text);
@@ -179,22 +178,23 @@ class SeedStudy {
       run.ceiling = ReceptiveFieldCeiling(model.config().layers, settings_.attention.window, run.restatement_rate,
                                           settings_.task.n_min, settings_.task.n_max);
     }
-    Say(Concat(ArmName(arm), ": accuracy ", run.accuracy, ", restatements per step ", run.restatement_rate));
+    Announce(arm, "accuracy ", run.accuracy, ", restatements per step ", run.restatement_rate);
     results_.runs.push_back(std::move(run));
   }
 
+  Context& ctx_;
   const StudyOptions& options_;
   const StudySettings& settings_;
   const std::uint64_t seed_;
   StudyResults& results_;
-  const fs::path base_dir_;
-  const Tokenizer tokenizer_;
-  const ChainTask sft_task_, rl_task_, eval_task_;
-  StepMemory memory_;
-  Context ctx_;
+  const fs::path base_dir_ = options_.data_dir / settings_.base_model;
+  const Tokenizer tokenizer_ = Tokenizer::Load(base_dir_);
+  const ChainTask sft_task_{Split::kSft, TaskOptions()};
+  const ChainTask rl_task_{Split::kRl, TaskOptions()};
+  const ChainTask eval_task_{Split::kEval, TaskOptions()};
 };
 
-// Makes room for the runs. What an earlier study wrote there is replaced, anything else is left alone and refused.
+// Makes room for the runs. Those of an earlier study are removed; a directory that holds anything else is refused.
 void PrepareOutput(const fs::path& dir, const nlohmann::ordered_json& settings) {
   const fs::path marker = dir / "settings.json";
   if (fs::exists(dir) && !fs::is_empty(dir)) {
@@ -211,33 +211,35 @@ void PrepareOutput(const fs::path& dir, const nlohmann::ordered_json& settings) 
 
 StudyResults RunStudy(const StudyOptions& options) {
   if (options.seeds.empty()) throw UsageError("a study needs at least one seed");
-  const auto start = std::chrono::steady_clock::now();
+  const StepTimer timer;
   const StudySettings settings = ReadStudySettings(options.data_dir, options.preset);
   const ModelConfig base = ReadModelConfig(options.data_dir / settings.base_model);
   PrepareOutput(options.output_dir, settings.json);
 
-  StudyResults results{.preset = options.preset,
-                       .device = options.device == Device::kCpu ? Concat("cpu, ", options.threads, " threads")
-                                                                : Concat("cuda, ", CudaDeviceName()),
-                       .command_line = options.command_line,
-                       .source_revision = BuildRevision()};
-  results.settings = settings.json;
-  results.task = {base.layers,
-                  settings.attention.window,
-                  settings.task.n_min,
-                  settings.task.n_max,
-                  settings.task.restate_probability,
-                  ReceptiveFieldCeiling(base.layers, settings.attention.window, settings.task.restate_probability,
-                                        settings.task.n_min, settings.task.n_max)};
-  for (const std::uint64_t seed : options.seeds) SeedStudy(options, settings, seed, results).Run();
-  if (options.progress) options.progress("cost by length");
+  const ChainOptions& task = settings.task;
+  StudyResults results{
+      .preset = options.preset,
+      .device = options.device == Device::kCpu ? Concat("cpu, ", options.threads, " threads")
+                                               : Concat("cuda, ", CudaDeviceName()),
+      .command_line = options.command_line,
+      .source_revision = BuildRevision(),
+      .task = {.layers = base.layers,
+               .window = settings.attention.window,
+               .n_min = task.n_min,
+               .n_max = task.n_max,
+               .data_restatement_rate = task.restate_probability,
+               .data_ceiling = ReceptiveFieldCeiling(base.layers, settings.attention.window, task.restate_probability,
+                                                     task.n_min, task.n_max)},
+      .settings = settings.json};
   StepMemory memory(options.device);
   Context ctx;
   memory.GiveTo(ctx);
   ctx.threads = options.threads;
+  for (const std::uint64_t seed : options.seeds) SeedStudy(ctx, options, settings, seed, results).Run();
+  if (options.progress) options.progress("cost by length");
   results.cost = MeasureCost(ctx, base, settings.attention);
   results.summary = Summarize(results.runs);
-  results.wall_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  results.wall_seconds = timer.Seconds();
   WriteReport(results, options.output_dir);
   return results;
 }

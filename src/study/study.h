@@ -22,7 +22,7 @@ struct StudyOptions {
   std::string preset = "quick";    // the settings of all stages: data_dir/presets/<preset>.json
   std::filesystem::path data_dir;  // holds presets/ and the base models they name
   std::filesystem::path output_dir;
-  std::vector<std::uint64_t> seeds;  // one full set of arms each
+  std::vector<std::uint64_t> seeds;  // each runs a full set of arms
   Device device = Device::kCpu;
   int threads = 1;
   std::string command_line;  // for the report
@@ -30,9 +30,9 @@ struct StudyOptions {
   std::function<void(const std::string&)> progress;  // one line of what is being done
 };
 
-// Runs all arms for all seeds and writes into output_dir: runs/<arm>-seed<k>/ (metrics.jsonl, model, trajectories) and
-// what WriteReport (report.h) writes. The runs of an earlier study in output_dir are replaced; a directory that holds
-// anything else is refused. Throws UsageError for an unknown preset or no seed.
+// Runs all arms for all seeds. Writes runs/<arm>-seed<k>/ (metrics.jsonl, model, trajectories) and the report
+// (report.h) into output_dir. The runs of an earlier study there are replaced; a directory that holds anything else is
+// refused. Throws UsageError for an unknown preset or no seed.
 StudyResults RunStudy(const StudyOptions& options);
 
 }  // namespace swarr

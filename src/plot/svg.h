@@ -3,12 +3,11 @@
 // are placed where they cover least of the data and never leave their panel.
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "study/results.h"
 
 namespace swarr {
 
@@ -33,41 +32,46 @@ struct SeriesStyle {
   bool dashed = false;
 };
 
-// In data units. Points that are not finite, or not positive on a logarithmic axis, interrupt the line and are not
-// drawn.
+// In data units. A point that is not finite, or not positive on a logarithmic axis, is not drawn and interrupts the
+// line.
 struct PlotPoint {
   double x = 0;
   double y = 0;
-  std::optional<Interval> interval;  // a vertical bar
+  // The ends of a vertical bar; without a bar if one is not finite.
+  double low = std::numeric_limits<double>::quiet_NaN();
+  double high = std::numeric_limits<double>::quiet_NaN();
 };
 
 struct Series {
-  std::string legend;                   // entry in the legend; empty: none. Series of the same entry share one
-  std::string label;                    // text beside one of the points; empty: none
-  std::optional<std::size_t> label_at;  // which point; none: the one where there is most room
-  std::vector<PlotPoint> points;
-  SeriesStyle style;
+  std::string legend{};                   // entry in the legend, which series may share; empty: none
+  std::string label{};                    // text beside one of the points; empty: none
+  std::optional<std::size_t> label_at{};  // which point; none: the one where there is most room
+  std::vector<PlotPoint> points{};
+  SeriesStyle style{};
 };
 
 struct PlotAxis {
-  std::string label;
+  std::string label{};
   double low = 0;
   double high = 1;  // above low; both positive if logarithmic
   bool logarithmic = false;
 };
 
 struct Panel {
-  std::string title;
-  PlotAxis x, y;
-  std::vector<Series> series;  // later ones are drawn over earlier ones
+  std::string title{};
+  PlotAxis x{}, y{};
+  std::vector<Series> series{};  // later ones are drawn over earlier ones
 };
 
-// Panels side by side under one title, with one legend below it. Throws Error for an empty axis range.
-std::string SvgFigure(const std::string& title, const std::vector<Panel>& panels);
+// Fits `axis` to this coordinate of all points: from 0, or the smallest if negative, to 5% above the largest. A
+// logarithmic axis goes from the smallest / 1.5 to the largest * 1.5.
+void FitAxis(PlotAxis& axis, const std::vector<Series>& series, double PlotPoint::*coordinate);
 
-// Text with the five characters that XML and HTML reserve replaced by entities, and control characters, which XML
-// forbids, by spaces.
-std::string EscapeMarkup(std::string_view text);
+// A panel over the length of a sequence in tokens. Both axes are logarithmic and fitted to the points.
+Panel PanelByLength(const std::string& title, const std::string& y_label, std::vector<Series> series);
+
+// The panels side by side, under one title and one legend. Throws Error for an empty axis range.
+std::string SvgFigure(const std::string& title, const std::vector<Panel>& panels);
 
 // Marks between low and high, both included: multiples of 1, 2 or 5 times a power of ten, about six of them; on a
 // logarithmic axis powers of ten, with their 2- and 5-fold where these are fewer than four.
