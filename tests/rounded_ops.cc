@@ -111,7 +111,7 @@ Var Rounded(Context& ctx, const Var& x) {
   const Var y = NewVar(ctx, DType::kF64, {x.value.dim(0), x.value.dim(1)});
   Copy(y.value, x.value);
   RoundToBF16(y.value);
-  Record(ctx, [=](Context& c) {
+  RecordBackward(ctx, [=](Context& c) {
     const Tensor &dx = x.SettleGrad(c), &dy = y.SettleGrad(c);
     for (std::int64_t i = 0; i < dx.size(); ++i) dx.data<double>()[i] += RoundToBF16(dy.data<double>()[i]);
   });
@@ -124,7 +124,7 @@ Var RoundedAttention(Context& ctx, const Var& q, const Var& k, const Var& v, con
   const Var out = NewVar(ctx, DType::kF64, {q.value.dim(0), attended.H, attended.D});
   const Tensor lse = ctx.arena->New(DType::kF64, {q.value.dim(0), attended.H});
   attended.Forward(out.value, lse);
-  Record(ctx, [=](Context&) { attended.Backward(out.value, lse, out.grad, q.grad, k.grad, v.grad); });
+  RecordBackward(ctx, [=](Context&) { attended.Backward(out.value, lse, out.grad, q.grad, k.grad, v.grad); });
   return out;
 }
 

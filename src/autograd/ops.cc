@@ -7,7 +7,7 @@ Var Embedding(Context& ctx, const Var& w, const Tensor& ids) {
   const ArenaLabel label(*ctx.arena, "embedding");
   const Var y = NewVar(ctx, w.value.dtype(), {ids.dim(0), w.value.dim(1)});
   GatherRows(ctx, y.value, w.value, ids);
-  Record(ctx, [=](Context& c) { EmbeddingBackward(c, w.ClaimGrad(), y.SettleGrad(c), ids); });
+  RecordBackward(ctx, [=](Context& c) { EmbeddingBackward(c, w.ClaimGrad(), y.SettleGrad(c), ids); });
   return y;
 }
 
@@ -15,7 +15,7 @@ Var Linear(Context& ctx, const Var& x, const Var& w, const Var& b, const Var& re
   const ArenaLabel label(*ctx.arena, "linear");
   const Var y = NewVar(ctx, x.value.dtype(), {x.value.dim(0), w.value.dim(0)});
   LinearForward(ctx, y.value, x.value, w.value, b.value, residual.value);
-  Record(ctx, [=](Context& c) {
+  RecordBackward(ctx, [=](Context& c) {
     const Tensor& dy = y.SettleGrad(c);
     if (!residual.grad.empty()) AddGradient(c, residual.ClaimGrad(), dy);
     LinearBackward(c, x.ClaimGrad(), w.ClaimGrad(), b.ClaimGrad(), dy, x.value, w.value);
@@ -28,7 +28,7 @@ Var RmsNorm(Context& ctx, const Var& x, const Var& w, double eps) {
   const Var y = NewVarLike(ctx, x.value);
   const Tensor rstd = ctx.arena->New(AccumulatorOf(x.value.dtype()), {x.value.size() / w.value.dim(0)});
   RmsNormForward(ctx, y.value, rstd, x.value, w.value, eps);
-  Record(ctx, [=](Context& c) {
+  RecordBackward(ctx, [=](Context& c) {
     RmsNormBackward(c, x.ClaimGrad(), w.ClaimGrad(), y.SettleGrad(c), x.value, w.value, rstd);
   });
   return y;
@@ -38,7 +38,7 @@ Var Rope(Context& ctx, const Var& x, const Tensor& positions, const Tensor& tabl
   const ArenaLabel label(*ctx.arena, "rope");
   const Var y = NewVarLike(ctx, x.value);
   RopeForward(ctx, y.value, x.value, positions, table);
-  Record(ctx, [=](Context& c) { RopeBackward(c, x.ClaimGrad(), y.SettleGrad(c), positions, table); });
+  RecordBackward(ctx, [=](Context& c) { RopeBackward(c, x.ClaimGrad(), y.SettleGrad(c), positions, table); });
   return y;
 }
 
@@ -47,7 +47,7 @@ Var SwiGlu(Context& ctx, const Var& gate, const Var& up) {
   const ArenaLabel label(*ctx.arena, "swiglu");
   const Var y = NewVarLike(ctx, gate.value);
   SwiGluForward(ctx, y.value, gate.value, up.value);
-  Record(ctx, [=](Context& c) {
+  RecordBackward(ctx, [=](Context& c) {
     const Tensor dgate = gate.ClaimGrad(), dup = up.ClaimGrad();
     SwiGluBackward(c, dgate, dup, y.SettleGrad(c), gate.value, up.value);
   });
@@ -58,7 +58,7 @@ Var Add(Context& ctx, const Var& a, const Var& b) {
   const ArenaLabel label(*ctx.arena, "add");
   const Var y = NewVarLike(ctx, a.value);
   AddForward(ctx, y.value, a.value, b.value);
-  Record(ctx, [=](Context& c) {
+  RecordBackward(ctx, [=](Context& c) {
     const Tensor da = a.ClaimGrad(), db = b.ClaimGrad();
     AddBackward(c, da, db, y.SettleGrad(c));
   });
@@ -75,7 +75,7 @@ Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tens
   const Var out = NewVarLike(ctx, q.value);
   const Tensor lse = ctx.arena->New(AccumulatorOf(q.value.dtype()), {q.value.dim(0), q.value.dim(1)});
   AttentionForward(ctx, out.value, lse, {q.value, k.value, v.value, q_pos, documents, spec});
-  Record(ctx, [=](Context& c) {
+  RecordBackward(ctx, [=](Context& c) {
     const Tensor dq = q.ClaimGrad(), dk = k.ClaimGrad(), dv = v.ClaimGrad();
     AttentionBackward(c, {dq, dk, dv}, out.SettleGrad(c), out.value, lse,
                       {q.value, k.value, v.value, q_pos, documents, spec});
@@ -106,7 +106,7 @@ LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tenso
   Arena& host = ctx.HostArena();
   result.logp.grad = host.NewZero(dtype, {N});
   result.entropy = WithGrad(ctx, host, result.entropy.value);
-  Record(ctx, [=](Context& c) {
+  RecordBackward(ctx, [=](Context& c) {
     const Tensor dentropy = *result.entropy.fresh ? Tensor{} : ToDevice(c, result.entropy.grad);
     TokenLogprobBackward(c, x.ClaimGrad(), w.ClaimGrad(), ToDevice(c, result.logp.grad), dentropy, lse, entropy,
                          {x.value, w.value, targets});

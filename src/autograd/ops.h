@@ -52,7 +52,7 @@ Var Checkpoint(Context& ctx, const Var& x, const F& f) {
     const ArenaScope scope(*ctx.arena);
     Copy(ctx, y.value, f(ctx, Var{x.value, {}}).value);
   }
-  Record(ctx, [x, y, f](Context& c) {
+  RecordBackward(ctx, [x, y, f](Context& c) {
     const ArenaScope scope(*c.arena);
     Tape tape;
     const TapeScope recording(c, &tape);

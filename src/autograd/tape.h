@@ -92,7 +92,7 @@ class TapeScope {
 
 // Records an op's backward if a tape is live.
 template <class F>
-void Record(const Context& ctx, const F& backward) {
+void RecordBackward(const Context& ctx, const F& backward) {
   if (ctx.tape) ctx.tape->Record(ctx, backward);
 }
 
