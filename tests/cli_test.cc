@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands, end to end: what they write and print, by the names that others rely on.
+// The commands that train nothing, end to end: what they write and print, by the names that others rely on.
 #include <doctest/doctest.h>
-#include <signal.h>
 
-#include <chrono>
 #include <cmath>
 #include <cstring>
-#include <nlohmann/json.hpp>
-#include <thread>
 
-#include "attn/spec.h"
 #include "program.h"
-#include "rl/objective_names.h"
 #include "task/chain.h"
 #include "tensor/cpu.h"
 #include "tensor/memory.h"
@@ -20,30 +14,6 @@
 using namespace swarr;
 using nlohmann::json;
 namespace fs = std::filesystem;
-
-namespace {
-
-std::vector<json> Lines(const fs::path& path) {
-  std::vector<json> rows;
-  ForEachJsonLine(path, [&](int, const json& row) { rows.push_back(row); });
-  return rows;
-}
-
-json JsonOf(const std::vector<std::string>& arguments) {
-  const Outcome outcome = Swarr(arguments);
-  CHECK_MESSAGE(outcome.status == 0, outcome.err);
-  CHECK(std::count(outcome.out.begin(), outcome.out.end(), '\n') == 1);
-  return json::parse(outcome.out);
-}
-
-std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
-const std::vector<std::string> kShort = {"--task", "chain", "--n-min", "1", "--n-max", "2"};
-
-}  // namespace
 
 TEST_CASE("every command has --help on stdout with its defaults, and ends with status 0") {
   for (const char* command : {"study", "data", "pretrain", "sft", "rl", "convert", "eval", "generate", "inspect",
@@ -113,123 +83,6 @@ TEST_CASE("inspect counts the parameters that the model file holds") {
   const json shown = JsonOf({"inspect", "--model", TinyModel(), "--json"});
   CHECK(shown["parameters"] == count);
   CHECK(shown["dtype"] == "f32");
-}
-
-TEST_CASE("sft and rl write a model, metrics by their names and a configuration that gives the same run again") {
-  const TempDirectory dir;
-  const std::string sft = (dir / "sft").string(), again = (dir / "again").string(), rl = (dir / "rl").string();
-  REQUIRE(Swarr(std::vector<std::string>{"sft", "--model", TinyModel(), "--max-steps", "4", "--eval-every", "2",
-                                         "--eval-examples", "3", "--lr", "0.01", "--output-dir", sft} +
-                kShort)
-              .status == 0);
-  const std::vector<json> steps = Lines(fs::path(sft) / "metrics.jsonl");
-  REQUIRE(steps.size() == 4);
-  for (const char* name : {"step", "epoch", "num_tokens", "loss", "learning_rate", "grad_norm", "entropy", "step_time",
-                           "tokens_per_second", "peak_memory_mb"}) {
-    CHECK_MESSAGE(steps[0].contains(name), name);
-  }
-  CHECK(!steps[0].contains("eval/accuracy"));
-  CHECK(steps[1].contains("eval/accuracy"));
-
-  const std::string config = (fs::path(sft) / "resolved_config.json").string();
-  REQUIRE(Swarr({"sft", "--config", config, "--output-dir", again}).status == 0);
-  CHECK(ReadFile(fs::path(again) / "model.safetensors") == ReadFile(fs::path(sft) / "model.safetensors"));
-  const std::string other = (dir / "other").string();
-  REQUIRE(Swarr({"sft", "--config", config, "--output-dir", other, "--lr", "0.02"}).status == 0);  // flags win
-  CHECK(json::parse(ReadFile(fs::path(other) / "resolved_config.json"))["lr"] == 0.02);
-  CHECK(ReadFile(fs::path(other) / "model.safetensors") != ReadFile(fs::path(sft) / "model.safetensors"));
-
-  const Outcome trained = Swarr(std::vector<std::string>{"rl", "--model", sft, "--max-steps", "2", "--prompts-per-step",
-                                                         "3", "--num-generations", "4", "--output-dir", rl} +
-                                kShort);
-  REQUIRE(trained.status == 0);
-  CHECK(trained.Says("largest difference 0\n"));
-  for (const json& row : Lines(fs::path(rl) / "metrics.jsonl")) {
-    for (const char* name : {"reward", "reward_std", "frac_reward_zero_std", "completions/mean_length",
-                             "completions/clipped_ratio", "kl", "clip_ratio/region_mean"}) {
-      CHECK_MESSAGE(row.contains(name), name);
-    }
-    CHECK(row["rollout_logprob_max_abs_diff"] == 0.0);
-  }
-  CHECK(Lines(fs::path(rl) / "completions" / "step-00000002.jsonl").size() == 12);
-}
-
-TEST_CASE("rl: every switch of an objective is a flag, and is recorded so that the configuration gives the run again") {
-  const TempDirectory dir;
-  const std::string run = (dir / "run").string(), again = (dir / "again").string();
-  const Outcome trained = Swarr(std::vector<std::string>{"rl",
-                                                         "--model",
-                                                         TinyModel(),
-                                                         "--max-steps",
-                                                         "2",
-                                                         "--prompts-per-step",
-                                                         "2",
-                                                         "--num-generations",
-                                                         "3",
-                                                         "--objective",
-                                                         "dapo",
-                                                         "--beta",
-                                                         "0.1",
-                                                         "--kl",
-                                                         "k2",
-                                                         "--entropy-coef",
-                                                         "0.01",
-                                                         "--no-dynamic-sampling",
-                                                         "--num-iterations",
-                                                         "2",
-                                                         "--output-dir",
-                                                         run} +
-                                kShort);
-  REQUIRE_MESSAGE(trained.status == 0, trained.err);
-  CHECK(
-      trained.Says("objective dapo, changed by --kl k2 --beta 0.1 --entropy-coef 0.01 --no-dynamic-sampling, that is "
-                   "--baseline group-mean --scale-rewards group --no-whiten --ratio token --clip ppo "
-                   "--epsilon 0.2 --epsilon-high 0.28 --normalizer token-mean --kl k2 --kl-in loss --beta 0.1 "
-                   "--entropy-coef 0.01 --no-dynamic-sampling --overlong-share 0.2\n"));
-  const fs::path config = fs::path(run) / "resolved_config.json";
-  const json recorded = json::parse(ReadFile(config));
-  ObjectiveOptions expected =
-      ObjectiveFromJson({{"objective", "dapo"}, {"beta", 0.1}, {"kl", "k2"}, {"entropy_coef", 0.01}});
-  expected.dynamic_sampling = false;
-  const json switches = ToJson(expected);
-  for (const auto& [name, value] : switches.items()) {
-    if (name == "max_completion_length") continue;  // an option of its own
-    std::string flag = name;
-    std::replace(flag.begin(), flag.end(), '_', '-');
-    CHECK_MESSAGE(recorded.at(flag) == value, flag);
-  }
-  CHECK(recorded["objective"] == "dapo");
-  CHECK(recorded["ref-model"] == TinyModel());
-
-  REQUIRE(Swarr({"rl", "--config", config.string(), "--output-dir", again}).status == 0);
-  CHECK(ReadFile(fs::path(again) / "resolved_config.json") == ReadFile(config));
-  CHECK(ReadFile(fs::path(again) / "model.safetensors") == ReadFile(fs::path(run) / "model.safetensors"));
-  CHECK(ReadFile(fs::path(again) / "model.safetensors") != ReadFile(fs::path(TinyModel()) / "model.safetensors"));
-}
-
-TEST_CASE("an interrupted run saves, ends with 130, and goes on with --resume auto to the uninterrupted run's bits") {
-  const TempDirectory dir;
-  const fs::path stopped = dir / "stopped", whole = dir / "whole";
-  constexpr int kSteps = 3000;
-  Program program(TinyPretrain(stopped, kSteps));
-  for (int i = 0; i < 1000 && !(fs::exists(stopped / "metrics.jsonl") && fs::file_size(stopped / "metrics.jsonl") > 0);
-       ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  ::kill(program.pid(), SIGINT);
-  const Outcome interrupted = program.Wait();
-  REQUIRE(interrupted.status == 130);
-  CHECK(interrupted.Says("--resume auto"));
-  const std::size_t before = Lines(stopped / "metrics.jsonl").size();
-  REQUIRE(before < kSteps);
-  CHECK(!fs::exists(stopped / "model.safetensors"));
-
-  REQUIRE(Swarr(TinyPretrain(stopped, kSteps) + std::vector<std::string>{"--resume", "auto"}).status == 0);
-  REQUIRE(Swarr(TinyPretrain(whole, kSteps)).status == 0);
-  const std::vector<json> rows = Lines(stopped / "metrics.jsonl");
-  REQUIRE(rows.size() == kSteps);
-  for (std::size_t i = 0; i < rows.size(); ++i) CHECK(rows[i]["step"] == i + 1);
-  CHECK(ReadFile(stopped / "model.safetensors") == ReadFile(whole / "model.safetensors"));
 }
 
 TEST_CASE("eval prints one object with intervals around each share, the same as its completions give") {
@@ -370,51 +223,4 @@ TEST_CASE("--cpu picks the kernels: all of them write like logits, and each the 
       CHECK(std::fabs(one.view().data<float>()[i] - best.view().data<float>()[i]) <= 1e-5F);
     }
   }
-}
-
-TEST_CASE("--dtype bf16 trains, evaluates, generates and writes logits") {
-  const TempDirectory dir;
-  const std::string sft = (dir / "sft").string(), rl = (dir / "rl").string();
-  const std::vector<std::string> bf16 = {"--dtype", "bf16"};
-  const Outcome tuned = Swarr(
-      std::vector<std::string>{"sft", "--model", TinyModel(), "--max-steps", "8", "--lr", "0.01", "--output-dir", sft} +
-      kShort + bf16);
-  REQUIRE_MESSAGE(tuned.status == 0, tuned.err);
-  const std::vector<json> steps = Lines(fs::path(sft) / "metrics.jsonl");
-  REQUIRE(steps.size() == 8);
-  CHECK(steps[7]["loss"] < steps[0]["loss"]);
-  CHECK(json::parse(ReadFile(fs::path(sft) / "resolved_config.json"))["dtype"] == "bf16");
-  const SafetensorsFile weights(fs::path(sft) / "model.safetensors");
-  for (const std::string& name : weights.names()) CHECK(weights.dtype(name) == DType::kF32);
-
-  const Outcome trained = Swarr(std::vector<std::string>{"rl", "--model", sft, "--max-steps", "2", "--prompts-per-step",
-                                                         "3", "--num-generations", "4", "--output-dir", rl} +
-                                kShort + bf16);
-  REQUIRE_MESSAGE(trained.status == 0, trained.err);
-  CHECK(trained.Says("largest difference 0\n"));
-
-  const json result =
-      JsonOf(std::vector<std::string>{"eval", "--model", rl, "--problems", "4", "--json"} + kShort + bf16);
-  CHECK(result["problems"] == 4);
-  const std::vector<std::string> generate = {"generate",   "--model",          rl, "--prompt",
-                                             "a7b3n02x5?", "--max-new-tokens", "9"};
-  const Outcome text = Swarr(generate + bf16);
-  CHECK(text.status == 0);
-  CHECK(Swarr(generate + bf16 + std::vector<std::string>{"--threads", "2"}).out == text.out);
-
-  OwnedTensor logits[] = {OwnedTensor(DType::kF32, {10, 24}), OwnedTensor(DType::kF32, {10, 24})};
-  for (int i : {0, 1}) {
-    const std::string out = (dir / "logits").string();
-    REQUIRE(Swarr({"logits", "--model", rl, "--prompt", "a7b3n02x5?", "--out", out, "--dtype", i == 0 ? "f32" : "bf16"})
-                .status == 0);
-    SafetensorsFile(out).CopyTo("logits", logits[i].view());
-  }
-  double largest = 0, difference = 0;
-  for (std::int64_t i = 0; i < 240; ++i) {
-    const double single = logits[0].view().data<float>()[i], half = logits[1].view().data<float>()[i];
-    largest = std::max(largest, std::fabs(single));
-    difference = std::max(difference, std::fabs(single - half));
-  }
-  CHECK(difference > 0);
-  CHECK(difference < 0.1 * largest);  // some thirty roundings by 2^-9
 }

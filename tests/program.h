@@ -3,6 +3,7 @@
 // machine without one says, and the device's own tests use the library (cuda_*_test.cc).
 #pragma once
 
+#include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -72,34 +74,37 @@ class Program {
 
 inline Outcome Swarr(std::vector<std::string> arguments) { return Program(std::move(arguments)).Wait(); }
 
+// The one line of JSON that the program prints.
+inline nlohmann::json JsonOf(const std::vector<std::string>& arguments) {
+  const Outcome outcome = Swarr(arguments);
+  CHECK_MESSAGE(outcome.status == 0, outcome.err);
+  CHECK(std::count(outcome.out.begin(), outcome.out.end(), '\n') == 1);
+  return nlohmann::json::parse(outcome.out);
+}
+
+// The rows of a JSON Lines file.
+inline std::vector<nlohmann::json> Lines(const std::filesystem::path& path) {
+  std::vector<nlohmann::json> rows;
+  ForEachJsonLine(path, [&](int, const nlohmann::json& row) { rows.push_back(row); });
+  return rows;
+}
+
+inline std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+// Short problems of the chain task.
+inline const std::vector<std::string> kShort = {"--task", "chain", "--n-min", "1", "--n-max", "2"};
+
 // The flags of a model that trains in no time, on the shortest problems of the chain task.
 inline std::vector<std::string> TinyPretrain(const std::filesystem::path& output_dir, int steps) {
-  return {"pretrain",
-          "--task",
-          "chain",
-          "--n-min",
-          "1",
-          "--n-max",
-          "2",
-          "--layers",
-          "2",
-          "--hidden-size",
-          "16",
-          "--heads",
-          "2",
-          "--ffn",
-          "24",
-          "--max-positions",
-          "64",
-          "--batch-size",
-          "4",
-          "--threads",
-          "1",
-          "--quiet",
-          "--max-steps",
-          std::to_string(steps),
-          "--output-dir",
-          output_dir.string()};
+  const std::vector<std::string> shape = {"--layers", "2",  "--hidden-size",   "16", "--heads", "2",
+                                          "--ffn",    "24", "--max-positions", "64"};
+  return std::vector<std::string>{
+             "pretrain",     "--batch-size",     "4", "--threads", "1", "--quiet", "--max-steps", std::to_string(steps),
+             "--output-dir", output_dir.string()} +
+         shape + kShort;
 }
 
 // A model with random weights that all tests of a file can use.

@@ -28,6 +28,22 @@ ordered_json FamilyJson(const std::string& family) { return ordered_json::parse(
 
 Tokenizer Family(const std::string& family) { return {FamilyJson(family), family}; }
 
+void AppendUtf8(char32_t code, std::string& text) {
+  const auto tail = [&](int shift) { text += static_cast<char>(0x80 | (code >> shift & 0x3F)); };
+  if (code < 0x80) {
+    text += static_cast<char>(code);
+  } else if (code < 0x800) {
+    text += static_cast<char>(0xC0 | code >> 6);
+    tail(0);
+  } else if (code < 0x10000) {
+    text += static_cast<char>(0xE0 | code >> 12);
+    tail(6), tail(0);
+  } else {
+    text += static_cast<char>(0xF0 | code >> 18);
+    tail(12), tail(6), tail(0);
+  }
+}
+
 // FNV-1a of 64 bits.
 class Hash {
  public:

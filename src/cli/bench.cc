@@ -5,26 +5,24 @@
 #include <cstdio>
 
 #include "cli/commands.h"
-#include "cli/options.h"
 #include "tensor/files.h"
 
 namespace swarr {
 namespace {
 
 struct BenchCommand {
-  explicit BenchCommand(CLI::App& app) : options(app) {
+  explicit BenchCommand(OptionSet& options) {
     options.Add("suite", bench.suite, "ops, train, decode or scaling")->required();
     options.Add("rows", bench.rows, "measure only the rows whose name contains this");
     options.Add("json", json, "file for the results");
     options.Add("svg", svg, "file for a figure of the suite scaling");
-    options.Add("seconds-per-row", bench.seconds_per_row, "how long a measurement is repeated")
-        ->check(CLI::PositiveNumber);
+    options.Add("seconds-per-row", bench.seconds_per_row, "how long a measurement is repeated", CLI::PositiveNumber);
     compute.AddTo(options);
   }
 
   void Run() {
     if (!svg.empty() && bench.suite != "scaling") throw UsageError("--svg is for --suite scaling");
-    StepMemory steps(compute.MakeDevice());
+    StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
     bench.dtype = compute.MakeDType();
     bench.on_row = [&, started = false](const nlohmann::ordered_json& row) mutable {
@@ -44,7 +42,6 @@ struct BenchCommand {
     if (!svg.empty()) WriteFileAtomically(svg, ScalingFigure(results));
   }
 
-  OptionSet options;
   BenchOptions bench;
   std::string json, svg;
   ComputeOptions compute;
@@ -52,8 +49,8 @@ struct BenchCommand {
 
 }  // namespace
 
-void AddBench(CLI::App& program) {
-  AddCommand<BenchCommand>(program, "bench", "Measure speed: single kernels, training, decoding, long sequences");
+void AddBench(const CommandGroup& program) {
+  program.Add<BenchCommand>("bench", "Measure speed: single kernels, training, decoding, long sequences");
 }
 
 }  // namespace swarr

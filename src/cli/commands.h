@@ -1,43 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands. Each function adds one to the program, with what it does when it is called; a file per command.
+// The commands of the program.
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <functional>
+#include <memory>
 #include <string>
+
+#include "cli/options.h"
 
 namespace swarr {
 
-// What main knows and commands need.
-struct Environment {
-  std::string command_line;
-  // From this call on the first interrupt (Ctrl-C) does not end the process; the result says whether it has come. Only
-  // commands that can stop in good order call it.
-  std::function<std::function<bool()>()> watch_interrupts;
+// The program, or a command of commands.
+struct CommandGroup {
+  CLI::App& app;
+  const Environment& environment;
+
+  CommandGroup AddGroup(const std::string& name, const std::string& help) const {
+    return {*app.add_subcommand(name, help)->require_subcommand(1), environment};
+  }
+
+  // Adds the command `name`. Its struct adds the options in its constructor, Command(OptionSet&, arguments...), and
+  // does its work in Run(). It lives as long as the program.
+  template <class Command, class... Arguments>
+  void Add(const std::string& name, const std::string& help, const Arguments&... arguments) const {
+    CLI::App* command_app = app.add_subcommand(name, help);
+    const auto options = std::make_shared<OptionSet>(*command_app, environment);
+    const auto command = std::make_shared<Command>(*options, arguments...);
+    command_app->callback([options, command] { command->Run(); });
+  }
 };
 
-void AddStudy(CLI::App& program, const Environment& environment);
-void AddData(CLI::App& program);
-void AddPretrain(CLI::App& program, const Environment& environment);
-void AddSft(CLI::App& program, const Environment& environment);
-void AddRl(CLI::App& program, const Environment& environment);
-void AddConvert(CLI::App& program);
-void AddEval(CLI::App& program);
-void AddGenerate(CLI::App& program);
-void AddInspect(CLI::App& program);
-void AddLogits(CLI::App& program);
-void AddTokenize(CLI::App& program);
-void AddVerify(CLI::App& program);
-void AddOracle(CLI::App& program);
-void AddBench(CLI::App& program);
-
-// Adds the command `name`, whose options are those of a struct `Options(CLI::App&)` that lives as long as the program,
-// and which does options.Run().
-template <class Options, class... Arguments>
-void AddCommand(CLI::App& program, const std::string& name, const std::string& help, const Arguments&... arguments) {
-  CLI::App* app = program.add_subcommand(name, help);
-  const auto options = std::make_shared<Options>(*app, arguments...);
-  app->callback([options] { options->Run(); });
-}
+// Each adds one command; a file per command.
+using CommandAdder = void(const CommandGroup& program);
+CommandAdder AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddGenerate, AddInspect, AddLogits,
+    AddTokenize, AddVerify, AddOracle, AddBench;
 
 }  // namespace swarr

@@ -3,21 +3,20 @@
 #include "model/convert.h"
 
 #include "cli/commands.h"
-#include "cli/options.h"
 #include "model/hf_config.h"
 
 namespace swarr {
 namespace {
 
 struct ConvertCommand {
-  explicit ConvertCommand(CLI::App& app) : options(app) {
+  explicit ConvertCommand(OptionSet& set) : options(set) {
     options.Add("model", model_dir, "model to convert (directory)")->required();
     options.Add("window", spec.window, "visible tokens including the current one, at least 1")->required();
     options.Add("sinks", spec.sinks, "first tokens that stay visible outside the window");
     options.Add("full-layers", full_layers, "layers that keep full attention, counted from 0, like 0,3");
     options
-        .Add("output-dir", output_dir, "directory for the converted model; weights and tokenizer files are copied",
-             Record::kNo)
+        .AddUnrecorded("output-dir", output_dir,
+                       "directory for the converted model; weights and tokenizer files are copied")
         ->required();
   }
 
@@ -28,15 +27,15 @@ struct ConvertCommand {
                  {{"resolved_config.json", options.Resolved().dump(2) + "\n"}});
   }
 
-  OptionSet options;
+  OptionSet& options;
   std::string model_dir, output_dir, full_layers;
   AttentionSpec spec;
 };
 
 }  // namespace
 
-void AddConvert(CLI::App& program) {
-  AddCommand<ConvertCommand>(program, "convert", "Give a model sliding-window attention; its weights stay as they are");
+void AddConvert(const CommandGroup& program) {
+  program.Add<ConvertCommand>("convert", "Give a model sliding-window attention; its weights stay as they are");
 }
 
 }  // namespace swarr

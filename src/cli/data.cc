@@ -8,11 +8,11 @@ namespace swarr {
 namespace {
 
 struct DataCommand {
-  DataCommand(CLI::App& app, const BuiltInTask& built_in) : options(app), task(built_in) {
+  DataCommand(OptionSet& options, const BuiltInTask& built_in) : task(built_in) {
     options
-        .Add("count", count, "rows; beyond the split's size its problems come again with new traces; 0 is each once")
-        ->required()
-        ->check(AtLeast(0));
+        .Add("count", count, "rows; beyond the split's size its problems come again with new traces; 0 is each once",
+             AtLeast(0))
+        ->required();
     options.Add("out", out, "file to write")->required();
     options.Add("split", split, "which of the three disjoint sets of problems: sft, rl or eval");
     for (const TaskParameter& p : task.parameters) AddParameter(options, p);
@@ -21,7 +21,6 @@ struct DataCommand {
 
   void Run() const { WriteFileAtomically(out, DataRows(*task.make(ParseName<Split>("split", split), seed), count)); }
 
-  OptionSet options;
   BuiltInTask task;
   std::int64_t count = 0;
   std::uint64_t seed = 0;
@@ -30,14 +29,13 @@ struct DataCommand {
 
 }  // namespace
 
-void AddData(CLI::App& program) {
-  CLI::App* data = program.add_subcommand("data", "Write data sets");
-  data->require_subcommand(1);
+void AddData(const CommandGroup& program) {
+  const CommandGroup data = program.AddGroup("data", "Write data sets");
   for (const BuiltInTask& task : BuiltInTasks()) {
-    AddCommand<DataCommand>(*data, task.name,
-                            Concat("Problems and traces of the ", task.name,
-                                   " task: {prompt, completion, answer, and what states the problem} a line"),
-                            task);
+    data.Add<DataCommand>(task.name,
+                          Concat("Problems and traces of the ", task.name,
+                                 " task: {prompt, completion, answer, and what states the problem} a line"),
+                          task);
   }
 }
 

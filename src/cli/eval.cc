@@ -39,21 +39,20 @@ int SmallestWindow(const ModelConfig& config) {
 }
 
 struct EvalCommand {
-  explicit EvalCommand(CLI::App& app) : options(app) {
+  explicit EvalCommand(OptionSet& options) {
     evaluate.slots = 128;
     options.Add("model", model_dir, "model to evaluate (directory)")->required();
     task.AddTo(options, /*with_completions=*/false);
     task.AddRewardTo(options);
-    options.Add("problems", evaluate.problems, "how many problems, the first ones; 0 is all")->check(AtLeast(0));
-    options.Add("samples", evaluate.samples, "completions per problem: the k of pass@k and maj@k")->check(AtLeast(1));
-    options.Add("temperature", evaluate.temperature, "of sampling; 0 is greedy")->check(AtLeast(0));
-    options
-        .Add("max-completion-length", evaluate.max_completion_length,
-             "tokens of a completion (a longer one is cut and wrong); 0 is the task's own limit or what the context "
-             "leaves")
-        ->check(AtLeast(0));
-    options.Add("slots", evaluate.slots, "sequences decoded at a time; results do not depend on it", Record::kNo)
-        ->check(AtLeast(1));
+    options.Add("problems", evaluate.problems, "how many problems, the first ones; 0 is all", AtLeast(0));
+    options.Add("samples", evaluate.samples, "completions per problem: the k of pass@k and maj@k", AtLeast(1));
+    options.Add("temperature", evaluate.temperature, "of sampling; 0 is greedy", AtLeast(0));
+    options.Add("max-completion-length", evaluate.max_completion_length,
+                "tokens of a completion (a longer one is cut and wrong); 0 is the task's own limit or what the context "
+                "leaves",
+                AtLeast(0));
+    options.AddUnrecorded("slots", evaluate.slots, "sequences decoded at a time; results do not depend on it",
+                          AtLeast(1));
     options.Add("greedy", greedy, "measure one greedy completion per problem beside the sampled ones");
     task.prompt.AddExamplesTo(options);
     options.Add(
@@ -61,35 +60,39 @@ struct EvalCommand {
         "GSM8K as lm-evaluation-harness measures it, beside --reward: greedy, Question: ... Answer: prompts with "
         "--few-shot-data, cut completions judged as they stand by gsm8k-strict-match and "
         "gsm8k-flexible-extract");
-    options.Add("completions-out", completions_out, "JSON Lines file for all completions and their rewards",
-                Record::kNo);
-    options.Add("json", json, "print one JSON object", Record::kNo);
+    options.AddUnrecorded("completions-out", completions_out, "JSON Lines file for all completions and their rewards");
+    options.AddUnrecorded("json", json, "print one JSON object");
     compute.AddTo(options);
   }
 
   void Run() {
     if (lm_eval) FollowHarness();
     LoadedTask problems = task.Load(Split::kEval, {.answer = true}, compute.seed, model_dir);
-    const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
+    const auto model = compute.Load(model_dir, /*with_gradients=*/false);
     const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
     SetEndOfText(problems, tokenizer, *model);
     evaluate.max_completion_length =
         CompletionLimit(evaluate.max_completion_length, problems, tokenizer, model->config());
     ReportDropped(problems);
     evaluate.seed = compute.seed;
-    StepMemory steps(compute.MakeDevice());
+    StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
     const std::vector<EvaluatedCompletion> completions = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
     if (!completions_out.empty()) WriteFileAtomically(completions_out, CompletionLines(completions, *problems.task));
-    ordered_json results = Results(completions, problems, *model);
-    if (greedy) AddGreedy(ctx, *model, tokenizer, *problems.task, results);
+    AddResults(completions, problems, SmallestWindow(model->config()));
+    if (greedy) {
+      evaluate.samples = 1;
+      evaluate.temperature = 0;
+      const std::vector<EvaluatedCompletion> once = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
+      AddShare("accuracy_greedy", Summarize(once, 1).accuracy, once.size());
+    }
     model->NoteMemory(compute.memory);
     if (json && compute.memory_report) results["memory"] = compute.memory.ToJson(steps.arena());
-    Report(results);
+    Report();
     if (!json) compute.PrintMemory(steps.arena());
   }
 
-  // The harness's settings of gsm8k; what it stops at, it stops at in the text.
+  // The settings of the harness's task gsm8k. The harness looks for its stops in the text.
   void FollowHarness() {
     if (task.prompt.few_shot_data.empty() && task.prompt.shots > 0) {
       throw UsageError("--lm-eval needs --few-shot-data FILE, rows of the training set, or --shots 0");
@@ -106,31 +109,20 @@ struct EvalCommand {
     evaluate.stop_texts = {"Question:", "</s>", "<|im_end|>"};
   }
 
-  void AddGreedy(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& problems,
-                 ordered_json& results) const {
-    EvaluateOptions once = evaluate;
-    once.samples = 1;
-    once.temperature = 0;
-    const std::vector<EvaluatedCompletion> completions = Evaluate(ctx, model, tokenizer, problems, once);
-    AddShare("accuracy_greedy", Summarize(completions, 1).accuracy, completions.size(), results);
-  }
-
-  // A mean over problems of values in [0, 1] with Wilson's interval, the problems being the trials. No such values vary
-  // more than zeros and ones of that mean, so where a problem has several samples the interval is wider than it would
-  // have to be, never narrower.
-  static void AddShare(const std::string& name, double share, std::size_t problems, ordered_json& results) {
+  // A mean over problems of values in [0, 1], with Wilson's interval for as many trials. Zeros and ones vary most among
+  // the values of a given mean, so where a problem has several samples the interval is too wide, never too narrow.
+  void AddShare(const std::string& name, double share, std::size_t problems) {
     const auto successes = static_cast<std::int64_t>(std::llround(share * static_cast<double>(problems)));
     const Interval interval = WilsonInterval(successes, static_cast<std::int64_t>(problems));
     results[name] = share;
     results[name + "_ci95"] = {interval.low, interval.high};
   }
 
-  ordered_json Results(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems,
-                       const Transformer& model) const {
+  void AddResults(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems, int window) {
     const AccuracySummary summary = Summarize(completions, evaluate.samples);
     const std::size_t count = completions.size() / static_cast<std::size_t>(evaluate.samples);
-    ordered_json results = {{"problems", count}, {"samples", evaluate.samples}, {"temperature", evaluate.temperature}};
-    const auto add_share = [&](const std::string& name, double share) { AddShare(name, share, count, results); };
+    results = {{"problems", count}, {"samples", evaluate.samples}, {"temperature", evaluate.temperature}};
+    const auto add_share = [&](const std::string& name, double share) { AddShare(name, share, count); };
     add_share("accuracy", summary.accuracy);
     for (int k = 1; k < evaluate.samples; k *= 2) {
       add_share(Concat("pass@", k), PassAtK(completions, evaluate.samples, k));
@@ -140,16 +132,14 @@ struct EvalCommand {
     add_share("extracted", summary.extracted);
     add_share("truncated", summary.truncated);
     for (const auto& [name, rule] : harness_scores) add_share(name, ShareRight(completions, *problems.task, rule));
-    AddLength(completions, summary.mean_length, results);
-    if (problems.reward.measure) AddMeasures(completions, problems, SmallestWindow(model.config()), results);
-    if (problems.file != nullptr) {
-      for (const DroppedRows& d : problems.file->dropped()) results["dropped"][d.reason] = d.count;
-    }
-    return results;
+    AddLength(completions, summary.mean_length);
+    if (problems.reward.measure) AddMeasures(completions, problems, window);
+    if (problems.file == nullptr) return;
+    for (const DroppedRows& d : problems.file->dropped()) results["dropped"][d.reason] = d.count;
   }
 
   // The mean length, with a normal interval from the spread of the problems' means.
-  void AddLength(const std::vector<EvaluatedCompletion>& completions, double mean, ordered_json& results) const {
+  void AddLength(const std::vector<EvaluatedCompletion>& completions, double mean) {
     const auto k = static_cast<std::size_t>(evaluate.samples);
     const double count = static_cast<double>(completions.size() / k);
     double squares = 0;
@@ -165,8 +155,7 @@ struct EvalCommand {
   }
 
   // What the completions show beside their rewards.
-  static void AddMeasures(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems, int window,
-                          ordered_json& results) {
+  void AddMeasures(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems, int window) {
     std::vector<nlohmann::json> rows;
     std::vector<std::string> texts;
     for (const EvaluatedCompletion& c : completions) {
@@ -176,11 +165,8 @@ struct EvalCommand {
     for (const auto& [name, value] : problems.reward.measure(rows, texts, window)) results[name] = value;
   }
 
-  void Report(const ordered_json& results) const {
-    if (json) {
-      PrintJson(results);
-      return;
-    }
+  void Report() const {
+    if (json) return PrintJson(results);
     for (const auto& [name, value] : results.items()) {
       if (name.ends_with("_ci95")) continue;
       std::printf("%-26s %-10s", name.c_str(), value.dump().substr(0, 8).c_str());
@@ -192,7 +178,6 @@ struct EvalCommand {
     }
   }
 
-  OptionSet options;
   std::string model_dir, completions_out;
   bool greedy = false, lm_eval = false;
   std::vector<std::pair<std::string, RewardRule>> harness_scores;  // with --lm-eval
@@ -200,12 +185,13 @@ struct EvalCommand {
   EvaluateOptions evaluate;
   ComputeOptions compute;
   bool json = false;
+  ordered_json results;
 };
 
 }  // namespace
 
-void AddEval(CLI::App& program) {
-  AddCommand<EvalCommand>(program, "eval", "Measure accuracy by generation, with 95% intervals");
+void AddEval(const CommandGroup& program) {
+  program.Add<EvalCommand>("eval", "Measure accuracy by generation, with 95% intervals");
 }
 
 }  // namespace swarr

@@ -12,18 +12,18 @@ namespace swarr {
 namespace {
 
 struct GenerateCommand {
-  explicit GenerateCommand(CLI::App& app) : options(app) {
+  explicit GenerateCommand(OptionSet& options) {
     chat.chat_template = "plain";
     options.Add("model", model_dir, "model to sample from (directory)")->required();
     options.Add("prompt", prompt, "text to continue, or with --template the user's message")->required();
     chat.AddTemplateTo(options);
-    options.Add("max-new-tokens", max_new_tokens, "tokens at most; 0 is what the context leaves")->check(AtLeast(0));
-    options.Add("temperature", temperature, "of sampling; 0 is greedy")->check(AtLeast(0));
+    options.Add("max-new-tokens", max_new_tokens, "tokens at most; 0 is what the context leaves", AtLeast(0));
+    options.Add("temperature", temperature, "of sampling; 0 is greedy", AtLeast(0));
     compute.AddTo(options);
   }
 
   void Run() {
-    const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
+    const auto model = compute.Load(model_dir, /*with_gradients=*/false);
     const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
     const ChatTemplate format = chat.MakeTemplate(model_dir);
     if (!format.end().empty()) model->SetEndOfText(SingleToken(tokenizer, format.end()));
@@ -31,7 +31,7 @@ struct GenerateCommand {
     const Request request{tokenizer.EncodePrompt(text), 0, temperature, StreamKey(compute.seed, Purpose::kSample)};
     const auto prompt_tokens = static_cast<int>(request.prompt.size());
     const int limit = CompletionLimit(max_new_tokens, prompt_tokens, model->config());
-    StepMemory steps(compute.MakeDevice());
+    StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
     Decoder decoder(*model, /*slots=*/1, prompt_tokens + limit);
     std::vector<Request> requests = {request};
@@ -44,7 +44,6 @@ struct GenerateCommand {
     compute.PrintMemory(steps.arena());
   }
 
-  OptionSet options;
   std::string model_dir, prompt;
   PromptOptions chat;
   int max_new_tokens = 0;
@@ -54,8 +53,8 @@ struct GenerateCommand {
 
 }  // namespace
 
-void AddGenerate(CLI::App& program) {
-  AddCommand<GenerateCommand>(program, "generate", "Continue a prompt; the text appears as it is drawn");
+void AddGenerate(const CommandGroup& program) {
+  program.Add<GenerateCommand>("generate", "Continue a prompt; the text appears as it is drawn");
 }
 
 }  // namespace swarr

@@ -3,7 +3,6 @@
 #include <cstdio>
 
 #include "cli/commands.h"
-#include "cli/options.h"
 #include "model/hf_config.h"
 #include "model/transformer.h"
 #include "model/weight_files.h"
@@ -42,7 +41,7 @@ ordered_json SupportedCpuNames() {
 }
 
 struct InspectCommand {
-  explicit InspectCommand(CLI::App& app) : options(app) {
+  explicit InspectCommand(OptionSet& options) {
     options.Add("model", model_dir, "model to look at (directory)")->required();
     options.Add("lengths", lengths, "sequence lengths in tokens for which the cache is computed, like 1024,4096");
     options.Add("dtype", compute.dtype, "number format of the cache: f32, f64 or bf16");
@@ -82,11 +81,7 @@ struct InspectCommand {
       if (length < 1) throw UsageError(Concat("--lengths holds ", length, "; a sequence has at least 1 token"));
       result["kv_bytes"].push_back({{"length", length}, {"bytes", KvBytesPerSequence(c, dtype, length)}});
     }
-    if (json) {
-      PrintJson(result);
-    } else {
-      Print(result);
-    }
+    json ? PrintJson(result) : Print(result);
   }
 
   static void Print(const ordered_json& result) {
@@ -111,7 +106,6 @@ struct InspectCommand {
     }
   }
 
-  OptionSet options;
   std::string model_dir, lengths = "1024,4096,16384,65536";
   ComputeOptions compute;
   bool json = false;
@@ -119,8 +113,8 @@ struct InspectCommand {
 
 }  // namespace
 
-void AddInspect(CLI::App& program) {
-  AddCommand<InspectCommand>(program, "inspect", "Show a model's size, the attention of every layer and its cache");
+void AddInspect(const CommandGroup& program) {
+  program.Add<InspectCommand>("inspect", "Show a model's size, the attention of every layer and its cache");
 }
 
 }  // namespace swarr

@@ -10,7 +10,7 @@ namespace swarr {
 namespace {
 
 struct LogitsCommand {
-  explicit LogitsCommand(CLI::App& app) : options(app) {
+  explicit LogitsCommand(OptionSet& options) {
     options.Add("model", model_dir, "model to run (directory)")->required();
     options.Add("tokens", tokens, "token ids, like 1,2,3");
     options.Add("prompt", prompt, "instead of --tokens: a text");
@@ -20,7 +20,7 @@ struct LogitsCommand {
 
   void Run() {
     if (tokens.empty() == prompt.empty()) throw UsageError("give exactly one of --tokens 1,2,3 and --prompt TEXT");
-    const auto model = LoadModel(model_dir, compute.MakeDType(), /*with_gradients=*/false, compute.MakeKind());
+    const auto model = compute.Load(model_dir, /*with_gradients=*/false);
     const std::vector<std::int32_t> ids = tokens.empty()
                                               ? LoadTokenizer(model_dir, model->config()).EncodePrompt(prompt)
                                               : ParseIntegers(tokens, "--tokens");
@@ -28,7 +28,7 @@ struct LogitsCommand {
     const ModelConfig& config = model->config();
     SWARR_CHECK(length <= config.max_positions, "a prompt of ", length,
                 " tokens is longer than the model's context of ", config.max_positions, "; shorten it");
-    StepMemory steps(compute.MakeDevice());
+    StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
     const Batch batch = PackDocuments(ctx.HostArena(), {&ids, 1});
     const Tensor logits = ctx.arena->New(AccumulatorOf(model->dtype()), {length, config.vocab});
@@ -42,15 +42,14 @@ struct LogitsCommand {
     compute.PrintMemory(steps.arena());
   }
 
-  OptionSet options;
   std::string model_dir, tokens, prompt, out;
   ComputeOptions compute;
 };
 
 }  // namespace
 
-void AddLogits(CLI::App& program) {
-  AddCommand<LogitsCommand>(program, "logits", "Write the logits at every position of a text");
+void AddLogits(const CommandGroup& program) {
+  program.Add<LogitsCommand>("logits", "Write the logits at every position of a text");
 }
 
 }  // namespace swarr

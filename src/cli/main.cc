@@ -8,15 +8,15 @@
 #include <new>
 
 #include "cli/commands.h"
-#include "cli/options.h"
 #include "tensor/version.h"
 #include "train/run.h"
 
+namespace swarr {
 namespace {
 
 constexpr int kFailed = 1, kUsage = 2, kInterrupted = 130;
 
-// A signal handler can reach nothing else.
+// Global, since a signal handler can reach nothing else.
 volatile sig_atomic_t interrupt_came = 0;
 
 extern "C" void OnInterrupt(int /*signal*/) {
@@ -45,25 +45,8 @@ std::string Join(const std::vector<std::string>& arguments) {
   return line;
 }
 
-void AddCommands(CLI::App& program, const swarr::Environment& environment) {
-  swarr::AddStudy(program, environment);
-  swarr::AddData(program);
-  swarr::AddPretrain(program, environment);
-  swarr::AddSft(program, environment);
-  swarr::AddRl(program, environment);
-  swarr::AddConvert(program);
-  swarr::AddEval(program);
-  swarr::AddGenerate(program);
-  swarr::AddInspect(program);
-  swarr::AddLogits(program);
-  swarr::AddTokenize(program);
-  swarr::AddVerify(program);
-  swarr::AddOracle(program);
-  swarr::AddBench(program);
-}
-
-// Help is no error; every other refusal is one sentence and the way to more. A word that nobody knows comes first: it
-// is often the misspelled form of what is said to be missing.
+// Help is no error. Any other refusal is one sentence that ends by naming --help. An unknown word is reported first,
+// since it is often the misspelled form of what is missing.
 int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return program.exit(error);
   std::string command = "swarr";
@@ -73,7 +56,7 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
   }
   const std::vector<std::string> unknown = program.remaining(/*recurse=*/true);
   const std::string what = unknown.empty() ? error.what() : "there is no '" + unknown.front() + "' here";
-  std::cerr << swarr::Error(swarr::Concat(command, ": ", what, " (see ", command, " --help)")).what() << '\n';
+  std::cerr << Error(Concat(command, ": ", what, " (see ", command, " --help)")).what() << '\n';
   return kUsage;
 }
 
@@ -82,12 +65,16 @@ int Run(const std::vector<std::string>& arguments) {
       "Converts transformers from full to sliding-window attention and adapts them by reinforcement learning.",
       "swarr");
   program.set_help_flag("--help", "Print this help and exit");
-  program.set_version_flag("--version", std::string(swarr::Version()) + " (" + swarr::BuildRevision() + ")");
+  program.set_version_flag("--version", std::string(Version()) + " (" + BuildRevision() + ")");
   program.option_defaults()->always_capture_default()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   program.require_subcommand(1);
-  AddCommands(program, {Join(arguments), WatchInterrupts});
+  const Environment environment{.command_line = Join(arguments), .watch_interrupts = WatchInterrupts};
+  for (CommandAdder* add : {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddGenerate, AddInspect,
+                            AddLogits, AddTokenize, AddVerify, AddOracle, AddBench}) {
+    add({program, environment});
+  }
   try {
-    const std::vector<std::string> expanded = swarr::ExpandConfig(program, arguments);
+    const std::vector<std::string> expanded = ExpandConfig(program, arguments);
     program.parse(std::vector<std::string>(expanded.rbegin(), expanded.rend()));  // CLI11 takes them last first
   } catch (const CLI::ParseError& error) {
     return ReportParseError(program, error);
@@ -98,21 +85,22 @@ int Run(const std::vector<std::string>& arguments) {
 }
 
 }  // namespace
+}  // namespace swarr
 
 int main(int argc, char** argv) {
   try {
-    return Run({argv + 1, argv + argc});
+    return swarr::Run({argv + 1, argv + argc});
   } catch (const swarr::Interrupted& error) {
     std::cerr << "swarr: " << error.what() << '\n';
-    return kInterrupted;
+    return swarr::kInterrupted;
   } catch (const swarr::UsageError& error) {
     std::cerr << "swarr: " << error.what() << '\n';
-    return kUsage;
+    return swarr::kUsage;
   } catch (const std::bad_alloc&) {
     std::cerr << "swarr: not enough memory; try a smaller model, batch or length\n";
-    return kFailed;
+    return swarr::kFailed;
   } catch (const std::exception& error) {
     std::cerr << "swarr: " << error.what() << '\n';
-    return kFailed;
+    return swarr::kFailed;
   }
 }

@@ -7,6 +7,7 @@
 #include <iostream>
 #include <thread>
 
+#include "model/model_files.h"
 #include "tensor/files.h"
 #include "tensor/gemm.h"
 
@@ -44,7 +45,7 @@ void AppendArgument(const std::string& where, const CLI::Option& option, const s
 
 }  // namespace
 
-OptionSet::OptionSet(CLI::App& app) : app_(app) {
+OptionSet::OptionSet(CLI::App& app, const Environment& environment) : app_(app), environment_(environment) {
   app_.add_option("--config", config_, "JSON file that gives options by the same names; flags win");
 }
 
@@ -117,6 +118,11 @@ void ComputeOptions::AddDeviceTo(OptionSet& options) {
   options.Add("device", device, "cpu, cuda, or auto: cuda if this build and this machine have it");
 }
 
+void ComputeOptions::AddThreadsTo(OptionSet& options) {
+  options.AddUnrecorded("threads", threads, "threads; 0 is one for every processor; results do not depend on it",
+                        kThreadRange);
+}
+
 void ComputeOptions::AddTo(OptionSet& options) {
   AddDeviceTo(options);
   options.Add("dtype", dtype, "number format of weights and activations: f32, f64 or bf16");
@@ -125,17 +131,22 @@ void ComputeOptions::AddTo(OptionSet& options) {
               "processor, cublas on a CUDA device");
   options.Add("cpu", cpu,
               "CPU kernels: auto (the best that this machine runs), portable, avx2, avx512, avx512bf16 or amx");
-  options.Add("threads", threads, "threads; 0 is one for every processor; results do not depend on it", Record::kNo)
-      ->check(CLI::Range(0, kMaxThreads));
+  AddThreadsTo(options);
   options.Add("seed", seed, "seed of all random numbers");
-  options.Add("memory-report", memory_report, "show at the end where memory went, by name", Record::kNo);
+  options.AddUnrecorded("memory-report", memory_report, "show at the end where memory went, by name");
 }
 
-Device ComputeOptions::MakeDevice() {
+Device ComputeOptions::ResolveDevice() {
   if (device == "auto") device = Name(CudaDeviceName().empty() ? Device::kCpu : Device::kCuda);
   const Device found = ParseName<Device>("device", device);
   if (found == Device::kCuda) OpenCudaStream();  // says why, where there is none
   return found;
+}
+
+DType ComputeOptions::MakeDType() const {
+  if (dtype != "f32" && dtype != "f64" && dtype != "bf16")
+    throw UsageError(Concat("unknown --dtype '", dtype, "'; use f32, f64 or bf16"));
+  return ParseName<DType>("dtype", dtype);
 }
 
 Context ComputeOptions::MakeContext(StepMemory& memory_of_steps) {
@@ -145,14 +156,12 @@ Context ComputeOptions::MakeContext(StepMemory& memory_of_steps) {
   return ctx;
 }
 
-void ComputeOptions::PrintMemory(const Arena& arena) const {
-  if (memory_report) std::cerr << memory.ToText(arena);
+std::unique_ptr<Transformer> ComputeOptions::Load(const std::string& model_dir, bool with_gradients) {
+  return LoadModel(model_dir, MakeDType(), with_gradients, MemoryOf(ResolveDevice()));
 }
 
-DType ComputeOptions::MakeDType() const {
-  if (dtype != "f32" && dtype != "f64" && dtype != "bf16")
-    throw UsageError(Concat("unknown --dtype '", dtype, "'; use f32, f64 or bf16"));
-  return ParseName<DType>("dtype", dtype);
+void ComputeOptions::PrintMemory(const Arena& arena) const {
+  if (memory_report) std::cerr << memory.ToText(arena);
 }
 
 int ResolveThreads(int threads) {

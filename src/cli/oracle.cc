@@ -3,7 +3,6 @@
 #include <iostream>
 
 #include "cli/commands.h"
-#include "cli/options.h"
 #include "oracle/export.h"
 #include "oracle/verdict_text.h"
 
@@ -11,12 +10,11 @@ namespace swarr {
 namespace {
 
 struct OracleExportCommand {
-  explicit OracleExportCommand(CLI::App& app) : options(app) {
+  explicit OracleExportCommand(OptionSet& options) {
     options.Add("suite", suite, "what to export: " + oracle::SuiteNames())->required();
     options.Add("output-dir", output_dir, "directory that gets <suite>/ with manifest, inputs and expected outputs")
         ->required();
-    options.Add("threads", threads, "threads, 0 for one per processor; they change nothing but the pace")
-        ->check(CLI::Range(0, kMaxThreads));
+    options.Add("threads", threads, "threads, 0 for one per processor; they change nothing but the pace", kThreadRange);
   }
 
   void Run() const {
@@ -26,13 +24,12 @@ struct OracleExportCommand {
     oracle::Export(expectations, output_dir);
   }
 
-  OptionSet options;
   std::string suite, output_dir;
   int threads = 1;
 };
 
 struct OracleCheckCommand {
-  explicit OracleCheckCommand(CLI::App& app) : options(app) {
+  explicit OracleCheckCommand(OptionSet& options) {
     options.Add("suite", suite, "what the candidate has computed: " + oracle::SuiteNames())->required();
     options.Add("candidate", candidate_dir, "directory with <suite>.safetensors: the outputs, as <case>.<tensor>")
         ->required();
@@ -54,18 +51,16 @@ struct OracleCheckCommand {
     SWARR_CHECK(oracle::Accepted(verdict, forward_only), "the candidate is not accepted");
   }
 
-  OptionSet options;
   std::string suite, candidate_dir;
   bool forward_only = false, json = false;
 };
 
 }  // namespace
 
-void AddOracle(CLI::App& program) {
-  CLI::App* oracle = program.add_subcommand("oracle", "Judge other implementations by golden tensors");
-  oracle->require_subcommand(1);
-  AddCommand<OracleExportCommand>(*oracle, "export", "Write inputs, outputs and gradients in f64, with a manifest");
-  AddCommand<OracleCheckCommand>(*oracle, "check", "Judge tensors computed elsewhere, and name the mistake");
+void AddOracle(const CommandGroup& program) {
+  const CommandGroup oracle = program.AddGroup("oracle", "Judge other implementations by golden tensors");
+  oracle.Add<OracleExportCommand>("export", "Write inputs, outputs and gradients in f64, with a manifest");
+  oracle.Add<OracleCheckCommand>("check", "Judge tensors computed elsewhere, and name the mistake");
 }
 
 }  // namespace swarr

@@ -2,41 +2,135 @@
 // swarr rl: reinforcement learning.
 #include "rl/rl.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <memory>
 
 #include "cli/commands.h"
-#include "cli/objective_options.h"
+#include "cli/task_options.h"
 #include "cli/training.h"
 #include "model/model_files.h"
+#include "rl/objective_names.h"
 
 namespace swarr {
 namespace {
 
+using nlohmann::ordered_json;
+
+std::string NamesOfObjectives() {
+  std::string list;
+  for (const std::string& name : ObjectiveNames()) list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
+
+// The objective on the command line: a name, and a flag in kebab-case for every switch that ObjectiveFromJson knows.
+class ObjectiveSwitches {
+ public:
+  void AddTo(OptionSet& options) {
+    options.Add("objective", name_, "what the switches below are by default: " + NamesOfObjectives())->group(kGroup);
+    Add(options, "baseline", baseline_, "what is taken off a reward: none, group-mean or leave-one-out");
+    Add(options, "scale-rewards", scale_rewards_,
+        "standard deviation that the rest is divided by: none, that of the group, or of the batch");
+    Add(options, "whiten,!--no-whiten", whiten_, "then advantages are whitened over all tokens of the step");
+    Add(options, "ratio", ratio_, "of the policy to the sampler: none, token, sequence or sequence-mean");
+    Add(options, "clip", clip_, "of the ratio: none, ppo, or weight (CISPO: a capped, constant factor)");
+    Add(options, "epsilon", epsilon_,
+        "the clip's range below 1, and above it where the objective has one range for both", AtLeast(0));
+    Add(options, "epsilon-high", epsilon_high_, "the clip's range above 1", AtLeast(0));
+    Add(options, "normalizer", normalizer_,
+        "what the loss is divided by: token-mean, sequence-mean, constant (--max-completion-length) or sequence-sum");
+    Add(options, "kl", kl_, "estimator of the KL from the reference model: k1, k2 or k3");
+    Add(options, "kl-in", kl_in_, "where the KL goes: loss, reward, or return (the reward-to-go of each token)");
+    Add(options, "beta", beta_, "weight of the KL; 0 needs no reference model", AtLeast(0));
+    Add(options, "entropy-coef", entropy_coef_, "weight of the entropy bonus", AtLeast(0));
+    Add(options, "dynamic-sampling,!--no-dynamic-sampling", dynamic_sampling_,
+        "replace groups whose rewards are all the same by those of further prompts, in at most 10 rounds");
+    Add(options, "overlong-share", overlong_share_,
+        "end of --max-completion-length, as a share of it, over which a completion's reward falls by 1; 0 is off");
+  }
+
+  // The named objective with the switches that were given, but for max_completion_length. From then on the recorded
+  // configuration holds the name and the values of all switches, given or not. Throws UsageError as ObjectiveFromJson
+  // and CheckObjective do.
+  ObjectiveOptions Resolve() {
+    ordered_json given = {{"objective", name_}};
+    for (const Switch& s : switches_) {
+      if (s.option->count() > 0) given[s.name] = s.read();
+    }
+    ObjectiveOptions objective = ObjectiveFromJson(given);
+    const ordered_json all = ToJson(objective);
+    for (const Switch& s : switches_) s.write(all[s.name]);
+    objective.max_completion_length = 1;  // stands for the length that is not known yet
+    CheckObjective(objective);
+    return objective;
+  }
+
+  // After Resolve: the name, the switches that differ from what it stands for, and all switches as flags, in one line.
+  std::string ToText() const {
+    const ordered_json named = ToJson(ObjectiveFromJson({{"objective", name_}}));
+    std::string all, changed;
+    for (const Switch& s : switches_) {
+      const ordered_json value = s.read();
+      const std::string flag = s.option->get_lnames().front();
+      const std::string text = value.is_boolean()
+                                   ? (value.get<bool>() ? " --" : " --no-") + flag
+                                   : " --" + flag + " " + (value.is_string() ? value.get<std::string>() : value.dump());
+      if (value != named[s.name]) changed += text;
+      all += text;
+    }
+    return "objective " + name_ + (changed.empty() ? "" : ", changed by" + changed) + ", that is" + all;
+  }
+
+ private:
+  static constexpr const char* kGroup = "Objective: a switch that is not given is the named objective's";
+
+  struct Switch {
+    std::string name;  // in JSON
+    CLI::Option* option;
+    std::function<ordered_json()> read;
+    std::function<void(const ordered_json&)> write;
+  };
+  // `flag` may be "whiten,!--no-whiten"; the switch is called like its first name.
+  template <class T, class... Checks>
+  void Add(OptionSet& options, const std::string& flag, T& value, const std::string& help, const Checks&... checks) {
+    std::string name = flag.substr(0, flag.find(','));
+    std::replace(name.begin(), name.end(), '-', '_');
+    switches_.push_back({.name = std::move(name),
+                         .option = options.Add(flag, value, help, checks...)->group(kGroup)->default_str(""),
+                         .read = [&value] { return ordered_json(value); },
+                         .write = [&value](const ordered_json& to) { value = to.get<T>(); }});
+  }
+
+  std::string name_ = "grpo";
+  std::string baseline_, scale_rewards_, ratio_, clip_, normalizer_, kl_, kl_in_;
+  double epsilon_ = 0, epsilon_high_ = 0, beta_ = 0, entropy_coef_ = 0, overlong_share_ = 0;
+  bool whiten_ = false, dynamic_sampling_ = false;
+  std::vector<Switch> switches_;
+};
+
 struct RlCommand {
-  RlCommand(CLI::App& app, const Environment& env) : environment(env), options(app) {
+  explicit RlCommand(OptionSet& set) : options(set) {
     training.optimizer.lr = 1e-4;
     training.schedule = "constant";
     options.Add("model", model_dir, "model to start from (directory)")->required();
     task.AddTo(options, /*with_completions=*/false);
     task.AddRewardTo(options);
-    options.Add("max-steps", rl.steps, "steps: each samples, then updates")->required()->check(AtLeast(1));
-    options.Add("prompts-per-step", rl.prompts_per_step, "problems sampled for a step")->check(AtLeast(1));
-    options.Add("num-generations", rl.num_generations, "completions per problem: a group; 1 only without a baseline")
-        ->check(AtLeast(1));
-    options
-        .Add("max-completion-length", rl.max_completion_length,
-             "tokens of a completion (a longer one is cut and worth 0); 0 is the task's own limit or what the context "
-             "leaves")
-        ->check(AtLeast(0));
-    options
-        .Add("num-iterations", rl.num_iterations,
-             "optimizer updates of a step, each over all that it has sampled; checkpoints and the learning-rate "
-             "schedule count steps")
-        ->check(AtLeast(1));
-    options.Add("micro-batch", rl.micro_batch, "completions packed into one training pass")->check(AtLeast(1));
-    options.Add("slots", rl.slots, "sequences decoded at a time; results do not depend on it", Record::kNo)
-        ->check(AtLeast(1));
+    options.Add("max-steps", rl.steps, "steps: each samples, then updates", AtLeast(1))->required();
+    options.Add("prompts-per-step", rl.prompts_per_step, "problems sampled for a step", AtLeast(1));
+    options.Add("num-generations", rl.num_generations, "completions per problem: a group; 1 only without a baseline",
+                AtLeast(1));
+    options.Add(
+        "max-completion-length", rl.max_completion_length,
+        "tokens of a completion (a longer one is cut and worth 0); 0 is the task's own limit or what the context "
+        "leaves",
+        AtLeast(0));
+    options.Add("num-iterations", rl.num_iterations,
+                "optimizer updates of a step, each over all that it has sampled; checkpoints and the learning-rate "
+                "schedule count steps",
+                AtLeast(1));
+    options.Add("micro-batch", rl.micro_batch, "completions packed into one training pass", AtLeast(1));
+    options.AddUnrecorded("slots", rl.slots, "sequences decoded at a time; results do not depend on it", AtLeast(1));
     objective.AddTo(options);
     options.Add("ref-model", ref_model_dir,
                 "reference model of the KL (directory), where --beta is not 0; without it the one that --model names");
@@ -47,8 +141,7 @@ struct RlCommand {
     training.run.model_dir = model_dir;
     rl.objective = objective.Resolve();
     const LoadedTask problems = task.Load(Split::kRl, {.answer = true}, training.compute.seed, model_dir);
-    const auto model =
-        LoadModel(model_dir, training.compute.MakeDType(), /*with_gradients=*/true, training.compute.MakeKind());
+    const auto model = training.compute.Load(model_dir, /*with_gradients=*/true);
     const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
     SetEndOfText(problems, tokenizer, *model);
     rl.max_completion_length = CompletionLimit(rl.max_completion_length, problems, tokenizer, model->config());
@@ -58,36 +151,27 @@ struct RlCommand {
     rl.checkpoint_blocks = training.grad_checkpoint;
     const auto reference = LoadReference();
 
-    StepMemory steps(training.compute.MakeDevice());
-    Context ctx = training.compute.MakeContext(steps);
-    Optimizer optimizer(model->parameters(), training.MakeOptimizerOptions());
-    const OnPolicyCheck check = [&] {
-      TrainingRun run(training.MakeRunOptions(environment, rl.steps), options.Resolved(), *model, optimizer, tokenizer);
+    OnPolicyCheck check;
+    training.Train(options, rl.steps, *model, tokenizer, [&](Context& ctx, Optimizer& optimizer, TrainingRun& run) {
       if (!training.quiet) std::fprintf(stderr, "%s\n", objective.ToText().c_str());
-      const OnPolicyCheck result = RunRl(ctx, *model, tokenizer, *problems.task, rl, optimizer, run, reference.get());
-      run.Finish();
-      return result;
-    }();
-    training.NoteMemory(*model, optimizer);
-    training.compute.PrintMemory(steps.arena());
+      check = RunRl(ctx, *model, tokenizer, *problems.task, rl, optimizer, run, reference.get());
+    });
     if (training.quiet) return;
     std::fprintf(stderr, "log-probabilities of sampler and trainer: %lld tokens compared, largest difference %g\n",
                  static_cast<long long>(check.tokens), check.max_abs_diff);
   }
 
-  // Also on a resume the model that the run began with, never a checkpoint. Null without a KL.
+  // The model that the run began with, on a resume too, never a checkpoint. Null without a KL.
   std::unique_ptr<Transformer> LoadReference() {
     if (rl.objective.beta == 0) {
       options.Omit("ref-model");
       return nullptr;
     }
     if (ref_model_dir.empty()) ref_model_dir = model_dir;
-    return LoadModel(ref_model_dir, training.compute.MakeDType(), /*with_gradients=*/false,
-                     training.compute.MakeKind());
+    return training.compute.Load(ref_model_dir, /*with_gradients=*/false);
   }
 
-  Environment environment;
-  OptionSet options;
+  OptionSet& options;
   std::string model_dir, ref_model_dir;
   TaskOptions task;
   ObjectiveSwitches objective;
@@ -97,8 +181,6 @@ struct RlCommand {
 
 }  // namespace
 
-void AddRl(CLI::App& program, const Environment& environment) {
-  AddCommand<RlCommand>(program, "rl", "Adapt a model by reinforcement learning", environment);
-}
+void AddRl(const CommandGroup& program) { program.Add<RlCommand>("rl", "Adapt a model by reinforcement learning"); }
 
 }  // namespace swarr

@@ -7,7 +7,6 @@
 #include <iostream>
 
 #include "cli/commands.h"
-#include "cli/options.h"
 #include "study/report.h"
 
 namespace swarr {
@@ -22,33 +21,31 @@ std::string DefaultDataDir() {
 }
 
 struct StudyCommand {
-  StudyCommand(CLI::App& app, const Environment& env) : environment(env), options(app) {
+  explicit StudyCommand(OptionSet& set) : options(set) {
     options.Add("preset", study.preset, "settings of all stages: a file of presets/ in --data-dir, without .json");
-    options.Add("seeds", seeds, "how many full sets of arms; each has its own seed, from --seed on")->check(AtLeast(1));
+    options.Add("seeds", seeds, "how many full sets of arms; each has its own seed, from --seed on", AtLeast(1));
     options.Add("seed", compute.seed, "first seed");
     options.Add("output-dir", output_dir, "directory for runs, results.json and report.html")->required();
     options.Add("data-dir", data_dir, "directory with presets and base models");
     compute.AddDeviceTo(options);
-    options.Add("threads", compute.threads, "threads; 0 is one for every processor; results do not depend on it")
-        ->check(CLI::Range(0, kMaxThreads));
+    compute.AddThreadsTo(options);
     options.Add("quiet", quiet, "show no progress");
   }
 
   void Run() {
-    study.device = compute.MakeDevice();
+    study.device = compute.ResolveDevice();
     study.threads = ResolveThreads(compute.threads);
     study.data_dir = data_dir;
     study.output_dir = output_dir;
     for (int i = 0; i < seeds; ++i) study.seeds.push_back(compute.seed + static_cast<std::uint64_t>(i));
-    study.command_line = environment.command_line;
-    study.interrupted = environment.watch_interrupts();
+    study.command_line = options.environment().command_line;
+    study.interrupted = options.environment().watch_interrupts();
     if (!quiet) study.progress = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
     const StudyResults results = RunStudy(study);
     std::cout << TerminalReport(results) << "report: " << (study.output_dir / "report.html").string() << '\n';
   }
 
-  Environment environment;
-  OptionSet options;
+  OptionSet& options;
   StudyOptions study;
   ComputeOptions compute;
   std::string output_dir, data_dir = DefaultDataDir();
@@ -58,9 +55,8 @@ struct StudyCommand {
 
 }  // namespace
 
-void AddStudy(CLI::App& program, const Environment& environment) {
-  AddCommand<StudyCommand>(program, "study", "Run the whole recipe with its controls and write the report",
-                           environment);
+void AddStudy(const CommandGroup& program) {
+  program.Add<StudyCommand>("study", "Run the whole recipe with its controls and write the report");
 }
 
 }  // namespace swarr

@@ -41,7 +41,7 @@ void PromptOptions::AddInstructionTo(OptionSet& options, bool with_completions) 
 void PromptOptions::AddExamplesTo(OptionSet& options) {
   options.Add("few-shot-data", few_shot_data,
               "JSON Lines file whose first rows are shown before each problem, with --instruction question-answer");
-  options.Add("shots", shots, "how many of them")->check(AtLeast(0));
+  options.Add("shots", shots, "how many of them", AtLeast(0));
 }
 
 ChatTemplate PromptOptions::MakeTemplate(const std::string& model_dir) const {

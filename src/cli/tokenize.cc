@@ -3,7 +3,6 @@
 #include <iostream>
 
 #include "cli/commands.h"
-#include "cli/options.h"
 #include "model/config_fields.h"
 #include "model/tokenizer.h"
 #include "tensor/files.h"
@@ -11,7 +10,7 @@
 namespace swarr {
 namespace {
 
-// The tokenizer for the ids of the model beside it, of whatever kind; where there is no model, for its own.
+// The tokenizer for all ids of the model beside it, whatever its kind; where there is no model, for its own ids.
 Tokenizer LoadForDecoding(const std::filesystem::path& dir) {
   Tokenizer tokenizer = Tokenizer::Load(dir);
   const std::filesystem::path config = dir / "config.json";
@@ -21,7 +20,7 @@ Tokenizer LoadForDecoding(const std::filesystem::path& dir) {
 }
 
 struct TokenizeCommand {
-  explicit TokenizeCommand(CLI::App& app) : options(app) {
+  explicit TokenizeCommand(OptionSet& options) {
     options.Add("model", model_dir, "directory with the tokenizer.json")->required();
     text_option = options.Add("text", text, "text to split into tokens");
     decode_option = options.Add("decode", decode, "instead of --text: ids to turn into text, like 1,2,3");
@@ -56,7 +55,6 @@ struct TokenizeCommand {
     }
   }
 
-  OptionSet options;
   std::string model_dir, text, decode;
   const CLI::Option* text_option;
   const CLI::Option* decode_option;
@@ -66,8 +64,8 @@ struct TokenizeCommand {
 
 }  // namespace
 
-void AddTokenize(CLI::App& program) {
-  AddCommand<TokenizeCommand>(program, "tokenize", "Split a text into tokens, or join tokens to a text");
+void AddTokenize(const CommandGroup& program) {
+  program.Add<TokenizeCommand>("tokenize", "Split a text into tokens, or join tokens to a text");
 }
 
 }  // namespace swarr

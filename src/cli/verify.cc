@@ -3,14 +3,13 @@
 #include <iostream>
 
 #include "cli/commands.h"
-#include "cli/options.h"
 #include "task/registry.h"
 
 namespace swarr {
 namespace {
 
 struct VerifyCommand {
-  explicit VerifyCommand(CLI::App& app) : options(app) {
+  explicit VerifyCommand(OptionSet& options) {
     options.Add("gold", gold, "the right answer")->required();
     options.Add("answer", answer, "the completion to judge, without end of text")->required();
     options.Add("reward", reward, Concat("the rule that judges: ", RewardNames()));
@@ -32,15 +31,14 @@ struct VerifyCommand {
     }
   }
 
-  OptionSet options;
   std::string gold, answer, reward = "chain";
   bool truncated = false, json = false;
 };
 
 }  // namespace
 
-void AddVerify(CLI::App& program) {
-  AddCommand<VerifyCommand>(program, "verify", "Judge an answer as the reward does, and say by which rule");
+void AddVerify(const CommandGroup& program) {
+  program.Add<VerifyCommand>("verify", "Judge an answer as the reward does, and say by which rule");
 }
 
 }  // namespace swarr

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Byte pair encoding (Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016): a word
-// begins as its characters or bytes; again and again the adjacent pair whose merge stands earliest in the list of
-// merges, and of equals the leftmost, becomes one token, until no pair has a merge.
+// Byte pair encoding (Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016). A word
+// begins as its characters or bytes. As long as some neighbours have a merge, those whose merge comes first in the list
+// of merges become one token, the leftmost pair first.
 #pragma once
 
 #include <array>

@@ -73,14 +73,11 @@ std::string ToNfc(std::string_view text) {
   if (std::all_of(text.begin(), text.end(), settled)) return std::string(text);
   std::vector<std::int32_t> codes = Decompose(text);
   OrderMarks(codes);
-  const auto count = utf8proc_normalize_utf32(codes.data(), static_cast<utf8proc_ssize_t>(codes.size()), kOptions);
-  SWARR_CHECK(count >= 0, "utf8proc can't compose a text: ", utf8proc_errmsg(count));
-  std::string composed;
-  composed.reserve(text.size());
-  for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
-    AppendUtf8(static_cast<char32_t>(codes[i]), composed);
-  }
-  return composed;
+  const auto size = static_cast<utf8proc_ssize_t>(codes.size());
+  codes.push_back(0);  // utf8proc composes and writes UTF-8 in place, with a byte 0 behind it
+  const auto bytes = utf8proc_reencode(codes.data(), size, kOptions);
+  SWARR_CHECK(bytes >= 0, "utf8proc can't compose a text: ", utf8proc_errmsg(bytes));
+  return {reinterpret_cast<const char*>(codes.data()), static_cast<std::size_t>(bytes)};
 }
 #else
 std::string ToNfc(std::string_view) {

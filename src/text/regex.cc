@@ -25,21 +25,19 @@ std::string MessageOf(int error) {
 
 }  // namespace
 
-void Regex::Free::operator()(pcre2_real_code_8* code) const { pcre2_code_free(code); }
-void Regex::Splitter::Free::operator()(pcre2_real_match_data_8* data) const { pcre2_match_data_free(data); }
-
 Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(where)) {
   const std::string translated = TranslatePattern(pattern, where_);
   int error = 0;
   PCRE2_SIZE at = 0;
-  code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), PCRE2_UTF | PCRE2_UCP,
-                            &error, &at, nullptr));
+  code_ = {pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), PCRE2_UTF | PCRE2_UCP,
+                         &error, &at, nullptr),
+           pcre2_code_free};
   SWARR_CHECK(code_ != nullptr, where_, ": the regex ", pattern, " is wrong: ", MessageOf(error));
   pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // where it can't, the interpreter finds the same matches
 }
 
 Regex::Splitter::Splitter(const Regex& regex)
-    : regex_(regex), match_(pcre2_match_data_create_from_pattern(regex.code_.get(), nullptr)) {
+    : regex_(regex), match_(pcre2_match_data_create_from_pattern(regex.code_.get(), nullptr), pcre2_match_data_free) {
   SWARR_CHECK(match_ != nullptr, regex_.where_, ": there is no memory to match a regex");
 }
 
@@ -64,9 +62,6 @@ void Regex::Splitter::Split(std::string_view text, const std::function<void(std:
   if (done < text.size()) visit(text.substr(done));
 }
 #else
-void Regex::Free::operator()(pcre2_real_code_8*) const {}
-void Regex::Splitter::Free::operator()(pcre2_real_match_data_8*) const {}
-
 Regex::Regex(std::string_view, std::string where) : where_(std::move(where)) {
   NeedUnicodeLibraries(Concat(where_, ": the pre_tokenizer"));
 }

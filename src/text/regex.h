@@ -21,26 +21,21 @@ class Regex {
   Regex(std::string_view pattern, std::string where);
 
   // Cuts `text`, which must be UTF-8, into the matches of the pattern and what lies between them, and calls
-  // visit(piece) for each in order. Throws if the pattern matches the empty text, or takes too many steps.
+  // visit(piece) for each in order. Throws if the pattern matches the empty text, or takes too many steps. It reuses
+  // its memory for every match, so it is for one thread at a time.
   class Splitter {
    public:
     explicit Splitter(const Regex& regex);
     void Split(std::string_view text, const std::function<void(std::string_view)>& visit);
 
    private:
-    struct Free {
-      void operator()(pcre2_real_match_data_8* data) const;
-    };
     const Regex& regex_;
-    std::unique_ptr<pcre2_real_match_data_8, Free> match_;  // used again for every match: one thread's
+    std::unique_ptr<pcre2_real_match_data_8, void (*)(pcre2_real_match_data_8*)> match_{nullptr, nullptr};
   };
 
  private:
-  struct Free {
-    void operator()(pcre2_real_code_8* code) const;
-  };
   std::string where_;
-  std::unique_ptr<pcre2_real_code_8, Free> code_;
+  std::unique_ptr<pcre2_real_code_8, void (*)(pcre2_real_code_8*)> code_{nullptr, nullptr};
 };
 
 // The pattern for PCRE2 (options UTF and UCP) that matches what Oniguruma matches by `pattern`. Throws as Regex does.

@@ -42,22 +42,6 @@ void CheckUtf8(std::string_view text, const std::string& where) {
   }
 }
 
-void AppendUtf8(char32_t code, std::string& text) {
-  const auto tail = [&](int shift) { text += static_cast<char>(0x80 | (code >> shift & 0x3F)); };
-  if (code < 0x80) {
-    text += static_cast<char>(code);
-  } else if (code < 0x800) {
-    text += static_cast<char>(0xC0 | code >> 6);
-    tail(0);
-  } else if (code < 0x10000) {
-    text += static_cast<char>(0xE0 | code >> 12);
-    tail(6), tail(0);
-  } else {
-    text += static_cast<char>(0xF0 | code >> 18);
-    tail(12), tail(6), tail(0);
-  }
-}
-
 std::string DescribeCharacter(std::string_view text, std::size_t at) {
   const Utf8Unit c = UnitAt(text, at);
   std::array<char, 16> number{};

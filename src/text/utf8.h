@@ -26,14 +26,12 @@ Utf8Unit UnitAt(std::string_view text, std::size_t at);
 // Throws unless `text` is UTF-8, naming the first byte that is not; `where` opens the sentence.
 void CheckUtf8(std::string_view text, const std::string& where);
 
-void AppendUtf8(char32_t code, std::string& text);
-
 // "'z' (U+007A)", control characters without the quotes: the character at byte `at` of a valid text.
 std::string DescribeCharacter(std::string_view text, std::size_t at);
 
 // Text from bytes that arrive in pieces. What comes out is UTF-8 at every moment: the beginning of a character is held
-// back until its rest arrives, and each longest beginning of a character that does not go on becomes one U+FFFD, as the
-// Unicode standard recommends (section 3.9) and Python and Rust do it.
+// back until its rest arrives. A beginning that does not go on becomes one U+FFFD, as the Unicode standard recommends
+// (section 3.9) and as Python and Rust do it.
 class Utf8Joiner {
  public:
   // The text that is certain now and was not before.

@@ -2,12 +2,12 @@
 #include "task/math/answer.h"
 
 #include <algorithm>
-#include <cctype>
 #include <optional>
 
 #include "task/math/expression.h"
 #include "task/math/tokens.h"
 #include "task/math/unit.h"
+#include "task/math/words.h"
 
 namespace swarr {
 namespace {
@@ -15,11 +15,11 @@ namespace {
 using Kind = MathAnswer::Kind;
 
 constexpr int kMaxDepth = 32;
+constexpr std::string_view kSeparators = ", ; and or";
+constexpr std::string_view kRelations = "= < > \\le \\ge \\ne \\in";
 
-bool Opens(const MathToken& t) { return t.Is("(") || t.Is("[") || t.Is("{") || t.Is("\\{"); }
-bool Closes(const MathToken& t) { return t.Is(")") || t.Is("]") || t.Is("}") || t.Is("\\}"); }
-bool IsOr(const MathToken& t) { return t.Is("or"); }
-bool Separates(const MathToken& t) { return t.Is(",") || t.Is(";") || t.Is("and") || IsOr(t); }
+// How the depth of brackets changes at a token: by 1, -1 or 0.
+int DepthChange(const MathToken& t) { return HasWord("( [ { \\{", t.text) ? 1 : HasWord(") ] } \\}", t.text) ? -1 : 0; }
 
 // Whether `close` may end what `open` began: intervals mix round and square brackets.
 bool Match(const MathToken& open, const MathToken& close) {
@@ -28,26 +28,27 @@ bool Match(const MathToken& open, const MathToken& close) {
   return close.Is(")") || close.Is("]");
 }
 
-// The first token is a bracket that the last one closes.
+// Whether the first token is a bracket that the last one closes.
 bool IsEnclosed(MathTokens tokens) {
-  if (tokens.size() < 2 || !Opens(tokens.front()) || !Match(tokens.front(), tokens.back())) return false;
+  if (tokens.size() < 2 || DepthChange(tokens.front()) != 1 || !Match(tokens.front(), tokens.back())) return false;
   int depth = 0;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    depth += Opens(tokens[i]) ? 1 : Closes(tokens[i]) ? -1 : 0;
+    depth += DepthChange(tokens[i]);
     if (depth <= 0) return depth == 0 && i + 1 == tokens.size();
   }
   return false;
 }
 
-// The parts between tokens outside brackets that `separates` picks; ", and" separates once.
-template <class Predicate>
-std::vector<MathTokens> Split(MathTokens tokens, const Predicate& separates) {
+MathTokens Inside(MathTokens tokens) { return tokens.subspan(1, tokens.size() - 2); }
+
+// The parts between `separators` outside brackets; ", and" separates once.
+std::vector<MathTokens> Split(MathTokens tokens, std::string_view separators) {
   std::vector<MathTokens> parts;
   int depth = 0;
   std::size_t begin = 0;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    depth += Opens(tokens[i]) ? 1 : Closes(tokens[i]) ? -1 : 0;
-    if (depth != 0 || !separates(tokens[i])) continue;
+    depth += DepthChange(tokens[i]);
+    if (depth != 0 || !HasWord(separators, tokens[i].text)) continue;
     const bool oxford = i == begin && i > 0 && tokens[i].kind == MathToken::Kind::kWord && tokens[i - 1].Is(",");
     if (!oxford) parts.push_back(tokens.subspan(begin, i - begin));
     begin = i + 1;
@@ -58,8 +59,8 @@ std::vector<MathTokens> Split(MathTokens tokens, const Predicate& separates) {
 
 bool IsSymbolName(const MathToken& t) {
   const bool letter = t.kind == MathToken::Kind::kWord && t.text.size() == 1;
-  const bool greek = t.kind == MathToken::Kind::kCommand && t.text.size() > 3 && std::isalpha(t.text[1]) != 0 &&
-                     t.text != "\\frac" && t.text != "\\sqrt" && t.text != "\\infty" && t.text != "\\degree";
+  const bool greek = t.kind == MathToken::Kind::kCommand && t.text.size() > 3 && IsLetter(t.text[1]) &&
+                     !HasWord("\\frac \\sqrt \\infty \\degree", t.text);
   return letter || greek;
 }
 
@@ -76,184 +77,157 @@ bool IsLabel(MathTokens tokens) {
   return tokens.size() == 1 || (tokens.size() == 5 && tokens[1].Is("_") && IsEnclosed(tokens.subspan(2)));
 }
 
-bool IsRelation(const MathToken& t) {
-  return t.Is("=") || t.Is("<") || t.Is(">") || t.Is("\\le") || t.Is("\\ge") || t.Is("\\ne") || t.Is("\\in");
-}
-
-// Splits "x = 5" and "x = ... = 5" into label and value; a relation without a lone symbol on its left stays whole.
+// Splits "x = 5" and "x = ... = 5" into label and value. A relation without a lone symbol on its left stays whole.
 MathTokens TakeLabel(MathTokens tokens, std::string& label) {
-  const std::vector<MathTokens> sides = Split(tokens, IsRelation);
+  const std::vector<MathTokens> sides = Split(tokens, kRelations);
   if (sides.size() < 2 || !IsLabel(sides[0]) || sides.back().empty()) return tokens;
-  const MathToken& relation = tokens[sides[0].size()];
-  const bool equations =
-      std::all_of(tokens.begin(), tokens.end(), [](const MathToken& t) { return !IsRelation(t) || t.Is("="); });
-  if (!equations && !(relation.Is("\\in") && sides.size() == 2)) return tokens;
+  const bool equations = std::all_of(tokens.begin(), tokens.end(),
+                                     [](const MathToken& t) { return !HasWord(kRelations, t.text) || t.Is("="); });
+  const bool membership = sides.size() == 2 && tokens[sides[0].size()].Is("\\in");
+  if (!equations && !membership) return tokens;
   label = JoinTokens(sides[0]);
   return sides.back();
 }
 
-class Reader {
- public:
-  MathAnswer Read(MathTokens tokens, int depth) {
-    MathAnswer answer;
-    tokens = Trim(tokens);
-    if (depth < kMaxDepth) {
-      const std::size_t separators = Split(tokens, Separates).size() - 1;
-      // "x = 1, y = 2" is a list of two labelled answers.
-      if (separators == 0 || IsEnclosed(tokens) || Split(tokens, IsRelation).size() == 2) {
-        tokens = Trim(TakeLabel(tokens, answer.label));
-      }
-      tokens = Unwrap(tokens);
+// Drops a final full stop, unless it is one of three, and a leading plus sign.
+MathTokens Trim(MathTokens tokens) {
+  const std::size_t n = tokens.size();
+  const bool stop = n > 1 && (tokens[n - 1].Is(".") || tokens[n - 1].Is(",")) && !tokens[n - 2].Is(".");
+  if (stop) tokens = tokens.first(n - 1);
+  if (tokens.size() > 1 && tokens[0].Is("+")) tokens = tokens.subspan(1);
+  return tokens;
+}
+
+bool IsMatrix(MathTokens tokens) {
+  return tokens.size() >= 3 && tokens.front().Is("\\begin{pmatrix}") && tokens.back().Is("\\end{pmatrix}");
+}
+
+// Drops parentheses and braces around a single element, and brackets around a matrix.
+MathTokens Unwrap(MathTokens tokens) {
+  for (int i = 0; i < kMaxDepth && IsEnclosed(tokens); ++i) {
+    const bool round = tokens[0].Is("(") && tokens.back().Is(")");
+    const bool square = tokens[0].Is("[") && tokens.back().Is("]");
+    const MathTokens inside = Inside(tokens);
+    const bool alone = !inside.empty() && Split(inside, kSeparators).size() == 1;
+    if (!alone || !(round || tokens[0].Is("{") || (square && IsMatrix(inside)))) break;
+    tokens = inside;
+  }
+  return tokens;
+}
+
+// Words alone are compared without regard to case.
+std::string Spelling(MathTokens tokens) {
+  const std::string text = JoinTokens(tokens);
+  const bool words =
+      std::all_of(tokens.begin(), tokens.end(), [](const MathToken& t) { return t.kind == MathToken::Kind::kWord; });
+  return words && text.size() > 1 ? LowerCase(text) : text;
+}
+
+bool HasEmpty(const std::vector<MathTokens>& parts) {
+  return std::any_of(parts.begin(), parts.end(), [](MathTokens part) { return part.empty(); });
+}
+
+MathAnswer Read(MathTokens tokens, int depth);
+
+// Each function below reads `tokens` into `answer` and returns true if they have its form. Where the form is broken it
+// returns true too, and the answer stays text.
+
+bool ReadMatrix(MathTokens tokens, int depth, MathAnswer& answer) {
+  if (!IsMatrix(tokens)) return false;
+  std::vector<MathTokens> rows = Split(Inside(tokens), "\\\\");
+  if (rows.back().empty()) rows.pop_back();  // a line break after the last row
+  for (const MathTokens row : rows) {
+    const std::vector<MathTokens> cells = Split(row, "&");
+    if (answer.columns == 0) answer.columns = cells.size();
+    if (HasEmpty(cells) || cells.size() != answer.columns) {
+      answer.items.clear();
+      return true;
     }
-    answer.text = Spelling(tokens);
-    if (depth >= kMaxDepth || tokens.empty()) return answer;
-    if (!ReadMatrix(tokens, depth, answer) && !ReadBrackets(tokens, depth, answer) &&
-        !ReadList(tokens, depth, answer) && !ReadPlusMinus(tokens, answer)) {
-      ReadQuantity(tokens, answer);
+    for (const MathTokens cell : cells) answer.items.push_back(Read(cell, depth + 1));
+  }
+  answer.kind = Kind::kMatrix;
+  return true;
+}
+
+// An element 1 \pm 2 counts as two, and makes a list a set, since the two have no order.
+void Flatten(MathAnswer& answer) {
+  std::vector<MathAnswer> items;
+  for (MathAnswer& item : answer.items) {
+    if (item.text.find("\\pm") != std::string::npos && item.kind == Kind::kSet) {
+      answer.kind = Kind::kSet;
+      for (MathAnswer& one : item.items) items.push_back(std::move(one));
+    } else {
+      items.push_back(std::move(item));
     }
-    return answer;
   }
+  answer.items = std::move(items);
+}
 
- private:
-  // Without a final full stop (but with three), and without a leading plus sign.
-  static MathTokens Trim(MathTokens tokens) {
-    const std::size_t n = tokens.size();
-    const bool stop = n > 1 && (tokens[n - 1].Is(".") || tokens[n - 1].Is(",")) && !tokens[n - 2].Is(".");
-    if (stop) tokens = tokens.first(n - 1);
-    if (tokens.size() > 1 && tokens[0].Is("+")) tokens = tokens.subspan(1);
-    return tokens;
-  }
-
-  static bool IsMatrix(MathTokens tokens) {
-    return tokens.size() >= 3 && tokens.front().Is("\\begin{pmatrix}") && tokens.back().Is("\\end{pmatrix}");
-  }
-
-  // Without parentheses or braces around all of it that hold one element only, or brackets around a matrix.
-  static MathTokens Unwrap(MathTokens tokens) {
-    for (int i = 0; i < kMaxDepth && IsEnclosed(tokens); ++i) {
-      const bool round = tokens[0].Is("(") && tokens.back().Is(")");
-      const bool square = tokens[0].Is("[") && tokens.back().Is("]");
-      const MathTokens inside = tokens.subspan(1, tokens.size() - 2);
-      const bool alone = !inside.empty() && Split(inside, Separates).size() == 1;
-      if (!alone || !(round || tokens[0].Is("{") || (square && IsMatrix(inside)))) break;
-      tokens = inside;
-    }
-    return tokens;
-  }
-
-  // Words alone are compared without regard to case.
-  static std::string Spelling(MathTokens tokens) {
-    std::string text = JoinTokens(tokens);
-    const bool words =
-        std::all_of(tokens.begin(), tokens.end(), [](const MathToken& t) { return t.kind == MathToken::Kind::kWord; });
-    if (words && text.size() > 1) {
-      for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    }
-    return text;
-  }
-
-  void ReadItems(const std::vector<MathTokens>& parts, int depth, MathAnswer& answer) {
-    for (const MathTokens part : parts) answer.items.push_back(Read(part, depth + 1));
-  }
-
-  static bool HasEmpty(const std::vector<MathTokens>& parts) {
-    return std::any_of(parts.begin(), parts.end(), [](MathTokens part) { return part.empty(); });
-  }
-
-  bool ReadMatrix(MathTokens tokens, int depth, MathAnswer& answer) {
-    if (tokens.size() < 3 || !tokens.front().Is("\\begin{pmatrix}") || !tokens.back().Is("\\end{pmatrix}"))
-      return false;
-    std::vector<MathTokens> rows =
-        Split(tokens.subspan(1, tokens.size() - 2), [](const MathToken& t) { return t.Is("\\\\"); });
-    if (rows.back().empty()) rows.pop_back();  // a line break after the last row
-    for (const MathTokens row : rows) {
-      const std::vector<MathTokens> cells = Split(row, [](const MathToken& t) { return t.Is("&"); });
-      if (answer.columns == 0) answer.columns = cells.size();
-      if (HasEmpty(cells) || cells.size() != answer.columns) {
-        answer.items.clear();
-        return true;  // no matrix: text
-      }
-      ReadItems(cells, depth, answer);
-    }
-    answer.kind = Kind::kMatrix;
+// (1,2), [0,1), \{1,2\}, {1,2} after Unwrap; 1,2 and 1 or 2 without brackets.
+bool ReadSeries(MathTokens tokens, int depth, MathAnswer& answer) {
+  const bool enclosed = IsEnclosed(tokens);
+  const std::vector<MathTokens> parts = Split(enclosed ? Inside(tokens) : tokens, kSeparators);
+  if (!enclosed && parts.size() < 2) return false;
+  if (HasEmpty(parts)) return true;
+  for (const MathTokens part : parts) answer.items.push_back(Read(part, depth + 1));
+  if (enclosed && (tokens[0].Is("(") || tokens[0].Is("["))) {
+    answer.kind = Kind::kTuple;
+    answer.open = tokens[0].text[0];
+    answer.close = tokens.back().text[0];
     return true;
   }
+  const bool has_or = std::any_of(tokens.begin(), tokens.end(), [](const MathToken& t) { return t.Is("or"); });
+  answer.kind = enclosed || has_or ? Kind::kSet : Kind::kList;
+  Flatten(answer);
+  return true;
+}
 
-  // (1,2), [0,1), \{1,2\}, {1,2}; after Unwrap.
-  bool ReadBrackets(MathTokens tokens, int depth, MathAnswer& answer) {
-    if (!IsEnclosed(tokens)) return false;
-    const bool set = tokens[0].Is("\\{") || tokens[0].Is("{");
-    const std::vector<MathTokens> parts = Split(tokens.subspan(1, tokens.size() - 2), Separates);
-    if (HasEmpty(parts)) return true;
-    ReadItems(parts, depth, answer);
-    answer.kind = set ? Kind::kSet : Kind::kTuple;
-    answer.open = set ? '{' : tokens[0].text[0];
-    answer.close = set ? '}' : tokens.back().text[0];
-    if (set) Flatten(answer);
-    return true;
-  }
-
-  bool ReadList(MathTokens tokens, int depth, MathAnswer& answer) {
-    const std::vector<MathTokens> parts = Split(tokens, Separates);
-    if (parts.size() < 2) return false;
-    if (HasEmpty(parts)) return true;
-    ReadItems(parts, depth, answer);
-    answer.kind = std::any_of(tokens.begin(), tokens.end(), IsOr) ? Kind::kSet : Kind::kList;
-    Flatten(answer);
-    return true;
-  }
-
-  // An element 1 \pm 2 of a set or a list is two; then there is no order any more.
-  static void Flatten(MathAnswer& answer) {
-    std::vector<MathAnswer> items;
-    for (MathAnswer& item : answer.items) {
-      if (item.text.find("\\pm") != std::string::npos && item.kind == Kind::kSet) {
-        answer.kind = Kind::kSet;
-        for (MathAnswer& one : item.items) items.push_back(std::move(one));
-      } else {
-        items.push_back(std::move(item));
-      }
+bool ReadPlusMinus(MathTokens tokens, MathAnswer& answer) {
+  std::vector<MathToken> one(tokens.begin(), tokens.end());
+  const auto sign = std::find_if(one.begin(), one.end(), [](const MathToken& t) { return t.Is("\\pm"); });
+  if (sign == one.end()) return false;
+  for (const char* spelling : {"+", "-"}) {
+    *sign = {MathToken::Kind::kSymbol, spelling};
+    const std::optional<Number> value = ParseNumber(one);
+    if (!value) {
+      answer.items.clear();
+      return true;
     }
-    answer.items = std::move(items);
+    answer.items.push_back({.kind = Kind::kNumber, .text = value->Text(), .number = *value});
   }
+  answer.kind = Kind::kSet;
+  return true;
+}
 
-  static bool ReadPlusMinus(MathTokens tokens, MathAnswer& answer) {
-    std::vector<MathToken> sign(tokens.begin(), tokens.end());
-    const auto at = std::find_if(sign.begin(), sign.end(), [](const MathToken& t) { return t.Is("\\pm"); });
-    if (at == sign.end()) return false;
-    for (const char* spelling : {"+", "-"}) {
-      *at = {MathToken::Kind::kSymbol, spelling};
-      const std::optional<Number> value = ParseNumber(sign);
-      if (!value) {
-        answer.items.clear();
-        return true;
-      }
-      MathAnswer item;
-      item.kind = Kind::kNumber;
-      item.text = value->Text();
-      item.number = *value;
-      answer.items.push_back(std::move(item));
-    }
-    answer.kind = Kind::kSet;
-    return true;
-  }
+void ReadQuantity(MathTokens tokens, MathAnswer& answer) {
+  const std::optional<Quantity> quantity = ParseQuantity(tokens);
+  if (!quantity) return;
+  answer.kind = Kind::kNumber;
+  answer.number = quantity->value;
+  answer.percent = quantity->percent;
+  answer.measure = quantity->measure;
+}
 
-  static void ReadQuantity(MathTokens tokens, MathAnswer& answer) {
-    const std::optional<Quantity> quantity = ParseQuantity(tokens);
-    if (!quantity) return;
-    answer.kind = Kind::kNumber;
-    answer.number = quantity->value;
-    answer.percent = quantity->percent;
-    answer.measure = quantity->measure;
+MathAnswer Read(MathTokens tokens, int depth) {
+  MathAnswer answer;
+  tokens = Trim(tokens);
+  if (depth < kMaxDepth) {
+    const bool list = !IsEnclosed(tokens) && Split(tokens, kSeparators).size() > 1;
+    // "x = 1, y = 2" is a list of two labelled answers.
+    if (!list || Split(tokens, kRelations).size() == 2) tokens = Trim(TakeLabel(tokens, answer.label));
+    tokens = Unwrap(tokens);
   }
-};
+  answer.text = Spelling(tokens);
+  if (depth >= kMaxDepth || tokens.empty()) return answer;
+  if (!ReadMatrix(tokens, depth, answer) && !ReadSeries(tokens, depth, answer) && !ReadPlusMinus(tokens, answer)) {
+    ReadQuantity(tokens, answer);
+  }
+  return answer;
+}
 
 }  // namespace
 
-MathAnswer ParseMathAnswer(std::string_view text) {
-  const std::vector<MathToken> tokens = TokenizeMath(text.substr(0, kMaxAnswerBytes));
-  return Reader().Read(tokens, 0);
-}
+MathAnswer ParseMathAnswer(std::string_view text) { return Read(TokenizeMath(text.substr(0, kMaxAnswerBytes)), 0); }
 
 std::string CanonicalText(const MathAnswer& answer) {
   if (answer.kind == Kind::kNumber) return answer.number.Text() + (answer.percent ? "%" : "");

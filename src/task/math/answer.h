@@ -23,21 +23,21 @@ struct MathAnswer {
     kMatrix,  // `items` row by row, `columns` of them in each
   };
   Kind kind = Kind::kText;
-  std::string text;   // the common spelling of the answer without `label`
-  std::string label;  // x of "x = 5" and "x \in [0,1)", (p,q) of "(p,q) = (3,2)"; empty if none
+  std::string text{};   // the common spelling of the answer without `label`
+  std::string label{};  // x of "x = 5" and "x \in [0,1)", (p,q) of "(p,q) = (3,2)"; empty if none
   Number number;
   bool percent = false;      // of a number
-  std::string measure;       // of a number; Quantity in task/math/unit.h
+  std::string measure{};     // of a number; Quantity in task/math/unit.h
   char open = 0, close = 0;  // of a tuple
-  std::vector<MathAnswer> items;
+  std::vector<MathAnswer> items{};
   std::size_t columns = 0;
 };
 
 // Text beyond kMaxAnswerBytes is not read: callers refuse such answers.
 MathAnswer ParseMathAnswer(std::string_view text);
 
-// One text for all spellings of an answer, as far as they can be told without another answer beside it: what majority
-// voting counts. Units are left out, percent signs are not.
+// One text for all spellings of an answer, as far as they can be recognised without a second answer. Majority votes
+// count these texts. They leave units out, but not percent signs.
 std::string CanonicalText(const MathAnswer& answer);
 
 }  // namespace swarr

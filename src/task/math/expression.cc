@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "task/math/expression.h"
 
+#include "task/math/words.h"
 #include "tensor/check.h"
 
 namespace swarr {
@@ -25,72 +26,66 @@ class NumberParser {
   }
 
  private:
-  struct Product {
-    Number value = Number(Rational(1, 1));
-    bool has_rational = false;  // one of the factors, powers of ten aside, is rational
-    void Include(const Number& factor, bool power_of_ten) {
-      const bool rational = factor.IsRational() && !power_of_ten;
-      SWARR_CHECK(!(rational && has_rational), "a product that is not worked out");
-      has_rational |= rational;
-      value = value * factor;
-    }
-  };
-
   bool Next(std::string_view spelling, std::size_t ahead = 0) const {
     return at_ + ahead < tokens_.size() && tokens_[at_ + ahead].Is(spelling);
+  }
+  bool NextIsNumber(std::size_t ahead = 0) const {
+    return at_ + ahead < tokens_.size() && tokens_[at_ + ahead].kind == MathToken::Kind::kNumber;
   }
   bool Take(std::string_view spelling) {
     const bool found = Next(spelling);
     at_ += found;
     return found;
   }
-  void Need(std::string_view spelling) { SWARR_CHECK(Take(spelling), spelling, " is missing"); }
 
   Number Sum() {
     SWARR_CHECK(++depth_ <= kMaxDepth, "nested too deeply");
-    const bool negative = Take("-");
-    if (!negative) Take("+");
-    Number sum = ProductOf();
-    if (negative) sum = -sum;
+    Number sum = SignedProduct();
     while (Next("+") || Next("-")) {
-      const bool minus = Take("-");
-      if (!minus) Take("+");
-      Number next = ProductOf();
+      const Number next = SignedProduct();
       SWARR_CHECK(!sum.HasLikeTerms(next), "a sum that is not worked out");
-      sum = sum + (minus ? -next : next);
+      sum = sum + next;
     }
     --depth_;
     return sum;
   }
 
-  bool StartsFactor() const {
-    if (at_ >= tokens_.size()) return false;
-    return IsNumber() || Next("\\frac") || Next("\\sqrt") || Next("\\pi") || Next("i") || Next("(") || Next("{") ||
-           Next("[");
+  Number SignedProduct() {
+    const bool negative = Take("-");
+    if (!negative) Take("+");
+    const Number product = Product();
+    return negative ? -product : product;
   }
 
-  Number ProductOf() {
-    Product product;
-    bool power_of_ten = false;
+  bool StartsFactor() const {
+    return NextIsNumber() || (at_ < tokens_.size() && HasWord("\\frac \\sqrt \\pi i ( { [", tokens_[at_].text));
+  }
+
+  Number Product() {
+    Number product(Rational(1));
+    bool power_of_ten = false, has_rational = false;  // one of the factors, powers of ten aside, is rational
     do {
       const Number factor = Factor(power_of_ten);
-      product.Include(factor, power_of_ten);
+      const bool rational = factor.IsRational() && !power_of_ten;
+      SWARR_CHECK(!(rational && has_rational), "a product that is not worked out");
+      has_rational |= rational;
+      product = product * factor;
     } while (Take("*") || StartsFactor());
     if (Take("/")) {
-      product.value = product.value / Factor(power_of_ten);
+      product = product / Factor(power_of_ten);
       // Whether 1/2\pi is meant as (1/2)\pi is anybody's guess.
       SWARR_CHECK(!StartsFactor() && !Next("*") && !Next("/"), "an ambiguous quotient");
     }
-    return product.value;
+    return product;
   }
 
   Number Factor(bool& power_of_ten) {
-    power_of_ten = Next("^", 1) && IsNumber() && tokens_[at_].text == "10";
+    power_of_ten = Next("^", 1) && NextIsNumber() && tokens_[at_].text == "10";
     if (power_of_ten) {
       at_ += 2;
       return Number::PowerOfTen(Exponent());
     }
-    if (IsNumber()) return Mixed();
+    if (NextIsNumber()) return Mixed();
     if (Take("\\frac")) {
       const Number numerator = Group("{", "}");
       return numerator / Group("{", "}");
@@ -107,32 +102,25 @@ class NumberParser {
   }
 
   Number Group(std::string_view open, std::string_view close) {
-    Need(open);
+    SWARR_CHECK(Take(open), open, " is missing");
     const Number value = Sum();
-    Need(close);
+    SWARR_CHECK(Take(close), close, " is missing");
     return value;
-  }
-
-  bool IsNumber(std::size_t ahead = 0) const {
-    return at_ + ahead < tokens_.size() && tokens_[at_ + ahead].kind == MathToken::Kind::kNumber;
-  }
-  Rational TakeDecimal() {
-    SWARR_CHECK(IsNumber(), "a number is missing");
-    return Rational::FromDecimal(tokens_[at_++].text);
   }
 
   // A decimal, or one of 1 4/5 and 1\frac{4}{5}.
   Number Mixed() {
-    const Rational whole = TakeDecimal();
-    const bool is_plain = IsNumber() && Next("/", 1) && IsNumber(2);
-    const bool is_frac =
-        Next("\\frac") && Next("{", 1) && IsNumber(2) && Next("}", 3) && Next("{", 4) && IsNumber(5) && Next("}", 6);
-    if (!is_plain && !is_frac) return Number(whole);
-    at_ += is_frac ? 2 : 0;
-    const Rational numerator = TakeDecimal();
-    at_ += is_frac ? 2 : 1;
-    const Rational denominator = TakeDecimal();
-    at_ += is_frac ? 1 : 0;
+    const auto take = [&](std::size_t ahead) {
+      at_ += ahead + 1;
+      return Rational::FromDecimal(tokens_[at_ - 1].text);
+    };
+    const Rational whole = take(0);
+    const bool plain = NextIsNumber() && Next("/", 1) && NextIsNumber(2);
+    const bool frac = Next("\\frac") && Next("{", 1) && NextIsNumber(2) && Next("}", 3) && Next("{", 4) &&
+                      NextIsNumber(5) && Next("}", 6);
+    if (!plain && !frac) return Number(whole);
+    const Rational numerator = take(frac ? 2 : 0), denominator = take(frac ? 2 : 1);
+    at_ += frac ? 1 : 0;
     const bool integers = whole.IsInteger() && numerator.IsInteger() && denominator.IsInteger();
     SWARR_CHECK(integers && numerator.numerator() < denominator.numerator(), "no proper fraction in a mixed number");
     return Number(whole + numerator / denominator);
@@ -147,8 +135,7 @@ class NumberParser {
   }
 
   Number PowerOfPi() {
-    if (!Take("^")) return Number::Pi();
-    const int exponent = Exponent();
+    const int exponent = Take("^") ? Exponent() : 1;
     SWARR_CHECK(exponent >= 1 && exponent <= kMaxDepth, "no power of pi");
     Number power = Number::Pi();
     for (int i = 1; i < exponent; ++i) power = power * Number::Pi();

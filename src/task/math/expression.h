@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tokens read as a number that has been worked out.
+// Reads tokens as a number that has been worked out.
 #pragma once
 
 #include <optional>

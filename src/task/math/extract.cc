@@ -5,17 +5,17 @@
 #include <optional>
 #include <vector>
 
+#include "task/math/words.h"
+
 namespace swarr {
 namespace {
 
-constexpr std::string_view kSpace = " \t\n\r\f\v";
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+ExtractedAnswer NotFound(std::string rule) { return {.found = false, .text = "", .rule = std::move(rule)}; }
 
 ExtractedAnswer Found(std::string_view text, const char* rule) {
   const std::string_view trimmed = TrimSpace(text);
-  if (trimmed.empty()) return {false, "", std::string("nothing after ") + rule};
-  return {true, std::string(trimmed), rule};
+  if (trimmed.empty()) return NotFound(std::string("nothing after ") + rule);
+  return {.found = true, .text = std::string(trimmed), .rule = rule};
 }
 
 struct Box {
@@ -29,7 +29,7 @@ struct Box {
 std::size_t BoxOpening(std::string_view text) {
   for (const std::string_view command : {std::string_view("\\boxed"), std::string_view("\\fbox")}) {
     if (!text.starts_with(command)) continue;
-    const std::size_t brace = text.find_first_not_of(kSpace, command.size());
+    const std::size_t brace = text.find_first_not_of(kSpaces, command.size());
     if (brace != std::string_view::npos && text[brace] == '{') return brace + 1;
   }
   return 0;
@@ -37,30 +37,26 @@ std::size_t BoxOpening(std::string_view text) {
 
 // All boxes in the order of their beginnings. Braces behind a backslash are characters.
 std::vector<Box> FindBoxes(std::string_view text) {
+  constexpr std::size_t kNoBox = std::string_view::npos;
   std::vector<Box> boxes;
-  struct Open {
-    std::size_t box, depth;
-  };
-  std::vector<Open> open;
-  std::size_t depth = 0;
+  std::vector<std::size_t> open;  // for each open brace the box that it began, or kNoBox
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '\\') {
       if (const std::size_t size = BoxOpening(text.substr(i)); size > 0) {
-        open.push_back({boxes.size(), ++depth});
+        open.push_back(boxes.size());
         boxes.push_back({.begin = i, .content = i + size});
         i += size - 1;
       } else {
         ++i;
       }
     } else if (text[i] == '{') {
-      ++depth;
-    } else if (text[i] == '}' && depth > 0) {
-      if (!open.empty() && open.back().depth == depth) {
-        boxes[open.back().box].end = i;
-        boxes[open.back().box].holds_box = open.back().box + 1 < boxes.size();
-        open.pop_back();
+      open.push_back(kNoBox);
+    } else if (text[i] == '}' && !open.empty()) {
+      if (const std::size_t box = open.back(); box != kNoBox) {
+        boxes[box].end = i;
+        boxes[box].holds_box = box + 1 < boxes.size();
       }
-      --depth;
+      open.pop_back();
     }
   }
   return boxes;
@@ -70,9 +66,8 @@ std::vector<Box> FindBoxes(std::string_view text) {
 bool Joins(std::string_view between) {
   constexpr std::size_t kLongestGap = 32;
   if (between.size() > kLongestGap) return false;
-  std::string words;
-  std::copy_if(between.begin(), between.end(), std::back_inserter(words),
-               [](char c) { return std::string_view(" \t\r\n$,;").find(c) == std::string_view::npos; });
+  std::string words(between);
+  std::erase_if(words, [](char c) { return std::string_view(" \t\r\n$,;").find(c) != std::string_view::npos; });
   return words.empty() || words == "and" || words == "or";
 }
 
@@ -80,10 +75,10 @@ std::optional<ExtractedAnswer> LastBox(std::string_view text) {
   const std::vector<Box> boxes = FindBoxes(text);
   if (boxes.empty()) return std::nullopt;
   const Box& last = boxes.back();
-  if (last.end == 0) return ExtractedAnswer{false, "", "a box that is not closed"};
+  if (last.end == 0) return NotFound("a box that is not closed");
   const bool nested =
       std::any_of(boxes.begin(), boxes.end() - 1, [&](const Box& box) { return box.holds_box && box.end > last.end; });
-  if (nested) return ExtractedAnswer{false, "", "a box in a box"};
+  if (nested) return NotFound("a box in a box");
   std::vector<std::string_view> contents;
   for (std::size_t i = boxes.size(); i-- > 0;) {
     const bool closed = boxes[i].end != 0 && !boxes[i].holds_box;
@@ -91,7 +86,7 @@ std::optional<ExtractedAnswer> LastBox(std::string_view text) {
                         (closed && Joins(text.substr(boxes[i].end + 1, boxes[i + 1].begin - boxes[i].end - 1)));
     if (!joined) break;
     const std::string_view content = TrimSpace(text.substr(boxes[i].content, boxes[i].end - boxes[i].content));
-    if (content.empty()) return ExtractedAnswer{false, "", "an empty box"};
+    if (content.empty()) return NotFound("an empty box");
     contents.push_back(content);
   }
   const bool same = std::all_of(contents.begin(), contents.end(), [&](auto c) { return c == contents[0]; });
@@ -112,12 +107,9 @@ std::optional<ExtractedAnswer> AfterHashes(std::string_view text) {
   return Found(text.substr(begin, text.find('\n', begin) - begin), "####");
 }
 
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
 // Where the answer begins after the last "answer is" or "answer:"; npos if there is none.
 std::size_t AfterAnswerIs(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(), Lower);
+  const std::string lower = LowerCase(text);
   constexpr std::string_view kWord = "answer";
   for (std::size_t at = lower.rfind(kWord); at != std::string::npos;
        at = at == 0 ? at - 1 : lower.rfind(kWord, at - 1)) {
@@ -137,9 +129,7 @@ std::optional<ExtractedAnswer> AnswerIs(std::string_view text) {
   answer.remove_prefix(std::min(answer.find_first_not_of(" *:\n"), answer.size()));
   answer = answer.substr(0, answer.find('\n'));
   answer = answer.substr(0, answer.find(". "));
-  while (!answer.empty() && (answer.back() == '*' || answer.back() == ' ' || answer.back() == '.'))
-    answer.remove_suffix(1);
-  return Found(answer, "answer is");
+  return Found(answer.substr(0, answer.find_last_not_of("* .") + 1), "answer is");
 }
 
 // Backwards over digits with commas, points and slashes inside, an optional sign before and percent sign behind.
@@ -154,7 +144,7 @@ std::optional<ExtractedAnswer> LastNumber(std::string_view text) {
   }
   // .5 begins with its point; a minus sign behind a digit or a letter subtracts or hyphenates.
   if (begin > 0 && text[begin - 1] == '.') --begin;
-  const auto ends_word = [](char c) { return IsDigit(c) || (Lower(c) >= 'a' && Lower(c) <= 'z') || c == ')'; };
+  const auto ends_word = [](char c) { return IsDigit(c) || IsLetter(c) || c == ')'; };
   if (begin > 0 && text[begin - 1] == '-' && (begin == 1 || !ends_word(text[begin - 2]))) --begin;
   std::size_t end = last + 1;
   if (end < text.size() && text[end] == '%') ++end;
@@ -171,12 +161,6 @@ std::string_view AfterThinking(std::string_view text) {
 
 }  // namespace
 
-std::string_view TrimSpace(std::string_view text) {
-  const std::size_t begin = text.find_first_not_of(kSpace);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
-}
-
 ExtractedAnswer ExtractAnswer(std::string_view completion, Extraction mode) {
   const std::string_view text = AfterThinking(completion);
   if (auto answer = LastBox(text)) return *answer;
@@ -185,7 +169,7 @@ ExtractedAnswer ExtractAnswer(std::string_view completion, Extraction mode) {
     if (auto answer = AnswerIs(text)) return *answer;
     if (auto answer = LastNumber(text)) return *answer;
   }
-  return {false, "", "no marked answer"};
+  return NotFound("no marked answer");
 }
 
 }  // namespace swarr

@@ -8,7 +8,7 @@
 namespace swarr {
 
 // kStrict is for rewards: the answer has to be marked, by \boxed{} or "####". kLenient is for measuring models that
-// were never told to: it goes on to "answer is ..." and "answer: ...", and then to the last number.
+// were never told to mark it: it goes on to "answer is ..." and "answer: ...", and then to the last number.
 enum class Extraction { kStrict, kLenient };
 
 struct ExtractedAnswer {
@@ -25,8 +25,5 @@ struct ExtractedAnswer {
 //   3. lenient: the rest of the sentence after the last "answer is" or "answer:", whatever its case.
 //   4. lenient: the last number (1,234.5, 1/2, -3, 50%).
 ExtractedAnswer ExtractAnswer(std::string_view completion, Extraction mode);
-
-// The text without white space around it.
-std::string_view TrimSpace(std::string_view text);
 
 }  // namespace swarr

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 
-#include "task/math/extract.h"
+#include "task/math/words.h"
 #include "tensor/check.h"
 
 namespace swarr {
@@ -13,7 +13,6 @@ namespace {
 constexpr std::string_view kMark = "#### ";
 constexpr std::string_view kInvalid = "[invalid]";
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool IsNumeric(char c) { return IsDigit(c) || c == '.' || c == ','; }
 
 template <class Predicate>
@@ -60,12 +59,11 @@ std::string ExtractGsm8k(std::string_view completion, Gsm8kMode mode) {
 }
 
 std::string NormalizeGsm8k(std::string_view text) {
-  std::string kept;
-  std::copy_if(text.begin(), text.end(), std::back_inserter(kept), [](char c) { return c != ',' && c != '$'; });
+  std::string kept(text);
+  std::erase_if(kept, [](char c) { return c == ',' || c == '$'; });
   if (const std::size_t mark = kept.rfind(kMark); mark != std::string::npos) kept.erase(0, mark + kMark.size());
   if (!kept.empty() && kept.back() == '.') kept.pop_back();
-  for (char& c : kept) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return kept;
+  return LowerCase(kept);
 }
 
 void CheckGsm8kGold(std::string_view gold) {

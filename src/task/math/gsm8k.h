@@ -17,7 +17,7 @@ enum class Gsm8kMode {
 // "Question:", "</s>" or "<|im_end|>"); "[invalid]" if nothing matches.
 std::string ExtractGsm8k(std::string_view completion, Gsm8kMode mode);
 
-// Without commas, dollar signs, all up to the last "#### ", and one full stop at the end; in lower case.
+// The text in lower case without commas, dollar signs, everything up to the last "#### ", and one full stop at the end.
 std::string NormalizeGsm8k(std::string_view text);
 
 struct Gsm8kVerdict {

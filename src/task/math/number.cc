@@ -64,24 +64,24 @@ std::pair<std::int64_t, std::int64_t> SplitSquare(std::int64_t n) {
 auto Kind(const NumberTerm& term) { return std::tuple(term.imaginary, term.pi_power, term.radicand); }
 
 NumberTerm Product(const NumberTerm& a, const NumberTerm& b) {
-  NumberTerm product;
-  product.imaginary = a.imaginary != b.imaginary;
-  product.pi_power = a.pi_power + b.pi_power;
-  SWARR_CHECK(std::abs(product.pi_power) <= kMaxPiPower, "a power of pi is too large");
+  const int pi_power = a.pi_power + b.pi_power;
+  SWARR_CHECK(std::abs(pi_power) <= kMaxPiPower, "a power of pi is too large");
   const std::int64_t common = std::gcd(a.radicand, b.radicand);
   const Int128 radicand = Times(a.radicand / common, b.radicand / common);
   SWARR_CHECK(radicand <= kMaxRadicand, "a radicand is too large");
-  product.radicand = static_cast<std::int64_t>(radicand);
-  product.coefficient = a.coefficient * b.coefficient * Rational(a.imaginary && b.imaginary ? -common : common, 1);
-  return product;
+  const Rational factor(a.imaginary && b.imaginary ? -common : common);
+  return {.imaginary = a.imaginary != b.imaginary,
+          .pi_power = pi_power,
+          .radicand = static_cast<std::int64_t>(radicand),
+          .coefficient = a.coefficient * b.coefficient * factor};
 }
 
 // 1 / (c sqrt(n) pi^k) = sqrt(n) / (c n) pi^-k, and 1/i = -i.
 NumberTerm Inverse(const NumberTerm& term) {
-  NumberTerm inverse = term;
-  inverse.pi_power = -term.pi_power;
-  inverse.coefficient = Rational(term.imaginary ? -1 : 1, 1) / (term.coefficient * Rational(term.radicand, 1));
-  return inverse;
+  return {.imaginary = term.imaginary,
+          .pi_power = -term.pi_power,
+          .radicand = term.radicand,
+          .coefficient = Rational(term.imaginary ? -1 : 1) / (term.coefficient * Rational(term.radicand))};
 }
 
 }  // namespace
@@ -106,38 +106,24 @@ Rational Rational::FromDecimal(std::string_view digits) {
     value = Plus(Times(value, 10), digits[i] - '0');
     if (i > point) scale = Times(scale, 10);
   }
-  return {value, scale};
+  return Rational(value, scale);
 }
 
 Rational Rational::operator+(const Rational& other) const {
-  return {Plus(Times(numerator_, other.denominator_), Times(other.numerator_, denominator_)),
-          Times(denominator_, other.denominator_)};
+  return Rational(Plus(Times(numerator_, other.denominator_), Times(other.numerator_, denominator_)),
+                  Times(denominator_, other.denominator_));
 }
 
 Rational Rational::operator*(const Rational& other) const {
-  return {Times(numerator_, other.numerator_), Times(denominator_, other.denominator_)};
+  return Rational(Times(numerator_, other.numerator_), Times(denominator_, other.denominator_));
 }
 
 Rational Rational::operator/(const Rational& other) const {
-  return {Times(numerator_, other.denominator_), Times(denominator_, other.numerator_)};
+  return Rational(Times(numerator_, other.denominator_), Times(denominator_, other.numerator_));
 }
 
 std::string Rational::Text() const {
   return IsInteger() ? swarr::Text(numerator_) : swarr::Text(numerator_) + "/" + swarr::Text(denominator_);
-}
-
-Number::Number(const Rational& value) { Add({.coefficient = value}); }
-
-Number Number::Pi() {
-  Number pi;
-  pi.Add({.pi_power = 1, .coefficient = Rational(1, 1)});
-  return pi;
-}
-
-Number Number::ImaginaryUnit() {
-  Number i;
-  i.Add({.imaginary = true, .coefficient = Rational(1, 1)});
-  return i;
 }
 
 Number Number::SquareRoot(const Number& radicand) {
@@ -147,17 +133,15 @@ Number Number::SquareRoot(const Number& radicand) {
   const Int128 under_root = Times(Magnitude(value.numerator()), value.denominator());
   SWARR_CHECK(under_root <= kMaxRadicand, "a radicand is too large");
   const auto [outside, inside] = SplitSquare(static_cast<std::int64_t>(under_root));
-  Number root;
-  root.Add(
-      {.imaginary = value.numerator() < 0, .radicand = inside, .coefficient = Rational(outside, value.denominator())});
-  return root;
+  return Number(NumberTerm{
+      .imaginary = value.numerator() < 0, .radicand = inside, .coefficient = Rational(outside, value.denominator())});
 }
 
 Number Number::PowerOfTen(int exponent) {
   SWARR_CHECK(std::abs(exponent) < kMaxDigits, "a power of ten is too large");
   Int128 power = 1;
   for (int i = 0; i < std::abs(exponent); ++i) power *= 10;
-  return Number(exponent < 0 ? Rational(1, power) : Rational(power, 1));
+  return Number(exponent < 0 ? Rational(1, power) : Rational(power));
 }
 
 bool Number::IsRational() const {
@@ -188,7 +172,7 @@ void Number::Add(const NumberTerm& term) {
   }
 }
 
-Number Number::operator-() const { return *this * Number(Rational(-1, 1)); }
+Number Number::operator-() const { return *this * Number(Rational(-1)); }
 
 Number Number::operator+(const Number& other) const {
   Number sum = *this;
@@ -206,15 +190,11 @@ Number Number::operator*(const Number& other) const {
 
 Number Number::operator/(const Number& other) const {
   SWARR_CHECK(!other.terms_.empty(), "a division by 0");
-  if (other.terms_.size() == 1) {
-    Number inverse;
-    inverse.Add(Inverse(other.terms_[0]));
-    return *this * inverse;
-  }
+  if (other.terms_.size() == 1) return *this * Number(Inverse(other.terms_[0]));
   // (a + b)(a - b) has one term again where a^2 and b^2 are of one kind.
   SWARR_CHECK(other.terms_.size() == 2, "a division by a sum of more than two terms");
   Number conjugate = other;
-  conjugate.terms_[1].coefficient = conjugate.terms_[1].coefficient * Rational(-1, 1);
+  conjugate.terms_[1].coefficient = conjugate.terms_[1].coefficient * Rational(-1);
   const Number norm = other * conjugate;
   SWARR_CHECK(norm.terms_.size() == 1, "a division by a sum");
   return *this * conjugate / norm;

@@ -19,7 +19,7 @@ __extension__ typedef __int128 Int128;  // no part of ISO C++; both compilers ha
 class Rational {
  public:
   Rational() = default;
-  Rational(Int128 numerator, Int128 denominator);
+  explicit Rational(Int128 numerator, Int128 denominator = 1);
   // Digits with at most one '.', such as 12, 0.5 or .5.
   static Rational FromDecimal(std::string_view digits);
 
@@ -51,9 +51,10 @@ struct NumberTerm {
 class Number {
  public:
   Number() = default;  // 0
-  explicit Number(const Rational& value);
-  static Number Pi();
-  static Number ImaginaryUnit();
+  explicit Number(const NumberTerm& term) { Add(term); }
+  explicit Number(const Rational& value) { Add({.coefficient = value}); }
+  static Number Pi() { return Number(NumberTerm{.pi_power = 1, .coefficient = Rational(1)}); }
+  static Number ImaginaryUnit() { return Number(NumberTerm{.imaginary = true, .coefficient = Rational(1)}); }
   // The root of a rational number whose numerator times denominator is at most 10^12; imaginary if it is negative.
   static Number SquareRoot(const Number& radicand);
   // 10^exponent, for |exponent| <= 37.

@@ -6,80 +6,70 @@
 #include <cstdint>
 #include <utility>
 
-#include "task/math/unicode.h"
+#include "task/math/words.h"
+#include "text/utf8.h"
 
 namespace swarr {
 namespace {
 
 using Kind = MathToken::Kind;
 
-template <std::size_t N>
-bool Among(std::string_view name, const std::array<std::string_view, N>& names) {
-  return std::find(names.begin(), names.end(), name) != names.end();
+constexpr std::string_view kTextCommands =
+    R"(\text \mbox \hbox \textnormal \textrm \textbf \textit \texttt \textsf \mathrm \mathbf \mathit \mathsf \mathtt )"
+    R"(\operatorname \emph \boldsymbol \bm)";
+
+constexpr std::string_view kDropped =
+    R"(\left \right \big \Big \bigg \Bigg \bigl \bigr \Bigl \Bigr \( \) \[ \] \! \limits \displaystyle \textstyle )"
+    R"(\rm \bf \it \mathstrut)";
+
+constexpr std::string_view kSpaceCommands = R"(\, \; \: \> \_ \quad \qquad \enspace \thinspace)";  // beside "\ "
+
+constexpr std::string_view kCommands =
+    R"(\frac \dfrac \tfrac \cfrac | \le \leq \leqslant | \ge \geq \geqslant | \ne \neq | < \lt | > \gt | )"
+    R"(\{ \lbrace | \} \rbrace | ( \lparen | ) \rparen | [ \lbrack | ] \rbrack | * \times \cdot \ast | / \div | )"
+    R"(% \% | & \& | # \# | \emptyset \varnothing | \ldots \dots \cdots | \$ \dollar)";
+
+constexpr std::string_view kPlainWords = R"(\sqrt sqrt | \pi pi | \infty infinity)";
+
+constexpr std::string_view kEnvironments = "pmatrix bmatrix array matrix smallmatrix";
+
+constexpr std::string_view kUnicode =
+    "- \u2212 \u2010 \u2011 \u2012 \u2013 \u2014 | / \u2044 \u2215 | \\times \u00d7 | \\cdot \u00b7 \u22c5 | "
+    "\\div \u00f7 | \\pi \u03c0 | \\sqrt \u221a | \\degree \u00b0 | \\infty \u221e | \\le \u2264 | \\ge \u2265 | "
+    "\\ne \u2260 | \\pm \u00b1 | \\mp \u2213 | \\cup \u222a | \\cap \u2229 | \\in \u2208 | \\emptyset \u2205 | "
+    "^2 \u00b2 | ^3 \u00b3 | \\frac{1}{2} \u00bd | \\frac{1}{4} \u00bc | \\frac{3}{4} \u00be | \\frac{1}{3} \u2153 | "
+    "\\frac{2}{3} \u2154 | \\theta \u03b8 | \\alpha \u03b1 | \\beta \u03b2 | \\ldots \u2026";
+constexpr std::string_view kBlanks = "\u00a0 \u2009 \u202f \u200a \u2002 \u2003 \u3000";
+constexpr std::string_view kInvisible = "\u200b \ufeff";
+
+// A character beyond ASCII in the spelling of LaTeX: minus signs and dashes as '-', full-width forms as ASCII, and
+// signs such as the square root or pi as commands. Other characters stay as they are.
+std::string ToLatex(char32_t code, std::string_view character) {
+  constexpr char32_t kFullWidth = 0xFF01;  // '!', the first of 94 in the order of ASCII
+  if (code >= kFullWidth && code <= kFullWidth + ('~' - '!')) {
+    return std::string(1, static_cast<char>('!' + (code - kFullWidth)));
+  }
+  if (HasWord(kBlanks, character)) return " ";
+  if (HasWord(kInvisible, character)) return "";
+  std::string latex(MeaningOf(character, kUnicode, character));
+  if (IsLetter(latex.back()) || IsDigit(latex.back())) latex += ' ';  // what follows does not belong to \pi or ^2
+  return latex;
 }
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v'; }
-bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
-
-constexpr std::array<std::string_view, 18> kTextCommands = {
-    "\\text",   "\\mbox",   "\\hbox",         "\\textnormal", "\\textrm",     "\\textbf",
-    "\\textit", "\\texttt", "\\textsf",       "\\mathrm",     "\\mathbf",     "\\mathit",
-    "\\mathsf", "\\mathtt", "\\operatorname", "\\emph",       "\\boldsymbol", "\\bm"};
-
-constexpr std::array<std::string_view, 22> kDropped = {
-    "\\left",         "\\right",     "\\big", "\\Big", "\\bigg", "\\Bigg",     "\\bigl", "\\bigr",
-    "\\Bigl",         "\\Bigr",      "\\(",   "\\)",   "\\[",    "\\]",        "\\!",    "\\limits",
-    "\\displaystyle", "\\textstyle", "\\rm",  "\\bf",  "\\it",   "\\mathstrut"};
-
-constexpr std::array<std::string_view, 9> kSpaces = {"\\,",    "\\;",     "\\:",       "\\ ",        "\\>",
-                                                     "\\quad", "\\qquad", "\\enspace", "\\thinspace"};
-
-// Commands that are another spelling of a command or a character.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 28> kSynonyms = {{
-    {"\\dfrac", "\\frac"},
-    {"\\tfrac", "\\frac"},
-    {"\\cfrac", "\\frac"},
-    {"\\leq", "\\le"},
-    {"\\leqslant", "\\le"},
-    {"\\geq", "\\ge"},
-    {"\\geqslant", "\\ge"},
-    {"\\neq", "\\ne"},
-    {"\\lt", "<"},
-    {"\\gt", ">"},
-    {"\\lbrace", "\\{"},
-    {"\\rbrace", "\\}"},
-    {"\\lparen", "("},
-    {"\\rparen", ")"},
-    {"\\lbrack", "["},
-    {"\\rbrack", "]"},
-    {"\\times", "*"},
-    {"\\cdot", "*"},
-    {"\\ast", "*"},
-    {"\\div", "/"},
-    {"\\%", "%"},
-    {"\\&", "&"},
-    {"\\#", "#"},
-    {"\\_", " "},
-    {"\\varnothing", "\\emptyset"},
-    {"\\dots", "\\ldots"},
-    {"\\cdots", "\\ldots"},
-    {"\\dollar", "\\$"},
-}};
-
-// Words that stand for a command in plain text.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kWordCommands = {
-    {{"sqrt", "\\sqrt"}, {"pi", "\\pi"}, {"infinity", "\\infty"}}};
-
-constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kMatrices = {
-    {{"bmatrix", "pmatrix"}, {"array", "pmatrix"}, {"matrix", "pmatrix"}, {"smallmatrix", "pmatrix"}}};
-
-template <std::size_t N>
-std::string_view Lookup(std::string_view name,
-                        const std::array<std::pair<std::string_view, std::string_view>, N>& table) {
-  const auto found = std::find_if(table.begin(), table.end(), [&](const auto& entry) { return entry.first == name; });
-  return found == table.end() ? name : found->second;
+// Bytes that are no UTF-8 stay as they are.
+std::string UnicodeToLatex(std::string_view text) {
+  std::string latex;
+  for (std::size_t at = 0; at < text.size();) {
+    const Utf8Unit unit = UnitAt(text, at);
+    const std::string_view bytes = text.substr(at, unit.bytes);
+    if (unit.code < 0x80) {  // or no character
+      latex += bytes;
+    } else {
+      latex += ToLatex(unit.code, bytes);
+    }
+    at += unit.bytes;
+  }
+  return latex;
 }
 
 // 007 is 7, 72.0 is 72, .50 is 0.5.
@@ -91,13 +81,11 @@ std::string CanonicalDigits(std::string_view whole, std::string_view fraction) {
   return digits;
 }
 
+bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
+
 class Lexer {
  public:
-  explicit Lexer(std::string_view text) : text_(text) {
-    // One lone dollar sign before a number is money; all others delimit mathematics.
-    const std::size_t dollar = text.find('$');
-    one_dollar_ = dollar != std::string_view::npos && text.find('$', dollar + 1) == std::string_view::npos;
-  }
+  explicit Lexer(std::string_view text) : text_(text), one_dollar_(std::count(text.begin(), text.end(), '$') == 1) {}
 
   std::vector<MathToken> Run() {
     while (at_ < text_.size()) Next();
@@ -106,13 +94,35 @@ class Lexer {
 
  private:
   char Peek(std::size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
-  bool StartsWith(std::string_view start) const { return text_.substr(at_).starts_with(start); }
-  void SkipSpaces() {
-    while (IsSpace(Peek())) ++at_;
+  std::string_view Take(std::size_t bytes) {
+    const std::string_view taken = text_.substr(at_, bytes);
+    at_ += taken.size();
+    return taken;
+  }
+  std::string_view TakeWhile(bool (*belongs)(char)) {
+    std::size_t bytes = 0;
+    while (at_ + bytes < text_.size() && belongs(Peek(bytes))) ++bytes;
+    return Take(bytes);
+  }
+  // What stands between brackets that begin here, with the brackets; nothing if they are longer than `most` bytes.
+  std::string_view TakeBracketed(char open, char close, std::size_t most) {
+    const std::size_t end = Peek() == open ? text_.substr(at_, most).find(close) : std::string_view::npos;
+    return end == std::string_view::npos ? "" : Take(end + 1);
   }
 
-  void Emit(Kind kind, std::string text) {
-    tokens_.push_back({kind, std::move(text), std::exchange(space_, false), text_groups_ > 0});
+  void Emit(Kind kind, std::string_view text) {
+    brackets_ += HasWord("( [ \\{", text) ? 1 : HasWord(") ] \\}", text) ? -1 : 0;
+    tokens_.push_back({kind, std::string(text), std::exchange(space_, false), text_groups_ > 0});
+    // 90^\circ is 90 followed by \degree.
+    const std::size_t degree = EndsWith({"^", "\\circ"}) ? 2 : EndsWith({"^", "{", "\\circ", "}"}) ? 4 : 0;
+    if (degree == 0) return;
+    tokens_.erase(tokens_.end() - static_cast<std::ptrdiff_t>(degree), tokens_.end());
+    tokens_.push_back({Kind::kCommand, "\\degree"});
+  }
+  bool EndsWith(std::initializer_list<std::string_view> spellings) const {
+    return tokens_.size() >= spellings.size() &&
+           std::equal(spellings.begin(), spellings.end(), tokens_.end() - static_cast<std::ptrdiff_t>(spellings.size()),
+                      [](std::string_view spelling, const MathToken& token) { return token.Is(spelling); });
   }
 
   void Next() {
@@ -125,25 +135,18 @@ class Lexer {
     } else if (IsDigit(c) || (c == '.' && IsDigit(Peek(1)))) {
       NumberToken();
     } else if (IsLetter(c)) {
-      Word();
+      const std::string_view word = TakeWhile(IsLetter);
+      const std::string_view command = text_groups_ > 0 ? word : MeaningOf(word, kPlainWords, word);
+      Emit(command == word ? Kind::kWord : Kind::kCommand, command);
     } else {
       Symbol();
     }
   }
 
-  void Word() {
-    const std::size_t begin = at_;
-    while (IsLetter(Peek())) ++at_;
-    const std::string_view word = text_.substr(begin, at_ - begin);
-    const std::string_view command = text_groups_ > 0 ? word : Lookup(word, kWordCommands);
-    Emit(command == word ? Kind::kWord : Kind::kCommand, std::string(command));
-  }
-
   void Symbol() {
-    std::size_t size = 1;
-    while (static_cast<unsigned char>(Peek()) >= 0xC0 && size < 4 && IsContinuation(Peek(size))) ++size;
-    const std::string symbol(text_.substr(at_, size));
-    at_ += size;
+    std::size_t bytes = 1;
+    while (static_cast<unsigned char>(Peek()) >= 0xC0 && bytes < 4 && IsContinuation(Peek(bytes))) ++bytes;
+    const std::string_view symbol = Take(bytes);
     if (symbol == "$") {
       if (one_dollar_ && (IsDigit(Peek()) || Peek() == '.')) Emit(Kind::kCommand, "\\$");
       return;
@@ -157,148 +160,91 @@ class Lexer {
         return;
       }
     }
-    if (symbol == "(" || symbol == "[") ++brackets_;
-    if (symbol == ")" || symbol == "]") --brackets_;
     Emit(Kind::kSymbol, symbol);
   }
 
   void Command() {
     const std::size_t begin = at_++;
-    if (IsLetter(Peek())) {
-      while (IsLetter(Peek())) ++at_;
-    } else {
-      ++at_;
-    }
+    if (TakeWhile(IsLetter).empty()) ++at_;
     const std::string_view name = text_.substr(begin, at_ - begin);
-    if (Among(name, kTextCommands)) {
-      SkipSpaces();
+    if (HasWord(kTextCommands, name)) {
+      TakeWhile(IsSpace);
       if (Peek() != '{') return;
       ++at_;
       groups_.push_back(true);
       ++text_groups_;
-      return;
-    }
-    if (Among(name, kSpaces)) {
+    } else if (name == "\\ " || HasWord(kSpaceCommands, name)) {
       space_ = true;
-      return;
-    }
-    if (Among(name, kDropped)) {
+    } else if (HasWord(kDropped, name)) {
       const bool needs_delimiter = name == "\\left" || name == "\\right";
       if (needs_delimiter && Peek() == '.') ++at_;  // the invisible one
-      return;
+    } else if (name == "\\begin" || name == "\\end") {
+      Environment(name);
+    } else if (name == "\\sqrt") {  // \sqrt[3] is one command
+      const std::string_view index = TakeBracketed('[', ']', 8);
+      Emit(Kind::kCommand, "\\sqrt" + std::string(index == "[2]" ? "" : index));
+    } else {
+      const std::string_view spelling = MeaningOf(name, kCommands, name);
+      Emit(spelling[0] == '\\' ? Kind::kCommand : Kind::kSymbol, spelling);
     }
-    if (name == "\\begin" || name == "\\end") return Environment(name);
-    if (name == "\\sqrt" && Peek() == '[') return RootWithIndex();
-    std::string spelling(Lookup(name, kSynonyms));
-    if (spelling == " ") {
-      space_ = true;
-      return;
-    }
-    if (spelling == "\\{" || spelling == "(" || spelling == "[") ++brackets_;
-    if (spelling == "\\}" || spelling == ")" || spelling == "]") --brackets_;
-    const Kind kind = spelling[0] == '\\' ? Kind::kCommand : Kind::kSymbol;
-    Emit(kind, std::move(spelling));
-  }
-
-  // \sqrt[3] is one command.
-  void RootWithIndex() {
-    constexpr std::size_t kLongestIndex = 8;
-    const std::size_t end = text_.substr(at_, kLongestIndex).find(']');
-    const std::string_view index = end == std::string_view::npos ? "" : text_.substr(at_, end + 1);
-    at_ += index.size();
-    Emit(Kind::kCommand, index == "[2]" ? "\\sqrt" : "\\sqrt" + std::string(index));
   }
 
   // \begin{array}{cc} is one command, \begin{pmatrix}.
   void Environment(std::string_view command) {
     constexpr std::size_t kLongestName = 32;
-    const auto group = [&]() -> std::string_view {
-      if (Peek() != '{') return "";
-      const std::size_t end = text_.substr(at_, kLongestName).find('}');
-      if (end == std::string_view::npos) return "";
-      const std::string_view content = text_.substr(at_ + 1, end - 1);
-      at_ += end + 1;
-      return content;
-    };
-    const std::string_view name = group();
-    if (name == "array" && command == "\\begin") group();
-    Emit(Kind::kCommand, std::string(command) + "{" + std::string(Lookup(name, kMatrices)) + "}");
-  }
-
-  std::string_view Digits() {
-    const std::size_t begin = at_;
-    while (IsDigit(Peek())) ++at_;
-    return text_.substr(begin, at_ - begin);
+    std::string_view name = TakeBracketed('{', '}', kLongestName);
+    if (!name.empty()) name = name.substr(1, name.size() - 2);
+    if (name == "array" && command == "\\begin") TakeBracketed('{', '}', kLongestName);
+    Emit(Kind::kCommand, std::string(command) + "{" + std::string(MeaningOf(name, kEnvironments, name)) + "}");
   }
 
   // Whether `separator` and exactly three digits come next.
   bool IsThousands(std::string_view separator) const {
-    if (!StartsWith(separator)) return false;
     const std::size_t n = separator.size();
-    return IsDigit(Peek(n)) && IsDigit(Peek(n + 1)) && IsDigit(Peek(n + 2)) && !IsDigit(Peek(n + 3));
+    return text_.substr(at_).starts_with(separator) && IsDigit(Peek(n)) && IsDigit(Peek(n + 1)) &&
+           IsDigit(Peek(n + 2)) && !IsDigit(Peek(n + 3));
   }
 
   // The separator of thousands that follows, empty if none. A plain comma within brackets separates elements.
   std::string_view ThousandsSeparator() const {
     constexpr std::array<std::string_view, 8> kAnywhere = {"{,}", ",\\!", ",\\,", " ", "\\,", "\\ ", "~", "\\!"};
     if (brackets_ <= 0 && IsThousands(",")) return ",";
-    for (const std::string_view separator : kAnywhere) {
-      if (IsThousands(separator)) return separator;
-    }
-    return "";
+    const auto found = std::find_if(kAnywhere.begin(), kAnywhere.end(), [&](auto s) { return IsThousands(s); });
+    return found == kAnywhere.end() ? "" : *found;
   }
 
   void NumberToken() {
     const std::size_t begin = at_;
-    std::string whole(Digits());
+    std::string whole(TakeWhile(IsDigit));
     if (!whole.empty() && whole.size() <= 3 && whole[0] != '0') {
-      const std::size_t after_first = at_;
-      const std::string first = whole;
+      const std::size_t first_group = whole.size();
       const std::string_view separator = ThousandsSeparator();
-      while (!separator.empty() && IsThousands(separator)) {
-        at_ += separator.size();
-        whole += Digits();
-      }
+      while (!separator.empty() && IsThousands(separator)) whole += Take(separator.size() + 3).substr(separator.size());
       // 1 125/126 is a mixed number.
-      std::size_t next = at_;
-      while (next < text_.size() && IsSpace(text_[next])) ++next;
-      if (at_ > after_first && separator == " " && next < text_.size() && text_[next] == '/') {
-        at_ = after_first;
-        whole = first;
+      const std::size_t next = text_.find_first_not_of(kSpaces, at_);
+      if (separator == " " && next != std::string_view::npos && text_[next] == '/') {
+        whole.resize(first_group);
+        at_ = begin + first_group;
       }
     }
-    std::string fraction;
+    std::string_view fraction;
     if (Peek() == '.' && IsDigit(Peek(1))) {
       ++at_;
-      fraction = Digits();
+      fraction = TakeWhile(IsDigit);
     }
-    // The arguments of an unbraced \frac are single digits: they stay as they are written.
-    const bool argument = !tokens_.empty() && tokens_.back().Is("\\frac");
-    Emit(Kind::kNumber, argument ? std::string(text_.substr(begin, at_ - begin)) : CanonicalDigits(whole, fraction));
+    // The arguments of an unbraced \frac are single digits, so they stay as they are written.
+    if (EndsWith({"\\frac"})) return Emit(Kind::kNumber, text_.substr(begin, at_ - begin));
+    Emit(Kind::kNumber, CanonicalDigits(whole, fraction));
   }
 
   std::string_view text_;
   std::size_t at_ = 0;
-  bool one_dollar_ = false, space_ = false;
+  bool one_dollar_;           // a lone dollar sign before a number is money; all others delimit mathematics
+  bool space_ = false;        // one came since the last token
   std::vector<bool> groups_;  // the open braces; true for those of \text
   std::int64_t text_groups_ = 0, brackets_ = 0;
   std::vector<MathToken> tokens_;
 };
-
-// 90^\circ is 90 followed by \degree.
-std::vector<MathToken> UnifyDegrees(const std::vector<MathToken>& tokens) {
-  std::vector<MathToken> result;
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const auto is = [&](std::size_t ahead, std::string_view spelling) {
-      return i + ahead < tokens.size() && tokens[i + ahead].Is(spelling);
-    };
-    const bool bare = is(0, "^") && is(1, "\\circ");
-    const bool braced = is(0, "^") && is(1, "{") && is(2, "\\circ") && is(3, "}");
-    result.push_back(bare || braced ? MathToken{Kind::kCommand, "\\degree"} : tokens[i]);
-    i += braced ? 3 : bare ? 1 : 0;
-  }
-  return result;
-}
 
 // Puts the arguments of ^, _, \frac and \sqrt in braces.
 class ArgumentBracer {
@@ -319,11 +265,7 @@ class ArgumentBracer {
   void ArgumentDone() {
     if (--pending_.back().arguments == 0) pending_.pop_back();
   }
-  void Wrap(MathToken token) {
-    result_.push_back({Kind::kSymbol, "{"});
-    result_.push_back(std::move(token));
-    result_.push_back({Kind::kSymbol, "}"});
-  }
+  void Symbol(std::string_view text) { result_.push_back({Kind::kSymbol, std::string(text)}); }
 
   void Take(const MathToken& token, const MathToken* next) {
     if (token.Is("}")) {
@@ -339,9 +281,9 @@ class ArgumentBracer {
       result_.push_back(token);
       return;
     }
-    const bool opens = token.Is("\\frac") || token.text.starts_with("\\sqrt") || token.Is("^") || token.Is("_");
+    const bool opens = HasWord("\\frac ^ _", token.text) || token.text.starts_with("\\sqrt");
     if (Awaits()) {
-      if (opens || token.Is("(") || token.Is("[") || token.Is("\\{")) {
+      if (opens || HasWord("( [ \\{", token.text)) {
         pending_.pop_back();  // no single token: left as it is
       } else if (token.Is("-") && !pending_.back().digits && next != nullptr && next->kind == Kind::kNumber) {
         negative_ = true;  // 10^-3
@@ -355,24 +297,22 @@ class ArgumentBracer {
   }
 
   void Argument(const MathToken& token) {
-    if (std::exchange(negative_, false)) {
-      result_.push_back({Kind::kSymbol, "{"});
-      result_.push_back({Kind::kSymbol, "-"});
-      result_.push_back(token);
-      result_.push_back({Kind::kSymbol, "}"});
-      return ArgumentDone();
-    }
-    if (token.kind != Kind::kNumber || !pending_.back().digits) {
-      Wrap(token);
-      return ArgumentDone();
-    }
-    std::string_view rest = token.text;
-    while (!rest.empty() && Awaits() && IsDigit(rest[0])) {
-      Wrap({Kind::kNumber, std::string(rest.substr(0, 1))});
-      rest.remove_prefix(1);
+    if (token.kind == Kind::kNumber && pending_.back().digits) return DigitArguments(token.text);
+    Symbol("{");
+    if (std::exchange(negative_, false)) Symbol("-");
+    result_.push_back(token);
+    Symbol("}");
+    ArgumentDone();
+  }
+
+  void DigitArguments(std::string_view digits) {
+    for (; !digits.empty() && Awaits() && IsDigit(digits[0]); digits.remove_prefix(1)) {
+      Symbol("{");
+      result_.push_back({Kind::kNumber, std::string(digits.substr(0, 1))});
+      Symbol("}");
       ArgumentDone();
     }
-    if (!rest.empty()) result_.push_back({Kind::kNumber, std::string(rest)});
+    if (!digits.empty()) result_.push_back({Kind::kNumber, std::string(digits)});
   }
 
   std::vector<Pending> pending_;
@@ -385,7 +325,7 @@ class ArgumentBracer {
 
 std::vector<MathToken> TokenizeMath(std::string_view text) {
   const std::string latex = UnicodeToLatex(text);
-  return ArgumentBracer().Run(UnifyDegrees(Lexer(latex).Run()));
+  return ArgumentBracer().Run(Lexer(latex).Run());
 }
 
 std::string JoinTokens(MathTokens tokens) {

@@ -26,8 +26,9 @@ struct MathToken {
 
 using MathTokens = std::span<const MathToken>;
 
-// The tokens of any text, in time and memory linear in its length. The arguments of ^, _, \frac and \sqrt have braces
-// afterwards, given or not. Delimiters of mathematics, spacing, sizes and fonts are dropped.
+// The tokens of any text, in time and memory linear in its length. The arguments of ^, _, \frac and \sqrt get braces
+// where the text has none. Delimiters of mathematics, spacing, sizes and fonts are dropped. Signs of Unicode become
+// commands.
 std::vector<MathToken> TokenizeMath(std::string_view text);
 
 // The tokens joined: the spelling that two answers have in common if they differ in form only.

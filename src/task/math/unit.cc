@@ -2,156 +2,111 @@
 #include "task/math/unit.h"
 
 #include <algorithm>
-#include <array>
-#include <cctype>
 #include <string_view>
-#include <utility>
 
 #include "task/math/expression.h"
+#include "task/math/words.h"
 #include "tensor/check.h"
 
 namespace swarr {
 namespace {
 
-using Entry = std::pair<std::string_view, std::string_view>;
+// The names of each measure in the singular. An answer in one measure is not equal to one in another.
+constexpr std::string_view kMeasures =
+    "mm millimeter | cm centimeter centimetre | m meter metre | km kilometer kilometre | inch in inche | foot ft feet "
+    "| "
+    "yard yd | mile mi | mg | g gram | kg kilogram | ounce oz | pound lb | ton | ml milliliter | liter l litre | "
+    "gallon | second s sec | minute min | hour h hr | day | week | month | year | am | pm | mph | mpg | dollar usd | "
+    "cent | euro eur | yen | rupee | degree \\degree | radian rad | acre | hz";
 
-// Names of measures in the singular. An answer in one of them is not equal to one in another.
-constexpr std::array<Entry, 66> kMeasures = {{
-    {"mm", "mm"},         {"millimeter", "mm"}, {"cm", "cm"},         {"centimeter", "cm"}, {"centimetre", "cm"},
-    {"m", "m"},           {"meter", "m"},       {"metre", "m"},       {"km", "km"},         {"kilometer", "km"},
-    {"kilometre", "km"},  {"in", "inch"},       {"inch", "inch"},     {"inche", "inch"},    {"ft", "foot"},
-    {"foot", "foot"},     {"feet", "foot"},     {"yd", "yard"},       {"yard", "yard"},     {"mi", "mile"},
-    {"mile", "mile"},     {"mg", "mg"},         {"g", "g"},           {"gram", "g"},        {"kg", "kg"},
-    {"kilogram", "kg"},   {"oz", "ounce"},      {"ounce", "ounce"},   {"lb", "pound"},      {"pound", "pound"},
-    {"ton", "ton"},       {"ml", "ml"},         {"milliliter", "ml"}, {"l", "liter"},       {"liter", "liter"},
-    {"litre", "liter"},   {"gallon", "gallon"}, {"s", "second"},      {"sec", "second"},    {"second", "second"},
-    {"min", "minute"},    {"minute", "minute"}, {"h", "hour"},        {"hr", "hour"},       {"hour", "hour"},
-    {"day", "day"},       {"week", "week"},     {"month", "month"},   {"year", "year"},     {"am", "am"},
-    {"pm", "pm"},         {"mph", "mph"},       {"dollar", "dollar"}, {"usd", "dollar"},    {"cent", "cent"},
-    {"euro", "euro"},     {"eur", "euro"},      {"yen", "yen"},       {"rupee", "rupee"},   {"degree", "degree"},
-    {"radian", "radian"}, {"rad", "radian"},    {"acre", "acre"},     {"hz", "hz"},         {"\\degree", "degree"},
-    {"mpg", "mpg"},
-}};
+constexpr std::string_view kCurrencies = "dollar \\$ | euro \u20ac | sterling \u00a3 | yen \u00a5";
 
-constexpr std::array<Entry, 4> kCurrencies = {
-    {{"\\$", "dollar"}, {"\u20ac", "euro"}, {"\u00a3", "pound sterling"}, {"\u00a5", "yen"}}};
-
-constexpr std::array<std::pair<std::string_view, std::int64_t>, 7> kMultipliers = {{{"dozen", 12},
-                                                                                    {"hundred", 100},
-                                                                                    {"thousand", 1'000},
-                                                                                    {"million", 1'000'000},
-                                                                                    {"billion", 1'000'000'000},
-                                                                                    {"trillion", 1'000'000'000'000},
-                                                                                    {"percent", 1}}};
+constexpr std::string_view kMultipliers =
+    "12 dozen | 100 hundred | 1000 thousand | 1000000 million | 1000000000 billion | 1000000000000 trillion";
 
 // Words that change what is said: an answer with one of them is no number with a unit.
-constexpr std::array<std::string_view, 64> kNoUnits = {
-    "or",       "and",        "not",    "no",       "than",      "more",     "less",      "least",
-    "most",     "over",       "under",  "above",    "below",     "about",    "around",    "to",
-    "from",     "mod",        "modulo", "minus",    "plus",      "times",    "divided",   "if",
-    "when",     "where",      "for",    "all",      "none",      "but",      "sin",       "cos",
-    "tan",      "log",        "ln",     "exp",      "max",       "min",      "squared",   "cubed",
-    "half",     "halves",     "third",  "thirds",   "quarter",   "quarters", "fourths",   "fifths",
-    "tenths",   "hundredths", "is",     "isn",      "maybe",     "base",     "factorial", "remainder",
-    "negative", "ones",       "tens",   "hundreds", "thousands", "millions", "billions",  "thousandths"};
-
-template <class Table>
-auto Find(std::string_view name, const Table& table) {
-  return std::find_if(table.begin(), table.end(), [&](const auto& entry) { return entry.first == name; });
-}
-
-std::string Singular(std::string_view word) {
-  std::string name;
-  for (const char c : word) name += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  if (name.size() > 2 && name.back() == 's') name.pop_back();
-  return name;
-}
+constexpr std::string_view kNoUnits =
+    "or and not no than more less least most over under above below about around to from mod modulo minus plus times "
+    "divided if when where for all none but sin cos tan log ln exp max squared cubed half halves third thirds quarter "
+    "quarters fourths fifths tenths hundredths is isn maybe base factorial remainder negative ones tens hundreds "
+    "thousands millions billions thousandths";
 
 // "cm" for "centimeters"; empty if the word is no measure.
 std::string_view MeasureOf(std::string_view word) {
-  const auto found = Find(Singular(word), kMeasures);
-  return found == kMeasures.end() ? std::string_view() : found->second;
+  std::string name = LowerCase(word);
+  if (name.size() > 2 && name.back() == 's') name.pop_back();
+  return MeaningOf(name, kMeasures);
 }
 
 // A word that may stand behind a number without being part of a formula: 5xy is none, nor is the i of 5\mathrm{i}. One
 // letter has to be a measure in \text; bare words need a space before them or be measures.
 bool IsUnitWord(const MathToken& token) {
   if (token.Is("\\degree")) return true;
-  if (token.kind != MathToken::Kind::kWord) return false;
-  if (std::find(kNoUnits.begin(), kNoUnits.end(), token.text) != kNoUnits.end()) return token.text == "min";
-  if (token.in_text) return token.text.size() >= 2 || !MeasureOf(token.text).empty();
-  return token.text.size() >= 2 && (!MeasureOf(token.text).empty() || (token.after_space && token.text.size() >= 3));
+  if (token.kind != MathToken::Kind::kWord || HasWord(kNoUnits, token.text)) return false;
+  const std::size_t size = token.text.size();
+  const bool measure = !MeasureOf(token.text).empty();
+  if (token.in_text) return measure || size >= 2;
+  return size >= 2 && (measure || (token.after_space && size >= 3));
 }
 
 bool IsPercent(const MathToken& token) { return token.Is("%") || token.Is("percent"); }
-bool IsCurrency(const MathToken& token) { return Find(token.text, kCurrencies) != kCurrencies.end(); }
+std::string_view CurrencyOf(const MathToken& token) {
+  return token.kind == MathToken::Kind::kWord ? "" : MeaningOf(token.text, kCurrencies);
+}
+std::string_view MultiplierOf(const MathToken& token) {
+  return token.kind == MathToken::Kind::kWord ? MeaningOf(token.text, kMultipliers) : "";
+}
 
-// What follows the number. Throws Error if it is no unit.
-class UnitParser {
- public:
-  explicit UnitParser(MathTokens tokens) : tokens_(tokens) {}
+bool StartsUnit(const MathToken& token) {
+  return IsPercent(token) || IsUnitWord(token) || !CurrencyOf(token).empty() || !MultiplierOf(token).empty();
+}
 
-  void ApplyTo(Quantity& quantity) {
-    if (const auto found = at_ < tokens_.size() ? Find(tokens_[at_].text, kMultipliers) : kMultipliers.end();
-        found != kMultipliers.end()) {
-      quantity.value = quantity.value * Number(Rational(found->second, 1));
-      quantity.percent |= tokens_[at_].Is("percent");
-      ++at_;
-    } else if (at_ < tokens_.size() && IsPercent(tokens_[at_])) {
-      quantity.percent = true;
-      ++at_;
-    }
-    std::string measure;
-    int words = 0;
-    for (; at_ < tokens_.size(); ++words) Word(measure);
-    if (words == 1) quantity.measure = measure;
+// Takes one word from the front of `unit`, with what may follow it: an exponent, a full stop, a slash or a hyphen
+// before another word. Returns its measure. Throws Error if it is no word of a unit.
+std::string TakeMeasure(MathTokens& unit) {
+  const MathToken& token = unit[0];
+  unit = unit.subspan(1);
+  if (const std::string_view currency = CurrencyOf(token); !currency.empty()) return std::string(currency);
+  SWARR_CHECK(IsUnitWord(token), "no unit");
+  std::string measure(MeasureOf(token.text));
+  if (unit.size() >= 4 && unit[0].Is("^") && unit[1].Is("{") && unit[3].Is("}")) {
+    const std::string& power = unit[2].text;
+    SWARR_CHECK(power == "2" || power == "3", "no unit");
+    if (!measure.empty()) measure += "^" + power;
+    unit = unit.subspan(4);
   }
+  if (!unit.empty() && unit[0].Is(".")) unit = unit.subspan(1);
+  if (unit.size() > 1 && (unit[0].Is("/") || unit[0].Is("-"))) unit = unit.subspan(1);
+  return measure;
+}
 
- private:
-  // One word, with what may follow it: an exponent, a full stop, a slash or a hyphen before another word.
-  void Word(std::string& measure) {
-    const MathToken& token = tokens_[at_++];
-    if (IsCurrency(token)) {
-      measure = Find(token.text, kCurrencies)->second;
-      return;
-    }
-    SWARR_CHECK(IsUnitWord(token), "no unit");
-    measure = MeasureOf(token.text);
-    if (tokens_.size() - at_ >= 4 && tokens_[at_].Is("^") && tokens_[at_ + 1].Is("{") && tokens_[at_ + 3].Is("}")) {
-      const std::string& power = tokens_[at_ + 2].text;
-      SWARR_CHECK(power == "2" || power == "3", "no unit");
-      if (!measure.empty()) measure += "^" + power;
-      at_ += 4;
-    }
-    if (at_ < tokens_.size() && (tokens_[at_].Is("."))) ++at_;
-    if (at_ + 1 < tokens_.size() && (tokens_[at_].Is("/") || tokens_[at_].Is("-"))) ++at_;
+// Applies what follows the number to it. Throws Error if that is no unit.
+void ApplyUnit(MathTokens unit, Quantity& quantity) {
+  if (!unit.empty() && (IsPercent(unit[0]) || !MultiplierOf(unit[0]).empty())) {
+    quantity.percent = IsPercent(unit[0]);
+    if (!quantity.percent) quantity.value = quantity.value * Number(Rational::FromDecimal(MultiplierOf(unit[0])));
+    unit = unit.subspan(1);
   }
-
-  MathTokens tokens_;
-  std::size_t at_ = 0;
-};
+  std::string measure;
+  int words = 0;
+  for (; !unit.empty(); ++words) measure = TakeMeasure(unit);
+  if (words == 1) quantity.measure = measure;
+}
 
 }  // namespace
 
 std::optional<Quantity> ParseQuantity(MathTokens tokens) {
   if (tokens.empty()) return std::nullopt;
-  Quantity quantity;
-  std::string currency;
-  const bool negative = tokens[0].Is("-");
-  if (tokens.size() > 1 && IsCurrency(tokens[negative ? 1 : 0])) {
-    currency = Find(tokens[negative ? 1 : 0].text, kCurrencies)->second;
-    tokens = tokens.subspan(negative ? 2 : 1);
-  }
-  const auto starts_unit = [](const MathToken& t) {
-    return IsPercent(t) || IsCurrency(t) || IsUnitWord(t) || Find(t.text, kMultipliers) != kMultipliers.end();
-  };
-  const auto unit = std::find_if(tokens.begin(), tokens.end(), starts_unit);
-  const auto number = static_cast<std::size_t>(unit - tokens.begin());
-  const std::optional<Number> value = ParseNumber(tokens.first(number));
+  const std::size_t sign = tokens[0].Is("-") ? 1 : 0;
+  const std::string_view currency = tokens.size() > 1 ? CurrencyOf(tokens[sign]) : "";
+  if (!currency.empty()) tokens = tokens.subspan(sign + 1);
+  const auto unit = std::find_if(tokens.begin(), tokens.end(), StartsUnit);
+  const auto size = static_cast<std::size_t>(unit - tokens.begin());
+  const std::optional<Number> value = ParseNumber(tokens.first(size));
   if (!value) return std::nullopt;
+  Quantity quantity{.value = sign == 1 && !currency.empty() ? -*value : *value};
   try {
-    quantity.value = negative && !currency.empty() ? -*value : *value;
-    UnitParser(tokens.subspan(number)).ApplyTo(quantity);
+    ApplyUnit(tokens.subspan(size), quantity);
   } catch (const Error&) {
     return std::nullopt;
   }

@@ -14,9 +14,9 @@ namespace swarr {
 struct Quantity {
   Number value;
   bool percent = false;
-  // "cm", "hour", "dollar": a measure that this file knows, under its short name; with ^2 or ^3 if it is squared or
+  // "cm", "hour", "dollar": a measure that unit.cc knows, under its short name; with ^2 or ^3 if it is squared or
   // cubed. Empty for no unit and for words that are no measure, such as "apples": they do not count.
-  std::string measure;
+  std::string measure{};
 };
 
 // The quantity that `tokens` write out, or nothing. Words such as "million" multiply the number.

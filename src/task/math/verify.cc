@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "task/math/words.h"
 #include "tensor/check.h"
 
 namespace swarr {
@@ -48,11 +49,9 @@ bool BracesBalance(std::string_view text) {
   int depth = 0;
   for (std::size_t i = 0; i < text.size() && depth >= 0; ++i) {
     if (text[i] == '\\')
-      ++i;
-    else if (text[i] == '{')
-      ++depth;
-    else if (text[i] == '}')
-      --depth;
+      ++i;  // the brace behind it is a character
+    else
+      depth += text[i] == '{' ? 1 : text[i] == '}' ? -1 : 0;
   }
   return depth == 0;
 }
@@ -91,9 +90,12 @@ MathVerdict CompareMathAnswers(const MathAnswer& gold, const MathAnswer& answer)
       return Judge(SameInOrder(gold.items, answer.items), "lists");
     case Kind::kMatrix:
       return Judge(gold.columns == answer.columns && SameInOrder(gold.items, answer.items), "matrices");
-    default:
-      return {false, "different text"};
+    case Kind::kText:
+    case Kind::kNumber:
+    case Kind::kSet:
+      break;  // numbers and sets were compared above
   }
+  return {false, "different text"};
 }
 
 MathVerdict VerifyMath(std::string_view gold, std::string_view completion, Extraction mode) {

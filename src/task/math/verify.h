@@ -25,12 +25,12 @@ MathAnswer ParseMathGold(std::string_view gold);
 // answers "50".
 MathVerdict CompareMathAnswers(const MathAnswer& gold, const MathAnswer& answer);
 
-// The reward of a whole completion, by the extraction above: rule is "boxed: equal numbers", or why there is no answer.
+// Judges a whole completion. The rule is "boxed: equal numbers" and the like, or says why there is no answer.
 // Throws Error as ParseMathGold does; any completion is judged.
 MathVerdict VerifyMath(std::string_view gold, std::string_view completion, Extraction mode);
 
-// The extracted answer in the spelling of CanonicalText, empty if there is none: equal answers are equal texts, up to
-// what only another answer beside it could tell (units, labels, order).
+// The extracted answer as CanonicalText spells it, empty if there is none. Equal answers give equal texts, except where
+// only a second answer could tell that they are equal (units, labels, order).
 std::string ExtractCanonicalAnswer(std::string_view completion, Extraction mode);
 
 }  // namespace swarr

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+// swarr sft and swarr pretrain: next-token prediction on completions, from a model or from random weights.
+#include <cmath>
+
+#include "cli/commands.h"
+#include "cli/task_options.h"
+#include "cli/training.h"
+#include "model/convert.h"
+#include "model/model_files.h"
+#include "train/sft.h"
+
+namespace swarr {
+namespace {
+
+struct SupervisedCommand {
+  explicit SupervisedCommand(OptionSet& set) : options(set) {}
+
+  void AddOptions() {
+    task.AddTo(options, /*with_completions=*/true);
+    options.Add("max-steps", sft.steps, "optimizer steps; 0 is as many as --epochs take", AtLeast(0));
+    options.AddUnrecorded("epochs", epochs, "passes over the problems, if --max-steps is 0", CLI::PositiveNumber);
+    options.Add("batch-size", sft.batch_size, "documents that are packed into one row", AtLeast(1));
+    options.Add("grad-accum", sft.grad_accum, "rows of --batch-size documents to a step", AtLeast(1));
+    options.Add("max-seq-len", sft.max_length,
+                "longest document in tokens (longer ones are left out); 0 is the model's context", AtLeast(0));
+    options.Add("train-on-prompt", sft.train_on_prompt, "put prompt tokens into the loss too");
+    options.Add("eval-every", sft.eval_every, "steps between evaluations by generation; 0 is none", AtLeast(0));
+    options.Add("eval-data", eval_data, "JSON Lines file to evaluate on; needed with --data");
+    options.Add("eval-examples", sft.eval_problems, "problems of an evaluation; 0 is all", AtLeast(0));
+    options.Add("eval-max-completion-length", sft.eval_max_completion_length,
+                "tokens of a completion in an evaluation; 0 is the task's own limit or what the context leaves",
+                AtLeast(0));
+    task.AddRewardTo(options);
+    training.AddTo(options);
+  }
+
+  void TrainFromModel() {
+    training.run.model_dir = model_dir;
+    const auto model = training.compute.Load(model_dir, /*with_gradients=*/true);
+    Train(*model, LoadTokenizer(model_dir, model->config()));
+  }
+
+  void Train(Transformer& model, const Tokenizer& tokenizer) {
+    const LoadedTask problems = task.Load(Split::kSft, {.completion = true}, training.compute.seed, model_dir);
+    const LoadedTask evaluation = LoadEvaluation();
+    SetEndOfText(problems, tokenizer, model);
+    const int context = model.config().max_positions;
+    if (sft.max_length == 0) sft.max_length = context + 1;  // end of text is predicted, never read
+    if (sft.max_length > context + 1) {
+      throw UsageError(
+          Concat("--max-seq-len ", sft.max_length, " exceeds the model's context of ", context, " tokens"));
+    }
+    if (problems.file) problems.file->DropLongDocuments(tokenizer, sft.max_length);
+    if (evaluation.task) {
+      sft.eval_max_completion_length =
+          CompletionLimit(sft.eval_max_completion_length, evaluation, tokenizer, model.config());
+    }
+    if (!training.quiet) ReportDropped(problems);
+    if (!training.quiet) ReportDropped(evaluation);
+    if (sft.steps == 0) {
+      const double documents = epochs * static_cast<double>(problems.task->size());
+      sft.steps = static_cast<std::int64_t>(std::ceil(documents / (double{1} * sft.batch_size * sft.grad_accum)));
+    }
+    sft.seed = training.compute.seed;
+    sft.checkpoint_blocks = training.grad_checkpoint;
+    training.Train(options, sft.steps, model, tokenizer, [&](Context& ctx, Optimizer& optimizer, TrainingRun& run) {
+      RunSft(ctx, model, tokenizer, *problems.task, evaluation.task.get(), sft, optimizer, run);
+    });
+  }
+
+  LoadedTask LoadEvaluation() const {
+    if (sft.eval_every == 0) return {};
+    if (!eval_data.empty()) return task.LoadFile(eval_data, {.answer = true}, model_dir);
+    if (!task.data.empty()) throw UsageError("--eval-every needs --eval-data FILE beside --data");
+    return task.Load(Split::kEval, {.answer = true}, training.compute.seed, model_dir);
+  }
+
+  OptionSet& options;
+  std::string model_dir, eval_data;
+  TaskOptions task;
+  SftOptions sft;
+  double epochs = 1;
+  TrainingOptions training;
+};
+
+struct SftCommand : SupervisedCommand {
+  explicit SftCommand(OptionSet& set) : SupervisedCommand(set) {
+    training.optimizer.lr = 5e-4;
+    options.Add("model", model_dir, "model to start from (directory)")->required();
+    AddOptions();
+  }
+
+  void Run() { TrainFromModel(); }
+};
+
+struct PretrainCommand : SupervisedCommand {
+  explicit PretrainCommand(OptionSet& set) : SupervisedCommand(set) {
+    shape.layers = shape.heads = 4;
+    shape.hidden = 128;
+    shape.ffn = 352;
+    shape.max_positions = 512;
+    shape.tied = true;
+    options.Add("model", model_dir, "continue from this model (directory) instead of random weights");
+    AddShape();
+    AddOptions();
+  }
+
+  void AddShape() {
+    const auto add = [&](const char* name, int& value, const char* help, int least) {
+      shape_options.push_back(options.Add(name, value, help, AtLeast(least)));
+    };
+    add("layers", shape.layers, "blocks", 1);
+    add("hidden-size", shape.hidden, "width of the residual stream", 1);
+    add("heads", shape.heads, "query heads", 1);
+    add("kv-heads", shape.kv_heads, "key and value heads, a divisor of --heads; 0 is --heads", 0);
+    add("head-dim", shape.head_dim, "width of a head, even; 0 is hidden-size / heads", 0);
+    add("ffn", shape.ffn, "width of the feed-forward part", 1);
+    add("max-positions", shape.max_positions, "longest sequence in tokens", 1);
+    add("window", attention.window, "visible tokens including the current one; 0 is full attention", 0);
+    add("sinks", attention.sinks, "first tokens that stay visible outside the window", 0);
+    shape_options.push_back(options.Add("rope-theta", shape.rope_theta, "base of the rotary embedding"));
+    shape_options.push_back(options.Add("initializer-range", deviation,
+                                        "standard deviation of random matrices; smaller where the residual "
+                                        "stream is written",
+                                        AtLeast(0)));
+    shape_options.push_back(options.Add("tied,!--untied", shape.tied, "the output layer is the embedding"));
+  }
+
+  // The shape with what was left open filled in: the vocabulary is the tokenizer's.
+  void CompleteShape(const Tokenizer& tokenizer) {
+    if (shape.kv_heads == 0) shape.kv_heads = shape.heads;
+    if (shape.head_dim == 0) {
+      if (shape.hidden % shape.heads != 0) {
+        throw UsageError(Concat("--hidden-size ", shape.hidden, " is no multiple of --heads ", shape.heads,
+                                "; change one or give --head-dim"));
+      }
+      shape.head_dim = shape.hidden / shape.heads;
+    }
+    shape.vocab = tokenizer.vocab_size();
+    shape.eos_id = tokenizer.IdOf(kEndOfText);
+    shape.attention.assign(static_cast<std::size_t>(shape.layers), attention);
+    try {
+      shape.Validate();
+    } catch (const Error& e) {
+      throw UsageError(Concat("no model has this shape: ", e.what()));
+    }
+  }
+
+  void Run() {
+    const DType dtype = training.compute.MakeDType();
+    if (!model_dir.empty()) {
+      for (const CLI::Option* option : shape_options) {
+        if (option->count() > 0) {
+          throw UsageError(Concat(option->get_name(), " can't be given with --model, whose shape is what it is"));
+        }
+        options.Omit(option->get_single_name());
+      }
+      return TrainFromModel();
+    }
+    const BuiltInTask& new_task = task.ChosenBuiltIn();
+    const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(new_task.alphabet, kEndOfText),
+                              Concat("the ", new_task.name, " task's tokenizer"));
+    CompleteShape(tokenizer);
+    Transformer model(shape, dtype, /*with_gradients=*/true, MemoryOf(training.compute.ResolveDevice()));
+    InitializeParameters(model.parameters(), shape.layers, training.compute.seed, deviation);
+    Train(model, tokenizer);
+  }
+
+  ModelConfig shape;
+  AttentionSpec attention;
+  double deviation = 0.02;
+  std::vector<const CLI::Option*> shape_options;
+};
+
+}  // namespace
+
+void AddSft(const CommandGroup& program) {
+  program.Add<SftCommand>("sft", "Fine-tune a model on prompts and completions");
+}
+
+void AddPretrain(const CommandGroup& program) {
+  program.Add<PretrainCommand>("pretrain", "Train a model from random weights on prompts and completions");
+}
+
+}  // namespace swarr
