@@ -10,7 +10,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr std::size_t kRows = 20, kNames = 5;
+constexpr std::size_t kRows = 20, kShownNames = 5;
 
 std::string Scientific(double x) {
   std::ostringstream out;
@@ -40,7 +40,7 @@ std::string FailureOf(const CaseVerdict& verdict) {
   }
   constexpr std::size_t kProblems = 3;
   for (std::size_t i = 0; i < std::min(problems.size(), kProblems); ++i) {
-    text << (text.tellp() > 0 ? "; " : "") << Some(problems[i].second, kNames) << ": " << problems[i].first;
+    text << (text.tellp() > 0 ? "; " : "") << Some(problems[i].second, kShownNames) << ": " << problems[i].first;
   }
   if (problems.size() > kProblems) text << "; and " << problems.size() - kProblems << " more";
   return text.str();
@@ -150,7 +150,7 @@ std::string Text(const Verdict& verdict, const std::vector<Diagnosis>& diagnoses
   WriteFailures(out, verdict);
   if (!diagnoses.empty()) out << "diagnosis\n";
   for (const Diagnosis& d : diagnoses) Write(out, d);
-  if (!verdict.unknown.empty()) out << "not of this suite: " << Some(verdict.unknown, kNames) << '\n';
+  if (!verdict.unknown.empty()) out << "not of this suite: " << Some(verdict.unknown, kShownNames) << '\n';
   out << "suite " << verdict.suite << ": " << Conclusion(verdict, forward_only) << '\n';
   return out.str();
 }

@@ -17,16 +17,16 @@ template <class E>
 inline constexpr std::array<const char*, 0> kNames = {};
 
 template <class E>
-concept Named = !kNames<E>.empty();
+concept HasNames = !kNames<E>.empty();
 
-template <Named E>
+template <HasNames E>
 std::string Name(E value) {
   const auto i = static_cast<std::size_t>(value);
   SWARR_CHECK(i < kNames<E>.size(), "a value of an enum has no name");
   return kNames<E>[i];
 }
 
-template <Named E>
+template <HasNames E>
 std::optional<E> FindName(const std::string& name) {
   for (std::size_t i = 0; i < kNames<E>.size(); ++i) {
     if (name == kNames<E>[i]) return static_cast<E>(i);
@@ -45,7 +45,7 @@ std::string Listed(const Names& names) {
 }
 
 // The value of this name. For an unknown name it throws UsageError: "unknown `what` 'name'; use a, b or c".
-template <Named E>
+template <HasNames E>
 E ParseName(const std::string& what, const std::string& name) {
   if (const std::optional<E> value = FindName<E>(name)) return *value;
   throw UsageError(Concat("unknown ", what, " '", name, "'; use ", Listed(kNames<E>)));
