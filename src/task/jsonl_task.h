@@ -44,6 +44,8 @@ class JsonlTask final : public Task {
 
   // The whole row as it stands in the file, with the fields that this class does not know.
   const nlohmann::json& row(std::int64_t index) const { return At(index).fields; }
+  // "path:line" of the row, to open a sentence about it.
+  std::string Where(std::int64_t index) const { return Where(At(index)); }
   // What was left out, a reason each, in the order in which the reasons came up.
   const std::vector<DroppedRows>& dropped() const { return dropped_; }
 
@@ -61,7 +63,6 @@ class JsonlTask final : public Task {
     nlohmann::json fields;
   };
   const Problem& At(std::int64_t index) const;
-  // "path:line", to open the sentence of an error about the row.
   std::string Where(const Problem& problem) const;
   // Why the row can't be used: the reason, and the sentence about this row. Both are empty if it can.
   std::pair<std::string, std::string> WhyDropped(const DataRow& row, JsonlFields needed,
