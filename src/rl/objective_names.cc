@@ -14,7 +14,7 @@ using nlohmann::ordered_json;
 
 template <class T>
 void Read(const std::string& name, const ordered_json& value, T& to) {
-  if constexpr (Named<T>) {
+  if constexpr (HasNames<T>) {
     const std::optional<T> named = value.is_string() ? FindName<T>(value.get<std::string>()) : std::nullopt;
     if (!named) throw UsageError(Concat("the objective's ", name, " is ", value.dump(), "; use ", Listed(kNames<T>)));
     to = *named;
@@ -83,7 +83,7 @@ ObjectiveOptions ObjectiveFromJson(const ordered_json& switches) {
 ordered_json ToJson(const ObjectiveOptions& options) {
   ordered_json switches = ordered_json::object();
   ForSwitches(options, [&]<class T>(const char* name, const T& field) {
-    if constexpr (Named<T>) {
+    if constexpr (HasNames<T>) {
       switches[name] = Name(field);
     } else {
       switches[name] = field;
