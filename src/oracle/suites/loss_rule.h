@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// An objective on a padded batch, with what an implementation may get wrong as a switch. The truth is rl/objective.h
-// applied to the tokens that the mask lets through; mistakes have formulas of their own, which with all switches as
-// they are by default give the same.
+// An objective on a padded batch, with a switch for everything that an implementation may get wrong. The truth is
+// rl/objective.h on the tokens that the mask lets through. Mistakes have formulas of their own, which give the same
+// where all switches are right, as they are by default.
 #pragma once
 
 #include "oracle/suite.h"
@@ -25,52 +25,43 @@ enum class Count : std::uint8_t {
 enum class Choice : std::uint8_t { kMinimum, kClipped, kMaximum };  // between a product and its clipped form
 enum class Whitened : std::uint8_t { kTogether, kByGroup, kWithPadding };
 
-// Of rewards and what becomes of them.
-struct AdvantageMistakes {
+struct LossRule : ObjectiveOptions {
+  bool truth = false;  // by rl/objective.h; then everything below is as it is by default
+  Tokens tokens = Tokens::kMasked;
+  Groups groups = Groups::kConsecutive;
+  Count count = Count::kSampled;
+  // Rewards and what becomes of them.
   bool bessel = true, whiten_bessel = true;
   double scale_epsilon = 1e-4;
   bool epsilon_in_root = false;          // sqrt(variance + epsilon)
   bool baseline_undivided = false;       // r / s - baseline
   bool others_divided_by_group = false;  // the sum of the others over G in place of G - 1
   Whitened whitened = Whitened::kTogether;
-  bool own_kl_to_go = true;  // of the token itself, beside the later ones
+  bool own_kl_to_go = true;  // the token's own, beside the later ones
   double sign = 1;
-};
-
-// Of the policy's term.
-struct PolicyMistakes {
+  // The policy's term.
   bool inverse_ratio = false;
-  bool ratio_is_one = false;          // exp(logp - logp.detach())
-  bool sequence_cut = false;          // log of a sequence's ratio at most 10
-  bool sequence_by_token = false;     // the derivative of a sequence's ratio taken token by token
-  bool ratio_in_gradient = true;      // of a clipped objective of token ratios
-  Choice choice = Choice::kMinimum;   // of clip = ppo, as is the next
-  bool dual_clip = false;             // -3 A at most where A < 0
-  bool weight_clipped_below = false;  // of clip = weight, as is the next
-  bool gradient_through_weight = false;
-};
-
-struct KlMistakes {
-  bool turned = false, turned_in_loss = false, k3_turned = false;
+  bool ratio_is_one = false;             // exp(logp - logp.detach())
+  bool sequence_cut = false;             // the logarithm of a sequence's ratio is at most 10
+  bool sequence_by_token = false;        // the derivative of a sequence's ratio is taken token by token
+  bool ratio_in_gradient = true;         // in a clipped objective of token ratios
+  Choice choice = Choice::kMinimum;      // in clip = ppo
+  bool dual_clip = false;                // in clip = ppo: -3 A at most where A < 0
+  bool weight_clipped_below = false;     // in clip = weight
+  bool gradient_through_weight = false;  // in clip = weight
+  // The KL.
+  bool kl_turned = false, kl_turned_in_loss = false, k3_turned = false;
   bool k3_cut = false;  // at 10
-  bool from_old = false;
-  bool gradient = true;
-};
-
-struct LossRule {
-  ObjectiveOptions options;
-  bool truth = false;  // by rl/objective.h; then everything below is as it is by default
-  Tokens tokens = Tokens::kMasked;
-  Groups groups = Groups::kConsecutive;
-  Count count = Count::kSampled;
-  AdvantageMistakes advantages;
-  PolicyMistakes policy;
-  KlMistakes kl;
+  bool kl_from_old = false;
+  bool kl_gradient = true;
 
   // Where there is a ratio, or a clip, to mistake.
-  void SetRatio(RatioKind ratio);
-  void SetClip(ClipKind clip);
+  void SetRatio(RatioKind kind);
+  void SetClip(ClipKind kind);
 };
+
+// What people get wrong, as changes of the right rule (loss_mistakes.cc).
+std::span<const Mistake<LossRule>> LossMistakes();
 
 // Inputs and outputs as the loss suite names them.
 Values EvaluateLoss(const Values& inputs, const LossRule& rule, int group_size, Noise& noise);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One step of AdamW in plain loops, with everything that an implementation may get wrong as a switch. With all switches
-// as they are by default it computes what tensor/ops.h and train/optimizer.h define, which a test holds it to.
+// One step of AdamW in plain loops, with a switch for everything that an implementation may get wrong. By default the
+// switches are right: then it computes what tensor/ops.h and train/optimizer.h define, and a test holds it to that.
 #pragma once
 
 #include "oracle/suite.h"
@@ -46,7 +46,7 @@ struct StepRule {
 };
 
 // The right rule of a case.
-StepRule RuleOf(const nlohmann::ordered_json& parameters);
+StepRule RuleOf(const Case& c);
 
 // Inputs and outputs as the step suite names them.
 Values PlainStep(const Values& inputs, const StepRule& rule, Noise& noise);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "oracle/step_rule.h"
+#include "oracle/suites/step_rule.h"
 
 #include <algorithm>
 #include <cmath>
@@ -36,49 +36,50 @@ double ClipFactor(const Value& gradient, const StepRule& rule, double global_nor
 
 // One element.
 struct Element {
-  double w, m, v;
+  double &w, &m, &v;
 };
+
+double Root(const StepRule& rule, double v, double correct_v, Noise& noise) {
+  const double second = noise.Disturbed(v / correct_v);
+  switch (rule.eps_place) {
+    case EpsPlace::kOutside:
+      return std::sqrt(second) + rule.adamw.eps;
+    case EpsPlace::kInRoot:
+      return std::sqrt(second + rule.adamw.eps);
+    case EpsPlace::kBeforeCorrection:
+      return (std::sqrt(v) + rule.adamw.eps) / std::sqrt(correct_v);
+  }
+  throw Error("unreachable");
+}
 
 double Update(const StepRule& rule, double m, double v, Noise& noise) {
   const auto t = static_cast<double>(rule.t);
   const double correct_m = rule.corrects_m ? 1 - std::pow(rule.adamw.beta1, t) : 1;
   const double correct_v = rule.corrects_v ? 1 - std::pow(rule.adamw.beta2, t) : 1;
-  const double second = noise.Disturbed(v / correct_v);
-  double root = 0;
-  switch (rule.eps_place) {
-    case EpsPlace::kInRoot:
-      root = std::sqrt(second + rule.adamw.eps);
-      break;
-    case EpsPlace::kBeforeCorrection:
-      root = (std::sqrt(v) + rule.adamw.eps) / std::sqrt(correct_v);
-      break;
-    default:
-      root = std::sqrt(second) + rule.adamw.eps;
-  }
+  const double root = Root(rule, v, correct_v, noise);
   return rule.sign * rule.lr * noise.Disturbed(m / correct_m) / root;
 }
 
-Element Stepped(const StepRule& rule, const Element& old, double gradient, double decay, Noise& noise) {
+void Step(const Element& e, const StepRule& rule, double gradient, double decay, Noise& noise) {
   const AdamWOptions& o = rule.adamw;
-  if (rule.decaying == Decaying::kInGradient) gradient += decay * old.w;
-  const double m = o.beta1 * old.m + (rule.m_complements ? 1 - o.beta1 : 1) * gradient;
-  const double v = o.beta2 * old.v + (1 - o.beta2) * gradient * gradient;
-  double w = old.w - Update(rule, rule.steps_by_old_m ? old.m : m, v, noise);
-  if (rule.decaying == Decaying::kDecoupled) w -= rule.lr * decay * old.w;
-  if (rule.decaying == Decaying::kWithoutRate) w -= decay * old.w;
-  if (rule.decaying == Decaying::kAfterStep) w -= rule.lr * decay * w;
-  return {w, m, v};
+  const double w = e.w, m = e.m;  // before the step
+  if (rule.decaying == Decaying::kInGradient) gradient += decay * w;
+  e.m = o.beta1 * e.m + (rule.m_complements ? 1 - o.beta1 : 1) * gradient;
+  e.v = o.beta2 * e.v + (1 - o.beta2) * gradient * gradient;
+  e.w -= Update(rule, rule.steps_by_old_m ? m : e.m, e.v, noise);
+  if (rule.decaying == Decaying::kDecoupled) e.w -= rule.lr * decay * w;
+  if (rule.decaying == Decaying::kWithoutRate) e.w -= decay * w;
+  if (rule.decaying == Decaying::kAfterStep) e.w -= rule.lr * decay * e.w;
 }
 
 }  // namespace
 
-StepRule RuleOf(const nlohmann::ordered_json& parameters) {
-  const auto number = [&](const char* name) { return parameters.at(name).get<double>(); };
+StepRule RuleOf(const Case& c) {
   StepRule rule;
-  rule.adamw = {number("beta1"), number("beta2"), number("eps"), number("weight_decay")};
-  rule.lr = number("lr");
-  rule.max_grad_norm = number("max_grad_norm");
-  rule.t = parameters.at("t").get<std::int64_t>();
+  rule.adamw = {c.Number("beta1"), c.Number("beta2"), c.Number("eps"), c.Number("weight_decay")};
+  rule.lr = c.Number("lr");
+  rule.max_grad_norm = c.Number("max_grad_norm");
+  rule.t = c.Integer("t");
   return rule;
 }
 
@@ -98,21 +99,15 @@ Values PlainStep(const Values& inputs, const StepRule& rule, Noise& noise) {
     const Value& g = inputs.at("g." + name);
     const double decay = rule.vectors_decay || IsMatrix(w) ? rule.adamw.weight_decay : 0;
     const double factor = ClipFactor(g, rule, norm);
+    const double most = rule.clipping == Clipping::kElements && rule.max_grad_norm > 0 ? rule.max_grad_norm : HUGE_VAL;
     for (std::size_t i = 0; i < w.data.size(); ++i) {
-      double gradient = g.data[i];
-      if (rule.clipping == Clipping::kElements && rule.max_grad_norm > 0) {
-        gradient = std::clamp(gradient, -rule.max_grad_norm, rule.max_grad_norm);
-      }
-      const Element to =
-          Stepped(rule, {w.data[i], m.data[i], v.data[i]}, noise.Disturbed(gradient * factor), decay, noise);
-      w.data[i] = to.w;
-      m.data[i] = to.m;
-      v.data[i] = to.v;
+      const double gradient = noise.Disturbed(std::clamp(g.data[i], -most, most) * factor);
+      Step({w.data[i], m.data[i], v.data[i]}, rule, gradient, decay, noise);
     }
     outputs.erase("g." + name);
   }
   const bool clips = rule.reports_clipped_norm && rule.max_grad_norm > 0;
-  outputs["grad_norm"] = {{1}, {clips ? std::min(norm, rule.max_grad_norm) : norm}, false};
+  outputs["grad_norm"] = Scalar(clips ? std::min(norm, rule.max_grad_norm) : norm);
   return outputs;
 }
 

@@ -2,9 +2,10 @@
 // Rotary position embedding.
 #include <cmath>
 #include <numbers>
+#include <numeric>
 #include <optional>
 
-#include "oracle/op_families.h"
+#include "oracle/suites/op_families.h"
 #include "tensor/ops.h"
 #include "tensor/rope_table.h"
 
@@ -23,7 +24,7 @@ struct Rule {
   bool positions_in_bf16 = false;
 };
 
-constexpr Switch<Rule> kMistakes[] = {
+constexpr Mistake<Rule> kMistakes[] = {
     {"neighbours paired (interleaved) instead of halves", [](Rule& r) { r.interleaved = true; }},
     {"rotation the other way", [](Rule& r) { r.forward_sign = -1, r.backward_sign = 1; }},
     {"dx rotated forward instead of back", [](Rule& r) { r.backward_sign = 1; }},
@@ -58,14 +59,13 @@ double Frequency(std::int64_t i, std::int64_t D, Settings s, const Rule& rule) {
 Value TableOf(const Value& positions, std::int64_t D, const Settings& s, const Rule& rule, Noise& noise) {
   constexpr double kF32 = 0x1p-24;  // nobody takes angles in less
   Value table = Zeros({positions.dim(0), D});
-  for (std::size_t n = 0; n < positions.data.size(); ++n) {
-    double position = positions.data[n] + rule.first_position;
+  for (std::int64_t n = 0; n < positions.dim(0); ++n) {
+    double position = positions(n) + rule.first_position;
     if (rule.positions_in_bf16) position = static_cast<double>(static_cast<float>(BFloat16(position)));
     for (std::int64_t i = 0; i < D / 2; ++i) {
       const double angle = noise.Disturbed(position * Frequency(i, D, s, rule), kF32);
-      const std::size_t at = n * static_cast<std::size_t>(D) + static_cast<std::size_t>(i);
-      table.data[at] = noise.Disturbed(std::cos(angle));
-      table.data[at + static_cast<std::size_t>(D / 2)] = noise.Disturbed(std::sin(angle));
+      table(n, i) = noise.Disturbed(std::cos(angle));
+      table(n, i + D / 2) = noise.Disturbed(std::sin(angle));
     }
   }
   return table;
@@ -73,16 +73,15 @@ Value TableOf(const Value& positions, std::int64_t D, const Settings& s, const R
 
 std::vector<std::int32_t> Counting(std::int64_t N) {
   std::vector<std::int32_t> rows(static_cast<std::size_t>(N));
-  for (std::size_t n = 0; n < rows.size(); ++n) rows[n] = static_cast<std::int32_t>(n);
+  std::iota(rows.begin(), rows.end(), 0);
   return rows;
 }
 
 Values Kernel(const Context& ctx, const Values& inputs, const Value& table_values) {
-  const Tensor x = InArena(ctx, inputs.at("x")), dy = InArena(ctx, inputs.at("d_y")),
-               table = InArena(ctx, table_values);
+  const TensorsOf in{ctx, inputs};
+  const Tensor x = in("x"), dy = in("d_y"), table = InArena(ctx, table_values);
   const Tensor rows = InArena(ctx, Integers(Counting(x.dim(0))));
-  const Tensor y = ctx.arena->NewLike(x), dx = ctx.arena->NewLike(x);
-  FillZero(dx);
+  const Tensor y = ZerosLike(ctx, x), dx = ZerosLike(ctx, x);
   RopeForward(ctx, y, x, rows, table);
   RopeBackward(ctx, dx, dy, rows, table);
   return {{"y", ValueOf(y)}, {"dx", ValueOf(dx)}};
@@ -91,32 +90,29 @@ Values Kernel(const Context& ctx, const Values& inputs, const Value& table_value
 // x turned by `sign` times the angles.
 Value Turned(const Value& x, const Value& table, bool interleaved, double sign) {
   Value y = Zeros(x.shape);
-  const std::int64_t H = x.dim(1), D = x.dim(2);
-  for (std::int64_t row = 0; row < x.dim(0) * H; ++row) {
-    const double *from = x.data.data() + row * D, *cos = table.data.data() + row / H * D, *sin = cos + D / 2;
-    double* to = y.data.data() + row * D;
-    for (std::int64_t i = 0; i < D / 2; ++i) {
-      const std::int64_t a = interleaved ? 2 * i : i, b = interleaved ? 2 * i + 1 : i + D / 2;
-      const double c = sign == 0 ? 1 : cos[i], s = sign * sin[i];
-      to[a] = from[a] * c - from[b] * s;
-      to[b] = from[b] * c + from[a] * s;
+  const std::int64_t half = x.dim(2) / 2;
+  for (std::int64_t n = 0; n < x.dim(0); ++n) {
+    for (std::int64_t h = 0; h < x.dim(1); ++h) {
+      for (std::int64_t i = 0; i < half; ++i) {
+        const std::int64_t a = interleaved ? 2 * i : i, b = interleaved ? 2 * i + 1 : i + half;
+        const double cos = sign == 0 ? 1 : table(n, i), sin = sign * table(n, i + half);
+        y(n, h, a) = x(n, h, a) * cos - x(n, h, b) * sin;
+        y(n, h, b) = x(n, h, b) * cos + x(n, h, a) * sin;
+      }
     }
   }
   return y;
 }
 
-Settings SettingsOf(const nlohmann::ordered_json& p) {
-  Settings s;
-  s.theta = p.at("theta").get<double>();
-  if (!p.contains("factor")) return s;
-  s.scaling = Llama3Scaling{p.at("factor").get<double>(), p.at("low_freq_factor").get<double>(),
-                            p.at("high_freq_factor").get<double>(), p.at("original_positions").get<int>()};
-  return s;
+Settings SettingsOf(const Case& c) {
+  if (!c.parameters.contains("factor")) return {c.Number("theta"), {}};
+  return {c.Number("theta"), Llama3Scaling{c.Number("factor"), c.Number("low_freq_factor"),
+                                           c.Number("high_freq_factor"), c.Integer("original_positions")}};
 }
 
 Values Evaluate(const Context& ctx, const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {
   const Rule rule = WithMistake(Rule(), kMistakes, mistake);
-  const Value table = TableOf(inputs.at("positions"), inputs.at("x").dim(2), SettingsOf(c.parameters), rule, noise);
+  const Value table = TableOf(inputs.at("positions"), inputs.at("x").dim(2), SettingsOf(c), rule, noise);
   if (mistake.empty()) return Kernel(ctx, inputs, table);
   return {{"y", Turned(inputs.at("x"), table, rule.interleaved, rule.forward_sign)},
           {"dx", Turned(inputs.at("d_y"), table, rule.interleaved, rule.backward_sign)}};
@@ -125,53 +121,53 @@ Values Evaluate(const Context& ctx, const Case& c, const Values& inputs, const s
 Case MakeCase(const std::string& name, const std::string& meaning, const std::vector<std::int32_t>& positions,
               std::int64_t H, std::int64_t D, const Settings& s) {
   const auto N = static_cast<std::int64_t>(positions.size());
-  Case c{name, meaning, {}, {}, 2};
-  c.parameters = {{"rows", N}, {"heads", H}, {"head_dim", D}, {"theta", s.theta}};
-  if (s.scaling) {
-    c.parameters["factor"] = s.scaling->factor;
-    c.parameters["low_freq_factor"] = s.scaling->low_freq_factor;
-    c.parameters["high_freq_factor"] = s.scaling->high_freq_factor;
-    c.parameters["original_positions"] = s.scaling->original_positions;
-  }
   PhiloxStream random = StreamOf("ops", name);
-  c.inputs = {{"x", RandomNormal(random, {N, H, D})},
-              {"d_y", RandomNormal(random, {N, H, D})},
-              {"positions", Integers(positions)}};
+  Case c{name,
+         meaning,
+         {{"rows", N}, {"heads", H}, {"head_dim", D}, {"theta", s.theta}},
+         {{"x", RandomNormal(random, {N, H, D})},
+          {"d_y", RandomNormal(random, {N, H, D})},
+          {"positions", Integers(positions)}},
+         2};
+  if (s.scaling) {
+    c.parameters.update({{"factor", s.scaling->factor},
+                         {"low_freq_factor", s.scaling->low_freq_factor},
+                         {"high_freq_factor", s.scaling->high_freq_factor},
+                         {"original_positions", s.scaling->original_positions}});
+  }
   return c;
 }
 
 }  // namespace
 
 Family RopeFamily() {
-  Family f;
-  f.name = "rope";
-  f.semantics = {
-      "Element i of a head is paired with element i + D/2 (half-split, as in transformers), for i < D/2, and the pair "
-      "is "
-      "turned by a = positions[n] f_i: y_i = x_i cos a - x_(i+D/2) sin a, y_(i+D/2) = x_(i+D/2) cos a + x_i sin a.",
-      "f_i = theta^(-2i/D). Where the case has a factor, frequencies are scaled as rope_type llama3 of transformers: "
-      "with "
-      "n = original_positions f_i / (2 pi), those with n > high_freq_factor stay, those with n < low_freq_factor are "
-      "divided by factor, those between are blended linearly in n.",
-      "Positions count from 0. dx is the gradient of sum(y * d_y): d_y turned back."};
-  f.inputs = {{"x", "[N, H, D]", "rows of heads", false},
-              {"positions", "[N]", "position of each row", false},
-              {"d_y", "[N, H, D]", "gradient of the loss with respect to y", false}};
-  f.outputs = {{"y", "[N, H, D]", "result", false}, {"dx", "[N, H, D]", "gradient of x", true}};
-  f.roundings = {{"frequencies", "angles", "cosines and sines", "two products"}, {}};
-  f.mistakes = NamesOf(kMistakes);
   const Settings plain, qwen{1e6, {}}, llama{5e5, Llama3Scaling{8, 1, 4, 64}};
-  f.cases = {
-      MakeCase("rope_one", "position 0: nothing turns", {0}, 1, 2, plain),
-      MakeCase("rope_pair", "heads of a single pair", Counting(7), 2, 2, plain),
-      MakeCase("rope_text", "the first positions of a text", Counting(11), 3, 8, plain),
-      MakeCase("rope_packed", "two documents: positions start again", {0, 1, 2, 3, 4, 0, 1, 2}, 2, 16, plain),
-      MakeCase("rope_theta_1e6", "a larger theta", Counting(9), 2, 16, qwen),
-      MakeCase("rope_far", "positions of some hundreds and thousands", {255, 257, 1023, 2049, 4095}, 2, 64, qwen),
-      MakeCase("rope_llama3", "frequencies kept, blended and divided", {0, 1, 5, 63, 64, 200}, 2, 16, llama),
-      MakeCase("rope_llama3_64", "the same with heads of 64", {3, 100, 511}, 1, 64, llama)};
-  f.evaluate = Evaluate;
-  return f;
+  return {
+      .name = "rope",
+      .semantics =
+          {"Element i of a head is paired with element i + D/2 (half-split, as in transformers), for i < D/2, and the "
+           "pair is turned by a = positions[n] f_i: y_i = x_i cos a - x_(i+D/2) sin a, y_(i+D/2) = x_(i+D/2) cos a + "
+           "x_i sin a.",
+           "f_i = theta^(-2i/D). Where the case has a factor, frequencies are scaled as rope_type llama3 of "
+           "transformers: with n = original_positions f_i / (2 pi), those with n > high_freq_factor stay, those with n "
+           "< low_freq_factor are divided by factor, those between are blended linearly in n.",
+           "Positions count from 0. dx is the gradient of sum(y * d_y): d_y turned back."},
+      .inputs = {{"x", "[N, H, D]", "rows of heads"},
+                 {"positions", "[N]", "position of each row"},
+                 {"d_y", "[N, H, D]", "gradient of the loss with respect to y"}},
+      .outputs = {{"y", "[N, H, D]", "result"}, {"dx", "[N, H, D]", "gradient of x", true}},
+      .roundings = {{"frequencies", "angles", "cosines and sines", "two products"}, {}},
+      .mistakes = NamesOf(kMistakes),
+      .cases = {MakeCase("rope_one", "position 0: nothing turns", {0}, 1, 2, plain),
+                MakeCase("rope_pair", "heads of a single pair", Counting(7), 2, 2, plain),
+                MakeCase("rope_text", "the first positions of a text", Counting(11), 3, 8, plain),
+                MakeCase("rope_packed", "two documents: positions start again", {0, 1, 2, 3, 4, 0, 1, 2}, 2, 16, plain),
+                MakeCase("rope_theta_1e6", "a larger theta", Counting(9), 2, 16, qwen),
+                MakeCase("rope_far", "positions of some hundreds and thousands", {255, 257, 1023, 2049, 4095}, 2, 64,
+                         qwen),
+                MakeCase("rope_llama3", "frequencies kept, blended and divided", {0, 1, 5, 63, 64, 200}, 2, 16, llama),
+                MakeCase("rope_llama3_64", "the same with heads of 64", {3, 100, 511}, 1, 64, llama)},
+      .evaluate = Evaluate};
 }
 
 }  // namespace swarr::oracle

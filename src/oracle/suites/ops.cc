@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The suite `ops`: what a transformer is made of beside attention.
-#include "oracle/op_families.h"
+#include "oracle/suites/op_families.h"
 
 namespace swarr::oracle {
 

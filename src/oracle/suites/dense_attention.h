@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention in plain loops over all queries and keys, forward and backward, with everything that an implementation may
-// get wrong as a switch. With all switches as they are by default it computes what attn/attention.h defines, which a
-// test holds it to.
+// Attention in plain loops over all queries and keys, forward and backward, with a switch for everything that an
+// implementation may get wrong. By default the switches are right: then it computes what attn/attention.h defines, and
+// a test holds it to that.
 #pragma once
 
-#include <functional>
+#include <cmath>
 
 #include "attn/spec.h"
 #include "oracle/suite.h"
@@ -24,10 +24,24 @@ enum class Masking : std::uint8_t {
 };
 enum class GroupGradient : std::uint8_t { kSum, kFirst, kLast, kMean };
 
+struct DenseRule;
+bool SameDocument(const Place& q, const Place& k);
+// Key k is in the query's document and not after it.
+bool Causal(const Place& q, const Place& k);
+// The rule of attn/spec.h; unlike there a window of 0 keys is one of none.
+bool InWindow(const DenseRule& rule, const Place& q, const Place& k);
+// h / (H / G)
+std::int64_t KeyHead(const DenseRule& rule, std::int64_t h);
+
 struct DenseRule {
-  std::function<bool(const Place& query, const Place& key)> visible;
-  std::function<std::int64_t(std::int64_t head)> key_head;
-  double scale = 1;
+  std::int64_t H, G, D;
+  double window;  // keys, with the current one; infinite in full attention, where one more or less changes nothing
+  int sinks;
+  bool HasWindow() const { return std::isfinite(window); }
+
+  bool (*sees)(const DenseRule& rule, const Place& query, const Place& key) = InWindow;
+  std::int64_t (*key_head)(const DenseRule& rule, std::int64_t h) = KeyHead;
+  double scale = 1 / std::sqrt(static_cast<double>(D));
   Masking masking = Masking::kBeforeSoftmax;
   GroupGradient group_gradient = GroupGradient::kSum;
   bool average_where_blind = false;  // a query that sees nothing gets the mean of all values

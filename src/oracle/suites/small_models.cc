@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "oracle/small_models.h"
+#include "oracle/suites/small_models.h"
 
 #include <algorithm>
 #include <cmath>
@@ -23,6 +23,25 @@ Value WeightOf(PhiloxStream& random, const ParameterShape& shape) {
   return RandomNormal(random, shape.shape, scale);
 }
 
+// Calls visit(name in config.json, field) for all fields but those of the layers' attention.
+template <class Config, class F>
+void ForEachField(Config& c, const F& visit) {
+  visit("num_hidden_layers", c.layers);
+  visit("hidden_size", c.hidden);
+  visit("num_attention_heads", c.heads);
+  visit("num_key_value_heads", c.kv_heads);
+  visit("head_dim", c.head_dim);
+  visit("intermediate_size", c.ffn);
+  visit("vocab_size", c.vocab);
+  visit("max_position_embeddings", c.max_positions);
+  visit("rms_norm_eps", c.rms_eps);
+  visit("rope_theta", c.rope_theta);
+  visit("tie_word_embeddings", c.tied);
+  visit("qk_norm", c.qk_norm);
+  visit("qkv_bias", c.qkv_bias);
+  visit("eos_token_id", c.eos_id);
+}
+
 }  // namespace
 
 ModelConfig SmallConfig(std::vector<AttentionSpec> attention, int heads, int kv_heads) {
@@ -42,20 +61,14 @@ ModelConfig SmallConfig(std::vector<AttentionSpec> attention, int heads, int kv_
 }
 
 nlohmann::ordered_json ParametersOf(const ModelConfig& c) {
-  nlohmann::ordered_json parameters = {{"num_hidden_layers", c.layers},
-                                       {"hidden_size", c.hidden},
-                                       {"num_attention_heads", c.heads},
-                                       {"num_key_value_heads", c.kv_heads},
-                                       {"head_dim", c.head_dim},
-                                       {"intermediate_size", c.ffn},
-                                       {"vocab_size", c.vocab},
-                                       {"max_position_embeddings", c.max_positions},
-                                       {"rms_norm_eps", c.rms_eps},
-                                       {"rope_theta", c.rope_theta},
-                                       {"tie_word_embeddings", c.tied ? 1 : 0},
-                                       {"qk_norm", c.qk_norm ? 1 : 0},
-                                       {"qkv_bias", c.qkv_bias ? 1 : 0},
-                                       {"eos_token_id", c.eos_id}};
+  nlohmann::ordered_json parameters;
+  ForEachField(c, [&](const char* name, const auto& value) {
+    if constexpr (std::is_same_v<decltype(value), const bool&>) {
+      parameters[name] = value ? 1 : 0;
+    } else {
+      parameters[name] = value;
+    }
+  });
   for (std::size_t i = 0; i < c.attention.size(); ++i) {
     parameters[Concat("window_", i)] = c.attention[i].window;
     parameters[Concat("sinks_", i)] = c.attention[i].sinks;
@@ -63,25 +76,11 @@ nlohmann::ordered_json ParametersOf(const ModelConfig& c) {
   return parameters;
 }
 
-ModelConfig ConfigOf(const nlohmann::ordered_json& parameters) {
-  const auto number = [&](const std::string& name) { return parameters.at(name).get<int>(); };
+ModelConfig ConfigOf(const Case& given) {
   ModelConfig c;
-  c.layers = number("num_hidden_layers");
-  c.hidden = number("hidden_size");
-  c.heads = number("num_attention_heads");
-  c.kv_heads = number("num_key_value_heads");
-  c.head_dim = number("head_dim");
-  c.ffn = number("intermediate_size");
-  c.vocab = number("vocab_size");
-  c.max_positions = number("max_position_embeddings");
-  c.rms_eps = parameters.at("rms_norm_eps");
-  c.rope_theta = parameters.at("rope_theta");
-  c.tied = number("tie_word_embeddings") != 0;
-  c.qk_norm = number("qk_norm") != 0;
-  c.qkv_bias = number("qkv_bias") != 0;
-  c.eos_id = number("eos_token_id");
+  ForEachField(c, [&]<class T>(const char* name, T& value) { value = static_cast<T>(given.Number(name)); });
   for (int i = 0; i < c.layers; ++i) {
-    c.attention.push_back({number(Concat("window_", i)), number(Concat("sinks_", i))});
+    c.attention.push_back({given.Integer(Concat("window_", i).c_str()), given.Integer(Concat("sinks_", i).c_str())});
   }
   return c;
 }
@@ -108,12 +107,6 @@ Values RandomWeights(PhiloxStream& random, const ModelConfig& config) {
   return weights;
 }
 
-Values WeightsIn(const Values& inputs, const ModelConfig& config) {
-  Values weights;
-  for (const ParameterShape& shape : ParameterShapes(config)) weights[shape.name] = inputs.at(shape.name);
-  return weights;
-}
-
 std::vector<TensorInfo> WeightInfos(bool gradients) {
   ModelConfig all = SmallConfig({{}, {}}, 4, 2);
   all.qk_norm = all.qkv_bias = true;
@@ -125,11 +118,11 @@ std::vector<TensorInfo> WeightInfos(bool gradients) {
   return infos;
 }
 
-std::unique_ptr<Transformer> ModelWith(const ModelConfig& config, const Values& weights, bool with_gradients,
+std::unique_ptr<Transformer> ModelWith(const ModelConfig& config, const Values& inputs, bool with_gradients,
                                        DType dtype) {
   auto model = std::make_unique<Transformer>(config, dtype, with_gradients);
   model->parameters().Set([&](const Parameter& p, const Tensor& master) {
-    const std::vector<double>& from = weights.at(p.name).data;
+    const std::vector<double>& from = inputs.at(p.name).data;
     DispatchSum(master.dtype(), [&]<class T>() {
       std::transform(from.begin(), from.end(), master.data<T>(), [](double x) { return static_cast<T>(x); });
     });
