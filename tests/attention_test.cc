@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "gradient_check.h"
+#include "plain/attention.h"
 #include "tensors.h"
 
 using namespace swarr;
@@ -94,12 +95,20 @@ std::vector<AttentionSpec> SpecsFor(int T) {
   return specs;
 }
 
-// out of the kernel under `kernel`, against the definition under `definition`.
+Tensor InF64(Arena& arena, const Tensor& t) {
+  const Tensor wide = ZeroLike(arena, DType::kF64, t);
+  for (std::int64_t i = 0; i < t.size(); ++i) wide.data<double>()[i] = ValueAt(t, i);
+  return wide;
+}
+
+// out and lse of the kernel under `kernel`, against the definition under `definition`.
 double ErrorAgainst(AttentionSpec kernel, AttentionSpec definition, int T, Heads h, DType dtype, Cpu cpu = BestCpu()) {
   TestContext t(1, cpu);
   const Pass p = RunPass(t.ctx, dtype, {T}, h, kernel);
-  const Tensor out = t.arena.New(dtype, {T, h.H, h.D}), lse = t.arena.New(dtype, {T, h.H});
-  AttentionReference(out, lse, p.q, p.k, p.v, definition);
+  const Tensor out = t.arena.New(DType::kF64, {T, h.H, h.D}), lse = t.arena.New(DType::kF64, {T, h.H});
+  plain::AttentionForward(out, lse,
+                          {InF64(t.arena, p.q), InF64(t.arena, p.k), InF64(t.arena, p.v),
+                           plain::WithinDocuments(p.documents, p.q_pos, definition)});
   return std::max(RelativeError(p.out, out), RelativeError(p.lse, lse));
 }
 

@@ -8,12 +8,15 @@
 #include <utility>
 
 #include "autograd/ops.h"
-#include "rounded_ops.h"
+#include "plain_ops.h"
 #include "tensor/rope_table.h"
 #include "tensors.h"
 
 namespace swarr {
 namespace {
+
+using In = std::span<const Var>;
+using plain::Rounding;
 
 constexpr std::int64_t kPositions = 64;  // rows of the rope tables
 constexpr double kTheta = 10000;
@@ -55,7 +58,8 @@ class Table {
   void AddEmbedding(std::int64_t N, std::int64_t V, std::int64_t C, bool large = false) {
     OpCase& c = New("embedding", {N, V, C}, {Parameter(Reals("w", {V, C})), PerRow(Ids("ids", N, V))}, large);
     c.longest_sum = static_cast<int>(N);
-    c.run = [](Context& ctx, std::span<const Var> in) { return OpResult{Embedding(ctx, in[0], in[1].value)}; };
+    c.run = [](Context& ctx, In in) { return OpResult{Embedding(ctx, in[0], in[1].value)}; };
+    c.run_plain = [](Context& ctx, In in, Rounding) { return OpResult{plain::Embedding(ctx, in[0], in[1].value)}; };
   }
 
   void AddLinear(std::int64_t N, std::int64_t I, std::int64_t O, bool bias, bool large = false) {
@@ -63,8 +67,9 @@ class Table {
     if (bias) inputs.push_back(Parameter(Reals("b", {O})));
     OpCase& c = New(bias ? "linear+bias" : "linear", {N, I, O}, std::move(inputs), large);
     c.longest_sum = static_cast<int>(std::max({N, I, O}));
-    c.run = [](Context& ctx, std::span<const Var> in) {
-      return OpResult{Linear(ctx, in[0], in[1], in.size() > 2 ? in[2] : Var{})};
+    c.run = [](Context& ctx, In in) { return OpResult{Linear(ctx, in[0], in[1], in.size() > 2 ? in[2] : Var{})}; };
+    c.run_plain = [](Context& ctx, In in, Rounding) {
+      return OpResult{plain::Linear(ctx, in[0], in[1], in.size() > 2 ? in[2] : Var{})};
     };
   }
 
@@ -73,27 +78,31 @@ class Table {
     OpCase& c = New("rmsnorm", shape, {PerRow(Reals("x", shape)), Parameter(Reals("w", {C}))}, large);
     const std::int64_t size = std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
     c.longest_sum = static_cast<int>(std::max(C, size / C));
-    c.run = [eps](Context& ctx, std::span<const Var> in) { return OpResult{RmsNorm(ctx, in[0], in[1], eps)}; };
+    c.run = [eps](Context& ctx, In in) { return OpResult{RmsNorm(ctx, in[0], in[1], eps)}; };
+    c.run_plain = [eps](Context& ctx, In in, Rounding) { return OpResult{plain::RmsNorm(ctx, in[0], in[1], eps)}; };
   }
 
   void AddRope(std::int64_t N, std::int64_t H, std::int64_t D, bool large = false) {
     OpCase& c = New("rope", {N, H, D}, {PerRow(Reals("x", {N, H, D})), PerRow(Ids("positions", N, kPositions))}, large);
     c.longest_sum = 2;
-    c.run = [D](Context& ctx, std::span<const Var> in) {
+    c.run = [D](Context& ctx, In in) {
       const Tensor table = ctx.HostArena().New(AccumulatorOf(in[0].value.dtype()), {kPositions, D});
       FillRopeTable(table, kTheta);
       return OpResult{Rope(ctx, in[0], in[1].value, ToDevice(ctx, table))};
     };
+    c.run_plain = [](Context& ctx, In in, Rounding) { return OpResult{plain::Rope(ctx, in[0], in[1].value, kTheta)}; };
   }
 
   void AddSwiGlu(std::int64_t N, std::int64_t F, double scale, bool large = false) {
     OpCase& c = New("swiglu", {N, F}, {PerRow(Reals("gate", {N, F}, scale)), PerRow(Reals("up", {N, F}))}, large);
-    c.run = [](Context& ctx, std::span<const Var> in) { return OpResult{SwiGlu(ctx, in[0], in[1])}; };
+    c.run = [](Context& ctx, In in) { return OpResult{SwiGlu(ctx, in[0], in[1])}; };
+    c.run_plain = [](Context& ctx, In in, Rounding) { return OpResult{plain::SwiGlu(ctx, in[0], in[1])}; };
   }
 
   void AddAdd(std::int64_t N, std::int64_t C, bool large = false) {
     OpCase& c = New("add", {N, C}, {PerRow(Reals("a", {N, C})), PerRow(Reals("b", {N, C}))}, large);
-    c.run = [](Context& ctx, std::span<const Var> in) { return OpResult{Add(ctx, in[0], in[1])}; };
+    c.run = [](Context& ctx, In in) { return OpResult{Add(ctx, in[0], in[1])}; };
+    c.run_plain = [](Context& ctx, In in, Rounding) { return OpResult{plain::Add(ctx, in[0], in[1])}; };
   }
 
   // As the model uses it: between a projection and the norm of each head.
@@ -102,13 +111,14 @@ class Table {
         New("linear, reshape, rmsnorm", {N, I, H, D},
             {PerRow(Reals("x", {N, I})), Parameter(Reals("w", {H * D, I})), Parameter(Reals("norm", {D}))}, large);
     c.longest_sum = static_cast<int>(std::max(N * H, H * D) + I);
-    c.run = [=](Context& ctx, std::span<const Var> in) {
+    c.run = [=](Context& ctx, In in) {
       const Var heads = Reshape(Linear(ctx, in[0], in[1]), {in[0].value.dim(0), H, D});
       return OpResult{RmsNorm(ctx, heads, in[2], 1e-2)};
     };
-    c.run_rounded = [=](Context& ctx, std::span<const Var> in) {
-      const Var heads = Reshape(Rounded(ctx, Linear(ctx, in[0], in[1])), {in[0].value.dim(0), H, D});
-      return OpResult{RmsNorm(ctx, heads, in[2], 1e-2)};
+    c.stores = true;
+    c.run_plain = [=](Context& ctx, In in, Rounding stored) {
+      const Var rows = plain::Stored(ctx, plain::Linear(ctx, in[0], in[1], {}), stored);
+      return OpResult{plain::RmsNorm(ctx, Reshape(rows, {in[0].value.dim(0), H, D}), in[2], 1e-2)};
     };
   }
 
@@ -137,38 +147,31 @@ class Table {
                      {"documents", {static_cast<std::int64_t>(first.size())}, {}, first}},
                     large);
     c.longest_sum = static_cast<int>(N * s.H / s.G + 2 * s.D);
-    c.run = [spec = s.spec](Context& ctx, std::span<const Var> in) {
+    c.run = [spec = s.spec](Context& ctx, In in) {
       return OpResult{Attention(ctx, in[0], in[1], in[2], in[3].value, in[4].value, spec)};
     };
-    c.run_rounded = [spec = s.spec](Context& ctx, std::span<const Var> in) {
-      return OpResult{RoundedAttention(ctx, in[0], in[1], in[2], in[3].value, in[4].value, spec)};
+    c.stores = true;
+    c.run_plain = [spec = s.spec](Context& ctx, In in, Rounding stored) {
+      return OpResult{plain::Attention(ctx, in[0], in[1], in[2], in[3].value, in[4].value, spec, stored)};
     };
   }
 
-  void AddTokenLogprob(std::int64_t N, std::int64_t C, std::int64_t V, bool large = false) {
-    OpCase& c = New("token_logprob", {N, C, V},
+  // With `entropy` that of each row is part of what is differentiated.
+  void AddTokenLogprob(std::int64_t N, std::int64_t C, std::int64_t V, bool large = false, bool entropy = false) {
+    OpCase& c = New(entropy ? "token_logprob, entropy" : "token_logprob", {N, C, V},
                     {PerRow(Reals("x", {N, C})), Parameter(Reals("w", {V, C})), PerRow(Ids("targets", N, V))}, large);
     c.longest_sum = static_cast<int>(std::max(N, V) + C);
-    c.run = [](Context& ctx, std::span<const Var> in) {
-      const LogprobResult r = TokenLogprob(ctx, in[0], in[1], in[2].value);
-      return OpResult{r.logp, {r.entropy.value}};
+    const auto result = [entropy](Context& ctx, const LogprobResult& r) {
+      return entropy ? OpResult{LogprobAndEntropy(ctx, r)} : OpResult{r.logp, {r.entropy.value}};
     };
-    c.run_rounded = [](Context& ctx, std::span<const Var> in) {
-      const LogprobResult r = RoundedTokenLogprob(ctx, in[0], in[1], in[2].value);
-      return OpResult{r.logp, {r.entropy.value}};
+    c.run = [=](Context& ctx, In in) { return result(ctx, TokenLogprob(ctx, in[0], in[1], in[2].value)); };
+    c.stores = true;
+    c.run_plain = [=](Context& ctx, In in, Rounding stored) {
+      return result(ctx, plain::TokenLogprob(ctx, in[0], in[1], in[2].value, stored));
     };
   }
-
   void AddEntropy(std::int64_t N, std::int64_t C, std::int64_t V, bool large = false) {
-    OpCase& c = New("token_logprob, entropy", {N, C, V},
-                    {PerRow(Reals("x", {N, C})), Parameter(Reals("w", {V, C})), PerRow(Ids("targets", N, V))}, large);
-    c.longest_sum = static_cast<int>(std::max(N, V) + C);
-    c.run = [](Context& ctx, std::span<const Var> in) {
-      return OpResult{LogprobAndEntropy(ctx, TokenLogprob(ctx, in[0], in[1], in[2].value))};
-    };
-    c.run_rounded = [](Context& ctx, std::span<const Var> in) {
-      return OpResult{LogprobAndEntropy(ctx, RoundedTokenLogprob(ctx, in[0], in[1], in[2].value))};
-    };
+    AddTokenLogprob(N, C, V, large, true);
   }
 
   // One draw per row; "draw" numbers the stream of each row, and every third row is greedy.
@@ -179,7 +182,7 @@ class Table {
                     large);
     c.differentiable = false;
     c.longest_sum = static_cast<int>(V + C);
-    c.run = [](Context& ctx, std::span<const Var> in) {
+    const auto run = [](Context& ctx, In in, bool plain) {
       const std::int64_t rows = in[0].value.dim(0);
       const Tensor draws = OnHost(ctx, in[3].value);
       std::vector<SampleRow> how;
@@ -189,9 +192,15 @@ class Table {
       }
       const Tensor tokens = ctx.arena->New(DType::kI32, {rows});
       const Tensor logp = ctx.arena->New(AccumulatorOf(in[0].value.dtype()), {rows});
-      SampleForward(ctx, tokens, logp, in[0].value, in[1].value, in[2].value, how.data());
+      if (plain) {
+        plain::Sample(tokens, logp, in[0].value, in[1].value, in[2].value, how.data());
+      } else {
+        SampleForward(ctx, tokens, logp, in[0].value, in[1].value, in[2].value, how.data());
+      }
       return OpResult{{logp, {}}, {tokens}};
     };
+    c.run = [=](Context& ctx, In in) { return run(ctx, in, false); };
+    c.run_plain = [=](Context& ctx, In in, Rounding) { return run(ctx, in, true); };
   }
 
   // Step t = 3 on copies of the inputs, and the norm of the gradient by which it is scaled.
@@ -199,17 +208,25 @@ class Table {
     OpCase& c = New("adamw", {n}, {Reals("w", {n}), Reals("m", {n}), Reals("v", {n}), Reals("g", {n})}, large);
     for (double& v : c.inputs[2].reals) v = std::abs(v);
     c.differentiable = c.bf16 = false;
-    c.run = [](Context& ctx, std::span<const Var> in) {
+    const auto run = [](Context& ctx, In in, bool plain) {
       const auto copy = [&](std::size_t i) {
         const Tensor t = ctx.arena->NewLike(in[i].value);
         Copy(ctx, t, in[i].value);
         return t;
       };
       const Tensor w = copy(0), m = copy(1), v = copy(2), norm = ctx.HostArena().New(DType::kF64, {1});
-      norm.data<double>()[0] = GlobalNorm(ctx, in[3].value);
-      AdamWStep(ctx, w, m, v, in[3].value, {1e-2, 3, 1 / norm.data<double>()[0]});
+      double& g_norm = norm.data<double>()[0];
+      if (plain) {
+        g_norm = plain::GlobalNorm(in[3].value);
+        plain::AdamWStep(w, m, v, in[3].value, {1e-2, 3, 1 / g_norm});
+      } else {
+        g_norm = GlobalNorm(ctx, in[3].value);
+        AdamWStep(ctx, w, m, v, in[3].value, {1e-2, 3, 1 / g_norm});
+      }
       return OpResult{{w, {}}, {m, v, norm}};
     };
+    c.run = [=](Context& ctx, In in) { return run(ctx, in, false); };
+    c.run_plain = [=](Context& ctx, In in, Rounding) { return run(ctx, in, true); };
   }
 
  private:

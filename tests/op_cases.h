@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "autograd/tape.h"
+#include "plain/array.h"
 
 namespace swarr {
 
@@ -31,9 +32,10 @@ struct OpCase {
   std::string name;
   std::vector<OpInput> inputs;
   std::function<OpResult(Context&, std::span<const Var>)> run;
-  // The same in f64, but with all that the op stores as bf16 on its way from inputs to results rounded to bf16, where
-  // there is such a thing (rounded_ops.h).
-  std::function<OpResult(Context&, std::span<const Var>)> run_rounded;
+  // The same in f64 on the host, by the plain definition (plain_ops.h). `stored` is done to what the op stores as bf16
+  // on its way from inputs to results, if it `stores` anything.
+  std::function<OpResult(Context&, std::span<const Var>, plain::Rounding stored)> run_plain;
+  bool stores = false;
   int longest_sum = 1;  // terms in the longest sum of forward or backward: what rounding errors grow with
   bool differentiable = true;
   bool large = false;  // every kernel has several blocks of work for each of 3 threads; too big for differences

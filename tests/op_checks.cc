@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "op_checks.h"
 
-#include "rounded_ops.h"
+#include "plain_ops.h"
 
 namespace swarr {
 namespace {
@@ -115,23 +115,23 @@ void CheckFrozenInputs(const Context& ctx, const OpCase& c) {
   }
 }
 
-// The yardstick is a plain evaluation in f64 that rounds where the kernels store bf16: inputs, activations, gradients
-// of activations, and what run_rounded names. Where nothing but the result is rounded, ours can't be worse by more than
-// twice the error d of f32: either both round to the same number, or a boundary of rounding lies between the two
+// The yardstick is the plain definition in f64, rounded where the kernels store bf16: inputs, activations, gradients of
+// activations, and what the op stores on the way. Where nothing but the result is rounded, ours can't be worse by more
+// than twice the error d of f32: either both round to the same number, or a boundary of rounding lies between the two
 // values, so that both errors are half a unit but for d. Where numbers are rounded on the way, the two evaluations
 // round the same numbers to within d: now and then to different neighbours, as likely to our disadvantage as to the
 // other's. Twice (forward) and three times (backward: longer chains) the yardstick's error leaves room for that.
 std::vector<Judged> JudgeBF16(const Context& ctx, const OpCase& c) {
   const double single = 0x1p-24 * (16 + 2 * c.longest_sum);  // of f32, as in ops_test.cc
-  const double forward = c.run_rounded ? 2 : 1, backward = c.run_rounded ? 3 : 1;
+  const double forward = c.stores ? 2 : 1, backward = c.stores ? 3 : 1;
   const Run ours = OnHost(ctx, RunOn(ctx, c, DType::kBF16));
   TestContext f64(1, ctx.cpu);
-  const auto in_f64 = [&](bool rounded) {
+  const auto in_f64 = [&](plain::Rounding stored) {
     return RunOn(
         f64.ctx, c, MakeInputs(f64.arena, c, DType::kF64, true, DType::kBF16),
-        [&](const Tensor& dout) { Widen(dout, ours.result.out.grad); }, rounded);
+        [&](const Tensor& dout) { Widen(dout, ours.result.out.grad); }, stored);
   };
-  const Run exact = in_f64(false), plain = in_f64(true);
+  const Run exact = in_f64(nullptr), plain = in_f64(RoundToBF16);
   RoundWhereStoredAsBF16(plain.result.out.value, ours.result.out.value);
   const auto bound = [&](double factor, double error) { return factor * error + 2 * single; };
   const auto error = [&](const Run& run) { return RelativeError(run.result.out.value, exact.result.out.value); };

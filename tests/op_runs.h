@@ -27,11 +27,12 @@ struct Run {
 // Sets the gradient of the result, given its tensor.
 using SetGradient = std::function<void(const Tensor&)>;
 
+// With `stored` by the plain definition, without by the op itself.
 inline Run RunOn(Context ctx, const OpCase& c, std::vector<Var> inputs, const SetGradient& set_gradient,
-                 bool rounded = false) {
+                 plain::Rounding stored = nullptr) {
   Tape tape;
   const TapeScope recording(ctx, c.differentiable ? &tape : nullptr);
-  Run run{(rounded && c.run_rounded ? c.run_rounded : c.run)(ctx, inputs), inputs};
+  Run run{stored ? c.run_plain(ctx, inputs, stored) : c.run(ctx, inputs), inputs};
   if (!run.result.out.grad.empty()) {
     set_gradient(run.result.out.ClaimGrad());
     tape.Backward(ctx);

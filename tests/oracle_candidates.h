@@ -55,7 +55,7 @@ inline CandidateTensor CandidateOf(const Tensor& t, const Precision& precision) 
   return tensor;
 }
 
-// Of the failing cases of a candidate the largest error in units of its tolerance.
+// The largest error of a candidate in units of its tolerance.
 inline double LargestExcess(const Verdict& verdict) {
   double largest = 0;
   for (const CaseVerdict& c : verdict.cases) {

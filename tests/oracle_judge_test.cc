@@ -137,6 +137,15 @@ TEST_CASE("cases that fail in the same way share a row, and tensors with the sam
         "suite attention: 38 of 38 cases fail\n");
 }
 
+TEST_CASE("a single failing case is counted in the singular") {
+  Bench b;
+  Candidate candidate = b.Right();
+  candidate.at("full.out").value.data[5] += 1;
+  const std::string text = Text(Judge(b.expectations, candidate), b.DiagnosisOf(candidate), false);
+  CHECK(text.find("attention: no known mistake gives these results (1 failing case)\n") != std::string::npos);
+  CHECK(text.ends_with("suite attention: 1 of 38 cases fails\n"));
+}
+
 TEST_CASE("a row shows the first wrong output on the way from values to gradients, not the largest error") {
   Bench b;
   Candidate candidate = b.Right();

@@ -34,7 +34,7 @@ class KernelRun {
     CandidateTensor& to = candidate_[c_.name + "." + name];
     for (int i = 0; i < t.rank(); ++i) to.value.shape.push_back(t.dim(i));
     for (std::int64_t i = 0; i < t.size(); ++i) to.value.data.push_back(ValueAt(t, i));
-    to.stored = t.dtype() == DType::kF64 ? "F64" : t.dtype() == DType::kF32 ? "F32" : "BF16";
+    to.stored = PrecisionNamed(Name(t.dtype())).stored;
   }
 
  private:

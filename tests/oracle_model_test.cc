@@ -5,8 +5,10 @@
 #include <cmath>
 #include <set>
 
-#include "oracle/small_models.h"
+#include "oracle/suites/small_models.h"
 #include "oracle_candidates.h"
+#include "plain/attention.h"
+#include "plain/ops.h"
 #include "test_models.h"
 
 using namespace swarr;
@@ -29,8 +31,8 @@ Candidate ProductOf(const Suite& suite, DType dtype, const Precision& precision)
   for (const Case& c : suite.families.front().cases) {
     TestContext test;
     Context& ctx = test.ctx;
-    const ModelConfig config = ConfigOf(c.parameters);
-    const auto model = ModelWith(config, WeightsIn(c.inputs, config), true, dtype);
+    const ModelConfig config = ConfigOf(c);
+    const auto model = ModelWith(config, c.inputs, true, dtype);
     Tape tape;
     const TapeScope recording(ctx, &tape);
     const Var hidden = model->Forward(ctx, PackDocuments(test.arena, DocumentsOf(c)));
@@ -55,116 +57,98 @@ const Case& CaseNamed(const Family& family, std::string_view name) {
   return *std::find_if(family.cases.begin(), family.cases.end(), [&](const Case& c) { return c.name == name; });
 }
 
-// --- a decoder in plain loops: one document, full attention, no biases, no norm of queries and keys ---
-
-using Vector = std::vector<double>;
+// --- a decoder of plain definitions: one document, full attention, no biases, no norm of queries and keys ---
 
 struct PlainRule {
   bool interleaved = false;       // pairs (2i, 2i + 1) turn together
   bool keys_interleaved = false;  // query head h reads key head h mod G
 };
 
+// An array over a value of rank 1 or 2, whose last dimension is cut into heads of D.
+plain::Array ArrayOf(Value& value, int D = 1) {
+  const int columns = value.shape.size() == 1 ? 1 : static_cast<int>(value.dim(1));
+  return {value.data.data(), {static_cast<int>(value.dim(0)), columns / D, D}};
+}
+
 class PlainDecoder {
  public:
   PlainDecoder(const ModelConfig& config, const Values& weights, PlainRule rule)
       : c_(config), weights_(weights), rule_(rule) {}
 
-  Vector Logits(const std::vector<std::int32_t>& tokens) const {
-    std::vector<Vector> rows;
-    for (const std::int32_t id : tokens) {
-      const double* row = weights_.at("model.embed_tokens.weight").data.data() + id * c_.hidden;
-      rows.emplace_back(row, row + c_.hidden);
-    }
-    for (int i = 0; i < c_.layers; ++i) Layer(rows, "model.layers." + std::to_string(i) + ".");
-    Vector logits;
-    for (const Vector& x : rows) {
-      const Vector z = Product("lm_head.weight", Norm("model.norm.weight", x));
-      logits.insert(logits.end(), z.begin(), z.end());
-    }
-    return logits;
+  Value Logits(const std::vector<std::int32_t>& tokens) {
+    Value x = Zeros({std::ssize(tokens), c_.hidden});
+    plain::EmbeddingForward(ArrayOf(x), ArrayOf(weights_.at("model.embed_tokens.weight")),
+                            {tokens.data(), {static_cast<int>(tokens.size()), 1, 1}});
+    for (int i = 0; i < c_.layers; ++i) Layer(x, "model.layers." + std::to_string(i) + ".");
+    return Product("lm_head.weight", Norm("model.norm.weight", x));
   }
 
  private:
-  Vector Product(const std::string& name, const Vector& x) const {
-    const Value& w = weights_.at(name);
-    Vector y(static_cast<std::size_t>(w.dim(0)));
-    for (std::size_t i = 0; i < y.size(); ++i) {
-      for (std::size_t j = 0; j < x.size(); ++j) y[i] += w.data[i * x.size() + j] * x[j];
-    }
+  Value Product(const std::string& name, Value x, const Value& residual = {}) {
+    Value &w = weights_.at(name), y = Zeros({x.dim(0), w.dim(0)}), r = residual;
+    plain::LinearForward(ArrayOf(y), ArrayOf(x), ArrayOf(w), {}, r.data.empty() ? plain::Array() : ArrayOf(r));
     return y;
   }
 
-  Vector Norm(const std::string& name, Vector x) const {
-    double squares = 0;
-    for (const double element : x) squares += element * element;
-    const double r = 1 / std::sqrt(squares / static_cast<double>(x.size()) + c_.rms_eps);
-    for (std::size_t i = 0; i < x.size(); ++i) x[i] *= r * weights_.at(name).data[i];
-    return x;
+  Value Norm(const std::string& name, Value x) {
+    Value y = x;
+    plain::RmsNormForward(ArrayOf(y), ArrayOf(x), ArrayOf(weights_.at(name)), c_.rms_eps);
+    return y;
   }
 
-  void Turn(Vector& heads, std::size_t position) const {
-    const auto D = static_cast<std::size_t>(c_.head_dim);
-    for (std::size_t head = 0; head < heads.size(); head += D) {
-      for (std::size_t i = 0; i < D / 2; ++i) {
-        double& a = heads[head + (rule_.interleaved ? 2 * i : i)];
-        double& b = heads[head + (rule_.interleaved ? 2 * i + 1 : i + D / 2)];
-        const double angle = static_cast<double>(position) *
-                             std::pow(c_.rope_theta, -2 * static_cast<double>(i) / static_cast<double>(D));
-        const double turned = a * std::cos(angle) - b * std::sin(angle);
-        b = a * std::sin(angle) + b * std::cos(angle);
-        a = turned;
+  void Layer(Value& x, const std::string& layer) {
+    const Value n = Norm(layer + "input_layernorm.weight", x);
+    Value q = Product(layer + "self_attn.q_proj.weight", n), k = Product(layer + "self_attn.k_proj.weight", n);
+    Turn(q);
+    Turn(k);
+    const Value out = Attended(q, k, Product(layer + "self_attn.v_proj.weight", n));
+    x = Product(layer + "self_attn.o_proj.weight", out, x);
+    const Value m = Norm(layer + "post_attention_layernorm.weight", x);
+    Value gate = Product(layer + "mlp.gate_proj.weight", m), up = Product(layer + "mlp.up_proj.weight", m);
+    plain::SwiGluForward(ArrayOf(gate), ArrayOf(gate), ArrayOf(up));
+    x = Product(layer + "mlp.down_proj.weight", gate, x);
+  }
+
+  void Turn(Value& rows) const {
+    const std::int64_t D = c_.head_dim;
+    for (std::int64_t position = 0; position < rows.dim(0); ++position) {
+      for (std::int64_t head = 0; head < rows.dim(1); head += D) {
+        for (std::int64_t i = 0; i < D / 2; ++i) {
+          double& a = rows(position, head + (rule_.interleaved ? 2 * i : i));
+          double& b = rows(position, head + (rule_.interleaved ? 2 * i + 1 : i + D / 2));
+          const double angle = static_cast<double>(position) *
+                               std::pow(c_.rope_theta, -2 * static_cast<double>(i) / static_cast<double>(D));
+          const double turned = a * std::cos(angle) - b * std::sin(angle);
+          b = a * std::sin(angle) + b * std::cos(angle);
+          a = turned;
+        }
       }
     }
   }
 
-  void Layer(std::vector<Vector>& rows, const std::string& layer) const {
-    std::vector<Vector> queries, keys, values;
-    for (const Vector& x : rows) {
-      const Vector n = Norm(layer + "input_layernorm.weight", x);
-      queries.push_back(Product(layer + "self_attn.q_proj.weight", n));
-      keys.push_back(Product(layer + "self_attn.k_proj.weight", n));
-      values.push_back(Product(layer + "self_attn.v_proj.weight", n));
-      Turn(queries.back(), keys.size() - 1);
-      Turn(keys.back(), keys.size() - 1);
-    }
-    for (std::size_t t = 0; t < rows.size(); ++t) {
-      AddTo(rows[t], Product(layer + "self_attn.o_proj.weight", Attended(queries[t], keys, values, t)));
-      const Vector n = Norm(layer + "post_attention_layernorm.weight", rows[t]);
-      Vector gate = Product(layer + "mlp.gate_proj.weight", n);
-      const Vector up = Product(layer + "mlp.up_proj.weight", n);
-      for (std::size_t i = 0; i < gate.size(); ++i) gate[i] *= up[i] / (1 + std::exp(-gate[i]));
-      AddTo(rows[t], Product(layer + "mlp.down_proj.weight", gate));
-    }
-  }
-
-  static void AddTo(Vector& x, const Vector& y) {
-    std::transform(x.begin(), x.end(), y.begin(), x.begin(), std::plus<>());
-  }
-
-  Vector Attended(const Vector& q, const std::vector<Vector>& keys, const std::vector<Vector>& values,
-                  std::size_t t) const {
-    const auto D = static_cast<std::size_t>(c_.head_dim), G = static_cast<std::size_t>(c_.kv_heads);
-    const auto H = static_cast<std::size_t>(c_.heads);
-    Vector out(q.size());
-    for (std::size_t h = 0; h < H; ++h) {
-      const std::size_t g = rule_.keys_interleaved ? h % G : h / (H / G);
-      Vector weights;
-      double sum = 0;
-      for (std::size_t j = 0; j <= t; ++j) {
-        double score = 0;
-        for (std::size_t d = 0; d < D; ++d) score += q[h * D + d] * keys[j][g * D + d];
-        weights.push_back(std::exp(score / std::sqrt(static_cast<double>(D))));
-        sum += weights.back();
-      }
-      for (std::size_t j = 0; j <= t; ++j) {
-        for (std::size_t d = 0; d < D; ++d) out[h * D + d] += weights[j] / sum * values[j][g * D + d];
+  // The heads of keys or values, one for each query head.
+  Value ForQueryHeads(const Value& keys) const {
+    const std::int64_t D = c_.head_dim;
+    Value all = Zeros({keys.dim(0), c_.heads * D});
+    for (std::int64_t t = 0; t < all.dim(0); ++t) {
+      for (std::int64_t i = 0; i < all.dim(1); ++i) {
+        const std::int64_t h = i / D, g = rule_.keys_interleaved ? h % c_.kv_heads : h / (c_.heads / c_.kv_heads);
+        all(t, i) = keys(t, g * D + i % D);
       }
     }
+    return all;
+  }
+
+  Value Attended(Value q, const Value& keys, const Value& values) const {
+    const int D = c_.head_dim;
+    Value k = ForQueryHeads(keys), v = ForQueryHeads(values), out = q, lse = Zeros({q.dim(0), c_.heads});
+    plain::AttentionForward(ArrayOf(out, D), ArrayOf(lse),
+                            {ArrayOf(q, D), ArrayOf(k, D), ArrayOf(v, D), [](int n, int j) { return j <= n; }});
     return out;
   }
 
   const ModelConfig& c_;
-  const Values& weights_;
+  Values weights_;
   PlainRule rule_;
 };
 
@@ -189,12 +173,12 @@ TEST_CASE(
   Expectations expectations(suite);
   const Family& family = suite.families.front();
   const Case& c = CaseNamed(family, "gqa");
-  const ModelConfig config = ConfigOf(c.parameters);
+  const ModelConfig config = ConfigOf(c);
   const auto compare = [&](const std::string& mistake, PlainRule rule) {
     CAPTURE(mistake);
-    const Values weights = WeightsIn(c.inputs, config);
     const Value& logits = expectations.Outputs(family, c, mistake).at("logits");
-    const Value plain{logits.shape, PlainDecoder(config, weights, rule).Logits(DocumentsOf(c).front()), false};
+    const Value plain = PlainDecoder(config, c.inputs, rule).Logits(DocumentsOf(c).front());
+    CHECK(plain.shape == logits.shape);
     CHECK(Distance(plain, logits) < 1e-12);  // logits of some units, sums of some hundred terms
   };
   compare("", {});
@@ -211,8 +195,8 @@ TEST_CASE("gradients of a mistaken model in the oracle are those of its own log-
   // These are wrong in the gradient alone.
   const std::set<std::string> wrong_gradients = {"the gradient of a tied embedding without the head's part",
                                                  "the gradient of a tied embedding from the head alone"};
-  for (const std::vector<ModelMistake>* mistakes : {&AttentionMistakes(), &LayerMistakes()}) {
-    for (const ModelMistake& mistake : *mistakes) {
+  for (const std::span<const Mistake<ModelRule>> mistakes : {AttentionMistakes(), LayerMistakes()}) {
+    for (const Mistake<ModelRule>& mistake : mistakes) {
       if (wrong_gradients.contains(mistake.name)) continue;
       CAPTURE(std::string(mistake.name));
       Values inputs = c.inputs;
@@ -230,7 +214,7 @@ TEST_CASE("gradients of a mistaken model in the oracle are those of its own log-
         return sum;
       };
       const Values exact = evaluate();
-      for (const ParameterShape& shape : ParameterShapes(ConfigOf(c.parameters))) {
+      for (const ParameterShape& shape : ParameterShapes(ConfigOf(c))) {
         CAPTURE(shape.name);
         std::vector<double>& data = inputs.at(shape.name).data;
         const std::size_t i = data.size() / 3;

@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "model/decoder.h"
-#include "oracle/small_models.h"
+#include "oracle/suites/small_models.h"
 #include "oracle_candidates.h"
 #include "tensors.h"
 
@@ -25,8 +25,7 @@ std::vector<Request> RequestsOf(const Case& c) {
     request.temperature = c.parameters.at("temperature");
     request.max_new_tokens = c.parameters.at("max_new_tokens");
     for (std::int64_t i = 0; i < prompts.dim(1); ++i) {
-      const double id = prompts.data[static_cast<std::size_t>(n * prompts.dim(1) + i)];
-      if (id >= 0) request.prompt.push_back(static_cast<std::int32_t>(id));
+      if (prompts(n, i) >= 0) request.prompt.push_back(static_cast<std::int32_t>(prompts(n, i)));
     }
   }
   return requests;
@@ -37,8 +36,8 @@ Candidate DecodedIn(const Suite& suite, DType dtype, const Precision& precision)
   Candidate candidate;
   for (const Case& c : suite.families.front().cases) {
     TestContext test;
-    const ModelConfig config = ConfigOf(c.parameters);
-    const auto model = ModelWith(config, WeightsIn(c.inputs, config), false, dtype);
+    const ModelConfig config = ConfigOf(c);
+    const auto model = ModelWith(config, c.inputs, false, dtype);
     const std::vector<Completion> completions =
         Decoder(*model, 2, config.max_positions, 4).Generate(test.ctx, RequestsOf(c));
     const std::int64_t B = c.inputs.at("noise").dim(0), M = c.inputs.at("noise").dim(1);
@@ -46,10 +45,10 @@ Candidate DecodedIn(const Suite& suite, DType dtype, const Precision& precision)
     tokens.integer = length.integer = true;
     std::fill(tokens.data.begin(), tokens.data.end(), -1);
     for (std::size_t n = 0; n < completions.size(); ++n) {
-      const auto row = static_cast<std::int64_t>(n) * M;
-      std::copy(completions[n].tokens.begin(), completions[n].tokens.end(), tokens.data.begin() + row);
-      std::copy(completions[n].logp.begin(), completions[n].logp.end(), logp.data.begin() + row);
-      length.data[n] = static_cast<double>(completions[n].tokens.size());
+      const auto row = static_cast<std::int64_t>(n);
+      std::ranges::copy(completions[n].tokens, tokens.Row(row).begin());
+      std::ranges::copy(completions[n].logp, logp.Row(row).begin());
+      length(n) = static_cast<double>(completions[n].tokens.size());
     }
     candidate[c.name + ".tokens"] = {tokens, "I32"};
     candidate[c.name + ".length"] = {length, "I32"};
@@ -81,9 +80,8 @@ TEST_CASE("rollouts of the oracle end in all ways: by the end of text, early and
     const Values& outputs = expectations.Outputs(suite.families.front(), c, "");
     const Value& tokens = outputs.at("tokens");
     for (std::int64_t n = 0; n < tokens.dim(0); ++n) {
-      const auto length = static_cast<std::int64_t>(outputs.at("length").data[static_cast<std::size_t>(n)]);
-      const double last = tokens.data[static_cast<std::size_t>(n * tokens.dim(1) + length - 1)];
-      if (last == c.parameters.at("eos_token_id").get<double>()) {
+      const auto length = static_cast<std::int64_t>(outputs.at("length")(n));
+      if (tokens(n, length - 1) == c.Number("eos_token_id")) {
         ++ended;
       } else {
         ++cut;

@@ -2,7 +2,7 @@
 // The oracle of steps: the product before it, and the plain loops that its mistakes are made of.
 #include <doctest/doctest.h>
 
-#include "oracle/step_rule.h"
+#include "oracle/suites/step_rule.h"
 #include "oracle_candidates.h"
 #include "test_models.h"
 
@@ -17,7 +17,7 @@ const Family& AdamW(const Suite& suite) { return suite.families.front(); }
 
 // A case by the product's kernels in f32.
 void RunInF32(const Case& c, const Precision& precision, Candidate& candidate) {
-  const StepRule rule = RuleOf(c.parameters);
+  const StepRule rule = RuleOf(c);
   TestContext test;
   std::map<std::string, Tensor> tensors;
   std::int64_t count = 0;
@@ -74,7 +74,7 @@ TEST_CASE("the plain loops of the oracle of steps give the truth where they make
   for (const Case& c : AdamW(suite).cases) {
     CAPTURE(c.name);
     Noise none;
-    const Values plain = PlainStep(c.inputs, RuleOf(c.parameters), none);
+    const Values plain = PlainStep(c.inputs, RuleOf(c), none);
     for (const auto& item : expectations.Outputs(AdamW(suite), c, "")) {
       CAPTURE(item.first);
       CHECK(Distance(plain.at(item.first), item.second) < kRounding);

@@ -142,20 +142,3 @@ TEST_CASE("names of the oracle's cases are unique in a suite, and mistakes in a 
     }
   }
 }
-
-TEST_CASE("bf16 holds the oracle's inputs exactly") {
-  for (const std::string& name : kSuites) {
-    const Suite suite = MakeSuite(name);
-    for (const Family& family : suite.families) {
-      for (const Case& c : family.cases) {
-        for (const auto& item : c.inputs) {
-          const Value& value = item.second;
-          CAPTURE(c.name);
-          CAPTURE(item.first);
-          const auto exact = [](double x) { return RoundedTo(PrecisionNamed("bf16"), x) == x; };
-          CHECK((value.integer || std::all_of(value.data.begin(), value.data.end(), exact)));
-        }
-      }
-    }
-  }
-}

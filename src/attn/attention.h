@@ -73,9 +73,4 @@ void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const
 void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
                             const KeyCache& cache, const Tensor& q_pos, const Tensor& slots, AttentionSpec spec);
 
-// The definition, O(T^2) and plain, for one document of T = N tokens at positions 0 .. T-1: what the kernel is tested
-// against (attention_reference.cc). f64 and f32.
-void AttentionReference(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-                        AttentionSpec spec);
-
 }  // namespace swarr

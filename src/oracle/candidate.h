@@ -20,8 +20,8 @@ using Candidate = std::map<std::string, CandidateTensor>;
 // The file of a suite within a candidate's directory: "<suite>.safetensors".
 std::string CandidateFile(const std::string& suite);
 
-// Reads it. f64, f32, bf16, f16 and i32 become values; tensors of rank 0 have the shape [1]. Throws Error where there
-// is no such file or it is none of safetensors.
+// Reads that file. f64, f32, bf16, f16 and i32 become values; tensors of rank 0 get the shape [1]. Throws Error where
+// there is no such file, or it is not in the safetensors format.
 Candidate ReadCandidate(const std::filesystem::path& directory, const std::string& suite);
 
 }  // namespace swarr::oracle

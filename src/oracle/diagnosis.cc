@@ -23,18 +23,14 @@ bool Matches(Expectations& expectations, const Candidate& candidate, const CaseV
 Explanation Explain(Expectations& expectations, const Candidate& candidate, const Cases& failing, const Cases& passing,
                     const std::string& mistake) {
   const auto matches = [&](const CaseVerdict* c) { return Matches(expectations, candidate, *c, mistake); };
-  Explanation e{mistake, 0, 0, {}};
+  Explanation e{mistake};
   for (const CaseVerdict* c : failing) {
-    if (matches(c)) {
-      ++e.explained;
-    } else {
-      e.unexplained.push_back(c->c->name);
-    }
+    if (!matches(c)) e.unexplained.push_back(c->c->name);
   }
+  e.explained = failing.size() - e.unexplained.size();
   // Where nothing is explained, what is contradicted is of no interest.
   if (e.explained > 0) {
-    const auto agreeing = std::count_if(passing.begin(), passing.end(), matches);
-    e.contradicted = static_cast<int>(passing.size()) - static_cast<int>(agreeing);
+    e.contradicted = passing.size() - static_cast<std::size_t>(std::ranges::count_if(passing, matches));
   }
   return e;
 }
@@ -43,17 +39,16 @@ bool IsComplete(const Explanation& e) { return e.unexplained.empty() && e.contra
 
 Diagnosis DiagnoseFamily(Expectations& expectations, const Candidate& candidate, const Family& family,
                          const Cases& failing, const Cases& passing) {
-  Diagnosis diagnosis;
-  diagnosis.family = family.name;
-  diagnosis.failing = static_cast<int>(failing.size());
+  Diagnosis diagnosis{family.name, failing.size(), {}, {}};
+  std::vector<Explanation>& found = diagnosis.explanations;
   for (const std::string& mistake : family.mistakes) {
     const Explanation e = Explain(expectations, candidate, failing, passing, mistake);
-    if (e.explained > 0) diagnosis.explanations.push_back(e);
+    if (e.explained > 0) found.push_back(e);
   }
-  std::vector<Explanation>& found = diagnosis.explanations;
-  const auto rank = [&](const Explanation& e) { return e.explained - e.contradicted; };
-  std::stable_sort(found.begin(), found.end(),
-                   [&](const Explanation& a, const Explanation& b) { return rank(a) > rank(b); });
+  // explained - contradicted, without a sign that could be lost
+  std::ranges::stable_sort(found, [](const Explanation& a, const Explanation& b) {
+    return a.explained + b.contradicted > b.explained + a.contradicted;
+  });
   if (diagnosis.complete()) {
     std::erase_if(found, [](const Explanation& e) { return !IsComplete(e); });
   } else {

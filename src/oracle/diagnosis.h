@@ -2,8 +2,8 @@
 // Why a candidate fails: which known mistake gives what it gives.
 //
 // A mistake explains a failing case if the mistaken results, computed on the same inputs, are as near to the
-// candidate's tensors as a right candidate has to be to the truth (of those tensors that are there). It contradicts a
-// passing case if there they are not.
+// candidate's tensors as a right candidate has to be to the truth; tensors that are missing are passed over. A mistake
+// contradicts a passing case if its results are not as near there.
 #pragma once
 
 #include <string>
@@ -15,15 +15,15 @@ namespace swarr::oracle {
 
 struct Explanation {
   std::string mistake;
-  int explained = 0;                     // failing cases
-  int contradicted = 0;                  // passing cases
-  std::vector<std::string> unexplained;  // the other failing cases
+  std::size_t explained = 0;                  // failing cases
+  std::size_t contradicted = 0;               // passing cases
+  std::vector<std::string> unexplained = {};  // the other failing cases
 };
 
-// Of one family with failing cases.
+// What is said of one family with failing cases.
 struct Diagnosis {
   std::string family;
-  int failing = 0;  // cases in which a tensor is wrong
+  std::size_t failing = 0;  // cases in which a tensor is wrong
   // All mistakes that explain everything and contradict nothing; if there is none, the three that explain most.
   std::vector<Explanation> explanations;
   std::vector<std::string> hints;  // where no mistake explains everything: what failing cases have in common (hints.h)

@@ -14,8 +14,7 @@ double LargestFinite(const Value& value) {
 }
 
 const Precision* FindPrecision(std::string_view stored) {
-  const auto found = std::find_if(std::begin(kPrecisions), std::end(kPrecisions),
-                                  [&](const Precision& p) { return p.stored == stored; });
+  const auto found = std::ranges::find(kPrecisions, stored, &Precision::stored);
   return found == std::end(kPrecisions) ? nullptr : found;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a right candidate, or one with a given mistake, must give, and how near it must come.
+// What a right candidate, or one with a known mistake, must give, and how near it must come.
 //
 // The tolerance of an output f of a case in a dtype of unit roundoff u (half the spacing of numbers at 1):
 //
@@ -7,14 +7,14 @@
 //
 //   S(u) = max |f~ - f| over the output's elements and kPatterns evaluations f~ in f64, in which every element of the
 //          inputs, and of the intermediate results that the evaluator has in hand, is multiplied by 1 + u or 1 - u at
-//          random. It is what one rounding of everything to the dtype costs even one who computes exactly.
+//          random. It is what rounding everything once to the dtype costs, however exactly one computes.
 //   K      1 + the roundings that a plain implementation makes on the way (Family::roundings); each may cost as much.
 //   n      terms of the longest sum (Case::longest_sum), in f32 and f64: adding n numbers one by one errs by up to
 //          n - 1 roundings of the sum (Higham, Accuracy and Stability of Numerical Algorithms, 4.2). In bf16 and f16 it
 //          is 0: nobody adds up in these, and in f32 the n roundings are 2^-13 and less of one of theirs.
 //   u max |f|  the rounding of the result itself.
 //
-// S is of first order in u, so that f64's, too small to be seen in f64, is f32's times 2^-29.
+// S grows in proportion to u. That of f64 is too small to be measured in f64, and is taken as that of f32 times 2^-29.
 #pragma once
 
 #include <map>
@@ -48,7 +48,7 @@ double Distance(const Value& other, const Value& truth);
 // Largest |x| of those that are finite.
 double LargestFinite(const Value& value);
 
-// Truths, mistaken results and their tolerances, computed when first asked for and kept. The suite must outlive it.
+// Truths, mistaken results and their tolerances: computed when first asked for, then kept. The suite must outlive them.
 class Expectations {
  public:
   explicit Expectations(const Suite& suite, int threads = 1);
@@ -60,8 +60,7 @@ class Expectations {
                    const Precision& precision);
 
  private:
-  // Of each output.
-  using Sensitivity = std::map<std::string, double>;
+  using Sensitivity = std::map<std::string, double>;  // S of each output
   using Key = std::tuple<const Case*, std::string, double>;
 
   Values Evaluate(const Family& family, const Case& c, const std::string& mistake, Noise& noise);

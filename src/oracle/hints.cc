@@ -19,8 +19,8 @@ bool WithinToleranceOf(const Precision& precision, Expectations& expectations, c
   });
 }
 
-// The first dtype, from fine to coarse, that is coarser than that of every failing case and would let them pass. Who
-// computed in it fails nearly everywhere: an error of that size in a few cases is another mistake.
+// The first dtype, from fine to coarse, that is coarser than that of every failing case and would let them all pass.
+// Results computed in it fail nearly everywhere. Errors of that size in a few cases come from something else.
 const Precision* CoarserThatFits(Expectations& expectations, const Cases& failing, const Cases& passing) {
   if (failing.size() <= passing.size()) return nullptr;
   for (const Precision& precision : kPrecisions) {
@@ -52,7 +52,7 @@ void AddOutputs(const Cases& failing, std::vector<std::string>& hints) {
 
 // --- parameters ---
 
-// A statement on one parameter, with the cases that it holds of.
+// A statement on one parameter, and in how many cases it holds.
 struct Condition {
   std::string text;        // "clip = weight"
   bool threshold = false;  // >= or <=
@@ -100,8 +100,8 @@ std::vector<Condition> ConditionsOn(const std::string& parameter, const Cases& f
   return conditions;
 }
 
-// The conditions that hold of all failing and of no passing case, one for each parameter. A threshold between numbers
-// that merely happen to lie apart says less than an equality, and is left out beside one.
+// The conditions that hold in all failing and in no passing case, one for each parameter. A threshold is left out
+// beside an equality: it says less, since numbers may happen to lie apart.
 std::vector<Condition> Exact(const std::vector<std::vector<Condition>>& by_parameter, std::size_t failing) {
   std::vector<Condition> exact;
   for (const std::vector<Condition>& conditions : by_parameter) {
@@ -114,8 +114,8 @@ std::vector<Condition> Exact(const std::vector<std::vector<Condition>>& by_param
   return exact;
 }
 
-// The best condition that is necessary for failing, and the best that is sufficient. One that tells apart less than
-// half of what it could, or a single failing case, is chance.
+// The best condition that is necessary for failing, and the best that is sufficient. A condition that tells apart less
+// than half of what it could is taken for chance.
 void AddOneSided(const std::vector<std::vector<Condition>>& by_parameter, std::size_t failing, std::size_t passing,
                  std::vector<std::string>& hints) {
   const Condition *only = nullptr, *all = nullptr;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the failing cases of a family have in common, for those whom no known mistake helps.
+// What the failing cases of a family have in common: said where no known mistake explains them.
 #pragma once
 
 #include <string>

@@ -3,29 +3,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
+#include <map>
 
 namespace swarr::oracle {
 namespace {
 
 std::string NameOf(const Case& c, const std::string& tensor) { return c.name + "." + tensor; }
 
-// Calls visit(family, case, output's info, full name) for every output of the suite.
-template <class F>
-void ForEachOutput(Expectations& expectations, F&& visit) {
-  for (const Family& family : expectations.suite().families) {
-    for (const Case& c : family.cases) {
-      for (const auto& item : expectations.Outputs(family, c, "")) {
-        visit(family.Output(item.first), NameOf(c, item.first));
-      }
-    }
-  }
-}
-
 // Why the tensor can't be compared with the truth; empty if it can.
 std::string ProblemOf(const CandidateTensor& tensor, const Value& truth) {
   if (tensor.value.shape != truth.shape) {
-    return Concat("expected ", truth.ShapeString(), ", got ", tensor.value.ShapeString());
+    return Concat("expected ", ShapeString(truth.shape), ", got ", ShapeString(tensor.value.shape));
   }
   if (truth.integer) {
     return tensor.value.integer ? "" : Concat("expected I32, got ", tensor.stored, "; in PyTorch .to(torch.int32)");
@@ -115,24 +103,14 @@ CaseVerdict JudgeCase(Expectations& expectations, const Family& family, const Ca
   return verdict;
 }
 
-// Names that no output has.
-std::vector<std::string> UnknownNames(Expectations& expectations, const Candidate& candidate) {
-  std::set<std::string> known;
-  ForEachOutput(expectations, [&](const TensorInfo&, const std::string& name) { known.insert(name); });
-  std::vector<std::string> unknown;
-  for (const auto& item : candidate) {
-    if (!known.contains(item.first)) unknown.push_back(item.first);
-  }
-  return unknown;
-}
-
-// Of a suite that wants gradients. A candidate without values too has simply everything missing.
-bool HasValuesAlone(Expectations& expectations, const Candidate& candidate) {
+// Whether the candidate has values of a suite that wants gradients, but no gradient. A candidate without values too has
+// simply everything missing.
+bool HasValuesAlone(const std::map<std::string, const TensorInfo*>& outputs, const Candidate& candidate) {
   bool wanted = false, values = false, gradients = false;
-  ForEachOutput(expectations, [&](const TensorInfo& output, const std::string& name) {
-    wanted = wanted || output.gradient;
-    if (candidate.contains(name)) (output.gradient ? gradients : values) = true;
-  });
+  for (const auto& [name, output] : outputs) {
+    wanted = wanted || output->gradient;
+    if (candidate.contains(name)) (output->gradient ? gradients : values) = true;
+  }
   return wanted && values && !gradients;
 }
 
@@ -152,15 +130,24 @@ std::size_t Verdict::failures() const {
 }
 
 Verdict Judge(Expectations& expectations, const Candidate& candidate, bool forward_only) {
-  Verdict verdict;
-  verdict.suite = expectations.suite().name;
-  verdict.values_alone = forward_only || HasValuesAlone(expectations, candidate);
-  for (const Family& family : expectations.suite().families) {
+  const Suite& suite = expectations.suite();
+  std::map<std::string, const TensorInfo*> outputs;  // by full names
+  for (const Family& family : suite.families) {
+    for (const Case& c : family.cases) {
+      for (const auto& item : expectations.Outputs(family, c, "")) {
+        outputs[NameOf(c, item.first)] = &family.Output(item.first);
+      }
+    }
+  }
+  Verdict verdict{suite.name, forward_only || HasValuesAlone(outputs, candidate), {}, {}};
+  for (const Family& family : suite.families) {
     for (const Case& c : family.cases) {
       verdict.cases.push_back(JudgeCase(expectations, family, c, candidate, verdict.values_alone));
     }
   }
-  verdict.unknown = UnknownNames(expectations, candidate);
+  for (const auto& item : candidate) {
+    if (!outputs.contains(item.first)) verdict.unknown.push_back(item.first);
+  }
   return verdict;
 }
 

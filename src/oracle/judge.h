@@ -16,8 +16,9 @@ enum class Finding : std::uint8_t { kPass, kWrong, kMissing, kUnusable };
 struct TensorVerdict {
   std::string tensor;
   Finding finding = Finding::kPass;
-  // Of a tensor that can't be compared, "expected [2, 3], got [3, 2]"; of a wrong one whose error is no number,
-  // "8 NaN where numbers are expected, the first at [3, 0, 2]". A wrong one without has an error above its tolerance.
+  // Why the tensor can't be compared, "expected [2, 3], got [3, 2]", or, where it is wrong and its error is no number,
+  // "8 NaN where numbers are expected, the first at [3, 0, 2]". A wrong tensor without a problem has an error above its
+  // tolerance.
   std::string problem;
   double error = 0, tolerance = 0;  // largest |candidate - truth|; both 0 where nothing could be compared
 };
@@ -25,8 +26,8 @@ struct TensorVerdict {
 struct CaseVerdict {
   const Family* family = nullptr;
   const Case* c = nullptr;
-  // The coarsest dtype among the case's tensors: it decides the tolerance of all, because a computation in bf16 keeps
-  // sums and gradients of weights in f32, which are none the better for it. Null where no tensor could be compared.
+  // The coarsest dtype among the case's tensors decides the tolerance of all: a computation in bf16 keeps sums and
+  // gradients of weights in f32, and they are no more exact for it. Null where no tensor could be compared.
   const Precision* precision = nullptr;
   std::vector<TensorVerdict> tensors;
 

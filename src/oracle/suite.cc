@@ -31,8 +31,7 @@ void Noise::Disturb(const Tensor& t) {
 }
 
 const TensorInfo& Family::Output(const std::string& output) const {
-  const auto found =
-      std::find_if(outputs.begin(), outputs.end(), [&](const auto& info) { return info.name == output; });
+  const auto found = std::ranges::find(outputs, output, &TensorInfo::name);
   SWARR_CHECK(found != outputs.end(), "the oracle's family ", name, " has no output ", output);
   return *found;
 }

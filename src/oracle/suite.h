@@ -15,9 +15,9 @@
 
 namespace swarr::oracle {
 
-// Simulates that what is computed is stored in a dtype of unit roundoff u: multiplies each element by 1 + u or 1 - u,
-// at random. With u = 0 it does nothing. An evaluator calls it on each intermediate result that it has in hand, and the
-// framework on the inputs; what it can't reach is counted in Family::roundings.
+// Simulates storing numbers in a dtype of unit roundoff u: multiplies each by 1 + u or 1 - u, at random. With u = 0 it
+// does nothing. The framework calls it on the inputs, an evaluator on each intermediate result that it has in hand;
+// results that an evaluator can't reach are counted in Family::roundings.
 class Noise {
  public:
   Noise() : random_(0) {}
@@ -25,7 +25,7 @@ class Noise {
 
   void Disturb(Value& value);     // integers stay
   void Disturb(const Tensor& t);  // f64
-  // `most` is for what nobody stores more coarsely, like the angles of RoPE.
+  // `most` bounds u, for numbers that nobody stores more coarsely, like the angles of RoPE.
   double Disturbed(double x, double most = 1);
 
  private:
@@ -37,23 +37,68 @@ struct TensorInfo {
   std::string name;
   std::string shape;  // in letters of the glossary (tensor/tensor.h), "[N, H, D]"
   std::string meaning;
-  bool gradient = false;  // of outputs: a candidate may leave all gradients out (judge.h)
+  bool gradient = false;  // an output's: a candidate may leave all gradients out (judge.h)
 };
 
 struct Case {
   std::string name;     // unique in the suite: tensors are "<case>.<tensor>"
   std::string meaning;  // why it is there
   // Flat, numbers and texts: what the evaluator needs beside tensors, and by what the diagnosis tells cases apart.
-  nlohmann::ordered_json parameters;
-  Values inputs;
-  int longest_sum = 1;  // terms of the longest sum on the way to any output (expectations.h)
+  nlohmann::ordered_json parameters = {};
+  Values inputs = {};
+  std::int64_t longest_sum = 1;  // terms of the longest sum on the way to any output (expectations.h)
+
+  double Number(const char* parameter) const { return parameters.at(parameter).get<double>(); }
+  int Integer(const char* parameter) const { return parameters.at(parameter).get<int>(); }
 };
 
-// The roundings that a plain implementation makes on the way to its results, beyond that of inputs and results: one
-// phrase for each tensor that it stores. Those of gradients come on top of those of values.
+// The tensors that a plain implementation stores, and so rounds, on the way from inputs to results: a phrase for each.
+// Gradients suffer those of the forward and of the backward.
 struct Roundings {
   std::vector<std::string> forward, backward;
 };
+
+// A known mistake: its name, as the user reads it after "matches", and what it makes of the right rule. A rule holds
+// whatever an implementation may get wrong; where a mistake is what the case asks for, or has no meaning in it, it
+// changes nothing.
+template <class Rule>
+struct Mistake {
+  const char* name;
+  void (*make)(Rule& rule);
+};
+
+// The rule with one mistake of the table made, or as it is if `mistake` is not in it.
+template <class Rule, class Table>
+Rule WithMistake(Rule rule, const Table& table, const std::string& mistake) {
+  for (const auto& known : table) {
+    if (mistake == known.name) known.make(rule);
+  }
+  return rule;
+}
+
+template <class... Table>
+std::vector<std::string> NamesOf(const Table&... tables) {
+  std::vector<std::string> names;
+  const auto add = [&](const auto& table) {
+    for (const auto& mistake : table) names.emplace_back(mistake.name);
+  };
+  (add(tables), ...);
+  return names;
+}
+
+// The cases that `make` makes of a table of settings.
+template <class Table, class Make>
+std::vector<Case> CasesOf(const Table& settings, Make make) {
+  std::vector<Case> cases;
+  for (const auto& setting : settings) cases.push_back(make(setting));
+  return cases;
+}
+
+template <class T>
+std::vector<T> Joined(std::vector<T> a, const std::type_identity_t<std::vector<T>>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
 
 // A name for no mistake, evaluated as mistakes are: tests hold that evaluation to the truth.
 inline constexpr const char* kNoMistake = "no mistake";
@@ -61,14 +106,13 @@ inline constexpr const char* kNoMistake = "no mistake";
 struct Family {
   std::string name;                    // "attention", "rmsnorm"
   std::vector<std::string> semantics;  // sentences: the formulas, and what is easily misread
-  std::vector<TensorInfo> inputs, outputs;
-  Roundings roundings;
-  std::vector<std::string> mistakes;  // as the user reads them, after "matches"
+  std::vector<TensorInfo> inputs = {}, outputs = {};
+  Roundings roundings = {};
+  std::vector<std::string> mistakes;  // names
   std::vector<Case> cases;
-  // The outputs that the case has (all of `outputs`, or those that have a meaning in it), computed from `inputs`, which
-  // have the names and shapes of the case's. `mistake` is "" for the truth, one of `mistakes`, or kNoMistake; where a
-  // mistake changes nothing, as a window's does in full attention, it gives the truth. Step memory is the framework's
-  // to give back.
+  // Computes the case's outputs (all of `outputs`, or those that have a meaning in it) from `inputs`, which have the
+  // names and shapes of the case's. `mistake` is "" for the truth, one of `mistakes`, or kNoMistake. Step memory is the
+  // framework's to give back.
   std::function<Values(const Context& ctx, const Case& c, const Values& inputs, const std::string& mistake,
                        Noise& noise)>
       evaluate;
@@ -87,7 +131,7 @@ std::string SuiteNames();
 // Throws UsageError on an unknown name.
 Suite MakeSuite(const std::string& name);
 
-// The suites. A new one is a function here and a line in suite.cc.
+// The suites, each in the file of its name in suites/. A new one is a function here and a line in suite.cc.
 Suite AttentionSuite();
 Suite OpsSuite();
 Suite LossSuite();

@@ -34,8 +34,6 @@ std::string Some(const std::vector<std::string>& names, std::size_t most) {
   return names.size() > most ? Concat(text, " and ", names.size() - most, " more") : text;
 }
 
-std::string Value::ShapeString() const { return oracle::ShapeString(shape); }
-
 Tensor ViewOf(void* data, DType dtype, const std::vector<std::int64_t>& s) {
   switch (s.size()) {
     case 1:
@@ -74,6 +72,17 @@ Value ValueOf(const Tensor& t) {
   return value;
 }
 
+Tensor TensorsOf::operator()(const std::string& name) const {
+  const auto found = values.find(name);
+  return found == values.end() ? Tensor() : InArena(ctx, found->second);
+}
+
+Tensor ZerosLike(const Context& ctx, const Tensor& t) {
+  const Tensor zeros = ctx.arena->NewLike(t);
+  FillZero(zeros);
+  return zeros;
+}
+
 Value Zeros(std::vector<std::int64_t> shape) {
   const auto size = static_cast<std::size_t>(SizeOf(shape));
   return {std::move(shape), std::vector<double>(size), false};
@@ -81,6 +90,37 @@ Value Zeros(std::vector<std::int64_t> shape) {
 
 Value Integers(const std::vector<std::int32_t>& values) {
   return {{static_cast<std::int64_t>(values.size())}, {values.begin(), values.end()}, true};
+}
+
+Value Scalar(double x) { return {{1}, {x}, false}; }
+
+Value Scaled(Value value, double factor) {
+  for (double& x : value.data) x *= factor;
+  return value;
+}
+
+Value Transposed(const Value& w) {
+  Value t = Zeros({w.dim(1), w.dim(0)});
+  for (std::int64_t i = 0; i < w.dim(0); ++i) {
+    for (std::int64_t j = 0; j < w.dim(1); ++j) t(j, i) = w(i, j);
+  }
+  return t;
+}
+
+Value Reordered(const Value& value, const Order& order) {
+  Value to = value;
+  for (std::int64_t i = 0; i < value.dim(0); ++i) {
+    std::ranges::copy(value.Row(order[static_cast<std::size_t>(i)]), to.Row(i).begin());
+  }
+  return to;
+}
+
+Order Inverse(const Order& order) {
+  Order inverse(order.size());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    inverse[static_cast<std::size_t>(order[i])] = static_cast<std::int64_t>(i);
+  }
+  return inverse;
 }
 
 Value RandomNormal(PhiloxStream& random, std::vector<std::int64_t> shape, double scale, double mean) {

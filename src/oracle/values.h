@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Named tensors of the oracle: on the host, in f64 whatever they stand for, so that a case can be perturbed, compared
-// and written without asking what it computes.
+// Named tensors of the oracle. They are on the host and in f64, whatever dtype they stand for, so that any case can be
+// perturbed, compared and written.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,24 @@ struct Value {
   bool integer = false;             // ids and positions: i32 in files, compared exactly
 
   std::int64_t dim(int i) const { return shape.at(static_cast<std::size_t>(i)); }
-  std::string ShapeString() const;  // "[2, 3]"
+  std::int64_t size() const { return static_cast<std::int64_t>(data.size()); }
+
+  // The element at these indices. With fewer than there are dimensions, the first element of the part that they name:
+  // q(n, h) begins the vector of a head.
+  double& operator()(auto... index) { return data[Offset({static_cast<std::int64_t>(index)...})]; }
+  const double& operator()(auto... index) const { return data[Offset({static_cast<std::int64_t>(index)...})]; }
+  // The i-th part along the first dimension.
+  std::span<double> Row(std::int64_t i) { return std::span(data).subspan(Offset({i}), Offset({1})); }
+  std::span<const double> Row(std::int64_t i) const { return std::span(data).subspan(Offset({i}), Offset({1})); }
+
+ private:
+  std::size_t Offset(std::initializer_list<std::int64_t> index) const {
+    std::int64_t offset = 0;
+    for (std::size_t d = 0; d < shape.size(); ++d) {
+      offset = offset * (d == 0 ? 1 : shape[d]) + (d < index.size() ? index.begin()[d] : 0);
+    }
+    return static_cast<std::size_t>(offset);
+  }
 };
 using Values = std::map<std::string, Value>;
 
@@ -34,11 +52,27 @@ Tensor ViewOf(void* data, DType dtype, const std::vector<std::int64_t>& shape);
 // The same numbers as a tensor in step memory, f64 or i32, and back.
 Tensor InArena(const Context& ctx, const Value& value);
 Value ValueOf(const Tensor& t);
-// Zeros of this shape.
+
+// Values as tensors in step memory, by name; empty where there is none of the name.
+struct TensorsOf {
+  const Context& ctx;
+  const Values& values;
+  Tensor operator()(const std::string& name) const;
+};
+Tensor ZerosLike(const Context& ctx, const Tensor& t);
+
 Value Zeros(std::vector<std::int64_t> shape);
 Value Integers(const std::vector<std::int32_t>& values);
+Value Scalar(double x);
+Value Scaled(Value value, double factor);
+// A matrix with columns for rows.
+Value Transposed(const Value& w);
+// Row i of the new value is row order[i] of the old one.
+using Order = std::vector<std::int64_t>;
+Value Reordered(const Value& value, const Order& order);
+Order Inverse(const Order& order);
 
-// Inputs of cases: a stream of random numbers of its own for every case and tensor.
+// Inputs of cases, drawn from the case's own stream of random numbers.
 //
 // Normal numbers of standard deviation `scale` around `mean`, on the grid of multiples of scale / 64 and with at most
 // 255 of them: 8 significant bits, if scale is a power of two and mean 0. bf16, f16, f32 and f64 all hold them exactly,

@@ -18,8 +18,11 @@ std::string Scientific(double x) {
   return out.str();
 }
 
-// The first output with a wrong number in the family's order, values before gradients: what follows from it says little
-// of where the mistake is. Then the problems, each once with the tensors that have it.
+// "1 failing case", "25 failing cases".
+std::string Counted(std::size_t n, const char* which) { return Concat(n, ' ', which, n == 1 ? " case" : " cases"); }
+
+// The first output with a wrong number, in the family's order with values before gradients: later outputs follow from
+// it and say little about where the mistake is. Then the problems, each once, with the tensors that have it.
 std::string FailureOf(const CaseVerdict& verdict) {
   std::ostringstream text;
   const auto first = std::find_if(verdict.tensors.begin(), verdict.tensors.end(), [](const TensorVerdict& t) {
@@ -46,7 +49,7 @@ std::string FailureOf(const CaseVerdict& verdict) {
   return text.str();
 }
 
-// One row for each failing case; those that fail in the same way share one, with a count.
+// One row for each failing case. Cases that fail in the same way share a row, with a count.
 void WriteFailures(std::ostream& out, const Verdict& verdict) {
   struct Row {
     std::string failure, name;
@@ -77,22 +80,23 @@ void WriteFailures(std::ostream& out, const Verdict& verdict) {
 
 void Write(std::ostream& out, const Diagnosis& d) {
   out << "  " << d.family << ": ";
-  const std::string of = Concat(" of ", d.failing, " failing cases");
+  const std::string of = " of " + Counted(d.failing, "failing");
   if (d.complete()) {
     out << "matches ";
     for (std::size_t i = 0; i < d.explanations.size(); ++i) out << (i == 0 ? "" : ", or ") << d.explanations[i].mistake;
     out << ": " << d.failing << of << '\n';
   } else if (d.explanations.empty()) {
-    out << "no known mistake gives these results (" << d.failing << " failing cases)\n";
+    out << "no known mistake gives these results (" << Counted(d.failing, "failing") << ")\n";
   } else {
     out << "no known mistake explains everything; the nearest\n";
     for (const Explanation& e : d.explanations) {
       out << "    " << e.mistake << ": " << e.explained << of;
-      // Of a mistake that explains little, the list of what it does not explain is no news.
-      if (!e.unexplained.empty() && e.unexplained.size() < static_cast<std::size_t>(e.explained)) {
-        out << ", not " << Some(e.unexplained, 3);
+      // Where a mistake explains little, a list of all the rest says nothing.
+      if (!e.unexplained.empty() && e.unexplained.size() < e.explained) out << ", not " << Some(e.unexplained, 3);
+      if (e.contradicted > 0) {
+        out << ", but " << Counted(e.contradicted, "passing") << (e.contradicted == 1 ? " speaks" : " speak")
+            << " against it";
       }
-      if (e.contradicted > 0) out << ", but " << e.contradicted << " passing cases speak against it";
       out << '\n';
     }
   }
@@ -101,8 +105,8 @@ void Write(std::ostream& out, const Diagnosis& d) {
 
 std::string Conclusion(const Verdict& verdict, bool forward_only) {
   const std::size_t cases = verdict.cases.size(), failures = verdict.failures();
-  std::string text =
-      failures > 0 ? Concat(failures, " of ", cases, " cases fail") : Concat("all ", cases, " cases pass");
+  std::string text = Concat("all ", cases, " cases pass");
+  if (failures > 0) text = Concat(failures, " of ", cases, " cases ", failures == 1 ? "fails" : "fail");
   if (verdict.values_alone) text += "; gradients were not judged";
   if (verdict.values_alone && !forward_only) text += ", for there are none (--forward-only accepts that)";
   return text;

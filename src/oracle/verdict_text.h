@@ -10,7 +10,7 @@
 
 namespace swarr::oracle {
 
-// Whether the candidate is accepted: every case passes, and gradients were judged or, by `forward_only`, not wanted.
+// The candidate is accepted if every case passes and gradients were judged or, by `forward_only`, not wanted.
 bool Accepted(const Verdict& verdict, bool forward_only);
 
 // A table of failing cases, the diagnosis, the verdict.

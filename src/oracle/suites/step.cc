@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+// The suite `step`: gradients to new weights through clipping and AdamW, and the learning rate of each step.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "oracle/suites/step_rule.h"
+#include "train/optimizer.h"
+
+namespace swarr::oracle {
+namespace {
+
+// --- one step ---
+
+// The truth: the product's kernels under Optimizer's rules of clipping and decay.
+Values KernelStep(const Context& ctx, const Values& inputs, const StepRule& rule, Noise& noise) {
+  const TensorsOf in{ctx, inputs};
+  Value all = Zeros({0});
+  for (const std::string& name : TensorNames(inputs)) {
+    const Value& g = inputs.at("g." + name);
+    all.data.insert(all.data.end(), g.data.begin(), g.data.end());
+  }
+  all.shape = {all.size()};
+  const double norm = noise.Disturbed(GlobalNorm(ctx, InArena(ctx, all)));
+  const bool clips = rule.max_grad_norm > 0 && norm > rule.max_grad_norm;
+  Values outputs = {{"grad_norm", Scalar(norm)}};
+  for (const std::string& name : TensorNames(inputs)) {
+    const Tensor w = in("w." + name), m = in("m." + name), v = in("v." + name), g = in("g." + name);
+    AdamWOptions adamw = rule.adamw;
+    if (w.rank() < 2) adamw.weight_decay = 0;
+    AdamWStep(ctx, w, m, v, g, {rule.lr, rule.t, noise.Disturbed(clips ? rule.max_grad_norm / norm : 1), adamw});
+    outputs["w." + name] = ValueOf(w);
+    outputs["m." + name] = ValueOf(m);
+    outputs["v." + name] = ValueOf(v);
+  }
+  return outputs;
+}
+
+constexpr Mistake<StepRule> kStepMistakes[] = {
+    {"weight decay of norms and biases too", [](StepRule& r) { r.vectors_decay = true; }},
+    {"no weight decay", [](StepRule& r) { r.adamw.weight_decay = 0; }},
+    {"weight decay added to the gradient (L2, Adam) instead of decoupled",
+     [](StepRule& r) { r.decaying = Decaying::kInGradient; }},
+    {"weight decay not multiplied by the learning rate", [](StepRule& r) { r.decaying = Decaying::kWithoutRate; }},
+    {"weight decay of the new weight, after the step", [](StepRule& r) { r.decaying = Decaying::kAfterStep; }},
+    {"no bias correction", [](StepRule& r) { r.corrects_m = r.corrects_v = false; }},
+    {"no bias correction of m", [](StepRule& r) { r.corrects_m = false; }},
+    {"no bias correction of v", [](StepRule& r) { r.corrects_v = false; }},
+    {"the step counted from 0: bias correction of t - 1", [](StepRule& r) { --r.t; }},
+    {"the step counted twice: bias correction of t + 1", [](StepRule& r) { ++r.t; }},
+    {"eps inside the root", [](StepRule& r) { r.eps_place = EpsPlace::kInRoot; }},
+    {"eps added before the bias correction of v", [](StepRule& r) { r.eps_place = EpsPlace::kBeforeCorrection; }},
+    {"eps of 1e-8 whatever eps is given", [](StepRule& r) { r.adamw.eps = 1e-8; }},
+    {"beta1 and beta2 swapped", [](StepRule& r) { std::swap(r.adamw.beta1, r.adamw.beta2); }},
+    {"the gradient added to m without 1 - beta1", [](StepRule& r) { r.m_complements = false; }},
+    {"a step by m before its update", [](StepRule& r) { r.steps_by_old_m = true; }},
+    {"a step uphill", [](StepRule& r) { r.sign = -1; }},
+    {"no clipping", [](StepRule& r) { r.clipping = Clipping::kNone; }},
+    {"gradients scaled up too where their norm is below max_grad_norm",
+     [](StepRule& r) { r.clipping = Clipping::kUpToo; }},
+    {"every tensor clipped by its own norm", [](StepRule& r) { r.clipping = Clipping::kEach; }},
+    {"elements clipped to max_grad_norm, not the norm", [](StepRule& r) { r.clipping = Clipping::kElements; }},
+    {"the norm of matrices alone", [](StepRule& r) { r.norm_of = NormOf::kMatrices; }},
+    {"the sum of the tensors' norms instead of the root of the sum of squares",
+     [](StepRule& r) { r.norm_of = NormOf::kSumOfNorms; }},
+    {"1e-6 added to the norm before it divides (torch.nn.utils.clip_grad_norm_)",
+     [](StepRule& r) { r.added_to_norm = 1e-6; }},
+    {"grad_norm reported after clipping", [](StepRule& r) { r.reports_clipped_norm = true; }},
+};
+
+Values EvaluateStep(const Context& ctx, const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {
+  if (mistake.empty()) return KernelStep(ctx, inputs, RuleOf(c), noise);
+  return PlainStep(inputs, WithMistake(RuleOf(c), kStepMistakes, mistake), noise);
+}
+
+struct StepSetting {
+  const char* name;
+  const char* meaning;
+  int t;
+  double lr, max_grad_norm;
+  AdamWOptions adamw;    // beta1, beta2, eps, weight_decay
+  double gradients = 1;  // their size; 0: all are zero
+  bool lone = false;     // one element alone has a gradient, of this very size
+};
+
+const StepSetting kStepSettings[] = {
+    {"first_step", "t = 1, moments zero, no clipping", 1, 0.125, 0, {0.9, 0.95, 1e-8, 0.5}},
+    {"second_step", "t = 2, a norm below max_grad_norm", 2, 0.125, 32, {0.9, 0.999, 1e-8, 0.5}},
+    {"tenth_step", "t = 10, no clipping", 10, 0.125, 0, {0.9, 0.999, 1e-8, 0.25}},
+    {"late_step", "t = 1000: the correction of m is over, that of v is not", 1000, 0.25, 0, {0.9, 0.999, 1e-8, 0.5}},
+    {"clipped", "a norm beyond max_grad_norm", 1, 0.125, 1, {0.9, 0.95, 1e-8, 0.5}},
+    {"clipped_later", "a norm beyond max_grad_norm at t = 5", 5, 0.125, 0.5, {0.9, 0.95, 1e-8, 0.5}},
+    {"below_the_clip", "a norm below max_grad_norm at t = 5", 5, 0.125, 16, {0.9, 0.95, 1e-8, 0.5}},
+    {"zero_gradients", "no gradient at t = 1: decay alone moves weights", 1, 0.5, 1, {0.9, 0.95, 1e-8, 0.5}, 0},
+    {"small_gradients", "gradients of the size of eps at t = 1", 1, 0.5, 0, {0.9, 0.95, 0x1p-6, 0.5}, 0x1p-6},
+    {"small_gradients_later", "gradients of the size of eps at t = 10", 10, 0.5, 0, {0.9, 0.999, 0x1p-6, 0}, 0x1p-6},
+    {"one_tiny_gradient",
+     "one gradient of 2^-20 alone, clipped to half: what is added to the norm would show",
+     2,
+     0.125,
+     0x1p-21,
+     {0.9, 0.95, 1e-8, 0.5},
+     0x1p-20,
+     true},
+    {"strong_decay", "lr weight_decay = 1/2", 3, 0.5, 0, {0.9, 0.95, 1e-8, 1}},
+    {"no_decay", "weight_decay = 0", 3, 0.125, 1, {0.9, 0.95, 1e-8, 0}},
+    {"no_momentum", "beta1 = 0", 2, 0.125, 1, {0, 0.95, 1e-8, 0.5}},
+};
+
+struct StepTensor {
+  const char* name;
+  std::vector<std::int64_t> shape;
+};
+const StepTensor kStepTensors[] = {{"up", {4, 3}}, {"down", {3, 4}}, {"bias", {4}}, {"norm", {3}}};
+
+Case MakeStepCase(const StepSetting& s) {
+  Case c{s.name,
+         s.meaning,
+         {{"t", s.t},
+          {"lr", s.lr},
+          {"beta1", s.adamw.beta1},
+          {"beta2", s.adamw.beta2},
+          {"eps", s.adamw.eps},
+          {"weight_decay", s.adamw.weight_decay},
+          {"max_grad_norm", s.max_grad_norm}},
+         {},
+         0};
+  PhiloxStream random = StreamOf("step", s.name);
+  for (const auto& [name, shape] : kStepTensors) {
+    c.inputs[Concat("w.", name)] = RandomNormal(random, shape, 0.25);
+    Value& g = c.inputs[Concat("g.", name)] = RandomNormal(random, shape, s.gradients);
+    Value& m = c.inputs[Concat("m.", name)] = RandomNormal(random, shape, s.gradients / 2);
+    Value& v = c.inputs[Concat("v.", name)] = RandomNormal(random, shape, s.gradients * s.gradients);
+    for (double& x : v.data) x = std::abs(x);
+    if (s.t == 1 || s.lone) m = v = Zeros(shape);
+    if (s.lone) g = Zeros(shape);
+    c.longest_sum += g.size();  // of the norm
+  }
+  if (s.lone) c.inputs.at("g.up").data[5] = s.gradients;
+  return c;
+}
+
+// "<which>.<tensor>" of all tensors.
+std::vector<TensorInfo> InfosOf(const char* which, const char* meaning) {
+  std::vector<TensorInfo> infos;
+  for (const auto& [name, shape] : kStepTensors) {
+    infos.push_back({Concat(which, ".", name), ShapeString(shape), Concat(meaning, " of ", name)});
+  }
+  return infos;
+}
+
+Family StepFamily() {
+  return {
+      .name = "adamw",
+      .semantics =
+          {"grad_norm is the root of the sum of squares of all gradients of all tensors, before clipping.",
+           "Where max_grad_norm > 0 and grad_norm > max_grad_norm, all gradients are multiplied by max_grad_norm / "
+           "grad_norm; else they stay. Nothing is added to the norm (torch.nn.utils.clip_grad_norm_ adds 1e-6).",
+           "m' = beta1 m + (1 - beta1) g, v' = beta2 v + (1 - beta2) g^2 with the clipped g.",
+           "w' = w - lr (m' / (1 - beta1^t) / (sqrt(v' / (1 - beta2^t)) + eps) + weight_decay w), t = 1 at the first "
+           "step.",
+           "weight_decay is that of matrices; for tensors of rank 1 (biases, norms) it is 0.",
+           "f16 can't hold some of the second moments: compute the step in another dtype."},
+      .inputs =
+          Joined(Joined(InfosOf("w", "weights"), InfosOf("g", "gradients")),
+                 Joined(InfosOf("m", "first moments before the step"), InfosOf("v", "second moments before the step"))),
+      .outputs = Joined(Joined<TensorInfo>({{"grad_norm", "[1]", "norm of all gradients before clipping"}},
+                                           InfosOf("w", "new weights")),
+                        Joined(InfosOf("m", "new first moments"), InfosOf("v", "new second moments"))),
+      .roundings = {{"clipped gradients", "new moments", "m corrected", "v corrected", "its root", "the root plus eps",
+                     "their quotient", "the quotient times lr", "the weight less its decay"},
+                    {}},
+      .mistakes = NamesOf(kStepMistakes),
+      .cases = CasesOf(kStepSettings, MakeStepCase),
+      .evaluate = EvaluateStep};
+}
+
+// --- the learning rate ---
+
+struct RateRule {
+  OptimizerOptions options;
+  std::int64_t steps = 0, first_step = 0;
+  bool starts_at_0 = false;          // the warm-up
+  bool decay_counts_warmup = false;  // as steps of the decay
+  double floor = 0;                  // of the rate after the warm-up
+
+  void SetDecay(Schedule schedule) {
+    if (options.schedule != Schedule::kConstant) options.schedule = schedule;
+  }
+};
+
+double RateOf(const RateRule& rule, std::int64_t step) {
+  OptimizerOptions options = rule.options;
+  step += rule.first_step;
+  if (step < options.warmup_steps) {
+    if (!rule.starts_at_0) return LearningRate(options, step, rule.steps);
+    return options.lr * static_cast<double>(step) / static_cast<double>(options.warmup_steps);
+  }
+  if (rule.decay_counts_warmup) options.warmup_steps = 0;
+  return std::max(LearningRate(options, step, rule.steps), rule.floor);
+}
+
+constexpr Mistake<RateRule> kRateMistakes[] = {
+    {"a warm-up that starts at 0: lr step / warmup_steps", [](RateRule& r) { r.starts_at_0 = true; }},
+    {"no warm-up: the decay from the first step on", [](RateRule& r) { r.options.warmup_steps = 0; }},
+    {"the decay counted over all steps, those of the warm-up included",
+     [](RateRule& r) { r.decay_counts_warmup = true; }},
+    {"a decay that is over at the last step, not after it", [](RateRule& r) { --r.steps; }},
+    {"steps counted from 1", [](RateRule& r) { r.first_step = 1; }},
+    {"a decay to 0, min_lr_ratio ignored", [](RateRule& r) { r.options.min_lr_ratio = 0; }},
+    {"min_lr_ratio as a floor of a decay to 0",
+     [](RateRule& r) { r.floor = r.options.lr * std::exchange(r.options.min_lr_ratio, 0); }},
+    {"linear for cosine", [](RateRule& r) { r.SetDecay(Schedule::kLinear); }},
+    {"cosine for linear", [](RateRule& r) { r.SetDecay(Schedule::kCosine); }},
+    {"no decay", [](RateRule& r) { r.SetDecay(Schedule::kConstant); }},
+};
+
+Values EvaluateRate(const Context&, const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {
+  RateRule rule;
+  rule.options.lr = c.Number("lr");
+  rule.options.schedule = ParseSchedule(c.parameters.at("schedule"));
+  rule.options.warmup_steps = c.Integer("warmup_steps");
+  rule.options.min_lr_ratio = c.Number("min_lr_ratio");
+  rule.steps = c.Integer("steps");
+  rule = WithMistake(rule, kRateMistakes, mistake);
+  Value rates = Zeros(inputs.at("step").shape);
+  for (std::int64_t i = 0; i < rates.size(); ++i) {
+    rates(i) = noise.Disturbed(RateOf(rule, static_cast<std::int64_t>(inputs.at("step")(i))));
+  }
+  return {{"rate", rates}};
+}
+
+Case MakeRateCase(const char* name, const char* meaning, const char* schedule, int warmup, int steps, double ratio) {
+  std::vector<std::int32_t> all(static_cast<std::size_t>(steps));
+  std::iota(all.begin(), all.end(), 0);
+  return {name,
+          meaning,
+          {{"lr", 0.5}, {"schedule", schedule}, {"warmup_steps", warmup}, {"steps", steps}, {"min_lr_ratio", ratio}},
+          {{"step", Integers(all)}}};
+}
+
+Family RateFamily() {
+  return {.name = "schedule",
+          .semantics = {"Of step s = 0, 1, ..., steps - 1. While s < warmup_steps: rate = lr (s + 1) / warmup_steps.",
+                        "Then rate = lr (r + (1 - r) f(u)) with r = min_lr_ratio and u = (s - warmup_steps) / (steps - "
+                        "warmup_steps): 0 at the first step after the warm-up, 1 after the last of all.",
+                        "f = 1 - u (linear) or (1 + cos(pi u)) / 2 (cosine). A constant schedule stays at lr and has "
+                        "no r."},
+          .inputs = {{"step", "[N]", "steps, from 0"}},
+          .outputs = {{"rate", "[N]", "learning rate of each step"}},
+          .roundings = {{"u", "pi u", "its cosine", "1 + the cosine", "(1 - r) f", "r + (1 - r) f"}, {}},
+          .mistakes = NamesOf(kRateMistakes),
+          .cases = {MakeRateCase("rate_constant", "a warm-up, then constant", "constant", 3, 8, 0.125),
+                    MakeRateCase("rate_linear", "linear after a warm-up", "linear", 3, 11, 0.25),
+                    MakeRateCase("rate_linear_alone", "linear from the first step on", "linear", 0, 8, 0),
+                    MakeRateCase("rate_cosine", "cosine after a warm-up", "cosine", 4, 12, 0.125),
+                    MakeRateCase("rate_cosine_to_0", "cosine to 0", "cosine", 2, 10, 0),
+                    MakeRateCase("rate_warmup_alone", "a warm-up over all steps", "cosine", 6, 6, 0.125),
+                    MakeRateCase("rate_one_step", "one step", "cosine", 0, 1, 0.125)},
+          .evaluate = EvaluateRate};
+}
+
+}  // namespace
+
+Suite StepSuite() {
+  return {"step",
+          "A training step's end: clipping and AdamW, from gradients to new weights; and the learning rate of a step.",
+          {StepFamily(), RateFamily()}};
+}
+
+}  // namespace swarr::oracle
