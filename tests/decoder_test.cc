@@ -24,7 +24,9 @@ Pass Feed(Context& ctx, const Transformer& model, const KvCache& cache, const To
   std::iota(positions.begin(), positions.end(), begin);
   for (int t = begin; t < end; ++t) next.push_back(tokens[static_cast<std::size_t>(t + 1) % tokens.size()]);
   Arena& arena = ctx.HostArena();
-  const Var hidden = model.Forward(ctx, {Ints(arena, ids), Ints(arena, positions), Ints(arena, slots), {}}, cache);
+  const Var hidden = model.Forward(
+      ctx, {.ids = Ints(arena, ids), .positions = Ints(arena, positions), .documents = {}, .slots = Ints(arena, slots)},
+      cache);
   const Tensor logp = model.Logprob(ctx, hidden, Ints(arena, next)).logp.value;
   return {OnHost(ctx, hidden.value), logp};
 }

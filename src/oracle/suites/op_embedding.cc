@@ -47,14 +47,8 @@ Values Evaluate(const Context& ctx, const Case&, const Values& inputs, const std
   for (double& id : ids_used.data) id = std::max(0.0, id - static_cast<double>(t.first_id));
   const Tensor w = InArena(ctx, inputs.at("w")), ids = InArena(ctx, ids_used);
   const Tensor dy = InArena(ctx, Weighted(inputs.at("d_y"), ids_used, t.repeated));
-<<<<<<< HEAD:src/oracle/op_embedding.cc
-  const Tensor y = ctx.arena->NewLike(dy), dw = ctx.arena->NewLike(w);
-  FillZero(dw);
-  GatherRows(ctx, y, w, ids);
-=======
   const Tensor y = ZerosLike(ctx, dy), dw = ZerosLike(ctx, w);
   GatherRows(ctx, y, w, ids);
->>>>>>> b30714d (Give the oracle's mistakes one table type and its suites a room):src/oracle/suites/op_embedding.cc
   EmbeddingBackward(ctx, dw, dy, ids);
   if (t.padding_frozen) FillZero(dw.Rows(0, 1));
   const double factor = t.scaled ? std::sqrt(static_cast<double>(w.dim(1))) : 1;
