@@ -34,7 +34,7 @@ MEMORY = 16 << 30  # address space of a process, for mutants that allocate witho
 # An index outside of an array of fixed size, which may hit another variable and leave no trace, is a crash.
 OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -fexpensive-optimizations",
            "-DCMAKE_CXX_FLAGS=-w -march=native -fsanitize=bounds -fsanitize-undefined-trap-on-error",
-           "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=native", "-DSWARR_CUDA=OFF"]
+           "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=native", "-DSWARR_CUDA=OFF", "-DSWARR_UNITY=OFF"]
 
 # Tests of the program; without them it need not be built, which takes longer than all else that includes spec.h.
 NOT_RUN = [path.stem.removesuffix("_test") for path in sorted((ROOT / "tests").glob("*_test.cc"))
@@ -58,7 +58,6 @@ FILES = [
     ("src/tensor/kernels/adamw.cc", "adamw optimizer training"),
     ("src/tensor/kernels/sample.cc", "ops op_memory decoder logprob"),
     ("src/rl/objective*.cc", "objective objective_fixture rl"),
-    ("src/rl/advantages*.cc", "objective rl"),
     ("src/train/optimizer.cc", "optimizer training"),
 ]
 
@@ -141,7 +140,7 @@ def configure(base, deps):
     shutil.rmtree(base.path, ignore_errors=True)
     shutil.copytree(ROOT, base.path, ignore=shutil.ignore_patterns(".*", "build*", "out", "__pycache__", "shared"))
     base.build.mkdir()
-    own = [f"-DSWARR_DEPS_DIR={deps}", "-DSWARR_UNICODE=OFF"] if deps else []
+    own = [f"-DSWARR_DEPS_DIR={deps}"] if deps else []
     status, output = base.command(["cmake", "-G", "Ninja", "-S", "..", "-B", ".", *OPTIONS, *own])
     if status != 0:
         fail(f"the sources can't be configured:\n{output}")
