@@ -5,6 +5,7 @@
     python3 tools/mutate.py list                               the mutants, one JSON object a line
     python3 tools/mutate.py run --output-dir D [--jobs N]      tries those without a result in D, then reports
     python3 tools/mutate.py report --output-dir D              what D holds; exit 1 unless every survivor is explained
+    python3 tools/mutate.py explained                          explanations of lines that are no longer there; exit 1 if any
 
 Needs Python 3.9, a C++ compiler, CMake and Ninja. --deps is a folder of tools/pack-deps.sh, instead of packages.
 """
@@ -295,9 +296,17 @@ def report(options):
     return 1 if wrong else 0
 
 
+def explained():
+    there = {key(m) for m in all_mutants()}
+    gone = [m for group in json.loads(EQUIVALENT.read_text()) for m in group["mutants"] if key(m) not in there]
+    for m in gone:
+        print(f"tests/mutants_equivalent.json: {m['file']} has no mutant of `{m['before']}` to `{m['after']}`")
+    return 1 if gone else 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["list", "run", "report"])
+    parser.add_argument("action", choices=["list", "run", "report", "explained"])
     parser.add_argument("--output-dir", type=pathlib.Path, help="results.jsonl, which a later run goes on with")
     parser.add_argument("--build-dir", type=pathlib.Path, default=ROOT / "build" / "mutate", help="for copies and builds")
     parser.add_argument("--deps", type=pathlib.Path, help="headers instead of packages (tools/pack-deps.sh)")
@@ -312,6 +321,8 @@ def main():
         for m in all_mutants(options.per_line):
             print(json.dumps({k: m[k] for k in ("file", "line", "nth", "operator", "before", "after")}))
         return 0
+    if options.action == "explained":
+        return explained()
     if not options.output_dir:
         parser.error(f"{options.action} needs --output-dir")
     return run(options) if options.action == "run" else report(options)
