@@ -3,13 +3,17 @@
 #
 #   make              builds build/swarr
 #   make reproduce    the quick study: a table here, the report under out/quick (options: STUDY_FLAGS="--seed 101")
-#   make test         every test that this machine can run
+#   make test         builds the tests too, and runs every one that this machine can run
+#   make check        what must hold before a commit: formatting, links and line counts, limits (make check-form: seconds),
+#                     and clang-tidy over the sources that differ from origin/main (another revision: SINCE=...)
 #   make cuda         builds build-cuda/swarr with the CUDA kernels, wherever there is nvcc (docs/cuda.md)
 #   make bench        the benchmark suites, JSON and a figure under out/bench
 #   make bench-peers  swarr beside PyTorch in one run: ratios, and the ratios required (options below)
 #   make mutants      mutation testing: changes a line at a time and asks whether a test notices (docs/mutation.md)
+#   make digests      hashes of all that is computed, into out/digests.txt (STUDY=1: the quick study too): a change of
+#                     form that changes no value leaves them as they are
 #   make format       clang-format over the sources
-#   make lint         clang-tidy over the sources
+#   make lint         clang-tidy over all sources, which takes long
 #   make docs         the reference of the public headers under build/docs/html
 #   make install      program, library, headers and package files under PREFIX (default /usr/local)
 #   make clean        removes build/ and build-cuda/ (never out/)
@@ -33,24 +37,40 @@ PEER_PYTHONS ?= /usr/bin/python3
 PEER_FLAGS ?=
 DEPS_DIR ?=
 PEER_VENV := out/peers-venv
+SINCE ?= origin/main
 JOBS ?= $(shell nproc)
 BENCH_SUITES := ops train decode scaling
 SOURCES = $(shell git ls-files "src/*.h" "src/*.cc" "cuda/*" "tests/*.h" "tests/*.cc" "examples/*.cc")
 
-.PHONY: build reproduce test cuda bench bench-peers mutants format lint docs install clean
+.PHONY: configure build reproduce test check check-form cuda bench bench-peers mutants digests format lint docs \
+  install clean
 
-build:
+build: configure
+	@cmake --build build --target swarr-cli --parallel $(JOBS)
+
+configure:
 	@tools/setup.sh build
 	@[ build/build.ninja -nt CMakePresets.json ] || cmake --preset release
-	@cmake --build build --parallel $(JOBS)
 
 reproduce: build
 	build/swarr study --preset quick --output-dir out/quick $(STUDY_FLAGS)
 
-test: build
+test: configure
+	@cmake --build build --parallel $(JOBS)
 	ctest --preset release --parallel $(JOBS)
 
-# DEPS_DIR, also of mutants: headers instead of Debian's packages (tools/pack-deps.sh).
+check: check-form
+	@tools/setup.sh lint
+	@JOBS=$(JOBS) tools/lint.sh $(SINCE)
+
+check-form:
+	@tools/setup.sh format
+	@clang-format --dry-run -Werror $(SOURCES)
+	@python3 tools/check_docs.py
+	@python3 tools/check_limits.py
+	@python3 tools/mutate.py explained
+
+# DEPS_DIR, also of mutants: a folder of tools/pack-deps.sh instead of Debian's packages.
 cuda:
 	@command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || { \
 	  echo "cuda: there is no nvcc in PATH or /usr/local/cuda/bin; install the CUDA toolkit (docs/cuda.md)." >&2; exit 1; }
@@ -80,13 +100,17 @@ mutants:
 	@[ -n "$(DEPS_DIR)" ] || tools/setup.sh build
 	@python3 tools/mutate.py run --jobs $(JOBS) --output-dir out/mutants $(if $(DEPS_DIR),--deps "$(DEPS_DIR)")
 
+digests: build
+	@cmake --build build --target swarr-op-digest --parallel $(JOBS)
+	@tools/digests.sh
+
 format:
 	@tools/setup.sh format
 	clang-format -i $(SOURCES)
 
-lint: build
+lint:
 	@tools/setup.sh lint
-	@printf '%s\n' $(filter src/%.cc,$(SOURCES)) | xargs -P $(JOBS) -n 4 clang-tidy --quiet -p build
+	@JOBS=$(JOBS) tools/lint.sh
 
 docs:
 	@tools/setup.sh docs

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# Libraries that are headers alone: the system's packages, or, where there are none, what tools/pack-deps.sh has put into
-# a folder on another machine.
-set(SWARR_DEPS_DIR "" CACHE PATH "folder with the headers of Eigen, nlohmann-json, CLI11 and doctest (tools/pack-deps.sh), instead of packages")
+# Libraries that are headers alone: the system's packages or, where there are none, a folder that tools/pack-deps.sh has
+# filled on another machine. cmake/unicode.cmake finds the two others.
+set(SWARR_DEPS_DIR "" CACHE PATH "folder of libraries that tools/pack-deps.sh has filled, instead of packages")
 
 # Finds `package` or, under SWARR_DEPS_DIR, the file `header`, as the target `target`. A further argument is the folder
 # to include from.

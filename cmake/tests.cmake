@@ -8,8 +8,15 @@ add_dependencies(swarr-tests swarr-cli)
 target_include_directories(swarr-tests PRIVATE tests)
 target_link_libraries(swarr-tests PRIVATE swarr::swarr doctest::doctest Eigen3::Eigen swarr-flags)
 target_compile_options(swarr-tests PRIVATE -O1)  # cold code, compiled for build time
-target_precompile_headers(swarr-tests PRIVATE <doctest/doctest.h> <nlohmann/json.hpp>)
-set_source_files_properties(tests/main.cc PROPERTIES SKIP_PRECOMPILE_HEADERS ON)  # defines doctest's main
+# main.cc defines doctest's main, and so includes doctest.h in another way than the others.
+set_source_files_properties(tests/main.cc PROPERTIES SKIP_PRECOMPILE_HEADERS ON SKIP_UNITY_BUILD_INCLUSION ON)
+# A group for each first letter, so that all cores have work. Tests of the oracle use its names for everything: one more.
+foreach(source IN LISTS test_sources)
+  cmake_path(GET source STEM name)
+  string(REGEX MATCH "^(oracle_|.)" group ${name})
+  set_source_files_properties(${source} PROPERTIES UNITY_GROUP tests_${group})
+endforeach()
+save_build_time(swarr-tests "<doctest/doctest.h>;<nlohmann/json.hpp>")
 target_compile_definitions(swarr-tests PRIVATE
   SWARR_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data" SWARR_PROGRAM="$<TARGET_FILE:swarr-cli>")
 
@@ -33,6 +40,12 @@ foreach(source IN LISTS test_sources)
     set_tests_properties(${name} PROPERTIES SKIP_REGULAR_EXPRESSION "skipped: no CUDA device")
   endif()
 endforeach()
+
+# What pages and comments say of the tree (tools/check_docs.py), and its limits. Building and testing need no Python.
+add_test(NAME docs
+  COMMAND sh -c "command -v python3 >/dev/null || exit 77; python3 tools/check_docs.py && python3 tools/check_limits.py"
+  WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(docs PROPERTIES SKIP_RETURN_CODE 77)
 
 # Without optimisation and under a sanitizer little is inlined; such a program runs where it is built.
 if(SWARR_X86_KERNELS AND CMAKE_NM AND NOT CMAKE_BUILD_TYPE STREQUAL Debug AND NOT CMAKE_CXX_FLAGS MATCHES -fsanitize)

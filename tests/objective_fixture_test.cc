@@ -27,7 +27,7 @@ using Values = std::vector<double>;
 constexpr double kBound = 1e-12;
 
 // max |value - reference| / scale, where `scale` is the largest |reference| unless given.
-double Error(const Values& value, const Values& reference, double scale = 0) {
+double LargestError(const Values& value, const Values& reference, double scale = 0) {
   REQUIRE(value.size() == reference.size());
   double difference = 0;
   for (std::size_t i = 0; i < value.size(); ++i) {
@@ -147,12 +147,12 @@ void CheckCase(Fixture& fixture, std::size_t index, const ordered_json& expected
     const std::string tensor = std::to_string(index) + "." + name;
     if (!fixture.Contains(tensor)) continue;
     INFO(name);
-    CHECK(Error(values, fixture.Read(tensor)) <= kBound);
+    CHECK(LargestError(values, fixture.Read(tensor)) <= kBound);
     ++compared;
   }
   CHECK(compared >= 2);
   // A loss is a sum that may all but cancel: its rounding is that of the largest share.
-  CHECK(Error({result.loss}, {expected.at("loss").get<double>()}, result.largest_share) <= kBound);
+  CHECK(LargestError({result.loss}, {expected.at("loss").get<double>()}, result.largest_share) <= kBound);
 }
 
 // Calls f(index, case, result) for every case of the file, then sees that nothing in it was left out.
@@ -180,7 +180,7 @@ TEST_CASE("advantages, terms, weights, losses and gradients of every objective a
   const std::size_t cases = ForCases(fixture, [&](std::size_t index, const ordered_json& expected, const Result& r) {
     CheckCase(fixture, index, expected, r);
     CHECK(r.clipped == expected.at("clipped").get<std::int64_t>());
-    CHECK(Error({r.kl}, {expected.at("kl").get<double>()}) <= kBound);
+    CHECK(LargestError({r.kl}, {expected.at("kl").get<double>()}) <= kBound);
     clipped[expected.at("switches").at("objective")] += r.clipped;
     with_kl += r.kl != 0;
   });

@@ -12,16 +12,16 @@ namespace {
 
 using nlohmann::ordered_json;
 
-struct Batch {
+struct Completions {
   std::vector<int> lengths;
   std::vector<double> rewards;
 };
 constexpr int kGroupSize = 4;
-const Batch kUneven = {{3, 7, 1, 5, 2, 2, 6, 4, 5, 1, 1, 3}, {1, 0, 0, 1, 0, 0, 0, 1, 1, 1, 1, 1}};
-const Batch kEven = {{4, 4, 4, 4, 4, 4, 4, 4}, {1, 0, 0, 1, 0, 0, 0, 1}};
+const Completions kUneven = {{3, 7, 1, 5, 2, 2, 6, 4, 5, 1, 1, 3}, {1, 0, 0, 1, 0, 0, 0, 1, 1, 1, 1, 1}};
+const Completions kEven = {{4, 4, 4, 4, 4, 4, 4, 4}, {1, 0, 0, 1, 0, 0, 0, 1}};
 
 // dL/dlog p of all tokens, at log p = log p_old = log p_ref.
-std::vector<double> Gradient(const Batch& batch, ordered_json switches) {
+std::vector<double> Gradient(const Completions& batch, ordered_json switches) {
   switches["max_completion_length"] = 20;  // none is long enough for the overlong penalty
   const ObjectiveOptions options = ObjectiveFromJson(switches);
   std::vector<double> logp;
@@ -57,7 +57,7 @@ double Factor(const std::vector<double>& a, const std::vector<double>& b) {
 }
 
 TEST_CASE("on-policy no clip, whatever its kind and range, changes a bit of the gradient") {
-  for (const Batch& batch : {kUneven, kEven}) {
+  for (const Completions& batch : {kUneven, kEven}) {
     const std::vector<double> grpo = Gradient(batch, {{"objective", "grpo"}});
     CHECK(Gradient(batch, {{"objective", "grpo"}, {"epsilon", 1e-9}}) == grpo);
     CHECK(Gradient(batch, {{"objective", "grpo"}, {"epsilon_high", 5}}) == grpo);
@@ -105,7 +105,7 @@ TEST_CASE("on-policy the group's deviation turns the gradient, the batch's only 
 }
 
 TEST_CASE("on-policy whitening stretches the gradient of one length, and shifts that of several") {
-  const auto whitened = [](const Batch& batch, bool whiten) {
+  const auto whitened = [](const Completions& batch, bool whiten) {
     return Gradient(batch, {{"objective", "reinforce++-baseline"}, {"whiten", whiten}});
   };
   CHECK(Factor(whitened(kEven, false), whitened(kEven, true)) > 1);

@@ -99,7 +99,7 @@ TEST_CASE("a run carries over the side files of the model it began with, and unk
   Trainee t(
       [] {
         ModelConfig config = TextConfig();
-        config.extra["initializer_range"] = 0.5;
+        config.extra = R"({"initializer_range": 0.5})";
         return config;
       }(),
       DType::kF32, {});

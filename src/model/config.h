@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,7 +33,7 @@ struct ModelConfig {
   int eos_id = -1;                       // end of text; -1 if the model names none
   std::vector<int> stop_ids;             // further ids that end a text in sampling
   std::string model_type;                // as it was read; where one model has several names, it is written again
-  nlohmann::ordered_json extra = nlohmann::ordered_json::object();  // fields without a meaning here, kept for writing
+  std::string extra = "{}";              // a JSON object: fields without a meaning here, kept for writing
 
   // Whether this token ends a sampled text.
   bool Stops(std::int32_t id) const;

@@ -2,6 +2,7 @@
 #include "model/config_fields.h"
 
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <type_traits>
 #include <utility>
 
@@ -39,6 +40,8 @@ const ordered_json* ConfigFields::Find(const char* key) {
   const auto found = json_.find(key);
   return found == json_.end() || found->is_null() ? nullptr : &*found;
 }
+
+bool ConfigFields::IsNull(const char* key) { return Find(key) == nullptr && json_.contains(key); }
 
 template <class T>
 T ConfigFields::Get(const char* key, const std::optional<T>& fallback) {

@@ -2,7 +2,7 @@
 // The fields of a config.json.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <set>
 #include <string>
@@ -20,7 +20,7 @@ class ConfigFields {
   // The field's value, or nullptr where it is absent or null.
   const nlohmann::ordered_json* Find(const char* key);
   // Whether the field is there and null, where that differs from absence.
-  bool IsNull(const char* key) { return Find(key) == nullptr && json_.contains(key); }
+  bool IsNull(const char* key);
 
   // The value, or `fallback` where it is absent; T is int (from 0), double, bool or std::string. Throws if it is absent
   // without a fallback, or of another type.

@@ -2,6 +2,7 @@
 #include "model/convert.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "model/hf_config.h"
 #include "model/model_files.h"

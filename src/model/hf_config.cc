@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
@@ -220,8 +221,9 @@ ModelConfig ParseModelConfig(const ordered_json& json, const std::string& where)
   c.qkv_bias = family == ModelFamily::kQwen2;
   c.attention = ReadAttention(fields, family, c.layers);
   ReadEos(fields, c);
-  c.extra = fields.Unused();
-  if (json.contains("eos_token_id") && json["eos_token_id"].is_array()) c.extra["eos_token_id"] = json["eos_token_id"];
+  ordered_json extra = fields.Unused();
+  if (json.contains("eos_token_id") && json["eos_token_id"].is_array()) extra["eos_token_id"] = json["eos_token_id"];
+  c.extra = extra.dump();
   ValidateAs(where, c);
   return c;
 }
@@ -264,14 +266,15 @@ ordered_json ToJson(const ModelConfig& config, const std::string& dtype) {
   for (const char* key : {"torch_dtype", "dtype"}) json[key] = dtype;
   json["use_cache"] = true;
   // A list of end-of-text ids is kept as long as eos_id is its first. Null, unlike absence, is no class default.
-  const auto several = config.extra.find("eos_token_id");
-  if (several != config.extra.end() && several->front() == config.eos_id) {
+  const ordered_json extra = ordered_json::parse(config.extra);
+  const auto several = extra.find("eos_token_id");
+  if (several != extra.end() && several->front() == config.eos_id) {
     json["eos_token_id"] = *several;
   } else {
     json["eos_token_id"] = config.eos_id >= 0 ? ordered_json(config.eos_id) : ordered_json(nullptr);
   }
-  if (!config.extra.contains("bos_token_id")) json["bos_token_id"] = nullptr;
-  for (const auto& [key, value] : config.extra.items()) {
+  if (!extra.contains("bos_token_id")) json["bos_token_id"] = nullptr;
+  for (const auto& [key, value] : extra.items()) {
     if (!json.contains(key)) json[key] = value;
   }
   return json;

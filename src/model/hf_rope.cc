@@ -2,6 +2,7 @@
 #include "model/hf_rope.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "tensor/check.h"
 

@@ -3,7 +3,7 @@
 // {"rope_type", ...} (older: "type"); transformers 5 writes `rope_parameters` with all of it.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 
 #include "model/config_fields.h"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/model_files.h"
 
+#include <nlohmann/json.hpp>
+
 #include "model/hf_config.h"
 #include "model/weight_files.h"
 #include "tensor/files.h"
@@ -11,7 +13,6 @@ namespace swarr {
 namespace {
 
 constexpr const char* kConfigFile = "config.json";
-constexpr const char* kWeightsFile = "model.safetensors";
 constexpr const char* kTokenizerFile = "tokenizer.json";
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "model/tokenizer.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "model/tokenizer_parts.h"

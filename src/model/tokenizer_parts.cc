@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/tokenizer_parts.h"
 
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "tensor/check.h"

@@ -14,6 +14,8 @@
 
 namespace swarr {
 
+inline constexpr const char* kWeightsFile = "model.safetensors";
+
 class WeightFiles {
  public:
   // Opens the files. Where both forms are there it takes model.safetensors, as transformers does. Throws Error if a

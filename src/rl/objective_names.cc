@@ -2,6 +2,7 @@
 #include "rl/objective_names.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <type_traits>
 

@@ -3,7 +3,7 @@
 // What each name stands for, and what other programs mean by it: docs/objectives.md.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 

@@ -11,7 +11,7 @@
 // The first row of a file decides; fields can be named instead. prompt and completion may be messages too.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/component.h"
 
+#include <nlohmann/json.hpp>
+
 #include "tensor/check.h"
 
 namespace swarr {

@@ -2,7 +2,7 @@
 // Reading the components of tokenizer.json (normalizer, pre_tokenizer, model, post_processor, decoder).
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 namespace swarr {
