@@ -67,7 +67,7 @@ TEST_CASE("pass@k of completions is the mean over problems") {
 TEST_CASE("scores like the harness's judge a cut text as it stands, where the strict reward is 0") {
   const RewardRule same = {"same", [](std::string_view) {},
                            [](std::string_view gold, std::string_view text, bool finished) {
-                             return Verdict{finished && text == gold ? 1.0 : 0.0, "equal"};
+                             return Score{finished && text == gold ? 1.0 : 0.0, "equal"};
                            },
                            [](std::string_view text) { return std::string(text); }};
   const TableTask task({{"p", "", "7"}, {"q", "", "8"}});

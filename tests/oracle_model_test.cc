@@ -160,7 +160,7 @@ TEST_CASE("the product's models in f32 and bf16 pass the oracle of models") {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     const std::string name = Name(dtype);
     CAPTURE(name);
-    const oracle::Verdict verdict = Judge(expectations, ProductOf(suite, dtype, PrecisionNamed(name)));
+    const Verdict verdict = Judge(expectations, ProductOf(suite, dtype, PrecisionNamed(name)));
     CHECK(verdict.failures() == 0);
     // As far from the truth as the dtype makes it, or it would not be the dtype's.
     CHECK(LargestExcess(verdict) > 0.01);

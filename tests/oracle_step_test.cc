@@ -62,7 +62,7 @@ TEST_CASE("the product's AdamW in f32 passes the oracle of steps, also stored in
     for (auto& item : candidate) {
       for (double& x : item.second.value.data) x = RoundedTo(precision, x);
     }
-    const oracle::Verdict verdict = Judge(expectations, candidate);
+    const Verdict verdict = Judge(expectations, candidate);
     CHECK(verdict.failures() == 0);
     CHECK(LargestExcess(verdict) > 0.01);
   }

@@ -15,11 +15,6 @@ void RoundToBF16(const Tensor& t) {
 namespace plain {
 namespace {
 
-Var NewVarLike(const Context& ctx, const Tensor& x) {
-  return x.rank() == 3 ? NewVar(ctx, DType::kF64, {x.dim(0), x.dim(1), x.dim(2)})
-                       : NewVar(ctx, DType::kF64, {x.dim(0), x.dim(1)});
-}
-
 Tensor AsRows(const Tensor& x, std::int64_t C) { return x.empty() ? x : x.Reshape({x.size() / C, C}); }
 
 }  // namespace

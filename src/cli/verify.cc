@@ -19,15 +19,13 @@ struct VerifyCommand {
 
   void Run() const {
     const RewardRule rule = RewardByName(reward);
-    const Verdict verdict = rule.verify(gold, answer, !truncated);
-    const bool correct = verdict.reward == 1.0;
+    const Score score = rule.verify(gold, answer, !truncated);
+    const bool correct = score.reward == 1.0;
     if (json) {
-      PrintJson({{"correct", correct},
-                 {"reward", verdict.reward},
-                 {"rule", verdict.rule},
-                 {"extracted", rule.extract(answer)}});
+      PrintJson(
+          {{"correct", correct}, {"reward", score.reward}, {"rule", score.rule}, {"extracted", rule.extract(answer)}});
     } else {
-      std::cout << (correct ? "right" : "wrong") << ": " << verdict.rule << '\n';
+      std::cout << (correct ? "right" : "wrong") << ": " << score.rule << '\n';
     }
   }
 

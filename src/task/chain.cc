@@ -132,7 +132,7 @@ std::vector<ChainProblem> ProblemsOf(Split split, int n_min, int n_max) {
   return problems;
 }
 
-Verdict VerifyChain(std::string_view gold, std::string_view completion, bool finished) {
+Score VerifyChain(std::string_view gold, std::string_view completion, bool finished) {
   SWARR_CHECK(gold.size() == 1 && DigitValue(gold[0]), "chain: the gold answer is \"", gold,
               "\"; give one digit out of 0-9ABC.");
   if (!finished) return {0, "truncated"};
@@ -140,7 +140,7 @@ Verdict VerifyChain(std::string_view gold, std::string_view completion, bool fin
   if (mark == std::string_view::npos) return {0, "no '#'"};
   const std::string_view answer = completion.substr(mark + 1);
   if (answer.size() != 1 || !DigitValue(answer[0])) return {0, "not one digit after the last '#'"};
-  return answer == gold ? Verdict{1, "correct"} : Verdict{0, "wrong digit"};
+  return answer == gold ? Score{1, "correct"} : Score{0, "wrong digit"};
 }
 
 std::string ExtractChainAnswer(std::string_view completion) {

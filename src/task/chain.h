@@ -88,7 +88,7 @@ std::vector<ChainProblem> ProblemsOf(Split split, int n_min, int n_max);
 // The reward rule. A text is worth 1 if it ended by end of text and what follows its last '#' is exactly one digit, the
 // gold one; else 0. `rule` says what decided: "correct", "truncated", "no '#'", "not one digit after the last '#'" or
 // "wrong digit". Throws Error if `gold` is not one digit.
-Verdict VerifyChain(std::string_view gold, std::string_view completion, bool finished);
+Score VerifyChain(std::string_view gold, std::string_view completion, bool finished);
 
 // What follows the last '#'; empty if there is none.
 std::string ExtractChainAnswer(std::string_view completion);

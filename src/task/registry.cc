@@ -24,7 +24,7 @@ std::string DataRows(const Task& task, std::int64_t count) {
 namespace {
 
 template <class Judged>
-Verdict OneOrZero(Judged verdict) {
+Score OneOrZero(Judged verdict) {
   return {verdict.correct ? 1.0 : 0.0, std::move(verdict.rule)};
 }
 
@@ -33,7 +33,7 @@ RewardRule MathReward(const std::string& name, Extraction mode) {
           .check_gold = [](std::string_view gold) { ParseMathGold(gold); },
           .verify =
               [mode](std::string_view gold, std::string_view completion, bool finished) {
-                if (!finished) return Verdict{0.0, "truncated"};
+                if (!finished) return Score{0.0, "truncated"};
                 return OneOrZero(VerifyMath(gold, completion, mode));
               },
           .extract = [mode](std::string_view completion) { return ExtractCanonicalAnswer(completion, mode); }};

@@ -44,7 +44,7 @@ class Task {
   }
 };
 
-struct Verdict {
+struct Score {
   double reward;     // in [0, 1]
   std::string rule;  // what decided
 };
@@ -54,7 +54,7 @@ struct RewardRule {
   std::string name;
   // Throws Error unless `gold` is a gold answer that the rule can compare with.
   std::function<void(std::string_view gold)> check_gold;
-  std::function<Verdict(std::string_view gold, std::string_view completion, bool finished)> verify;
+  std::function<Score(std::string_view gold, std::string_view completion, bool finished)> verify;
   // The answer that a completion gives; empty if none.
   std::function<std::string(std::string_view completion)> extract;
 
