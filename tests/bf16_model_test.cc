@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "gradient_check.h"
 #include "cuda_report.h"
+#include "gradient_check.h"
 #include "model/model_files.h"
 #include "resume_checks.h"
 #include "temp_directory.h"

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "task/chain.h"
+
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -10,7 +12,6 @@
 #include <tuple>
 #include <vector>
 
-#include "task/chain.h"
 #include "task/chain_trace.h"
 #include "tensor/check.h"
 #include "tensor/philox.h"

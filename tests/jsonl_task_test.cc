@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "model/tokenizer.h"
 #include "task/chain.h"
 #include "task/registry.h"

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "oracle/verdict_text.h"
 #include "oracle_candidates.h"

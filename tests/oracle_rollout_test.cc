@@ -65,7 +65,7 @@ TEST_CASE("the product's decoder in f64, f32 and bf16, given the keys of the noi
   for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
     const std::string name = Name(dtype);
     CAPTURE(name);
-    const Verdict verdict = Judge(expectations, DecodedIn(suite, dtype, PrecisionNamed(name)));
+    const oracle::Verdict verdict = Judge(expectations, DecodedIn(suite, dtype, PrecisionNamed(name)));
     CHECK(verdict.failures() == 0);
     CHECK(verdict.unknown.empty());
     if (dtype != DType::kF64) CHECK(LargestExcess(verdict) > 0.01);

@@ -36,7 +36,7 @@ TEST_CASE("the oracle's truth passes, in f64 and rounded to f32 and bf16") {
     for (const std::string_view dtype : kDTypes) {
       CAPTURE(name);
       CAPTURE(dtype);
-      const Verdict verdict = Judge(expectations, TruthIn(expectations, PrecisionNamed(dtype)));
+      const oracle::Verdict verdict = Judge(expectations, TruthIn(expectations, PrecisionNamed(dtype)));
       CHECK(verdict.failures() == 0);
       CHECK(!verdict.values_alone);
       CHECK(verdict.unknown.empty());
@@ -57,7 +57,7 @@ TEST_CASE("every known mistake is rejected in f64, f32 and bf16, and is the one 
           CAPTURE(mistake);
           CAPTURE(dtype);
           const Candidate candidate = CandidateWith(expectations, family, mistake, PrecisionNamed(dtype));
-          const Verdict verdict = Judge(expectations, candidate);
+          const oracle::Verdict verdict = Judge(expectations, candidate);
           CHECK(verdict.failures() > 0);
           double& margin = smallest_margin[std::string(dtype)];
           margin = std::min(margin == 0 ? HUGE_VAL : margin, LargestExcess(verdict));

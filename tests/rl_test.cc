@@ -5,9 +5,10 @@
 
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 
-#include "gradient_check.h"
 #include "cuda_report.h"
+#include "gradient_check.h"
 #include "resume_checks.h"
 #include "rl_runs.h"
 #include "temp_directory.h"

@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 
-#include "gradient_check.h"
 #include "cuda_report.h"
+#include "gradient_check.h"
 #include "model/model_files.h"
 #include "resume_checks.h"
 #include "temp_directory.h"
