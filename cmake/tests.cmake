@@ -21,7 +21,8 @@ target_compile_definitions(swarr-tests PRIVATE
   SWARR_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data" SWARR_PROGRAM="$<TARGET_FILE:swarr-cli>")
 
 # Built on request (`make digests`).
-add_executable(swarr-op-digest EXCLUDE_FROM_ALL tests/digest/op_digest.cc tests/op_cases.cc tests/plain_ops.cc)
+add_executable(swarr-op-digest EXCLUDE_FROM_ALL tests/digest/op_digest.cc tests/op_cases.cc tests/op_inputs.cc
+               tests/plain_ops.cc)
 target_include_directories(swarr-op-digest PRIVATE tests)
 target_link_libraries(swarr-op-digest PRIVATE swarr::swarr doctest::doctest swarr-flags)
 
