@@ -24,12 +24,6 @@ ordered_json Layers(const ModelConfig& config) {
   return layers;
 }
 
-ordered_json SupportedCpuNames() {
-  ordered_json names = ordered_json::array();
-  for (const Cpu cpu : SupportedCpus()) names.push_back(Name(cpu));
-  return names;
-}
-
 struct InspectCommand {
   explicit InspectCommand(OptionSet& options) {
     options.Add("model", model_dir, "model to look at (directory)")->required();
@@ -62,10 +56,11 @@ struct InspectCommand {
                            {"qkv_bias", c.qkv_bias},
                            {"attention", Layers(c)},
                            {"cpu", Name(ResolveCpu(compute.cpu))},
-                           {"supported_cpus", SupportedCpuNames()},
+                           {"supported_cpus", ordered_json::array()},
                            {"cuda_device", nullptr},
                            {"kv_dtype", compute.dtype},
                            {"kv_bytes", ordered_json::array()}};
+    for (const Cpu cpu : SupportedCpus()) result["supported_cpus"].push_back(Name(cpu));
     if (const std::string cuda = CudaDeviceName(); !cuda.empty()) result["cuda_device"] = cuda;
     for (const int length : ParseIntegers(lengths, "--lengths")) {
       if (length < 1) throw UsageError(Concat("--lengths holds ", length, "; a sequence has at least 1 token"));

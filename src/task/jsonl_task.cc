@@ -85,8 +85,6 @@ const JsonlTask::Problem& JsonlTask::At(std::int64_t index) const {
   return problems_[static_cast<std::size_t>(index)];
 }
 
-Example JsonlTask::Get(std::int64_t index, std::uint64_t /*draw*/) const { return At(index).example; }
-
 std::string JsonlTask::Where(const Problem& problem) const { return Concat(path_.string(), ":", problem.line); }
 
 void JsonlTask::DropLong(const Tokenizer& tokenizer, int max_tokens, bool whole_document) {
@@ -111,9 +109,5 @@ void JsonlTask::DropLong(const Tokenizer& tokenizer, int max_tokens, bool whole_
   });
   CheckAnyLeft();
 }
-
-void JsonlTask::DropLongPrompts(const Tokenizer& tokenizer, int max_tokens) { DropLong(tokenizer, max_tokens, false); }
-
-void JsonlTask::DropLongDocuments(const Tokenizer& tokenizer, int max_tokens) { DropLong(tokenizer, max_tokens, true); }
 
 }  // namespace swarr
