@@ -63,8 +63,7 @@ std::pair<std::string, std::string> JsonlTask::WhyDropped(const DataRow& row, Js
 }
 
 void JsonlTask::Drop(const std::string& reason, const std::string& where, const std::string& sentence) {
-  const auto known =
-      std::find_if(dropped_.begin(), dropped_.end(), [&](const DroppedRows& d) { return d.reason == reason; });
+  const auto known = std::ranges::find(dropped_, reason, &DroppedRows::reason);
   if (known != dropped_.end()) {
     ++known->count;
   } else {

@@ -13,7 +13,6 @@
 
 #include "model/tokenizer.h"
 #include "task/data_row.h"
-#include "task/prompt_format.h"
 #include "task/task.h"
 
 namespace swarr {
