@@ -2,7 +2,6 @@
 // swarr generate: continues a text, token by token.
 #include <iostream>
 
-#include "cli/commands.h"
 #include "cli/task_options.h"
 #include "model/decoder.h"
 #include "model/model_files.h"

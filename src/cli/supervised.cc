@@ -2,7 +2,6 @@
 // swarr sft and swarr pretrain: next-token prediction on completions, from a model or from random weights.
 #include <cmath>
 
-#include "cli/commands.h"
 #include "cli/task_options.h"
 #include "cli/training.h"
 #include "model/model_files.h"

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <ranges>
 
 #include "tensor/names.h"
 #include "train/data.h"
@@ -11,9 +12,7 @@ namespace swarr {
 namespace {
 
 std::string Names(const std::vector<BuiltInTask>& tasks) {
-  std::vector<std::string> names;
-  for (const BuiltInTask& task : tasks) names.push_back(task.name);
-  return Listed(names);
+  return Listed(tasks | std::views::transform(&BuiltInTask::name));
 }
 
 }  // namespace

@@ -64,8 +64,8 @@ class Progress {
 
     const double per_step = since(start_) / static_cast<double>(step - first_step_ + 1);
     const double share = static_cast<double>(step) / static_cast<double>(steps_);
-    const std::string text = "step " + std::to_string(step) + "/" + std::to_string(steps_) + Measures(row) + "  " +
-                             TimeLeft(per_step * static_cast<double>(steps_ - step));
+    const std::string text = Concat("step ", step, "/", steps_, Measures(row), "  ",
+                                    TimeLeft(per_step * static_cast<double>(steps_ - step)));
     if (!terminal_) {
       std::fprintf(stderr, "%s\n", text.c_str());
       return;

@@ -5,7 +5,7 @@
 #include <functional>
 #include <string>
 
-#include "cli/options.h"
+#include "cli/commands.h"
 #include "model/transformer.h"
 #include "train/optimizer.h"
 #include "train/run.h"
