@@ -35,7 +35,7 @@ TEST_CASE("rows become examples, and fields that are not needed may be absent") 
   CHECK(task.Get(0, 0).prompt == "p");
   CHECK(task.Get(0, 5).completion == "c");
   CHECK(task.Get(0, 0).answer == "1");
-  CHECK(task.row(0)["more"] == 7);
+  CHECK(task.Row(0, 0)["more"] == 7);
   CHECK(task.Get(1, 0).completion.empty());
   CHECK(task.Where(1).ends_with("rows.jsonl:3"));
   CHECK_THROWS_AS(task.Get(2, 0), Error);
@@ -142,7 +142,7 @@ TEST_CASE("rows of the chain task read back as the problems they state, draw by 
   int redrawn = 0;
   for (std::int64_t i = 0; i < twice; ++i) {
     const std::int64_t index = i % chain.size();
-    CHECK(ChainProblemOf(task.row(i)) == chain.problem(index));
+    CHECK(ChainProblemOf(task.Row(i, 0)) == chain.problem(index));
     CHECK(task.Get(i, 0).completion == chain.Get(index, static_cast<std::uint64_t>(i / chain.size())).completion);
     redrawn += task.Get(i, 0).completion != task.Get(index, 0).completion;
   }

@@ -186,7 +186,7 @@ TEST_CASE("advantages, terms, weights, losses and gradients of every objective a
   });
   CHECK(cases == 129);
   CHECK(with_kl > 10);
-  for (const std::string& name : ObjectiveNames()) {
+  for (const auto& [name, switches] : NamedObjectives()) {
     INFO(name);
     REQUIRE(clipped.contains(name));
     CHECK((clipped[name] > 0) == (name != "reinforce"));

@@ -300,7 +300,7 @@ TEST_CASE("an entropy bonus lowers the loss by its coefficient and leaves dL/dlo
 TEST_CASE("the gradient of every objective, with KL and entropy in its loss, is that of its value") {
   const double h = 1e-5;  // the quotient errs by h^2/6 and 1e-16/h, both near 1e-11
   const std::vector<double> logp = {-1.0, -2.5, -0.3, -1.7}, advantage = {0.8, -0.6, 1.1, 0.8};
-  for (const std::string& name : ObjectiveNames()) {
+  for (const auto& [name, switches] : NamedObjectives()) {
     for (double shift : {-0.5, -0.03, 0.02, 0.5}) {
       ObjectiveOptions options = Named(name.c_str());
       options.beta = 0.3;
@@ -326,7 +326,7 @@ TEST_CASE("the gradient of every objective, with KL and entropy in its loss, is 
 }
 
 TEST_CASE("objectives are chosen by name and changed by switches, and their switches give the same again") {
-  for (const std::string& name : ObjectiveNames()) {
+  for (const auto& [name, switches] : NamedObjectives()) {
     const ObjectiveOptions options = Named(name.c_str());
     CheckObjective(options);
     CHECK(ToJson(ObjectiveFromJson(ToJson(options))) == ToJson(options));

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "task/prompt_format.h"
-
 #include <doctest/doctest.h>
 
+#include "task/data_row.h"
 #include "tensor/check.h"
 
 namespace swarr {

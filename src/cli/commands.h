@@ -1,14 +1,118 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands of the program.
+// The commands of the program, and what they have in common. CLI11 parses their options, --config FILE may give them as
+// JSON, and they are written as the resolved configuration. Most commands choose device, dtype and threads, and print
+// JSON.
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
-#include "cli/options.h"
+#include "tensor/memory_report.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
+
+class Transformer;
+
+// What main knows and commands need. It lives as long as the program.
+struct Environment {
+  std::string command_line;
+  // From this call on the first interrupt (Ctrl-C) does not end the process; the result says whether it has come. Only
+  // commands that can stop in good order call it.
+  std::function<std::function<bool()>()> watch_interrupts;
+};
+
+// The options of one command. Values stay where they are: the set refers to them.
+class OptionSet {
+ public:
+  // Adds --config to the command. ExpandConfig puts its content among the arguments before they are parsed.
+  OptionSet(CLI::App& app, const Environment& environment);
+
+  const Environment& environment() const { return environment_; }
+
+  // --name with the value's current content as default, and with `checks` of CLI11; a bool is a flag. `name` may be
+  // "tied,!--untied": a flag with its negation. The option is part of the resolved configuration, as all that decides
+  // the result is.
+  template <class T, class... Checks>
+  CLI::Option* Add(const std::string& name, T& value, const std::string& help, const Checks&... checks) {
+    records_.emplace_back(name.substr(0, name.find(',')), [&value] { return nlohmann::ordered_json(value); });
+    return AddUnrecorded(name, value, help, checks...);
+  }
+  // The same outside the resolved configuration: where results go, how many threads compute them, what is shown.
+  template <class T, class... Checks>
+  CLI::Option* AddUnrecorded(const std::string& name, T& value, const std::string& help, const Checks&... checks) {
+    CLI::Option* option;
+    if constexpr (std::is_same_v<T, bool>) {
+      option = app_.add_flag("--" + name, value, help);
+    } else {
+      option = app_.add_option("--" + name, value, help);
+    }
+    (option->check(checks), ...);
+    return option;
+  }
+
+  // Takes an option out of the resolved configuration, since it has no meaning beside the others.
+  void Omit(const std::string& name) {
+    std::erase_if(records_, [&](const auto& record) { return record.first == name; });
+  }
+
+  // {"command": ..., option: value, ...} as the values are now; empty texts are left out. Taken as --config, it gives
+  // the same again.
+  nlohmann::ordered_json Resolved() const;
+
+ private:
+  CLI::App& app_;
+  const Environment& environment_;
+  std::string config_;
+  std::vector<std::pair<std::string, std::function<nlohmann::ordered_json()>>> records_;
+};
+
+// The arguments, without the program's name. If --config FILE is among them, its content is put in after the command's
+// name, so that what the user typed comes later and wins. Throws UsageError for a key that is no option of
+// the command.
+std::vector<std::string> ExpandConfig(CLI::App& program, const std::vector<std::string>& arguments);
+
+// For CLI11 checks: a finite number from `least` on.
+CLI::Validator AtLeast(double least);
+
+// "1,2,3" as integers; throws UsageError, naming the option, for anything else.
+std::vector<int> ParseIntegers(const std::string& list, const std::string& option);
+
+// Where and how numbers are computed.
+struct ComputeOptions {
+  std::string device = "auto", dtype = "f32", gemm = "own", cpu = "auto";
+  int threads = 0;
+  std::uint64_t seed = 0;
+  bool memory_report = false;
+  MemoryReport memory;  // what was noted, if it is to be reported
+
+  void AddTo(OptionSet& options);
+  void AddDeviceTo(OptionSet& options);  // --device alone
+  void AddThreadsTo(OptionSet& options);
+
+  // These throw Error for what this build or machine can't do, UsageError for what does not exist.
+  Device ResolveDevice();  // "auto" becomes the name of the device, so that it is recorded
+  DType MakeDType() const;
+  Context MakeContext(StepMemory& memory_of_steps);  // it notes memory in `memory`
+  std::unique_ptr<Transformer> Load(const std::string& model_dir, bool with_gradients);
+
+  // On stderr, if it is to be reported.
+  void PrintMemory(const Arena& arena) const;
+};
+
+// What --threads may be, and how many it stands for: 0 is one for every processor that this process may use.
+inline const CLI::Range kThreadRange(0, 1024);  // far beyond this the system refuses to start them
+int ResolveThreads(int threads);
+
+// One line on stdout. Bytes that are no UTF-8 become U+FFFD.
+void PrintJson(const nlohmann::ordered_json& json);
 
 // The program, or a command of commands.
 struct CommandGroup {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // swarr data TASK: problems of a built-in task as JSON Lines.
-#include "cli/commands.h"
 #include "cli/task_options.h"
 #include "tensor/files.h"
 

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdio>
 
-#include "cli/commands.h"
 #include "cli/task_options.h"
 #include "model/model_files.h"
 #include "study/statistics.h"

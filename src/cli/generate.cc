@@ -2,7 +2,6 @@
 // swarr generate: continues a text, token by token.
 #include <iostream>
 
-#include "cli/commands.h"
 #include "cli/task_options.h"
 #include "model/decoder.h"
 #include "model/model_files.h"
@@ -28,16 +27,14 @@ struct GenerateCommand {
     const ChatTemplate format = chat.MakeTemplate(model_dir);
     if (!format.end().empty()) model->SetEndOfText(SingleToken(tokenizer, format.end()));
     const std::string text = format.Prompt(std::vector<Message>{{"user", prompt}});
-    const Request request{tokenizer.EncodePrompt(text), 0, temperature, StreamKey(compute.seed, Purpose::kSample)};
+    Request request{tokenizer.EncodePrompt(text), 0, temperature, StreamKey(compute.seed, Purpose::kSample)};
     const auto prompt_tokens = static_cast<int>(request.prompt.size());
-    const int limit = CompletionLimit(max_new_tokens, prompt_tokens, model->config());
+    request.max_new_tokens = CompletionLimit(max_new_tokens, prompt_tokens, model->config());
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
-    Decoder decoder(*model, /*slots=*/1, prompt_tokens + limit);
-    std::vector<Request> requests = {request};
-    requests[0].max_new_tokens = limit;
+    Decoder decoder(*model, /*slots=*/1, prompt_tokens + request.max_new_tokens);
     TextStream shown(tokenizer, /*skip_special=*/true);
-    decoder.Generate(ctx, requests,
+    decoder.Generate(ctx, {&request, 1},
                      [&](std::size_t, std::int32_t token) { std::cout << shown.Add(token) << std::flush; });
     std::cout << shown.Finish() << '\n';
     model->NoteMemory(compute.memory);

@@ -24,22 +24,6 @@ ordered_json Layers(const ModelConfig& config) {
   return layers;
 }
 
-ordered_json Scaling(const ModelConfig& config) {
-  if (!config.rope_scaling) return nullptr;
-  const Llama3Scaling& s = *config.rope_scaling;
-  return {{"rope_type", "llama3"},
-          {"factor", s.factor},
-          {"low_freq_factor", s.low_freq_factor},
-          {"high_freq_factor", s.high_freq_factor},
-          {"original_max_position_embeddings", s.original_positions}};
-}
-
-ordered_json SupportedCpuNames() {
-  ordered_json names = ordered_json::array();
-  for (const Cpu cpu : SupportedCpus()) names.push_back(Name(cpu));
-  return names;
-}
-
 struct InspectCommand {
   explicit InspectCommand(OptionSet& options) {
     options.Add("model", model_dir, "model to look at (directory)")->required();
@@ -66,16 +50,17 @@ struct InspectCommand {
                            {"vocab_size", c.vocab},
                            {"max_positions", c.max_positions},
                            {"rope_theta", c.rope_theta},
-                           {"rope_scaling", Scaling(c)},
+                           {"rope_scaling", ToJson(c.rope_scaling)},
                            {"tied", c.tied},
                            {"qk_norm", c.qk_norm},
                            {"qkv_bias", c.qkv_bias},
                            {"attention", Layers(c)},
                            {"cpu", Name(ResolveCpu(compute.cpu))},
-                           {"supported_cpus", SupportedCpuNames()},
+                           {"supported_cpus", ordered_json::array()},
                            {"cuda_device", nullptr},
                            {"kv_dtype", compute.dtype},
                            {"kv_bytes", ordered_json::array()}};
+    for (const Cpu cpu : SupportedCpus()) result["supported_cpus"].push_back(Name(cpu));
     if (const std::string cuda = CudaDeviceName(); !cuda.empty()) result["cuda_device"] = cuda;
     for (const int length : ParseIntegers(lengths, "--lengths")) {
       if (length < 1) throw UsageError(Concat("--lengths holds ", length, "; a sequence has at least 1 token"));

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // swarr logits: what the model says at every position of a text, for comparison with other programs.
-#include "cli/commands.h"
 #include "cli/task_options.h"
 #include "model/model_files.h"
 #include "tensor/gemm.h"

@@ -7,7 +7,6 @@
 #include <functional>
 #include <memory>
 
-#include "cli/commands.h"
 #include "cli/task_options.h"
 #include "cli/training.h"
 #include "model/model_files.h"
@@ -20,7 +19,7 @@ using nlohmann::ordered_json;
 
 std::string NamesOfObjectives() {
   std::string list;
-  for (const std::string& name : ObjectiveNames()) list += (list.empty() ? "" : ", ") + name;
+  for (const auto& [name, switches] : NamedObjectives()) list += (list.empty() ? "" : ", ") + name;
   return list;
 }
 

@@ -2,10 +2,8 @@
 // swarr sft and swarr pretrain: next-token prediction on completions, from a model or from random weights.
 #include <cmath>
 
-#include "cli/commands.h"
 #include "cli/task_options.h"
 #include "cli/training.h"
-#include "model/convert.h"
 #include "model/model_files.h"
 #include "train/sft.h"
 
@@ -106,8 +104,8 @@ struct PretrainCommand : SupervisedCommand {
   }
 
   void AddShape() {
-    const auto add = [&](const char* name, int& value, const char* help, int least) {
-      shape_options.push_back(options.Add(name, value, help, AtLeast(least)));
+    const auto add = [&](const char* name, auto& value, const char* help, auto... least) {
+      shape_options.push_back(options.Add(name, value, help, AtLeast(least)...));
     };
     add("layers", shape.layers, "blocks", 1);
     add("hidden-size", shape.hidden, "width of the residual stream", 1);
@@ -118,12 +116,10 @@ struct PretrainCommand : SupervisedCommand {
     add("max-positions", shape.max_positions, "longest sequence in tokens", 1);
     add("window", attention.window, "visible tokens including the current one; 0 is full attention", 0);
     add("sinks", attention.sinks, "first tokens that stay visible outside the window", 0);
-    shape_options.push_back(options.Add("rope-theta", shape.rope_theta, "base of the rotary embedding"));
-    shape_options.push_back(options.Add("initializer-range", deviation,
-                                        "standard deviation of random matrices; smaller where the residual "
-                                        "stream is written",
-                                        AtLeast(0)));
-    shape_options.push_back(options.Add("tied,!--untied", shape.tied, "the output layer is the embedding"));
+    add("rope-theta", shape.rope_theta, "base of the rotary embedding");
+    add("initializer-range", deviation,
+        "standard deviation of random matrices; smaller where the residual stream is written", 0);
+    add("tied,!--untied", shape.tied, "the output layer is the embedding");
   }
 
   // The shape with what was left open filled in: the vocabulary is the tokenizer's.

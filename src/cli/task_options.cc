@@ -3,16 +3,16 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <ranges>
 
 #include "tensor/names.h"
+#include "train/data.h"
 
 namespace swarr {
 namespace {
 
 std::string Names(const std::vector<BuiltInTask>& tasks) {
-  std::vector<std::string> names;
-  for (const BuiltInTask& task : tasks) names.push_back(task.name);
-  return Listed(names);
+  return Listed(tasks | std::views::transform(&BuiltInTask::name));
 }
 
 }  // namespace
@@ -126,11 +126,7 @@ int CompletionLimit(int asked, const LoadedTask& task, const Tokenizer& tokenize
   const int wanted = asked > 0 ? asked : task.task->completion_limit();
   const int room = config.max_positions - std::max(wanted, 1);
   if (task.file != nullptr && room > 0) task.file->DropLongPrompts(tokenizer, room);
-  std::size_t longest = 0;
-  for (std::int64_t i = 0; i < task.task->size(); ++i) {
-    longest = std::max(longest, tokenizer.EncodePrompt(task.task->Get(i, 0).prompt).size());
-  }
-  return CompletionLimit(wanted, static_cast<std::int64_t>(longest), config);
+  return CompletionLimit(wanted, LongestPrompt(*task.task, tokenizer), config);
 }
 
 int CompletionLimit(int asked, std::int64_t prompt_tokens, const ModelConfig& config) {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/options.h"
+#include "cli/commands.h"
 #include "model/config.h"
 #include "model/tokenizer.h"
 #include "model/transformer.h"

@@ -41,11 +41,8 @@ struct TokenizeCommand {
     if (json) {
       nlohmann::ordered_json pieces = nlohmann::ordered_json::array();
       for (const std::int32_t id : ids) {
-        if (id < tokenizer.vocab_size()) {
-          pieces.push_back(tokenizer.Piece(id));
-        } else {
-          pieces.push_back(nullptr);  // only the model has this id
-        }
+        const bool known = id < tokenizer.vocab_size();  // else only the model has this id
+        pieces.push_back(known ? nlohmann::ordered_json(tokenizer.Piece(id)) : nullptr);
       }
       PrintJson({{"ids", ids}, {"pieces", pieces}, {"text", whole}});
     } else if (back) {

@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <cstdio>
-#include <memory>
 #include <string>
 
 namespace swarr {
@@ -65,8 +64,8 @@ class Progress {
 
     const double per_step = since(start_) / static_cast<double>(step - first_step_ + 1);
     const double share = static_cast<double>(step) / static_cast<double>(steps_);
-    const std::string text = "step " + std::to_string(step) + "/" + std::to_string(steps_) + Measures(row) + "  " +
-                             TimeLeft(per_step * static_cast<double>(steps_ - step));
+    const std::string text = Concat("step ", step, "/", steps_, Measures(row), "  ",
+                                    TimeLeft(per_step * static_cast<double>(steps_ - step)));
     if (!terminal_) {
       std::fprintf(stderr, "%s\n", text.c_str());
       return;
@@ -108,27 +107,21 @@ void TrainingOptions::AddTo(OptionSet& options) {
   options.AddUnrecorded("quiet", quiet, "show no progress");
 }
 
-OptimizerOptions TrainingOptions::MakeOptimizerOptions() const {
-  OptimizerOptions options = optimizer;
-  options.schedule = ParseSchedule(schedule);
-  if (options.adamw.beta1 >= 1 || options.adamw.beta2 >= 1) {
-    throw UsageError("--beta1 and --beta2 must be below 1, where a mean over past steps ends");
-  }
-  return options;
-}
-
 void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const Transformer& model,
                             const Tokenizer& tokenizer, const Loop& loop) {
   StepMemory step_memory(compute.ResolveDevice());
   Context ctx = compute.MakeContext(step_memory);
-  Optimizer trainer(model.parameters(), MakeOptimizerOptions());
+  optimizer.schedule = ParseSchedule(schedule);
+  if (optimizer.adamw.beta1 >= 1 || optimizer.adamw.beta2 >= 1) {
+    throw UsageError("--beta1 and --beta2 must be below 1, where a mean over past steps ends");
+  }
+  Optimizer trainer(model.parameters(), optimizer);
   {
+    Progress progress(steps);
     RunOptions run_options = run;
     run_options.output_dir = output_dir;
     run_options.interrupted = options.environment().watch_interrupts();
-    if (!quiet) {
-      run_options.on_step = [progress = std::make_shared<Progress>(steps)](const auto& row) { progress->Show(row); };
-    }
+    if (!quiet) run_options.on_step = [&](const nlohmann::ordered_json& row) { progress.Show(row); };
     TrainingRun training_run(run_options, options.Resolved(), model, trainer, tokenizer);
     loop(ctx, trainer, training_run);
     training_run.Finish();

@@ -5,7 +5,7 @@
 #include <functional>
 #include <string>
 
-#include "cli/options.h"
+#include "cli/commands.h"
 #include "model/transformer.h"
 #include "train/optimizer.h"
 #include "train/run.h"
@@ -26,9 +26,6 @@ struct TrainingOptions {
   // Runs `loop`, which trains `model` for `steps` steps, and writes the model. `options` are all of the command.
   void Train(const OptionSet& options, std::int64_t steps, const Transformer& model, const Tokenizer& tokenizer,
              const Loop& loop);
-
- private:
-  OptimizerOptions MakeOptimizerOptions() const;
 };
 
 }  // namespace swarr

@@ -2,9 +2,9 @@
 #include "model/chat_template.h"
 
 #include <algorithm>
-#include <array>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "tensor/check.h"
 #include "tensor/files.h"
@@ -17,17 +17,13 @@ using nlohmann::json;
 constexpr std::string_view kStart = "<|im_start|>", kEnd = "<|im_end|>";
 constexpr std::string_view kThink = "<think>", kThinkEnd = "</think>", kNoThoughts = "<think>\n\n</think>\n\n";
 
-// The system lines that models add by themselves. Their beginnings, which no escape in Jinja changes, identify them.
-struct SystemLine {
-  std::string_view beginning, line;
-};
-constexpr std::array<SystemLine, 3> kSystemLines = {
-    {{"You are Qwen, created by Alibaba Cloud.",
-      "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
-     {"You are a helpful AI assistant named SmolLM",
-      "You are a helpful AI assistant named SmolLM, trained by Hugging Face"},
-     {"Please reason step by step, and put your final answer within",
-      "Please reason step by step, and put your final answer within \\boxed{}."}}};
+// The system lines that models add by themselves, each after its beginning, which no escape in Jinja changes.
+constexpr std::pair<std::string_view, std::string_view> kSystemLines[] = {
+    {"You are Qwen, created by Alibaba Cloud.", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
+    {"You are a helpful AI assistant named SmolLM",
+     "You are a helpful AI assistant named SmolLM, trained by Hugging Face"},
+    {"Please reason step by step, and put your final answer within",
+     "Please reason step by step, and put your final answer within \\boxed{}."}};
 
 bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
@@ -133,12 +129,8 @@ ChatTemplate ChatTemplateByName(const std::string& name, const std::filesystem::
   const std::string jinja = ReadJinja(dir);
   ChatTemplate chat{named ? *named : Recognise(jinja, dir), {}};
   if (chat.format == ChatFormat::kPlain) return chat;
-  for (const auto& [beginning, line] : kSystemLines) {
-    if (Contains(jinja, beginning)) {
-      chat.system = line;
-      break;
-    }
-  }
+  const auto known = std::ranges::find_if(kSystemLines, [&](const auto& line) { return Contains(jinja, line.first); });
+  if (known != std::end(kSystemLines)) chat.system = known->second;
   return chat;
 }
 

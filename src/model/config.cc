@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/config.h"
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
@@ -9,10 +8,6 @@
 #include "tensor/check.h"
 
 namespace swarr {
-
-bool ModelConfig::Stops(std::int32_t id) const {
-  return id == eos_id || std::find(stop_ids.begin(), stop_ids.end(), id) != stop_ids.end();
-}
 
 void ModelConfig::Validate() const {
   const std::array<std::pair<const char*, int>, 8> sizes = {{{"num_hidden_layers", layers},

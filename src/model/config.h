@@ -2,6 +2,7 @@
 // What a model is made of. Its spelling in a Hugging Face config.json is in hf_config.h.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -36,7 +37,7 @@ struct ModelConfig {
   std::string extra = "{}";              // a JSON object: fields without a meaning here, kept for writing
 
   // Whether this token ends a sampled text.
-  bool Stops(std::int32_t id) const;
+  bool Stops(std::int32_t id) const { return id == eos_id || std::ranges::find(stop_ids, id) != stop_ids.end(); }
   // Throws, naming the field, unless the sizes are positive and fit each other and every layer's attention makes sense.
   void Validate() const;
 };

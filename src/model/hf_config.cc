@@ -3,12 +3,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <utility>
 
 #include "model/config_fields.h"
-#include "model/hf_rope.h"
 #include "tensor/files.h"
 #include "tensor/names.h"
 
@@ -37,6 +36,8 @@ constexpr int kMaxPositions = 1 << 22;
 constexpr const char* kFull = "full_attention";
 constexpr const char* kSliding = "sliding_attention";
 constexpr const char* kSinks = "swarr_attention_sinks";
+constexpr const char* kDefaultRope = "default";
+constexpr const char* kLlama3Rope = "llama3";
 
 ModelFamily ParseFamily(const std::string& model_type, const std::string& where) {
   const std::optional<ModelFamily> family = FindName<ModelFamily>(model_type == "ministral" ? "mistral" : model_type);
@@ -108,6 +109,69 @@ int ReadHeadDim(ConfigFields& fields, ModelFamily family, const ModelConfig& c) 
   SWARR_CHECK(c.heads > 0 && c.hidden % c.heads == 0, fields.where(), ": hidden_size ", c.hidden,
               " is no multiple of num_attention_heads ", c.heads, "; name the head_dim");
   return c.hidden / c.heads;
+}
+
+// "default" or "llama3", from the new key and the old one.
+std::string ReadRopeType(ConfigFields& rope, const std::string& where) {
+  const std::string type = rope.Get<std::string>("rope_type", rope.Get<std::string>("type", kDefaultRope));
+  SWARR_CHECK(rope.Get<std::string>("type", type) == type, rope.where(), ": rope_type is '", type, "', but type is '",
+              rope.Get<std::string>("type"), "'");
+  SWARR_CHECK(type == kDefaultRope || type == kLlama3Rope, where, ": RoPE of type '", type, "' is not supported; use ",
+              kDefaultRope, " or ", kLlama3Rope);
+  return type;
+}
+
+Llama3Scaling ReadLlama3(ConfigFields& rope) {
+  const Llama3Scaling scaling = {rope.Get<double>("factor"), rope.Get<double>("low_freq_factor"),
+                                 rope.Get<double>("high_freq_factor"),
+                                 rope.Get<int>("original_max_position_embeddings")};
+  SWARR_CHECK(std::isfinite(scaling.factor) && scaling.factor >= 1, rope.where(), ": factor must be at least 1, not ",
+              scaling.factor);
+  SWARR_CHECK(std::isfinite(scaling.high_freq_factor) && scaling.low_freq_factor > 0 &&
+                  scaling.high_freq_factor > scaling.low_freq_factor,
+              rope.where(), ": high_freq_factor ", scaling.high_freq_factor, " must be above low_freq_factor ",
+              scaling.low_freq_factor, ", and that above 0");
+  SWARR_CHECK(scaling.original_positions >= 1, rope.where(), ": original_max_position_embeddings must be at least 1");
+  return scaling;
+}
+
+// transformers 4 writes `rope_theta` and, for scaling, `rope_scaling` {"rope_type", ...} (older: "type"); transformers
+// 5 writes `rope_parameters` with all of it. All spellings that occur must agree. What belongs to neither `default` nor
+// `llama3` is refused by its name.
+void ReadRope(ConfigFields& fields, ModelConfig& config) {
+  const std::string& where = fields.where();
+  std::optional<double> theta;
+  if (fields.Find("rope_theta") != nullptr) theta = fields.Get<double>("rope_theta");
+  std::optional<std::optional<Llama3Scaling>> scaling;  // outer: whether a spelling of it was seen
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    const ordered_json* value = fields.Find(key);
+    if (value == nullptr) continue;
+    ConfigFields rope(*value, where + ": " + key);
+    std::optional<Llama3Scaling> found;
+    if (ReadRopeType(rope, where) == kLlama3Rope) found = ReadLlama3(rope);
+    SWARR_CHECK(!scaling || *scaling == found, where, ": rope_scaling and rope_parameters scale RoPE differently");
+    scaling = found;
+    if (rope.Find("rope_theta") != nullptr) {
+      const double inner = rope.Get<double>("rope_theta");
+      SWARR_CHECK(!theta || *theta == inner, where, ": rope_theta is ", *theta, ", but ", inner, " in ", key);
+      theta = inner;
+    }
+    const ordered_json unused = rope.Unused();
+    SWARR_CHECK(unused.empty(), where, ": the RoPE setting '", unused.begin().key(), "' is not supported");
+  }
+  const double partial = fields.Get<double>("partial_rotary_factor", 1);
+  SWARR_CHECK(partial == 1, where, ": partial_rotary_factor must be 1, not ", partial);
+  config.rope_theta = theta.value_or(config.rope_theta);
+  config.rope_scaling = scaling.value_or(std::nullopt);
+}
+
+// Both spellings, since each version of transformers falls back to defaults, in silence, without its own.
+void WriteRope(const ModelConfig& config, ordered_json& json) {
+  json["rope_theta"] = config.rope_theta;
+  const ordered_json scaling = ToJson(config.rope_scaling);
+  if (config.rope_scaling) json["rope_scaling"] = scaling;
+  json["rope_parameters"] = config.rope_scaling ? scaling : ordered_json{{"rope_type", kDefaultRope}};
+  json["rope_parameters"]["rope_theta"] = config.rope_theta;
 }
 
 // The ids of eos_token_id, which is one id, a list, or absent: the first becomes eos_id if there is none yet.
@@ -213,9 +277,7 @@ ModelConfig ParseModelConfig(const ordered_json& json, const std::string& where)
   SWARR_CHECK(c.max_positions <= kMaxPositions, where, ": max_position_embeddings is ", c.max_positions, "; at most ",
               kMaxPositions, " are supported");
   c.rms_eps = fields.Get<double>("rms_norm_eps");
-  const RopeSettings rope = ReadRope(fields);
-  c.rope_theta = rope.theta;
-  c.rope_scaling = rope.scaling;
+  ReadRope(fields, c);
   c.tied = fields.Get<bool>("tie_word_embeddings", false);
   c.qk_norm = family == ModelFamily::kQwen3;
   c.qkv_bias = family == ModelFamily::kQwen2;
@@ -242,6 +304,15 @@ ModelConfig ReadModelConfig(const std::filesystem::path& dir) {
   return config;
 }
 
+ordered_json ToJson(const std::optional<Llama3Scaling>& scaling) {
+  if (!scaling) return nullptr;
+  return {{"rope_type", kLlama3Rope},
+          {"factor", scaling->factor},
+          {"low_freq_factor", scaling->low_freq_factor},
+          {"high_freq_factor", scaling->high_freq_factor},
+          {"original_max_position_embeddings", scaling->original_positions}};
+}
+
 ordered_json ToJson(const ModelConfig& config, const std::string& dtype) {
   config.Validate();
   SWARR_CHECK(
@@ -260,7 +331,7 @@ ordered_json ToJson(const ModelConfig& config, const std::string& dtype) {
                        {"vocab_size", config.vocab},
                        {"max_position_embeddings", config.max_positions},
                        {"rms_norm_eps", config.rms_eps}};
-  WriteRope({config.rope_theta, config.rope_scaling}, json);
+  WriteRope(config, json);
   json["tie_word_embeddings"] = config.tied;
   WriteAttention(config, family, json);
   for (const char* key : {"torch_dtype", "dtype"}) json[key] = dtype;

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 
 #include "model/config.h"
@@ -26,5 +27,7 @@ ModelConfig ParseModelConfig(const nlohmann::ordered_json& json, const std::stri
 // are stored in. Fields without a meaning here are kept; stop_ids are not written: they come from files that are kept
 // as they are. Throws if no family has this combination, or if windowed layers differ in window or sinks.
 nlohmann::ordered_json ToJson(const ModelConfig& config, const std::string& dtype = "float32");
+// The value of rope_scaling; null without scaling.
+nlohmann::ordered_json ToJson(const std::optional<Llama3Scaling>& scaling);
 
 }  // namespace swarr

@@ -104,14 +104,6 @@ void Transformer::SetEndOfText(std::int32_t id) {
   config_ = changed;
 }
 
-Var Transformer::Forward(Context& ctx, const Batch& batch, bool checkpoint) const {
-  return Run(ctx, batch, nullptr, checkpoint);
-}
-
-Var Transformer::Forward(Context& ctx, const Batch& batch, const KvCache& cache) const {
-  return Run(ctx, batch, &cache, false);
-}
-
 void Transformer::NoteMemory(MemoryReport& report) const {
   parameters_.NoteMemory(report);
   report.Note("rope table", rope_table_.view().bytes());
@@ -178,19 +170,15 @@ Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch
   }
   q = Rope(ctx, q, batch.positions, rope_table_.view());
   k = Rope(ctx, k, batch.positions, rope_table_.view());
-  const Var attended = Reshape(Attend(ctx, layer, q, k, v, batch, cache), {N, H * D});
-  const Var middle = Linear(ctx, attended, w.o, {}, x);
+  const AttentionSpec spec = config_.attention[static_cast<std::size_t>(layer)];
+  const Var attended =
+      cache ? CachedAttention(ctx, q, k.value, v.value, cache->layer(layer), batch.positions, batch.slots, spec)
+            : Attention(ctx, q, k, v, batch.positions, batch.documents, spec);
+  const Var middle = Linear(ctx, Reshape(attended, {N, H * D}), w.o, {}, x);
 
   const Var m = RmsNorm(ctx, middle, w.norm2, config_.rms_eps);
   const Var gated = SwiGlu(ctx, Linear(ctx, m, w.gate), Linear(ctx, m, w.up));
   return Linear(ctx, gated, w.down, {}, middle);
-}
-
-Var Transformer::Attend(Context& ctx, int layer, const Var& q, const Var& k, const Var& v, const Batch& batch,
-                        const KvCache* cache) const {
-  const AttentionSpec spec = config_.attention[static_cast<std::size_t>(layer)];
-  if (!cache) return Attention(ctx, q, k, v, batch.positions, batch.documents, spec);
-  return CachedAttention(ctx, q, k.value, v.value, cache->layer(layer), batch.positions, batch.slots, spec);
 }
 
 }  // namespace swarr

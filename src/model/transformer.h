@@ -68,8 +68,10 @@ class Transformer {
   // Hidden states [N, C] after the last norm. Without a cache, each document of the batch attends to itself; under a
   // live tape the pass is recorded, each block checkpointed if asked. With a cache, the rows are the next tokens of
   // their slots: their keys are stored, then they attend. Throws if ids or positions are out of range.
-  Var Forward(Context& ctx, const Batch& batch, bool checkpoint = false) const;
-  Var Forward(Context& ctx, const Batch& batch, const KvCache& cache) const;
+  Var Forward(Context& ctx, const Batch& batch, bool checkpoint = false) const {
+    return Run(ctx, batch, nullptr, checkpoint);
+  }
+  Var Forward(Context& ctx, const Batch& batch, const KvCache& cache) const { return Run(ctx, batch, &cache, false); }
   // The check that both make first: ops rely on it (tensor/ops.h). `cache` may be null.
   void Check(const Batch& batch, const KvCache* cache) const;
 
@@ -89,8 +91,6 @@ class Transformer {
   };
   Var Run(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const;
   Var Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const;
-  Var Attend(Context& ctx, int layer, const Var& q, const Var& k, const Var& v, const Batch& batch,
-             const KvCache* cache) const;
 
   ModelConfig config_;
   ParameterStore parameters_;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <ranges>
 #include <type_traits>
 
 #include "tensor/names.h"
@@ -52,16 +53,11 @@ ObjectiveOptions ObjectiveByName(const ordered_json& name) {
   for (const NamedObjective& named : NamedObjectives()) {
     if (name == named.name) return named.options;
   }
-  throw UsageError(Concat("unknown objective ", name.dump(), "; use ", Listed(ObjectiveNames())));
+  const auto names = NamedObjectives() | std::views::transform(&NamedObjective::name);
+  throw UsageError(Concat("unknown objective ", name.dump(), "; use ", Listed(names)));
 }
 
 }  // namespace
-
-std::vector<std::string> ObjectiveNames() {
-  std::vector<std::string> names;
-  for (const NamedObjective& named : NamedObjectives()) names.emplace_back(named.name);
-  return names;
-}
 
 ObjectiveOptions ObjectiveFromJson(const ordered_json& switches) {
   ObjectiveOptions options = ObjectiveByName(switches.value("objective", ordered_json("grpo")));

@@ -5,29 +5,18 @@
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
-#include <vector>
 
 #include "rl/objective.h"
 
 namespace swarr {
 
-// The names of NamedObjectives().
-std::vector<std::string> ObjectiveNames();
-
 // The objective called "objective" (grpo if there is none), with the switches given beside it changed:
-//   baseline           none | group-mean | leave-one-out
-//   scale_rewards      none | group | batch
-//   whiten             true | false
-//   ratio              none | token | sequence | sequence-mean
-//   clip               none | ppo | weight
-//   epsilon, epsilon_high    numbers; epsilon alone sets both where they are equal in the named objective
-//   normalizer         token-mean | sequence-mean | constant | sequence-sum
-//   kl                 k1 | k2 | k3
-//   kl_in              loss | reward | return
-//   beta, entropy_coef, overlong_share    numbers
-//   dynamic_sampling   true | false
-// max_completion_length is a number too, which no name sets. Throws UsageError for a name or a value that does not
-// exist, listing those that do. CheckObjective says whether the switches fit each other.
+//   baseline, scale_rewards, ratio, clip, normalizer, kl, kl_in     names from the tables in objective.h
+//   whiten, dynamic_sampling                                        true | false
+//   epsilon, epsilon_high, beta, entropy_coef, overlong_share       numbers
+// epsilon alone sets both sides of the clip where they are equal in the named objective. max_completion_length is a
+// number too, which no name sets. Throws UsageError for a name or a value that does not exist, listing those that do.
+// CheckObjective says whether the switches fit each other.
 ObjectiveOptions ObjectiveFromJson(const nlohmann::ordered_json& switches);
 
 // All switches, without a name; ObjectiveFromJson reads the same objective from them.

@@ -9,17 +9,6 @@
 #include "tensor/philox.h"
 
 namespace swarr {
-namespace {
-
-int LongestPrompt(const Task& task, const Tokenizer& tokenizer) {
-  std::size_t longest = 0;
-  for (std::int64_t i = 0; i < task.size(); ++i) {
-    longest = std::max(longest, tokenizer.EncodePrompt(task.Get(i, 0).prompt).size());
-  }
-  return static_cast<int>(longest);
-}
-
-}  // namespace
 
 PackedPass ForwardTrajectories(Context& ctx, const Transformer& model, std::span<const Trajectory* const> batch,
                                bool checkpoint_blocks) {

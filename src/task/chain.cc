@@ -127,8 +127,7 @@ std::vector<ChainProblem> ProblemsOf(Split split, int n_min, int n_max) {
     const PhiloxWords words = ProblemHash(p);
     return std::tuple(words[1], words[2], p.n, p.a, p.b, p.x0);
   };
-  std::sort(problems.begin(), problems.end(),
-            [&](const ChainProblem& p, const ChainProblem& q) { return order_key(p) < order_key(q); });
+  std::ranges::sort(problems, {}, order_key);
   return problems;
 }
 

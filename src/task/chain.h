@@ -110,7 +110,9 @@ class ChainTask final : public Task {
 
   std::int64_t size() const override { return static_cast<std::int64_t>(problems_.size()); }
   Example Get(std::int64_t index, std::uint64_t draw) const override;
-  double Reward(const Example& example, std::string_view completion, bool finished) const override;
+  double Reward(const Example& example, std::string_view completion, bool finished) const override {
+    return VerifyChain(example.answer, completion, finished).reward;
+  }
   std::string Extract(std::string_view completion) const override { return ExtractChainAnswer(completion); }
   int completion_limit() const override { return ChainTokenLimit(options_.n_max); }
   nlohmann::ordered_json Row(std::int64_t index, std::uint64_t draw) const override;  // with a, b, n and x0

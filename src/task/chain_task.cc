@@ -59,10 +59,6 @@ Example ChainTask::Get(std::int64_t index, std::uint64_t draw) const {
   return {PromptOf(p), TraceOf(p, options_.restate_probability, key), AnswerOf(p)};
 }
 
-double ChainTask::Reward(const Example& example, std::string_view completion, bool finished) const {
-  return VerifyChain(example.answer, completion, finished).reward;
-}
-
 nlohmann::ordered_json ChainTask::Row(std::int64_t index, std::uint64_t draw) const {
   const ChainProblem& p = problem(index);
   nlohmann::ordered_json row = Task::Row(index, draw);

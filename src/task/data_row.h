@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Data rows: problems as the lines of a JSON Lines file state them. Whatever its shape, a row is read as a
-// conversation, a completion and a gold answer.
+// Data rows: problems as the lines of a JSON Lines file state them, and the texts that a model reads of them. Whatever
+// its shape, a row is read as a conversation, a completion and a gold answer.
 //
 //   prompt [, completion] [, answer | ground_truth | reward_model.ground_truth | solution]   TRL, verl
 //   question, answer                                    GSM8K: the answer is a worked solution that ends in #### GOLD
@@ -11,12 +11,15 @@
 // The first row of a file decides; fields can be named instead. prompt and completion may be messages too.
 #pragma once
 
+#include <array>
 #include <nlohmann/json_fwd.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "model/chat_template.h"
+#include "tensor/names.h"
 
 namespace swarr {
 
@@ -63,5 +66,32 @@ std::string MarkedAnswer(std::string_view solution);
 
 // GSM8K's solutions without their calculator's marks: "48/2 = <<48/2=24>>24" becomes "48/2 = 24".
 std::string WithoutCalculatorMarks(std::string_view solution);
+
+// What is said beside a problem.
+enum class Instruction {
+  kNone,
+  kBoxed,           // reason step by step, answer in \boxed{}: Qwen2.5-Math, DeepSeekMath, Mathstral
+  kHash,            // reason step by step, answer after "####": verl's GSM8K
+  kQuestionAnswer,  // "Question: ...\nAnswer:", the worked examples before it: lm-evaluation-harness's gsm8k
+};
+template <>
+inline constexpr std::array kNames<Instruction> = {"none", "boxed", "hash", "question-answer"};
+
+struct WorkedExample {
+  std::string question, answer;
+};
+
+struct PromptFormat {
+  ChatTemplate chat;
+  Instruction instruction = Instruction::kNone;
+  std::vector<WorkedExample> examples = {};  // of question-answer
+  bool strip_calculator_marks = false;       // from completions (WithoutCalculatorMarks)
+
+  // The prompt for a conversation whose last message is the user's, where the instruction goes. Throws as
+  // ChatTemplate::Prompt does, and if the last message is not the user's. An empty conversation is an empty prompt.
+  std::string Prompt(std::span<const Message> conversation) const;
+  // The completion as it continues Prompt.
+  std::string Completion(std::string_view content) const;
+};
 
 }  // namespace swarr

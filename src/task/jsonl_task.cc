@@ -63,8 +63,7 @@ std::pair<std::string, std::string> JsonlTask::WhyDropped(const DataRow& row, Js
 }
 
 void JsonlTask::Drop(const std::string& reason, const std::string& where, const std::string& sentence) {
-  const auto known =
-      std::find_if(dropped_.begin(), dropped_.end(), [&](const DroppedRows& d) { return d.reason == reason; });
+  const auto known = std::ranges::find(dropped_, reason, &DroppedRows::reason);
   if (known != dropped_.end()) {
     ++known->count;
   } else {
@@ -84,8 +83,6 @@ const JsonlTask::Problem& JsonlTask::At(std::int64_t index) const {
               size());
   return problems_[static_cast<std::size_t>(index)];
 }
-
-Example JsonlTask::Get(std::int64_t index, std::uint64_t /*draw*/) const { return At(index).example; }
 
 std::string JsonlTask::Where(const Problem& problem) const { return Concat(path_.string(), ":", problem.line); }
 
@@ -111,9 +108,5 @@ void JsonlTask::DropLong(const Tokenizer& tokenizer, int max_tokens, bool whole_
   });
   CheckAnyLeft();
 }
-
-void JsonlTask::DropLongPrompts(const Tokenizer& tokenizer, int max_tokens) { DropLong(tokenizer, max_tokens, false); }
-
-void JsonlTask::DropLongDocuments(const Tokenizer& tokenizer, int max_tokens) { DropLong(tokenizer, max_tokens, true); }
 
 }  // namespace swarr

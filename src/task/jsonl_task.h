@@ -13,7 +13,6 @@
 
 #include "model/tokenizer.h"
 #include "task/data_row.h"
-#include "task/prompt_format.h"
 #include "task/task.h"
 
 namespace swarr {
@@ -35,15 +34,14 @@ class JsonlTask final : public Task {
             const PromptFormat& format = {});
 
   std::int64_t size() const override { return static_cast<std::int64_t>(problems_.size()); }
-  Example Get(std::int64_t index, std::uint64_t draw) const override;
+  Example Get(std::int64_t index, std::uint64_t) const override { return At(index).example; }
   double Reward(const Example& example, std::string_view completion, bool finished) const override {
     return rule_.verify(example.answer, completion, finished).reward;
   }
   std::string Extract(std::string_view completion) const override { return rule_.extract(completion); }
-  nlohmann::ordered_json Row(std::int64_t index, std::uint64_t) const override { return row(index); }
-
   // The whole row as it stands in the file, with the fields that this class does not know.
-  const nlohmann::json& row(std::int64_t index) const { return At(index).fields; }
+  nlohmann::ordered_json Row(std::int64_t index, std::uint64_t) const override { return At(index).fields; }
+
   // "path:line" of the row, to open a sentence about it.
   std::string Where(std::int64_t index) const { return Where(At(index)); }
   // What was left out, a reason each, in the order in which the reasons came up.
@@ -51,10 +49,10 @@ class JsonlTask final : public Task {
 
   // The next two drop rows that don't fit the model, so that a long run does not meet them in its middle: rows with
   // more than `max_tokens` tokens in the prompt,
-  void DropLongPrompts(const Tokenizer& tokenizer, int max_tokens);
+  void DropLongPrompts(const Tokenizer& tokenizer, int max_tokens) { DropLong(tokenizer, max_tokens, false); }
   // or in prompt, completion and end of text together. Both throw Error, opening with path:line, for text that the
   // tokenizer can't encode, for a prompt without tokens, and if no row is left.
-  void DropLongDocuments(const Tokenizer& tokenizer, int max_tokens);
+  void DropLongDocuments(const Tokenizer& tokenizer, int max_tokens) { DropLong(tokenizer, max_tokens, true); }
 
  private:
   struct Problem {

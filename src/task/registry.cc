@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "task/registry.h"
 
+#include <ranges>
 #include <utility>
 
 #include "task/math/gsm8k.h"
@@ -68,9 +69,8 @@ RewardRule RewardByName(const std::string& name) {
 }
 
 std::string RewardNames() {
-  std::vector<std::string> names;
-  for (const RewardRule& rule : Rewards()) names.push_back(rule.name);
-  return Listed(names);
+  const std::vector<RewardRule> rules = Rewards();
+  return Listed(rules | std::views::transform(&RewardRule::name));
 }
 
 }  // namespace swarr

@@ -18,6 +18,14 @@ Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std:
   return document;
 }
 
+int LongestPrompt(const Task& task, const Tokenizer& tokenizer) {
+  std::size_t longest = 0;
+  for (std::int64_t i = 0; i < task.size(); ++i) {
+    longest = std::max(longest, tokenizer.EncodePrompt(task.Get(i, 0).prompt).size());
+  }
+  return static_cast<int>(longest);
+}
+
 PackedBatch Pack(Arena& arena, std::span<const Document> documents) {
   std::vector<std::vector<std::int32_t>> inputs;
   PackedBatch packed;

@@ -117,7 +117,7 @@ std::vector<Setting> Settings() {
     settings.push_back({name, batch, switches});
     settings.back().switches["objective"] = objective;
   };
-  for (const std::string& name : ObjectiveNames()) {
+  for (const auto& [name, switches] : NamedObjectives()) {
     add(name, "mixed", name);
     add(name + "_masked", "masked", name);
   }
