@@ -8,7 +8,6 @@
 #include "model/tokenizer_parts.h"
 #include "tensor/check.h"
 #include "tensor/files.h"
-#include "text/nfc.h"
 
 namespace swarr {
 namespace {

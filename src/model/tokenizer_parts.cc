@@ -6,9 +6,7 @@
 
 #include "tensor/check.h"
 #include "tensor/files.h"
-#include "text/byte_alphabet.h"
 #include "text/component.h"
-#include "text/nfc.h"
 
 namespace swarr {
 namespace {

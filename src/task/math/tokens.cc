@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "task/math/words.h"
-#include "text/utf8.h"
+#include "text/unicode.h"
 
 namespace swarr {
 namespace {
