@@ -20,14 +20,12 @@ using nlohmann::json;
 constexpr std::size_t kKnownWords = 1 << 16;
 constexpr std::size_t kKnownWordBytes = 64;
 
-constexpr std::int32_t kNone = -1;
-
-constexpr int kNoByte = -1;
+constexpr std::int32_t kNone = -1;  // no symbol; no byte
 
 // The byte of each letter, by the letter's code.
 constexpr std::array<std::int16_t, 0x144> kByteOfLetter = [] {
   std::array<std::int16_t, 0x144> bytes{};
-  bytes.fill(kNoByte);
+  bytes.fill(kNone);
   std::size_t next = 0x100;
   for (std::size_t byte = 0; byte < 0x100; ++byte) {
     const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
@@ -66,7 +64,7 @@ std::optional<std::string> BytesOfLetters(std::string_view token) {
   for (std::size_t at = 0; at < token.size();) {
     const Utf8Unit letter = UnitAt(token, at);
     const bool known = letter.kind == Utf8Unit::Kind::kCharacter && letter.code < kByteOfLetter.size() &&
-                       kByteOfLetter[letter.code] != kNoByte;
+                       kByteOfLetter[letter.code] != kNone;
     if (!known) return std::nullopt;
     bytes += static_cast<char>(kByteOfLetter[letter.code]);
     at += letter.bytes;

@@ -25,13 +25,13 @@ constexpr const char* kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\
 
 // The regex of a Split. `tokenizers` also takes a String there, and cuts in other ways.
 std::string PatternOf(const json& split, const std::string& where) {
-  const bool by_regex = split.contains("pattern") && split["pattern"].is_object() &&
-                        split["pattern"].contains("Regex") && split["pattern"]["Regex"].is_string();
-  SWARR_CHECK(by_regex, where, ": the pre_tokenizer Split needs a pattern of the form {\"Regex\": \"...\"}");
+  const json::json_pointer regex("/pattern/Regex");
+  SWARR_CHECK(split.contains(regex) && split[regex].is_string(), where,
+              ": the pre_tokenizer Split needs a pattern of the form {\"Regex\": \"...\"}");
   SWARR_CHECK(split.contains("behavior") && split["behavior"] == "Isolated" && IsOff(split, "invert"), where,
               ": the pre_tokenizer Split is supported with the behavior Isolated and invert false, not as ",
               split.dump());
-  return split["pattern"]["Regex"].get<std::string>();
+  return split[regex].get<std::string>();
 }
 
 }  // namespace
