@@ -25,7 +25,7 @@ if(SWARR_UNICODE)
       set(SWARR_HAS_UNICODE ON)
       set(unicode_includes ${SWARR_PCRE2_INCLUDE} ${SWARR_UTF8PROC_INCLUDE})
       set(unicode_libraries ${SWARR_PCRE2} ${SWARR_UTF8PROC})
-      set_source_files_properties(src/text/regex.cc src/text/nfc.cc PROPERTIES
+      set_source_files_properties(src/text/pre_tokenizer.cc src/text/unicode.cc PROPERTIES
         COMPILE_DEFINITIONS SWARR_UNICODE SKIP_PRECOMPILE_HEADERS ON)
     endif()
   endif()

@@ -2,6 +2,7 @@
 // Byte-level tokenizers made by hand: what is refused, and how they behave where the fixtures can't show it.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -10,8 +11,8 @@
 #include "temp_directory.h"
 #include "tensor/check.h"
 #include "tensor/files.h"
-#include "text/nfc.h"
-#include "text/regex.h"
+#include "text/pre_tokenizer.h"
+#include "text/unicode.h"
 
 namespace swarr {
 namespace {

@@ -147,7 +147,7 @@ TEST_CASE("no text makes the verifier throw, and comparison is reflexive and sym
                      other = ParseMathAnswer(i % 4 == 1 ? Mutated({text}, random) : before);
     CHECK(CompareMathAnswers(answer, answer).correct);
     const bool same = CompareMathAnswers(answer, other).correct;
-    if (!HasPercent(text) && !answer.percent && !other.percent && !HasPercent(before)) {
+    if (!HasPercent(text) && !answer.quantity.percent && !other.quantity.percent && !HasPercent(before)) {
       CHECK(CompareMathAnswers(other, answer).correct == same);
     }
     equal += same;

@@ -8,7 +8,7 @@
 
 #include "model/tokenizer.h"
 #include "tensor/files.h"
-#include "text/nfc.h"
+#include "text/unicode.h"
 
 namespace swarr {
 namespace {

@@ -10,10 +10,9 @@
 #include "tensor/files.h"
 #include "text/added_tokens.h"
 #include "text/bpe.h"
-#include "text/byte_alphabet.h"
 #include "text/component.h"
-#include "text/nfc.h"
 #include "text/pre_tokenizer.h"
+#include "text/unicode.h"
 
 namespace swarr {
 namespace {

@@ -24,10 +24,7 @@ std::string DataRows(const Task& task, std::int64_t count) {
 
 namespace {
 
-template <class Judged>
-Score OneOrZero(Judged verdict) {
-  return {verdict.correct ? 1.0 : 0.0, std::move(verdict.rule)};
-}
+Score OneOrZero(Verdict verdict) { return {verdict.correct ? 1.0 : 0.0, std::move(verdict.rule)}; }
 
 RewardRule MathReward(const std::string& name, Extraction mode) {
   return {.name = name,

@@ -5,13 +5,11 @@
 #include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <utility>
 
 #include "tensor/check.h"
-#include "text/byte_alphabet.h"
 #include "text/component.h"
-#include "text/utf8.h"
+#include "text/unicode.h"
 
 namespace swarr {
 namespace {
@@ -22,7 +20,19 @@ using nlohmann::json;
 constexpr std::size_t kKnownWords = 1 << 16;
 constexpr std::size_t kKnownWordBytes = 64;
 
-constexpr std::int32_t kNone = -1;
+constexpr std::int32_t kNone = -1;  // no symbol; no byte
+
+// The byte of each letter, by the letter's code.
+constexpr std::array<std::int16_t, 0x144> kByteOfLetter = [] {
+  std::array<std::int16_t, 0x144> bytes{};
+  bytes.fill(kNone);
+  std::size_t next = 0x100;
+  for (std::size_t byte = 0; byte < 0x100; ++byte) {
+    const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
+    bytes[printable ? byte : next++] = static_cast<std::int16_t>(byte);
+  }
+  return bytes;
+}();
 
 std::uint64_t KeyOf(std::int32_t left, std::int32_t right) {
   return static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
@@ -48,6 +58,19 @@ std::size_t CharactersOf(std::string_view text) {
 }
 
 }  // namespace
+
+std::optional<std::string> BytesOfLetters(std::string_view token) {
+  std::string bytes;
+  for (std::size_t at = 0; at < token.size();) {
+    const Utf8Unit letter = UnitAt(token, at);
+    const bool known = letter.kind == Utf8Unit::Kind::kCharacter && letter.code < kByteOfLetter.size() &&
+                       kByteOfLetter[letter.code] != kNone;
+    if (!known) return std::nullopt;
+    bytes += static_cast<char>(kByteOfLetter[letter.code]);
+    at += letter.bytes;
+  }
+  return bytes;
+}
 
 Bpe::Bpe(const json& json, bool byte_level, const StringSet& added, const std::string& where)
     : byte_level_(byte_level), ignore_merges_(!IsOff(json, "ignore_merges")) {

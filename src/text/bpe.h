@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -24,12 +25,18 @@ struct StringHash {
 using StringIds = std::unordered_map<std::string, std::int32_t, StringHash, std::equal_to<>>;
 using StringSet = std::unordered_set<std::string, StringHash, std::equal_to<>>;
 
+// The alphabet of byte-level BPE (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section
+// 2.2) has a letter for each byte, so that tokens, which are strings of bytes, can be written in JSON. The printable
+// bytes 0x21-0x7E, 0xA1-0xAC and 0xAE-0xFF are the characters of the same number, the other 68 are U+0100 to U+0143 in
+// order. Returns the bytes of the letters of `token`, or nothing if a character of it is no letter of the alphabet.
+std::optional<std::string> BytesOfLetters(std::string_view token);
+
 // The model of tokenizer.json: vocabulary and merges.
 class Bpe {
  public:
   // `json` holds vocab (token to id, checked before), merges ("a b" or ["a", "b"]) and ignore_merges: a word that is a
-  // token is that token, whatever the merges (Llama-3). `byte_level`: tokens are written in the alphabet of
-  // text/byte_alphabet.h. Throws, `where` first, on a merge of what is not in the vocabulary or into what is not, on a
+  // token is that token, whatever the merges (Llama-3). `byte_level`: tokens are written in the letters of
+  // BytesOfLetters. Throws, `where` first, on a merge of what is not in the vocabulary or into what is not, on a
   // merge that stands twice, and on a token that no merge makes, unless it is in `added` (or ignore_merges is on).
   Bpe(const nlohmann::json& json, bool byte_level, const StringSet& added, const std::string& where);
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// TranslatePattern of text/regex.h: a reader of the part of the syntax that Oniguruma (Ruby's) and PCRE2 share.
+// TranslatePattern of text/pre_tokenizer.h: a reader of the part of the syntax that Oniguruma (Ruby's) and PCRE2 share.
 #include <cctype>
 #include <utility>
 
 #include "tensor/check.h"
-#include "text/regex.h"
+#include "text/pre_tokenizer.h"
 
 namespace swarr {
 namespace {
@@ -14,38 +14,13 @@ class Translator {
   Translator(std::string_view pattern, const std::string& where) : pattern_(pattern), where_(where) {}
 
   std::string Run() {
-    while (at_ < pattern_.size()) {
-      switch (pattern_[at_]) {
-        case '\\':
-          Escape();
-          break;
-        case '[':
-          Class();
-          break;
-        case '(':
-          Group();
-          break;
-        case '{':
-          Repeat();
-          break;
-        case '.':
-        case '^':
-        case '$':
-          Refuse(1);
-          break;  // what ends a line is not the same in both
-        default:
-          Copy(1);
-      }
-    }
+    while (at_ < pattern_.size()) Next();
     return std::move(out_);
   }
 
  private:
   std::string_view Rest() const { return pattern_.substr(at_); }
-  void Copy(std::size_t bytes) {
-    out_ += pattern_.substr(at_, bytes);
-    at_ += bytes;
-  }
+  void Copy(std::size_t bytes) { Replace(bytes, pattern_.substr(at_, bytes)); }
   void Replace(std::size_t bytes, std::string_view by) {
     out_ += by;
     at_ += bytes;
@@ -53,6 +28,16 @@ class Translator {
   [[noreturn]] void Refuse(std::size_t bytes) const {
     throw Error(Concat(where_, ": '", pattern_.substr(at_, bytes), "' at byte ", at_, " of the regex ", pattern_,
                        " is not supported"));
+  }
+
+  void Next() {
+    const char c = pattern_[at_];
+    if (c == '\\') return Escape();
+    if (c == '[') return Class();
+    if (c == '(') return Group();
+    if (c == '{') return Repeat();
+    if (c == '.' || c == '^' || c == '$') Refuse(1);  // what ends a line is not the same in both
+    Copy(1);
   }
 
   void Escape() {

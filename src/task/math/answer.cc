@@ -4,9 +4,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "task/math/expression.h"
 #include "task/math/tokens.h"
-#include "task/math/unit.h"
 #include "task/math/words.h"
 
 namespace swarr {
@@ -81,8 +79,8 @@ bool IsLabel(MathTokens tokens) {
 MathTokens TakeLabel(MathTokens tokens, std::string& label) {
   const std::vector<MathTokens> sides = Split(tokens, kRelations);
   if (sides.size() < 2 || !IsLabel(sides[0]) || sides.back().empty()) return tokens;
-  const bool equations = std::all_of(tokens.begin(), tokens.end(),
-                                     [](const MathToken& t) { return !HasWord(kRelations, t.text) || t.Is("="); });
+  const bool equations =
+      std::ranges::all_of(tokens, [](const MathToken& t) { return !HasWord(kRelations, t.text) || t.Is("="); });
   const bool membership = sides.size() == 2 && tokens[sides[0].size()].Is("\\in");
   if (!equations && !membership) return tokens;
   label = JoinTokens(sides[0]);
@@ -118,13 +116,12 @@ MathTokens Unwrap(MathTokens tokens) {
 // Words alone are compared without regard to case.
 std::string Spelling(MathTokens tokens) {
   const std::string text = JoinTokens(tokens);
-  const bool words =
-      std::all_of(tokens.begin(), tokens.end(), [](const MathToken& t) { return t.kind == MathToken::Kind::kWord; });
+  const bool words = std::ranges::all_of(tokens, [](const MathToken& t) { return t.kind == MathToken::Kind::kWord; });
   return words && text.size() > 1 ? LowerCase(text) : text;
 }
 
 bool HasEmpty(const std::vector<MathTokens>& parts) {
-  return std::any_of(parts.begin(), parts.end(), [](MathTokens part) { return part.empty(); });
+  return std::ranges::any_of(parts, [](MathTokens part) { return part.empty(); });
 }
 
 MathAnswer Read(MathTokens tokens, int depth);
@@ -176,7 +173,7 @@ bool ReadSeries(MathTokens tokens, int depth, MathAnswer& answer) {
     answer.close = tokens.back().text[0];
     return true;
   }
-  const bool has_or = std::any_of(tokens.begin(), tokens.end(), [](const MathToken& t) { return t.Is("or"); });
+  const bool has_or = std::ranges::any_of(tokens, [](const MathToken& t) { return t.Is("or"); });
   answer.kind = enclosed || has_or ? Kind::kSet : Kind::kList;
   Flatten(answer);
   return true;
@@ -184,7 +181,7 @@ bool ReadSeries(MathTokens tokens, int depth, MathAnswer& answer) {
 
 bool ReadPlusMinus(MathTokens tokens, MathAnswer& answer) {
   std::vector<MathToken> one(tokens.begin(), tokens.end());
-  const auto sign = std::find_if(one.begin(), one.end(), [](const MathToken& t) { return t.Is("\\pm"); });
+  const auto sign = std::ranges::find_if(one, [](const MathToken& t) { return t.Is("\\pm"); });
   if (sign == one.end()) return false;
   for (const char* spelling : {"+", "-"}) {
     *sign = {MathToken::Kind::kSymbol, spelling};
@@ -193,19 +190,10 @@ bool ReadPlusMinus(MathTokens tokens, MathAnswer& answer) {
       answer.items.clear();
       return true;
     }
-    answer.items.push_back({.kind = Kind::kNumber, .text = value->Text(), .number = *value});
+    answer.items.push_back({.kind = Kind::kNumber, .text = value->Text(), .quantity = {.value = *value}});
   }
   answer.kind = Kind::kSet;
   return true;
-}
-
-void ReadQuantity(MathTokens tokens, MathAnswer& answer) {
-  const std::optional<Quantity> quantity = ParseQuantity(tokens);
-  if (!quantity) return;
-  answer.kind = Kind::kNumber;
-  answer.number = quantity->value;
-  answer.percent = quantity->percent;
-  answer.measure = quantity->measure;
 }
 
 MathAnswer Read(MathTokens tokens, int depth) {
@@ -219,18 +207,76 @@ MathAnswer Read(MathTokens tokens, int depth) {
   }
   answer.text = Spelling(tokens);
   if (depth >= kMaxDepth || tokens.empty()) return answer;
-  if (!ReadMatrix(tokens, depth, answer) && !ReadSeries(tokens, depth, answer) && !ReadPlusMinus(tokens, answer)) {
-    ReadQuantity(tokens, answer);
+  if (ReadMatrix(tokens, depth, answer) || ReadSeries(tokens, depth, answer) || ReadPlusMinus(tokens, answer)) {
+    return answer;
+  }
+  if (const std::optional<Quantity> quantity = ParseQuantity(tokens)) {
+    answer.kind = Kind::kNumber;
+    answer.quantity = *quantity;
   }
   return answer;
 }
+
+bool SameItem(const MathAnswer& gold, const MathAnswer& answer) { return CompareMathAnswers(gold, answer).correct; }
+
+// As sets: how often an element comes does not count. Every pair is compared once, so nesting does not multiply the
+// work.
+bool SameSets(const std::vector<MathAnswer>& gold, const std::vector<MathAnswer>& answer) {
+  std::vector<bool> matched(answer.size(), false);
+  for (const MathAnswer& g : gold) {
+    bool found = false;
+    for (std::size_t i = 0; i < answer.size(); ++i) {
+      if (!SameItem(g, answer[i])) continue;
+      found = true;
+      matched[i] = true;
+    }
+    if (!found) return false;
+  }
+  return std::ranges::count(matched, false) == 0;
+}
+
+bool Conflict(const std::string& a, const std::string& b) { return !a.empty() && !b.empty() && a != b; }
+
+Verdict CompareNumbers(const Quantity& gold, const Quantity& answer) {
+  if (!(gold.value == answer.value)) return {false, "different numbers"};
+  if (Conflict(gold.measure, answer.measure)) return {false, "different units"};
+  if (gold.percent && !answer.percent) return {false, "no percent sign"};
+  return {true, "equal numbers"};
+}
+
+Verdict Judge(bool equal, const std::string& what) { return {equal, (equal ? "equal " : "different ") + what}; }
 
 }  // namespace
 
 MathAnswer ParseMathAnswer(std::string_view text) { return Read(TokenizeMath(text.substr(0, kMaxAnswerBytes)), 0); }
 
+Verdict CompareMathAnswers(const MathAnswer& gold, const MathAnswer& answer) {
+  if (Conflict(gold.label, answer.label)) return {false, "different left sides"};
+  if (gold.kind == Kind::kNumber && answer.kind == Kind::kNumber) return CompareNumbers(gold.quantity, answer.quantity);
+  if (gold.text == answer.text) return {true, "equal text"};
+  const bool set = gold.kind == Kind::kSet || answer.kind == Kind::kSet;
+  const auto is_series = [](Kind kind) { return kind == Kind::kSet || kind == Kind::kList; };
+  if (set && is_series(gold.kind) && is_series(answer.kind)) return Judge(SameSets(gold.items, answer.items), "sets");
+  if (gold.kind != answer.kind) return {false, "different kinds of answer"};
+  if (gold.open != answer.open || gold.close != answer.close) return {false, "different brackets"};
+  const bool same = gold.columns == answer.columns && std::ranges::equal(gold.items, answer.items, SameItem);
+  switch (gold.kind) {
+    case Kind::kTuple:
+      return Judge(same, "tuples");
+    case Kind::kList:
+      return Judge(same, "lists");
+    case Kind::kMatrix:
+      return Judge(same, "matrices");
+    case Kind::kText:
+    case Kind::kNumber:
+    case Kind::kSet:
+      break;  // numbers and sets were compared above
+  }
+  return {false, "different text"};
+}
+
 std::string CanonicalText(const MathAnswer& answer) {
-  if (answer.kind == Kind::kNumber) return answer.number.Text() + (answer.percent ? "%" : "");
+  if (answer.kind == Kind::kNumber) return answer.quantity.value.Text() + (answer.quantity.percent ? "%" : "");
   if (answer.kind == Kind::kText) return answer.text;
   std::vector<std::string> items;
   for (const MathAnswer& item : answer.items) items.push_back(CanonicalText(item));

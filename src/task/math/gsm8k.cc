@@ -2,7 +2,6 @@
 #include "task/math/gsm8k.h"
 
 #include <algorithm>
-#include <array>
 
 #include "task/math/words.h"
 #include "tensor/check.h"
@@ -17,12 +16,11 @@ bool IsNumeric(char c) { return IsDigit(c) || c == '.' || c == ','; }
 
 template <class Predicate>
 std::size_t RunLength(std::string_view text, const Predicate& belongs) {
-  return static_cast<std::size_t>(std::find_if_not(text.begin(), text.end(), belongs) - text.begin());
+  return static_cast<std::size_t>(std::ranges::find_if_not(text, belongs) - text.begin());
 }
 
 std::string_view BeforeStops(std::string_view text) {
-  constexpr std::array<std::string_view, 3> kStops = {"Question:", "</s>", "<|im_end|>"};
-  for (const std::string_view stop : kStops) text = text.substr(0, text.find(stop));
+  for (const std::string_view stop : {"Question:", "</s>", "<|im_end|>"}) text = text.substr(0, text.find(stop));
   return text;
 }
 
@@ -31,8 +29,9 @@ std::string_view StrictMatch(std::string_view text) {
   for (std::size_t at = text.find(kMark); at != std::string_view::npos; at = text.find(kMark, at + 1)) {
     const std::string_view rest = text.substr(at + kMark.size());
     const std::size_t sign = rest.starts_with('-') ? 1 : 0;
-    if (const std::size_t digits = RunLength(rest.substr(sign), IsNumeric); digits > 0)
+    if (const std::size_t digits = RunLength(rest.substr(sign), IsNumeric); digits > 0) {
       return rest.substr(0, sign + digits);
+    }
   }
   return kInvalid;
 }
@@ -70,7 +69,7 @@ void CheckGsm8kGold(std::string_view gold) {
   SWARR_CHECK(!NormalizeGsm8k(TrimSpace(gold)).empty(), "the gold answer is empty");
 }
 
-Gsm8kVerdict VerifyGsm8k(std::string_view gold, std::string_view completion, Gsm8kMode mode) {
+Verdict VerifyGsm8k(std::string_view gold, std::string_view completion, Gsm8kMode mode) {
   CheckGsm8kGold(gold);
   const std::string extracted = ExtractGsm8k(completion, mode);
   const bool correct = NormalizeGsm8k(extracted) == NormalizeGsm8k(TrimSpace(gold));

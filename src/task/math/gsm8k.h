@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "task/math/answer.h"
+
 namespace swarr {
 
 enum class Gsm8kMode {
@@ -20,12 +22,8 @@ std::string ExtractGsm8k(std::string_view completion, Gsm8kMode mode);
 // The text in lower case without commas, dollar signs, everything up to the last "#### ", and one full stop at the end.
 std::string NormalizeGsm8k(std::string_view text);
 
-struct Gsm8kVerdict {
-  bool correct = false;
-  std::string rule;
-};
 // Whether the two are equal once normalised. Throws Error for a gold with nothing left to compare.
-Gsm8kVerdict VerifyGsm8k(std::string_view gold, std::string_view completion, Gsm8kMode mode);
+Verdict VerifyGsm8k(std::string_view gold, std::string_view completion, Gsm8kMode mode);
 void CheckGsm8kGold(std::string_view gold);
 
 }  // namespace swarr

@@ -119,7 +119,7 @@ Rational Rational::operator*(const Rational& other) const {
 }
 
 Rational Rational::operator/(const Rational& other) const {
-  return Rational(Times(numerator_, other.denominator_), Times(denominator_, other.numerator_));
+  return *this * Rational(other.denominator_, other.numerator_);
 }
 
 std::string Rational::Text() const {
@@ -154,15 +154,12 @@ Rational Number::AsRational() const {
 }
 
 bool Number::HasLikeTerms(const Number& other) const {
-  return std::any_of(terms_.begin(), terms_.end(), [&](const NumberTerm& a) {
-    return std::any_of(other.terms_.begin(), other.terms_.end(),
-                       [&](const NumberTerm& b) { return Kind(a) == Kind(b); });
-  });
+  return std::ranges::any_of(terms_,
+                             [&](const NumberTerm& a) { return std::ranges::count(other.terms_, Kind(a), Kind) > 0; });
 }
 
 void Number::Add(const NumberTerm& term) {
-  const auto at = std::lower_bound(terms_.begin(), terms_.end(), term,
-                                   [](const NumberTerm& a, const NumberTerm& b) { return Kind(a) < Kind(b); });
+  const auto at = std::ranges::lower_bound(terms_, Kind(term), {}, Kind);
   if (at != terms_.end() && Kind(*at) == Kind(term)) {
     at->coefficient = at->coefficient + term.coefficient;
     if (at->coefficient.IsZero()) terms_.erase(at);

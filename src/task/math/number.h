@@ -53,14 +53,13 @@ class Number {
   Number() = default;  // 0
   explicit Number(const NumberTerm& term) { Add(term); }
   explicit Number(const Rational& value) { Add({.coefficient = value}); }
-  static Number Pi() { return Number(NumberTerm{.pi_power = 1, .coefficient = Rational(1)}); }
-  static Number ImaginaryUnit() { return Number(NumberTerm{.imaginary = true, .coefficient = Rational(1)}); }
+  static Number PowerOfPi(int exponent) { return Number({.pi_power = exponent, .coefficient = Rational(1)}); }
+  static Number ImaginaryUnit() { return Number({.imaginary = true, .coefficient = Rational(1)}); }
   // The root of a rational number whose numerator times denominator is at most 10^12; imaginary if it is negative.
   static Number SquareRoot(const Number& radicand);
   // 10^exponent, for |exponent| <= 37.
   static Number PowerOfTen(int exponent);
 
-  const std::vector<NumberTerm>& terms() const { return terms_; }
   bool operator==(const Number&) const = default;
 
   bool IsRational() const;

@@ -2,12 +2,11 @@
 #include "task/math/tokens.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <utility>
 
 #include "task/math/words.h"
-#include "text/utf8.h"
+#include "text/unicode.h"
 
 namespace swarr {
 namespace {
@@ -62,11 +61,7 @@ std::string UnicodeToLatex(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
     const Utf8Unit unit = UnitAt(text, at);
     const std::string_view bytes = text.substr(at, unit.bytes);
-    if (unit.code < 0x80) {  // or no character
-      latex += bytes;
-    } else {
-      latex += ToLatex(unit.code, bytes);
-    }
+    latex += unit.code < 0x80 ? std::string(bytes) : ToLatex(unit.code, bytes);  // 0 if it is no character
     at += unit.bytes;
   }
   return latex;
@@ -207,10 +202,11 @@ class Lexer {
 
   // The separator of thousands that follows, empty if none. A plain comma within brackets separates elements.
   std::string_view ThousandsSeparator() const {
-    constexpr std::array<std::string_view, 8> kAnywhere = {"{,}", ",\\!", ",\\,", " ", "\\,", "\\ ", "~", "\\!"};
     if (brackets_ <= 0 && IsThousands(",")) return ",";
-    const auto found = std::find_if(kAnywhere.begin(), kAnywhere.end(), [&](auto s) { return IsThousands(s); });
-    return found == kAnywhere.end() ? "" : *found;
+    for (const std::string_view separator : {"{,}", ",\\!", ",\\,", " ", "\\,", "\\ ", "~", "\\!"}) {
+      if (IsThousands(separator)) return separator;
+    }
+    return "";
   }
 
   void NumberToken() {
@@ -289,7 +285,7 @@ class ArgumentBracer {
         negative_ = true;  // 10^-3
         return;
       } else {
-        return Argument(token);
+        return pending_.back().digits && token.kind == Kind::kNumber ? DigitArguments(token.text) : Argument(token);
       }
     }
     result_.push_back(token);
@@ -297,7 +293,6 @@ class ArgumentBracer {
   }
 
   void Argument(const MathToken& token) {
-    if (token.kind == Kind::kNumber && pending_.back().digits) return DigitArguments(token.text);
     Symbol("{");
     if (std::exchange(negative_, false)) Symbol("-");
     result_.push_back(token);
@@ -307,10 +302,7 @@ class ArgumentBracer {
 
   void DigitArguments(std::string_view digits) {
     for (; !digits.empty() && Awaits() && IsDigit(digits[0]); digits.remove_prefix(1)) {
-      Symbol("{");
-      result_.push_back({Kind::kNumber, std::string(digits.substr(0, 1))});
-      Symbol("}");
-      ArgumentDone();
+      Argument({Kind::kNumber, std::string(digits.substr(0, 1))});
     }
     if (!digits.empty()) result_.push_back({Kind::kNumber, std::string(digits)});
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// UTF-8 (RFC 3629): reading characters, and turning bytes that arrive in pieces into text.
+// UTF-8 (RFC 3629): reading characters, and turning bytes that arrive in pieces into text. Unicode's normalisation form
+// C (Unicode Standard Annex #15), by utf8proc's tables.
 #pragma once
 
 #include <cstddef>
@@ -42,5 +43,15 @@ class Utf8Joiner {
  private:
   std::string held_;
 };
+
+// Whether this build has PCRE2 and utf8proc, on which regexes and NFC stand (CMake's SWARR_UNICODE).
+bool HasUnicodeLibraries();
+
+// Throws, naming the packages, unless HasUnicodeLibraries(); `what` needs them.
+void NeedUnicodeLibraries(const std::string& what);
+
+// `text`, which must be UTF-8, in NFC: letters and their marks composed where Unicode has the composed character.
+// Takes O(n log n) time on any text.
+std::string ToNfc(std::string_view text);
 
 }  // namespace swarr
