@@ -11,8 +11,6 @@
 namespace swarr::oracle {
 namespace {
 
-enum class Rows : std::uint8_t { kSum, kMean };
-
 struct Rule {
   double temperature_power = 1;  // logits are divided by temperature to this power
   bool temperature_in_dx = true;
@@ -24,7 +22,7 @@ struct Rule {
   double one_hot = 1, softmax = 1;  // parts of dlogits
   double entropy_part = 1;          // likewise
   bool entropy_centred = true;      // -p (log p + H), not -p log p
-  Rows rows = Rows::kSum;
+  bool mean_over_rows = false;
 };
 
 constexpr Mistake<Rule> kMistakes[] = {
@@ -47,7 +45,7 @@ constexpr Mistake<Rule> kMistakes[] = {
     {"the entropy's gradient with the sign turned", [](Rule& r) { r.entropy_part = -1; }},
     {"the entropy's gradient without its mean: -p log p for -p (log p + H)",
      [](Rule& r) { r.entropy_centred = false; }},
-    {"gradients averaged over rows", [](Rule& r) { r.rows = Rows::kMean; }},
+    {"gradients averaged over rows", [](Rule& r) { r.mean_over_rows = true; }},
 };
 
 // What is computed of row n: values, and the derivatives of sum(logp d_logp) + sum(entropy d_entropy) by the logits
@@ -72,8 +70,7 @@ Row RowOf(const Values& inputs, std::int64_t n, const Rule& rule, double divisor
           rule.entropy_sign * entropy_of.entropy / rule.entropy_unit,
           {}};
   const double dlogp = inputs.at("d_logp")(n), dentropy = inputs.contains("d_entropy") ? inputs.at("d_entropy")(n) : 0;
-  const double scale =
-      (rule.rows == Rows::kMean ? 1 / static_cast<double>(N) : 1) / (rule.temperature_in_dx ? divisor : 1);
+  const double scale = (rule.mean_over_rows ? 1 / static_cast<double>(N) : 1) / (rule.temperature_in_dx ? divisor : 1);
   for (int v = 0; v < s.V(); ++v) {
     const double of_logp = (v == target ? rule.one_hot : 0) - rule.softmax * s.P(v);
     const double of_entropy = -rule.entropy_part * s.P(v) * (s.LogP(v) + (rule.entropy_centred ? s.entropy : 0));
