@@ -302,23 +302,22 @@ Case MakeCase(const Setting& s) {
 Suite RolloutSuite() {
   Family f{
       .name = "sampling",
-      .semantics = Joined(
-          ModelSemantics(),
-          {"Token t of sequence n is argmax_v z[v] / temperature + noise[n, t, v], z the logits after prompt and "
-           "earlier tokens; at temperature 0 argmax_v z[v], without noise. Prompts have the positions from 0, tokens "
-           "those "
-           "after.",
-           "A sequence ends with eos_token_id, which is part of it, or after max_new_tokens. After the end tokens are "
-           "-1 and logp 0.",
-           "logp[n, t] = log softmax(z)[token] at temperature 1, whatever the temperature of the choice.",
-           Concat("Every chosen token leads the next best by ", kMargin,
-                  " logits (the lead of scores times the temperature): what a dtype moves decides nothing, and tokens "
-                  "must be equal in all of them."),
-           "Once a token differs, what comes after it in its sequence is another text's: look at the first "
-           "difference. The suite `model` compares log-probabilities of given texts.",
-           "noise is Gumbel's, -log(-log u) rounded to 8 bits: u = (w + 1/2) 2^-32 with w word v mod 4 of "
-           "Philox4x32-10 under the n-th of noise_keys at the counter {v / 4, position, 0, 0}, position that of the "
-           "drawn token."}),
+      .semantics =
+          Joined(ModelSemantics(),
+                 {"Token t of sequence n is argmax_v z[v] / temperature + noise[n, t, v], z the logits after prompt "
+                  "and earlier tokens; at temperature 0 argmax_v z[v], without noise. Prompts have the positions from "
+                  "0, tokens those after.",
+                  "A sequence ends with eos_token_id, which is part of it, or after max_new_tokens. After the end "
+                  "tokens are -1 and logp 0.",
+                  "logp[n, t] = log softmax(z)[token] at temperature 1, whatever the temperature of the choice.",
+                  Concat("Every chosen token leads the next best by ", kMargin,
+                         " logits (the lead of scores times the temperature): what a dtype moves decides nothing, and "
+                         "tokens must be equal in all of them."),
+                  "Once a token differs, what comes after it in its sequence is another text's: look at the first "
+                  "difference. The suite `model` compares log-probabilities of given texts.",
+                  "noise is Gumbel's, -log(-log u) rounded to 8 bits: u = (w + 1/2) 2^-32 with w word v mod 4 of "
+                  "Philox4x32-10 under the n-th of noise_keys at the counter {v / 4, position, 0, 0}, position that of "
+                  "the drawn token."}),
       .inputs = Joined(WeightInfos(false), {{"prompts", "[B, P]", "ids of each prompt, then -1"},
                                             {"noise", "[B, M, V]", "noise of each token to be drawn"}}),
       .outputs = {{"tokens", "[B, M]", "drawn tokens, then -1"},

@@ -281,30 +281,29 @@ std::vector<TensorInfo> InfosOf(std::initializer_list<std::pair<const char*, con
 }
 
 Family StepFamily() {
-  return {
-      .name = "adamw",
-      .semantics =
-          {"grad_norm is the root of the sum of squares of all gradients of all tensors, before clipping.",
-           "Where max_grad_norm > 0 and grad_norm > max_grad_norm, all gradients are multiplied by max_grad_norm / "
-           "grad_norm; else they stay. Nothing is added to the norm (torch.nn.utils.clip_grad_norm_ adds 1e-6).",
-           "m' = beta1 m + (1 - beta1) g, v' = beta2 v + (1 - beta2) g^2 with the clipped g.",
-           "w' = w - lr (m' / (1 - beta1^t) / (sqrt(v' / (1 - beta2^t)) + eps) + weight_decay w), t = 1 at the first "
-           "step.",
-           "weight_decay is that of matrices; for tensors of rank 1 (biases, norms) it is 0.",
-           "f16 can't hold some of the second moments: compute the step in another dtype."},
-      .inputs = InfosOf({{"w", "weights"},
-                         {"g", "gradients"},
-                         {"m", "first moments before the step"},
-                         {"v", "second moments before the step"}}),
-      .outputs =
-          Joined<TensorInfo>({{"grad_norm", "[1]", "norm of all gradients before clipping"}},
-                             InfosOf({{"w", "new weights"}, {"m", "new first moments"}, {"v", "new second moments"}})),
-      .roundings = {{"clipped gradients", "new moments", "m corrected", "v corrected", "its root", "the root plus eps",
-                     "their quotient", "the quotient times lr", "the weight less its decay"},
-                    {}},
-      .mistakes = NamesOf(kStepMistakes),
-      .cases = CasesOf(kStepSettings, MakeStepCase),
-      .evaluate = EvaluateStep};
+  return {.name = "adamw",
+          .semantics =
+              {"grad_norm is the root of the sum of squares of all gradients of all tensors, before clipping.",
+               "Where max_grad_norm > 0 and grad_norm > max_grad_norm, all gradients are multiplied by max_grad_norm / "
+               "grad_norm; else they stay. Nothing is added to the norm (torch.nn.utils.clip_grad_norm_ adds 1e-6).",
+               "m' = beta1 m + (1 - beta1) g, v' = beta2 v + (1 - beta2) g^2 with the clipped g.",
+               "w' = w - lr (m' / (1 - beta1^t) / (sqrt(v' / (1 - beta2^t)) + eps) + weight_decay w), t = 1 at the "
+               "first step.",
+               "weight_decay is that of matrices; for tensors of rank 1 (biases, norms) it is 0.",
+               "f16 can't hold some of the second moments: compute the step in another dtype."},
+          .inputs = InfosOf({{"w", "weights"},
+                             {"g", "gradients"},
+                             {"m", "first moments before the step"},
+                             {"v", "second moments before the step"}}),
+          .outputs = Joined<TensorInfo>(
+              {{"grad_norm", "[1]", "norm of all gradients before clipping"}},
+              InfosOf({{"w", "new weights"}, {"m", "new first moments"}, {"v", "new second moments"}})),
+          .roundings = {{"clipped gradients", "new moments", "m corrected", "v corrected", "its root",
+                         "the root plus eps", "their quotient", "the quotient times lr", "the weight less its decay"},
+                        {}},
+          .mistakes = NamesOf(kStepMistakes),
+          .cases = CasesOf(kStepSettings, MakeStepCase),
+          .evaluate = EvaluateStep};
 }
 
 // --- the learning rate ---
@@ -370,11 +369,11 @@ Case MakeRateCase(const char* name, const char* meaning, const char* schedule, i
 
 Family RateFamily() {
   return {.name = "schedule",
-          .semantics = {"Of step s = 0, 1, ..., steps - 1. While s < warmup_steps: rate = lr (s + 1) / warmup_steps.",
-                        "Then rate = lr (r + (1 - r) f(u)) with r = min_lr_ratio and u = (s - warmup_steps) / (steps - "
-                        "warmup_steps): 0 at the first step after the warm-up, 1 after the last of all.",
-                        "f = 1 - u (linear) or (1 + cos(pi u)) / 2 (cosine). A constant schedule stays at lr and has "
-                        "no r."},
+          .semantics =
+              {"Of step s = 0, 1, ..., steps - 1. While s < warmup_steps: rate = lr (s + 1) / warmup_steps.",
+               "Then rate = lr (r + (1 - r) f(u)) with r = min_lr_ratio and u = (s - warmup_steps) / (steps - "
+               "warmup_steps): 0 at the first step after the warm-up, 1 after the last of all.",
+               "f = 1 - u (linear) or (1 + cos(pi u)) / 2 (cosine). A constant schedule stays at lr and has no r."},
           .inputs = {{"step", "[N]", "steps, from 0"}},
           .outputs = {{"rate", "[N]", "learning rate of each step"}},
           .roundings = {{"u", "pi u", "its cosine", "1 + the cosine", "(1 - r) f", "r + (1 - r) f"}, {}},
