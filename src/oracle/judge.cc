@@ -88,6 +88,19 @@ const Precision* CoarsestOf(const Case& c, const Values& truth, const Candidate&
   return coarsest;
 }
 
+TensorVerdict JudgeTensor(Expectations& expectations, const CaseVerdict& verdict, const std::string& output,
+                          const Value& exact, const Candidate& candidate) {
+  const auto given = candidate.find(NameOf(*verdict.c, output));
+  if (given == candidate.end()) return {output, Finding::kMissing, "missing"};
+  const std::string problem = ProblemOf(given->second, exact);
+  if (!problem.empty()) return {output, Finding::kUnusable, problem};
+  const double error = Distance(given->second.value, exact);
+  const double tolerance =
+      exact.integer ? 0 : expectations.Tolerance(*verdict.family, *verdict.c, "", output, *verdict.precision);
+  if (error <= tolerance) return {output, Finding::kPass, "", error, tolerance};
+  return {output, Finding::kWrong, MixedUpKinds(given->second.value, exact), error, tolerance};
+}
+
 CaseVerdict JudgeCase(Expectations& expectations, const Family& family, const Case& c, const Candidate& candidate,
                       bool values_alone) {
   const Values& truth = expectations.Outputs(family, c, "");
@@ -95,24 +108,7 @@ CaseVerdict JudgeCase(Expectations& expectations, const Family& family, const Ca
   for (const TensorInfo& output : family.outputs) {
     const auto exact = truth.find(output.name);
     if (exact == truth.end() || (values_alone && output.gradient)) continue;
-    TensorVerdict& t = verdict.tensors.emplace_back();
-    t.tensor = output.name;
-    const auto given = candidate.find(NameOf(c, output.name));
-    if (given == candidate.end()) {
-      t.finding = Finding::kMissing;
-      t.problem = "missing";
-      continue;
-    }
-    t.problem = ProblemOf(given->second, exact->second);
-    if (!t.problem.empty()) {
-      t.finding = Finding::kUnusable;
-      continue;
-    }
-    t.error = Distance(given->second.value, exact->second);
-    if (!exact->second.integer) t.tolerance = expectations.Tolerance(family, c, "", output.name, *verdict.precision);
-    if (t.error <= t.tolerance) continue;
-    t.finding = Finding::kWrong;
-    t.problem = MixedUpKinds(given->second.value, exact->second);
+    verdict.tensors.push_back(JudgeTensor(expectations, verdict, output.name, exact->second, candidate));
   }
   return verdict;
 }

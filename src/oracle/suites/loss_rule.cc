@@ -54,19 +54,24 @@ double DivisorOf(std::span<const double> rewards, const LossRule& rule) {
   return rule.epsilon_in_root ? std::sqrt(variance + epsilon) : std::sqrt(variance) + epsilon;
 }
 
-std::vector<double> CentredAndScaled(std::span<const double> rewards, std::size_t group_size, const LossRule& rule) {
-  std::vector<double> advantages;
-  for (std::size_t begin = 0; begin < rewards.size(); begin += group_size) {
-    const std::span<const double> group = rewards.subspan(begin, group_size);
-    double divisor = 1;
-    if (rule.scale_rewards == RewardScale::kGroup) divisor = DivisorOf(group, rule);
-    if (rule.scale_rewards == RewardScale::kBatch) divisor = DivisorOf(rewards, rule);
-    for (double r : group) {
-      const double baseline = BaselineOf(r, group, rule);
-      advantages.push_back(rule.baseline_undivided ? r / divisor - baseline : (r - baseline) / divisor);
-    }
+// The rewards of the group that completion i is taken to be in.
+std::vector<double> GroupOf(std::size_t i, std::span<const double> rewards, std::size_t size, Groups groups) {
+  const std::size_t interleaved = rewards.size() / size;
+  std::vector<double> group;
+  for (std::size_t j = 0; j < rewards.size(); ++j) {
+    const bool together = groups == Groups::kInterleaved ? j % interleaved == i % interleaved : j / size == i / size;
+    if (groups == Groups::kOne || together) group.push_back(rewards[j]);
   }
-  return advantages;
+  return group;
+}
+
+double CentredAndScaled(double reward, std::span<const double> group, std::span<const double> all,
+                        const LossRule& rule) {
+  double divisor = 1;
+  if (rule.scale_rewards == RewardScale::kGroup) divisor = DivisorOf(group, rule);
+  if (rule.scale_rewards == RewardScale::kBatch) divisor = DivisorOf(all, rule);
+  const double baseline = BaselineOf(reward, group, rule);
+  return rule.baseline_undivided ? reward / divisor - baseline : (reward - baseline) / divisor;
 }
 
 void SubtractToGo(std::span<double> advantages, std::span<const double> penalties, bool with_own) {
@@ -95,11 +100,12 @@ std::vector<double> MistakenAdvantages(const SampledTokens& sampled, const LossR
     if (rule.kl_in == KlPlace::kReward) rewards[i] -= SumOf(of_completion[i]);
   }
   const auto group_size = static_cast<std::size_t>(sampled.group_size);
-  const std::vector<double> centred = CentredAndScaled(rewards, group_size, rule);
   std::vector<double> advantages;
   std::size_t group_begin = 0;
-  for (std::size_t i = 0; i < centred.size(); ++i) {
-    advantages.insert(advantages.end(), of_completion[i].size(), centred[i]);
+  for (std::size_t i = 0; i < rewards.size(); ++i) {
+    const std::vector<double> own_group = GroupOf(i, rewards, group_size, rule.groups);
+    const double centred = CentredAndScaled(rewards[i], own_group, rewards, rule);
+    advantages.insert(advantages.end(), of_completion[i].size(), centred);
     const std::span<double> own = std::span(advantages).last(of_completion[i].size());
     if (rule.kl_in == KlPlace::kReturn) SubtractToGo(own, of_completion[i], rule.own_kl_to_go);
     if ((i + 1) % group_size != 0) continue;
@@ -233,15 +239,6 @@ std::vector<double> Picked(const Value& value, const std::vector<std::size_t>& p
   return picked;
 }
 
-// Brings groups that stand interleaved together.
-Order GroupAfterGroup(std::int64_t completions, int group_size) {
-  Order order(static_cast<std::size_t>(completions));
-  std::iota(order.begin(), order.end(), 0);
-  const std::int64_t groups = completions / group_size;
-  std::ranges::stable_sort(order, {}, [&](std::int64_t i) { return i % groups; });
-  return order;
-}
-
 // What each completion is taken to hold.
 std::vector<int> CountedLengths(const std::vector<int>& sampled, std::int64_t T, const LossRule& rule) {
   const bool token_mean = rule.aggregation == Aggregation::kTokenMean;
@@ -314,24 +311,12 @@ void LossRule::SetClip(ClipKind kind) {
 
 Values EvaluateLoss(const Values& inputs, const LossRule& rule, int group_size, Noise& noise) {
   const Value& mask = inputs.at("mask");
-  if (rule.groups == Groups::kInterleaved) {
-    const Order order = GroupAfterGroup(mask.dim(0), group_size);
-    const auto reorder = [&](Values values, const Order& by) {
-      for (auto& item : values) {
-        if (item.second.dim(0) == mask.dim(0)) item.second = Reordered(item.second, by);
-      }
-      return values;
-    };
-    LossRule consecutive = rule;
-    consecutive.groups = Groups::kConsecutive;
-    return reorder(EvaluateLoss(reorder(inputs, order), consecutive, group_size, noise), Inverse(order));
-  }
   const Sampled sampled = Gather(mask, rule.tokens);
   const auto picked = [&](const char* name) { return Picked(inputs.at(name), sampled.places); };
   const std::vector<double> logp = picked("logp"), old_logp = picked("old_logp"), ref_logp = picked("ref_logp"),
                             entropy = picked("entropy");
   const SampledTokens tokens{.lengths = sampled.lengths,
-                             .group_size = rule.groups == Groups::kOne ? static_cast<int>(mask.dim(0)) : group_size,
+                             .group_size = group_size,
                              .rewards = inputs.at("rewards").data,
                              .old_logp = old_logp,
                              .ref_logp = rule.kl_from_old ? old_logp : ref_logp};

@@ -233,13 +233,7 @@ ModelConfig SmallConfig(std::vector<AttentionSpec> attention, int heads, int kv_
 
 nlohmann::ordered_json ParametersOf(const ModelConfig& c) {
   nlohmann::ordered_json parameters;
-  ForEachField(c, [&](const char* name, const auto& value) {
-    if constexpr (std::is_same_v<decltype(value), const bool&>) {
-      parameters[name] = value ? 1 : 0;
-    } else {
-      parameters[name] = value;
-    }
-  });
+  ForEachField(c, [&](const char* name, auto value) { parameters[name] = +value; });  // + makes 0 or 1 of a bool
   for (std::size_t i = 0; i < c.attention.size(); ++i) {
     parameters[Concat("window_", i)] = c.attention[i].window;
     parameters[Concat("sinks_", i)] = c.attention[i].sinks;
