@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The suite `rollout`: prompts to sampled tokens and their log-probabilities.
 #include <algorithm>
-#include <limits>
+#include <cmath>
 #include <utility>
 
 #include "oracle/suites/small_models.h"
@@ -37,12 +37,10 @@ struct RolloutRule : ModelRule {
   bool loses_first = false;   // the prompt's first token is missing, unless it is alone
 };
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 struct Rollout {
   Tokens tokens;
   std::vector<double> logp;
-  double margin = kInfinity;  // least lead of a chosen token before the next best, in logits
+  double margin = HUGE_VAL;  // least lead of a chosen token before the next best, in logits
 };
 
 // [T, V] logits of a text.
@@ -76,7 +74,7 @@ std::vector<double> ScoresOf(std::span<const double> z, std::span<const double> 
 // The first of the largest, and its lead before the next best.
 std::pair<std::int32_t, double> Choose(std::vector<double> scores) {
   const auto best = std::ranges::max_element(scores);
-  const double largest = std::exchange(*best, -kInfinity);
+  const double largest = std::exchange(*best, -HUGE_VAL);
   return {static_cast<std::int32_t>(best - scores.begin()), largest - *std::ranges::max_element(scores)};
 }
 
