@@ -26,7 +26,7 @@ struct Diagnosis {
   std::size_t failing = 0;  // cases in which a tensor is wrong
   // All mistakes that explain everything and contradict nothing; if there is none, the three that explain most.
   std::vector<Explanation> explanations;
-  std::vector<std::string> hints;  // where no mistake explains everything: what failing cases have in common (hints.h)
+  std::vector<std::string> hints;  // where no mistake explains everything: what failing cases have in common
 
   bool complete() const;  // explained without a rest
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "oracle/export.h"
 
-#include "oracle/candidate.h"
+#include "oracle/judge.h"
 #include "tensor/files.h"
 #include "tensor/safetensors.h"
 

@@ -3,10 +3,24 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
+
+#include "tensor/safetensors.h"
 
 namespace swarr::oracle {
 namespace {
+
+void Read(const SafetensorsFile& file, const std::string& name, Value& value) {
+  const std::int64_t size = SizeOf(value.shape);
+  value.data.resize(static_cast<std::size_t>(size));
+  if (size == 0) return;
+  if (value.integer) {
+    std::vector<std::int32_t> integers(value.data.size());
+    file.CopyTo(name, ViewOf(integers.data(), DType::kI32, file.shape(name)));
+    value.data.assign(integers.begin(), integers.end());
+  } else {
+    file.ReadAs(name, 0, Tensor(value.data.data(), DType::kF64, {size}));
+  }
+}
 
 std::string NameOf(const Case& c, const std::string& tensor) { return c.name + "." + tensor; }
 
@@ -74,6 +88,19 @@ const Precision* CoarsestOf(const Case& c, const Values& truth, const Candidate&
   return coarsest;
 }
 
+TensorVerdict JudgeTensor(Expectations& expectations, const CaseVerdict& verdict, const std::string& output,
+                          const Value& exact, const Candidate& candidate) {
+  const auto given = candidate.find(NameOf(*verdict.c, output));
+  if (given == candidate.end()) return {output, Finding::kMissing, "missing"};
+  const std::string problem = ProblemOf(given->second, exact);
+  if (!problem.empty()) return {output, Finding::kUnusable, problem};
+  const double error = Distance(given->second.value, exact);
+  const double tolerance =
+      exact.integer ? 0 : expectations.Tolerance(*verdict.family, *verdict.c, "", output, *verdict.precision);
+  if (error <= tolerance) return {output, Finding::kPass, "", error, tolerance};
+  return {output, Finding::kWrong, MixedUpKinds(given->second.value, exact), error, tolerance};
+}
+
 CaseVerdict JudgeCase(Expectations& expectations, const Family& family, const Case& c, const Candidate& candidate,
                       bool values_alone) {
   const Values& truth = expectations.Outputs(family, c, "");
@@ -81,24 +108,7 @@ CaseVerdict JudgeCase(Expectations& expectations, const Family& family, const Ca
   for (const TensorInfo& output : family.outputs) {
     const auto exact = truth.find(output.name);
     if (exact == truth.end() || (values_alone && output.gradient)) continue;
-    TensorVerdict& t = verdict.tensors.emplace_back();
-    t.tensor = output.name;
-    const auto given = candidate.find(NameOf(c, output.name));
-    if (given == candidate.end()) {
-      t.finding = Finding::kMissing;
-      t.problem = "missing";
-      continue;
-    }
-    t.problem = ProblemOf(given->second, exact->second);
-    if (!t.problem.empty()) {
-      t.finding = Finding::kUnusable;
-      continue;
-    }
-    t.error = Distance(given->second.value, exact->second);
-    if (!exact->second.integer) t.tolerance = expectations.Tolerance(family, c, "", output.name, *verdict.precision);
-    if (t.error <= t.tolerance) continue;
-    t.finding = Finding::kWrong;
-    t.problem = MixedUpKinds(given->second.value, exact->second);
+    verdict.tensors.push_back(JudgeTensor(expectations, verdict, output.name, exact->second, candidate));
   }
   return verdict;
 }
@@ -116,17 +126,37 @@ bool HasValuesAlone(const std::map<std::string, const TensorInfo*>& outputs, con
 
 }  // namespace
 
-bool CaseVerdict::passes() const {
-  return std::all_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.finding == Finding::kPass; });
+std::string CandidateFile(const std::string& suite) { return suite + ".safetensors"; }
+
+Candidate ReadCandidate(const std::filesystem::path& directory, const std::string& suite) {
+  SWARR_CHECK(!std::filesystem::is_regular_file(directory), directory.string(),
+              " is a file; a candidate for the suite ", suite, " is the directory that holds ", CandidateFile(suite));
+  const std::filesystem::path path = directory / CandidateFile(suite);
+  SWARR_CHECK(std::filesystem::is_regular_file(path), "there is no ", path.string(), "; a candidate for the suite ",
+              suite, " is a directory with this file");
+  const SafetensorsFile file(path);
+  Candidate candidate;
+  for (const std::string& name : file.names()) {
+    CandidateTensor& tensor = candidate[name];
+    tensor.stored = file.stored_dtype(name);
+    tensor.value.shape = file.shape(name);
+    if (tensor.value.shape.empty()) tensor.value.shape = {1};
+    tensor.value.integer = tensor.stored == "I32";
+    constexpr std::size_t kMaxRank = Tensor::kMaxRank;
+    const bool readable = (tensor.value.integer || file.IsFloating(name)) && tensor.value.shape.size() <= kMaxRank;
+    if (readable) Read(file, name, tensor.value);
+  }
+  return candidate;
 }
 
-bool CaseVerdict::wrong() const {
-  return std::any_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.finding == Finding::kWrong; });
+bool CaseVerdict::passes() const {
+  return std::ranges::count(tensors, Finding::kPass, &TensorVerdict::finding) == std::ssize(tensors);
 }
+
+bool CaseVerdict::wrong() const { return std::ranges::count(tensors, Finding::kWrong, &TensorVerdict::finding) > 0; }
 
 std::size_t Verdict::failures() const {
-  return static_cast<std::size_t>(
-      std::count_if(cases.begin(), cases.end(), [](const CaseVerdict& c) { return !c.passes(); }));
+  return static_cast<std::size_t>(std::ranges::count(cases, false, &CaseVerdict::passes));
 }
 
 Verdict Judge(Expectations& expectations, const Candidate& candidate, bool forward_only) {

@@ -1,14 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// The verdict on a candidate: per case pass, or what is wrong with which tensor.
+// The verdict on a candidate, tensors that someone else computed from a suite's inputs: per case pass, or what is wrong
+// with which tensor.
 #pragma once
 
+#include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
-#include "oracle/candidate.h"
 #include "oracle/expectations.h"
 
 namespace swarr::oracle {
+
+struct CandidateTensor {
+  Value value;         // no data where the stored dtype can't be read
+  std::string stored;  // dtype by its name in safetensors
+};
+// By "<case>.<tensor>".
+using Candidate = std::map<std::string, CandidateTensor>;
+
+// The file of a suite within a candidate's directory: "<suite>.safetensors".
+std::string CandidateFile(const std::string& suite);
+
+// Reads that file. f64, f32, bf16, f16 and i32 become values; tensors of rank 0 get the shape [1]. Throws Error where
+// there is no such file, or it is not in the safetensors format.
+Candidate ReadCandidate(const std::filesystem::path& directory, const std::string& suite);
 
 enum class Finding : std::uint8_t { kPass, kWrong, kMissing, kUnusable };
 

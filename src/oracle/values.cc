@@ -92,6 +92,12 @@ Value Integers(const std::vector<std::int32_t>& values) {
   return {{static_cast<std::int64_t>(values.size())}, {values.begin(), values.end()}, true};
 }
 
+std::vector<std::int32_t> Counting(std::int64_t size) {
+  std::vector<std::int32_t> numbers(static_cast<std::size_t>(size));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
 Value Scalar(double x) { return {{1}, {x}, false}; }
 
 Value Scaled(Value value, double factor) {

@@ -63,6 +63,7 @@ Tensor ZerosLike(const Context& ctx, const Tensor& t);
 
 Value Zeros(std::vector<std::int64_t> shape);
 Value Integers(const std::vector<std::int32_t>& values);
+std::vector<std::int32_t> Counting(std::int64_t size);  // 0, 1, ..., size - 1
 Value Scalar(double x);
 Value Scaled(Value value, double factor);
 // A matrix with columns for rows.

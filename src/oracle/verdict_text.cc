@@ -21,25 +21,29 @@ std::string Scientific(double x) {
 // "1 failing case", "25 failing cases".
 std::string Counted(std::size_t n, const char* which) { return Concat(n, ' ', which, n == 1 ? " case" : " cases"); }
 
+// What has a problem or fails in the same way stands together, in the order of its first.
+using Groups = std::vector<std::pair<std::string, std::vector<std::string>>>;
+
+void Add(Groups& groups, const std::string& common, const std::string& member) {
+  auto known = std::ranges::find(groups, common, &Groups::value_type::first);
+  if (known == groups.end()) known = groups.insert(known, {common, {}});
+  known->second.push_back(member);
+}
+
 // The first output with a wrong number, in the family's order with values before gradients: later outputs follow from
 // it and say little about where the mistake is. Then the problems, each once, with the tensors that have it.
 std::string FailureOf(const CaseVerdict& verdict) {
   std::ostringstream text;
-  const auto first = std::find_if(verdict.tensors.begin(), verdict.tensors.end(), [](const TensorVerdict& t) {
-    return t.finding == Finding::kWrong && t.problem.empty();
-  });
+  const auto first = std::ranges::find_if(
+      verdict.tensors, [](const TensorVerdict& t) { return t.finding == Finding::kWrong && t.problem.empty(); });
   if (first != verdict.tensors.end()) {
     text << std::left << std::setw(8) << first->tensor << " error " << Scientific(first->error) << ", tolerance "
          << Scientific(first->tolerance);
     if (verdict.precision) text << " (" << verdict.precision->name << ")";
   }
-  std::vector<std::pair<std::string, std::vector<std::string>>> problems;
+  Groups problems;
   for (const TensorVerdict& t : verdict.tensors) {
-    if (t.problem.empty()) continue;
-    auto known =
-        std::find_if(problems.begin(), problems.end(), [&](const auto& item) { return item.first == t.problem; });
-    if (known == problems.end()) known = problems.insert(known, {t.problem, {}});
-    known->second.push_back(t.tensor);
+    if (!t.problem.empty()) Add(problems, t.problem, t.tensor);
   }
   constexpr std::size_t kProblems = 3;
   for (std::size_t i = 0; i < std::min(problems.size(), kProblems); ++i) {
@@ -51,29 +55,18 @@ std::string FailureOf(const CaseVerdict& verdict) {
 
 // One row for each failing case. Cases that fail in the same way share a row, with a count.
 void WriteFailures(std::ostream& out, const Verdict& verdict) {
-  struct Row {
-    std::string failure, name;
-    std::size_t cases;
-  };
-  std::vector<Row> rows;
+  Groups rows;
   for (const CaseVerdict& c : verdict.cases) {
-    if (c.passes()) continue;
-    const std::string failure = FailureOf(c);
-    const auto same = std::find_if(rows.begin(), rows.end(), [&](const Row& row) { return row.failure == failure; });
-    if (same == rows.end()) {
-      rows.push_back({failure, c.c->name, 1});
-    } else {
-      ++same->cases;
-    }
+    if (!c.passes()) Add(rows, FailureOf(c), c.c->name);
   }
   std::size_t rest = 0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
+    const auto& [failure, names] = rows[i];
     if (i >= kRows) {
-      rest += rows[i].cases;
+      rest += names.size();
       continue;
     }
-    const std::string more = rows[i].cases > 1 ? Concat(" and ", rows[i].cases - 1, " more") : "";
-    out << "  " << std::left << std::setw(24) << rows[i].name + more << ' ' << rows[i].failure << '\n';
+    out << "  " << std::left << std::setw(24) << Some(names, 1) << ' ' << failure << '\n';
   }
   if (rest > 0) out << "  and " << rest << " more\n";
 }

@@ -3,7 +3,6 @@
 #include "attn/attention.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "oracle/suites/dense_attention.h"
 
@@ -53,93 +52,9 @@ Values KernelAttention(const Context& ctx, const Values& inputs, AttentionSpec s
   return outputs;
 }
 
-// --- the mistakes ---
-
-// Position and document counted through the tensors.
-Place ByRow(const Place& place, std::int32_t document) {
-  return {place.position < 0 ? -1 : static_cast<std::int32_t>(place.row), document, place.row};
-}
-
-bool InBlock(const DenseRule& r, const Place& q, const Place& k) {
-  const bool same_block = std::floor(q.position / r.window) == std::floor(k.position / r.window);
-  return Causal(q, k) && (same_block || k.position < r.sinks);
-}
-
-bool ToBothSides(const DenseRule& r, const Place& q, const Place& k) {
-  return q.position >= 0 && SameDocument(q, k) && (std::abs(q.position - k.position) < r.window || InWindow(r, q, k));
-}
-
-bool WithFuture(const DenseRule& r, const Place& q, const Place& k) {
-  return InWindow(r, q, k) || (q.position >= 0 && SameDocument(q, k) && k.position > q.position);
-}
-
-bool WithoutItself(const DenseRule& r, const Place& q, const Place& k) {
-  return InWindow(r, q, k) && k.position != q.position;
-}
-
-bool FromTopLeft(const DenseRule& r, const Place& q, const Place& k) {
-  return InWindow(r, {std::min(q.position, static_cast<std::int32_t>(q.row)), q.document, q.row}, k);
-}
-
-bool AcrossDocuments(const DenseRule& r, const Place& q, const Place& k) {
-  return InWindow(r, ByRow(q, 0), ByRow(k, 0));
-}
-
-bool ByRowInDocument(const DenseRule& r, const Place& q, const Place& k) {
-  return InWindow(r, ByRow(q, q.document), ByRow(k, k.document));
-}
-
-constexpr Mistake<DenseRule> kMistakes[] = {
-    {"a window of W+1 keys", [](DenseRule& r) { ++r.window; }},
-    {"a window of W-1 keys", [](DenseRule& r) { --r.window; }},
-    {"the window ignored", [](DenseRule& r) { r.window = HUGE_VAL; }},
-    {"sinks counted inside the window", [](DenseRule& r) { r.window = std::max(1.0, r.window - r.sinks); }},
-    {"sinks missing", [](DenseRule& r) { r.sinks = 0; }},
-    {"one sink too many", [](DenseRule& r) { r.sinks += r.sinks > 0; }},
-    {"one sink too few", [](DenseRule& r) { --r.sinks; }},
-    {"blocks of W keys instead of a sliding window", [](DenseRule& r) { r.sees = InBlock; }},
-    {"a window to both sides, |i - j| < W, without a causal mask",
-     [](DenseRule& r) { r.sees = r.HasWindow() ? ToBothSides : InWindow; }},
-    {"no causal mask: all future keys seen", [](DenseRule& r) { r.sees = WithFuture; }},
-    {"a query that does not see itself", [](DenseRule& r) { r.sees = WithoutItself; }},
-    {"the first query aligned with the first key (top-left) in a chunk", [](DenseRule& r) { r.sees = FromTopLeft; }},
-    {"documents that see each other", [](DenseRule& r) { r.sees = AcrossDocuments; }},
-    {"sinks of the first document alone (positions counted through the batch)",
-     [](DenseRule& r) { r.sees = r.HasWindow() ? ByRowInDocument : InWindow; }},
-    {"the mask applied after the softmax, weights not renormalised",
-     [](DenseRule& r) { r.masking = Masking::kAfterSoftmax; }},
-    {"masked scores set to 0 instead of -infinity", [](DenseRule& r) { r.masking = Masking::kZeroScore; }},
-    {"a 1 added to the softmax's denominator", [](DenseRule& r) { r.one_in_denominator = true; }},
-    {"rows that see nothing given the average of all values", [](DenseRule& r) { r.average_where_blind = true; }},
-    {"key heads interleaved: query head h reads key head h mod G",
-     [](DenseRule& r) { r.key_head = [](const DenseRule& rule, std::int64_t h) { return h % rule.G; }; }},
-    {"all query heads reading the first key head",
-     [](DenseRule& r) { r.key_head = [](const DenseRule&, std::int64_t) { return std::int64_t{0}; }; }},
-    {"scores without the scale 1/sqrt(D)", [](DenseRule& r) { r.scale = 1; }},
-    {"scores scaled by 1/D (the scale applied twice)", [](DenseRule& r) { r.scale = 1 / static_cast<double>(r.D); }},
-    {"scores scaled by 1/sqrt(H D), the model's width",
-     [](DenseRule& r) { r.scale = 1 / std::sqrt(static_cast<double>(r.H * r.D)); }},
-    {"lse in base 2", [](DenseRule& r) { r.lse_unit = std::log(2.0); }},
-    {"lse without the largest score", [](DenseRule& r) { r.lse_has_largest = false; }},
-    {"gradients of k and v from the first query head of a group alone",
-     [](DenseRule& r) { r.group_gradient = GroupGradient::kFirst; }},
-    {"gradients of k and v from the last query head of a group alone",
-     [](DenseRule& r) { r.group_gradient = GroupGradient::kLast; }},
-    {"gradients of k and v averaged over a group", [](DenseRule& r) { r.group_gradient = GroupGradient::kMean; }},
-    {"dq without the scale", [](DenseRule& r) { r.scale_in_dq = false; }},
-    {"dk without the scale", [](DenseRule& r) { r.scale_in_dk = false; }},
-    {"the softmax's gradient without its row term: ds = p dp", [](DenseRule& r) { r.row_term = false; }},
-};
-
 Values Evaluate(const Context& ctx, const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {
-  const AttentionSpec spec = {c.Integer("window"), c.Integer("sinks")};
-  if (mistake.empty()) return KernelAttention(ctx, inputs, spec, noise);
-  const DenseRule right{.H = c.Integer("heads"),
-                        .G = c.Integer("kv_heads"),
-                        .D = c.Integer("head_dim"),
-                        .window = spec.window > 0 ? spec.window : HUGE_VAL,
-                        .sinks = spec.sinks};
-  return DenseAttention(inputs, WithMistake(right, kMistakes, mistake), noise);
+  if (!mistake.empty()) return DenseAttention(c, inputs, mistake, noise);
+  return KernelAttention(ctx, inputs, {c.Integer("window"), c.Integer("sinks")}, noise);
 }
 
 // --- the cases ---
@@ -266,7 +181,7 @@ Suite AttentionSuite() {
       .roundings = {{"scores q . k", "scores times the scale", "weights exp(s - max)", "weights divided by their sum"},
                     {"weights once more", "d_out . v", "row term sum p dp", "dp less the row term",
                      "its product with p", "ds times the scale", "gradients of a group's heads before their sum"}},
-      .mistakes = NamesOf(kMistakes),
+      .mistakes = AttentionMistakeNames(),
       .cases = CasesOf(kSettings, MakeCase),
       .evaluate = Evaluate};
   return {"attention",

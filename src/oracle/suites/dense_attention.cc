@@ -2,13 +2,134 @@
 #include "oracle/suites/dense_attention.h"
 
 #include <algorithm>
-#include <limits>
+#include <cmath>
 #include <numeric>
 
 namespace swarr::oracle {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+// A query or a key: where it stands in its document, and in its tensor.
+struct Place {
+  std::int32_t position = 0, document = 0;
+  std::int64_t row = 0;
+};
+
+enum class Masking : std::uint8_t {
+  kBeforeSoftmax,  // right: an unseen score is -infinity
+  kAfterSoftmax,   // the softmax runs over all earlier keys of the document, then unseen weights become 0
+  kZeroScore,      // an unseen score becomes 0, and its key takes part
+};
+
+bool SameDocument(const Place& q, const Place& k) { return q.document == k.document; }
+// Key k is in the query's document and not after it.
+bool Causal(const Place& q, const Place& k) { return SameDocument(q, k) && k.position <= q.position; }
+
+struct DenseRule {
+  std::int64_t H, G, D;
+  double window;  // keys, with the current one; infinite in full attention, where one more or less changes nothing
+  int sinks;
+  bool HasWindow() const { return std::isfinite(window); }
+  // The rule of attn/spec.h; unlike there a window of 0 keys is one of none.
+  bool InWindow(const Place& q, const Place& k) const {
+    return Causal(q, k) && (q.position - k.position < window || k.position < sinks);
+  }
+
+  bool (*sees)(const DenseRule& r, const Place& q, const Place& k) = [](auto& r, auto& q, auto& k) {
+    return r.InWindow(q, k);
+  };
+  std::int64_t (*key_head)(const DenseRule& r, std::int64_t h) = [](auto& r, auto h) { return h / (r.H / r.G); };
+  double scale = 1 / std::sqrt(static_cast<double>(D));
+  Masking masking = Masking::kBeforeSoftmax;
+  // What a query head, a member of its group, counts in the gradients of its keys and values.
+  double (*share)(double member, double group) = [](double, double) { return 1.0; };
+  bool average_where_blind = false;  // a query that sees nothing gets the mean of all values
+  bool one_in_denominator = false;   // softmax over the scores and one more, 0, without a value
+  bool row_term = true;              // ds = p (dp - sum p dp), not p dp
+  bool scale_in_dq = true, scale_in_dk = true;
+  bool lse_has_largest = true;  // log sum exp(s), not log sum exp(s - max)
+  double lse_unit = 1;          // 1: natural logarithm
+};
+
+// --- the mistakes ---
+
+// Position and document counted through the tensors.
+Place ByRow(const Place& place, std::int32_t document) {
+  return {place.position < 0 ? -1 : static_cast<std::int32_t>(place.row), document, place.row};
+}
+
+bool InBlock(const DenseRule& r, const Place& q, const Place& k) {
+  const bool same_block = std::floor(q.position / r.window) == std::floor(k.position / r.window);
+  return Causal(q, k) && (same_block || k.position < r.sinks);
+}
+
+bool ToBothSides(const DenseRule& r, const Place& q, const Place& k) {
+  return q.position >= 0 && SameDocument(q, k) && (std::abs(q.position - k.position) < r.window || r.InWindow(q, k));
+}
+
+bool WithFuture(const DenseRule& r, const Place& q, const Place& k) {
+  return r.InWindow(q, k) || (q.position >= 0 && SameDocument(q, k) && k.position > q.position);
+}
+
+bool WithoutItself(const DenseRule& r, const Place& q, const Place& k) {
+  return r.InWindow(q, k) && k.position != q.position;
+}
+
+bool FromTopLeft(const DenseRule& r, const Place& q, const Place& k) {
+  return r.InWindow({std::min(q.position, static_cast<std::int32_t>(q.row)), q.document, q.row}, k);
+}
+
+bool AcrossDocuments(const DenseRule& r, const Place& q, const Place& k) {
+  return r.InWindow(ByRow(q, 0), ByRow(k, 0));
+}
+
+bool ByRowInDocument(const DenseRule& r, const Place& q, const Place& k) {
+  return r.InWindow(ByRow(q, q.document), ByRow(k, k.document));
+}
+
+constexpr Mistake<DenseRule> kMistakes[] = {
+    {"a window of W+1 keys", [](DenseRule& r) { ++r.window; }},
+    {"a window of W-1 keys", [](DenseRule& r) { --r.window; }},
+    {"the window ignored", [](DenseRule& r) { r.window = HUGE_VAL; }},
+    {"sinks counted inside the window", [](DenseRule& r) { r.window = std::max(1.0, r.window - r.sinks); }},
+    {"sinks missing", [](DenseRule& r) { r.sinks = 0; }},
+    {"one sink too many", [](DenseRule& r) { r.sinks += r.sinks > 0; }},
+    {"one sink too few", [](DenseRule& r) { --r.sinks; }},
+    {"blocks of W keys instead of a sliding window", [](DenseRule& r) { r.sees = InBlock; }},
+    {"a window to both sides, |i - j| < W, without a causal mask",
+     [](DenseRule& r) { r.sees = r.HasWindow() ? ToBothSides : r.sees; }},
+    {"no causal mask: all future keys seen", [](DenseRule& r) { r.sees = WithFuture; }},
+    {"a query that does not see itself", [](DenseRule& r) { r.sees = WithoutItself; }},
+    {"the first query aligned with the first key (top-left) in a chunk", [](DenseRule& r) { r.sees = FromTopLeft; }},
+    {"documents that see each other", [](DenseRule& r) { r.sees = AcrossDocuments; }},
+    {"sinks of the first document alone (positions counted through the batch)",
+     [](DenseRule& r) { r.sees = r.HasWindow() ? ByRowInDocument : r.sees; }},
+    {"the mask applied after the softmax, weights not renormalised",
+     [](DenseRule& r) { r.masking = Masking::kAfterSoftmax; }},
+    {"masked scores set to 0 instead of -infinity", [](DenseRule& r) { r.masking = Masking::kZeroScore; }},
+    {"a 1 added to the softmax's denominator", [](DenseRule& r) { r.one_in_denominator = true; }},
+    {"rows that see nothing given the average of all values", [](DenseRule& r) { r.average_where_blind = true; }},
+    {"key heads interleaved: query head h reads key head h mod G",
+     [](DenseRule& r) { r.key_head = [](const DenseRule& rule, std::int64_t h) { return h % rule.G; }; }},
+    {"all query heads reading the first key head",
+     [](DenseRule& r) { r.key_head = [](const DenseRule&, std::int64_t) { return std::int64_t{0}; }; }},
+    {"scores without the scale 1/sqrt(D)", [](DenseRule& r) { r.scale = 1; }},
+    {"scores scaled by 1/D (the scale applied twice)", [](DenseRule& r) { r.scale = 1 / static_cast<double>(r.D); }},
+    {"scores scaled by 1/sqrt(H D), the model's width",
+     [](DenseRule& r) { r.scale = 1 / std::sqrt(static_cast<double>(r.H * r.D)); }},
+    {"lse in base 2", [](DenseRule& r) { r.lse_unit = std::log(2.0); }},
+    {"lse without the largest score", [](DenseRule& r) { r.lse_has_largest = false; }},
+    {"gradients of k and v from the first query head of a group alone",
+     [](DenseRule& r) { r.share = [](double member, double) { return member == 0 ? 1.0 : 0.0; }; }},
+    {"gradients of k and v from the last query head of a group alone",
+     [](DenseRule& r) { r.share = [](double member, double group) { return member == group - 1 ? 1.0 : 0.0; }; }},
+    {"gradients of k and v averaged over a group",
+     [](DenseRule& r) { r.share = [](double, double group) { return 1 / group; }; }},
+    {"dq without the scale", [](DenseRule& r) { r.scale_in_dq = false; }},
+    {"dk without the scale", [](DenseRule& r) { r.scale_in_dk = false; }},
+    {"the softmax's gradient without its row term: ds = p dp", [](DenseRule& r) { r.row_term = false; }},
+};
+
+// --- the computation ---
 
 // One query of one head, forward and backward.
 struct QueryPass {
@@ -29,9 +150,9 @@ struct QueryPass {
 
   void Run() {
     Scores();
-    blind = *std::max_element(score.begin(), score.end()) == -kInfinity;
+    blind = *std::max_element(score.begin(), score.end()) == -HUGE_VAL;
     double& lse = outputs.at("lse")(query.row, h);
-    lse = -kInfinity;
+    lse = -HUGE_VAL;
     if (blind && !rule.average_where_blind) return;
     Forward(lse);
     Backward();
@@ -42,7 +163,7 @@ struct QueryPass {
   void Scores() {
     for (std::size_t j = 0; j < keys.size(); ++j) {
       seen[j] = rule.sees(rule, query, keys[j]);
-      score[j] = rule.masking == Masking::kZeroScore ? 0 : -kInfinity;
+      score[j] = rule.masking == Masking::kZeroScore ? 0 : -HUGE_VAL;
       if (seen[j] || (rule.masking == Masking::kAfterSoftmax && Causal(query, keys[j]))) {
         score[j] = noise.Disturbed(rule.scale * Dot(q, &k(keys[j].row, g)));
       }
@@ -72,7 +193,8 @@ struct QueryPass {
       row_term += weight[j] * dweight[j];
     }
     if (!rule.row_term) row_term = 0;
-    const double share = GroupShare();
+    const std::int64_t group = rule.H / rule.G;
+    const double share = rule.share(static_cast<double>(h % group), static_cast<double>(group));
     double* dq = &outputs.at("dq")(query.row, h);
     for (std::size_t j = 0; j < keys.size(); ++j) {
       double *dk = &outputs.at("dk")(keys[j].row, g), *dv = &outputs.at("dv")(keys[j].row, g);
@@ -85,34 +207,9 @@ struct QueryPass {
       }
     }
   }
-
-  // What this head counts in the gradients of its keys and values.
-  double GroupShare() const {
-    const std::int64_t group = rule.H / rule.G, member = h % group;
-    switch (rule.group_gradient) {
-      case GroupGradient::kSum:
-        return 1;
-      case GroupGradient::kFirst:
-        return member == 0 ? 1 : 0;
-      case GroupGradient::kLast:
-        return member == group - 1 ? 1 : 0;
-      case GroupGradient::kMean:
-        return 1 / static_cast<double>(group);
-    }
-    throw Error("unreachable");
-  }
 };
 
-}  // namespace
-
-bool SameDocument(const Place& q, const Place& k) { return q.document == k.document; }
-bool Causal(const Place& q, const Place& k) { return SameDocument(q, k) && k.position <= q.position; }
-bool InWindow(const DenseRule& rule, const Place& q, const Place& k) {
-  return Causal(q, k) && (q.position - k.position < rule.window || k.position < rule.sinks);
-}
-
-std::int64_t KeyHead(const DenseRule& rule, std::int64_t h) { return h / (rule.H / rule.G); }
-
+// Rows of <which>_position and <which>_document, with `which` "q" or "k".
 std::vector<Place> PlacesOf(const Values& inputs, const std::string& which) {
   const Value &position = inputs.at(which + "_position"), &document = inputs.at(which + "_document");
   std::vector<Place> places;
@@ -122,7 +219,18 @@ std::vector<Place> PlacesOf(const Values& inputs, const std::string& which) {
   return places;
 }
 
-Values DenseAttention(const Values& inputs, const DenseRule& rule, Noise& noise) {
+}  // namespace
+
+std::vector<std::string> AttentionMistakeNames() { return NamesOf(kMistakes); }
+
+Values DenseAttention(const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {
+  const int window = c.Integer("window");
+  const DenseRule right{.H = c.Integer("heads"),
+                        .G = c.Integer("kv_heads"),
+                        .D = c.Integer("head_dim"),
+                        .window = window > 0 ? window : HUGE_VAL,
+                        .sinks = c.Integer("sinks")};
+  const DenseRule rule = WithMistake(right, kMistakes, mistake);
   const Value &q = inputs.at("q"), &k = inputs.at("k");
   Values outputs = {{"out", Zeros(q.shape)},
                     {"lse", Zeros({q.dim(0), q.dim(1)})},

@@ -12,6 +12,93 @@ namespace {
 
 using nlohmann::ordered_json;
 
+constexpr Mistake<LossRule> kMistakes[] = {
+    {"the mean over all tokens as normaliser (token-mean)",
+     [](LossRule& r) { r.aggregation = Aggregation::kTokenMean; }},
+    {"the mean over each completion, then over completions, as normaliser (sequence-mean)",
+     [](LossRule& r) { r.aggregation = Aggregation::kSequenceMean; }},
+    {"the longest completion allowed as normaliser (constant)",
+     [](LossRule& r) { r.aggregation = Aggregation::kConstant; }},
+    {"the number of completions as normaliser (sequence-sum)",
+     [](LossRule& r) { r.aggregation = Aggregation::kSequenceSum; }},
+    {"masked tokens counted in the normaliser", [](LossRule& r) { r.count = Count::kPadded; }},
+    {"masked tokens counted in the normaliser of token-mean: the padded B T tokens",
+     [](LossRule& r) { r.count = Count::kPaddedInTokenMean; }},
+    {"masked tokens counted in the normaliser of sequence-mean: the padded length",
+     [](LossRule& r) { r.count = Count::kPaddedInSequenceMean; }},
+    {"completions without tokens left out of the count", [](LossRule& r) { r.count = Count::kNoEmpty; }},
+    {"each group normalised by its own tokens (a mean over micro-batches)",
+     [](LossRule& r) { r.count = Count::kByGroup; }},
+    {"the longest completion of the batch in place of max_completion_length",
+     [](LossRule& r) { r.count = Count::kLongestSampled; }},
+    {"the padded width of the batch in place of max_completion_length",
+     [](LossRule& r) { r.count = Count::kPaddedWidth; }},
+    {"the last sampled token (the end of text) masked out", [](LossRule& r) { r.tokens = Tokens::kNoLast; }},
+    {"the first sampled token masked out", [](LossRule& r) { r.tokens = Tokens::kNoFirst; }},
+    {"masked tokens in the loss", [](LossRule& r) { r.tokens = Tokens::kAll; }},
+    {"the standard deviation without Bessel's correction", [](LossRule& r) { r.bessel = false; }},
+    {"1e-6 in place of 1e-4 beside the standard deviation", [](LossRule& r) { r.scale_epsilon = 1e-6; }},
+    {"1e-4 added to the variance, inside the root", [](LossRule& r) { r.epsilon_in_root = true; }},
+    {"rewards divided by the standard deviation before the baseline is subtracted",
+     [](LossRule& r) { r.baseline_undivided = true; }},
+    {"advantages not divided by the standard deviation", [](LossRule& r) { r.scale_rewards = RewardScale::kNone; }},
+    {"advantages divided by the standard deviation of the group",
+     [](LossRule& r) { r.scale_rewards = RewardScale::kGroup; }},
+    {"advantages divided by the standard deviation of the batch",
+     [](LossRule& r) { r.scale_rewards = RewardScale::kBatch; }},
+    {"no baseline", [](LossRule& r) { r.baseline = Baseline::kNone; }},
+    {"the mean of the whole group as baseline", [](LossRule& r) { r.baseline = Baseline::kGroupMean; }},
+    {"the mean of the others of the group as baseline", [](LossRule& r) { r.baseline = Baseline::kLeaveOneOut; }},
+    {"the sum of the others over G, not G - 1, as baseline", [](LossRule& r) { r.others_divided_by_group = true; }},
+    {"the whole batch as one group", [](LossRule& r) { r.groups = Groups::kOne; }},
+    {"groups interleaved: completion i in group i mod (B / G)", [](LossRule& r) { r.groups = Groups::kInterleaved; }},
+    {"advantages with the sign turned (the loss maximised)", [](LossRule& r) { r.sign = -1; }},
+    {"the overlong penalty missing", [](LossRule& r) { r.overlong_share = 0; }},
+    {"advantages not whitened", [](LossRule& r) { r.whiten = false; }},
+    {"advantages whitened over all tokens", [](LossRule& r) { r.whiten = true; }},
+    {"advantages whitened without Bessel's correction", [](LossRule& r) { r.whiten_bessel = false; }},
+    {"advantages whitened in each group", [](LossRule& r) { r.whitened = Whitened::kByGroup; }},
+    {"advantages whitened over masked tokens too", [](LossRule& r) { r.whitened = Whitened::kWithPadding; }},
+    {"no importance ratio (REINFORCE's term)", [](LossRule& r) { r.SetRatio(RatioKind::kNone); }},
+    {"the ratio of each token", [](LossRule& r) { r.SetRatio(RatioKind::kToken); }},
+    {"the product of the tokens' ratios", [](LossRule& r) { r.SetRatio(RatioKind::kSequence); }},
+    {"the geometric mean of the tokens' ratios", [](LossRule& r) { r.SetRatio(RatioKind::kSequenceMean); }},
+    {"the ratio inverted: old over new", [](LossRule& r) { r.inverse_ratio = true; }},
+    {"the ratio always 1: logp.detach() in place of old_logp", [](LossRule& r) { r.ratio_is_one = true; }},
+    {"the logarithm of a sequence's ratio cut at 10", [](LossRule& r) { r.sequence_cut = true; }},
+    {"the gradient of a sequence's mean ratio taken token by token (GSPO-token)",
+     [](LossRule& r) { r.sequence_by_token = true; }},
+    {"the gradient without the ratio's factor", [](LossRule& r) { r.ratio_in_gradient = false; }},
+    {"no clip", [](LossRule& r) { r.SetClip(ClipKind::kNone); }},
+    {"epsilon used for the upper clip, epsilon_high ignored", [](LossRule& r) { r.epsilon_high = r.epsilon; }},
+    {"no lower clip", [](LossRule& r) { r.epsilon = 1; }},
+    {"the clipped ratio always taken, without the minimum", [](LossRule& r) { r.choice = Choice::kClipped; }},
+    {"the maximum of both products in place of the minimum", [](LossRule& r) { r.choice = Choice::kMaximum; }},
+    {"the dual clip: at most 3 |A| where A < 0", [](LossRule& r) { r.dual_clip = true; }},
+    {"CISPO's weight clamped from below too, at 1 - epsilon", [](LossRule& r) { r.weight_clipped_below = true; }},
+    {"the gradient taken through CISPO's weight", [](LossRule& r) { r.gradient_through_weight = true; }},
+    {"epsilon_high taken for the cap itself, not 1 + epsilon_high",
+     [](LossRule& r) {
+       if (r.clip == ClipKind::kWeight) r.epsilon_high -= 1;
+     }},
+    {"the KL estimator k1", [](LossRule& r) { r.kl = KlEstimator::kK1; }},
+    {"the KL estimator k2", [](LossRule& r) { r.kl = KlEstimator::kK2; }},
+    {"the KL estimator k3", [](LossRule& r) { r.kl = KlEstimator::kK3; }},
+    {"the KL missing", [](LossRule& r) { r.beta = 0; }},
+    {"the KL turned round everywhere: log p_ref - log p", [](LossRule& r) { r.kl_turned = true; }},
+    {"the KL in the loss turned round: log p_ref - log p", [](LossRule& r) { r.kl_turned_in_loss = true; }},
+    {"k3 with the sign of d turned: exp(d) - d - 1", [](LossRule& r) { r.k3_turned = true; }},
+    {"k3 cut at 10", [](LossRule& r) { r.k3_cut = true; }},
+    {"the KL from the old policy in place of the reference", [](LossRule& r) { r.kl_from_old = true; }},
+    {"the KL in the loss without a gradient", [](LossRule& r) { r.kl_gradient = false; }},
+    {"the KL in the loss", [](LossRule& r) { r.kl_in = KlPlace::kLoss; }},
+    {"the KL summed off the reward", [](LossRule& r) { r.kl_in = KlPlace::kReward; }},
+    {"the KL to go off each token's advantage", [](LossRule& r) { r.kl_in = KlPlace::kReturn; }},
+    {"the KL to go without the token's own", [](LossRule& r) { r.own_kl_to_go = false; }},
+    {"the entropy bonus missing", [](LossRule& r) { r.entropy_coef = 0; }},
+    {"the entropy bonus with the sign turned", [](LossRule& r) { r.entropy_coef *= -1; }},
+};
+
 LossRule RuleOf(const Case& c) {
   ordered_json switches = c.parameters;
   for (const char* other : {"group_size", "objective"}) switches.erase(other);
@@ -19,7 +106,7 @@ LossRule RuleOf(const Case& c) {
 }
 
 Values Evaluate(const Context&, const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {
-  LossRule rule = WithMistake(RuleOf(c), LossMistakes(), mistake);
+  LossRule rule = WithMistake(RuleOf(c), kMistakes, mistake);
   rule.truth = mistake.empty();
   // Rewards and a group's mean are exact in every dtype, as the cases have them; a group without spread, disturbed,
   // would be one with a spread of u.
@@ -34,88 +121,96 @@ Values Evaluate(const Context&, const Case& c, const Values& inputs, const std::
 const std::vector<double> kNear = {-0.03125, 0, 0.03125}, kFar = {-1, -0.5, -0.0625, 0.0625, 0.5, 2};
 const std::vector<double> kRefs = {-0.5, -0.375, -0.25, -0.125, 0, 0.125, 0.25, 0.375, 0.5};
 
+// Small groups, ratios within the clips and a reference nearby, where nothing else is said.
 struct Batch {
   const char* name;
   const char* meaning;
-  int group_size;
-  const char* rows;  // one for each completion: x is a sampled token, . is padding or what somebody else wrote
-  std::vector<double> rewards;
-  std::vector<double> gaps = kNear;      // log p - log p_old is one of these
-  std::vector<double> ref_gaps = kRefs;  // and log p_ref - log p_old one of these
-  double highest = -0.25;                // of log p_old
+  struct Rest {
+    int group_size = 2;
+    // One word for each completion: x is a sampled token, . is padding or what somebody else wrote.
+    const char* rows = "xxxx xx.. xxx. xxxx";
+    std::vector<double> rewards = {1, 0, 0.5, 0};
+    std::vector<double> gaps = kNear;      // log p - log p_old is one of these
+    std::vector<double> ref_gaps = kRefs;  // and log p_ref - log p_old one of these
+    double highest = -0.25;                // of log p_old
+  } rest = {};
 };
 
 const Batch kBatches[] = {
     {"mixed",
      "two groups of four, ratios on both sides of both clips",
-     4,
-     "xxxxxx.. xxx..... xxxxxxxx x....... xxxxx... xx...... xxxxxxx. xxxx....",
-     {1, 0, 0, 0.5, 0, 1, 1, 0.25},
-     kFar},
+     {4,
+      "xxxxxx.. xxx..... xxxxxxxx x....... xxxxx... xx...... xxxxxxx. xxxx....",
+      {1, 0, 0, 0.5, 0, 1, 1, 0.25},
+      kFar}},
     {"masked",
      "tokens of a tool within completions, an empty completion, a group without spread, an empty group",
-     3,
-     "xx..xx.. ..xxxx.. xxxxxxxx x.x.x.x. xxxx.... ........ ........ ........ ........ xxx..... xxxxxx.. .xxxxx..",
-     {1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1},
-     kFar},
-    {"near", "three pairs, ratios within the clips", 2, "xxxx xx.. xxx. xxxx x... xxx.", {1, 0, 0.5, 0, 0.25, 1}},
-    {"on_policy", "every ratio is 1", 4, "xxxx xx.. xxx. xxxx", {1, 0, 0.5, 0}, {0}},
-    {"short", "two completions of two tokens: a variance over four values", 2, "xx xx", {1, 0}},
+     {3,
+      "xx..xx.. ..xxxx.. xxxxxxxx x.x.x.x. xxxx.... ........ ........ ........ ........ xxx..... xxxxxx.. .xxxxx..",
+      {1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1},
+      kFar}},
+    {"near", "three pairs, ratios within the clips", {2, "xxxx xx.. xxx. xxxx x... xxx.", {1, 0, 0.5, 0, 0.25, 1}}},
+    {"on_policy", "every ratio is 1", {.group_size = 4, .gaps = {0}}},
+    {"short", "two completions of two tokens: a variance over four values", {2, "xx xx", {1, 0}}},
     {"small_spread",
      "rewards that differ by some thousandths: the 1e-4 beside the deviation is seen",
-     2,
-     "xxxx xx.. xxx. xxxx",
-     {0.001953125, 0, 0.0009765625, 0}},
+     {.rewards = {0.001953125, 0, 0.0009765625, 0}}},
     {"low",
      "every ratio below the lower clip, none as long as the batch is wide",
-     2,
-     "xxxx.. xx.... xxx... x.....",
-     {1, 0, 0.5, 0},
-     {-2, -1.5, -1}},
+     {.rows = "xxxx.. xx.... xxx... x.....", .gaps = {-2, -1.5, -1}}},
     {"far_reference",
      "tokens much likelier under the reference: k3 beyond 10, as clamped by some",
-     2,
-     "xxxx xx.. xxx. xxxx",
-     {1, 0, 0.5, 0},
-     kNear,
-     {0.5, 4.5, 4.75},
-     -5.25},
+     {.ref_gaps = {0.5, 4.5, 4.75}, .highest = -5.25}},
     {"left_reference",
      "tokens much likelier than under the reference: the KL to go falls steeply from token to token",
-     2,
-     "xxxx xx.. xxx. xxxx",
-     {1, 0, 0.5, 0},
-     kNear,
-     {-5, -4.5, -4}},
+     {.ref_gaps = {-5, -4.5, -4}}},
     {"drifted",
      "the logarithm of the mean ratio beyond 10, as cut by some; within what f16 holds",
-     2,
-     "xxxxxxxx xxxxxx..",
-     {0.015625, 0},
-     {10.875, 11},
-     kRefs,
-     -11.25},
+     {.rows = "xxxxxxxx xxxxxx..", .rewards = {0.015625, 0}, .gaps = {10.875, 11}, .highest = -11.25}},
     {"drifted_product",
      "the logarithm of the product of the ratios beyond 10; within what f16 holds",
-     2,
-     "xxxxxxxxxxxxxxxx xxxxxxxxxxxxxxx.",
-     {0.015625, 0},
-     {0.6875},
-     kRefs,
-     -0.75},
+     {.rows = "xxxxxxxxxxxxxxxx xxxxxxxxxxxxxxx.", .rewards = {0.015625, 0}, .gaps = {0.6875}, .highest = -0.75}},
 };
 
-struct Setting {
-  std::string name, batch;
-  ordered_json switches;  // with "objective"
-};
+// `switches` are those of the objective, with "objective" among them.
+Case MakeCase(const std::string& name, const char* batch_name, ordered_json switches) {
+  const auto& [_, meaning, batch] = *std::ranges::find(kBatches, std::string_view(batch_name), &Batch::name);
+  std::vector<std::string> rows;
+  std::istringstream text(batch.rows);
+  for (std::string row; text >> row;) rows.push_back(row);
+  const std::int64_t N = std::ssize(rows), T = std::ssize(rows[0]);
+  // DAPO's penalty reaches completions of T tokens; for the others nothing comes near the longest length.
+  switches["max_completion_length"] = switches["objective"] == "dapo" ? T + 1 : 2 * T;
+  Case c{name, meaning, {{"objective", switches["objective"]}, {"group_size", batch.group_size}}, {}, N * T};
+  c.parameters.update(ToJson(ObjectiveFromJson(switches)));
 
-std::vector<Setting> Settings() {
-  std::vector<Setting> settings;
+  PhiloxStream random = StreamOf("loss", name);
+  Value mask = Zeros({N, T}), old_logp = RandomNormal(random, {N, T}, 0.5, 0);
+  mask.integer = true;
+  Value logp = old_logp, ref_logp = old_logp, entropy = RandomNormal(random, {N, T}, 0.25, 0);
+  const auto pick = [&](const std::vector<double>& from) {
+    return from[random.NextBelow(static_cast<std::uint32_t>(from.size()))];
+  };
+  const double grid = batch.highest < -8 ? 16 : 32;
+  for (std::size_t i = 0; i < mask.data.size(); ++i) {
+    mask.data[i] = rows[i / rows[0].size()][i % rows[0].size()] == 'x';
+    // Exact in bf16: multiples of 1/32 below 8, or of 1/16 below 16.
+    old_logp.data[i] = batch.highest - std::round(grid * std::abs(old_logp.data[i])) / grid;
+    logp.data[i] = old_logp.data[i] + pick(batch.gaps);
+    ref_logp.data[i] = old_logp.data[i] + pick(batch.ref_gaps);
+    entropy.data[i] = 0.5 + std::round(32 * std::abs(entropy.data[i])) / 32;
+  }
+  c.inputs = {{"logp", logp},       {"old_logp", old_logp}, {"ref_logp", ref_logp},
+              {"entropy", entropy}, {"mask", mask},         {"rewards", {{N}, batch.rewards, false}}};
+  return c;
+}
+
+std::vector<Case> Cases() {
+  std::vector<Case> cases;
   const auto add = [&](const std::string& name, const char* batch, const std::string& objective,
-                       const ordered_json& switches = ordered_json::object()) {
-    settings.push_back({name, batch, switches});
-    settings.back().switches["objective"] = objective;
+                       ordered_json switches = ordered_json::object()) {
+    switches["objective"] = objective;
+    cases.push_back(MakeCase(name, batch, std::move(switches)));
   };
   for (const auto& [name, switches] : NamedObjectives()) {
     add(name, "mixed", name);
@@ -153,40 +248,7 @@ std::vector<Setting> Settings() {
         {{"epsilon", 0.25}, {"epsilon_high", 0.25}, {"kl", "k1"}, {"kl_in", "return"}, {"beta", 1}});
   }
   add("sequence_sum", "masked", "grpo", {{"normalizer", "sequence-sum"}});
-  return settings;
-}
-
-Case MakeCase(const Setting& s) {
-  const Batch& batch = *std::ranges::find(kBatches, s.batch, &Batch::name);
-  std::vector<std::string> rows;
-  std::istringstream text(batch.rows);
-  for (std::string row; text >> row;) rows.push_back(row);
-  const std::int64_t N = std::ssize(rows), T = std::ssize(rows[0]);
-  ordered_json switches = s.switches;
-  // DAPO's penalty reaches completions of T tokens; for the others nothing comes near the longest length.
-  switches["max_completion_length"] = switches["objective"] == "dapo" ? T + 1 : 2 * T;
-  Case c{s.name, batch.meaning, {{"objective", switches["objective"]}, {"group_size", batch.group_size}}, {}, N * T};
-  c.parameters.update(ToJson(ObjectiveFromJson(switches)));
-
-  PhiloxStream random = StreamOf("loss", s.name);
-  Value mask = Zeros({N, T}), old_logp = RandomNormal(random, {N, T}, 0.5, 0);
-  mask.integer = true;
-  Value logp = old_logp, ref_logp = old_logp, entropy = RandomNormal(random, {N, T}, 0.25, 0);
-  const auto pick = [&](const std::vector<double>& from) {
-    return from[random.NextBelow(static_cast<std::uint32_t>(from.size()))];
-  };
-  const double grid = batch.highest < -8 ? 16 : 32;
-  for (std::size_t i = 0; i < mask.data.size(); ++i) {
-    mask.data[i] = rows[i / rows[0].size()][i % rows[0].size()] == 'x';
-    // Exact in bf16: multiples of 1/32 below 8, or of 1/16 below 16.
-    old_logp.data[i] = batch.highest - std::round(grid * std::abs(old_logp.data[i])) / grid;
-    logp.data[i] = old_logp.data[i] + pick(batch.gaps);
-    ref_logp.data[i] = old_logp.data[i] + pick(batch.ref_gaps);
-    entropy.data[i] = 0.5 + std::round(32 * std::abs(entropy.data[i])) / 32;
-  }
-  c.inputs = {{"logp", logp},       {"old_logp", old_logp}, {"ref_logp", ref_logp},
-              {"entropy", entropy}, {"mask", mask},         {"rewards", {{N}, batch.rewards, false}}};
-  return c;
+  return cases;
 }
 
 }  // namespace
@@ -221,8 +283,8 @@ Suite LossSuite() {
       .roundings = {{"difference from the mean", "deviation", "advantage", "logp - old_logp", "ratio", "clipped ratio",
                      "ratio times advantage", "logp - ref_logp", "KL", "beta KL", "sum of the terms", "weight"},
                     {"gradient of the ratio", "gradient of the KL", "their sum"}},
-      .mistakes = NamesOf(LossMistakes()),
-      .cases = CasesOf(Settings(), MakeCase),
+      .mistakes = NamesOf(kMistakes),
+      .cases = Cases(),
       .evaluate = Evaluate};
   return {"loss",
           "Policy-gradient objectives: advantages, terms, loss and gradient from log-probabilities and rewards.",

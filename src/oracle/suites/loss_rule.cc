@@ -2,10 +2,214 @@
 #include "oracle/suites/loss_rule.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 namespace swarr::oracle {
 namespace {
+
+// EvaluateKl() of rl/objective.h, with the mistakes that are everywhere where there is a KL.
+KlTerm MistakenKl(double d, const LossRule& rule) {
+  const bool k3 = rule.kl == KlEstimator::kK3;
+  const double sign = rule.kl_turned || (k3 && rule.k3_turned) ? -1 : 1;
+  const KlTerm kl = EvaluateKl(sign * d, rule.kl);
+  if (k3 && rule.k3_cut && kl.value > 10) return {10, 0};
+  return {kl.value, sign * kl.derivative};
+}
+
+// --- advantages, as people mistake them ---
+
+double SumOf(std::span<const double> values) { return std::accumulate(values.begin(), values.end(), 0.0); }
+
+// Mean and variance of the values and `zeros` more that are 0.
+struct Moments {
+  double mean, variance;
+};
+
+Moments MomentsOf(std::span<const double> values, std::size_t zeros, bool bessel) {
+  const double n = static_cast<double>(values.size() + zeros), mean = SumOf(values) / n;
+  double squares = static_cast<double>(zeros) * mean * mean;
+  for (double v : values) squares += (v - mean) * (v - mean);
+  return {mean, squares / (bessel ? std::max(1.0, n - 1) : n)};
+}
+
+// beta times the KL of each token of the policy that sampled; 0 where it has no place in the advantages.
+std::vector<double> PenaltiesOf(const SampledTokens& sampled, const LossRule& rule) {
+  std::vector<double> penalties(sampled.old_logp.size());
+  for (std::size_t t = 0; t < penalties.size() && rule.beta != 0 && rule.kl_in != KlPlace::kLoss; ++t) {
+    penalties[t] = rule.beta * MistakenKl(sampled.old_logp[t] - sampled.ref_logp[t], rule).value;
+  }
+  return penalties;
+}
+
+double BaselineOf(double reward, std::span<const double> group, const LossRule& rule) {
+  const double sum = SumOf(group), size = static_cast<double>(group.size());
+  if (rule.baseline == Baseline::kNone) return 0;
+  if (rule.baseline == Baseline::kGroupMean) return sum / size;
+  return (sum - reward) / (rule.others_divided_by_group ? size : size - 1);
+}
+
+double DivisorOf(std::span<const double> rewards, const LossRule& rule) {
+  const double variance = MomentsOf(rewards, 0, rule.bessel).variance, epsilon = rule.scale_epsilon;
+  return rule.epsilon_in_root ? std::sqrt(variance + epsilon) : std::sqrt(variance) + epsilon;
+}
+
+// The rewards of the group that completion i is taken to be in.
+std::vector<double> GroupOf(std::size_t i, std::span<const double> rewards, std::size_t size, Groups groups) {
+  const std::size_t interleaved = rewards.size() / size;
+  std::vector<double> group;
+  for (std::size_t j = 0; j < rewards.size(); ++j) {
+    const bool together = groups == Groups::kInterleaved ? j % interleaved == i % interleaved : j / size == i / size;
+    if (groups == Groups::kOne || together) group.push_back(rewards[j]);
+  }
+  return group;
+}
+
+double CentredAndScaled(double reward, std::span<const double> group, std::span<const double> all,
+                        const LossRule& rule) {
+  double divisor = 1;
+  if (rule.scale_rewards == RewardScale::kGroup) divisor = DivisorOf(group, rule);
+  if (rule.scale_rewards == RewardScale::kBatch) divisor = DivisorOf(all, rule);
+  const double baseline = BaselineOf(reward, group, rule);
+  return rule.baseline_undivided ? reward / divisor - baseline : (reward - baseline) / divisor;
+}
+
+void SubtractToGo(std::span<double> advantages, std::span<const double> penalties, bool with_own) {
+  double later = 0;
+  for (std::size_t t = advantages.size(); t-- > 0;) {
+    advantages[t] -= later + (with_own ? penalties[t] : 0);
+    later += penalties[t];
+  }
+}
+
+void Whiten(std::span<double> values, std::size_t zeros, bool bessel) {
+  if (values.empty()) return;
+  const auto [mean, variance] = MomentsOf(values, zeros, bessel);
+  for (double& v : values) v = (v - mean) / std::sqrt(variance + 1e-8);
+}
+
+// Advantages() of rl/objective.h. `padding` is the number of tokens that the mask has left out.
+std::vector<double> MistakenAdvantages(const SampledTokens& sampled, const LossRule& rule, std::size_t padding) {
+  const std::vector<double> penalties = PenaltiesOf(sampled, rule);
+  std::vector<std::span<const double>> of_completion;
+  std::vector<double> rewards(sampled.rewards.begin(), sampled.rewards.end());
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < rewards.size(); begin += of_completion[i++].size()) {
+    of_completion.push_back(std::span(penalties).subspan(begin, static_cast<std::size_t>(sampled.lengths[i])));
+    rewards[i] += OverlongPenalty(sampled.lengths[i], rule);
+    if (rule.kl_in == KlPlace::kReward) rewards[i] -= SumOf(of_completion[i]);
+  }
+  const auto group_size = static_cast<std::size_t>(sampled.group_size);
+  std::vector<double> advantages;
+  std::size_t group_begin = 0;
+  for (std::size_t i = 0; i < rewards.size(); ++i) {
+    const std::vector<double> own_group = GroupOf(i, rewards, group_size, rule.groups);
+    const double centred = CentredAndScaled(rewards[i], own_group, rewards, rule);
+    advantages.insert(advantages.end(), of_completion[i].size(), centred);
+    const std::span<double> own = std::span(advantages).last(of_completion[i].size());
+    if (rule.kl_in == KlPlace::kReturn) SubtractToGo(own, of_completion[i], rule.own_kl_to_go);
+    if ((i + 1) % group_size != 0) continue;
+    const std::span<double> group = std::span(advantages).subspan(group_begin);
+    if (rule.whiten && rule.whitened == Whitened::kByGroup) Whiten(group, 0, rule.whiten_bessel);
+    group_begin = advantages.size();
+  }
+  if (rule.whiten && rule.whitened != Whitened::kByGroup) {
+    Whiten(advantages, rule.whitened == Whitened::kWithPadding ? padding : 0, rule.whiten_bessel);
+  }
+  for (double& a : advantages) a *= rule.sign;
+  return advantages;
+}
+
+// --- the terms of a completion's tokens and their derivatives, as people mistake them ---
+
+// One ratio, and whose derivative counts: the ratio's logarithm moves with log p of this token, or of all.
+struct Ratio {
+  double value, by_log;  // d value / d log rho
+};
+
+double LogRatioOf(const CompletionTokens& c, std::size_t t, const LossRule& rule) {
+  if (rule.ratio_is_one) return 0;
+  const double d = c.logp[t] - c.old_logp[t];
+  return rule.inverse_ratio ? -d : d;
+}
+
+Ratio RatioOf(const CompletionTokens& c, std::size_t t, const LossRule& rule) {
+  const double sign = rule.inverse_ratio ? -1 : 1;
+  if (rule.ratio == RatioKind::kToken) {
+    const double ratio = std::exp(LogRatioOf(c, t, rule));
+    return {ratio, sign * ratio};
+  }
+  double d = 0;
+  for (std::size_t u = 0; u < c.logp.size(); ++u) d += LogRatioOf(c, u, rule);
+  if (rule.ratio == RatioKind::kSequenceMean) d /= static_cast<double>(c.logp.size());
+  if (rule.sequence_cut && d > 10) return {std::exp(10), 0};
+  return {std::exp(d), sign * std::exp(d)};
+}
+
+// A policy's term at a ratio, and its derivatives: by the logarithm of the ratio, and by log p where that stands by
+// itself.
+struct Term {
+  double value, by_log_ratio, by_logp;
+};
+
+// clip = weight: the ratio is a factor of log p.
+Term WeightTerm(double logp, Ratio ratio, double a, const LossRule& rule) {
+  const double low = rule.weight_clipped_below ? 1 - rule.epsilon : 0;
+  const double factor = std::clamp(ratio.value, low, std::max(low, 1 + rule.epsilon_high));
+  const bool moves = rule.gradient_through_weight && factor == ratio.value;
+  return {-factor * a * logp, moves ? -ratio.by_log * a * logp : 0, -factor * a};
+}
+
+// clip = ppo.
+Term ClippedTerm(Ratio ratio, double a, const LossRule& rule) {
+  const double kept = std::clamp(ratio.value, 1 - rule.epsilon, 1 + rule.epsilon_high);
+  const double product = ratio.value * a, clipped = kept * a;
+  bool clips = rule.choice == Choice::kClipped ? kept != ratio.value : clipped < product;
+  if (rule.choice == Choice::kMaximum) clips = clipped > product;
+  const double value = clips ? -clipped : -product;
+  if (rule.dual_clip && a < 0 && value > -3 * a) return {-3 * a, 0, 0};
+  if (clips) return {value, 0, 0};
+  const bool by_token = rule.ratio == RatioKind::kToken;
+  return {value, -a * (rule.ratio_in_gradient || !by_token ? ratio.by_log : ratio.by_log / ratio.value), 0};
+}
+
+Term PolicyTerm(const CompletionTokens& c, std::size_t t, const LossRule& rule) {
+  const double a = c.advantage[t];
+  if (rule.ratio == RatioKind::kNone) return {-a * c.logp[t], 0, -a};
+  const Ratio ratio = RatioOf(c, t, rule);
+  if (rule.clip == ClipKind::kWeight) return WeightTerm(c.logp[t], ratio, a, rule);
+  if (rule.clip == ClipKind::kPpo) return ClippedTerm(ratio, a, rule);
+  return {-ratio.value * a, -ratio.by_log * a, 0};
+}
+
+// What EvaluateCompletion() of rl/objective.h writes to `term` and `dlogp`, in two parts: the policy's; KL and entropy.
+void MistakenPolicy(const CompletionTokens& c, const LossRule& rule) {
+  const RatioKind kind = rule.ratio;
+  const bool mean = kind == RatioKind::kSequenceMean;
+  const bool shared = kind == RatioKind::kSequence || (mean && !rule.sequence_by_token);
+  double by_shared_ratio = 0;
+  for (std::size_t t = 0; t < c.logp.size(); ++t) {
+    const Term term = PolicyTerm(c, t, rule);
+    c.term[t] = term.value;
+    c.dlogp[t] = c.weight * (term.by_logp + (shared ? 0 : term.by_log_ratio));
+    by_shared_ratio += term.by_log_ratio;
+  }
+  const double share = mean ? 1.0 / static_cast<double>(c.logp.size()) : 1.0;
+  for (double& d : c.dlogp) d += shared ? c.weight * share * by_shared_ratio : 0;
+}
+
+void MistakenRest(const CompletionTokens& c, const LossRule& rule) {
+  const bool has_kl = rule.beta != 0 && rule.kl_in == KlPlace::kLoss;
+  const double sign = rule.kl_turned_in_loss ? -1 : 1;
+  for (std::size_t t = 0; t < c.logp.size(); ++t) {
+    const double d = c.logp[t] - (rule.kl_from_old ? c.old_logp[t] : c.ref_logp[t]);
+    const KlTerm kl = has_kl ? MistakenKl(sign * d, rule) : KlTerm{0, 0};
+    c.term[t] = rule.beta * kl.value - rule.entropy_coef * c.entropy[t];
+    c.dlogp[t] = rule.kl_gradient ? c.weight * rule.beta * sign * kl.derivative : 0;
+  }
+}
+
+// --- the batch ---
 
 // The tokens of a batch that count, completion after completion, and where each stands in [B, T].
 struct Sampled {
@@ -33,15 +237,6 @@ std::vector<double> Picked(const Value& value, const std::vector<std::size_t>& p
   std::vector<double> picked;
   for (std::size_t place : places) picked.push_back(value.data[place]);
   return picked;
-}
-
-// Brings groups that stand interleaved together.
-Order GroupAfterGroup(std::int64_t completions, int group_size) {
-  Order order(static_cast<std::size_t>(completions));
-  std::iota(order.begin(), order.end(), 0);
-  const std::int64_t groups = completions / group_size;
-  std::ranges::stable_sort(order, {}, [&](std::int64_t i) { return i % groups; });
-  return order;
 }
 
 // What each completion is taken to hold.
@@ -116,24 +311,12 @@ void LossRule::SetClip(ClipKind kind) {
 
 Values EvaluateLoss(const Values& inputs, const LossRule& rule, int group_size, Noise& noise) {
   const Value& mask = inputs.at("mask");
-  if (rule.groups == Groups::kInterleaved) {
-    const Order order = GroupAfterGroup(mask.dim(0), group_size);
-    const auto reorder = [&](Values values, const Order& by) {
-      for (auto& item : values) {
-        if (item.second.dim(0) == mask.dim(0)) item.second = Reordered(item.second, by);
-      }
-      return values;
-    };
-    LossRule consecutive = rule;
-    consecutive.groups = Groups::kConsecutive;
-    return reorder(EvaluateLoss(reorder(inputs, order), consecutive, group_size, noise), Inverse(order));
-  }
   const Sampled sampled = Gather(mask, rule.tokens);
   const auto picked = [&](const char* name) { return Picked(inputs.at(name), sampled.places); };
   const std::vector<double> logp = picked("logp"), old_logp = picked("old_logp"), ref_logp = picked("ref_logp"),
                             entropy = picked("entropy");
   const SampledTokens tokens{.lengths = sampled.lengths,
-                             .group_size = rule.groups == Groups::kOne ? static_cast<int>(mask.dim(0)) : group_size,
+                             .group_size = group_size,
                              .rewards = inputs.at("rewards").data,
                              .old_logp = old_logp,
                              .ref_logp = rule.kl_from_old ? old_logp : ref_logp};

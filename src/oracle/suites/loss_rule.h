@@ -60,22 +60,7 @@ struct LossRule : ObjectiveOptions {
   void SetClip(ClipKind kind);
 };
 
-// What people get wrong, as changes of the right rule (loss_mistakes.cc).
-std::span<const Mistake<LossRule>> LossMistakes();
-
 // Inputs and outputs as the loss suite names them.
 Values EvaluateLoss(const Values& inputs, const LossRule& rule, int group_size, Noise& noise);
-
-// --- the formulas of mistakes ---
-
-// Advantages() of rl/objective.h. `padding` is the number of tokens that the mask has left out.
-std::vector<double> MistakenAdvantages(const SampledTokens& sampled, const LossRule& rule, std::size_t padding);
-
-// What EvaluateCompletion() of rl/objective.h writes to `term` and `dlogp`, in two parts: the policy's; KL and entropy.
-void MistakenPolicy(const CompletionTokens& c, const LossRule& rule);
-void MistakenRest(const CompletionTokens& c, const LossRule& rule);
-
-// EvaluateKl() of rl/objective.h, with the mistakes that are everywhere where there is a KL.
-KlTerm MistakenKl(double d, const LossRule& rule);
 
 }  // namespace swarr::oracle

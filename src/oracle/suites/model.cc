@@ -99,6 +99,8 @@ struct Setting {
   void (*change)(ModelConfig& config) = [](ModelConfig&) {};
 };
 
+void All(ModelConfig& c) { c.tied = c.qk_norm = c.qkv_bias = true; }
+
 const Setting kSettings[] = {
     {"one_token", "T = 1; gradients of query and key weights, which are 0, are not asked for", {1}, {{}, {}}},
     {"three_tokens", "a text of three tokens", {3}, {{}, {}}},
@@ -110,23 +112,17 @@ const Setting kSettings[] = {
     {"sinks", "windows and sinks of their own in each layer", {17}, {{4, 1}, {6, 2}}},
     {"packed", "three documents in one row", {5, 1, 8}, {{}, {}}},
     {"packed_sinks", "three documents in one row, windows with sinks", {7, 9, 2}, {{3, 1}, {3, 1}}},
-    {"tied", "the head is the embedding", {9}, {{}, {4, 0}}, 2, 1, [](ModelConfig& c) { c.tied = true; }},
-    {"qk_norm", "normed queries and keys", {9}, {{}, {4, 0}}, 4, 2, [](ModelConfig& c) { c.qk_norm = true; }},
-    {"qkv_bias", "biases of q, k and v", {9}, {{}, {4, 0}}, 4, 2, [](ModelConfig& c) { c.qkv_bias = true; }},
+    {"tied", "the head is the embedding", {9}, {{}, {4, 0}}, 2, 1, [](auto& c) { c.tied = true; }},
+    {"qk_norm", "normed queries and keys", {9}, {{}, {4, 0}}, 4, 2, [](auto& c) { c.qk_norm = true; }},
+    {"qkv_bias", "biases of q, k and v", {9}, {{}, {4, 0}}, 4, 2, [](auto& c) { c.qkv_bias = true; }},
     {"large_eps",
      "an eps of the size of the activations' squares",
      {9},
      {{}, {}},
      2,
      2,
-     [](ModelConfig& c) { c.rms_eps = 0.5; }},
-    {"all_at_once",
-     "tied, biases, normed queries and keys, mixed layers, documents",
-     {8, 6},
-     {{}, {3, 1}},
-     4,
-     2,
-     [](ModelConfig& c) { c.tied = c.qk_norm = c.qkv_bias = true; }},
+     [](auto& c) { c.rms_eps = 0.5; }},
+    {"all_at_once", "tied, biases, normed queries and keys, mixed layers, documents", {8, 6}, {{}, {3, 1}}, 4, 2, All},
 };
 
 Case MakeCase(const Setting& s) {
@@ -160,11 +156,9 @@ Suite ModelSuite() {
            "logits[n] = head of the n-th row; logp[n] = log softmax(logits[n])[targets[n]], natural logarithm.",
            "Targets are free: they are not the next tokens.",
            "One-token documents alone: gradients of weights that nothing but scores depends on (q_*, k_*) are 0 but "
-           "for "
-           "rounding, and are not asked for.",
+           "for rounding, and are not asked for.",
            "In bf16 gradients may err by a good part of their size here, as the weights of so small a model leave "
-           "them: "
-           "judge them in f32 or f64 too.",
+           "them: judge them in f32 or f64 too.",
            "grad.<weight> is the gradient of sum_n d_logp[n] logp[n]; that of a tied embedding has both parts."}),
       .inputs = Joined(WeightInfos(false), {{"tokens", "[N]", "ids"},
                                             {"document", "[N]", "document of each row"},

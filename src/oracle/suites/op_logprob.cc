@@ -11,8 +11,6 @@
 namespace swarr::oracle {
 namespace {
 
-enum class Rows : std::uint8_t { kSum, kMean };
-
 struct Rule {
   double temperature_power = 1;  // logits are divided by temperature to this power
   bool temperature_in_dx = true;
@@ -24,7 +22,7 @@ struct Rule {
   double one_hot = 1, softmax = 1;  // parts of dlogits
   double entropy_part = 1;          // likewise
   bool entropy_centred = true;      // -p (log p + H), not -p log p
-  Rows rows = Rows::kSum;
+  bool mean_over_rows = false;
 };
 
 constexpr Mistake<Rule> kMistakes[] = {
@@ -47,17 +45,12 @@ constexpr Mistake<Rule> kMistakes[] = {
     {"the entropy's gradient with the sign turned", [](Rule& r) { r.entropy_part = -1; }},
     {"the entropy's gradient without its mean: -p log p for -p (log p + H)",
      [](Rule& r) { r.entropy_centred = false; }},
-    {"gradients averaged over rows", [](Rule& r) { r.rows = Rows::kMean; }},
+    {"gradients averaged over rows", [](Rule& r) { r.mean_over_rows = true; }},
 };
 
-// What is computed of row n: values, and the derivatives of sum(logp d_logp) + sum(entropy d_entropy) by the logits
+// Writes the values of row n, and returns the derivatives of sum(logp d_logp) + sum(entropy d_entropy) by its logits
 // before the temperature.
-struct Row {
-  double logp, lse, entropy;
-  std::vector<double> dlogits;
-};
-
-Row RowOf(const Values& inputs, std::int64_t n, const Rule& rule, double divisor) {
+std::vector<double> Row(const Values& inputs, std::int64_t n, const Rule& rule, double divisor, Values& outputs) {
   const Value &x = inputs.at("x"), &w = inputs.at("w"), &targets = inputs.at("targets");
   std::vector<double> logits, z;
   for (std::int64_t v = 0; v < w.dim(0); ++v) {
@@ -67,38 +60,36 @@ Row RowOf(const Values& inputs, std::int64_t n, const Rule& rule, double divisor
   const plain::Softmax s(z), entropy_of(rule.entropy_unscaled ? logits : z);
   const auto N = x.dim(0), target = static_cast<std::int64_t>(targets((n + rule.shift + N) % N));
   const double logp = z[static_cast<std::size_t>(target)] - (rule.normalised ? s.lse : 0);
-  Row row{rule.logarithm ? logp / rule.unit : std::exp(logp),
-          s.lse / rule.unit,
-          rule.entropy_sign * entropy_of.entropy / rule.entropy_unit,
-          {}};
+  outputs.at("logp")(n) = rule.logarithm ? logp / rule.unit : std::exp(logp);
+  outputs.at("lse")(n) = s.lse / rule.unit;
+  outputs.at("entropy")(n) = rule.entropy_sign * entropy_of.entropy / rule.entropy_unit;
   const double dlogp = inputs.at("d_logp")(n), dentropy = inputs.contains("d_entropy") ? inputs.at("d_entropy")(n) : 0;
-  const double scale =
-      (rule.rows == Rows::kMean ? 1 / static_cast<double>(N) : 1) / (rule.temperature_in_dx ? divisor : 1);
+  const double scale = (rule.mean_over_rows ? 1 / static_cast<double>(N) : 1) / (rule.temperature_in_dx ? divisor : 1);
+  std::vector<double> dlogits;
   for (int v = 0; v < s.V(); ++v) {
     const double of_logp = (v == target ? rule.one_hot : 0) - rule.softmax * s.P(v);
     const double of_entropy = -rule.entropy_part * s.P(v) * (s.LogP(v) + (rule.entropy_centred ? s.entropy : 0));
-    row.dlogits.push_back(scale * (dlogp * of_logp + dentropy * of_entropy));
+    dlogits.push_back(scale * (dlogp * of_logp + dentropy * of_entropy));
   }
-  return row;
+  return dlogits;
 }
 
 Values Plain(const Values& inputs, double temperature, const Rule& rule) {
   const Value &x = inputs.at("x"), &w = inputs.at("w");
-  Value logp = Zeros({x.dim(0)}), lse = logp, entropy = logp, dx = Zeros(x.shape), dw = Zeros(w.shape);
+  const Value rows = Zeros({x.dim(0)});
+  Values outputs = {{"logp", rows}, {"lse", rows}, {"entropy", rows}, {"dx", Zeros(x.shape)}, {"dw", Zeros(w.shape)}};
+  Value &dx = outputs.at("dx"), &dw = outputs.at("dw");
   const double divisor = std::pow(temperature, rule.temperature_power);
   for (std::int64_t n = 0; n < x.dim(0); ++n) {
-    const Row row = RowOf(inputs, n, rule, divisor);
-    logp(n) = row.logp;
-    lse(n) = row.lse;
-    entropy(n) = row.entropy;
+    const std::vector<double> dlogits = Row(inputs, n, rule, divisor, outputs);
     for (std::int64_t v = 0; v < w.dim(0); ++v) {
       for (std::int64_t i = 0; i < x.dim(1); ++i) {
-        dx(n, i) += row.dlogits[static_cast<std::size_t>(v)] * w(v, i);
-        dw(v, i) += row.dlogits[static_cast<std::size_t>(v)] * x(n, i);
+        dx(n, i) += dlogits[static_cast<std::size_t>(v)] * w(v, i);
+        dw(v, i) += dlogits[static_cast<std::size_t>(v)] * x(n, i);
       }
     }
   }
-  return {{"logp", logp}, {"lse", lse}, {"entropy", entropy}, {"dx", dx}, {"dw", dw}};
+  return outputs;
 }
 
 // The kernels know no temperature: w x / temperature is w times x / temperature.

@@ -2,7 +2,6 @@
 // Rotary position embedding.
 #include <cmath>
 #include <numbers>
-#include <numeric>
 #include <optional>
 
 #include "oracle/suites/op_families.h"
@@ -69,12 +68,6 @@ Value TableOf(const Value& positions, std::int64_t D, const Settings& s, const R
     }
   }
   return table;
-}
-
-std::vector<std::int32_t> Counting(std::int64_t N) {
-  std::vector<std::int32_t> rows(static_cast<std::size_t>(N));
-  std::iota(rows.begin(), rows.end(), 0);
-  return rows;
 }
 
 Values Kernel(const Context& ctx, const Values& inputs, const Value& table_values) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The suite `rollout`: prompts to sampled tokens and their log-probabilities.
 #include <algorithm>
-#include <limits>
+#include <cmath>
+#include <utility>
 
 #include "oracle/suites/small_models.h"
 #include "tensor/bf16.h"
@@ -16,10 +17,6 @@ using Tokens = std::vector<std::int32_t>;
 // --- rollouts without a cache: the model runs over the whole text again for each token ---
 
 // By default the switches are right: then these are the tokens that model/decoder.h draws, and a test holds it to that.
-enum class Scores : std::uint8_t {
-  kLogits,         // right: z / temperature + noise
-  kProbabilities,  // softmax(z / temperature) + noise
-};
 enum class Recorded : std::uint8_t {
   kModel,     // right: log softmax(z) at temperature 1
   kTempered,  // log softmax(z / temperature)
@@ -31,8 +28,8 @@ struct RolloutRule : ModelRule {
   double temperature = 1;  // 0: greedy, without noise
   double noise_factor = 1;
   bool noise_when_greedy = false;
-  std::int64_t noise_shift = 0;  // the t-th token takes the noise of t + noise_shift, as far as there is
-  Scores scores = Scores::kLogits;
+  std::int64_t noise_shift = 0;         // the t-th token takes the noise of t + noise_shift, as far as there is
+  bool noise_on_probabilities = false;  // softmax(z / temperature) + noise, not z / temperature + noise
   Recorded recorded = Recorded::kModel;
   bool stops = true;          // at the end of text
   bool records_end = true;    // the token that ends the text is part of the completion
@@ -43,10 +40,8 @@ struct RolloutRule : ModelRule {
 struct Rollout {
   Tokens tokens;
   std::vector<double> logp;
-  double margin = 0;  // least lead of a chosen token before the next best, in logits
+  double margin = HUGE_VAL;  // least lead of a chosen token before the next best, in logits
 };
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // [T, V] logits of a text.
 Value LogitsOf(Context ctx, const Transformer& model, const Tokens& text) {
@@ -70,25 +65,17 @@ std::vector<double> ScoresOf(std::span<const double> z, std::span<const double> 
   std::vector<double> scores;
   for (std::size_t v = 0; v < z.size(); ++v) {
     double& score = scores.emplace_back(z[v] * scale);
-    if (!greedy && rule.scores == Scores::kProbabilities) score = Exp(score - lse);
+    if (!greedy && rule.noise_on_probabilities) score = Exp(score - lse);
     if (!greedy || rule.noise_when_greedy) score += rule.noise_factor * noise[v];
   }
   return scores;
 }
 
-struct Choice {
-  std::int32_t token = 0;
-  double lead = kInfinity;
-};
-
-// The first of the largest.
-Choice Choose(const std::vector<double>& scores) {
-  const auto best = std::max_element(scores.begin(), scores.end());
-  Choice choice{static_cast<std::int32_t>(best - scores.begin()), kInfinity};
-  for (auto other = scores.begin(); other != scores.end(); ++other) {
-    if (other != best) choice.lead = std::min(choice.lead, *best - *other);
-  }
-  return choice;
+// The first of the largest, and its lead before the next best.
+std::pair<std::int32_t, double> Choose(std::vector<double> scores) {
+  const auto best = std::ranges::max_element(scores);
+  const double largest = std::exchange(*best, -HUGE_VAL);
+  return {static_cast<std::int32_t>(best - scores.begin()), largest - *std::ranges::max_element(scores)};
 }
 
 Tokens Fed(const Tokens& prompt, const RolloutRule& rule) {
@@ -119,15 +106,14 @@ Rollout Continue(const Context& ctx, const Transformer& model, const Tokens& pro
   const auto begin = static_cast<std::int64_t>(text.size());
   const double unit = rule.temperature == 0 ? 1 : rule.temperature;
   Rollout rollout;
-  rollout.margin = kInfinity;
   for (std::int64_t t = 0; t < noise.dim(0); ++t) {
     const Value logits = LogitsOf(ctx, model, text);
     const std::span<const double> drawn = noise.Row(std::min(t + rule.noise_shift, noise.dim(0) - 1));
-    const Choice choice = Choose(ScoresOf(logits.Row(logits.dim(0) - 1), drawn, rule));
-    rollout.margin = std::min(rollout.margin, choice.lead * unit);
+    const auto [token, lead] = Choose(ScoresOf(logits.Row(logits.dim(0) - 1), drawn, rule));
+    rollout.margin = std::min(rollout.margin, lead * unit);
     if (rollout.margin < least_margin) return rollout;
-    text.push_back(choice.token);
-    if (rule.stops && model.config().Stops(choice.token)) break;
+    text.push_back(token);
+    if (rule.stops && model.config().Stops(token)) break;
   }
   rollout.tokens.assign(text.begin() + begin, text.end());
   rollout.logp = Record(LogitsOf(ctx, model, text), begin, rollout.tokens, rule);
@@ -204,7 +190,7 @@ constexpr Mistake<RolloutRule> kMistakes[] = {
     {"noise ignored: the most likely token", [](RolloutRule& r) { r.noise_factor = 0; }},
     {"noise subtracted", [](RolloutRule& r) { r.noise_factor = -1; }},
     {"noise at temperature 0 too", [](RolloutRule& r) { r.noise_when_greedy = true; }},
-    {"noise added to probabilities instead of logits", [](RolloutRule& r) { r.scores = Scores::kProbabilities; }},
+    {"noise added to probabilities instead of logits", [](RolloutRule& r) { r.noise_on_probabilities = true; }},
     {"the noise of the next token", [](RolloutRule& r) { r.noise_shift = 1; }},
     {"the first sequence's noise for all", FirstNoiseForAll},
     {"no stop at the end of text", [](RolloutRule& r) { r.stops = false; }},
@@ -314,23 +300,22 @@ Case MakeCase(const Setting& s) {
 Suite RolloutSuite() {
   Family f{
       .name = "sampling",
-      .semantics = Joined(
-          ModelSemantics(),
-          {"Token t of sequence n is argmax_v z[v] / temperature + noise[n, t, v], z the logits after prompt and "
-           "earlier "
-           "tokens; at temperature 0 argmax_v z[v], without noise. Prompts have the positions from 0, tokens those "
-           "after.",
-           "A sequence ends with eos_token_id, which is part of it, or after max_new_tokens. After the end tokens are "
-           "-1 and logp 0.",
-           "logp[n, t] = log softmax(z)[token] at temperature 1, whatever the temperature of the choice.",
-           Concat("Every chosen token leads the next best by ", kMargin,
-                  " logits (the lead of scores times the temperature): what a dtype moves decides nothing, and tokens "
-                  "must be equal in all of them."),
-           "Once a token differs, what comes after it in its sequence is another text's: look at the first "
-           "difference. The suite `model` compares log-probabilities of given texts.",
-           "noise is Gumbel's, -log(-log u) rounded to 8 bits: u = (w + 1/2) 2^-32 with w word v mod 4 of "
-           "Philox4x32-10 under the n-th of noise_keys at the counter {v / 4, position, 0, 0}, position that of the "
-           "drawn token."}),
+      .semantics =
+          Joined(ModelSemantics(),
+                 {"Token t of sequence n is argmax_v z[v] / temperature + noise[n, t, v], z the logits after prompt "
+                  "and earlier tokens; at temperature 0 argmax_v z[v], without noise. Prompts have the positions from "
+                  "0, tokens those after.",
+                  "A sequence ends with eos_token_id, which is part of it, or after max_new_tokens. After the end "
+                  "tokens are -1 and logp 0.",
+                  "logp[n, t] = log softmax(z)[token] at temperature 1, whatever the temperature of the choice.",
+                  Concat("Every chosen token leads the next best by ", kMargin,
+                         " logits (the lead of scores times the temperature): what a dtype moves decides nothing, and "
+                         "tokens must be equal in all of them."),
+                  "Once a token differs, what comes after it in its sequence is another text's: look at the first "
+                  "difference. The suite `model` compares log-probabilities of given texts.",
+                  "noise is Gumbel's, -log(-log u) rounded to 8 bits: u = (w + 1/2) 2^-32 with w word v mod 4 of "
+                  "Philox4x32-10 under the n-th of noise_keys at the counter {v / 4, position, 0, 0}, position that of "
+                  "the drawn token."}),
       .inputs = Joined(WeightInfos(false), {{"prompts", "[B, P]", "ids of each prompt, then -1"},
                                             {"noise", "[B, M, V]", "noise of each token to be drawn"}}),
       .outputs = {{"tokens", "[B, M]", "drawn tokens, then -1"},
