@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The contracts of the ops: what each computes, on what shapes. Read this first. The kernels of an op, forward and
-// backward, stand in the file of its name in kernels/, and docs/derivations.md has the derivations. Attention has a
+// backward, stand in the file of kernels/ that is named below, and docs/derivations.md has the derivations. Attention has a
 // header of its own (attn/attention.h).
 //
 // Rules for all of them:
@@ -36,7 +36,7 @@ void GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tens
 // The embedding gathers the rows of w[V, C] that ids[N] name.   dw: sum dtype
 void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids);
 
-// Linear layer (gemm.cc, linear.cc): y = x w^T + b + residual, b and residual optional (empty).
+// Linear layer (gemm.cc): y = x w^T + b + residual, b and residual optional (empty).
 //   y, residual [N, O]  x[N, I]  w[O, I]  b[O]   dw, db: sum dtype; y may be too.
 // In f64 and f32 the sum starts from the residual; in bf16 the residual is added before the one rounding. The gradient
 // of the residual is dy.
@@ -60,18 +60,18 @@ void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, con
 void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions, const Tensor& table);
 void RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions, const Tensor& table);
 
-// swiglu.cc: y = silu(gate) * up, silu(z) = z sigmoid(z) (Shazeer, arXiv 2002.05202).   all [N, F]
+// elementwise.cc: y = silu(gate) * up, silu(z) = z sigmoid(z) (Shazeer, arXiv 2002.05202).   all [N, F]
 void SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up);
 void SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy, const Tensor& gate,
                     const Tensor& up);
 
-// add.cc: y = a + b, any equal shapes (the residual stream).
+// elementwise.cc: y = a + b, any equal shapes (the residual stream).
 void AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b);
 void AddBackward(const Context& ctx, const Tensor& da, const Tensor& db, const Tensor& dy);
 // dx (+)= dy: a gradient that passes through unchanged.
 void AddGradient(const Context& ctx, const Tensor& dx, const Tensor& dy);
 
-// cast.cc: y = x in the dtype of y, rounded to nearest even. Equal sizes.
+// elementwise.cc: y = x in the dtype of y, rounded to nearest even. Equal sizes.
 void CastForward(const Context& ctx, const Tensor& y, const Tensor& x);
 
 // lm_head.cc, log_softmax.cc: the LM head with log-softmax, in chunks of rows, so that [N, V] is never held.

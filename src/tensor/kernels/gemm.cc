@@ -5,6 +5,7 @@
 #include "tensor/gemm_eigen.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/panels.h"
+#include "tensor/kernels/rows.h"
 #include "tensor/packed_weights.h"
 
 namespace swarr {
@@ -205,6 +206,21 @@ template <>
 void Kernels<SWARR_SET>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x,
                                   bool accumulate) {
   MultiplyInto(ctx, dw, {dy, true}, {x, false}, {}, accumulate ? dw : Tensor{});
+}
+
+template <>
+void Kernels<SWARR_SET>::BiasBackward(const Context& ctx, const Tensor& db, const Tensor& dy) {
+  const std::int64_t N = dy.dim(0), O = dy.dim(1);
+  Dispatch(dy.dtype(), [&]<class T>() {
+    using Sum = Accumulator<T>;
+    ForColumns(ctx, O, N, [&](std::int64_t begin, std::int64_t end) {
+      Sum* to = db.data<Sum>();
+      for (std::int64_t n = 0; n < N; ++n) {
+        const T* from = dy.data<T>() + n * O;
+        for (std::int64_t o = begin; o < end; ++o) to[o] += Sum(from[o]);
+      }
+    });
+  });
 }
 
 template <>
