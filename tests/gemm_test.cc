@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tensor/gemm.h"
-
 #include <doctest/doctest.h>
 
 #include <Eigen/Core>
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "gradient_check.h"
+#include "tensor/ops.h"
 #include "tensor/packed_weights.h"
 #include "tensors.h"
 

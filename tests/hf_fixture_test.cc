@@ -9,7 +9,7 @@
 #include "model/decoder.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"
-#include "tensor/gemm.h"
+#include "tensor/ops.h"
 #include "tensor/safetensors.h"
 #include "test_models.h"
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The suite ops: single kernels, forward and backward, against what the machine can do.
+#include "tensor/ops.h"
+
 #include <memory>
 
 #include "attn/attention.h"
 #include "bench/suites.h"
-#include "tensor/gemm.h"
 #include "tensor/packed_weights.h"
 #include "tensor/transfer.h"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bench/kernels/peak_kernel.h"
-#include "tensor/gemm.h"
+#include "tensor/ops.h"
 #include "tensor/transfer.h"
 #include "train/step_timer.h"
 

@@ -3,7 +3,7 @@
 #include "cli/commands.h"
 #include "cli/task_options.h"
 #include "model/model_files.h"
-#include "tensor/gemm.h"
+#include "tensor/ops.h"
 #include "tensor/safetensors.h"
 
 namespace swarr {

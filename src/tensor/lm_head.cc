@@ -3,7 +3,6 @@
 // log-probabilities by the same softmax.
 #include <algorithm>
 
-#include "tensor/gemm.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/transfer.h"
 

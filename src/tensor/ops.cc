@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "tensor/gemm.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/transfer.h"
 

@@ -40,7 +40,7 @@ struct Scratch {
     o = sums(rows * shape.width);
     lse = sums(rows);
     const std::int64_t deepest = std::max({shape.D, keys, rows});
-    packed = arena.NewArray<std::byte>(PackedRowsBytes(shape.kernel, rows, deepest));
+    packed = arena.NewArray<std::byte>(shape.kernel.PackedBytes(rows, deepest));
     dout = q_rows = dout_rows = dp = nullptr;
     ds = delta = nullptr;
     if (!backward) return;

@@ -2,7 +2,6 @@
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include <omp.h>
 
-#include "tensor/gemm_eigen.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/panels.h"
 #include "tensor/kernels/rows.h"
@@ -99,7 +98,7 @@ void Gemm(const Context& ctx, const Task<T, Out>& task) {
   const std::int64_t groups =
       threads == 1 ? 1 : std::min(panels, std::max<std::int64_t>(1, CeilDiv(threads, row_blocks)));
   ArenaScope scope(*ctx.arena);
-  const std::int64_t scratch_bytes = RoundUp(PackedRowsBytes(kernel, std::min(task.rows, kRowBlock), depth_block), 64);
+  const std::int64_t scratch_bytes = RoundUp(kernel.PackedBytes(std::min(task.rows, kRowBlock), depth_block), 64);
   std::byte* scratch = ctx.arena->NewArray<std::byte>(threads * scratch_bytes);
   T* chunk = nullptr;  // the present block of b, packed, if b is not kept so
   if (!task.packed) chunk = ctx.arena->NewArray<T>(panels * PanelDepth<T>(depth_block) * kPanel);
