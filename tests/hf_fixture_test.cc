@@ -57,7 +57,7 @@ std::vector<AttentionSpec> Specs(const nlohmann::json& windows) {
 Tensor Logits(Context& ctx, const Transformer& model, const Tokens& tokens) {
   const Tensor logits =
       ctx.arena->New(AccumulatorOf(model.dtype()), {static_cast<std::int64_t>(tokens.size()), model.config().vocab});
-  MatMulNT(ctx, logits, model.Forward(ctx, PackDocuments(*ctx.arena, {&tokens, 1})).value, model.head().value);
+  LinearForward(ctx, logits, model.Forward(ctx, PackDocuments(*ctx.arena, {&tokens, 1})).value, model.head().value);
   return logits;
 }
 

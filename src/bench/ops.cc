@@ -82,7 +82,7 @@ class Ops {
     Context ctx = ctx_;
     if (packs) ctx.packed = &packed;
     Row(Concat("gemm ", layer, " M", M, packs ? " packed" : ""), {.flops = 2.0 * M * elements}, [&] {
-      for (std::size_t i = 0; i < weights.size(); ++i) MatMulNT(ctx, results[i], x, weights[i]);
+      for (std::size_t i = 0; i < weights.size(); ++i) LinearForward(ctx, results[i], x, weights[i]);
     });
   }
 

@@ -32,7 +32,7 @@ struct LogitsCommand {
     Context ctx = compute.MakeContext(steps);
     const Batch batch = PackDocuments(ctx.HostArena(), {&ids, 1});
     const Tensor logits = ctx.arena->New(AccumulatorOf(model->dtype()), {length, config.vocab});
-    MatMulNT(ctx, logits, model->Forward(ctx, batch).value, model->head().value);
+    LinearForward(ctx, logits, model->Forward(ctx, batch).value, model->head().value);
     const Tensor rounded = ctx.arena->New(DType::kF32, {length, config.vocab});
     CastForward(ctx, rounded, logits);
     const Tensor result = ToHost(ctx, rounded);

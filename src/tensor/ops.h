@@ -44,13 +44,9 @@ void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, c
 // (cuda/gemm.cu). f64 and f32 fuse each product with its sum where the processor can. bf16 is multiplied exactly or by
 // the processor's own instructions, summed in f32, and rounded once, when it is stored.
 //
-// These are the three products of a linear layer y = x w^T. With `accumulate`, the result is added to what the output
-// holds. An addend has the output's shape and dtype, and may be the output. The operands are of one floating dtype; the
-// output has the same, or the one that it is summed in.
+// These are the products of a linear layer. With `accumulate`, the result is added to what the output holds. The
+// operands are of one floating dtype; the output has the same, or the one that it is summed in.
 
-// y[M, N] = x[M, K] w[N, K]^T + bias[N] + addend[M, N], the last two optional (empty)
-void MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias = {},
-              const Tensor& addend = {});
 // dx[M, K] (+)= dy[M, N] w[N, K]
 void MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate = false);
 // dw[N, K] (+)= dy[M, N]^T x[M, K]
@@ -59,11 +55,11 @@ void MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tens
 // Throws UsageError for an unknown name, and for the library of another device.
 GemmKind ParseGemm(const std::string& name, Device device);
 
-// Linear layer (gemm.cc): y = x w^T + b + residual, b and residual optional (empty).
-//   y, residual [N, O]  x[N, I]  w[O, I]  b[O]   dw, db: sum dtype; y may be too.
+// Linear layer (gemm.cc): y = x w^T + b + residual, b and residual optional (empty); y may be the residual.
+//   y, residual [N, O]  x[N, I]  w[O, I]  b[O]   dw, db: sum dtype; y may be too, with its residual.
 // In f64 and f32 the sum starts from the residual; in bf16 the residual is added before the one rounding. The gradient
 // of the residual is dy.
-void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b,
+void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b = {},
                    const Tensor& residual = {});
 void LinearBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& db, const Tensor& dy,
                     const Tensor& x, const Tensor& w);

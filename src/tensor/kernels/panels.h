@@ -45,11 +45,13 @@ inline void PackPanel(Strided<T> b, std::int64_t depth, std::int64_t valid, T* t
   }
 }
 
-// Packs a tile of a. Each segment of k gets `stride` rows: the first `rows` are filled, the others zero. Zeros follow
-// beyond depth. To is T, or the f32 that bf16 is widened to.
-template <class T, class To>
-inline void PackSegments(Strided<T> a, int rows, int stride, std::int64_t depth, To* to) {
+// A tile kernel's `pack`. Each segment of k gets a multiple of kMultiple rows: the first `rows` are filled, the others
+// zero. Zeros follow beyond depth. To is T, or the f32 that bf16 is widened to.
+template <class T, class To, int kMultiple>
+inline void PackTile(Strided<T> a, int rows, std::int64_t depth, std::byte* packed) {
   constexpr std::int64_t kBlock = kSegment<T>;
+  const std::int64_t stride = RoundUp(rows, kMultiple);
+  To* to = reinterpret_cast<To*>(packed);
   for (std::int64_t k0 = 0; k0 < depth; k0 += kBlock, to += stride * kBlock) {
     const std::int64_t block = std::min(depth - k0, kBlock);
     std::fill(to + rows * kBlock, to + stride * kBlock, To());

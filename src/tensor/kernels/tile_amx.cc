@@ -86,12 +86,9 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::
   }
 }
 
-// Packs segment by segment; each segment has the 16 or 32 rows, tile after tile.
-void Pack(Strided<BFloat16> a, int rows, std::int64_t depth, std::byte* to) {
-  PackSegments(a, rows, rows > kTileRows ? kRows : kTileRows, depth, reinterpret_cast<BFloat16*>(to));
-}
-
-constexpr TileKernel<BFloat16> kKernel = {kRows, kTileRows, sizeof(BFloat16), Pack, MultiplyRows};
+// Each segment of a packed tile has 16 or 32 rows, tile after tile.
+constexpr TileKernel<BFloat16> kKernel = {kRows, kTileRows, sizeof(BFloat16), PackTile<BFloat16, BFloat16, kTileRows>,
+                                          MultiplyRows};
 
 }  // namespace
 

@@ -57,11 +57,7 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::
   });
 }
 
-void Pack(Strided<BFloat16> a, int rows, std::int64_t depth, std::byte* to) {
-  PackSegments(a, rows, rows, depth, reinterpret_cast<BFloat16*>(to));
-}
-
-constexpr TileKernel<BFloat16> kKernel = {kRows, 1, sizeof(BFloat16), Pack, MultiplyRows};
+constexpr TileKernel<BFloat16> kKernel = {kRows, 1, sizeof(BFloat16), PackTile<BFloat16, BFloat16, 1>, MultiplyRows};
 
 }  // namespace
 

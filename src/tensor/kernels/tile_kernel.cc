@@ -121,12 +121,7 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::
 }
 
 template <class T>
-void Pack(Strided<T> a, int rows, std::int64_t depth, std::byte* to) {
-  PackSegments(a, rows, rows, depth, reinterpret_cast<Accumulator<T>*>(to));
-}
-
-template <class T>
-constexpr TileKernel<T> kKernel = {kRows, 1, sizeof(Accumulator<T>), Pack<T>, MultiplyRows<T>};
+constexpr TileKernel<T> kKernel = {kRows, 1, sizeof(Accumulator<T>), PackTile<T, Accumulator<T>, 1>, MultiplyRows<T>};
 
 }  // namespace
 
