@@ -4,7 +4,6 @@
 // chunks in the same way.
 #include <cmath>
 
-#include "cuda/block_sum.h"
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
 #include "tensor/kernels/formulas.h"
@@ -56,7 +55,6 @@ template <>
 void Kernels<Cuda>::AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
                               const AdamWUpdate& update) {
   const std::int64_t n = w.size();
-  if (n == 0) return;
   DispatchSum(w.dtype(), [&]<class T>() {
     constexpr int k = kPack<T>;
     const AdamWFactors<T> factors(update);

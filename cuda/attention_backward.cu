@@ -156,7 +156,6 @@ template <>
 void AttentionKernels<Cuda>::Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout,
                                       const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
   const std::int64_t N = in.q.dim(0), D = in.q.dim(2);
-  if (N == 0) return;
   const Tensor &dq = gradients.dq, &dk = gradients.dk, &dv = gradients.dv, &q_pos = in.q_pos;
   ArenaScope scope(*ctx.arena);
   Dispatch(in.q.dtype(), [&]<class T>() {

@@ -98,8 +98,7 @@ __global__ void StoreKernel(SlotQueries<T> cache, T* to_k, T* to_v, const T* k, 
 template <>
 void AttentionKernels<Cuda>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse,
                                      const AttentionInputs& in) {
-  const std::int64_t N = in.q.dim(0), D = in.q.dim(2);
-  if (N == 0) return;
+  const std::int64_t D = in.q.dim(2);
   if (OnTensorCores(in.q.dtype(), D)) return MmaForward(ctx, out, lse, in);
   Dispatch(in.q.dtype(), [&]<class T>() {
     const int warps = WarpsFor<Accumulator<T>>(D, 1);
@@ -111,7 +110,6 @@ template <>
 void AttentionKernels<Cuda>::CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
                                            const KeyCache& cache, const Tensor& q_pos, const Tensor& slots,
                                            AttentionSpec spec) {
-  if (q.dim(0) == 0) return;
   if (OnTensorCores(q.dtype(), q.dim(2))) return MmaCachedForward(ctx, out, lse, q, cache, q_pos, slots, spec);
   Dispatch(q.dtype(), [&]<class T>() {
     LaunchForward<T>(ctx, QueriesOfSlots<T>(q, cache, slots), /*warps=*/1, out, lse, q, q_pos, spec);
@@ -122,7 +120,6 @@ template <>
 void AttentionKernels<Cuda>::StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
                                        const Tensor& positions, const Tensor& slots) {
   const std::int64_t heads = k.dim(0) * k.dim(1);
-  if (heads == 0) return;
   Dispatch(k.dtype(), [&]<class T>() {
     Launch(ctx, {Blocks(heads, kWarps)}, StoreKernel<T>, QueriesOfSlots<T>(k, cache, slots), cache.k(), cache.v(), k, v,
            positions, heads);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every CUDA file shares: checked calls, the stream, launch shapes, and sums over a warp.
+// What every CUDA file shares: checked calls, the stream, launches, and sums over a warp and over a block.
 //
 // Rules of the CUDA kernels, beside those of ops.h: There are no atomics on floats and no fast-math. Contraction is off
 // (cmake/cuda.cmake) and a fused multiply-add is written fma(), so that inlining can't change bits. A row's result
@@ -8,6 +8,7 @@
 
 #include <cuda_runtime.h>
 
+#include <limits>
 #include <memory>
 #include <type_traits>
 
@@ -59,9 +60,11 @@ P ArgumentOf(const A& a) {
   }
 }
 
-// Launches a kernel on the context's stream. A bad launch shape is reported here.
+// Launches a kernel on the context's stream; where there are no blocks, there is nothing to do. A bad launch shape is
+// reported here.
 template <class... P, class... A>
 void Launch(const Context& ctx, const LaunchShape& shape, void (*kernel)(P...), const A&... arguments) {
+  if (shape.blocks.x == 0) return;
   // More than 48 KiB of shared memory, what the kernel declares included, has to be asked for.
   if (shape.shared_bytes > 24 * 1024) {
     SWARR_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -99,6 +102,27 @@ __device__ inline T WarpMax(T x) {
     x = x < other ? other : x;
   }
   return x;
+}
+
+// The same over a block of whole warps: each warp reduces by a butterfly, then every warp reduces the warps' results by
+// one more. All threads must call. OfWarp gives lane i of every warp the value of warp i, or `none` if there is no such
+// warp.
+template <class T>
+__device__ inline T OfWarp(T of_this_warp, T none) {
+  __shared__ T of_warp[kWarp];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  __syncthreads();  // an earlier call's values have been read
+  if (lane == 0) of_warp[warp] = of_this_warp;
+  __syncthreads();
+  return lane < static_cast<int>(blockDim.x) / kWarp ? of_warp[lane] : none;
+}
+template <class T>
+__device__ inline T BlockSum(T x) {
+  return WarpSum(OfWarp(WarpSum(x), T(0)));
+}
+template <class T>
+__device__ inline T BlockMax(T x) {
+  return WarpMax(OfWarp(WarpMax(x), -std::numeric_limits<T>::infinity()));
 }
 
 }  // namespace swarr

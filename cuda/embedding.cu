@@ -3,7 +3,6 @@
 // block. The block whose row is the first of its id adds all rows of that id to dw, in ascending order; the others
 // leave. So every column of dw is one sum in one order, as on the CPU, without sorting and without atomics. Left out:
 // sorting the ids, which would save the scan over all ids that every new id costs.
-#include "cuda/cuda.h"
 #include "cuda/pack.h"
 #include "tensor/kernels/kernels.h"
 
@@ -96,7 +95,6 @@ __global__ void BackwardKernel(std::int64_t N, std::int64_t C, Accumulator<T>* d
 template <>
 void Kernels<Cuda>::GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rows) {
   const std::int64_t N = rows.dim(0), C = x.dim(1);
-  if (N == 0) return;
   Dispatch(x.dtype(), [&]<class T>() {
     constexpr int k = kPack<T>;
     const bool aligned = RowsAligned<k>(C, y.data<T>(), x.data<T>());
@@ -107,7 +105,6 @@ void Kernels<Cuda>::GatherRows(const Context& ctx, const Tensor& y, const Tensor
 template <>
 void Kernels<Cuda>::EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids) {
   const std::int64_t N = ids.dim(0), C = dw.dim(1);
-  if (N == 0) return;
   Dispatch(dy.dtype(), [&]<class T>() { Launch(ctx, {N}, BackwardKernel<T>, N, C, dw, dy, ids); });
 }
 

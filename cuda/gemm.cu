@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/gemm.cc: the three products of a linear layer. All are one product c = a b^T of operands
-// that are stored as they are or transposed. The kernel here is for f64 and f32; that for bf16 is in gemm_mma.cu.
+// Twin of src/tensor/kernels/gemm.cc: the three products of a linear layer, and the gradient of its bias, which is a sum
+// over rows (cuda/sums.h). The products are one product c = a b^T of operands that are stored as they are or transposed.
+// The kernel here is for f64 and f32; the one for bf16 is in gemm_mma.cu.
 //
 // A block of 16 x 16 threads computes a tile of c; each thread computes R x C elements. Tiles of the operands, 16 of k
 // deep, pass through two buffers of shared memory: while one tile is multiplied the next is on its way. Every element
@@ -13,6 +14,7 @@
 
 #include "cuda/gemm.h"
 #include "cuda/pack.h"
+#include "cuda/sums.h"
 #include "tensor/kernels/kernels.h"
 
 namespace swarr {
@@ -25,16 +27,12 @@ static_assert(kSide * kSide == kThreads);
 // Loads consecutive elements of shared memory.
 template <int kCount, class T>
 __device__ void LoadRun(T* to, const T* from) {
-  if constexpr (kCount % kPack<T> == 0) {
+  constexpr int k = kCount % kPack<T> == 0 ? kPack<T> : 1;
 #pragma unroll
-    for (int i = 0; i < kCount; i += kPack<T>) {
-      const auto run = *reinterpret_cast<const Pack<T, kPack<T>>*>(from + i);
+  for (int i = 0; i < kCount; i += k) {
+    const auto run = *reinterpret_cast<const Pack<T, k>*>(from + i);
 #pragma unroll
-      for (int e = 0; e < kPack<T>; ++e) to[i + e] = run.at[e];
-    }
-  } else {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) to[i] = from[i];
+    for (int e = 0; e < k; ++e) to[i + e] = run.at[e];
   }
 }
 
@@ -204,12 +202,19 @@ void MultiplyInParts(const Context& ctx, const Product<T, Out>& p) {
                                 .depth = p.depth,
                                 .a = p.a,
                                 .b = p.b,
-                                .bias = nullptr,
-                                .addend = nullptr,
                                 .c = partial,
                                 .part_depth = part_depth});
   Launch(ctx, {Blocks(size, kThreads)}, AddPartsKernel<Sum, Out>, parts, size, partial, p.addend, p.c);
 }
+
+template <class T>
+struct Widen {
+  const T* dy;
+  std::int64_t columns;
+  __device__ Accumulator<T> operator()(std::int64_t n, std::int64_t c) const {
+    return static_cast<Accumulator<T>>(dy[n * columns + c]);
+  }
+};
 
 // A matrix as it is stored, or transposed.
 struct View {
@@ -258,6 +263,14 @@ void Kernels<Cuda>::MatMulNN(const Context& ctx, const Tensor& dx, const Tensor&
 template <>
 void Kernels<Cuda>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate) {
   MultiplyInto(ctx, dw, {dy, true}, {x, true}, {}, accumulate ? dw : Tensor{}, /*in_parts=*/true);
+}
+
+template <>
+void Kernels<Cuda>::BiasBackward(const Context& ctx, const Tensor& db, const Tensor& dy) {
+  const std::int64_t O = dy.dim(1);
+  Dispatch(dy.dtype(), [&]<class T>() {
+    AddColumnSums(ctx, db.data<Accumulator<T>>(), dy.dim(0), O, Widen<T>{dy.data<T>(), O});
+  });
 }
 
 }  // namespace swarr

@@ -25,8 +25,8 @@ struct Product {
   std::int64_t rows, columns, depth;
   Operand<T> a;
   Operand<T> b;
-  const T* bias;      // or null
-  const Out* addend;  // or null; may be c
+  const T* bias = nullptr;      // or null
+  const Out* addend = nullptr;  // or null; may be c
   Out* c;
   std::int64_t part_depth;
 

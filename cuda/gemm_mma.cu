@@ -166,19 +166,11 @@ __device__ void StageSums(float* staged, const Sums<S>& sums, unsigned row, unsi
   }
 }
 
-// 16 bytes of addend and c: a run of 4 or 8 elements.
-__device__ inline void AddRun(float (&sums)[4], const float* from) {
-  const auto run = *reinterpret_cast<const float4*>(from);
-  sums[0] += run.x, sums[1] += run.y, sums[2] += run.z, sums[3] += run.w;
-}
-__device__ inline void AddRun(float (&sums)[8], const BFloat16* from) {
-  const auto run = *reinterpret_cast<const uint4*>(from);
-  const std::uint32_t words[] = {run.x, run.y, run.z, run.w};
+// 16 bytes of c: a run of 4 or 8 elements.
+template <int k, class T>
+__device__ inline void AddRun(float (&sums)[k], const Pack<T, k>& run) {
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    sums[2 * i] += __uint_as_float(words[i] << 16);
-    sums[2 * i + 1] += __uint_as_float(words[i] & 0xffff0000u);
-  }
+  for (int i = 0; i < k; ++i) sums[i] += float(run.at[i]);
 }
 __device__ inline void StoreRun(float* to, const float (&sums)[4]) {
   *reinterpret_cast<float4*>(to) = make_float4(sums[0], sums[1], sums[2], sums[3]);
@@ -196,26 +188,21 @@ __device__ void StoreTile(const Product<BFloat16, Out>& p, bool whole, TileOrigi
   for (int at = static_cast<int>(threadIdx.x); at < S::kRows * kRuns; at += S::kThreads) {
     const std::int64_t row = origin.row + at / kRuns, column = origin.column + at % kRuns * kRun;
     if (row >= p.rows || column >= p.columns) continue;
-    const int valid = static_cast<int>(min(std::int64_t{kRun}, p.columns - column));
     const float* from = staged + at / kRuns * S::kSumsStride + at % kRuns * kRun;
     float sums[kRun];
 #pragma unroll
     for (int i = 0; i < kRun; ++i) sums[i] = from[i];
-    if (p.bias) {
-#pragma unroll
-      for (int i = 0; i < kRun; ++i) sums[i] += i < valid ? float(p.bias[column + i]) : 0.0F;
-    }
-    const std::int64_t offset = row * p.columns + column;
+    const std::int64_t begin = row * p.columns;
+    if (p.bias) AddRun(sums, LoadPack<kRun>(p.bias, column, p.columns, /*aligned=*/false));
+    if (p.addend) AddRun(sums, LoadPack<kRun>(p.addend + begin, column, p.columns, whole));
+    Out* to = p.c + begin + column;
     if (whole) {
-      if (p.addend) AddRun(sums, p.addend + offset);
-      StoreRun(p.c + offset, sums);
+      StoreRun(to, sums);
       continue;
     }
 #pragma unroll
     for (int i = 0; i < kRun; ++i) {
-      if (i >= valid) continue;
-      if (p.addend) sums[i] += float(p.addend[offset + i]);
-      p.c[offset + i] = static_cast<Out>(sums[i]);
+      if (column + i < p.columns) to[i] = static_cast<Out>(sums[i]);
     }
   }
 }
@@ -290,30 +277,24 @@ std::int64_t CostOf(const Context& ctx, const Product<BFloat16, Out>& p) {
   return Blocks(tiles, std::max(1, ctx.stream->multiprocessors)) * S::kRows * S::kColumns * 100 / S::kRate;
 }
 
-template <bool kTransposedA, bool kTransposedB, class Out>
-void MultiplyFast(const Context& ctx, const Product<BFloat16, Out>& p) {
-  const std::array costs{CostOf<Huge>(ctx, p), CostOf<Large>(ctx, p), CostOf<Square>(ctx, p), CostOf<Medium>(ctx, p),
-                         CostOf<Flat>(ctx, p)};
-  // The flat tile is too low for a transposed a, whose lines have kPanel rows.
-  switch (std::min_element(costs.begin(), costs.end() - (kTransposedA ? 1 : 0)) - costs.begin()) {
-    case 0:
-      return LaunchProduct<Huge, kTransposedA, kTransposedB, true>(ctx, p);
-    case 1:
-      return LaunchProduct<Large, kTransposedA, kTransposedB, true>(ctx, p);
-    case 2:
-      return LaunchProduct<Square, kTransposedA, kTransposedB, true>(ctx, p);
-    case 3:
-      return LaunchProduct<Medium, kTransposedA, kTransposedB, true>(ctx, p);
-    default:
-      if constexpr (!kTransposedA) LaunchProduct<Flat, kTransposedA, kTransposedB, true>(ctx, p);
-  }
+// Launches the cheapest of these shapes.
+template <bool kTransposedA, bool kTransposedB, class... Shapes, class Out>
+void LaunchCheapest(const Context& ctx, const Product<BFloat16, Out>& p) {
+  const std::array costs{CostOf<Shapes>(ctx, p)...};
+  const auto cheapest = std::min_element(costs.begin(), costs.end()) - costs.begin();
+  std::int64_t i = 0;
+  ((i++ == cheapest ? LaunchProduct<Shapes, kTransposedA, kTransposedB, true>(ctx, p) : void()), ...);
 }
 
 template <bool kTransposedA, bool kTransposedB, class Out>
 void Multiply(const Context& ctx, const Product<BFloat16, Out>& p) {
   const bool fast = RowsAligned<kChunk>(p.a.stride, p.a.data) && RowsAligned<kChunk>(p.b.stride, p.b.data);
-  if (fast) return MultiplyFast<kTransposedA, kTransposedB>(ctx, p);
-  LaunchProduct<Medium, kTransposedA, kTransposedB, false>(ctx, p);
+  if (!fast) return LaunchProduct<Medium, kTransposedA, kTransposedB, false>(ctx, p);
+  if constexpr (kTransposedA) {  // the flat tile is too low for the lines of such an a, which have kPanel rows
+    LaunchCheapest<kTransposedA, kTransposedB, Huge, Large, Square, Medium>(ctx, p);
+  } else {
+    LaunchCheapest<kTransposedA, kTransposedB, Huge, Large, Square, Medium, Flat>(ctx, p);
+  }
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 // Twin of src/tensor/kernels/log_softmax.cc. Forward: a block takes a row (cuda/softmax_row.h). Backward: element by
 // element; a block takes kColumns consecutive entries of a row, a thread kEntries of them. Left out: keeping a row on
 // the chip; its second reading mostly hits the L2 cache.
-#include "cuda/cuda.h"
 #include "cuda/pack.h"
 #include "cuda/softmax_row.h"
 #include "tensor/kernels/formulas.h"
@@ -54,7 +53,6 @@ template <>
 void Kernels<Cuda>::LogSoftmaxRows(const Context& ctx, const Tensor& logp, const Tensor& lse, const Tensor& entropy,
                                    const Tensor& logits, const Tensor& targets) {
   const std::int64_t rows = logits.dim(0), V = logits.dim(1);
-  if (rows == 0) return;
   DispatchSum(logits.dtype(), [&]<class T>() {
     Launch(ctx, {rows, SoftmaxThreads(V)}, ForwardKernel<T>, V, logp, lse, entropy, logits, targets);
   });
@@ -65,7 +63,6 @@ void Kernels<Cuda>::LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlo
                                            const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
                                            const Tensor& logits, const Tensor& targets) {
   const std::int64_t rows = logits.dim(0), V = logits.dim(1), blocks_per_row = Blocks(V, kColumns);
-  if (rows == 0) return;
   Dispatch(dlogits.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
     const bool aligned = RowsAligned<kEntries>(V, dlogits.data<T>()) && RowsAligned<kEntries>(V, logits.data<Sum>());

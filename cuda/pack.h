@@ -84,7 +84,6 @@ __global__ void MapKernel(std::int64_t n, bool aligned, F f, Out* y, const In*..
 }
 template <int k, class F, class Out, class... In>
 void Map(const Context& ctx, std::int64_t n, F f, Out* y, const In*... x) {
-  if (n == 0) return;
   const bool aligned = Aligned<k>(y) && (Aligned<k>(x) && ...);
   Launch(ctx, PackShape<k>(n), MapKernel<k, F, Out, In...>, n, aligned, f, y, x...);
 }

@@ -3,7 +3,6 @@
 // elements, and a butterfly adds the lanes' partial sums. k depends on C and the dtype alone: 16 bytes, or 2 elements
 // where that would leave lanes idle. dw: a sum over rows in the order of cuda/sums.h. Left out: keeping the row in
 // registers between its two readings; the second one hits the L1 cache.
-#include "cuda/cuda.h"
 #include "cuda/pack.h"
 #include "cuda/sums.h"
 #include "tensor/kernels/formulas.h"
@@ -88,7 +87,6 @@ template <>
 void Kernels<Cuda>::RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x,
                                    const Tensor& w, double eps) {
   const std::int64_t C = w.dim(0), rows = x.size() / C;
-  if (rows == 0) return;
   Dispatch(x.dtype(), [&]<class T>() {
     WithPackOf<T>(C, [&]<int k>() {
       const bool aligned = RowsAligned<k>(C, y.data<T>(), x.data<T>(), w.data<T>());
@@ -102,7 +100,6 @@ template <>
 void Kernels<Cuda>::RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy,
                                     const Tensor& x, const Tensor& w, const Tensor& rstd) {
   const std::int64_t C = w.dim(0), rows = x.size() / C;
-  if (rows == 0) return;
   Dispatch(x.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
     if (!dx.empty()) {

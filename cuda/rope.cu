@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of src/tensor/kernels/rope.cc. A block turns the heads of one row; a thread takes kPairs consecutive pairs
 // (x[i], x[i + half]) of a head at a time, and loads all of them before it stores, so that y may be x.
-#include "cuda/cuda.h"
 #include "cuda/pack.h"
 #include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
@@ -45,7 +44,6 @@ void Rotate(const Context& ctx, bool fresh, const Tensor& out, const Tensor& x, 
             const Tensor& table, Accumulator<T> sign) {
   using Sum = Accumulator<T>;
   const std::int64_t N = x.dim(0), H = x.dim(1), half = x.dim(2) / 2;
-  if (N == 0) return;
   const bool aligned =
       RowsAligned<kPairs>(half, out.data<T>(), x.data<T>()) && RowsAligned<kPairs>(half, table.data<Sum>());
   Launch(ctx, {N, kRotateThreads}, RotateKernel<T>, H, half, aligned, fresh, out, x, positions, table, sign);

@@ -5,7 +5,6 @@
 // the way in which entries are shared out leaves no trace.
 #include <limits>
 
-#include "cuda/cuda.h"
 #include "cuda/softmax_row.h"
 #include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of src/tensor/kernels/softmax_row.h: the softmax over a row of logits, by one block. Training and sampling agree
-// to the last bit because both call it on a block of SoftmaxThreads(V) threads. Thread t takes the entries t, t +
-// threads,
-// ..., in ascending order; a block's sums have one order (cuda/block_sum.h).
+// to the last bit because both call it on a block of SoftmaxThreads(V) threads. Thread t takes the entries t,
+// t + threads, ..., in ascending order; a block's sums have one order (BlockSum).
 #pragma once
 
 #include <cmath>
-#include <limits>
 
-#include "cuda/block_sum.h"
+#include "cuda/cuda.h"
 #include "tensor/kernels/math.h"
 #include "tensor/kernels/softmax_row.h"
 

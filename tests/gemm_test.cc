@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tensor/gemm.h"
-
 #include <doctest/doctest.h>
 
 #include <Eigen/Core>
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "gradient_check.h"
+#include "tensor/ops.h"
 #include "tensor/packed_weights.h"
 #include "tensors.h"
 
@@ -26,7 +25,7 @@ struct Product {
   bool a_transposed, b_transposed;
 };
 void WithoutBias(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
-  MatMulNT(ctx, y, x, w, {}, accumulate ? y : Tensor{});
+  LinearForward(ctx, y, x, w, {}, accumulate ? y : Tensor{});
 }
 const Product kProducts[] = {
     {"x w^T", WithoutBias, false, true}, {"dy w", MatMulNN, false, false}, {"dy^T x", MatMulTN, true, false}};
@@ -189,9 +188,9 @@ TEST_CASE("CUDA: our products agree with cuBLAS's, with bias and residual too") 
       const Tensor residual = ToDevice(t.ctx, Random(host, dtype, {67, 45}, 3));
       const Tensor bias = biased ? ToDevice(t.ctx, Random(host, dtype, {45}, 4)) : Tensor{};
       const Tensor ours = t.arena.NewLike(residual), theirs = t.arena.NewLike(residual);
-      MatMulNT(t.ctx, ours, x, w, bias, residual);
+      LinearForward(t.ctx, ours, x, w, bias, residual);
       t.ctx.gemm = GemmKind::kCublas;
-      MatMulNT(t.ctx, theirs, x, w, bias, residual);
+      LinearForward(t.ctx, theirs, x, w, bias, residual);
       // In bf16 sums that differ by as little may be rounded to neighbours.
       const double bound = OrderBound(dtype, 300) + (dtype == DType::kBF16 ? 0x1p-7 : 0);
       CHECK(RelativeError(OnHost(t.ctx, theirs), OnHost(t.ctx, ours)) <= bound);
@@ -261,8 +260,8 @@ TEST_CASE("a bias is added once to the whole sum, and a product of no depth is t
           // In the sum dtype, where nothing is rounded between the sum and the bias.
           const Tensor with = Random(t.arena, AccumulatorOf(dtype), {rows, columns}, 3),
                        expected = CopyOf(t.arena, with);
-          MatMulNT(t.ctx, with, q.a, q.b, bias, accumulate ? with : Tensor{});
-          MatMulNT(t.ctx, expected, q.a, q.b, {}, accumulate ? expected : Tensor{});
+          LinearForward(t.ctx, with, q.a, q.b, bias, accumulate ? with : Tensor{});
+          LinearForward(t.ctx, expected, q.a, q.b, {}, accumulate ? expected : Tensor{});
           DispatchSum(expected.dtype(), [&]<class T>() {
             for (std::int64_t i = 0; i < expected.size(); ++i) {
               expected.data<T>()[i] += static_cast<T>(ValueAt(bias, i % columns));
@@ -301,7 +300,7 @@ TEST_CASE("packed weights give the same bits, until they are packed again those 
         const auto product = [&](const PackedWeights* packed) {
           const Tensor y = t.arena.New(dtype, {rows, columns});
           t.ctx.packed = packed;
-          MatMulNT(t.ctx, y, q.a, q.b);
+          LinearForward(t.ctx, y, q.a, q.b);
           t.ctx.packed = nullptr;
           return y;
         };
@@ -352,14 +351,14 @@ TEST_CASE("products of small integers are exact") {
 TEST_CASE("products of mismatched shapes are refused") {
   TestContext t;
   const auto real = [&](std::initializer_list<std::int64_t> shape) { return Random(t.arena, DType::kF32, shape, 1); };
-  CHECK_THROWS_AS(MatMulNT(t.ctx, real({2, 4}), real({2, 3}), real({4, 2})), Error);
-  CHECK_THROWS_AS(MatMulNT(t.ctx, real({4, 2}), real({2, 3}), real({4, 3})), Error);
-  CHECK_THROWS_AS(MatMulNT(t.ctx, real({2, 4}), real({2, 3, 5}), real({4, 3})), Error);
+  CHECK_THROWS_AS(LinearForward(t.ctx, real({2, 4}), real({2, 3}), real({4, 2})), Error);
+  CHECK_THROWS_AS(LinearForward(t.ctx, real({4, 2}), real({2, 3}), real({4, 3})), Error);
+  CHECK_THROWS_AS(LinearForward(t.ctx, real({2, 4}), real({2, 3, 5}), real({4, 3})), Error);
   CHECK_THROWS_AS(MatMulNN(t.ctx, real({2, 3}), real({2, 4}), real({3, 4})), Error);
   CHECK_THROWS_AS(MatMulNN(t.ctx, real({2, 3}), real({2, 4, 1}), real({4, 3})), Error);
   CHECK_THROWS_AS(MatMulTN(t.ctx, real({4, 3}), real({2, 4}), real({3, 3})), Error);
-  CHECK_THROWS_AS(MatMulNT(t.ctx, real({2, 4}), real({2, 3}), real({4, 3}), real({3})), Error);  // the bias
-  CHECK_THROWS_AS(MatMulNT(t.ctx, Random(t.arena, DType::kBF16, {2, 4}, 1), real({2, 3}), real({4, 3})), Error);
+  CHECK_THROWS_AS(LinearForward(t.ctx, real({2, 4}), real({2, 3}), real({4, 3}), real({3})), Error);  // the bias
+  CHECK_THROWS_AS(LinearForward(t.ctx, Random(t.arena, DType::kBF16, {2, 4}, 1), real({2, 3}), real({4, 3})), Error);
   CHECK_THROWS_AS(MatMulTN(t.ctx, Random(t.arena, DType::kF64, {4, 3}, 1), real({2, 4}), real({2, 3})), Error);
 }
 
@@ -374,8 +373,8 @@ TEST_CASE("an addend is what accumulating onto a copy of it gives, bit for bit")
         const Tensor y = t.arena.New(dtype, {130, 45}), accumulated = t.arena.New(dtype, {130, 45});
         for (const Tensor& b : {Tensor{}, bias}) {
           Copy(accumulated, addend);
-          MatMulNT(t.ctx, y, x, w, b, addend);
-          MatMulNT(t.ctx, accumulated, x, w, b, accumulated);
+          LinearForward(t.ctx, y, x, w, b, addend);
+          LinearForward(t.ctx, accumulated, x, w, b, accumulated);
           INFO(Name(dtype) << " " << Name(cpu) << " depth " << depth << (b.empty() ? "" : " with a bias"));
           CHECK(SameBits(y, accumulated));
         }

@@ -10,7 +10,7 @@
 #include "model/decoder.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"
-#include "tensor/gemm.h"
+#include "tensor/ops.h"
 #include "tensor/safetensors.h"
 #include "test_models.h"
 
@@ -58,7 +58,7 @@ std::vector<AttentionSpec> Specs(const nlohmann::json& windows) {
 Tensor Logits(Context& ctx, const Transformer& model, const Tokens& tokens) {
   const Tensor logits =
       ctx.arena->New(AccumulatorOf(model.dtype()), {static_cast<std::int64_t>(tokens.size()), model.config().vocab});
-  MatMulNT(ctx, logits, model.Forward(ctx, PackDocuments(*ctx.arena, {&tokens, 1})).value, model.head().value);
+  LinearForward(ctx, logits, model.Forward(ctx, PackDocuments(*ctx.arena, {&tokens, 1})).value, model.head().value);
   return logits;
 }
 

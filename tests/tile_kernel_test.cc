@@ -130,7 +130,7 @@ struct Result {
 
 template <class T>
 void Multiply(const TileKernel<T>& kernel, Guarded<T>& a, Guarded<T>& b, bool accumulate, Result<T>& c) {
-  Buffer255 packed(PackedRowsBytes(kernel, a.rows, a.columns));
+  Buffer255 packed(kernel.PackedBytes(a.rows, a.columns));
   PackRows(kernel, a.View(), a.rows, a.columns, packed.bytes.data());
   CHECK(packed.IntactBehind());
   const std::int64_t panel_bytes = PanelDepth<T>(a.columns) * kPanel * static_cast<std::int64_t>(sizeof(T));

@@ -56,7 +56,7 @@ FILES = [
     ("src/tensor/kernels/log_softmax.cc", "ops op_memory op_rows logprob"),
     ("src/tensor/kernels/softmax_row.h", "ops op_memory logprob decoder"),
     ("src/tensor/lm_head.cc", "ops op_memory logprob decoder"),
-    ("src/tensor/kernels/swiglu.cc", "ops op_memory op_rows torch_fixture"),
+    ("src/tensor/kernels/elementwise.cc", "ops op_memory op_rows torch_fixture"),
     ("src/tensor/kernels/adamw.cc", "adamw optimizer training"),
     ("src/tensor/kernels/sample.cc", "ops op_memory decoder logprob"),
     ("src/rl/objective*.cc", "objective objective_fixture rl"),

@@ -10,17 +10,18 @@
 namespace swarr {
 namespace {
 
-void CheckHeads(const Tensor& q, std::int64_t G) {
-  SWARR_CHECK(G > 0 && q.dim(1) % G == 0, "attention has ", q.dim(1), " query heads for ", G,
+void CheckQueries(const Tensor& out, const Tensor& lse, const Tensor& q, std::int64_t G) {
+  const std::int64_t N = q.dim(0), H = q.dim(1), D = q.dim(2);
+  SWARR_CHECK(G > 0 && H % G == 0, "attention has ", H, " query heads for ", G,
               " key heads; the first must be a multiple");
+  CheckShape(out, q.dtype(), {N, H, D}, "attention output");
+  CheckShape(lse, AccumulatorOf(q.dtype()), {N, H}, "attention lse");
 }
 
 void CheckAttention(const Tensor& out, const Tensor& lse, const AttentionInputs& inputs) {
   const auto& [q, k, v, q_pos, documents, spec] = inputs;
-  const std::int64_t N = q.dim(0), H = q.dim(1), D = q.dim(2), G = k.dim(1);
-  CheckHeads(q, G);
-  CheckShape(out, q.dtype(), {N, H, D}, "attention output");
-  CheckShape(lse, AccumulatorOf(q.dtype()), {N, H}, "attention lse");
+  const std::int64_t N = q.dim(0), D = q.dim(2), G = k.dim(1);
+  CheckQueries(out, lse, q, G);
   CheckShape(k, q.dtype(), {N, G, D}, "attention keys");
   CheckShape(v, q.dtype(), {N, G, D}, "attention values");
   CheckShape(q_pos, DType::kI32, {N}, "attention positions");
@@ -101,11 +102,8 @@ void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const
 
 void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
                             const KeyCache& cache, const Tensor& q_pos, const Tensor& slots, AttentionSpec spec) {
-  const std::int64_t N = q.dim(0), H = q.dim(1), D = q.dim(2);
-  CheckHeads(q, cache.k().dim(1));
-  CheckShape(out, q.dtype(), {N, H, D}, "attention output");
-  CheckShape(lse, AccumulatorOf(q.dtype()), {N, H}, "attention lse");
-  CheckCached(q_pos, slots, N);
+  CheckQueries(out, lse, q, cache.k().dim(1));
+  CheckCached(q_pos, slots, q.dim(0));
   SWARR_CHECK(q.dtype() == cache.k().dtype(), "queries of ", Name(q.dtype()), " over a cache of ",
               Name(cache.k().dtype()));
   OnDevice(ctx,

@@ -17,7 +17,7 @@ Var Linear(Context& ctx, const Var& x, const Var& w, const Var& b, const Var& re
   LinearForward(ctx, y.value, x.value, w.value, b.value, residual.value);
   RecordBackward(ctx, [=](Context& c) {
     const Tensor& dy = y.SettleGrad(c);
-    if (!residual.grad.empty()) AddGradient(c, residual.ClaimGrad(), dy);
+    AddGradient(c, residual.ClaimGrad(), dy);
     LinearBackward(c, x.ClaimGrad(), w.ClaimGrad(), b.ClaimGrad(), dy, x.value, w.value);
   });
   return y;

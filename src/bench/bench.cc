@@ -10,7 +10,7 @@
 
 #include "bench/peak.h"
 #include "bench/suites.h"
-#include "tensor/gemm.h"
+#include "tensor/ops.h"
 #include "tensor/version.h"
 #include "train/step_timer.h"
 

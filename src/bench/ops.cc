@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The suite ops: single kernels, forward and backward, against what the machine can do.
+#include "tensor/ops.h"
+
 #include <memory>
 
 #include "attn/attention.h"
 #include "bench/suites.h"
-#include "tensor/gemm.h"
 #include "tensor/packed_weights.h"
 #include "tensor/transfer.h"
 
@@ -81,7 +82,7 @@ class Ops {
     Context ctx = ctx_;
     if (packs) ctx.packed = &packed;
     Row(Concat("gemm ", layer, " M", M, packs ? " packed" : ""), {.flops = 2.0 * M * elements}, [&] {
-      for (std::size_t i = 0; i < weights.size(); ++i) MatMulNT(ctx, results[i], x, weights[i]);
+      for (std::size_t i = 0; i < weights.size(); ++i) LinearForward(ctx, results[i], x, weights[i]);
     });
   }
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bench/kernels/peak_kernel.h"
-#include "tensor/gemm.h"
+#include "tensor/ops.h"
 #include "tensor/transfer.h"
 #include "train/step_timer.h"
 
@@ -61,7 +61,7 @@ double ProductPeak(const Context& ctx, const Tensor& y, const Tensor& x, const T
   Context library = ctx;
   library.gemm = GemmKind::kCublas;
   const double flops = 2.0 * static_cast<double>(y.size()) * static_cast<double>(x.dim(1));
-  return 1e-9 * flops / Fastest(ctx, [&] { MatMulNT(library, y, x, w); });
+  return 1e-9 * flops / Fastest(ctx, [&] { LinearForward(library, y, x, w); });
 }
 
 double CopyBandwidth(const Context& ctx) {

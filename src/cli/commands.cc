@@ -9,7 +9,7 @@
 
 #include "model/model_files.h"
 #include "tensor/files.h"
-#include "tensor/gemm.h"
+#include "tensor/ops.h"
 
 namespace swarr {
 namespace {

@@ -2,7 +2,7 @@
 // swarr logits: what the model says at every position of a text, for comparison with other programs.
 #include "cli/task_options.h"
 #include "model/model_files.h"
-#include "tensor/gemm.h"
+#include "tensor/ops.h"
 #include "tensor/safetensors.h"
 
 namespace swarr {
@@ -31,7 +31,7 @@ struct LogitsCommand {
     Context ctx = compute.MakeContext(steps);
     const Batch batch = PackDocuments(ctx.HostArena(), {&ids, 1});
     const Tensor logits = ctx.arena->New(AccumulatorOf(model->dtype()), {length, config.vocab});
-    MatMulNT(ctx, logits, model->Forward(ctx, batch).value, model->head().value);
+    LinearForward(ctx, logits, model->Forward(ctx, batch).value, model->head().value);
     const Tensor rounded = ctx.arena->New(DType::kF32, {length, config.vocab});
     CastForward(ctx, rounded, logits);
     const Tensor result = ToHost(ctx, rounded);

@@ -14,7 +14,7 @@ class Tape;           // autograd/tape.h
 class PackedWeights;  // tensor/packed_weights.h
 class MemoryReport;   // tensor/memory_report.h
 
-// Who computes matrix products. kOwn: our own fixed order, the only exact one (gemm.h). The others are libraries, for
+// Who computes matrix products. kOwn: our own fixed order, the only exact one (ops.h). The others are libraries, for
 // measurements: kEigen on the processor, kCublas on a CUDA device.
 enum class GemmKind : std::uint8_t { kOwn, kEigen, kCublas };
 template <>

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tensor/gemm_eigen.h"
-
+// Eigen's product: an independent check of gemm.cc, and an alternative to it for measurements (`--gemm eigen`). Its
+// bits depend on the number of rows and threads, because Eigen packs and vectorises by shape. So it is never used where
+// exactness is promised.
 #include <Eigen/Core>
+
+#include "tensor/kernels/tile_kernel.h"
 
 namespace swarr {
 

@@ -3,7 +3,6 @@
 // log-probabilities by the same softmax.
 #include <algorithm>
 
-#include "tensor/gemm.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/transfer.h"
 
@@ -23,7 +22,7 @@ void ForLogitChunks(const Context& ctx, const Tensor& x, const Tensor& w, F&& f)
     ArenaScope scope(*ctx.arena);
     const std::int64_t end = std::min(x.dim(0), begin + chunk);
     const Tensor logits = ctx.arena->New(AccumulatorOf(x.dtype()), {end - begin, w.dim(0)});
-    LinearForward(ctx, logits, x.Rows(begin, end), w, {});
+    LinearForward(ctx, logits, x.Rows(begin, end), w);
     f(begin, end, logits);
   }
 }
@@ -78,7 +77,7 @@ void SampleForward(const Context& ctx, const Tensor& tokens, const Tensor& logp,
   CheckShape(positions, DType::kI32, {N}, "sampling positions");
   ArenaScope scope(*ctx.arena);
   const Tensor logits = ctx.arena->New(dtype, {N, V});
-  LinearForward(ctx, logits, x, w, {});
+  LinearForward(ctx, logits, x, w);
   OnDevice(ctx, [&]<class Set>() { Kernels<Set>::SampleRows(ctx, tokens, logp, logits, positions, rows); });
 }
 

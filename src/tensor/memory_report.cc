@@ -17,12 +17,9 @@ std::string Line(const std::string& name, std::size_t bytes) {
 }  // namespace
 
 void MemoryReport::Note(const std::string& name, std::size_t bytes) {
-  const auto found = std::find_if(held_.begin(), held_.end(), [&](const auto& h) { return h.first == name; });
-  if (found == held_.end()) {
-    held_.emplace_back(name, bytes);
-  } else {
-    found->second = std::max(found->second, bytes);
-  }
+  auto found = std::find_if(held_.begin(), held_.end(), [&](const auto& h) { return h.first == name; });
+  if (found == held_.end()) found = held_.insert(found, {name, 0});
+  found->second = std::max(found->second, bytes);
 }
 
 nlohmann::ordered_json MemoryReport::ToJson(const Arena& arena) const {

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "tensor/gemm.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/transfer.h"
 
@@ -41,15 +40,15 @@ void CheckPositions(const Tensor& positions, std::int64_t context) {
   }
 }
 
-void MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias,
-              const Tensor& addend) {
+void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b,
+                   const Tensor& residual) {
   const std::int64_t m = x.dim(0), k = x.dim(1), n = w.dim(0);
   CheckShape(x, x.dtype(), {m, k}, "the input of a product x w^T");
   CheckShape(w, x.dtype(), {n, k}, "the weight of a product x w^T");
   CheckProduct(y, x, {m, n}, "the result of a product x w^T");
-  if (!bias.empty()) CheckShape(bias, x.dtype(), {n}, "the bias of a linear layer");
-  if (!addend.empty()) CheckShape(addend, y.dtype(), {m, n}, "the addend of a product x w^T");
-  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::MatMulNT(ctx, y, x, w, bias, addend); });
+  if (!b.empty()) CheckShape(b, x.dtype(), {n}, "the bias of a linear layer");
+  if (!residual.empty()) CheckShape(residual, y.dtype(), {m, n}, "the addend of a product x w^T");
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::MatMulNT(ctx, y, x, w, b, residual); });
 }
 
 void MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate) {
@@ -87,11 +86,6 @@ void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, c
   CheckShape(dw, AccumulatorOf(dy.dtype()), {-1, dy.dim(1)}, "embedding weight gradient");
   CheckShape(dy, dy.dtype(), {ids.dim(0), dw.dim(1)}, "embedding output gradient");
   OnDevice(ctx, [&]<class Set>() { Kernels<Set>::EmbeddingBackward(ctx, ZeroIfFresh(ctx, dw), dy, ids); });
-}
-
-void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b,
-                   const Tensor& residual) {
-  MatMulNT(ctx, y, x, w, b, residual);
 }
 
 // dx = dy w, dw = dy^T x, db = sum over rows of dy.
@@ -147,16 +141,14 @@ void AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tens
 }
 
 void AddBackward(const Context& ctx, const Tensor& da, const Tensor& db, const Tensor& dy) {
-  if (!da.empty()) AddGradient(ctx, da, dy);
-  if (!db.empty()) AddGradient(ctx, db, dy);
+  AddGradient(ctx, da, dy);
+  AddGradient(ctx, db, dy);
 }
 
 void AddGradient(const Context& ctx, const Tensor& dx, const Tensor& dy) {
-  if (dx.fresh()) {
-    Copy(ctx, dx, dy);
-  } else {
-    AddForward(ctx, dx, dx, dy);
-  }
+  if (dx.empty()) return;
+  if (dx.fresh()) return Copy(ctx, dx, dy);
+  AddForward(ctx, dx, dx, dy);
 }
 
 void CastForward(const Context& ctx, const Tensor& y, const Tensor& x) {

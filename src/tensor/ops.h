@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The contracts of the ops: what each computes, on what shapes. Read this first. The kernels of an op, forward and
-// backward, stand in the file of its name in kernels/, and docs/derivations.md has the derivations. Attention has a
-// header of its own (attn/attention.h).
+// backward, stand in the file of kernels/ that is named below, and docs/derivations.md has the derivations. Attention
+// has a header of its own (attn/attention.h).
 //
 // Rules for all of them:
 //  - Tensors of one call share one floating dtype (f64, f32 or bf16); ids, targets and positions are i32. Shapes are
@@ -21,6 +21,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "tensor/context.h"
 
@@ -36,11 +37,29 @@ void GatherRows(const Context& ctx, const Tensor& y, const Tensor& x, const Tens
 // The embedding gathers the rows of w[V, C] that ids[N] name.   dw: sum dtype
 void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& ids);
 
-// Linear layer (gemm.cc, linear.cc): y = x w^T + b + residual, b and residual optional (empty).
-//   y, residual [N, O]  x[N, I]  w[O, I]  b[O]   dw, db: sum dtype; y may be too.
+// gemm.cc: matrix products in one fixed order. Every output element is one accumulator that adds its products in
+// ascending k, whatever the number of rows, columns and threads (tile_kernel.h). So a row of a product has the same
+// bits alone and in any batch, which is half of what makes rollouts exactly on-policy (docs/exactness.md). Threads
+// split rows and columns, never k. A CUDA device cuts a long sum of MatMulTN into parts, by its length alone
+// (cuda/gemm.cu). f64 and f32 fuse each product with its sum where the processor can. bf16 is multiplied exactly or by
+// the processor's own instructions, summed in f32, and rounded once, when it is stored.
+//
+// These are the products of a linear layer. With `accumulate`, the result is added to what the output holds. The
+// operands are of one floating dtype; the output has the same, or the one that it is summed in.
+
+// dx[M, K] (+)= dy[M, N] w[N, K]
+void MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate = false);
+// dw[N, K] (+)= dy[M, N]^T x[M, K]
+void MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate = false);
+
+// Throws UsageError for an unknown name, and for the library of another device.
+GemmKind ParseGemm(const std::string& name, Device device);
+
+// Linear layer (gemm.cc): y = x w^T + b + residual, b and residual optional (empty); y may be the residual.
+//   y, residual [N, O]  x[N, I]  w[O, I]  b[O]   dw, db: sum dtype; y may be too, with its residual.
 // In f64 and f32 the sum starts from the residual; in bf16 the residual is added before the one rounding. The gradient
 // of the residual is dy.
-void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b,
+void LinearForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b = {},
                    const Tensor& residual = {});
 void LinearBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& db, const Tensor& dy,
                     const Tensor& x, const Tensor& w);
@@ -60,18 +79,18 @@ void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, con
 void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions, const Tensor& table);
 void RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions, const Tensor& table);
 
-// swiglu.cc: y = silu(gate) * up, silu(z) = z sigmoid(z) (Shazeer, arXiv 2002.05202).   all [N, F]
+// elementwise.cc: y = silu(gate) * up, silu(z) = z sigmoid(z) (Shazeer, arXiv 2002.05202).   all [N, F]
 void SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up);
 void SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy, const Tensor& gate,
                     const Tensor& up);
 
-// add.cc: y = a + b, any equal shapes (the residual stream).
+// elementwise.cc: y = a + b, any equal shapes (the residual stream).
 void AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b);
 void AddBackward(const Context& ctx, const Tensor& da, const Tensor& db, const Tensor& dy);
 // dx (+)= dy: a gradient that passes through unchanged.
 void AddGradient(const Context& ctx, const Tensor& dx, const Tensor& dy);
 
-// cast.cc: y = x in the dtype of y, rounded to nearest even. Equal sizes.
+// elementwise.cc: y = x in the dtype of y, rounded to nearest even. Equal sizes.
 void CastForward(const Context& ctx, const Tensor& y, const Tensor& x);
 
 // lm_head.cc, log_softmax.cc: the LM head with log-softmax, in chunks of rows, so that [N, V] is never held.

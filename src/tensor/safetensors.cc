@@ -8,6 +8,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <ranges>
 #include <tuple>
 
 #include "tensor/check.h"
@@ -83,10 +84,6 @@ std::vector<std::int64_t> ShapeOf(const Tensor& t) {
 
 constexpr std::string_view kHalf = "F16";
 
-bool MultiplyOverflows(std::uint64_t a, std::uint64_t b) {
-  return a != 0 && b > std::numeric_limits<std::uint64_t>::max() / a;
-}
-
 }  // namespace
 
 // Turns the header's JSON into entries, one field after the other.
@@ -144,9 +141,9 @@ struct SafetensorsFile::HeaderReader {
   static void CheckSize(const Entry& entry, const std::string& where) {
     std::uint64_t bits = FindElement(entry.dtype)->bits;
     for (std::int64_t n : entry.shape) {
-      SWARR_CHECK(!MultiplyOverflows(bits, static_cast<std::uint64_t>(n)), where, " of shape ", ShapeText(entry.shape),
+      const bool overflows = __builtin_mul_overflow(bits, static_cast<std::uint64_t>(n), &bits);
+      SWARR_CHECK(!overflows, where, " of shape ", ShapeText(entry.shape),
                   " has more bits than 64-bit numbers can count");
-      bits *= static_cast<std::uint64_t>(n);
     }
     SWARR_CHECK(bits % 8 == 0, where, " of ", entry.dtype, " and shape ", ShapeText(entry.shape),
                 " fills no whole bytes");
@@ -206,9 +203,8 @@ void SafetensorsFile::CheckLayout() const {
 }
 
 std::vector<std::string> SafetensorsFile::names() const {
-  std::vector<std::string> names;
-  for (const auto& item : entries_) names.push_back(item.first);
-  return names;
+  const auto names = std::views::keys(entries_);
+  return {names.begin(), names.end()};
 }
 
 const SafetensorsFile::Entry& SafetensorsFile::Find(std::string_view name) const {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tensor/tensor.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace swarr {
@@ -47,27 +48,17 @@ Tensor Tensor::Rows(std::int64_t begin, std::int64_t end) const {
   return t;
 }
 
-bool Tensor::SameShape(const Tensor& other) const {
-  if (dtype_ != other.dtype_ || rank_ != other.rank_) return false;
-  for (int i = 0; i < rank_; ++i) {
-    if (dim(i) != other.dim(i)) return false;
-  }
-  return true;
-}
-
 void Tensor::ThrowReadAs(DType dtype) const { throw Error(Concat("tensor ", ShapeString(), " read as ", Name(dtype))); }
 
 void ThrowNotFloating(DType dtype) { throw Error(Concat("a floating-point tensor is needed here, not ", Name(dtype))); }
 
 void CheckShape(const Tensor& t, DType dtype, std::initializer_list<std::int64_t> shape, const char* what) {
-  bool ok = !t.empty() && t.dtype() == dtype && t.rank() == static_cast<int>(shape.size());
   int i = 0;
-  for (std::int64_t n : shape) {
-    if (!ok) break;
-    ok = n < 0 || t.dim(i) == n;
-    ++i;
+  const auto fits = [&](std::int64_t n) { return t.dim(i++) == n || n < 0; };
+  if (!t.empty() && t.dtype() == dtype && t.rank() == static_cast<int>(shape.size()) &&
+      std::all_of(shape.begin(), shape.end(), fits)) {
+    return;
   }
-  if (ok) return;
   std::string want;
   for (std::int64_t n : shape) want += (want.empty() ? "" : ", ") + (n < 0 ? std::string("any") : std::to_string(n));
   throw Error(Concat(what, " has shape ", t.ShapeString(), " where [", want, "] ", Name(dtype), " is needed"));

@@ -76,7 +76,10 @@ class Tensor {
   Tensor Reshape(std::initializer_list<std::int64_t> shape) const;
   // Rows [begin, end) of the first dimension.
   Tensor Rows(std::int64_t begin, std::int64_t end) const;
-  bool SameShape(const Tensor& other) const;
+  // The same dtype and shape.
+  bool SameShape(const Tensor& other) const {
+    return dtype_ == other.dtype_ && rank_ == other.rank_ && shape_ == other.shape_;
+  }
   // The same shape and dtype over other memory.
   Tensor Over(void* data) const {
     Tensor t = *this;
@@ -92,7 +95,7 @@ class Tensor {
   DType dtype_ = DType::kF32;
   bool fresh_ = false;
   int rank_ = 0;
-  std::array<std::int64_t, kMaxRank> shape_{};
+  std::array<std::int64_t, kMaxRank> shape_{};  // 0 beyond the rank
 };
 
 // Throws unless `t` has exactly this dtype and shape; -1 stands for any size. `what` names it in the sentence.

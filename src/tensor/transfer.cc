@@ -49,15 +49,11 @@ void ResetStep(const Context& ctx) {
   if (ctx.host) ctx.host->Reset();
 }
 
-StepScope::StepScope(const Context& ctx) : ctx_(ctx), arena_(ctx.arena->GetMark()), host_(ctx.HostArena().GetMark()) {}
-
 StepScope::~StepScope() {
   try {
     Wait(ctx_);
   } catch (const Error&) {  // an error of the device stays, and the next call reports it
   }
-  ctx_.arena->Release(arena_);
-  if (ctx_.host) ctx_.host->Release(host_);
 }
 
 HostView::HostView(const Tensor& t, MemoryKind kind) : original_(t), view_(t) {

@@ -43,14 +43,12 @@ void ResetStep(const Context& ctx);
 // Gives back at the end of a scope the step memory that was taken within it. It waits first, like ResetStep.
 class StepScope {
  public:
-  explicit StepScope(const Context& ctx);
+  explicit StepScope(const Context& ctx) : ctx_(ctx), arena_(*ctx.arena), host_(ctx.HostArena()) {}
   ~StepScope();
-  StepScope(const StepScope&) = delete;
-  StepScope& operator=(const StepScope&) = delete;
 
  private:
   const Context& ctx_;
-  Arena::Mark arena_, host_;
+  ArenaScope arena_, host_;
 };
 
 // A tensor of any memory, where the processor reaches it: the tensor itself, or a copy of what a device holds when it

@@ -23,12 +23,12 @@ Shape<T> ShapeOf(const Context& ctx, std::int64_t H, std::int64_t G, std::int64_
 template <class T>
 struct Scratch {
   using Sum = Accumulator<T>;
-  T *q, *dout;            // [rows, D] the block's rows, gathered
-  T *q_rows, *dout_rows;  // the same as panels of rows
-  Sum *s, *ds;            // [rows, keys] scores, then weights; their gradient
-  T *p, *dp;              // the same, rounded to T
-  Sum* o;                 // [rows, width] a product's result
-  Sum *lse, *delta;       // [rows]; in the forward, lse holds 1 / sum of the weights
+  T *q, *dout = nullptr;                      // [rows, D] the block's rows, gathered
+  T *q_rows = nullptr, *dout_rows = nullptr;  // the same as panels of rows
+  Sum *s, *ds = nullptr;                      // [rows, keys] scores, then weights; their gradient
+  T *p, *dp = nullptr;                        // the same, rounded to T
+  Sum* o;                                     // [rows, width] a product's result
+  Sum *lse, *delta = nullptr;                 // [rows]; in the forward, lse holds 1 / sum of the weights
   std::byte* packed;
 
   Scratch(Arena& arena, const Shape<T>& shape, std::int64_t rows, std::int64_t keys, bool backward) {
@@ -40,9 +40,7 @@ struct Scratch {
     o = sums(rows * shape.width);
     lse = sums(rows);
     const std::int64_t deepest = std::max({shape.D, keys, rows});
-    packed = arena.NewArray<std::byte>(PackedRowsBytes(shape.kernel, rows, deepest));
-    dout = q_rows = dout_rows = dp = nullptr;
-    ds = delta = nullptr;
+    packed = arena.NewArray<std::byte>(shape.kernel.PackedBytes(rows, deepest));
     if (!backward) return;
     dout = take(rows * shape.D);
     q_rows = take(PanelDepth<T>(rows) * shape.width);
@@ -315,18 +313,17 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
     for (std::int64_t d = 0; d < docs; ++d) longest = std::max<std::int64_t>(longest, keys.Of(s, d).count);
     const std::int64_t most = CacheTiles(spec, static_cast<int>(longest) * kKeyTile, static_cast<int>(s.block_queries));
     struct Work {
-      Scratch<T>* scratch;
+      Scratch<T> scratch;
       Block* blocks;
       Sum *dk, *dv;
     };
     Work* works = ctx.arena->NewArray<Work>(threads);
-    const std::int64_t sums = longest * kKeyTile * s.width;
+    const std::int64_t rows = longest * kKeyTile, sums = rows * s.width;
     for (int i = 0; i < threads; ++i) {
-      works[i].scratch =
-          new (ctx.arena->NewArray<Scratch<T>>(1)) Scratch<T>(*ctx.arena, s, s.block_rows, most * kKeyTile, true);
-      works[i].blocks = ctx.arena->NewArray<Block>(longest * kKeyTile);
-      works[i].dk = ctx.arena->NewArray<Sum>(sums);
-      works[i].dv = ctx.arena->NewArray<Sum>(sums);
+      new (&works[i]) Work{.scratch = {*ctx.arena, s, s.block_rows, most * kKeyTile, true},
+                           .blocks = ctx.arena->NewArray<Block>(rows),
+                           .dk = ctx.arena->NewArray<Sum>(sums),
+                           .dv = ctx.arena->NewArray<Sum>(sums)};
     }
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (std::int64_t task = 0; task < docs * s.G; ++task) {
@@ -335,7 +332,7 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
       const std::int64_t used = keys.Of(s, d).count * kKeyTile * s.width;
       std::fill_n(w.dk, used, Sum(0));
       std::fill_n(w.dv, used, Sum(0));
-      const BackwardTask<T> backward{s, *w.scratch, spec, g, keys.Of(s, d), values.Of(s, d), w.dk, w.dv, dq.fresh()};
+      const BackwardTask<T> backward{s, w.scratch, spec, g, keys.Of(s, d), values.Of(s, d), w.dk, w.dv, dq.fresh()};
       const std::int64_t count = CutBlocks(
           in.q_pos.Rows(first_row[d], first_row[d + 1]), s.block_queries, [](std::int64_t) { return std::int64_t{0}; },
           w.blocks);

@@ -2,9 +2,9 @@
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include <omp.h>
 
-#include "tensor/gemm_eigen.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/panels.h"
+#include "tensor/kernels/rows.h"
 #include "tensor/packed_weights.h"
 
 namespace swarr {
@@ -98,7 +98,7 @@ void Gemm(const Context& ctx, const Task<T, Out>& task) {
   const std::int64_t groups =
       threads == 1 ? 1 : std::min(panels, std::max<std::int64_t>(1, CeilDiv(threads, row_blocks)));
   ArenaScope scope(*ctx.arena);
-  const std::int64_t scratch_bytes = RoundUp(PackedRowsBytes(kernel, std::min(task.rows, kRowBlock), depth_block), 64);
+  const std::int64_t scratch_bytes = RoundUp(kernel.PackedBytes(std::min(task.rows, kRowBlock), depth_block), 64);
   std::byte* scratch = ctx.arena->NewArray<std::byte>(threads * scratch_bytes);
   T* chunk = nullptr;  // the present block of b, packed, if b is not kept so
   if (!task.packed) chunk = ctx.arena->NewArray<T>(panels * PanelDepth<T>(depth_block) * kPanel);
@@ -205,6 +205,21 @@ template <>
 void Kernels<SWARR_SET>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x,
                                   bool accumulate) {
   MultiplyInto(ctx, dw, {dy, true}, {x, false}, {}, accumulate ? dw : Tensor{});
+}
+
+template <>
+void Kernels<SWARR_SET>::BiasBackward(const Context& ctx, const Tensor& db, const Tensor& dy) {
+  const std::int64_t N = dy.dim(0), O = dy.dim(1);
+  Dispatch(dy.dtype(), [&]<class T>() {
+    using Sum = Accumulator<T>;
+    ForColumns(ctx, O, N, [&](std::int64_t begin, std::int64_t end) {
+      Sum* to = db.data<Sum>();
+      for (std::int64_t n = 0; n < N; ++n) {
+        const T* from = dy.data<T>() + n * O;
+        for (std::int64_t o = begin; o < end; ++o) to[o] += Sum(from[o]);
+      }
+    });
+  });
 }
 
 template <>

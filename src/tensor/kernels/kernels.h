@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels of the ops of ops.h and gemm.h, in sets: one for each tag of cpu.h, and Cuda, which cuda/ defines if the
-// build has it. Their contracts stand in ops.h and gemm.h, and ops.cc has checked the arguments.
+// The kernels of the ops, in sets: one for each tag of cpu.h, and Cuda, which cuda/ defines if the build has it. Their
+// contracts stand in ops.h, and ops.cc has checked the arguments.
 //
 // The rule of every folder named kernels/: its .cc files are compiled once for each set, with the instructions of that
 // set and with SWARR_SET naming its tag (cmake/kernels.cmake). Each defines `template <> void

@@ -45,12 +45,41 @@ inline void PackPanel(Strided<T> b, std::int64_t depth, std::int64_t valid, T* t
   }
 }
 
-// Bytes of `rows` packed rows: tiles of up to kernel.rows.
-template <class T>
-inline std::int64_t PackedRowsBytes(const TileKernel<T>& kernel, std::int64_t rows, std::int64_t depth) {
-  const std::int64_t rest = rows % kernel.rows;
-  return rows / kernel.rows * kernel.packed_bytes(kernel.rows, depth) +
-         (rest > 0 ? kernel.packed_bytes(static_cast<int>(rest), depth) : 0);
+// A tile kernel's `pack`. Each segment of k gets a multiple of kMultiple rows: the first `rows` are filled, the others
+// zero. Zeros follow beyond depth. To is T, or the f32 that bf16 is widened to.
+template <class T, class To, int kMultiple>
+inline void PackTile(Strided<T> a, int rows, std::int64_t depth, std::byte* packed) {
+  constexpr std::int64_t kBlock = kSegment<T>;
+  const std::int64_t stride = RoundUp(rows, kMultiple);
+  To* to = reinterpret_cast<To*>(packed);
+  for (std::int64_t k0 = 0; k0 < depth; k0 += kBlock, to += stride * kBlock) {
+    const std::int64_t block = std::min(depth - k0, kBlock);
+    std::fill(to + rows * kBlock, to + stride * kBlock, To());
+    const T* from = a.data + k0 * a.column_stride;
+    if constexpr (std::is_same_v<T, To> && sizeof(T) * kPairing<T> == sizeof(Word)) {
+      if (a.row_stride == 1) {  // a transposed: words are its elements, or pairs of its rows k
+        auto* words = reinterpret_cast<Word*>(to);
+        constexpr std::int64_t kWords = kBlock / kPairing<T>;
+        if constexpr (kPairing<T> == 2) {
+          const PairedRows pairs{reinterpret_cast<const std::uint16_t*>(from), a.column_stride, block};
+          Transpose(pairs, (block + 1) / 2, rows, words, kWords, kWords);
+        } else {
+          const WordRows elements{reinterpret_cast<const Word*>(from), a.column_stride};
+          Transpose(elements, block, rows, words, kWords, kWords);
+        }
+        continue;
+      }
+    }
+    for (int i = 0; i < rows; ++i, from += a.row_stride) {
+      To* out = to + i * kBlock;
+      if (a.column_stride == 1 && block == kBlock) {
+        for (std::int64_t k = 0; k < kBlock; ++k) out[k] = static_cast<To>(from[k]);
+      } else {
+        for (std::int64_t k = 0; k < kBlock; ++k)
+          out[k] = k < block ? static_cast<To>(from[k * a.column_stride]) : To();
+      }
+    }
+  }
 }
 
 template <class T>
@@ -58,7 +87,7 @@ inline void PackRows(const TileKernel<T>& kernel, Strided<T> a, std::int64_t row
   for (std::int64_t i = 0; i < rows; i += kernel.rows) {
     const int tile = static_cast<int>(std::min<std::int64_t>(kernel.rows, rows - i));
     kernel.pack(a.From(i, 0), tile, depth, to);
-    to += kernel.packed_bytes(tile, depth);
+    to += kernel.PackedBytes(tile, depth);
   }
 }
 
@@ -70,7 +99,7 @@ inline void MultiplyPanels(const TileKernel<T>& kernel, std::int64_t rows, std::
   for (std::int64_t i = 0; i < rows; i += kernel.rows) {
     const int tile = static_cast<int>(std::min<std::int64_t>(kernel.rows, rows - i));
     kernel.multiply(tile, panels, depth, a, b, b_stride, accumulate, c + i * c_stride, c_stride);
-    a += kernel.packed_bytes(tile, depth);
+    a += kernel.PackedBytes(tile, depth);
   }
 }
 

@@ -5,9 +5,9 @@
 // are zero, and rows do not mix. Denormals count as zero, on the way in and out.
 #include <immintrin.h>
 
-#include <algorithm>
+#include <cstring>
 
-#include "tensor/kernels/pack_segments.h"
+#include "tensor/kernels/panels.h"
 
 namespace swarr {
 namespace {
@@ -15,8 +15,6 @@ namespace {
 constexpr int kTileRows = 16, kRows = 2 * kTileRows;
 constexpr std::int64_t kBlock = kSegment<BFloat16>;
 constexpr std::int64_t kTile = kTileRows * kBlock;  // elements of a tile of a, and of b
-
-int TilesOf(int rows) { return rows > kTileRows ? 2 : 1; }
 
 // All eight tile registers hold 16 rows of 64 bytes. The table is constant, because g++ 12 believes that the intrinsic
 // reads only 8 bytes of it, and could leave the others of a local variable unwritten.
@@ -88,16 +86,9 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::
   }
 }
 
-std::int64_t PackedBytes(int rows, std::int64_t depth) {
-  return TilesOf(rows) * kTileRows * RoundUp(depth, kBlock) * 2;
-}
-
-// Packs segment by segment; each segment has the 16 or 32 rows, tile after tile.
-void Pack(Strided<BFloat16> a, int rows, std::int64_t depth, std::byte* to) {
-  PackSegments(a, rows, TilesOf(rows) * kTileRows, depth, reinterpret_cast<BFloat16*>(to));
-}
-
-constexpr TileKernel<BFloat16> kKernel = {kRows, PackedBytes, Pack, MultiplyRows};
+// Each segment of a packed tile has 16 or 32 rows, tile after tile.
+constexpr TileKernel<BFloat16> kKernel = {kRows, kTileRows, sizeof(BFloat16), PackTile<BFloat16, BFloat16, kTileRows>,
+                                          MultiplyRows};
 
 }  // namespace
 

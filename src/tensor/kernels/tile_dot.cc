@@ -5,7 +5,7 @@
 
 #include <cstring>
 
-#include "tensor/kernels/pack_segments.h"
+#include "tensor/kernels/panels.h"
 
 namespace swarr {
 namespace {
@@ -57,13 +57,7 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::
   });
 }
 
-std::int64_t PackedBytes(int rows, std::int64_t depth) { return rows * RoundUp(depth, kBlock) * 2; }
-
-void Pack(Strided<BFloat16> a, int rows, std::int64_t depth, std::byte* to) {
-  PackSegments(a, rows, rows, depth, reinterpret_cast<BFloat16*>(to));
-}
-
-constexpr TileKernel<BFloat16> kKernel = {kRows, PackedBytes, Pack, MultiplyRows};
+constexpr TileKernel<BFloat16> kKernel = {kRows, 1, sizeof(BFloat16), PackTile<BFloat16, BFloat16, 1>, MultiplyRows};
 
 }  // namespace
 

@@ -2,9 +2,7 @@
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 // This file and peak_kernel.cc alone are compiled with contraction (cmake/kernels.cmake): a * b + c is one fused
 // multiply-add where the set has one.
-#include "tensor/kernels/tile_kernel.h"
-
-#include "tensor/kernels/transpose.h"
+#include "tensor/kernels/panels.h"
 
 namespace swarr {
 namespace {
@@ -123,39 +121,7 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::
 }
 
 template <class T>
-std::int64_t PackedBytes(int rows, std::int64_t depth) {
-  return rows * RoundUp(depth, kSegment<T>) * static_cast<std::int64_t>(sizeof(Accumulator<T>));
-}
-
-template <class T>
-void PackRows(Strided<T> a, int rows, std::int64_t depth, std::byte* to) {
-  using Sum = Accumulator<T>;
-  constexpr std::int64_t kBlock = kSegment<T>;
-  auto* segment = reinterpret_cast<Sum*>(to);
-  for (std::int64_t k0 = 0; k0 < depth; k0 += kBlock, segment += rows * kBlock) {
-    const std::int64_t block = depth - k0 < kBlock ? depth - k0 : kBlock;
-    if constexpr (std::is_same_v<T, float>) {
-      if (a.row_stride == 1) {  // a transposed
-        const WordRows words{reinterpret_cast<const Word*>(a.data + k0 * a.column_stride), a.column_stride};
-        Transpose(words, block, rows, reinterpret_cast<Word*>(segment), kBlock, kBlock);
-        continue;
-      }
-    }
-    for (int i = 0; i < rows; ++i) {
-      const T* from = a.data + i * a.row_stride + k0 * a.column_stride;
-      Sum* out = segment + i * kBlock;
-      if (a.column_stride == 1 && block == kBlock) {
-        for (std::int64_t k = 0; k < kBlock; ++k) out[k] = static_cast<Sum>(from[k]);
-      } else {
-        for (std::int64_t k = 0; k < kBlock; ++k)
-          out[k] = k < block ? static_cast<Sum>(from[k * a.column_stride]) : Sum(0);
-      }
-    }
-  }
-}
-
-template <class T>
-constexpr TileKernel<T> kKernel = {kRows, PackedBytes<T>, PackRows<T>, MultiplyRows<T>};
+constexpr TileKernel<T> kKernel = {kRows, 1, sizeof(Accumulator<T>), PackTile<T, Accumulator<T>, 1>, MultiplyRows<T>};
 
 }  // namespace
 

@@ -60,14 +60,19 @@ struct Strided {
 template <class T>
 struct TileKernel {
   using Sum = Accumulator<T>;
-  int rows;  // most rows of one tile
-  // Bytes of a packed tile.
-  std::int64_t (*packed_bytes)(int rows, std::int64_t depth);
+  int rows;          // most rows of one tile
+  int row_multiple;  // a packed tile has a multiple of this many rows; it divides `rows`
+  int packed_size;   // bytes of a packed element
   void (*pack)(Strided<T> a, int rows, std::int64_t depth, std::byte* to);
   // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each. `depth` is the one given to
   // pack.
   void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, const std::byte* a, const T* b,
                    std::int64_t b_stride, bool accumulate, Sum* c, std::int64_t c_stride);
+
+  // Bytes of `n` packed rows: tiles of up to `rows`.
+  [[gnu::always_inline]] std::int64_t PackedBytes(std::int64_t n, std::int64_t depth) const {
+    return RoundUp(n, row_multiple) * RoundUp(depth, kSegment<T>) * packed_size;
+  }
 };
 
 // tile_kernel.cc: vectors of the set's width. A product and its sum are fused where the set can.
@@ -94,6 +99,11 @@ const TileKernel<T>& TileKernelOf([[maybe_unused]] Cpu cpu) {
     return TileKernels<Set>::BF16();
   }
 }
+
+// gemm_eigen.cc: a whole product by Eigen, c[rows, columns] (+)= a[rows, depth] b[depth, columns], c contiguous.
+template <class T>
+void EigenGemm(std::int64_t rows, std::int64_t columns, std::int64_t depth, Strided<T> a, Strided<T> b, bool accumulate,
+               T* c);
 
 // Cuts `rows` into a constant and panels into groups: calls multiply.operator()<rows, count>(b, c) for `count` panels
 // side by side. A single row waits for its own sums; several panels give it more to do meanwhile.

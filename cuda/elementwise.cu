@@ -1,12 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/swiglu.cc. Element by element; a thread takes one pack of 16 bytes.
-#include "cuda/cuda.h"
+// Twin of src/tensor/kernels/elementwise.cc. A thread takes one pack of 16 bytes; in a cast it takes kCast elements, so
+// that an access is of 8 to 32 bytes.
 #include "cuda/pack.h"
 #include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 
 namespace swarr {
 namespace {
+
+constexpr int kCast = 4;
+
+template <class T>
+struct Plus {
+  __device__ Accumulator<T> operator()(T a, T b) const { return Accumulator<T>(a) + Accumulator<T>(b); }
+};
+
+struct Same {
+  template <class T>
+  __device__ T operator()(T x) const {
+    return x;
+  }
+};
 
 template <class T>
 struct GatedValue {
@@ -36,6 +50,19 @@ __global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, 
 }  // namespace
 
 template <>
+void Kernels<Cuda>::AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b) {
+  Dispatch(y.dtype(),
+           [&]<class T>() { Map<kPack<T>>(ctx, y.size(), Plus<T>{}, y.data<T>(), a.data<T>(), b.data<T>()); });
+}
+
+template <>
+void Kernels<Cuda>::CastForward(const Context& ctx, const Tensor& y, const Tensor& x) {
+  Dispatch(x.dtype(), [&]<class From>() {
+    Dispatch(y.dtype(), [&]<class To>() { Map<kCast>(ctx, x.size(), Same{}, y.data<To>(), x.data<From>()); });
+  });
+}
+
+template <>
 void Kernels<Cuda>::SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up) {
   Dispatch(y.dtype(), [&]<class T>() {
     Map<kPack<T>>(ctx, y.size(), GatedValue<T>{}, y.data<T>(), gate.data<T>(), up.data<T>());
@@ -46,7 +73,7 @@ template <>
 void Kernels<Cuda>::SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy,
                                    const Tensor& gate, const Tensor& up) {
   const std::int64_t n = dy.size();
-  if (n == 0 || (dgate.empty() && dup.empty())) return;
+  if (dgate.empty() && dup.empty()) return;
   Dispatch(dy.dtype(), [&]<class T>() {
     constexpr int k = kPack<T>;
     const Gradient<T> to_gate(dgate), to_up(dup);
