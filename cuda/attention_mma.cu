@@ -2,7 +2,7 @@
 // Attention's forward for bf16 on tensor cores: one kernel for whole documents and for a cache. A warp takes 16 M
 // queries. For one tile of 32 keys after another it computes scores, a step of the softmax and weighted values, all in
 // registers. Tiles come through kStages buffers of shared memory; they are copied while earlier ones are worked on. A
-// warp passes over tiles that none of its queries sees. Launch over documents: one block of 4 warps for 64 M
+// warp skips tiles that none of its queries sees. Launch over documents: one block of 4 warps for 64 M
 // consecutive queries of one head; later ones come first, because they see more keys. Launch over a cache: one warp for
 // the heads of one row that share a key head.
 //

@@ -58,10 +58,9 @@ constexpr int kKeyTile = 32;
 
 constexpr int TilesOf(int length) { return length / kKeyTile + (length % kKeyTile != 0); }
 
-// The tiles that hold a key that any of the queries first_pos .. last_pos sees: two ascending ranges of tiles,
-// sinks.end
-// <= recent.begin. Keys in them that a query does not see weigh nothing. Always inlined, because kernels share it and
-// it is too large to count on that (tensor/kernels/kernels.h).
+// The tiles that hold a key that any of the queries first_pos .. last_pos sees: two ascending ranges of tiles, the
+// sinks' before the recent ones. Keys in them that a query does not see weigh nothing. It is always inlined, because
+// kernels share it and the compiler might not inline it by itself (tensor/kernels/kernels.h).
 [[gnu::always_inline]] constexpr VisibleKeys VisibleTilesOf(int first_pos, int last_pos, AttentionSpec spec) {
   if (last_pos < 0) return {};
   const int begin = VisibleKeysOf(first_pos < 0 ? 0 : first_pos, spec).recent.begin / kKeyTile;

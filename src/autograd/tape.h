@@ -20,7 +20,7 @@ namespace swarr {
 struct Var {
   Tensor value;
   Tensor grad;
-  bool* fresh = nullptr;  // null: grad always holds a sum, like the gradient of a weight
+  bool* fresh = nullptr;  // null: grad holds a sum from the start, zero or more, like the gradient of a weight
 
   // The gradient, to add to. If it is fresh(), the caller must write it; only the first caller gets it so.
   Tensor ClaimGrad() const {
@@ -48,8 +48,8 @@ class Tape {
     ++size_;
   }
 
-  // Replays all closures, last first, and empties the tape. The caller has written the gradient of the result before
-  // (ClaimGrad). A backward is not itself recorded: ctx.tape is null during the replay. What a backward takes from the
+  // Replays all closures, last first, and empties the tape. The caller has written the gradient of the result
+  // before. A backward is not itself recorded: ctx.tape is null during the replay. What a backward takes from the
   // arena counts for the op that recorded it.
   void Backward(Context ctx) {
     ctx.tape = nullptr;

@@ -110,6 +110,19 @@ double LogRatio(const CompletionTokens& c, std::size_t t, double sum, RatioKind 
   throw Error("there is no such ratio");
 }
 
+// Whether one ratio serves all tokens of a completion.
+bool IsOfSequence(RatioKind kind) {
+  switch (kind) {
+    case RatioKind::kNone:
+    case RatioKind::kToken:
+      return false;
+    case RatioKind::kSequence:
+    case RatioKind::kSequenceMean:
+      return true;
+  }
+  throw Error("there is no such ratio");
+}
+
 // The policy's term at a ratio, and its derivatives with respect to log rho and to log p where that stands by itself.
 struct PolicyTerm {
   double value, by_log_ratio, by_logp;
@@ -262,7 +275,7 @@ KlTerm EvaluateKl(double d, KlEstimator estimator) {
 CompletionLoss EvaluateCompletion(const CompletionTokens& c, const ObjectiveOptions& options) {
   CompletionLoss result;
   const std::size_t length = c.logp.size();
-  const bool of_sequence = options.ratio == RatioKind::kSequence || options.ratio == RatioKind::kSequenceMean;
+  const bool of_sequence = IsOfSequence(options.ratio);
   const bool has_kl = options.beta != 0 && options.kl_in == KlPlace::kLoss;
   double sum = 0;  // of d
   for (std::size_t t = 0; t < length; ++t) sum += c.logp[t] - c.old_logp[t];

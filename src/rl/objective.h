@@ -5,7 +5,7 @@
 // a choice among the switches below. Formulas, sources, and who uses which: docs/objectives.md.
 //
 // To add an objective, add it to NamedObjectives() in objective.cc. If no switch can express it, add a value and its
-// name to an enum here; every place in objective.cc that must know the value then fails to compile.
+// name to an enum here. The switches in objective.cc whose formulas need the value then fail to compile.
 //
 //   L = sum_i w_i sum_t ( policy_it + beta KL_it - entropy_coef H_it )   over the sampled tokens t of completion i
 //
