@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "task/chain.h"
-#include "task/chain_trace.h"
 #include "tensor/check.h"
 #include "tensor/philox.h"
 

@@ -12,7 +12,6 @@
 #include <tuple>
 #include <vector>
 
-#include "task/chain_trace.h"
 #include "tensor/check.h"
 #include "tensor/philox.h"
 
@@ -271,9 +270,7 @@ TEST_CASE("the summary pools steps and facts over traces") {
   CHECK(summary.restatement_rate == 2.0 / 4);
   CHECK(summary.dependency_distance_mean == (63.0 + 42.0) / 10);
   CHECK(summary.facts_in_window == 5.0 / 10);  // 9; then 9, 9, 7, 6
-  CHECK(summary.mean_length == (12.0 + 21.0 + 1.0) / 3);
   CHECK(SummarizeMechanism(traces, 0).facts_in_window == 1.0);
   const MechanismSummary none = SummarizeMechanism({}, 10);
   CHECK(none.restatement_rate == 0.0);
-  CHECK(none.mean_length == 0.0);
 }

@@ -3,6 +3,7 @@
 #include "bench/bench.h"
 
 #include <cstdio>
+#include <utility>
 
 #include "cli/commands.h"
 #include "tensor/files.h"
@@ -26,12 +27,11 @@ struct BenchCommand {
     Context ctx = compute.MakeContext(steps);
     bench.dtype = compute.MakeDType();
     bench.on_row = [&, started = false](const nlohmann::ordered_json& row) mutable {
-      if (!started) {
+      if (!std::exchange(started, true)) {
         const bool cuda = ctx.device() == Device::kCuda;
         const std::string how = cuda ? "cuda kernels" : Concat(Name(ctx.cpu), " kernels, ", ctx.threads, " threads");
         std::printf("%s, %s, %s, medians\n", ProcessorName(ctx.device()).c_str(), how.c_str(), compute.dtype.c_str());
       }
-      started = true;
       std::printf("%s\n", BenchLine(row).c_str());
       std::fflush(stdout);
     };

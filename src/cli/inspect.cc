@@ -12,18 +12,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-ordered_json Layers(const ModelConfig& config) {
-  ordered_json layers = ordered_json::array();
-  for (const AttentionSpec& spec : config.attention) {
-    const bool full = spec.window == 0;
-    layers.push_back({{"layer", layers.size()},
-                      {"attention", full ? "full" : "window"},
-                      {"window", full ? ordered_json(nullptr) : ordered_json(spec.window)},
-                      {"sinks", spec.sinks}});
-  }
-  return layers;
-}
-
 struct InspectCommand {
   explicit InspectCommand(OptionSet& options) {
     options.Add("model", model_dir, "model to look at (directory)")->required();
@@ -54,12 +42,18 @@ struct InspectCommand {
                            {"tied", c.tied},
                            {"qk_norm", c.qk_norm},
                            {"qkv_bias", c.qkv_bias},
-                           {"attention", Layers(c)},
+                           {"attention", ordered_json::array()},
                            {"cpu", Name(ResolveCpu(compute.cpu))},
                            {"supported_cpus", ordered_json::array()},
                            {"cuda_device", nullptr},
                            {"kv_dtype", compute.dtype},
                            {"kv_bytes", ordered_json::array()}};
+    for (ordered_json& layers = result["attention"]; const AttentionSpec& spec : c.attention) {
+      layers.push_back({{"layer", layers.size()},
+                        {"attention", spec.window == 0 ? "full" : "window"},
+                        {"window", spec.window == 0 ? ordered_json(nullptr) : ordered_json(spec.window)},
+                        {"sinks", spec.sinks}});
+    }
     for (const Cpu cpu : SupportedCpus()) result["supported_cpus"].push_back(Name(cpu));
     if (const std::string cuda = CudaDeviceName(); !cuda.empty()) result["cuda_device"] = cuda;
     for (const int length : ParseIntegers(lengths, "--lengths")) {

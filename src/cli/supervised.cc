@@ -32,7 +32,8 @@ struct SupervisedCommand {
     training.AddTo(options);
   }
 
-  void TrainFromModel() {
+  // From the weights of --model.
+  void Run() {
     training.run.model_dir = model_dir;
     const auto model = training.compute.Load(model_dir, /*with_gradients=*/true);
     Train(*model, LoadTokenizer(model_dir, model->config()));
@@ -87,8 +88,6 @@ struct SftCommand : SupervisedCommand {
     options.Add("model", model_dir, "model to start from (directory)")->required();
     AddOptions();
   }
-
-  void Run() { TrainFromModel(); }
 };
 
 struct PretrainCommand : SupervisedCommand {
@@ -151,7 +150,7 @@ struct PretrainCommand : SupervisedCommand {
         }
         options.Omit(option->get_single_name());
       }
-      return TrainFromModel();
+      return SupervisedCommand::Run();
     }
     const BuiltInTask& new_task = task.ChosenBuiltIn();
     const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(new_task.alphabet, kEndOfText),

@@ -9,13 +9,6 @@
 #include "train/data.h"
 
 namespace swarr {
-namespace {
-
-std::string Names(const std::vector<BuiltInTask>& tasks) {
-  return Listed(tasks | std::views::transform(&BuiltInTask::name));
-}
-
-}  // namespace
 
 void AddParameter(OptionSet& options, const TaskParameter& parameter, const std::string& help_prefix) {
   std::visit([&](auto* value) { options.Add(parameter.name, *value, help_prefix + parameter.help); }, parameter.value);
@@ -75,7 +68,9 @@ void TaskOptions::AddTo(OptionSet& options, bool with_completions) {
   options.Add("answer-field", fields.answer, "field of the gold answer");
   prompt.AddTemplateTo(options);
   prompt.AddInstructionTo(options, with_completions);
-  options.Add("task", task, Concat("instead of --data: a built-in task, drawn afresh: ", Names(built_in)));
+  options.Add("task", task,
+              Concat("instead of --data: a built-in task, drawn afresh: ",
+                     Listed(built_in | std::views::transform(&BuiltInTask::name))));
   for (const BuiltInTask& t : built_in) {
     for (const TaskParameter& p : t.parameters) {
       if (with_completions || !p.of_completions) AddParameter(options, p, t.name + " task: ");
@@ -106,8 +101,9 @@ const BuiltInTask& TaskOptions::ChosenBuiltIn() const {
   const std::string& name = task.empty() ? reward : task;
   const auto found = std::find_if(built_in.begin(), built_in.end(), [&](const auto& t) { return t.name == name; });
   if (found != built_in.end()) return *found;
-  if (!task.empty()) throw UsageError(Concat("unknown task '", task, "'; use ", Names(built_in)));
-  return built_in.front();
+  if (task.empty()) return built_in.front();
+  const auto names = built_in | std::views::transform(&BuiltInTask::name);
+  throw UsageError(Concat("unknown task '", task, "'; use ", Listed(names)));
 }
 
 void SetEndOfText(const LoadedTask& task, const Tokenizer& tokenizer, Transformer& model) {

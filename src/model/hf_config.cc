@@ -257,13 +257,13 @@ void WriteAttention(const ModelConfig& config, ModelFamily family, ordered_json&
 
 ModelConfig ParseModelConfig(const ordered_json& json, const std::string& where) {
   ConfigFields fields(json, where);
-  const ModelFamily family = ParseFamily(fields.Get<std::string>("model_type"), where);
-  fields.Find("architectures");                                       // follows from the family
-  for (const char* key : {"dtype", "torch_dtype"}) fields.Find(key);  // the tensors say it themselves
-  CheckSupported(fields, family);
-
   ModelConfig c;
   c.model_type = fields.Get<std::string>("model_type");
+  const ModelFamily family = ParseFamily(c.model_type, where);
+  // Used, since the family and the tensors say the same.
+  for (const char* key : {"architectures", "dtype", "torch_dtype"}) fields.Find(key);
+  CheckSupported(fields, family);
+
   c.layers = fields.Get<int>("num_hidden_layers");
   SWARR_CHECK(c.layers <= kMaxLayers, where, ": num_hidden_layers is ", c.layers, "; at most ", kMaxLayers,
               " are supported");

@@ -24,9 +24,6 @@ using Ids = std::vector<std::int32_t>;
 // Ids index a table, so a damaged file must not choose its size freely.
 constexpr std::uint64_t kMaxId = 1 << 20;
 
-// A member of `object`, or null.
-json Member(const json& object, const char* key) { return object.contains(key) ? object[key] : json(); }
-
 // Calls piece(part of the text) and token(added token) for what added tokens cut `text` into, in order.
 template <class Piece, class Token>
 void CutByTokens(const AddedTokens& tokens, std::string_view text, SpecialTokens special, const Piece& piece,
@@ -56,7 +53,7 @@ class Tokenizer::Parts {
       if (!IsOff(root, component)) RefuseComponent(where, component, root[component]);
     }
     ReadNormalizer(root);
-    pre_tokenizer = std::make_unique<PreTokenizer>(Member(root, "pre_tokenizer"), where);
+    pre_tokenizer = std::make_unique<PreTokenizer>(root.value("pre_tokenizer", json()), where);
     const bool byte_decoder = ReadDecoder(root);
     SWARR_CHECK(root.contains("model") && root["model"].is_object(), where, ": the model is missing");
     ReadModel(root["model"]);
@@ -102,7 +99,7 @@ class Tokenizer::Parts {
 
  private:
   void ReadNormalizer(const json& root) {
-    for (const json& step : StepsOf(where, "normalizer", Member(root, "normalizer"), "normalizers")) {
+    for (const json& step : StepsOf(where, "normalizer", root.value("normalizer", json()), "normalizers")) {
       if (NameOf(step) != "NFC") RefuseComponent(where, "normalizer", step);
       NeedUnicodeLibraries(where + ": the normalizer NFC");
       nfc = true;
@@ -164,7 +161,7 @@ class Tokenizer::Parts {
   }
 
   void ReadPostProcessor(const json& root) {
-    for (const json& step : StepsOf(where, "post_processor", Member(root, "post_processor"), "processors")) {
+    for (const json& step : StepsOf(where, "post_processor", root.value("post_processor", json()), "processors")) {
       if (NameOf(step) == "TemplateProcessing") {
         ReadTemplate(step);
       } else if (NameOf(step) != "ByteLevel") {  // which changes the places of tokens in the text, not the tokens

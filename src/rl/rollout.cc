@@ -103,12 +103,11 @@ void Sampler::AddReference(Context& ctx, std::vector<Trajectory>& sampled) const
 
 void Sampler::KeepOrDrop(std::vector<Trajectory> sampled, Rollout& rollout) const {
   const auto size = static_cast<std::ptrdiff_t>(options_.num_generations);
-  for (auto group = std::make_move_iterator(sampled.begin()); group != std::make_move_iterator(sampled.end());
-       group += size) {
-    const auto differs = [&](const Trajectory& t) { return t.reward != group.base()->reward; };
-    const bool spread = std::any_of(group.base(), group.base() + size, differs);
+  for (auto group = sampled.begin(); group != sampled.end(); group += size) {
+    const auto differs = [&](const Trajectory& t) { return t.reward != group->reward; };
+    const bool spread = std::any_of(group, group + size, differs);
     std::vector<Trajectory>& to = options_.objective.dynamic_sampling && !spread ? rollout.dropped : rollout.kept;
-    to.insert(to.end(), group, group + size);
+    std::move(group, group + size, std::back_inserter(to));
   }
 }
 

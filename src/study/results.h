@@ -27,7 +27,7 @@ struct Estimate {
 };
 
 // How one arm fared on one problem. The counts from steps_written on are of the sampled completion and follow
-// task/chain_trace.h.
+// task/chain.h.
 struct ProblemOutcome {
   std::int64_t problem = 0;  // index in the evaluation set; arms are paired by it
   int steps = 0;             // n of the problem

@@ -11,7 +11,7 @@
 #include "study/settings.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
-#include "task/chain_trace.h"
+#include "task/chain.h"
 #include "tensor/files.h"
 #include "tensor/philox.h"
 #include "tensor/version.h"

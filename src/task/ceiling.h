@@ -3,7 +3,7 @@
 // have on traces that restate the facts before each step with probability p. It needs no training.
 //
 // Assumption: with L layers of window W (which counts the current token) nothing older than the reach R = L (W - 1)
-// tokens is known at a query, and everything else is. A trace is good if every needed fact (task/chain_trace.h) lies
+// tokens is known at a query, and everything else is. A trace is good if every needed fact (task/chain.h) lies
 // within R of its query; a model is right on good traces and guesses on the others, which is right once in 13:
 //
 //   ceiling(n) = g_n + (1 - g_n) / 13,   g_n = P(a trace of n steps is good)

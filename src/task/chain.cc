@@ -56,7 +56,6 @@ bool Valid(const ChainProblem& p) {
 std::vector<int> ChainValues(const ChainProblem& problem) {
   CheckValid(problem);
   std::vector<int> values;
-  values.reserve(static_cast<std::size_t>(problem.n));
   int x = problem.x0;
   for (int t = 0; t < problem.n; ++t) values.push_back(x = Successor(problem, x));
   return values;

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,7 +52,6 @@ struct ChainProblem {
 // The part of a problem that a restatement repeats.
 struct ChainFacts {
   int a, b, n;
-  bool operator==(const ChainFacts&) const = default;
 };
 
 // a is one of kRoots, b and x0 are digits, 1 <= n <= kMaxChainSteps, and x0 is not the fixed point:
@@ -127,5 +127,42 @@ class ChainTask final : public Task {
 // The problem that a row states in a, b, n and x0; nothing if it has none of these fields. Throws Error if it has some
 // but not all, if they are no problem of the task, or if the row's prompt states another one.
 std::optional<ChainProblem> ChainProblemOf(const nlohmann::json& row);
+
+// --- how far back the facts lie that the steps of a completion need (chain_trace.cc) ---
+//
+// These are the study's measures of
+// mechanism, defined for any text of any policy, well-formed or not.
+//
+// Positions count the prompt: character i of the completion is at kPromptLength + i. A query is the position from which
+// a token is predicted, one before it. Needed facts:
+//   a and b   at every ':' (the query that predicts a step's value);
+//   n         at the token before the last '#' (the query that decides to stop; the last ',' in traces of TraceOf).
+// A fact's mention is its digit (the last one, for n) in the prompt or in a well-formed restatement that gives that
+// fact its right value; a wrong value is no mention. Distance = query - position of the last mention before the query.
+// A layer whose window W counts the current token sees the mention directly iff distance < W.
+
+struct TraceMeasures {
+  int length = 0;              // characters, thus tokens, without end of text
+  int steps = 0;               // number of ':'
+  int restatements = 0;        // number of '[', well-formed or not
+  std::vector<int> distances;  // a, b for each step in order; then n if the text has a '#'
+};
+
+// Never throws for any `completion` (given without end of text).
+TraceMeasures MeasureTrace(const ChainProblem& problem, std::string_view completion);
+
+// How many of the needed facts lie inside the window. Window 0 means full attention: all of them. Attention sinks are
+// not considered. Throws Error for a negative window.
+int FactsInWindow(const TraceMeasures& measures, int window);
+
+// Ratios are pooled over traces, so that a long trace weighs more. A ratio without a denominator (no step, no needed
+// fact) is 0.
+struct MechanismSummary {
+  double restatement_rate = 0;          // restatements per step
+  double dependency_distance_mean = 0;  // tokens
+  double facts_in_window = 0;           // share of the needed facts
+};
+
+MechanismSummary SummarizeMechanism(std::span<const TraceMeasures> traces, int window);
 
 }  // namespace swarr

@@ -5,7 +5,6 @@
 #include <memory>
 
 #include "task/chain.h"
-#include "task/chain_trace.h"
 #include "task/registry.h"
 #include "tensor/check.h"
 #include "tensor/philox.h"

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "task/chain_trace.h"
-
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
 #include <optional>
 
+#include "task/chain.h"
 #include "tensor/check.h"
 
 namespace swarr {
@@ -63,17 +62,15 @@ int FactsInWindow(const TraceMeasures& measures, int window) {
 }
 
 MechanismSummary SummarizeMechanism(std::span<const TraceMeasures> traces, int window) {
-  std::int64_t length = 0, steps = 0, restatements = 0, facts = 0, visible = 0, distance = 0;
+  std::int64_t steps = 0, restatements = 0, facts = 0, visible = 0, distance = 0;
   for (const TraceMeasures& trace : traces) {
-    length += trace.length;
     steps += trace.steps;
     restatements += trace.restatements;
     facts += static_cast<std::int64_t>(trace.distances.size());
     visible += FactsInWindow(trace, window);
     distance += std::accumulate(trace.distances.begin(), trace.distances.end(), std::int64_t{0});
   }
-  return {Ratio(restatements, steps), Ratio(distance, facts), Ratio(visible, facts),
-          Ratio(length, static_cast<std::int64_t>(traces.size()))};
+  return {Ratio(restatements, steps), Ratio(distance, facts), Ratio(visible, facts)};
 }
 
 }  // namespace swarr

@@ -103,9 +103,8 @@ std::vector<DataRow> Turns(std::vector<Message> conversation) {
 
 std::string Trimmed(std::string_view text) {
   constexpr std::string_view kBlank = " \t\r\n";
-  const std::size_t begin = text.find_first_not_of(kBlank);
-  if (begin == std::string_view::npos) return {};
-  return std::string(text.substr(begin, text.find_last_not_of(kBlank) - begin + 1));
+  text.remove_prefix(std::min(text.find_first_not_of(kBlank), text.size()));
+  return std::string(text.substr(0, text.find_last_not_of(kBlank) + 1));
 }
 
 // The place of the brace that closes the one at `open`; npos if there is none.

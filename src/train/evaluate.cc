@@ -84,10 +84,7 @@ AccuracySummary Summarize(const std::vector<EvaluatedCompletion>& completions, i
     sum.majority_at_k += Correct(*winner);
   }
   const double n = static_cast<double>(std::max<std::size_t>(1, completions.size())), problems = n / samples;
-  sum.accuracy /= n;
-  sum.mean_length /= n;
-  sum.truncated /= n;
-  sum.extracted /= n;
+  for (double* mean : {&sum.accuracy, &sum.mean_length, &sum.truncated, &sum.extracted}) *mean /= n;
   sum.majority_at_k /= problems;
   return sum;
 }

@@ -16,18 +16,16 @@ double LearningRate(const OptimizerOptions& options, std::int64_t step, std::int
   }
   const double over = static_cast<double>(step - options.warmup_steps);
   const double u = std::min(1.0, over / static_cast<double>(std::max<std::int64_t>(1, steps - options.warmup_steps)));
-  double f = 1.0;
+  const auto decayed = [&](double f) { return options.lr * (options.min_lr_ratio + (1.0 - options.min_lr_ratio) * f); };
   switch (options.schedule) {
     case Schedule::kConstant:
       return options.lr;
     case Schedule::kLinear:
-      f = 1.0 - u;
-      break;
+      return decayed(1.0 - u);
     case Schedule::kCosine:
-      f = 0.5 * (1.0 + std::cos(std::numbers::pi * u));
-      break;
+      return decayed(0.5 * (1.0 + std::cos(std::numbers::pi * u)));
   }
-  return options.lr * (options.min_lr_ratio + (1.0 - options.min_lr_ratio) * f);
+  throw Error("there is no such learning-rate schedule");
 }
 
 Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& options)
