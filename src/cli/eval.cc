@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // swarr eval: accuracy by generation.
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/convert.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "model/hf_config.h"
