@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/sft.h"
 
-
 #include "train/data.h"
 #include "train/evaluate.h"
 #include "train/step_timer.h"
