@@ -251,9 +251,7 @@ struct Sample {
 // sequence must be ended by the end of text.
 Sample DecidedSample(const Transformer& model, PhiloxStream& random, double temperature, std::int64_t n) {
   Arena arena;
-  Context ctx;
-  ctx.arena = &arena;
-  ctx.cpu = Cpu::kPortable;
+  const Context ctx{.arena = &arena, .cpu = Cpu::kPortable};
   const RolloutRule rule{{}, temperature};
   const int V = model.config().vocab;
   for (int tries = 0; tries < kMostTries; ++tries) {
