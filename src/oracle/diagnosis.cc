@@ -55,8 +55,8 @@ void AddOutputs(const Cases& failing, std::vector<std::string>& hints) {
 
 // A statement on one parameter, and in how many cases it holds.
 struct Condition {
-  std::string text;        // "clip = weight"
-  bool threshold = false;  // >= or <=
+  std::string parameter, text;  // "clip", "clip = weight"
+  bool threshold = false;       // >= or <=
   std::size_t failing = 0, passing = 0;
 };
 
@@ -65,8 +65,9 @@ std::string TextOf(const ordered_json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
-// All conditions with a value that the parameter has somewhere, from the most to the least definite relation.
-std::vector<Condition> ConditionsOn(const std::string& parameter, const Cases& failing, const Cases& passing) {
+// Adds all conditions with a value that the parameter has somewhere, from the most to the least definite relation.
+void AddConditions(const std::string& parameter, const Cases& failing, const Cases& passing,
+                   std::vector<Condition>& conditions) {
   struct Relation {
     const char* text;
     bool threshold, numbers, texts;
@@ -78,7 +79,6 @@ std::vector<Condition> ConditionsOn(const std::string& parameter, const Cases& f
                                        {" <= ", true, true, false, std::less_equal<>()}};
   std::set<ordered_json> values;
   for (const CaseVerdict* c : Joined(failing, passing)) values.insert(c->c->parameters.at(parameter));
-  std::vector<Condition> conditions;
   for (const Relation& relation : relations) {
     for (const ordered_json& value : values) {
       if (!(value.is_number() ? relation.numbers : relation.texts)) continue;
@@ -86,21 +86,19 @@ std::vector<Condition> ConditionsOn(const std::string& parameter, const Cases& f
         const auto holds = [&](const CaseVerdict* c) { return relation.holds(c->c->parameters.at(parameter), value); };
         return static_cast<std::size_t>(std::ranges::count_if(cases, holds));
       };
-      conditions.push_back(
-          {Concat(parameter, relation.text, TextOf(value)), relation.threshold, count(failing), count(passing)});
+      conditions.push_back({parameter, Concat(parameter, relation.text, TextOf(value)), relation.threshold,
+                            count(failing), count(passing)});
     }
   }
-  return conditions;
 }
 
 // The conditions that hold in all failing and in no passing case, one for each parameter. A threshold is left out
 // beside an equality: it says less, since numbers may happen to lie apart.
-std::vector<Condition> Exact(const std::vector<std::vector<Condition>>& by_parameter, std::size_t failing) {
+std::vector<Condition> Exact(const std::vector<Condition>& conditions, std::size_t failing) {
   std::vector<Condition> exact;
-  for (const std::vector<Condition>& conditions : by_parameter) {
-    const auto found =
-        std::ranges::find_if(conditions, [&](const Condition& c) { return c.failing == failing && c.passing == 0; });
-    if (found != conditions.end()) exact.push_back(*found);
+  for (const Condition& c : conditions) {
+    const bool is_first = exact.empty() || exact.back().parameter != c.parameter;
+    if (c.failing == failing && c.passing == 0 && is_first) exact.push_back(c);
   }
   const auto is_threshold = [](const Condition& c) { return c.threshold; };
   if (!std::ranges::all_of(exact, is_threshold)) std::erase_if(exact, is_threshold);
@@ -109,14 +107,12 @@ std::vector<Condition> Exact(const std::vector<std::vector<Condition>>& by_param
 
 // The best condition that is necessary for failing, and the best that is sufficient. A condition that tells apart less
 // than half of what it could is taken for chance.
-void AddOneSided(const std::vector<std::vector<Condition>>& by_parameter, std::size_t failing, std::size_t passing,
+void AddOneSided(const std::vector<Condition>& conditions, std::size_t failing, std::size_t passing,
                  std::vector<std::string>& hints) {
   const Condition *only = nullptr, *all = nullptr;
-  for (const std::vector<Condition>& conditions : by_parameter) {
-    for (const Condition& c : conditions) {
-      if (c.failing == failing && 2 * c.passing <= passing && (!only || c.passing < only->passing)) only = &c;
-      if (c.passing == 0 && 2 * c.failing >= failing && (!all || c.failing > all->failing)) all = &c;
-    }
+  for (const Condition& c : conditions) {
+    if (c.failing == failing && 2 * c.passing <= passing && (!only || c.passing < only->passing)) only = &c;
+    if (c.passing == 0 && 2 * c.failing >= failing && (!all || c.failing > all->failing)) all = &c;
   }
   if (only) {
     hints.push_back(Concat("only cases with ", only->text, " fail (", failing, " of ", failing + only->passing, ")"));
@@ -125,17 +121,16 @@ void AddOneSided(const std::vector<std::vector<Condition>>& by_parameter, std::s
 }
 
 void AddSeparations(const Cases& failing, const Cases& passing, std::vector<std::string>& hints) {
-  std::vector<std::vector<Condition>> by_parameter;
+  std::vector<Condition> conditions;
   for (const auto& item : failing.front()->c->parameters.items()) {
     const auto has = [&](const CaseVerdict* c) { return c->c->parameters.contains(item.key()); };
-    if (!std::ranges::all_of(Joined(failing, passing), has)) continue;
-    by_parameter.push_back(ConditionsOn(item.key(), failing, passing));
+    if (std::ranges::all_of(Joined(failing, passing), has)) AddConditions(item.key(), failing, passing, conditions);
   }
   constexpr std::size_t kMost = 3;  // of few cases much is true by chance
-  std::vector<Condition> exact = Exact(by_parameter, failing.size());
+  std::vector<Condition> exact = Exact(conditions, failing.size());
   exact.resize(std::min(exact.size(), kMost));
   for (const Condition& c : exact) hints.push_back(Concat("all cases with ", c.text, " fail, and no other"));
-  if (exact.empty() && failing.size() > 1) AddOneSided(by_parameter, failing.size(), passing.size(), hints);
+  if (exact.empty() && failing.size() > 1) AddOneSided(conditions, failing.size(), passing.size(), hints);
 }
 
 // Sentences on one family's cases, in this order:

@@ -31,11 +31,8 @@ double Distance(const Value& other, const Value& truth) {
 }
 
 // One set of kernels for all: truths have the same bits on all machines of one compiler's baseline.
-Expectations::Expectations(const Suite& suite, int threads) : suite_(suite) {
-  ctx_.arena = &arena_;
-  ctx_.threads = threads;
-  ctx_.cpu = Cpu::kPortable;
-}
+Expectations::Expectations(const Suite& suite, int threads)
+    : suite_(suite), ctx_{.arena = &arena_, .threads = threads, .cpu = Cpu::kPortable} {}
 
 Values Expectations::Evaluate(const Family& family, const Case& c, const std::string& mistake, Noise& noise) {
   Values inputs = c.inputs;

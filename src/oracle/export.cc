@@ -95,8 +95,7 @@ ordered_json Manifest(Expectations& expectations) {
 
 void WriteValues(const std::filesystem::path& path, const std::map<std::string, const Value*>& values) {
   Arena arena;
-  Context ctx;
-  ctx.arena = &arena;
+  const Context ctx{.arena = &arena};
   std::vector<NamedTensor> tensors;
   for (const auto& [name, value] : values) tensors.push_back({name, InArena(ctx, *value)});
   WriteSafetensors(path, tensors);

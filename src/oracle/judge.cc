@@ -60,19 +60,15 @@ std::string PlaceOf(std::size_t element, const std::vector<std::int64_t>& shape)
 // Says which elements are of another kind than the truth's, of those that are like the first such one; empty if there
 // is none.
 std::string MixedUpKinds(const Value& given, const Value& truth) {
-  const Kind *is = nullptr, *expected = nullptr;
+  const auto kinds = [&](std::size_t i) { return std::pair(&KindOf(given.data[i]), &KindOf(truth.data[i])); };
   std::size_t count = 0, first = 0;
   for (std::size_t i = 0; i < truth.data.size(); ++i) {
-    const Kind &a = KindOf(given.data[i]), &b = KindOf(truth.data[i]);
-    if (&a == &b) continue;
-    if (count == 0) {
-      is = &a;
-      expected = &b;
-      first = i;
-    }
-    count += &a == is && &b == expected;
+    if (kinds(i).first == kinds(i).second) continue;
+    if (count == 0) first = i;
+    count += kinds(i) == kinds(first);
   }
   if (count == 0) return "";
+  const auto [is, expected] = kinds(first);
   return Concat(count, " ", count == 1 ? is->one : is->many, " where ", expected->expected, " expected, ",
                 count == 1 ? "at " : "the first at ", PlaceOf(first, truth.shape));
 }

@@ -6,12 +6,9 @@
 namespace swarr::oracle {
 namespace {
 
-struct NamedSuite {
-  const char* name;
-  Suite (*make)();
-};
-constexpr NamedSuite kSuites[] = {{"ops", OpsSuite},   {"attention", AttentionSuite}, {"loss", LossSuite},
-                                  {"step", StepSuite}, {"model", ModelSuite},         {"rollout", RolloutSuite}};
+constexpr std::pair<const char*, Suite (*)()> kSuites[] = {{"ops", OpsSuite},     {"attention", AttentionSuite},
+                                                           {"loss", LossSuite},   {"step", StepSuite},
+                                                           {"model", ModelSuite}, {"rollout", RolloutSuite}};
 
 }  // namespace
 
@@ -38,13 +35,13 @@ const TensorInfo& Family::Output(const std::string& output) const {
 
 std::string SuiteNames() {
   std::string names;
-  for (const NamedSuite& suite : kSuites) names += (names.empty() ? "" : ", ") + std::string(suite.name);
+  for (const auto& suite : kSuites) names += (names.empty() ? "" : ", ") + std::string(suite.first);
   return names;
 }
 
 Suite MakeSuite(const std::string& name) {
-  for (const NamedSuite& suite : kSuites) {
-    if (name == suite.name) return suite.make();
+  for (const auto& [known, make] : kSuites) {
+    if (name == known) return make();
   }
   throw UsageError(Concat("there is no suite '", name, "'; there are ", SuiteNames()));
 }

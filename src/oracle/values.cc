@@ -63,12 +63,9 @@ Tensor InArena(const Context& ctx, const Value& value) {
 Value ValueOf(const Tensor& t) {
   Value value;
   for (int i = 0; i < t.rank(); ++i) value.shape.push_back(t.dim(i));
+  const auto take = [&](const auto* data) { value.data.assign(data, data + t.size()); };
   value.integer = t.dtype() == DType::kI32;
-  if (value.integer) {
-    value.data.assign(t.data<std::int32_t>(), t.data<std::int32_t>() + t.size());
-  } else {
-    value.data.assign(t.data<double>(), t.data<double>() + t.size());
-  }
+  value.integer ? take(t.data<std::int32_t>()) : take(t.data<double>());
   return value;
 }
 

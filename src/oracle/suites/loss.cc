@@ -99,14 +99,10 @@ constexpr Mistake<LossRule> kMistakes[] = {
     {"the entropy bonus with the sign turned", [](LossRule& r) { r.entropy_coef *= -1; }},
 };
 
-LossRule RuleOf(const Case& c) {
+Values Evaluate(const Context&, const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {
   ordered_json switches = c.parameters;
   for (const char* other : {"group_size", "objective"}) switches.erase(other);
-  return {ObjectiveFromJson(switches)};
-}
-
-Values Evaluate(const Context&, const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {
-  LossRule rule = WithMistake(RuleOf(c), kMistakes, mistake);
+  LossRule rule = WithMistake(LossRule{ObjectiveFromJson(switches)}, kMistakes, mistake);
   rule.truth = mistake.empty();
   // Rewards and a group's mean are exact in every dtype, as the cases have them; a group without spread, disturbed,
   // would be one with a spread of u.

@@ -233,12 +233,6 @@ Sampled Gather(const Value& mask, Tokens tokens) {
   return sampled;
 }
 
-std::vector<double> Picked(const Value& value, const std::vector<std::size_t>& places) {
-  std::vector<double> picked;
-  for (std::size_t place : places) picked.push_back(value.data[place]);
-  return picked;
-}
-
 // What each completion is taken to hold.
 std::vector<int> CountedLengths(const std::vector<int>& sampled, std::int64_t T, const LossRule& rule) {
   const bool token_mean = rule.aggregation == Aggregation::kTokenMean;
@@ -299,20 +293,14 @@ Terms TermsOf(CompletionTokens c, const LossRule& rule, bool policy) {
 
 }  // namespace
 
-void LossRule::SetRatio(RatioKind kind) {
-  if (ratio == RatioKind::kNone) return;
-  ratio = kind;
-  if (ratio == RatioKind::kNone) clip = ClipKind::kNone;
-}
-
-void LossRule::SetClip(ClipKind kind) {
-  if (clip != ClipKind::kNone) clip = kind;
-}
-
 Values EvaluateLoss(const Values& inputs, const LossRule& rule, int group_size, Noise& noise) {
   const Value& mask = inputs.at("mask");
   const Sampled sampled = Gather(mask, rule.tokens);
-  const auto picked = [&](const char* name) { return Picked(inputs.at(name), sampled.places); };
+  const auto picked = [&](const char* name) {
+    std::vector<double> values;
+    for (std::size_t place : sampled.places) values.push_back(inputs.at(name).data[place]);
+    return values;
+  };
   const std::vector<double> logp = picked("logp"), old_logp = picked("old_logp"), ref_logp = picked("ref_logp"),
                             entropy = picked("entropy");
   const SampledTokens tokens{.lengths = sampled.lengths,

@@ -56,8 +56,14 @@ struct LossRule : ObjectiveOptions {
   bool kl_gradient = true;
 
   // Where there is a ratio, or a clip, to mistake.
-  void SetRatio(RatioKind kind);
-  void SetClip(ClipKind kind);
+  void SetRatio(RatioKind kind) {
+    if (ratio == RatioKind::kNone) return;
+    ratio = kind;
+    if (ratio == RatioKind::kNone) clip = ClipKind::kNone;
+  }
+  void SetClip(ClipKind kind) {
+    if (clip != ClipKind::kNone) clip = kind;
+  }
 };
 
 // Inputs and outputs as the loss suite names them.

@@ -20,13 +20,8 @@ Documents DocumentsIn(const Values& inputs) {
   return documents;
 }
 
-// Logits, log-probabilities and gradients, these by the names of the weights alone.
-struct Pass {
-  Value logits, logp;
-  Values gradients;
-};
-
-Pass RunModel(Context ctx, const ModelRule& rule) {
+// Logits and log-probabilities. Gradients have the names of the weights.
+Values RunModel(Context ctx, const ModelRule& rule, Values& gradients) {
   const auto model = ModelWith(rule.config, rule.inputs, true);
   Tape tape;
   const TapeScope recording(ctx, &tape);
@@ -36,9 +31,8 @@ Pass RunModel(Context ctx, const ModelRule& rule) {
   LinearForward(ctx, logits, hidden.value, model->head().value, {});
   std::ranges::copy(rule.inputs.at("d_logp").data, logp.grad.data<double>());
   tape.Backward(ctx);
-  Pass pass{ValueOf(logits), ValueOf(logp.value), {}};
-  for (const Parameter& p : model->parameters().all()) pass.gradients[p.name] = ValueOf(p.var.grad);
-  return pass;
+  for (const Parameter& p : model->parameters().all()) gradients[p.name] = ValueOf(p.var.grad);
+  return {{"logits", ValueOf(logits)}, {"logp", ValueOf(logp.value)}};
 }
 
 // Mistakes in what the model is given, not in the model.
@@ -73,17 +67,14 @@ Values Evaluate(const Context& ctx, const Case& c, const Values& given, const st
   const ModelConfig right = ConfigOf(c);
   ModelRule rule = WithMistake(ModelRule{right, given}, AttentionMistakes(), mistake);
   rule = WithMistake(WithMistake(rule, LayerMistakes(), mistake), kUseMistakes, mistake);
-  Pass pass = RunModel(ctx, rule);
-  if (rule.pull_back) rule.pull_back(right, pass.gradients);
-  noise.Disturb(pass.logits);
-  noise.Disturb(pass.logp);
-  Values outputs = {{"logits", pass.logits}, {"logp", pass.logp}};
+  Values gradients, outputs = RunModel(ctx, rule, gradients);
+  if (rule.pull_back) rule.pull_back(right, gradients);
+  for (auto& item : outputs) noise.Disturb(item.second);
   const bool sees_itself_alone = given.at("tokens").dim(0) == 1;
   for (const ParameterShape& shape : ParameterShapes(right)) {
     if (sees_itself_alone && EntersScoresAlone(shape.name)) continue;
-    const auto gradient = pass.gradients.find(shape.name);
-    outputs["grad." + shape.name] =
-        gradient == pass.gradients.end() ? Zeros(given.at(shape.name).shape) : gradient->second;
+    const auto gradient = gradients.find(shape.name);
+    outputs["grad." + shape.name] = gradient == gradients.end() ? Zeros(given.at(shape.name).shape) : gradient->second;
   }
   return outputs;
 }

@@ -78,13 +78,6 @@ std::pair<std::int32_t, double> Choose(std::vector<double> scores) {
   return {static_cast<std::int32_t>(best - scores.begin()), largest - *std::ranges::max_element(scores)};
 }
 
-Tokens Fed(const Tokens& prompt, const RolloutRule& rule) {
-  Tokens text = prompt;
-  if (rule.repeats_last) text.push_back(text.back());
-  if (rule.loses_first && text.size() > 1) text.erase(text.begin());
-  return text;
-}
-
 // What is recorded for each token, from the logits of prompt and completion.
 std::vector<double> Record(const Value& logits, std::int64_t prompt, const Tokens& tokens, const RolloutRule& rule) {
   const double scale = rule.recorded == Recorded::kTempered && rule.temperature != 0 ? 1 / rule.temperature : 1;
@@ -100,9 +93,10 @@ std::vector<double> Record(const Value& logits, std::int64_t prompt, const Token
 
 // A continuation with a token for each row of `noise` [M, V] at most. Gives up early where a lead is below
 // `least_margin`.
-Rollout Continue(const Context& ctx, const Transformer& model, const Tokens& prompt, const Value& noise,
-                 const RolloutRule& rule, double least_margin = 0) {
-  Tokens text = Fed(prompt, rule);
+Rollout Continue(const Context& ctx, const Transformer& model, Tokens text, const Value& noise, const RolloutRule& rule,
+                 double least_margin = 0) {
+  if (rule.repeats_last) text.push_back(text.back());
+  if (rule.loses_first && text.size() > 1) text.erase(text.begin());
   const auto begin = static_cast<std::int64_t>(text.size());
   const double unit = rule.temperature == 0 ? 1 : rule.temperature;
   Rollout rollout;
@@ -251,9 +245,7 @@ struct Sample {
 // sequence must be ended by the end of text.
 Sample DecidedSample(const Transformer& model, PhiloxStream& random, double temperature, std::int64_t n) {
   Arena arena;
-  Context ctx;
-  ctx.arena = &arena;
-  ctx.cpu = Cpu::kPortable;
+  const Context ctx{.arena = &arena, .cpu = Cpu::kPortable};
   const RolloutRule rule{{}, temperature};
   const int V = model.config().vocab;
   for (int tries = 0; tries < kMostTries; ++tries) {

@@ -132,7 +132,6 @@ void ChangeWindows(ModelRule& r, const F& f) {
 }
 
 double EmbeddingScale(const ModelConfig& c) { return std::sqrt(static_cast<double>(c.hidden)); }
-double ScoreScale(const ModelConfig& c) { return std::sqrt(static_cast<double>(c.head_dim)); }
 
 // A change of weights is a matrix, and gradients are pulled back by its transpose: the inverse of a permutation.
 template <void (*change)(const ModelConfig& c, Values& weights, bool back)>
@@ -153,7 +152,7 @@ void SwapNorms(const ModelConfig&, Values& weights) {
 }
 void SwapGateAndUp(const ModelConfig&, Values& weights) { SwapWeights(weights, "gate_proj", "up_proj"); }
 void UnscaleScores(const ModelConfig& c, Values& weights) {
-  Scale(weights, c.qk_norm ? ".q_norm." : ".q_proj.", ScoreScale(c));
+  Scale(weights, c.qk_norm ? ".q_norm." : ".q_proj.", std::sqrt(static_cast<double>(c.head_dim)));
 }
 
 void WidestEverywhere(ModelRule& r) {

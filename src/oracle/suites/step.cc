@@ -29,11 +29,6 @@ enum class Decaying : std::uint8_t {
   kWithoutRate,  // w -= weight_decay w
   kAfterStep,    // w the new weight
 };
-enum class EpsPlace : std::uint8_t {
-  kOutside,           // right: sqrt(v / (1 - b2^t)) + eps
-  kInRoot,            // sqrt(v / (1 - b2^t) + eps)
-  kBeforeCorrection,  // (sqrt(v) + eps) / sqrt(1 - b2^t)
-};
 
 struct StepRule {
   AdamWOptions adamw;
@@ -45,7 +40,9 @@ struct StepRule {
   bool reports_clipped_norm = false;
   bool vectors_decay = false;
   Decaying decaying = Decaying::kDecoupled;
-  EpsPlace eps_place = EpsPlace::kOutside;
+  // What m is divided by, from v, its correction 1 - b2^t and `second`, v over the correction.
+  double (*root)(double second, double v, double correction,
+                 double eps) = [](double second, double, double, double eps) { return std::sqrt(second) + eps; };
   bool corrects_m = true, corrects_v = true;
   bool m_complements = true;  // the gradient enters m times 1 - b1, not 1
   bool steps_by_old_m = false;
@@ -95,24 +92,11 @@ double ClipFactor(const Value& gradient, const StepRule& rule, double global_nor
   return rule.clipping == Clipping::kUpToo ? factor : std::min(1.0, factor);
 }
 
-double Root(const StepRule& rule, double v, double correct_v, Noise& noise) {
-  const double second = noise.Disturbed(v / correct_v);
-  switch (rule.eps_place) {
-    case EpsPlace::kOutside:
-      return std::sqrt(second) + rule.adamw.eps;
-    case EpsPlace::kInRoot:
-      return std::sqrt(second + rule.adamw.eps);
-    case EpsPlace::kBeforeCorrection:
-      return (std::sqrt(v) + rule.adamw.eps) / std::sqrt(correct_v);
-  }
-  throw Error("unreachable");
-}
-
 double Update(const StepRule& rule, double m, double v, Noise& noise) {
   const auto t = static_cast<double>(rule.t);
   const double correct_m = rule.corrects_m ? 1 - std::pow(rule.adamw.beta1, t) : 1;
   const double correct_v = rule.corrects_v ? 1 - std::pow(rule.adamw.beta2, t) : 1;
-  const double root = Root(rule, v, correct_v, noise);
+  const double root = rule.root(noise.Disturbed(v / correct_v), v, correct_v, rule.adamw.eps);
   return rule.sign * rule.lr * noise.Disturbed(m / correct_m) / root;
 }
 
@@ -185,8 +169,14 @@ constexpr Mistake<StepRule> kStepMistakes[] = {
     {"no bias correction of v", [](StepRule& r) { r.corrects_v = false; }},
     {"the step counted from 0: bias correction of t - 1", [](StepRule& r) { --r.t; }},
     {"the step counted twice: bias correction of t + 1", [](StepRule& r) { ++r.t; }},
-    {"eps inside the root", [](StepRule& r) { r.eps_place = EpsPlace::kInRoot; }},
-    {"eps added before the bias correction of v", [](StepRule& r) { r.eps_place = EpsPlace::kBeforeCorrection; }},
+    {"eps inside the root",
+     [](StepRule& r) { r.root = [](double second, double, double, double eps) { return std::sqrt(second + eps); }; }},
+    {"eps added before the bias correction of v",
+     [](StepRule& r) {
+       r.root = [](double, double v, double correction, double eps) {
+         return (std::sqrt(v) + eps) / std::sqrt(correction);
+       };
+     }},
     {"eps of 1e-8 whatever eps is given", [](StepRule& r) { r.adamw.eps = 1e-8; }},
     {"beta1 and beta2 swapped", [](StepRule& r) { std::swap(r.adamw.beta1, r.adamw.beta2); }},
     {"the gradient added to m without 1 - beta1", [](StepRule& r) { r.m_complements = false; }},
