@@ -4,12 +4,9 @@
 #include <algorithm>
 #include <atomic>
 #include <future>
-#include <map>
 #include <mutex>
-#include <optional>
 
 #include "tensor/memory_report.h"
-#include "tensor/transfer.h"
 
 namespace swarr {
 
@@ -19,145 +16,7 @@ namespace {
 // if they are multiplied with several rows.
 constexpr std::size_t kTeamSlots = 8;
 
-// What a step feeds, and after which of its rows a token is drawn. In the processor's memory.
-struct StepBatch {
-  Batch fed;
-  Tensor draw_rows, draw_positions;  // [M] i32: the row, and the position of the token drawn after it
-  const SampleRow* draws;            // [M]
-};
-
-// Tokens and their log-probabilities [M], in the processor's memory, to be read after Wait. Empty if nothing is drawn.
-struct Drawn {
-  Tensor tokens, logp;
-};
-
-// A forward pass over the next tokens of some slots, and draws.
-Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step) {
-  const Var hidden = model.Forward(ctx, step.fed, cache);
-  const std::int64_t M = step.draw_rows.dim(0);
-  if (M == 0) return {};
-  const Tensor last = ctx.arena->New(model.dtype(), {M, model.config().hidden});
-  GatherRows(ctx, last, hidden.value, ToDevice(ctx, step.draw_rows));
-  const Tensor tokens = ctx.arena->New(DType::kI32, {M});
-  const Tensor logp = ctx.arena->New(AccumulatorOf(model.dtype()), {M});
-  SampleForward(ctx, tokens, logp, last, model.head().value, ToDevice(ctx, step.draw_positions), step.draws);
-  return {ToHost(ctx, tokens), ToHost(ctx, logp)};
-}
-
-// With more rows a step keeps the device busy without a graph, and drawing after all of them would cost much for
-// nothing.
-constexpr std::int64_t kMostGraphRows = 256;
-
-// How many rows the graph for a step of `rows` has: at most an eighth of the next power of two more, so that few graphs
-// serve all steps.
-constexpr std::int64_t GraphRows(std::int64_t rows) {
-  std::int64_t step = 1;
-  while (8 * step < rows) step *= 2;
-  return (rows + step - 1) / step * step;
-}
-static_assert(GraphRows(1) == 1 && GraphRows(8) == 8 && GraphRows(9) == 10 && GraphRows(65) == 80);
-
-// Copies `from`, and then its last row until `to` is full.
-void FillUp(const Tensor& to, const Tensor& from) {
-  Copy(to.Rows(0, from.dim(0)), from);
-  for (std::int64_t n = from.dim(0); n < to.dim(0); ++n) Copy(to.Rows(n, n + 1), to.Rows(n - 1, n));
-}
-
-// The draws as a tensor, for copying.
-Tensor AsTensor(const SampleRow* draws, std::int64_t count) {
-  return {const_cast<SampleRow*>(draws), DType::kI32, {count, sizeof(SampleRow) / sizeof(std::int32_t)}};
-}
-
 }  // namespace
-
-// DecodeStep on a CUDA device, waited for; steps with few rows, as most have, run as graphs (tensor/device.h). Each
-// step lies in the same memory as the steps before, and its rows in pinned memory, so what a graph has recorded holds
-// for later steps with as many rows. A graph draws after every row. A step with fewer rows or draws is filled up with
-// copies of its last one: they store the same keys once more, which changes nothing because a row depends on itself
-// alone (P8), and their draws are ignored. The first step of a size runs without a graph and gets the memory.
-class Decoder::DeviceSteps {
- public:
-  // For steps of up to max_rows rows.
-  explicit DeviceSteps(std::int64_t max_rows) {
-    const std::int64_t most = std::max(max_rows, GraphRows(std::min(max_rows, kMostGraphRows)));
-    for (OwnedTensor* t : {&ids_, &positions_, &slots_, &draw_rows_, &draw_positions_}) {
-      *t = OwnedTensor(DType::kI32, {most}, MemoryKind::kPinned);
-    }
-    draws_ = OwnedTensor(AsTensor(nullptr, most), MemoryKind::kPinned);
-  }
-
-  std::size_t bytes() const { return arena_.high_water_bytes(); }
-
-  // The result holds until the next step. `model` and `cache` must be the same at each call.
-  Drawn Run(const Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step) {
-    Context own = ctx;
-    own.arena = &arena_;
-    own.host = &host_;
-    arena_.Release({});
-    host_.Release({});
-    const std::int64_t fed = step.fed.ids.dim(0), draws = step.draw_rows.dim(0);
-    const bool plain = draws == 0 || fed > kMostGraphRows;
-    const Drawn drawn = plain ? DecodeStep(own, model, cache, Fill(step, fed, draws))
-                              : RunRecorded(own, model, cache, step, GraphRows(fed));
-    Wait(ctx);
-    if (plain) return drawn;
-    return {drawn.tokens.Rows(0, draws), drawn.logp.Rows(0, draws)};
-  }
-
- private:
-  // What steps of one size share.
-  struct Recorded {
-    std::optional<CudaGraph> graph;  // from the second step on
-    Drawn drawn;                     // where the graph leaves its results
-  };
-
-  // The step in pinned memory, filled up to so many rows and draws. The step before no longer reads it, since Run
-  // waits.
-  StepBatch Fill(const StepBatch& step, std::int64_t rows, std::int64_t draws) {
-    const auto fill = [](const OwnedTensor& to, const Tensor& from, std::int64_t count) {
-      const Tensor part = to.view().Rows(0, count);
-      if (count > 0) FillUp(part, from);
-      return part;
-    };
-    const Tensor how = fill(draws_, AsTensor(step.draws, step.draw_rows.dim(0)), draws);
-    return {.fed = {.ids = fill(ids_, step.fed.ids, rows),
-                    .positions = fill(positions_, step.fed.positions, rows),
-                    .documents = {},
-                    .slots = fill(slots_, step.fed.slots, rows)},
-            .draw_rows = fill(draw_rows_, step.draw_rows, draws),
-            .draw_positions = fill(draw_positions_, step.draw_positions, draws),
-            .draws = static_cast<const SampleRow*>(how.raw())};
-  }
-
-  // Runs the step as a graph of so many rows: plainly the first time, recorded the second, then only launched.
-  Drawn RunRecorded(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step,
-                    std::int64_t rows) {
-    if (attention_ != model.config().attention || gemm_ != ctx.gemm) {  // graphs hold both fixed
-      recorded_.clear();
-      attention_ = model.config().attention;
-      gemm_ = ctx.gemm;
-    }
-    const StepBatch filled = Fill(step, rows, rows);
-    const auto place = recorded_.find(rows);
-    if (place == recorded_.end()) {
-      const Drawn drawn = DecodeStep(ctx, model, cache, filled);
-      return recorded_[rows].drawn = drawn;
-    }
-    Recorded& recorded = place->second;
-    if (!recorded.graph) {
-      recorded.graph.emplace(*ctx.stream, [&] { recorded.drawn = DecodeStep(ctx, model, cache, filled); });
-    }
-    model.Check(step.fed, &cache);
-    recorded.graph->Launch(*ctx.stream);
-    return recorded.drawn;
-  }
-
-  Arena arena_{MemoryKind::kDevice}, host_{MemoryKind::kPinned};
-  OwnedTensor ids_, positions_, slots_, draw_rows_, draw_positions_, draws_;  // pinned
-  std::map<std::int64_t, Recorded> recorded_;
-  std::vector<AttentionSpec> attention_;  // the recorded graphs have computed with these and with gemm_
-  GemmKind gemm_ = GemmKind::kOwn;
-};
 
 // A slot that works on a request: `fed` of its tokens (prompt, then completion) have been through the model.
 struct Decoder::Slot {
@@ -189,7 +48,7 @@ Decoder::Decoder(const Transformer& model, int slots, int max_length, int max_ch
       max_chunk_(max_chunk),
       cache_(model.config(), model.dtype(), slots, max_length, max_chunk, model.parameters().kind()) {
   if (model.parameters().kind() == MemoryKind::kDevice) {
-    device_steps_ = std::make_unique<DeviceSteps>(std::int64_t{slots} * max_chunk);
+    device_steps_ = std::make_unique<DeviceSteps>(slots * max_chunk);
   }
   SWARR_CHECK(max_length <= model.config().max_positions, "sequences of ", max_length,
               " tokens don't fit the model's context of ", model.config().max_positions,

@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-#include "model/transformer.h"
+#include "model/decode_step.h"
 #include "tensor/packed_weights.h"
 
 namespace swarr {
@@ -46,7 +46,6 @@ class Decoder {
  private:
   struct Slot;
   struct Work;
-  class DeviceSteps;
   // What a step feeds and draws, row by row. Teams keep it so that its memory is used again.
   struct StepRows {
     std::vector<std::int32_t> ids, positions, slots;      // fed
