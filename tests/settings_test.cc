@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/settings.h"
+#include "study/study.h"
 
 #include <doctest/doctest.h>
 

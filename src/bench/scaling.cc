@@ -49,7 +49,7 @@ std::string ScalingFigure(const ordered_json& results) {
     for (const int window : {kWindow, 0}) {
       Series line{.legend = Concat(forward ? "forward" : "training",
                                    window == 0 ? ", full attention" : Concat(", window of ", window)),
-                  .style = {.colour = std::string(window == 0 ? colour::kBlue : colour::kVermillion),
+                  .style = {.colour = window == 0 ? colour::kBlue : colour::kVermillion,
                             .marker = forward ? Marker::kCircle : Marker::kSquare,
                             .filled = forward,
                             .line = true}};
