@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "bench/peak.h"
+#include "bench/suites.h"
 #include "program.h"
 #include "tensors.h"
 

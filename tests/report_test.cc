@@ -8,8 +8,6 @@
 #include <sstream>
 
 #include "plot/svg.h"
-#include "study/figures.h"
-#include "study/findings.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
 #include "temp_directory.h"

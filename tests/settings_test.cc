@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/settings.h"
-
 #include <doctest/doctest.h>
 
 #include <nlohmann/json.hpp>
@@ -9,6 +7,7 @@
 
 #include "model/hf_config.h"
 #include "rl/objective_names.h"
+#include "study/study.h"
 #include "temp_directory.h"
 #include "tensor/files.h"
 

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/bench.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <map>
-#include <tuple>
 
-#include "bench/peak.h"
+#include "bench/kernels/peak_kernel.h"
 #include "bench/suites.h"
 #include "tensor/ops.h"
+#include "tensor/transfer.h"
 #include "tensor/version.h"
 #include "train/step_timer.h"
 
@@ -26,10 +29,77 @@ constexpr double kPatience = 10.0;
 // How long an op is called between two waits on a device, and how often at most.
 constexpr double kSecondsBetweenWaits = 0.01;
 constexpr int kMostCalls = 500;
+// Runs that measure a peak, and the calls of one run on a device between two waits. With so many, neither launching nor
+// waiting counts.
+constexpr int kPeakRuns = 5, kPeakCalls = 10;
+
+// The mean seconds of this many calls between two waits.
+template <class F>
+double MeanSeconds(const Context& ctx, int calls, const F& call) {
+  Wait(ctx);
+  const StepTimer timer;
+  for (int i = 0; i < calls; ++i) call();
+  Wait(ctx);
+  return timer.Seconds() / calls;
+}
+
+// The shortest time of a call in several runs, in seconds.
+template <class F>
+double Fastest(const Context& ctx, const F& call) {
+  const int calls = ctx.device() == Device::kCpu ? 1 : kPeakCalls;
+  double fastest = 1e300;
+  for (int i = 0; i < kPeakRuns; ++i) fastest = std::min(fastest, MeanSeconds(ctx, calls, call));
+  return fastest;
+}
+
+void CopyByThreads(int thread_count, const Buffer& to, const Buffer& from) {
+  const auto threads = static_cast<std::size_t>(thread_count);
+#pragma omp parallel for num_threads(thread_count) schedule(static)
+  for (std::size_t t = 0; t < threads; ++t) {
+    const std::size_t begin = t * to.bytes() / threads, end = (t + 1) * to.bytes() / threads;
+    std::memcpy(to.data() + begin, from.data() + begin, end - begin);
+  }
+}
+
+// cuBLAS's y[M, N] = x[M, K] w[N, K]^T on a CUDA device, in GFLOP/s. For the peak give it some thousands of rows,
+// columns and k, and random operands: zeros take less power, so a device computes more of them.
+double ProductPeak(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w) {
+  Context library = ctx;
+  library.gemm = GemmKind::kCublas;
+  const double flops = 2.0 * static_cast<double>(y.size()) * static_cast<double>(x.dim(1));
+  return 1e-9 * flops / Fastest(ctx, [&] { LinearForward(library, y, x, w); });
+}
+
+// Copying from one buffer of the device's memory to another, both far larger than a cache: bytes read plus written, in
+// GB/s (10^9 bytes).
+double CopyBandwidth(const Context& ctx) {
+  const std::size_t bytes = std::size_t{ctx.stream ? 1024u : 256u} << 20;
+  const Buffer from(bytes, MemoryOf(ctx.device())), to(bytes, MemoryOf(ctx.device()));
+  const double seconds = Fastest(ctx, [&] {
+    if (ctx.stream) {
+      EnqueueCopy(*ctx.stream, to.data(), from.data(), bytes);
+    } else {
+      CopyByThreads(ctx.threads, to, from);
+    }
+  });
+  return 2e-9 * static_cast<double>(bytes) / seconds;
+}
 
 }  // namespace
 
-const BenchSizes& SizesOf(Device device) {
+double MultiplyAddPeak(const Context& ctx) {
+  return OnCpu(ctx.cpu, [&]<class Set>() {
+    constexpr std::int64_t kSteps = 10'000'000;
+    std::vector<float> results(static_cast<std::size_t>(ctx.threads));
+    const double seconds = Fastest(ctx, [&] {
+#pragma omp parallel num_threads(ctx.threads)
+      results[static_cast<std::size_t>(omp_get_thread_num())] = PeakKernel<Set>::MultiplyAdd(kSteps, 0.5f, 1.0f);
+    });
+    return 1e-9 * static_cast<double>(PeakKernel<Set>::FlopsPerStep() * kSteps * ctx.threads) / seconds;
+  });
+}
+
+const BenchSizes& BenchRows::sizes() const {
   static const BenchSizes kCpu;
   static const BenchSizes kCuda = {.op_shapes = "A",
                                    .op_rows = 16'384,
@@ -44,21 +114,15 @@ const BenchSizes& SizesOf(Device device) {
                                    .prompt = 128,
                                    .new_tokens = 256,
                                    .longest = 1'048'576};
-  return device == Device::kCuda ? kCuda : kCpu;
+  return on_device() ? kCuda : kCpu;
 }
 
 ModelConfig BenchShape(char name, int max_positions, int window) {
-  struct Shape {
-    int layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
-  };
-  static const std::map<char, Shape> kShapes = {
+  static const std::map<char, ModelConfig> kShapes = {
       {'A', {.layers = 30, .hidden = 576, .heads = 9, .kv_heads = 3, .head_dim = 64, .ffn = 1536, .vocab = 49152}},
       {'C', {.layers = 6, .hidden = 384, .heads = 6, .kv_heads = 6, .head_dim = 64, .ffn = 1024, .vocab = 256}},
       {'D', {.layers = 4, .hidden = 128, .heads = 4, .kv_heads = 4, .head_dim = 32, .ffn = 352, .vocab = 64}}};
-  const Shape& s = kShapes.at(name);
-  ModelConfig c;
-  std::tie(c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab) =
-      std::tie(s.layers, s.hidden, s.heads, s.kv_heads, s.head_dim, s.ffn, s.vocab);
+  ModelConfig c = kShapes.at(name);
   c.max_positions = max_positions;
   c.tied = true;
   c.attention.assign(static_cast<std::size_t>(c.layers), {window, 0});
@@ -94,7 +158,7 @@ double BenchRows::Measure(ordered_json& row, const std::function<double()>& run)
     const int wanted = static_cast<int>(options_.seconds_per_row / std::max(once, 1e-6));
     for (int i = 0; i < std::clamp(wanted, kMinRepetitions, kMaxRepetitions); ++i) times.push_back(run());
   }
-  std::sort(times.begin(), times.end());
+  std::ranges::sort(times);
   const double median = (times[(times.size() - 1) / 2] + times[times.size() / 2]) / 2;
   row["ms"] = 1e3 * median;
   row["repetitions"] = times.size();
@@ -102,18 +166,14 @@ double BenchRows::Measure(ordered_json& row, const std::function<double()>& run)
 }
 
 double BenchRows::MeasureOp(ordered_json& row, const std::function<void()>& op) const {
-  const auto mean_of = [&](int calls) {
-    Wait(ctx_);
-    const StepTimer timer;
-    for (int i = 0; i < calls; ++i) op();
-    Wait(ctx_);
-    return timer.Seconds() / calls;
-  };
-  if (!on_device()) return Measure(row, [&] { return mean_of(1); });
-  mean_of(1);  // loads its kernels, takes its memory
-  const int calls = static_cast<int>(std::clamp(kSecondsBetweenWaits / mean_of(1), 1.0, double{kMostCalls}));
-  row["calls"] = calls;
-  return Measure(row, [&] { return mean_of(calls); });
+  int calls = 1;
+  if (on_device()) {
+    op();  // loads its kernels, takes its memory
+    const double once = MeanSeconds(ctx_, 1, op);
+    calls = static_cast<int>(std::clamp(kSecondsBetweenWaits / once, 1.0, double{kMostCalls}));
+    row["calls"] = calls;
+  }
+  return Measure(row, [&] { return MeanSeconds(ctx_, calls, op); });
 }
 
 const Peaks& BenchRows::MeasurePeaks() {
@@ -219,9 +279,8 @@ std::string ProcessorName(Device device) {
   if (device == Device::kCuda) return CudaDeviceName();
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
-    if (!line.starts_with("model name")) continue;
     const std::size_t at = line.find(": ");
-    if (at != std::string::npos) return line.substr(at + 2);
+    if (line.starts_with("model name") && at != std::string::npos) return line.substr(at + 2);
   }
   return "unknown processor";
 }

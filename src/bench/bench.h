@@ -53,10 +53,9 @@ struct BenchOptions {
 // away), and where these make sense
 //   tokens_per_second
 //   model_gflops           arithmetic of products and attention, three forwards for a training step
-//   gflops, gb_per_second  an op's rate (10^9 a second): of arithmetic if that bounds the op, else of its operands'
-//   bytes peak_share             an op's rate, and on a device a training step's model_gflops, as a share of this
-//   machine's
-//                          peak (bench/peak.h). The peaks are measured in the same run; their rows come first.
+//   gflops, gb_per_second  an op's rate (10^9 a second): of arithmetic if that bounds it, else of its operands' bytes
+//   peak_share             an op's rate, and on a device a training step's model_gflops, as a share of this machine's
+//                          peak. The peaks are measured in the same run; their rows come first.
 //                          Arithmetic: on the processor f32 multiply-adds whatever the dtype, so products of bf16 can
 //                          exceed 1; on a device cuBLAS's product of 8192^3 in the dtype. Bytes: copying between
 //                          buffers larger than a cache, so an op on data in a cache can exceed 1
@@ -75,6 +74,6 @@ std::string ScalingFigure(const nlohmann::ordered_json& results);
 std::string BenchLine(const nlohmann::ordered_json& row);
 
 // The device's name as the system gives it, or "unknown processor".
-std::string ProcessorName(Device device = Device::kCpu);
+std::string ProcessorName(Device device);
 
 }  // namespace swarr

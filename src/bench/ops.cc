@@ -22,11 +22,10 @@ struct Work {
 
 class Ops {
  public:
-  explicit Ops(BenchRows& bench) : bench_(bench), ctx_(bench.ctx()) {}
+  Ops(BenchRows& bench, char shape)
+      : bench_(bench), prefix_(Concat(shape, " ")), config_(BenchShape(shape, sizes_.op_length, 0)) {}
 
-  void Run(char shape) {
-    prefix_ = std::string(1, shape) + " ";
-    config_ = BenchShape(shape, sizes_.op_length, 0);
+  void Run() {
     for (const int rows : {1, 16, 64, 256, rows_}) Products(rows);
     LinearBackwards();
     for (const int window : {0, sizes_.op_window}) AttentionRows(window);
@@ -57,6 +56,8 @@ class Ops {
   Tensor RandomSums(std::initializer_list<std::int64_t> shape) {
     return bench_.Random(AccumulatorOf(bench_.dtype()), shape);
   }
+  // rows_ rows.
+  Tensor Rows(int columns) { return Random({rows_, columns}); }
   // Whole documents of random tokens.
   Batch RandomBatch(int count, int length) {
     return ToDevice(ctx_, PackDocuments(ctx_.HostArena(), bench_.RandomDocuments(count, length, config_.vocab)));
@@ -100,8 +101,7 @@ class Ops {
   void LinearBackwards() {
     StepScope scope(ctx_);
     const int N = config_.hidden, K = config_.ffn;
-    const Tensor x = Random({rows_, K}), dx = Random({rows_, K}), dy = Random({rows_, N}), w = Random({N, K}),
-                 dw = RandomSums({N, K});
+    const Tensor x = Rows(K), dx = Rows(K), dy = Rows(N), w = Random({N, K}), dw = RandomSums({N, K});
     const Work work = {.flops = 2.0 * rows_ * N * K};
     Row("gemm down backward dx", work, [&] { MatMulNN(ctx_, dx, dy, w, /*accumulate=*/true); });
     Row("gemm down backward dw", work, [&] { MatMulTN(ctx_, dw, dy, x, /*accumulate=*/true); });
@@ -116,25 +116,25 @@ class Ops {
     const double keys = sizes_.op_documents * VisibleKeyCount(spec, length);
     const double product = 2 * keys * config_.heads * config_.head_dim;
     const Batch batch = RandomBatch(sizes_.op_documents, length);
-    const auto queries = [&] { return Random({tokens, config_.heads, config_.head_dim}); };
-    const auto keyed = [&] { return Random({tokens, config_.kv_heads, config_.head_dim}); };
-    const Tensor q = queries(), out = queries(), dout = queries(), dq = queries();
-    const Tensor k = keyed(), v = keyed(), dk = keyed(), dv = keyed();
+    const auto random = [&](int heads) { return Random({tokens, heads, config_.head_dim}); };
+    const int H = config_.heads, G = config_.kv_heads;
+    const Tensor q = random(H), out = random(H), dout = random(H), dq = random(H);
+    const Tensor k = random(G), v = random(G), dk = random(G), dv = random(G);
     const Tensor lse = RandomSums({tokens, config_.heads});
-    const Tensor &pos = batch.positions, &documents = batch.documents;
-    const auto forward = [&] { AttentionForward(ctx_, out, lse, {q, k, v, pos, documents, spec}); };
+    const AttentionInputs inputs{q, k, v, batch.positions, batch.documents, spec};
+    const auto forward = [&] { AttentionForward(ctx_, out, lse, inputs); };
     const std::string name = Concat(" T", length, " ", AttentionName(window));
     Row("attention" + name, {.flops = 2 * product}, forward);
     forward();  // the backward needs its results, whether or not it was measured
     Row("attention backward" + name, {.flops = 5 * product}, [&] {
-      AttentionBackward(ctx_, {dq, dk, dv}, dout, out, lse, {q, k, v, pos, documents, spec});
+      AttentionBackward(ctx_, {dq, dk, dv}, dout, out, lse, inputs);
     });
   }
 
   void Norm() {
     const int C = config_.hidden;
-    const Tensor x = Random({rows_, C}), y = Random({rows_, C}), dx = Random({rows_, C}), w = Random({C}),
-                 rstd = RandomSums({rows_}), dw = RandomSums({C});
+    const Tensor x = Rows(C), y = Rows(C), dx = Rows(C), w = Random({C}), rstd = RandomSums({rows_}),
+                 dw = RandomSums({C});
     Row("rmsnorm", {.bytes = 2 * Bytes(x)}, [&] { RmsNormForward(ctx_, y, rstd, x, w, config_.rms_eps); });
     Row("rmsnorm backward", {.bytes = 4 * Bytes(x)}, [&] { RmsNormBackward(ctx_, dx, dw, y, x, w, rstd); });
   }
@@ -148,23 +148,22 @@ class Ops {
   }
 
   void Gated() {
-    const auto wide = [&] { return Random({rows_, config_.ffn}); };
-    const Tensor gate = wide(), up = wide(), y = wide(), dgate = wide(), dup = wide();
+    const int F = config_.ffn;
+    const Tensor gate = Rows(F), up = Rows(F), y = Rows(F), dgate = Rows(F), dup = Rows(F);
     Row("swiglu", {.bytes = 3 * Bytes(gate)}, [&] { SwiGluForward(ctx_, y, gate, up); });
     Row("swiglu backward", {.bytes = 7 * Bytes(gate)}, [&] { SwiGluBackward(ctx_, dgate, dup, y, gate, up); });
   }
 
   void Sums() {
-    const auto hidden = [&] { return Random({rows_, config_.hidden}); };
-    const Tensor a = hidden(), b = hidden(), y = hidden();
+    const Tensor a = Rows(config_.hidden), b = Rows(config_.hidden), y = Rows(config_.hidden);
     Row("add", {.bytes = 3 * Bytes(a)}, [&] { AddForward(ctx_, y, a, b); });
     Row("add backward", {.bytes = 6 * Bytes(a)}, [&] { AddBackward(ctx_, a, b, y); });
   }
 
   void EmbeddingRows() {
     const Batch batch = RandomBatch(1, rows_);
-    const Tensor w = Random({config_.vocab, config_.hidden}), dw = RandomSums({config_.vocab, config_.hidden}),
-                 y = Random({rows_, config_.hidden});
+    const int C = config_.hidden, V = config_.vocab;
+    const Tensor w = Random({V, C}), dw = RandomSums({V, C}), y = Rows(C);
     const double size = Bytes(y);
     Row("embedding", {.bytes = 2 * size}, [&] { GatherRows(ctx_, y, w, batch.ids); });
     const double sums = static_cast<double>(y.size()) * static_cast<double>(SizeOf(dw.dtype()));
@@ -175,15 +174,15 @@ class Ops {
   void Head() {
     const int C = config_.hidden, V = config_.vocab;
     const Batch batch = RandomBatch(1, rows_);
-    const Tensor x = Random({rows_, C}), dx = Random({rows_, C}), w = Random({V, C}), dw = RandomSums({V, C});
+    const Tensor x = Rows(C), dx = Rows(C), w = Random({V, C}), dw = RandomSums({V, C});
     const Tensor logp = RandomSums({rows_}), lse = RandomSums({rows_}), entropy = RandomSums({rows_});
+    const LogprobInputs inputs{x, w, batch.ids};
     const double product = 2.0 * rows_ * C * V;
-    const auto forward = [&] { TokenLogprobForward(ctx_, logp, lse, entropy, {x, w, batch.ids}); };
+    const auto forward = [&] { TokenLogprobForward(ctx_, logp, lse, entropy, inputs); };
     Row("token_logprob", {.flops = product}, forward);
     forward();
-    Row("token_logprob backward", {.flops = 3 * product}, [&] {
-      TokenLogprobBackward(ctx_, dx, dw, logp, {}, lse, entropy, {x, w, batch.ids});
-    });
+    Row("token_logprob backward", {.flops = 3 * product},
+        [&] { TokenLogprobBackward(ctx_, dx, dw, logp, {}, lse, entropy, inputs); });
     // In the host's step memory, from where a device copies without holding up the processor.
     static_assert(sizeof(SampleRow) == 2 * sizeof(double));
     auto* draws = ctx_.HostArena().NewArray<SampleRow>(rows_);
@@ -196,8 +195,8 @@ class Ops {
   void OptimizerRows() {
     const std::int64_t P = ParameterStore(config_, bench_.dtype(), /*with_gradients=*/false).count();
     const DType sums = AccumulatorOf(bench_.dtype());
-    const Tensor w = RandomSums({P}), g = RandomSums({P}), m = ctx_.arena->New(sums, {P}),
-                 v = ctx_.arena->New(sums, {P});
+    const Tensor w = RandomSums({P}), g = RandomSums({P});
+    const Tensor m = ctx_.arena->New(sums, {P}), v = ctx_.arena->New(sums, {P});
     FillZero(ctx_, m);
     FillZero(ctx_, v);
     const double size = Bytes(w);
@@ -209,18 +208,17 @@ class Ops {
   }
 
   BenchRows& bench_;
-  Context& ctx_;
+  Context& ctx_ = bench_.ctx();
   const BenchSizes& sizes_ = bench_.sizes();
   const int rows_ = sizes_.op_rows;
-  std::string prefix_;
-  ModelConfig config_;
+  const std::string prefix_;
+  const ModelConfig config_;
 };
 
 }  // namespace
 
 void OpsSuite(BenchRows& bench) {
-  Ops ops(bench);
-  for (const char shape : bench.sizes().op_shapes) ops.Run(shape);
+  for (const char shape : bench.sizes().op_shapes) Ops(bench, shape).Run();
 }
 
 }  // namespace swarr

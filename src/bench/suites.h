@@ -32,7 +32,6 @@ struct BenchSizes {
   int decode_window = 64, prompt = 32, new_tokens = 128;
   int longest = 262'144;  // of scaling
 };
-const BenchSizes& SizesOf(Device device);
 
 // Shape A, C or D with one window in every layer; 0 is full attention.
 ModelConfig BenchShape(char name, int max_positions, int window);
@@ -44,9 +43,14 @@ double ForwardFlopsPerToken(const ModelConfig& config, int length);
 // Visible keys, summed over the queries of a sequence of `length`.
 double VisibleKeyCount(AttentionSpec spec, int length);
 
+// What this machine can do at best, as a measure for the speed of kernels. Each is the best of several runs.
 struct Peaks {
   double gflops, gb_per_second;
 };
+
+// On the processor: f32 multiply-adds of ctx.threads threads with all operands in registers, in GFLOP/s, two operations
+// each. They use the vectors of ctx.cpu's set, not the products of bf16 that some sets have.
+double MultiplyAddPeak(const Context& ctx);
 
 // The rows of one suite as they are measured.
 class BenchRows {
@@ -57,7 +61,7 @@ class BenchRows {
   DType dtype() const { return options_.dtype; }
   MemoryKind kind() const { return MemoryOf(ctx_.device()); }  // of models
   bool on_device() const { return ctx_.device() != Device::kCpu; }
-  const BenchSizes& sizes() const { return SizesOf(ctx_.device()); }
+  const BenchSizes& sizes() const;
   nlohmann::ordered_json TakeRows() { return std::move(rows_); }
 
   bool Wanted(const std::string& name) const { return name.find(options_.rows) != std::string::npos; }
@@ -85,15 +89,9 @@ class BenchRows {
   std::optional<Peaks> peaks_;
 };
 
-// Measures passes of a model with random weights over `batch` sequences of config.max_positions tokens: training steps,
-// or forward passes with the LM head. Sets the row's "ms", "repetitions", "tokens_per_second" and "model_gflops";
-// returns the median seconds. A device has nothing to do when the time begins and when it ends.
-double MeasureModel(BenchRows& bench, nlohmann::ordered_json& row, const ModelConfig& config, int batch, bool trains,
-                    bool checkpoint);
-
-void OpsSuite(BenchRows& bench);      // ops.cc
-void TrainSuite(BenchRows& bench);    // models.cc
-void DecodeSuite(BenchRows& bench);   // models.cc
-void ScalingSuite(BenchRows& bench);  // scaling.cc
+void OpsSuite(BenchRows& bench);
+void TrainSuite(BenchRows& bench);
+void DecodeSuite(BenchRows& bench);
+void ScalingSuite(BenchRows& bench);
 
 }  // namespace swarr

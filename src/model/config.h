@@ -26,15 +26,15 @@ struct ModelConfig {
   int max_positions = 0;  // tokens of the longest sequence
   double rms_eps = 1e-6;
   double rope_theta = 10000.0;
-  std::optional<Llama3Scaling> rope_scaling;
-  bool tied = false;                     // the LM head is the embedding
-  bool qk_norm = false;                  // RMSNorm over each query and key head, before RoPE
-  bool qkv_bias = false;                 // biases of the query, key and value projections
-  std::vector<AttentionSpec> attention;  // one per layer
-  int eos_id = -1;                       // end of text; -1 if the model names none
-  std::vector<int> stop_ids;             // further ids that end a text in sampling
-  std::string model_type;                // as it was read; where one model has several names, it is written again
-  std::string extra = "{}";              // a JSON object: fields without a meaning here, kept for writing
+  std::optional<Llama3Scaling> rope_scaling{};
+  bool tied = false;                       // the LM head is the embedding
+  bool qk_norm = false;                    // RMSNorm over each query and key head, before RoPE
+  bool qkv_bias = false;                   // biases of the query, key and value projections
+  std::vector<AttentionSpec> attention{};  // one per layer
+  int eos_id = -1;                         // end of text; -1 if the model names none
+  std::vector<int> stop_ids{};             // further ids that end a text in sampling
+  std::string model_type{};                // as it was read; where one model has several names, it is written again
+  std::string extra = "{}";                // a JSON object: fields without a meaning here, kept for writing
 
   // Whether this token ends a sampled text.
   bool Stops(std::int32_t id) const { return id == eos_id || std::ranges::find(stop_ids, id) != stop_ids.end(); }

@@ -4,11 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
+#include <iomanip>
 #include <numbers>
 #include <set>
 
-#include "plot/markup.h"
 #include "tensor/check.h"
 
 namespace swarr {
@@ -45,9 +44,8 @@ std::string Text(double x, double y, std::string_view text, std::string_view att
 }
 
 std::string TickLabel(double x, double y, double value, std::string_view anchor) {
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), std::abs(value) < 1e6 ? "%.6g" : "%.1e", value);
-  return Text(x, y, text.data(), Fill("font-size=\"12\" fill=\"#444444\" text-anchor=\"@\"", {anchor}));
+  const std::string text = std::abs(value) < 1e6 ? Concat(value) : Concat(std::scientific, std::setprecision(1), value);
+  return Text(x, y, text, Fill("font-size=\"12\" fill=\"#444444\" text-anchor=\"@\"", {anchor}));
 }
 
 std::string Line(double x0, double y0, double x1, double y1, std::string_view stroke, std::string_view width) {
@@ -205,9 +203,8 @@ class PanelWriter {
   void WriteLabel(const Series& series) {
     if (series.label.empty()) return;
     LabelPlace best;
-    for (std::size_t i = 0; i < series.points.size(); ++i) {
-      const PlotPoint& p = series.points[i];
-      if (series.label_at.value_or(i) != i || !Drawable(p)) continue;
+    for (const PlotPoint& p : series.points) {
+      if (!Drawable(p)) continue;
       const LabelPlace place = PlaceLabel({X(p.x), Y(p.y)}, TextWidth(series.label), kFontSize, frame_, obstacles_);
       if (place.cost < best.cost) best = place;
     }
@@ -320,6 +317,31 @@ std::string SvgFigure(const std::string& title, const std::vector<Panel>& panels
       "aria-label=\"@\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"13\" fill=\"@\">\n"
       "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n@</svg>\n",
       {width, height, width, height, EscapeMarkup(title), colour::kBlack, body});
+}
+
+std::string EscapeMarkup(std::string_view text) {
+  static constexpr std::string_view kReserved = "&<>\"'";
+  static constexpr std::array<std::string_view, kReserved.size()> kEntities = {"&amp;", "&lt;", "&gt;", "&quot;",
+                                                                               "&#39;"};
+  std::string out;
+  for (const char c : text) {
+    const std::size_t reserved = kReserved.find(c);
+    const bool control = static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t';
+    out += reserved < kEntities.size() ? kEntities[reserved] : std::string_view(control ? " " : &c, 1);
+  }
+  return out;
+}
+
+MarkupValue::MarkupValue(double coordinate) : text(Concat(std::fixed, std::setprecision(2), coordinate)) {}
+
+std::string Fill(std::string_view pattern, std::initializer_list<MarkupValue> values) {
+  std::string out;
+  for (const MarkupValue& value : values) {
+    const std::size_t at = pattern.find('@');
+    out.append(pattern.substr(0, at)).append(value.text);
+    pattern.remove_prefix(at + 1);
+  }
+  return out.append(pattern);
 }
 
 }  // namespace swarr

@@ -3,8 +3,9 @@
 // are placed where they cover least of the data and never leave their panel.
 #pragma once
 
+#include <concepts>
+#include <initializer_list>
 #include <limits>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,7 +26,7 @@ inline constexpr std::string_view kBlack = "#222222";
 }  // namespace colour
 
 struct SeriesStyle {
-  std::string colour{colour::kBlack};
+  std::string_view colour = colour::kBlack;
   Marker marker = Marker::kNone;
   bool filled = true;  // the marker
   bool line = false;   // joins the points in order
@@ -43,9 +44,8 @@ struct PlotPoint {
 };
 
 struct Series {
-  std::string legend{};                   // entry in the legend, which series may share; empty: none
-  std::string label{};                    // text beside one of the points; empty: none
-  std::optional<std::size_t> label_at{};  // which point; none: the one where there is most room
+  std::string legend{};  // entry in the legend, which series may share; empty: none
+  std::string label{};   // text beside the point where there is most room; empty: none
   std::vector<PlotPoint> points{};
   SeriesStyle style{};
 };
@@ -76,5 +76,19 @@ std::string SvgFigure(const std::string& title, const std::vector<Panel>& panels
 // Marks between low and high, both included: multiples of 1, 2 or 5 times a power of ten, about six of them; on a
 // logarithmic axis powers of ten, with their 2- and 5-fold where these are fewer than four.
 std::vector<double> AxisTicks(const PlotAxis& axis);
+
+// Text for SVG and HTML, with the five characters that they reserve replaced by entities, and control characters, which
+// XML forbids, by spaces.
+std::string EscapeMarkup(std::string_view text);
+
+// Markup as it stands, or a coordinate in pixels, written with two decimals.
+struct MarkupValue {
+  MarkupValue(double coordinate);
+  MarkupValue(const std::convertible_to<std::string_view> auto& markup) : text(std::string_view(markup)) {}
+  std::string text;
+};
+
+// The pattern with every '@' replaced by the next value.
+std::string Fill(std::string_view pattern, std::initializer_list<MarkupValue> values);
 
 }  // namespace swarr

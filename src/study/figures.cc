@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/figures.h"
-
 #include <algorithm>
 #include <cmath>
 
 #include "plot/svg.h"
-#include "study/findings.h"
+#include "study/report.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
 #include "tensor/check.h"
@@ -17,21 +15,18 @@ namespace {
 // their own.
 SeriesStyle StyleOf(const std::string& arm) {
   using enum Marker;
-  const auto style = [](std::string_view colour, Marker marker, bool filled) {
-    return SeriesStyle{.colour = std::string(colour), .marker = marker, .filled = filled};
-  };
-  if (arm == "sa_rl" || arm == "sa") return style(colour::kBlue, kCircle, true);
-  if (arm == "sa_sft") return style(colour::kBlue, kCircle, false);
-  if (arm == "sa_base") return style(colour::kGrey, kCircle, false);
-  if (arm == "swa_rl" || arm == "swa") return style(colour::kVermillion, kSquare, true);
-  if (arm == "swa_sft") return style(colour::kVermillion, kSquare, false);
-  if (arm == "swa_sft_more") return style(colour::kPurple, kTriangle, false);
-  if (arm == "swa_converted") return style(colour::kGrey, kDiamond, false);
-  return style(colour::kGreen, kDiamond, true);
+  if (arm == "sa_rl" || arm == "sa") return {.colour = colour::kBlue, .marker = kCircle};
+  if (arm == "sa_sft") return {.colour = colour::kBlue, .marker = kCircle, .filled = false};
+  if (arm == "sa_base") return {.colour = colour::kGrey, .marker = kCircle, .filled = false};
+  if (arm == "swa_rl" || arm == "swa") return {.colour = colour::kVermillion, .marker = kSquare};
+  if (arm == "swa_sft") return {.colour = colour::kVermillion, .marker = kSquare, .filled = false};
+  if (arm == "swa_sft_more") return {.colour = colour::kPurple, .marker = kTriangle, .filled = false};
+  if (arm == "swa_converted") return {.colour = colour::kGrey, .marker = kDiamond, .filled = false};
+  return {.colour = colour::kGreen, .marker = kDiamond};
 }
 
 // The dashed green line that marks the SFT data.
-SeriesStyle DataStyle() { return {.colour = std::string(colour::kGreen), .line = true, .dashed = true}; }
+constexpr SeriesStyle kDataStyle = {.colour = colour::kGreen, .line = true, .dashed = true};
 
 // A line of the arm, named in the legend.
 Series LineOf(const std::string& arm) {
@@ -46,19 +41,15 @@ PlotPoint PointWith(const Interval& interval, double x, double y) {
 
 PlotAxis AccuracyAxis() { return {"accuracy (one sample a problem, T = 1)", 0, 1.05}; }
 
-Series CeilingCurve(const StudyTask& task) {
-  Series series{.label = Concat("receptive-field ceiling, ", task.layers, " layers, W = ", task.window)};
-  series.style.line = true;
+// The receptive-field ceiling by restatement rate.
+std::vector<PlotPoint> CeilingCurve(const StudyTask& task) {
+  std::vector<PlotPoint> points;
   constexpr int kCells = 100;
   for (int i = 0; i <= kCells; ++i) {
     const double p = static_cast<double>(i) / kCells;
-    series.points.push_back({p, ReceptiveFieldCeiling(task.layers, task.window, p, task.n_min, task.n_max)});
+    points.push_back({p, ReceptiveFieldCeiling(task.layers, task.window, p, task.n_min, task.n_max)});
   }
-  // Labelled at its middle height, where the curve is steep and leaves room beside it.
-  const double middle = (series.points.front().y + series.points.back().y) / 2;
-  const auto above = std::ranges::find_if(series.points, [&](const PlotPoint& p) { return p.y >= middle; });
-  series.label_at = static_cast<std::size_t>(above - series.points.begin());
-  return series;
+  return points;
 }
 
 Figure AccuracyAgainstRestatement(const StudyResults& results) {
@@ -67,13 +58,19 @@ Figure AccuracyAgainstRestatement(const StudyResults& results) {
   double max_rate = 1;
   for (const ArmRun& run : results.runs) max_rate = std::max(max_rate, run.restatement_rate);
 
+  // The ceiling is labelled at its middle height, where the curve is steep and leaves room beside it.
+  const std::vector<PlotPoint> ceiling = CeilingCurve(task);
+  const double middle = (ceiling.front().y + ceiling.back().y) / 2;
+  const auto at_middle = std::ranges::find_if(ceiling, [&](const PlotPoint& p) { return p.y >= middle; });
+
   Panel panel{.x = {"restatements per step", -0.03, 1.05 * max_rate}, .y = AccuracyAxis()};
   panel.series = {
-      {.points = {{data_rate, 0}, {data_rate, 1.05}}, .style = DataStyle()},
-      CeilingCurve(task),
+      {.points = {{data_rate, 0}, {data_rate, 1.05}}, .style = kDataStyle},
+      {.points = ceiling, .style = {.line = true}},
+      {.label = Concat("receptive-field ceiling, ", task.layers, " layers, W = ", task.window), .points = {*at_middle}},
       {.label = Concat("SFT data: rate ", FormatNumber(data_rate, 2), ", ceiling ", FormatNumber(task.data_ceiling, 2)),
        .points = {{data_rate, task.data_ceiling}},
-       .style = {.colour = std::string(colour::kGreen), .marker = Marker::kDiamond}}};
+       .style = {.colour = colour::kGreen, .marker = Marker::kDiamond}}};
   for (const std::string& arm : ArmsOf(results.runs)) {
     Series series{.label = ArmName(arm), .style = StyleOf(arm)};
     for (const ArmRun& run : results.runs) {
@@ -85,42 +82,33 @@ Figure AccuracyAgainstRestatement(const StudyResults& results) {
       .file = "accuracy_against_restatement.svg",
       .caption =
           "Accuracy against how often a policy restates the facts. Every point is one arm and seed, bars are Wilson "
-          "95% "
-          "intervals over its problems. The curve is the best that sliding-window attention can do at each rate if "
+          "95% intervals over its problems. The curve is the best that sliding-window attention can do at each rate if "
           "nothing beyond its receptive field is known; it comes from arithmetic, not from training. The dashed line "
           "marks the rate of the SFT data. Full attention (SA) is not bound by the curve.",
       .svg = SvgFigure("Accuracy against restatement rate", {std::move(panel)})};
 }
 
-// Pooled over seeds, by range of steps.
-std::vector<PlotPoint> PooledAccuracy(const std::vector<ArmRun>& runs, const std::string& arm) {
-  struct Pool {
-    StepRange steps;
-    std::int64_t problems = 0, correct = 0;
-  };
-  std::vector<Pool> pools;
-  for (const ArmRun& run : runs) {
-    if (run.arm != arm) continue;
-    for (const StepsAccuracy& s : run.accuracy_by_steps) {
-      auto pool = std::ranges::find_if(pools, [&](const Pool& p) { return p.steps.from == s.steps.from; });
-      if (pool == pools.end()) pool = pools.insert(pool, {.steps = s.steps});
-      pool->problems += s.problems;
-      pool->correct += std::llround(s.accuracy * static_cast<double>(s.problems));
-    }
+// An arm's accuracy by range of steps, pooled over seeds. Its points are moved to the right by `shift`.
+Series PooledAccuracy(const StudyResults& results, const std::string& arm, double shift) {
+  ArmRun pooled;
+  for (const ArmRun& run : results.runs) {
+    if (run.arm == arm) pooled.outcomes.insert(pooled.outcomes.end(), run.outcomes.begin(), run.outcomes.end());
   }
-  std::vector<PlotPoint> points;
-  for (const Pool& p : pools) {
-    const double accuracy = static_cast<double>(p.correct) / static_cast<double>(p.problems);
-    points.push_back(PointWith(WilsonInterval(p.correct, p.problems), (p.steps.from + p.steps.to) / 2.0, accuracy));
+  Aggregate(pooled, StepRanges(results.task.n_min, results.task.n_max));
+  Series line = LineOf(arm);
+  for (const StepsAccuracy& s : pooled.accuracy_by_steps) {
+    const auto correct = std::llround(s.accuracy * static_cast<double>(s.problems));
+    const double x = (s.steps.from + s.steps.to) / 2.0 + shift;
+    line.points.push_back(PointWith(WilsonInterval(correct, s.problems), x, s.accuracy));
   }
-  return points;
+  return line;
 }
 
 Figure AccuracyBySteps(const StudyResults& results) {
   const StudyTask& task = results.task;
   Panel panel{.x = {"steps of the problem", task.n_min - 0.5, task.n_max + 0.5}, .y = AccuracyAxis()};
   Series ceiling{.legend = Concat("ceiling at the SFT data's rate ", FormatNumber(task.data_restatement_rate, 2)),
-                 .style = DataStyle()};
+                 .style = kDataStyle};
   for (const double value :
        ReceptiveFieldCeilingBySteps(task.layers, task.window, task.data_restatement_rate, task.n_min, task.n_max)) {
     ceiling.points.push_back({task.n_min + static_cast<double>(ceiling.points.size()), value});
@@ -129,12 +117,9 @@ Figure AccuracyBySteps(const StudyResults& results) {
 
   const std::vector<std::string> arms = ArmsOf(results.runs);
   for (std::size_t a = 0; a < arms.size(); ++a) {
-    Series series = LineOf(arms[a]);
-    series.points = PooledAccuracy(results.runs, arms[a]);
     // Arms are set a little apart, so that their bars don't cover one another.
-    for (PlotPoint& p : series.points)
-      p.x += 0.1 * (static_cast<double>(a) - (static_cast<double>(arms.size()) - 1) / 2);
-    panel.series.push_back(std::move(series));
+    const double shift = 0.1 * (static_cast<double>(a) - (static_cast<double>(arms.size()) - 1) / 2);
+    panel.series.push_back(PooledAccuracy(results, arms[a], shift));
   }
   return {.file = "accuracy_by_steps.svg",
           .caption =

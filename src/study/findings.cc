@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/findings.h"
-
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <set>
+#include <iomanip>
 
+#include "study/report.h"
 #include "study/statistics.h"
 #include "tensor/check.h"
 
@@ -53,11 +51,9 @@ std::string Phrase(const ArmMeans& m) {
 std::string RateChange(const std::string& name, double before, double after) {
   const bool more = after > 1.1 * before, less = after < 0.9 * before;
   const std::string times = (more || less) && before > 0 ? Concat(", ", FormatNumber(after / before, 2), " times") : "";
-  return Concat("the ", name, " policy restates ",
-                more   ? "more"
-                : less ? "less"
-                       : "as often as before",
-                " (", FormatNumber(before, 2), " to ", FormatNumber(after, 2), " per step", times, ")");
+  const char* change = more ? "more" : less ? "less" : "as often as before";
+  return Concat("the ", name, " policy restates ", change, " (", FormatNumber(before, 2), " to ",
+                FormatNumber(after, 2), " per step", times, ")");
 }
 
 // The sentences in order. One whose arms were not run is left out.
@@ -79,7 +75,7 @@ class Story {
     if (results_.checks.nonfinite_steps > 0) {
       Say(results_.checks.nonfinite_steps, " training steps had a loss that is not finite: do not trust this run.");
     }
-    const std::size_t seeds = SeedCount(results_);
+    const std::size_t seeds = SeedsOf(results_.runs).size();
     Say(seeds == 1 ? "One seed: the intervals cover the choice of problems, not what another training run would give."
                    : Concat("Intervals are over ", seeds, " seeds and their problems, means over seeds."));
     return std::move(sentences_);
@@ -184,9 +180,8 @@ class Story {
 
   void TellRestatements() {
     std::string changes;
-    for (const std::string name : {"SWA", "SA"}) {
-      const std::string id = name == "SWA" ? "swa" : "sa";
-      const ArmMeans *sft = Find(id + "_sft"), *rl = Find(id + "_rl");
+    for (const auto& [name, id] : {std::pair{"SWA", "swa"}, std::pair{"SA", "sa"}}) {
+      const ArmMeans *sft = Find(Concat(id, "_sft")), *rl = Find(Concat(id, "_rl"));
       if (!sft || !rl) continue;
       changes += (changes.empty() ? "By RL " : ", ") + RateChange(name, sft->restatement_rate, rl->restatement_rate);
     }
@@ -208,9 +203,8 @@ class Story {
     for (const char* arm : {"sa_sft", "sa_rl"}) {
       const ArmMeans* sa = Find(arm);
       if (!sa || sa->accuracy < kSaturated) continue;
-      Say("SA is at its ceiling here (", Phrase(*sa), ": ", sa->accuracy,
-          "): it has no room to gain, so part of a shrinking gap may be due to that.");
-      return;
+      return Say("SA is at its ceiling here (", Phrase(*sa), ": ", sa->accuracy,
+                 "): it has no room to gain, so part of a shrinking gap may be due to that.");
     }
   }
 
@@ -224,9 +218,8 @@ std::string Exactness(const StudyChecks& checks) {
   if (checks.rollout_logprob_tokens == 0) return "not measured: no sampled token was compared";
   const std::string tokens = Concat(checks.rollout_logprob_tokens, " sampled tokens");
   if (checks.rollout_logprob_max_abs_diff == 0) return Concat("exact: difference 0 over all ", tokens);
-  char difference[32];
-  std::snprintf(difference, sizeof difference, "%.3g", checks.rollout_logprob_max_abs_diff);
-  return Concat("NOT exact: differences up to ", difference, " over ", tokens);
+  return Concat("NOT exact: differences up to ", std::setprecision(3), checks.rollout_logprob_max_abs_diff, " over ",
+                tokens);
 }
 
 std::string CeilingCell(const ArmMeasures& m) { return std::isfinite(m.ceiling) ? FormatNumber(m.ceiling) : "-"; }
@@ -235,46 +228,42 @@ std::string CeilingCell(const ArmMeasures& m) { return std::isfinite(m.ceiling) 
 
 std::string FormatNumber(double value, int decimals) {
   if (!std::isfinite(value)) return "n/a";
-  char buffer[64];
-  std::snprintf(buffer, sizeof buffer, "%.*f", decimals, value);
-  // No "-0.000".
-  const bool zero = std::string_view(buffer).find_first_not_of("-0.") == std::string_view::npos;
-  return zero && buffer[0] == '-' ? buffer + 1 : buffer;
+  const std::string text = Concat(std::fixed, std::setprecision(decimals), value);
+  const bool zero = text.find_first_not_of("-0.") == std::string::npos;
+  return zero && text[0] == '-' ? text.substr(1) : text;  // no "-0.000"
 }
 
 std::string FormatEstimate(const Estimate& estimate) {
-  const std::string mean = FormatNumber(estimate.mean);
-  if (!std::isfinite(estimate.ci95.low)) return mean;
-  return Concat(mean, " [", FormatNumber(estimate.ci95.low), ", ", FormatNumber(estimate.ci95.high), "]");
+  if (!std::isfinite(estimate.ci95.low)) return FormatNumber(estimate.mean);
+  return Sentence(estimate.mean, " [", estimate.ci95.low, ", ", estimate.ci95.high, "]");
 }
 
-FindingsTable TableOfArms(const StudyResults& results) {
-  FindingsTable table{.header = {"arm", "accuracy [95% CI]", "greedy accuracy", "restatements per step", "mean length",
-                                 "truncated", "facts in window", "ceiling"}};
+TextTable TableOfArms(const StudyResults& results) {
+  TextTable table = {{"arm", "accuracy [95% CI]", "greedy accuracy", "restatements per step", "mean length",
+                      "truncated", "facts in window", "ceiling"}};
   for (const ArmMeans& m : MeansByArm(results.runs)) {
-    table.rows.push_back({ArmName(m.arm), FormatEstimate(Accuracy(m)), FormatNumber(m.accuracy_greedy),
-                          FormatNumber(m.restatement_rate), FormatNumber(m.mean_length, 1), FormatNumber(m.truncated),
-                          FormatNumber(m.facts_in_window), CeilingCell(m)});
+    table.push_back({ArmName(m.arm), FormatEstimate(Accuracy(m)), FormatNumber(m.accuracy_greedy),
+                     FormatNumber(m.restatement_rate), FormatNumber(m.mean_length, 1), FormatNumber(m.truncated),
+                     FormatNumber(m.facts_in_window), CeilingCell(m)});
   }
   return table;
 }
 
-FindingsTable TableOfRuns(const StudyResults& results) {
-  FindingsTable table{.header = {"arm", "seed", "problems", "accuracy [95% CI]", "greedy", "restatements per step",
-                                 "mean length", "truncated", "distance", "facts in window", "ceiling"}};
+TextTable TableOfRuns(const StudyResults& results) {
+  TextTable table = {{"arm", "seed", "problems", "accuracy [95% CI]", "greedy", "restatements per step", "mean length",
+                      "truncated", "distance", "facts in window", "ceiling"}};
   for (const ArmRun& r : results.runs) {
-    table.rows.push_back({ArmName(r.arm), std::to_string(r.seed), std::to_string(r.problems),
-                          FormatEstimate({r.accuracy, AccuracyInterval(r)}), FormatNumber(r.accuracy_greedy),
-                          FormatNumber(r.restatement_rate), FormatNumber(r.mean_length, 1), FormatNumber(r.truncated),
-                          FormatNumber(r.dependency_distance_mean, 1), FormatNumber(r.facts_in_window),
-                          CeilingCell(r)});
+    table.push_back({ArmName(r.arm), std::to_string(r.seed), std::to_string(r.problems),
+                     FormatEstimate({r.accuracy, AccuracyInterval(r)}), FormatNumber(r.accuracy_greedy),
+                     FormatNumber(r.restatement_rate), FormatNumber(r.mean_length, 1), FormatNumber(r.truncated),
+                     FormatNumber(r.dependency_distance_mean, 1), FormatNumber(r.facts_in_window), CeilingCell(r)});
   }
   return table;
 }
 
 std::string Headline(const StudyResults& results) {
   const StudyTask& task = results.task;
-  const std::size_t seeds = SeedCount(results);
+  const std::size_t seeds = SeedsOf(results.runs).size();
   std::int64_t problems = 0;
   for (const ArmRun& run : results.runs) problems = std::max(problems, run.problems);
   return Concat("Chain task, preset ", results.preset, ": ", seeds, seeds == 1 ? " seed, " : " seeds, ", problems,
@@ -295,11 +284,5 @@ std::vector<std::pair<std::string, std::string>> KeyNumbers(const StudyResults& 
 }
 
 std::vector<std::string> Findings(const StudyResults& results) { return Story(results).Tell(); }
-
-std::size_t SeedCount(const StudyResults& results) {
-  std::set<std::uint64_t> seeds;
-  for (const ArmRun& run : results.runs) seeds.insert(run.seed);
-  return seeds.size();
-}
 
 }  // namespace swarr

@@ -2,12 +2,10 @@
 #include "study/report.h"
 
 #include <algorithm>
+#include <iomanip>
 #include <string_view>
-#include <vector>
 
-#include "plot/markup.h"
-#include "study/figures.h"
-#include "study/findings.h"
+#include "plot/svg.h"
 #include "study/statistics.h"
 #include "tensor/check.h"
 #include "tensor/files.h"
@@ -17,32 +15,23 @@ namespace {
 
 constexpr std::size_t kColumns = 100;
 
-// The terminal's column heads on two lines, for TableOfArms.
-constexpr std::string_view kHeads[][2] = {{"", "arm"},        {"accuracy", "[95% interval]"},
-                                          {"", "greedy"},     {"restate", "/step"},
-                                          {"mean", "length"}, {"trun-", "cated"},
-                                          {"facts", "in W"},  {"ceil-", "ing"}};
-
-std::string Padded(std::string_view text, std::size_t width, bool left) {
-  const std::string space(width > text.size() ? width - text.size() : 0, ' ');
-  return left ? std::string(text) + space : space + std::string(text);
-}
-
-std::string TextTable(const FindingsTable& table) {
-  std::vector<std::vector<std::string>> lines(2);
-  for (const auto& head : kHeads) lines[0].emplace_back(head[0]), lines[1].emplace_back(head[1]);
-  for (std::vector<std::string> row : table.rows) {
-    std::string& accuracy = row[1];
+// TableOfArms with narrow heads on two lines.
+std::string TerminalTable(const TextTable& table) {
+  std::vector<std::vector<std::string>> lines = {
+      {"", "accuracy", "", "restate", "mean", "trun-", "facts", "ceil-"},
+      {"arm", "[95% interval]", "greedy", "/step", "length", "cated", "in W", "ing"}};
+  for (std::size_t row = 1; row < table.size(); ++row) {
+    std::string& accuracy = lines.emplace_back(table[row])[1];
     const std::size_t comma = accuracy.find(", ");
     if (comma != std::string::npos) accuracy.erase(comma + 1, 1);  // the narrow form, for 100 columns
-    lines.push_back(std::move(row));
   }
   std::vector<std::string> texts(lines.size());
-  for (std::size_t c = 0; c < std::size(kHeads); ++c) {
+  for (std::size_t c = 0; c < lines[0].size(); ++c) {
     std::size_t width = 0;
     for (const auto& line : lines) width = std::max(width, line[c].size());
+    const auto padding = std::setw(static_cast<int>(width));
     for (std::size_t l = 0; l < lines.size(); ++l) {
-      texts[l] += (c > 0 ? "  " : "") + Padded(lines[l][c], width, /*left=*/c <= 1);
+      texts[l] += Concat(c > 0 ? "  " : "", padding, c > 1 ? std::right : std::left, lines[l][c]);
     }
   }
   texts.insert(texts.begin() + 2, std::string(texts[0].size(), '-'));
@@ -53,22 +42,20 @@ std::string TextTable(const FindingsTable& table) {
 
 // Breaks at spaces; later lines are indented below the first one's text.
 std::string Wrapped(std::string_view text, std::string_view bullet) {
-  std::string out(bullet);
-  std::size_t column = bullet.size();
+  std::string out, line(bullet);
   while (!text.empty()) {
     const std::string_view word = text.substr(0, text.find(' '));
     text.remove_prefix(std::min(text.size(), word.size() + 1));
-    if (column > bullet.size() && column + 1 + word.size() > kColumns) {
-      out += '\n' + std::string(bullet.size(), ' ');
-      column = bullet.size();
-    } else if (column > bullet.size()) {
-      out += ' ';
-      ++column;
+    const bool first = line.size() == bullet.size();
+    if (!first && line.size() + 1 + word.size() > kColumns) {
+      out += line + '\n';
+      line.assign(bullet.size(), ' ');
+    } else if (!first) {
+      line += ' ';
     }
-    out += word;
-    column += word.size();
+    line += word;
   }
-  return out + '\n';
+  return out + line + '\n';
 }
 
 constexpr std::string_view kPage = R"(<!DOCTYPE html>
@@ -108,11 +95,11 @@ std::string TableRow(std::string_view cell_name, const std::vector<std::string>&
   return out + "</tr>";
 }
 
-std::string HtmlTable(const FindingsTable& table) {
+std::string HtmlTable(const TextTable& table) {
   std::string rows;
-  for (const auto& row : table.rows) rows += TableRow("td", row) + '\n';
+  for (std::size_t row = 1; row < table.size(); ++row) rows += TableRow("td", table[row]) + '\n';
   return Fill("<div class=\"scroll\"><table>\n<thead>@</thead>\n<tbody>\n@</tbody></table></div>\n",
-              {TableRow("th", table.header), rows});
+              {TableRow("th", table[0]), rows});
 }
 
 using Pairs = std::vector<std::pair<std::string, std::string>>;
@@ -156,7 +143,7 @@ std::string WhatItIs(const StudyTask& task) {
 }
 
 std::vector<std::string> Limits(const StudyResults& results) {
-  const std::size_t seeds = SeedCount(results);
+  const std::size_t seeds = SeedsOf(results.runs).size();
   std::vector<std::string> limits = {
       "One small synthetic task and a very small model. It shows a mechanism; it does not measure mathematical "
       "reasoning.",
@@ -197,11 +184,13 @@ std::string HowToRedo(const StudyResults& results) {
 }  // namespace
 
 std::string TerminalReport(const StudyResults& results) {
-  std::string out = Wrapped(Headline(results), "") + '\n' + TextTable(TableOfArms(results)) + '\n';
+  std::string out = Wrapped(Headline(results), "") + '\n' + TerminalTable(TableOfArms(results)) + '\n';
   const Pairs numbers = KeyNumbers(results);
   std::size_t width = 0;
-  for (const auto& [name, value] : numbers) width = std::max(width, name.size());
-  for (const auto& [name, value] : numbers) out += Wrapped(value, Padded(name, width, true) + "  ");
+  for (const auto& [name, value] : numbers) width = std::max(width, name.size() + 2);
+  for (const auto& [name, value] : numbers) {
+    out += Wrapped(value, Concat(std::left, std::setw(static_cast<int>(width)), name));
+  }
   out += '\n';
   for (const std::string& sentence : Findings(results)) out += Wrapped(sentence, "- ");
   return out;

@@ -1,13 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-// A study's report: plain text for the terminal, one self-contained HTML file, and everything in a folder.
+// A study's report: its figures and findings, plain text for the terminal, one self-contained HTML file, and everything
+// in a folder. Every statement follows from the numbers. A result against expectation is told as plainly as one that
+// meets it.
 #pragma once
 
 #include <filesystem>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "study/results.h"
 
 namespace swarr {
+
+struct Figure {
+  std::string file;     // name of the SVG file, without folder
+  std::string caption;  // plain text: what is drawn and how to read it
+  std::string svg;
+};
+
+// In this order: accuracy against restatement rate (the central one), accuracy by number of steps, learning curves of
+// RL, cost against length. The last two are left out where there are no curves or no cost.
+std::vector<Figure> StudyFigures(const StudyResults& results);
+
+using TextTable = std::vector<std::vector<std::string>>;  // by row; the first has the heads
+TextTable TableOfArms(const StudyResults& results);       // one row per arm: means over seeds
+TextTable TableOfRuns(const StudyResults& results);       // one row per arm and seed
+
+// What was run: preset, seeds, problems, model and window, steps, device, time.
+std::string Headline(const StudyResults& results);
+
+// Label and value: data ceiling, gaps, recovery, exactness.
+std::vector<std::pair<std::string, std::string>> KeyNumbers(const StudyResults& results);
+
+// Sentences. A difference counts only if its 95% interval excludes 0.
+std::vector<std::string> Findings(const StudyResults& results);
+
+// "0.512", or "n/a" if not finite; "0.512 [0.481, 0.543]", without the interval where that is undefined.
+std::string FormatNumber(double value, int decimals = 3);
+std::string FormatEstimate(const Estimate& estimate);
 
 // The table, the key numbers and the findings, in lines of at most 100 columns (for arm names of up to 32).
 std::string TerminalReport(const StudyResults& results);

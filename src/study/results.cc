@@ -2,9 +2,8 @@
 #include "study/results.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <utility>
+#include <map>
 
 #include "tensor/check.h"
 
@@ -13,72 +12,49 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::array<std::pair<const char*, const char*>, 9> kArmNames = {{
-    {"sa_base", "SA, base"},
-    {"swa_converted", "SWA, converted"},
-    {"sa_sft", "SA, SFT"},
-    {"swa_sft", "SWA, SFT"},
-    {"swa_sft_more", "SWA, SFT with equal extra tokens"},
-    {"sa_rl", "SA, RL"},
-    {"swa_rl", "SWA, RL"},
-    {"sa", "SA"},
-    {"swa", "SWA"},
-}};
-
 double Share(std::int64_t part, std::int64_t whole) {
   return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
 }
 
 Json Number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
-Json ToJson(const Estimate& estimate) {
-  return {{"mean", Number(estimate.mean)},
-          {"ci95", Json::array({Number(estimate.ci95.low), Number(estimate.ci95.high)})}};
-}
-
-Json ToJson(const ArmRun& run) {
-  Json by_steps = Json::array();
-  for (const StepsAccuracy& s : run.accuracy_by_steps) {
-    by_steps.push_back(
-        {{"from", s.steps.from}, {"to", s.steps.to}, {"problems", s.problems}, {"accuracy", Number(s.accuracy)}});
-  }
-  Json json = {{"arm", run.arm}, {"seed", run.seed}, {"problems", run.problems}};
-  for (const auto& [name, measure] : kArmMeasures) json[name] = Number(run.*measure);
-  json["accuracy_by_steps"] = std::move(by_steps);
-  return json;
-}
-
-Json ToJson(const StudySummary& summary) {
-  return {{"gap_sft", ToJson(summary.gap_sft)},
-          {"gap_rl", ToJson(summary.gap_rl)},
-          {"gap_reduction", ToJson(summary.gap_reduction)},
-          {"recovery", ToJson(summary.recovery)},
-          {"rl_over_more_sft", ToJson(summary.rl_over_more_sft)}};
-}
-
-Json ToJson(const ArmRun& run, const ProblemOutcome& o) {
-  return {{"arm", run.arm},
-          {"seed", run.seed},
-          {"problem", o.problem},
-          {"steps", o.steps},
-          {"correct_sampled", o.correct_sampled},
-          {"correct_greedy", o.correct_greedy},
-          {"length", o.length},
-          {"truncated", o.truncated},
-          {"steps_written", o.steps_written},
-          {"restatements", o.restatements},
-          {"facts", o.facts},
-          {"facts_in_window", o.facts_in_window},
-          {"distance_sum", o.distance_sum}};
-}
-
 }  // namespace
 
+// nlohmann::json finds these by their name, for vectors too. In an unnamed namespace it would not.
+static void to_json(Json& json, const Estimate& e) {
+  json = {{"mean", Number(e.mean)}, {"ci95", {Number(e.ci95.low), Number(e.ci95.high)}}};
+}
+
+static void to_json(Json& json, const StepsAccuracy& s) {
+  json = {{"from", s.steps.from}, {"to", s.steps.to}, {"problems", s.problems}, {"accuracy", Number(s.accuracy)}};
+}
+
+static void to_json(Json& json, const ArmRun& run) {
+  json = {{"arm", run.arm}, {"seed", run.seed}, {"problems", run.problems}};
+  for (const auto& [name, measure] : kArmMeasures) json[name] = Number(run.*measure);
+  json["accuracy_by_steps"] = run.accuracy_by_steps;
+}
+
+static void to_json(Json& json, const CostPoint& c) {
+  json = {{"arm", c.arm},
+          {"length", c.length},
+          {"kv_bytes", c.kv_bytes},
+          {"decode_ms_per_token", Number(c.decode_ms_per_token)},
+          {"forward_tokens_per_second", Number(c.forward_tokens_per_second)}};
+}
+
 std::string ArmName(const std::string& arm) {
-  for (const auto& [id, name] : kArmNames) {
-    if (arm == id) return name;
-  }
-  return arm;
+  static const std::map<std::string, std::string> kArmNames = {{"sa_base", "SA, base"},
+                                                               {"swa_converted", "SWA, converted"},
+                                                               {"sa_sft", "SA, SFT"},
+                                                               {"swa_sft", "SWA, SFT"},
+                                                               {"swa_sft_more", "SWA, SFT with equal extra tokens"},
+                                                               {"sa_rl", "SA, RL"},
+                                                               {"swa_rl", "SWA, RL"},
+                                                               {"sa", "SA"},
+                                                               {"swa", "SWA"}};
+  const auto found = kArmNames.find(arm);
+  return found == kArmNames.end() ? arm : found->second;
 }
 
 std::vector<std::string> ArmsOf(const std::vector<ArmRun>& runs) {
@@ -87,6 +63,12 @@ std::vector<std::string> ArmsOf(const std::vector<ArmRun>& runs) {
     if (std::ranges::find(arms, run.arm) == arms.end()) arms.push_back(run.arm);
   }
   return arms;
+}
+
+std::set<std::uint64_t> SeedsOf(const std::vector<ArmRun>& runs) {
+  std::set<std::uint64_t> seeds;
+  for (const ArmRun& run : runs) seeds.insert(run.seed);
+  return seeds;
 }
 
 std::vector<StepRange> StepRanges(int n_min, int n_max) {
@@ -135,34 +117,46 @@ void Aggregate(ArmRun& run, const std::vector<StepRange>& ranges) {
 Json ToJson(const StudyResults& results) {
   Json settings = results.settings.is_object() ? results.settings : Json::object();
   settings["data_ceiling"] = Number(results.task.data_ceiling);
-  Json runs = Json::array(), cost = Json::array();
-  for (const ArmRun& run : results.runs) runs.push_back(ToJson(run));
-  for (const CostPoint& c : results.cost) {
-    cost.push_back({{"arm", c.arm},
-                    {"length", c.length},
-                    {"kv_bytes", c.kv_bytes},
-                    {"decode_ms_per_token", Number(c.decode_ms_per_token)},
-                    {"forward_tokens_per_second", Number(c.forward_tokens_per_second)}});
-  }
+  const StudySummary& summary = results.summary;
   return {{"preset", results.preset},
           {"device", results.device},
           {"command_line", results.command_line},
           {"source_revision", results.source_revision},
           {"wall_seconds", Number(results.wall_seconds)},
           {"settings", std::move(settings)},
-          {"runs", std::move(runs)},
-          {"summary", ToJson(results.summary)},
+          {"runs", results.runs},
+          {"summary",
+           {{"gap_sft", summary.gap_sft},
+            {"gap_rl", summary.gap_rl},
+            {"gap_reduction", summary.gap_reduction},
+            {"recovery", summary.recovery},
+            {"rl_over_more_sft", summary.rl_over_more_sft}}},
           {"checks",
            {{"rollout_logprob_max_abs_diff", Number(results.checks.rollout_logprob_max_abs_diff)},
             {"rollout_logprob_tokens", results.checks.rollout_logprob_tokens},
             {"nonfinite_steps", results.checks.nonfinite_steps}}},
-          {"cost", std::move(cost)}};
+          {"cost", results.cost}};
 }
 
 std::string OutcomesText(const std::vector<ArmRun>& runs) {
   std::string text;
   for (const ArmRun& run : runs) {
-    for (const ProblemOutcome& outcome : run.outcomes) text += ToJson(run, outcome).dump() + '\n';
+    for (const ProblemOutcome& o : run.outcomes) {
+      const Json row = {{"arm", run.arm},
+                        {"seed", run.seed},
+                        {"problem", o.problem},
+                        {"steps", o.steps},
+                        {"correct_sampled", o.correct_sampled},
+                        {"correct_greedy", o.correct_greedy},
+                        {"length", o.length},
+                        {"truncated", o.truncated},
+                        {"steps_written", o.steps_written},
+                        {"restatements", o.restatements},
+                        {"facts", o.facts},
+                        {"facts_in_window", o.facts_in_window},
+                        {"distance_sum", o.distance_sum}};
+      text += row.dump() + '\n';
+    }
   }
   return text;
 }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,7 +24,7 @@ struct Interval {
 
 struct Estimate {
   double mean = kUndefined;
-  Interval ci95;
+  Interval ci95{};
 };
 
 // How one arm fared on one problem. The counts from steps_written on are of the sampled completion and follow
@@ -150,8 +151,9 @@ struct StudyResults {
 // "SWA, RL" for swa_rl and so on; an unknown id is its own name.
 std::string ArmName(const std::string& arm);
 
-// The arms of the runs, in the order in which they first appear.
+// The arms of the runs, in the order in which they first appear, and the seeds.
 std::vector<std::string> ArmsOf(const std::vector<ArmRun>& runs);
+std::set<std::uint64_t> SeedsOf(const std::vector<ArmRun>& runs);
 
 // n_min .. n_max in at most four disjoint ranges of nearly equal size. Throws Error unless n_min <= n_max.
 std::vector<StepRange> StepRanges(int n_min, int n_max);

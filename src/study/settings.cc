@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/settings.h"
-
+// Reads data/presets/<name>.json.
 #include <set>
 #include <variant>
 
 #include "rl/objective_names.h"
+#include "study/study.h"
 #include "tensor/files.h"
 
 namespace swarr {
@@ -41,12 +41,10 @@ void ReadFields(const std::string& path, const char* name, ordered_json object, 
 void ReadStage(const std::string& path, const char* name, const ordered_json& object, std::vector<Field> fields,
                OptimizerOptions& o) {
   std::string schedule;
-  for (const Field& field :
-       {Field("lr", o.lr), Field("lr_schedule", schedule), Field("min_lr_ratio", o.min_lr_ratio),
-        Field("warmup_steps", o.warmup_steps), Field("weight_decay", o.adamw.weight_decay),
-        Field("beta1", o.adamw.beta1), Field("beta2", o.adamw.beta2), Field("max_grad_norm", o.max_grad_norm)}) {
-    fields.push_back(field);
-  }
+  fields.insert(fields.end(), {Field("lr", o.lr), Field("lr_schedule", schedule), Field("min_lr_ratio", o.min_lr_ratio),
+                               Field("warmup_steps", o.warmup_steps), Field("weight_decay", o.adamw.weight_decay),
+                               Field("beta1", o.adamw.beta1), Field("beta2", o.adamw.beta2),
+                               Field("max_grad_norm", o.max_grad_norm)});
   ReadFields(path, name, object, fields);
   o.schedule = ParseSchedule(schedule);
 }

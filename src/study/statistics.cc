@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <set>
+#include <ranges>
 
 #include "tensor/check.h"
 #include "tensor/philox.h"
@@ -71,10 +71,8 @@ Interval WilsonInterval(std::int64_t successes, std::int64_t trials) {
 }
 
 PairedBootstrap::PairedBootstrap(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms) {
-  std::set<std::uint64_t> seeds;
-  for (const ArmRun& run : runs) seeds.insert(run.seed);
   std::vector<SeedTable> tables;
-  for (const std::uint64_t seed : seeds) {
+  for (const std::uint64_t seed : SeedsOf(runs)) {
     SeedTable table = TableOf(runs, arms, seed);
     if (!table.empty()) tables.push_back(std::move(table));
   }
@@ -97,13 +95,11 @@ PairedBootstrap::PairedBootstrap(const std::vector<ArmRun>& runs, const std::vec
 
 Estimate PairedBootstrap::Of(const Statistic& statistic) const {
   if (observed_.empty()) return {};
-  Estimate estimate;
-  estimate.mean = statistic(observed_);
+  Estimate estimate{.mean = statistic(observed_)};
   std::vector<double> values;
   for (const std::vector<double>& means : resampled_) values.push_back(statistic(means));
-  const bool defined = std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); });
-  if (!defined || values.empty()) return estimate;
-  std::sort(values.begin(), values.end());
+  if (!std::ranges::all_of(values, [](double v) { return std::isfinite(v); })) return estimate;
+  std::ranges::sort(values);
   estimate.ci95 = {Percentile(values, 0.025), Percentile(values, 0.975)};
   return estimate;
 }
@@ -114,37 +110,33 @@ StudySummary Summarize(const std::vector<ArmRun>& runs) {
   const auto gap_rl = [](const Means& m) { return m[2] - m[3]; };
   const PairedBootstrap four(runs, {"sa_sft", "swa_sft", "sa_rl", "swa_rl"});
   const PairedBootstrap two(runs, {"swa_rl", "swa_sft_more"});
-  StudySummary summary;
-  summary.gap_sft = four.Of(gap_sft);
-  summary.gap_rl = four.Of(gap_rl);
-  summary.gap_reduction = four.Of([&](const Means& m) { return gap_sft(m) - gap_rl(m); });
-  summary.recovery = four.Of([&](const Means& m) { return gap_sft(m) > 0 ? 1 - gap_rl(m) / gap_sft(m) : kUndefined; });
-  summary.rl_over_more_sft = two.Of([](const Means& m) { return m[0] - m[1]; });
-  return summary;
+  const auto recovery = [&](const Means& m) { return gap_sft(m) > 0 ? 1 - gap_rl(m) / gap_sft(m) : kUndefined; };
+  return {.gap_sft = four.Of(gap_sft),
+          .gap_rl = four.Of(gap_rl),
+          .gap_reduction = four.Of([&](const Means& m) { return gap_sft(m) - gap_rl(m); }),
+          .recovery = four.Of(recovery),
+          .rl_over_more_sft = two.Of([](const Means& m) { return m[0] - m[1]; })};
 }
 
 Interval AccuracyInterval(const ArmRun& run) {
-  const auto correct = std::count_if(run.outcomes.begin(), run.outcomes.end(),
-                                     [](const ProblemOutcome& o) { return o.correct_sampled; });
+  const auto correct = std::ranges::count(run.outcomes, true, &ProblemOutcome::correct_sampled);
   return WilsonInterval(correct, static_cast<std::int64_t>(run.outcomes.size()));
 }
 
 std::vector<ArmMeans> MeansByArm(const std::vector<ArmRun>& runs) {
   std::vector<ArmMeans> all;
   for (const std::string& arm : ArmsOf(runs)) {
-    std::vector<const ArmRun*> of_arm;
-    for (const ArmRun& run : runs) {
-      if (run.arm == arm) of_arm.push_back(&run);
-    }
+    auto of_arm = runs | std::views::filter([&](const ArmRun& run) { return run.arm == arm; });
+    const auto count = std::ranges::distance(of_arm);
     ArmMeans& means = all.emplace_back();
     means.arm = arm;
     for (const auto& [name, measure] : kArmMeasures) {
       double sum = 0;
-      for (const ArmRun* run : of_arm) sum += run->*measure;
-      means.*measure = sum / static_cast<double>(of_arm.size());
+      for (const ArmRun& run : of_arm) sum += run.*measure;
+      means.*measure = sum / static_cast<double>(count);
     }
-    means.accuracy_ci95 = of_arm.size() == 1 ? AccuracyInterval(*of_arm[0])
-                                             : PairedBootstrap(runs, {arm}).Of([](const auto& m) { return m[0]; }).ci95;
+    means.accuracy_ci95 = count == 1 ? AccuracyInterval(of_arm.front())
+                                     : PairedBootstrap(runs, {arm}).Of([](const auto& m) { return m[0]; }).ci95;
   }
   return all;
 }

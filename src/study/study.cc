@@ -2,13 +2,13 @@
 #include "study/study.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "model/hf_config.h"
 #include "model/model_files.h"
-#include "study/cost.h"
+#include "model/transformer.h"
 #include "study/report.h"
-#include "study/settings.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
 #include "task/chain.h"
@@ -24,12 +24,11 @@ namespace {
 namespace fs = std::filesystem;
 using ModelPtr = std::unique_ptr<Transformer>;
 
-// All arms of one seed. The picture is in study.h.
+// All arms of the seed that `settings` has. The picture is in study.h.
 class SeedStudy {
  public:
-  SeedStudy(Context& ctx, const StudyOptions& options, const StudySettings& settings, std::uint64_t seed,
-            StudyResults& results)
-      : ctx_(ctx), options_(options), settings_(settings), seed_(seed), results_(results) {}
+  SeedStudy(Context& ctx, const StudyOptions& options, const StudySettings& settings, StudyResults& results)
+      : ctx_(ctx), options_(options), settings_(settings), results_(results) {}
 
   void Run() {
     const AttentionSpec full{}, windowed = settings_.attention;
@@ -54,12 +53,6 @@ class SeedStudy {
     fs::path from;  // the model that its training starts with
     AttentionSpec attention;
   };
-
-  ChainOptions TaskOptions() const {
-    ChainOptions options = settings_.task;
-    options.seed = seed_;
-    return options;
-  }
 
   fs::path RunDir(const std::string& arm) const {
     return options_.output_dir / "runs" / (arm + "-seed" + std::to_string(seed_));
@@ -89,19 +82,16 @@ class SeedStudy {
 
   std::int64_t TrainRl(const Arm& arm) {
     Announce(arm.name, settings_.rl.steps, " steps of RL");
-    RlOptions options = settings_.rl;
-    options.seed = seed_;
     LearningCurve curve{.arm = arm.name};
     const auto on_step = [&](const nlohmann::ordered_json& row) {
       curve.points.push_back({.step = row["step"].get<double>(), .reward = row["reward"].get<double>()});
     };
     return Train(arm, "rl", settings_.rl.steps, settings_.rl_optimizer, on_step,
                  [&](const Transformer& model, Optimizer& optimizer, TrainingRun& run) {
-                   const OnPolicyCheck check = RunRl(ctx_, model, tokenizer_, rl_task_, options, optimizer, run);
-                   StudyChecks& checks = results_.checks;
-                   checks.rollout_logprob_max_abs_diff =
-                       std::max(checks.rollout_logprob_max_abs_diff, check.max_abs_diff);
-                   checks.rollout_logprob_tokens += check.tokens;
+                   const OnPolicyCheck check = RunRl(ctx_, model, tokenizer_, rl_task_, settings_.rl, optimizer, run);
+                   double& largest = results_.checks.rollout_logprob_max_abs_diff;
+                   largest = std::max(largest, check.max_abs_diff);
+                   results_.checks.rollout_logprob_tokens += check.tokens;
                    AddRestatements(run.output_dir() / "completions", curve);
                    results_.curves.push_back(std::move(curve));
                  });
@@ -185,14 +175,72 @@ class SeedStudy {
   Context& ctx_;
   const StudyOptions& options_;
   const StudySettings& settings_;
-  const std::uint64_t seed_;
+  const std::uint64_t seed_ = settings_.task.seed;
   StudyResults& results_;
   const fs::path base_dir_ = options_.data_dir / settings_.base_model;
   const Tokenizer tokenizer_ = Tokenizer::Load(base_dir_);
-  const ChainTask sft_task_{Split::kSft, TaskOptions()};
-  const ChainTask rl_task_{Split::kRl, TaskOptions()};
-  const ChainTask eval_task_{Split::kEval, TaskOptions()};
+  const ChainTask sft_task_{Split::kSft, settings_.task};
+  const ChainTask rl_task_{Split::kRl, settings_.task};
+  const ChainTask eval_task_{Split::kEval, settings_.task};
 };
+
+constexpr std::array<int, 4> kCostLengths = {256, 1024, 4096, 16384};
+constexpr int kCostRepeats = 15;
+
+// Median milliseconds of one forward step of one sequence whose newest token is at position length - 1.
+double DecodeMilliseconds(Context& ctx, const Transformer& model, int length) {
+  const KvCache cache(model.config(), model.dtype(), /*slots=*/1, length, /*max_chunk=*/1, MemoryOf(ctx.device()));
+  std::array<std::int32_t, 3> token = {0, length - 1, 0};
+  const auto one = [&](std::size_t i) { return Tensor(&token[i], DType::kI32, {1}); };
+  std::vector<double> times;
+  for (int i = 0; i < kCostRepeats; ++i) {
+    const StepTimer timer;
+    StepScope scope(ctx);
+    model.Forward(ctx, Batch{one(0), one(1), one(2), {}}, cache);
+    Wait(ctx);
+    times.push_back(1e3 * timer.Seconds());
+  }
+  std::nth_element(times.begin(), times.begin() + kCostRepeats / 2, times.end());
+  return times[kCostRepeats / 2];
+}
+
+// Measures one forward pass, or a second one if the first is so short that its page faults would show.
+double ForwardTokensPerSecond(Context& ctx, const Transformer& model, int length) {
+  constexpr double kLongSeconds = 0.2;
+  const std::vector<std::int32_t> tokens(static_cast<std::size_t>(length), 0);
+  double seconds = 0;
+  for (int i = 0; i < 2 && seconds < kLongSeconds; ++i) {
+    ResetStep(ctx);
+    const StepTimer timer;
+    model.Forward(ctx, PackDocuments(ctx.HostArena(), {&tokens, 1}));
+    Wait(ctx);
+    seconds = timer.Seconds();
+  }
+  return length / seconds;
+}
+
+// What a sequence costs with and without the window. Measures, by its length, the cache bytes of one sequence, the
+// median time of decoding one more token, and the speed of a forward pass over the whole sequence. The model has this
+// shape, once with full attention ("sa") and once with `windowed` in every layer ("swa"). Nothing depends on the
+// weights or on what the cache holds, so weights are random and nothing is prefilled. Takes about two seconds.
+std::vector<CostPoint> MeasureCost(Context& ctx, const ModelConfig& shape, AttentionSpec windowed) {
+  ModelConfig config = shape;
+  config.max_positions = kCostLengths.back();
+  std::vector<CostPoint> points;
+  for (const auto& [arm, spec] : {std::pair{"sa", AttentionSpec{}}, std::pair{"swa", windowed}}) {
+    config.attention.assign(static_cast<std::size_t>(config.layers), spec);
+    const Transformer model(config, DType::kF32, /*with_gradients=*/false, MemoryOf(ctx.device()));
+    InitializeParameters(model.parameters(), config.layers, /*seed=*/0);
+    for (const int length : kCostLengths) {
+      points.push_back({.arm = arm,
+                        .length = length,
+                        .kv_bytes = static_cast<std::int64_t>(KvBytesPerSequence(config, DType::kF32, length)),
+                        .decode_ms_per_token = DecodeMilliseconds(ctx, model, length),
+                        .forward_tokens_per_second = ForwardTokensPerSecond(ctx, model, length)});
+    }
+  }
+  return points;
+}
 
 // Makes room for the runs. Those of an earlier study are removed; a directory that holds anything else is refused.
 void PrepareOutput(const fs::path& dir, const nlohmann::ordered_json& settings) {
@@ -212,7 +260,7 @@ void PrepareOutput(const fs::path& dir, const nlohmann::ordered_json& settings) 
 StudyResults RunStudy(const StudyOptions& options) {
   if (options.seeds.empty()) throw UsageError("a study needs at least one seed");
   const StepTimer timer;
-  const StudySettings settings = ReadStudySettings(options.data_dir, options.preset);
+  StudySettings settings = ReadStudySettings(options.data_dir, options.preset);
   const ModelConfig base = ReadModelConfig(options.data_dir / settings.base_model);
   PrepareOutput(options.output_dir, settings.json);
 
@@ -235,7 +283,10 @@ StudyResults RunStudy(const StudyOptions& options) {
   Context ctx;
   memory.GiveTo(ctx);
   ctx.threads = options.threads;
-  for (const std::uint64_t seed : options.seeds) SeedStudy(ctx, options, settings, seed, results).Run();
+  for (const std::uint64_t seed : options.seeds) {
+    settings.task.seed = settings.rl.seed = seed;
+    SeedStudy(ctx, options, settings, results).Run();
+  }
   if (options.progress) options.progress("cost by length");
   results.cost = MeasureCost(ctx, base, settings.attention);
   results.summary = Summarize(results.runs);

@@ -12,8 +12,13 @@
 #include <string>
 #include <vector>
 
+#include "attn/spec.h"
+#include "rl/rl.h"
 #include "study/results.h"
+#include "task/chain.h"
 #include "tensor/context.h"
+#include "train/optimizer.h"
+#include "train/sft.h"
 
 namespace swarr {
 
@@ -33,5 +38,22 @@ struct StudyOptions {
 // (report.h) into output_dir. The runs of an earlier study there are replaced; a directory that holds anything else is
 // refused. Throws UsageError for an unknown preset or no seed.
 StudyResults RunStudy(const StudyOptions& options);
+
+// The settings of a study, read from one JSON file: data/presets/<name>.json.
+struct StudySettings {
+  std::string base_model;   // directory beside presets/: the pretrained full-attention model
+  ChainOptions task;        // its seed, and that of rl, is set for each set of arms
+  AttentionSpec attention;  // in every layer of the SWA arms
+  std::int64_t evaluation_problems = 0;
+  SftOptions sft;
+  OptimizerOptions sft_optimizer;
+  RlOptions rl;
+  OptimizerOptions rl_optimizer;
+  nlohmann::ordered_json json;  // the file's content
+};
+
+// Throws UsageError if data_dir has no such preset, naming those it has. Throws Error for a field that is missing,
+// unknown or of the wrong type, naming file and field.
+StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std::string& preset);
 
 }  // namespace swarr

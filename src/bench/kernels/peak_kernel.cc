@@ -16,8 +16,8 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(float));
-constexpr int kChains =
-    12;  // two units with a latency of 4 to 5 need 10, and 16 registers hold 12 with factor and term
+// Two units with a latency of 4 to 5 need 10, and 16 registers hold 12 with factor and term.
+constexpr int kChains = 12;
 typedef float Vector __attribute__((vector_size(kVectorBytes)));
 
 }  // namespace
@@ -30,8 +30,8 @@ std::int64_t PeakKernel<SWARR_SET>::FlopsPerStep() {
 template <>
 float PeakKernel<SWARR_SET>::MultiplyAdd(std::int64_t steps, float factor, float term) {
   Vector x[kChains];
-  for (int i = 0; i < kChains; ++i)
-    x[i] = Vector{} + static_cast<float>(i);  // different, or they would be computed once
+  // They differ, or they would be computed once.
+  for (int i = 0; i < kChains; ++i) x[i] = Vector{} + static_cast<float>(i);
   const Vector factors = Vector{} + factor, terms = Vector{} + term;
   for (std::int64_t s = 0; s < steps; ++s) {
 #pragma GCC unroll 12

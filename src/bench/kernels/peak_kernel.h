@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
-// The arithmetic that peak.h measures, in the sets of tensor/kernels/kernels.h.
+// The arithmetic that MultiplyAddPeak measures, in the sets of tensor/kernels/kernels.h.
 #pragma once
 
 #include <cstdint>
