@@ -67,14 +67,13 @@ void Kernels<Cuda>::AdamWStep(const Context& ctx, const Tensor& w, const Tensor&
 template <>
 double Kernels<Cuda>::GlobalNorm(const Context& ctx, const Tensor& flat) {
   const std::int64_t n = flat.size(), chunks = Blocks(n, kNormChunk);
-  if (n == 0) return 0;
   ArenaScope scope(*ctx.arena);
   double* partial = ctx.arena->NewArray<double>(chunks + 1);  // the last one is for their sum
   DispatchSum(flat.dtype(), [&]<class T>() { Launch(ctx, {chunks}, SquaresKernel<T>, n, flat, partial); });
   Launch(ctx, {1, kSumThreads}, SumKernel, chunks, partial, partial + chunks);
   double sum = 0;
-  SWARR_CUDA_CHECK(cudaMemcpyAsync(&sum, partial + chunks, sizeof sum, cudaMemcpyDeviceToHost, StreamOf(ctx)));
-  SWARR_CUDA_CHECK(cudaStreamSynchronize(StreamOf(ctx)));
+  EnqueueCopy(*ctx.stream, &sum, partial + chunks, sizeof sum);
+  WaitFor(*ctx.stream);
   return std::sqrt(sum);
 }
 

@@ -142,7 +142,7 @@ QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& d
   const std::int64_t N = out.dim(0), H = out.dim(1), D = out.dim(2), docs = documents.dim(0) - 1;
   const QueryScratch<Sum> scratch{ctx.arena->NewArray<Sum>(N * H), ctx.arena->NewArray<std::int32_t>(docs)};
   Launch(ctx, {Blocks(N * H, kWarps)}, DeltaKernel<T>, N * H, D, scratch.delta, dout, out);
-  SWARR_CUDA_CHECK(cudaMemsetAsync(scratch.irregular, 0, docs * sizeof(std::int32_t), StreamOf(ctx)));
+  EnqueueZero(*ctx.stream, scratch.irregular, static_cast<std::size_t>(docs) * sizeof(std::int32_t));
   Launch(ctx, {Blocks(N, kThreads)}, IrregularKernel, N, docs, scratch.irregular, q_pos, documents);
   return scratch;
 }
@@ -168,14 +168,14 @@ void AttentionKernels<Cuda>::Backward(const Context& ctx, const AttentionGradien
     const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(D));
     if (!dq.empty()) {
       const int warps = WarpsFor<Sum>(D, 1);
-      const LaunchShape shape(source.Blocks(N, warps * kRows), warps * kWarp, SumsBytes<Sum>(warps, D, 1));
+      const LaunchShape shape{source.Blocks(N, warps * kRows), warps * kWarp, SumsBytes<Sum>(warps, D, 1)};
       Launch(ctx, shape, QueryGradientKernel<T>, source, Gradient<T>(dq), dout, lse, scratch.delta, in.q, q_pos,
              in.spec, scale);
     }
     if (dk.empty() && dv.empty()) return;
     const int warps = WarpsFor<Sum>(D, 2);
-    const LaunchShape shape(DocumentBlocks(N, source.documents, warps * kRows) * source.G, warps * kWarp,
-                            SumsBytes<Sum>(warps, D, 2));
+    const LaunchShape shape{DocumentBlocks(N, source.documents, warps * kRows) * source.G, warps * kWarp,
+                            SumsBytes<Sum>(warps, D, 2)};
     Launch(ctx, shape, KeyGradientKernel<T>, source, Gradient<T>(dk), Gradient<T>(dv), dout, lse, scratch, in.q, q_pos,
            in.spec, scale);
   });

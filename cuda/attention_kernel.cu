@@ -71,8 +71,8 @@ void LaunchForward(const Context& ctx, const Source& source, int warps, const Te
   using Sum = Accumulator<T>;
   const std::size_t bytes = SumsBytes<Sum>(warps, source.D, 1);
   const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(source.D));
-  Launch(ctx, {source.Blocks(q.dim(0), warps * kRows), static_cast<unsigned>(warps * kWarp), bytes},
-         ForwardKernel<T, Source>, source, out, lse, q, q_pos, spec, scale);
+  Launch(ctx, {source.Blocks(q.dim(0), warps * kRows), warps * kWarp, bytes}, ForwardKernel<T, Source>, source, out,
+         lse, q, q_pos, spec, scale);
 }
 
 // A warp stores one head of one row. Both layouts of a tile are rows of D numbers.

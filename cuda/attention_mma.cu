@@ -195,8 +195,8 @@ __global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source sourc
 template <int P, int M, int kBlockWarps, class Source>
 void LaunchForward(const Context& ctx, const Source& source, const Tensor& out, const Tensor& lse, const Tensor& q,
                    const Tensor& q_pos, AttentionSpec spec) {
-  const LaunchShape shape(source.Blocks(q.dim(0), kBlockWarps * M * 16), kBlockWarps * kWarp,
-                          kSharedBytes<P, M>(kBlockWarps));
+  const LaunchShape shape{source.Blocks(q.dim(0), kBlockWarps * M * 16), kBlockWarps * kWarp,
+                          kSharedBytes<P, M>(kBlockWarps)};
   Launch(ctx, shape, ForwardKernel<P, M, kBlockWarps, Source>, source, out, lse, q, q_pos, spec, ScoreScale2(source.D));
 }
 

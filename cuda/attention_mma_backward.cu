@@ -214,13 +214,13 @@ void MmaBackward(const Context& ctx, const AttentionGradients& gradients, const 
   const ScoreGradient gradient{1.0f / std::sqrt(static_cast<float>(D)), ScoreScale2(D)};
   DispatchWidth(D, [&]<int P>() {
     if (!dq.empty()) {
-      const LaunchShape shape(source.Blocks(N, kRows), kBlockWarps * kWarp, kQuerySharedBytes<P>);
+      const LaunchShape shape{source.Blocks(N, kRows), kBlockWarps * kWarp, kQuerySharedBytes<P>};
       Launch(ctx, shape, QueryGradientKernel<P>, source, Gradient<T>(dq), dout, lse, scratch.delta, in.q, in.q_pos,
              in.spec, gradient);
     }
     if (dk.empty() && dv.empty()) return;
-    const LaunchShape shape(DocumentBlocks(N, source.documents, kRows) * source.G, kBlockWarps * kWarp,
-                            kKeySharedBytes<P>);
+    const LaunchShape shape{DocumentBlocks(N, source.documents, kRows) * source.G, kBlockWarps * kWarp,
+                            kKeySharedBytes<P>};
     Launch(ctx, shape, KeyGradientKernel<P>, source, Gradient<T>(dk), Gradient<T>(dv), dout, lse, scratch, in.q,
            in.q_pos, in.spec, gradient);
   });

@@ -33,8 +33,6 @@ struct CudaStream {
     if (swarr_error != cudaSuccess) ::swarr::ThrowCuda(swarr_error, #call, __FILE__, __LINE__); \
   } while (0)
 
-inline cudaStream_t StreamOf(const Context& ctx) { return ctx.stream->handle; }
-
 constexpr int kWarp = 32;
 constexpr int kThreads = 256;  // of a block, where nothing else is said
 constexpr int kWarps = kThreads / kWarp;
@@ -43,11 +41,8 @@ constexpr std::int64_t Blocks(std::int64_t work, std::int64_t per_block) { retur
 
 // How a kernel is launched: its blocks, the threads of a block, and the shared memory that it asks for.
 struct LaunchShape {
-  dim3 blocks, threads;
-  std::size_t shared_bytes;
-  LaunchShape(dim3 grid, dim3 block, std::size_t bytes = 0) : blocks(grid), threads(block), shared_bytes(bytes) {}
-  LaunchShape(std::int64_t grid, dim3 block = kThreads, std::size_t bytes = 0)
-      : LaunchShape(dim3(static_cast<unsigned>(grid)), block, bytes) {}
+  dim3 blocks, threads = kThreads;
+  std::size_t shared_bytes = 0;
 };
 
 // The argument for a kernel's parameter of type P: the elements of a tensor, null if it is empty, or the value itself.
@@ -70,7 +65,7 @@ void Launch(const Context& ctx, const LaunchShape& shape, void (*kernel)(P...), 
     SWARR_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                           static_cast<int>(shape.shared_bytes)));
   }
-  kernel<<<shape.blocks, shape.threads, shape.shared_bytes, StreamOf(ctx)>>>(ArgumentOf<P>(arguments)...);
+  kernel<<<shape.blocks, shape.threads, shape.shared_bytes, ctx.stream->handle>>>(ArgumentOf<P>(arguments)...);
   SWARR_CUDA_CHECK(cudaGetLastError());
 }
 

@@ -67,7 +67,7 @@ __device__ inline std::int64_t FirstOfThread() {
 // The launch for n elements.
 template <int k>
 LaunchShape PackShape(std::int64_t n) {
-  return LaunchShape(Blocks(n, std::int64_t{kThreads} * k));
+  return {Blocks(n, std::int64_t{kThreads} * k)};
 }
 
 // y[i] = f(x[i], ...) for n elements; a thread takes a pack of k. It loads before it stores, so y may be one of the x.

@@ -107,8 +107,7 @@ void Kernels<Cuda>::SampleRows(const Context& ctx, const Tensor& tokens, const T
   auto* choices = ctx.arena->NewArray<Choice>(N * parts);
   // `rows` is in the host's page-locked memory. One copy is faster than every block reading there.
   auto* device_rows = ctx.arena->NewArray<SampleRow>(N);
-  SWARR_CUDA_CHECK(cudaMemcpyAsync(device_rows, rows, static_cast<std::size_t>(N) * sizeof(SampleRow),
-                                   cudaMemcpyDefault, StreamOf(ctx)));
+  EnqueueCopy(*ctx.stream, device_rows, rows, static_cast<std::size_t>(N) * sizeof(SampleRow));
   DispatchSum(logits.dtype(), [&]<class T>() {
     Launch(ctx, {N * parts, kChooseThreads}, ChooseKernel<T>, V, parts, choices, logits, positions, device_rows);
     Launch(ctx, {N, SoftmaxThreads(V)}, FinishKernel<T>, V, parts, tokens, logp, choices, logits);

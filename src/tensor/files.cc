@@ -93,6 +93,21 @@ fs::path Resolve(const fs::path& path) {
   return resolved;
 }
 
+// Throws unless `destination` does not exist or is a directory that holds nothing but entries named in `names`.
+void CheckReplaceable(const fs::path& destination, const std::vector<std::string>& names) {
+  if (!Exists(destination)) return;
+  std::error_code error;
+  SWARR_CHECK(fs::is_directory(destination, error), "can't create the directory ", destination.string(),
+              ": a file has this name; choose another");
+  fs::directory_iterator entries(destination, error);
+  if (error) throw SystemError("read", destination, error.value());
+  for (const fs::directory_entry& entry : entries) {
+    const std::string name = entry.path().filename().string();
+    SWARR_CHECK(std::find(names.begin(), names.end(), name) != names.end(), "won't replace ", destination.string(),
+                ": it holds ", name, ", which would be lost; choose another directory or move it away");
+  }
+}
+
 // The library's message without its exception code, without the input it quotes, and without a line number where that
 // can only be 1 and would be taken for the line of the file.
 std::string Reason(const std::exception& e) {
@@ -212,20 +227,6 @@ void AtomicDirectory::Commit() {
   SyncDirectory(destination_.parent_path());
   std::error_code ignored;
   fs::remove_all(old, ignored);
-}
-
-void CheckReplaceable(const fs::path& destination, const std::vector<std::string>& names) {
-  if (!Exists(destination)) return;
-  std::error_code error;
-  SWARR_CHECK(fs::is_directory(destination, error), "can't create the directory ", destination.string(),
-              ": a file has this name; choose another");
-  fs::directory_iterator entries(destination, error);
-  if (error) throw SystemError("read", destination, error.value());
-  for (const fs::directory_entry& entry : entries) {
-    const std::string name = entry.path().filename().string();
-    SWARR_CHECK(std::find(names.begin(), names.end(), name) != names.end(), "won't replace ", destination.string(),
-                ": it holds ", name, ", which would be lost; choose another directory or move it away");
-  }
 }
 
 void RecoverDirectory(const fs::path& destination) {

@@ -62,7 +62,7 @@ void CopyFile(const std::filesystem::path& from, const std::filesystem::path& to
 class AtomicDirectory {
  public:
   // `names`: what the directory may hold. An existing destination is replaced only if it holds nothing else, so that no
-  // files get lost; CheckReplaceable tells before the work is done. Missing parents are created.
+  // files get lost. Missing parents are created.
   AtomicDirectory(const std::filesystem::path& destination, std::vector<std::string> names);
   ~AtomicDirectory();
   AtomicDirectory(const AtomicDirectory&) = delete;
@@ -77,9 +77,6 @@ class AtomicDirectory {
   std::filesystem::path partial_;
   std::vector<std::string> names_;
 };
-
-// Throws unless `destination` does not exist or is a directory that holds nothing but entries named in `names`.
-void CheckReplaceable(const std::filesystem::path& destination, const std::vector<std::string>& names);
 
 // Puts the old directory back if a run was killed between moving it away and moving the new one in. Call it before
 // reading a directory that an AtomicDirectory may have been replacing.

@@ -152,7 +152,6 @@ void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std:
 template <class T, class F>
 void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, const Tensor& lse, const Tensor& q,
                    const Block* blocks, std::int64_t count, AttentionSpec spec, F&& tiles_of) {
-  using Sum = Accumulator<T>;
   std::int64_t most = 1, work = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t tiles = Count(VisibleTilesOf(blocks[i].first_pos, blocks[i].last_pos(), spec));
@@ -163,12 +162,10 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   const std::int64_t keys = most * kKeyTile;
   Scratch<T>* scratch = ctx.arena->NewArray<Scratch<T>>(ctx.threads);
   for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
-  const T* queries = q.data<T>();
-  T* to = out.data<T>();
-  Sum* to_lse = lse.data<Sum>();
   const auto run = [&](std::int64_t task) {
     const Block& b = blocks[task / s.G];
-    ForwardBlock(s, b, tiles_of(b.owner), task % s.G, spec, queries, scratch[omp_get_thread_num()], to, to_lse);
+    ForwardBlock(s, b, tiles_of(b.owner), task % s.G, spec, q.data<T>(), scratch[omp_get_thread_num()], out.data<T>(),
+                 lse.data<Accumulator<T>>());
   };
   const std::int64_t tasks = count * s.G;
   if (ThreadsFor(ctx, work) == 1) {

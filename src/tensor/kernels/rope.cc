@@ -8,22 +8,22 @@ namespace swarr {
 namespace {
 
 // One head, of pairs (x[i], x[i + half]); no two of the arrays overlap unless to and from are the same.
-template <bool kAdd, class T, class Sum>
-void RotateHead(std::int64_t half, const T* from, const Sum* cosine, const Sum* sine, Sum sign, T* to) {
+template <class T, class Sum>
+void RotateHead(bool fresh, std::int64_t half, const T* from, const Sum* cosine, const Sum* sine, Sum sign, T* to) {
   const T* other = from + half;
   T* to_other = to + half;
 #pragma GCC ivdep
   for (std::int64_t i = 0; i < half; ++i) {
     const TurnedPair<Sum> turned(Sum(from[i]), Sum(other[i]), cosine[i], sign * sine[i]);
-    to[i] = static_cast<T>(kAdd ? Sum(to[i]) + turned.first : turned.first);
-    to_other[i] = static_cast<T>(kAdd ? Sum(to_other[i]) + turned.second : turned.second);
+    to[i] = static_cast<T>(fresh ? turned.first : Sum(to[i]) + turned.first);
+    to_other[i] = static_cast<T>(fresh ? turned.second : Sum(to_other[i]) + turned.second);
   }
 }
 
 // out (+)= x turned by `sign` times the angles of its position.
-template <bool kAdd, class T>
-void Rotate(const Context& ctx, const Tensor& out, const Tensor& x, const Tensor& positions, const Tensor& table,
-            Accumulator<T> sign) {
+template <class T>
+void Rotate(const Context& ctx, bool fresh, const Tensor& out, const Tensor& x, const Tensor& positions,
+            const Tensor& table, Accumulator<T> sign) {
   using Sum = Accumulator<T>;
   const std::int64_t N = x.dim(0), H = x.dim(1), D = x.dim(2), half = D / 2;
   const std::int32_t* position = positions.data<std::int32_t>();
@@ -32,7 +32,7 @@ void Rotate(const Context& ctx, const Tensor& out, const Tensor& x, const Tensor
     const T* from = x.data<T>() + n * H * D;
     T* to = out.data<T>() + n * H * D;
     for (std::int64_t h = 0; h < H; ++h) {
-      RotateHead<kAdd>(half, from + h * D, cosine, cosine + half, sign, to + h * D);
+      RotateHead(fresh, half, from + h * D, cosine, cosine + half, sign, to + h * D);
     }
   });
 }
@@ -42,19 +42,13 @@ void Rotate(const Context& ctx, const Tensor& out, const Tensor& x, const Tensor
 template <>
 void Kernels<SWARR_SET>::RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions,
                                      const Tensor& table) {
-  Dispatch(x.dtype(), [&]<class T>() { Rotate</*kAdd=*/false, T>(ctx, y, x, positions, table, 1); });
+  Dispatch(x.dtype(), [&]<class T>() { Rotate<T>(ctx, /*fresh=*/true, y, x, positions, table, 1); });
 }
 
 template <>
 void Kernels<SWARR_SET>::RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions,
                                       const Tensor& table) {
-  Dispatch(dy.dtype(), [&]<class T>() {
-    if (dx.fresh()) {
-      Rotate</*kAdd=*/false, T>(ctx, dx, dy, positions, table, -1);
-    } else {
-      Rotate</*kAdd=*/true, T>(ctx, dx, dy, positions, table, -1);
-    }
-  });
+  Dispatch(dy.dtype(), [&]<class T>() { Rotate<T>(ctx, dx.fresh(), dx, dy, positions, table, -1); });
 }
 
 }  // namespace swarr
