@@ -31,7 +31,7 @@ void CheckEqual(const std::vector<Pair>& pairs, bool expected) {
   }
 }
 
-Verdict Strict(std::string_view gold, std::string_view completion) {
+MathVerdict Strict(std::string_view gold, std::string_view completion) {
   return VerifyMath(gold, completion, Extraction::kStrict);
 }
 
@@ -45,7 +45,7 @@ void CheckCases(const std::vector<Case>& cases, Extraction mode) {
   for (const Case& c : cases) {
     CAPTURE(c.gold);
     CAPTURE(c.completion);
-    const Verdict verdict = VerifyMath(c.gold, c.completion, mode);
+    const MathVerdict verdict = VerifyMath(c.gold, c.completion, mode);
     CHECK(verdict.correct == c.correct);
     CHECK(verdict.rule == c.rule);
   }

@@ -24,7 +24,7 @@ std::string DataRows(const Task& task, std::int64_t count) {
 
 namespace {
 
-Score OneOrZero(Verdict verdict) { return {verdict.correct ? 1.0 : 0.0, std::move(verdict.rule)}; }
+Score OneOrZero(MathVerdict verdict) { return {verdict.correct ? 1.0 : 0.0, std::move(verdict.rule)}; }
 
 RewardRule MathReward(const std::string& name, Extraction mode) {
   return {.name = name,

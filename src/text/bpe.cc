@@ -52,11 +52,6 @@ std::pair<std::string, std::string> PartsOf(const json& merge, std::size_t rank,
   throw Error(Concat(where, ": merge ", rank, " is ", merge.dump(), ", not two tokens: \"a b\" or [\"a\", \"b\"]"));
 }
 
-std::size_t CharactersOf(std::string_view text) {
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
-}
-
 }  // namespace
 
 std::optional<std::string> BytesOfLetters(std::string_view token) {
@@ -73,7 +68,8 @@ std::optional<std::string> BytesOfLetters(std::string_view token) {
 }
 
 Bpe::Bpe(const json& json, bool byte_level, const StringSet& added, const std::string& where)
-    : byte_level_(byte_level), ignore_merges_(!IsOff(json, "ignore_merges")) {
+    : byte_level_(byte_level) {
+  const bool ignore_merges = !IsOff(json, "ignore_merges");
   byte_tokens_.fill(kNoToken);
   StringIds vocab;
   for (const auto& [text, id] : json["vocab"].items()) vocab.emplace(text, id.get<std::int32_t>());
@@ -81,12 +77,12 @@ Bpe::Bpe(const json& json, bool byte_level, const StringSet& added, const std::s
   std::unordered_set<std::int32_t> made;
   for (const auto& [key, merge] : merges_) made.insert(merge.id);
   for (const auto& [text, id] : vocab) {
-    const bool single = CharactersOf(text) == 1;
+    const bool single = UnitAt(text, 0).bytes == text.size();
     const std::optional<std::string> bytes = byte_level ? BytesOfLetters(text) : text;
     if (bytes && byte_level && single) byte_tokens_[static_cast<unsigned char>((*bytes)[0])] = id;
-    if (bytes && (ignore_merges_ || (!byte_level && single))) words_.emplace(*bytes, id);
-    SWARR_CHECK((single && bytes) || made.contains(id) || added.contains(text) || ignore_merges_, where,
-                ": the token '", text, "' (id ", id, ") is made by no merge and is no added token; merges are missing");
+    if (bytes && (ignore_merges || (!byte_level && single))) words_.emplace(*bytes, id);
+    SWARR_CHECK((single && bytes) || made.contains(id) || added.contains(text) || ignore_merges, where, ": the token '",
+                text, "' (id ", id, ") is made by no merge and is no added token; merges are missing");
   }
 }
 
@@ -114,13 +110,10 @@ const Bpe::Merge* Bpe::MergeOf(std::int32_t left, std::int32_t right) const {
 
 std::int32_t Bpe::SymbolAt(std::string_view word, std::size_t at, std::size_t& bytes) const {
   bytes = byte_level_ ? 1 : UnitAt(word, at).bytes;
-  if (byte_level_) return byte_tokens_[static_cast<unsigned char>(word[at])];
-  const auto found = words_.find(word.substr(at, bytes));
-  return found == words_.end() ? kNoToken : found->second;
+  return byte_level_ ? byte_tokens_[static_cast<unsigned char>(word[at])] : WholeWord(word.substr(at, bytes));
 }
 
 std::int32_t Bpe::WholeWord(std::string_view word) const {
-  if (!ignore_merges_) return kNoToken;
   const auto found = words_.find(word);
   return found == words_.end() ? kNoToken : found->second;
 }
@@ -138,9 +131,8 @@ std::size_t BpeEncoder::Append(std::string_view word, std::vector<std::int32_t>&
     const std::size_t read = ReadSymbols(word);
     if (read < word.size()) return read;
     Merge();
-    for (std::int32_t at = symbols_.empty() ? kNone : 0; at != kNone;
-         at = symbols_[static_cast<std::size_t>(at)].next) {
-      ids.push_back(symbols_[static_cast<std::size_t>(at)].id);
+    for (const Symbol& symbol : symbols_) {
+      if (symbol.id != Bpe::kNoToken) ids.push_back(symbol.id);
     }
   }
   if (word.size() <= kKnownWordBytes && known_.size() < kKnownWords) {

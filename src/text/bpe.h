@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
@@ -50,15 +51,14 @@ class Bpe {
   static constexpr std::int32_t kNoToken = -1;
   // The token of the character or byte at `at` of `word`, or kNoToken; `bytes` is its length.
   std::int32_t SymbolAt(std::string_view word, std::size_t at, std::size_t& bytes) const;
-  // The token that a whole word is with ignore_merges, or kNoToken.
+  // The token that a word is whatever the merges, because of ignore_merges or as a single character; or kNoToken.
   std::int32_t WholeWord(std::string_view word) const;
 
  private:
   void ReadMerges(const nlohmann::json& merges, const StringIds& vocab, const std::string& where);
 
   bool byte_level_;
-  StringIds words_;  // what the tokens stand for; empty unless needed
-  bool ignore_merges_;
+  StringIds words_;                            // what WholeWord knows
   std::array<std::int32_t, 256> byte_tokens_;  // byte_level
   std::unordered_map<std::uint64_t, Merge> merges_;
 };
@@ -82,7 +82,7 @@ class BpeEncoder {
     std::int32_t rank = 0;
     std::int32_t at = 0;
     std::int32_t left = 0, right = 0, merged = 0;
-    bool operator>(const Candidate& other) const { return rank != other.rank ? rank > other.rank : at > other.at; }
+    auto operator<=>(const Candidate&) const = default;
   };
   std::size_t ReadSymbols(std::string_view word);
   void Merge();

@@ -15,11 +15,6 @@
 #endif
 
 namespace swarr {
-namespace {
-
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
-
-}  // namespace
 
 Utf8Unit UnitAt(std::string_view text, std::size_t at) {
   using enum Utf8Unit::Kind;
@@ -75,14 +70,6 @@ std::string Utf8Joiner::Finish() {
   return std::exchange(held_, {}).empty() ? std::string() : std::string(kReplacement);
 }
 
-bool HasUnicodeLibraries() {
-#ifdef SWARR_UNICODE
-  return true;
-#else
-  return false;
-#endif
-}
-
 void NeedUnicodeLibraries(const std::string& what) {
   SWARR_CHECK(HasUnicodeLibraries(), what,
               " needs PCRE2 and utf8proc, which this build lacks; install libpcre2-dev and libutf8proc-dev and build "
@@ -90,6 +77,8 @@ void NeedUnicodeLibraries(const std::string& what) {
 }
 
 #ifdef SWARR_UNICODE
+bool HasUnicodeLibraries() { return true; }
+
 namespace {
 
 // Composition without what Unicode excludes from it.
@@ -130,7 +119,7 @@ void OrderMarks(std::vector<std::int32_t>& codes) {
 std::string ToNfc(std::string_view text) {
   // No character below U+0300, whose first byte is 0xCC, composes with another or has another form.
   const auto settled = [](char c) { return static_cast<unsigned char>(c) < 0xCC; };
-  if (std::all_of(text.begin(), text.end(), settled)) return std::string(text);
+  if (std::ranges::all_of(text, settled)) return std::string(text);
   std::vector<std::int32_t> codes = Decompose(text);
   OrderMarks(codes);
   const auto size = static_cast<utf8proc_ssize_t>(codes.size());
@@ -140,6 +129,8 @@ std::string ToNfc(std::string_view text) {
   return {reinterpret_cast<const char*>(codes.data()), static_cast<std::size_t>(bytes)};
 }
 #else
+bool HasUnicodeLibraries() { return false; }
+
 std::string ToNfc(std::string_view) {
   NeedUnicodeLibraries("NFC");
   return {};

@@ -41,6 +41,7 @@ class Utf8Joiner {
   std::string Finish();
 
  private:
+  static constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
   std::string held_;
 };
 

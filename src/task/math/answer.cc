@@ -237,20 +237,20 @@ bool SameSets(const std::vector<MathAnswer>& gold, const std::vector<MathAnswer>
 
 bool Conflict(const std::string& a, const std::string& b) { return !a.empty() && !b.empty() && a != b; }
 
-Verdict CompareNumbers(const Quantity& gold, const Quantity& answer) {
+MathVerdict CompareNumbers(const Quantity& gold, const Quantity& answer) {
   if (!(gold.value == answer.value)) return {false, "different numbers"};
   if (Conflict(gold.measure, answer.measure)) return {false, "different units"};
   if (gold.percent && !answer.percent) return {false, "no percent sign"};
   return {true, "equal numbers"};
 }
 
-Verdict Judge(bool equal, const std::string& what) { return {equal, (equal ? "equal " : "different ") + what}; }
+MathVerdict Judge(bool equal, const std::string& what) { return {equal, (equal ? "equal " : "different ") + what}; }
 
 }  // namespace
 
 MathAnswer ParseMathAnswer(std::string_view text) { return Read(TokenizeMath(text.substr(0, kMaxAnswerBytes)), 0); }
 
-Verdict CompareMathAnswers(const MathAnswer& gold, const MathAnswer& answer) {
+MathVerdict CompareMathAnswers(const MathAnswer& gold, const MathAnswer& answer) {
   if (Conflict(gold.label, answer.label)) return {false, "different left sides"};
   if (gold.kind == Kind::kNumber && answer.kind == Kind::kNumber) return CompareNumbers(gold.quantity, answer.quantity);
   if (gold.text == answer.text) return {true, "equal text"};

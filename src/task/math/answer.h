@@ -35,14 +35,14 @@ struct MathAnswer {
 // Text beyond kMaxAnswerBytes is not read: callers refuse such answers.
 MathAnswer ParseMathAnswer(std::string_view text);
 
-struct Verdict {
+struct MathVerdict {
   bool correct = false;
   std::string rule;  // what decided, such as "equal numbers" or "different numbers"
 };
 
 // Symmetric and reflexive, but for one rule: a percent sign in the gold has to be in the answer too, whereas "50%"
 // answers "50".
-Verdict CompareMathAnswers(const MathAnswer& gold, const MathAnswer& answer);
+MathVerdict CompareMathAnswers(const MathAnswer& gold, const MathAnswer& answer);
 
 // One text for all spellings of an answer, as far as they can be recognised without a second answer. Majority votes
 // count these texts. They leave units out, but not percent signs.

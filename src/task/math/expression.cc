@@ -151,8 +151,7 @@ class NumberParser {
 // The names of each measure in the singular. An answer in one measure is not equal to one in another.
 constexpr std::string_view kMeasures =
     "mm millimeter | cm centimeter centimetre | m meter metre | km kilometer kilometre | inch in inche | foot ft feet "
-    "| "
-    "yard yd | mile mi | mg | g gram | kg kilogram | ounce oz | pound lb | ton | ml milliliter | liter l litre | "
+    "| yard yd | mile mi | mg | g gram | kg kilogram | ounce oz | pound lb | ton | ml milliliter | liter l litre | "
     "gallon | second s sec | minute min | hour h hr | day | week | month | year | am | pm | mph | mpg | dollar usd | "
     "cent | euro eur | yen | rupee | degree \\degree | radian rad | acre | hz";
 

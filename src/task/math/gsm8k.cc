@@ -69,7 +69,7 @@ void CheckGsm8kGold(std::string_view gold) {
   SWARR_CHECK(!NormalizeGsm8k(TrimSpace(gold)).empty(), "the gold answer is empty");
 }
 
-Verdict VerifyGsm8k(std::string_view gold, std::string_view completion, Gsm8kMode mode) {
+MathVerdict VerifyGsm8k(std::string_view gold, std::string_view completion, Gsm8kMode mode) {
   CheckGsm8kGold(gold);
   const std::string extracted = ExtractGsm8k(completion, mode);
   const bool correct = NormalizeGsm8k(extracted) == NormalizeGsm8k(TrimSpace(gold));

@@ -23,7 +23,7 @@ std::string ExtractGsm8k(std::string_view completion, Gsm8kMode mode);
 std::string NormalizeGsm8k(std::string_view text);
 
 // Whether the two are equal once normalised. Throws Error for a gold with nothing left to compare.
-Verdict VerifyGsm8k(std::string_view gold, std::string_view completion, Gsm8kMode mode);
+MathVerdict VerifyGsm8k(std::string_view gold, std::string_view completion, Gsm8kMode mode);
 void CheckGsm8kGold(std::string_view gold);
 
 }  // namespace swarr

@@ -88,13 +88,10 @@ NumberTerm Inverse(const NumberTerm& term) {
 
 Rational::Rational(Int128 numerator, Int128 denominator) {
   SWARR_CHECK(denominator != 0, "a division by 0");
-  const Int128 divisor = GreatestCommonDivisor(Magnitude(numerator), Magnitude(denominator));
+  const Int128 common = GreatestCommonDivisor(Magnitude(numerator), Magnitude(denominator));
+  const Int128 divisor = denominator < 0 ? -common : common;
   numerator_ = numerator / divisor;
   denominator_ = denominator / divisor;
-  if (denominator_ < 0) {
-    numerator_ = -numerator_;
-    denominator_ = -denominator_;
-  }
 }
 
 Rational Rational::FromDecimal(std::string_view digits) {

@@ -150,10 +150,8 @@ class Lexer {
     if (symbol == "}" && !groups_.empty()) {
       const bool was_text = groups_.back();
       groups_.pop_back();
-      if (was_text) {
-        --text_groups_;
-        return;
-      }
+      text_groups_ -= was_text;
+      if (was_text) return;
     }
     Emit(Kind::kSymbol, symbol);
   }

@@ -12,6 +12,8 @@
 namespace swarr {
 namespace {
 
+constexpr const char* kNoMark = "no marked answer";
+
 struct ExtractedAnswer {
   bool found = false;
   std::string text;
@@ -172,7 +174,7 @@ ExtractedAnswer ExtractAnswer(std::string_view completion, Extraction mode) {
     if (auto answer = AnswerIs(text)) return *answer;
     if (auto answer = LastNumber(text)) return *answer;
   }
-  return NotFound("no marked answer");
+  return NotFound(kNoMark);
 }
 
 bool BracesBalance(std::string_view text) {
@@ -190,9 +192,8 @@ bool BracesBalance(std::string_view text) {
 
 MathAnswer ParseMathGold(std::string_view gold) {
   const ExtractedAnswer marked = ExtractAnswer(gold, Extraction::kStrict);
-  const bool has_mark = marked.found || marked.rule != "no marked answer";
-  SWARR_CHECK(!has_mark || marked.found, "the gold answer can't be read: ", marked.rule);
-  const std::string_view text = has_mark ? std::string_view(marked.text) : TrimSpace(gold);
+  SWARR_CHECK(marked.found || marked.rule == kNoMark, "the gold answer can't be read: ", marked.rule);
+  const std::string_view text = marked.found ? std::string_view(marked.text) : TrimSpace(gold);
   SWARR_CHECK(!text.empty(), "the gold answer is empty");
   SWARR_CHECK(text.size() <= kMaxAnswerBytes, "the gold answer has ", text.size(), " bytes, more than the ",
               kMaxAnswerBytes, " that are compared");
@@ -202,14 +203,14 @@ MathAnswer ParseMathGold(std::string_view gold) {
   return answer;
 }
 
-Verdict VerifyMath(std::string_view gold, std::string_view completion, Extraction mode) {
+MathVerdict VerifyMath(std::string_view gold, std::string_view completion, Extraction mode) {
   const MathAnswer right = ParseMathGold(gold);
   const ExtractedAnswer extracted = ExtractAnswer(completion, mode);
   if (!extracted.found) return {false, extracted.rule};
   if (extracted.text.size() > kMaxAnswerBytes) return {false, "an answer that is too long"};
   const MathAnswer answer = ParseMathAnswer(extracted.text);
   if (answer.text.empty()) return {false, "an empty answer"};
-  Verdict verdict = CompareMathAnswers(right, answer);
+  MathVerdict verdict = CompareMathAnswers(right, answer);
   verdict.rule = extracted.rule + ": " + verdict.rule;
   return verdict;
 }

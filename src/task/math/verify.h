@@ -16,8 +16,7 @@ namespace swarr {
 //   2. the rest of the line after the last "####".
 //   3. lenient: the rest of the sentence after the last "answer is" or "answer:", whatever its case.
 //   4. lenient: the last number (1,234.5, 1/2, -3, 50%).
-// kStrict is for rewards: the answer has to be marked. kLenient is for measuring models that were never told to mark
-// it.
+// kStrict is for rewards: the answer has to be marked. kLenient is for measuring models that are not told to mark it.
 enum class Extraction { kStrict, kLenient };
 
 // The gold answer within `gold`: the text marked by \boxed{} or "####" if there is such a mark (a worked solution),
@@ -27,7 +26,7 @@ MathAnswer ParseMathGold(std::string_view gold);
 
 // Judges a whole completion. The rule is "boxed: equal numbers" and the like, or says why there is no answer.
 // Throws Error as ParseMathGold does; any completion is judged.
-Verdict VerifyMath(std::string_view gold, std::string_view completion, Extraction mode);
+MathVerdict VerifyMath(std::string_view gold, std::string_view completion, Extraction mode);
 
 // The extracted answer as CanonicalText spells it, empty if there is none. Equal answers give equal texts, except where
 // only a second answer could tell that they are equal (units, labels, order).
