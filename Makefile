@@ -3,6 +3,7 @@
 #
 #   make              builds build/swarr
 #   make reproduce    the quick study: a table here, the report under out/quick (options: STUDY_FLAGS="--seed 101")
+#   make one-file     the method in one file: trains from nothing and prints the story (ONE_FILE_SEED=1 for another seed)
 #   make test         builds the tests too, and runs every one that this machine can run
 #   make check        what must hold before a commit: formatting, links and line counts, limits (make check-form: seconds),
 #                     and clang-tidy over the sources that differ from origin/main (another revision: SINCE=...)
@@ -32,6 +33,7 @@
 
 PREFIX ?= /usr/local
 STUDY_FLAGS ?=
+ONE_FILE_SEED ?= 0
 PEER_PYPI ?=
 PEER_PYTHONS ?= /usr/bin/python3
 PEER_FLAGS ?=
@@ -42,7 +44,7 @@ JOBS ?= $(shell nproc)
 BENCH_SUITES := ops train decode scaling
 SOURCES = $(shell git ls-files "src/*.h" "src/*.cc" "cuda/*" "tests/*.h" "tests/*.cc" "examples/*.cc")
 
-.PHONY: configure build reproduce test check check-form cuda bench bench-peers mutants digests format lint docs \
+.PHONY: configure build reproduce one-file test check check-form cuda bench bench-peers mutants digests format lint docs \
   install clean
 
 build: configure
@@ -54,6 +56,11 @@ configure:
 
 reproduce: build
 	build/swarr study --preset quick --output-dir out/quick $(STUDY_FLAGS)
+
+one-file:
+	@mkdir -p out
+	$(CXX) -std=c++20 -O3 -march=native examples/swarr_in_one_file.cc -o out/swarr_in_one_file
+	out/swarr_in_one_file $(ONE_FILE_SEED)
 
 test: configure
 	@cmake --build build --parallel $(JOBS)
