@@ -7,10 +7,13 @@
 option(SWARR_UNITY "compile the sources of a folder as one" ON)
 
 # Compiles `target` in one of these ways; `headers` are those to precompile. ARGN: regular expressions of the sources
-# that stay on their own. Sources that have a UNITY_GROUP already keep it.
+# that stay on their own. Sources that have a UNITY_GROUP already keep it. The program is a single source with
+# SWARR_UNITY=ON and gains nothing from precompiled headers; the other targets do either way.
 function(save_build_time target headers)
-  if(NOT SWARR_UNITY)
+  if(NOT SWARR_UNITY OR target MATCHES "^swarr(-cold|-tests)?$")
     target_precompile_headers(${target} PRIVATE ${headers})
+  endif()
+  if(NOT SWARR_UNITY)
     return()
   endif()
   set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)

@@ -83,7 +83,8 @@ one_file::Model WithWeightsOf(const Transformer& library, int window) {
 }  // namespace
 
 TEST_CASE("the method in one file computes what the library computes, forward and backward") {
-  for (int window : {0, 1, one_file::W}) {
+  for (int window :
+       {0, 2, one_file::W}) {  // with a window of 1 gradients of queries are 0 by the maths, but for rounding
     INFO("window " << window);
     TestContext t;
     const Transformer library(OneFileConfig(window), DType::kF64, /*with_gradients=*/true);

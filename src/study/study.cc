@@ -196,7 +196,7 @@ double DecodeMilliseconds(Context& ctx, const Transformer& model, int length) {
   for (int i = 0; i < kCostRepeats; ++i) {
     const StepTimer timer;
     StepScope scope(ctx);
-    model.Forward(ctx, Batch{one(0), one(1), one(2), {}}, cache);
+    model.Forward(ctx, {.ids = one(0), .positions = one(1), .documents = {}, .slots = one(2)}, cache);
     Wait(ctx);
     times.push_back(1e3 * timer.Seconds());
   }
