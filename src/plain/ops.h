@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The definition of every op but attention (plain/attention.h), in plain loops over f64, for those who want to see what
-// an op is. Each backward stands below its forward, the formula above both, in the glossary's letters (tensor/tensor.h).
-// The kernels (tensor/ops.h) compute the same numbers fast; tests hold them to these definitions.
+// an op is. Each backward stands below its forward, the formula above both, in the glossary's letters
+// (tensor/tensor.h). The kernels (tensor/ops.h) compute the same numbers fast; tests hold them to these definitions.
 //
 // A backward adds to the gradients that it is given: dx += dL/dx. docs/derivations.md derives the formulas.
 #pragma once

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The built-in tasks and the reward rules, by name. To add a task, define it in a file of its own, then declare and list
-// it in registry.cc. `--task NAME`, `--reward NAME` and `swarr data NAME` know it from then on, with a flag for each
-// parameter, and `pretrain` knows its characters.
+// The built-in tasks and the reward rules, by name. To add a task, define it in a file of its own, then declare and
+// list it in registry.cc. `--task NAME`, `--reward NAME` and `swarr data NAME` know it from then on, with a flag for
+// each parameter, and `pretrain` knows its characters.
 #pragma once
 
 #include <cstdint>

@@ -45,7 +45,8 @@ decltype(auto) OnDevice(const Context& ctx, F&& f) {
   return OnCpu(ctx.cpu, f);
 }
 
-// Every op of a model that has no backward calls this. Under a live tape it throws rather than cut a gradient silently (P1).
+// Every op of a model that has no backward calls this. Under a live tape it throws rather than cut a gradient silently
+// (P1).
 inline void RequireNoTape(const Context& ctx, const char* op) {
   SWARR_CHECK(ctx.tape == nullptr, op, " has no backward and can't be part of a recorded computation");
 }

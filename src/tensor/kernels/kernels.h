@@ -3,11 +3,12 @@
 // contracts stand in ops.h, and ops.cc has checked the arguments.
 //
 // The rule of every folder named kernels/: its .cc files are compiled once for each set (*_dot.cc and *_amx.cc for
-// one instruction alone), with the instructions of that set and with SWARR_SET naming its tag (cmake/kernels.cmake). Each defines `template <> void
-// Kernels<SWARR_SET>::F(...)`. Nothing else that it compiles may be visible to the linker: an inline function of
-// external linkage is kept once in the program, from any of the sets, and another set could call it where its
-// instructions do not exist. So helpers are always inlined, or stand in an unnamed namespace, or are templates over a
-// lambda of the kernel, whose type carries the set. The test kernel_symbols looks at every object for what is left.
+// one instruction alone), with the instructions of that set and with SWARR_SET naming its tag (cmake/kernels.cmake).
+// Each defines `template <> void Kernels<SWARR_SET>::F(...)`. Nothing else that it compiles may be visible to the
+// linker: an inline function of external linkage is kept once in the program, from any of the sets, and another set
+// could call it where its instructions do not exist. So helpers are always inlined, or stand in an unnamed namespace,
+// or are templates over a lambda of the kernel, whose type carries the set. The test kernel_symbols looks at every
+// object for what is left.
 #pragma once
 
 #include "tensor/ops.h"
