@@ -318,7 +318,7 @@ std::vector<Document> Documents(const Model& model, bool rl, std::uint64_t seed,
   const std::vector<Problem> problems = rl ? Problems(0.5, 0.8) : Problems(0, 0.5);
   std::vector<Document> documents;
   for (int i = 0; i < 16; ++i) {
-    const Problem& p = problems[static_cast<std::size_t>(Uniform(kOrder, seed, step, i) * problems.size())];
+    const Problem& p = problems[static_cast<std::size_t>(Uniform(kOrder, seed, step, i) * double(problems.size()))];
     if (!rl) documents.push_back({Prompt(p) + Trace(p, seed, step, i)});
     for (int j = 0; j < group; ++j) documents.push_back(Sample(model, p, seed, step, i, j));
     double mean = 0;
