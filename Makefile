@@ -71,7 +71,7 @@ check: check-form
 	@JOBS=$(JOBS) tools/lint.sh $(SINCE)
 
 check-form:
-	@tools/setup.sh format
+	@tools/setup.sh check
 	@clang-format --dry-run -Werror $(SOURCES)
 	@python3 tools/check_docs.py
 	@python3 tools/check_limits.py

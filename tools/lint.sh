@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Runs clang-tidy over src/: all its checks over all files, or the quick ones over the files that differ from a revision. A
-# changed header is seen through the source of the same name, or else through the first source that includes it. Commands come from a build folder that
-# nothing is built in (preset lint), where every file has a command of its own.
+# Runs clang-tidy over src/: all its checks over all files, or the quick ones over the files that differ from a revision.
+# A changed header is seen through the source of the same name, or else through the first source that includes it.
+# Commands come from a build folder that nothing is built in (preset lint), where every file has a command of its own.
 #
 # usage: tools/lint.sh [REVISION]
 set -eu

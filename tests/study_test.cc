@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// The study from end to end, at a size that takes a second.
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+
+#include "program.h"
+
+using namespace swarr;
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+namespace {
+
+// A folder with a base model and a preset of a few steps.
+void WriteData(const fs::path& dir) {
+  fs::copy(TinyModel(), dir / "base");
+  fs::create_directories(dir / "presets");
+  const json preset = {{"base_model", "base"},
+                       {"task", {{"n_min", 1}, {"n_max", 2}, {"restate_probability", 0.15}}},
+                       {"attention", {{"window", 16}, {"sinks", 0}}},
+                       {"evaluation", {{"problems", 4}}},
+                       {"sft",
+                        {{"steps", 3},
+                         {"batch_size", 2},
+                         {"lr", 1e-3},
+                         {"lr_schedule", "cosine"},
+                         {"min_lr_ratio", 0.1},
+                         {"warmup_steps", 1},
+                         {"weight_decay", 0.1},
+                         {"beta1", 0.9},
+                         {"beta2", 0.95},
+                         {"max_grad_norm", 1.0}}},
+                       {"rl",
+                        {{"steps", 2},
+                         {"prompts_per_step", 2},
+                         {"num_generations", 4},
+                         {"objective", "grpo"},
+                         {"epsilon", 0.2},
+                         {"scale_rewards", "group"},
+                         {"normalizer", "token-mean"},
+                         {"lr", 1e-4},
+                         {"lr_schedule", "constant"},
+                         {"min_lr_ratio", 1.0},
+                         {"warmup_steps", 0},
+                         {"weight_decay", 0.0},
+                         {"beta1", 0.9},
+                         {"beta2", 0.95},
+                         {"max_grad_norm", 1.0}}}};
+  WriteFileAtomically(dir / "presets" / "tiny.json", preset.dump());
+}
+
+}  // namespace
+
+TEST_CASE("a study trains every arm exactly on-policy, measures costs, and gives the same weights again") {
+  const TempDirectory dir;
+  WriteData(dir / "");
+  std::string weights[2];
+  for (std::string& bytes : weights) {
+    const fs::path out = dir / (&bytes == weights ? "first" : "again");
+    const Outcome outcome = Swarr({"study", "--preset", "tiny", "--data-dir", (dir / "").string(), "--threads", "1",
+                                   "--quiet", "--output-dir", out.string()});
+    REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+    CHECK(fs::exists(out / "report.html"));
+    const json results = json::parse(ReadFile(out / "results.json"));
+    CHECK(results["checks"]["rollout_logprob_max_abs_diff"] == 0.0);
+    CHECK(results["checks"]["rollout_logprob_tokens"].get<int>() > 0);
+    CHECK(results["cost"].size() == 8);  // four lengths, with and without the window
+    std::set<fs::path> arms;
+    for (const auto& entry : fs::directory_iterator(out / "runs")) arms.insert(entry.path());
+    CHECK(arms.size() == 5);
+    for (const fs::path& arm : arms) bytes += ReadFile(arm / "model.safetensors");
+  }
+  CHECK(weights[0] == weights[1]);
+}
