@@ -11,6 +11,10 @@ list(FILTER kernel_files EXCLUDE REGEX "_(dot|amx)\\.cc$")
 # Here every product is one fused multiply-add, where the set has one, into one accumulator.
 set_source_files_properties(src/tensor/kernels/tile_kernel.cc src/bench/kernels/peak_kernel.cc
                             PROPERTIES COMPILE_OPTIONS -ffp-contract=fast)
+# The others can be compiled as one (cmake/build_time.cmake).
+set(unity_files ${kernel_files})
+list(FILTER unity_files EXCLUDE REGEX "/(tile|peak)_kernel\\.cc$")
+set_source_files_properties(${unity_files} PROPERTIES UNITY_GROUP kernels)
 
 string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" processor)
 set(SWARR_X86_KERNELS OFF)
@@ -29,6 +33,7 @@ function(add_kernel_set name tag files)
   # first would have to set errno, the second to raise floating-point exceptions in order.
   target_compile_options(${name} PRIVATE -ffp-contract=off -fno-math-errno -fno-trapping-math ${ARGN})
   target_compile_definitions(${name} PRIVATE SWARR_SET=${tag} $<$<BOOL:${SWARR_X86_KERNELS}>:SWARR_X86_KERNELS>)
+  set_target_properties(${name} PROPERTIES UNITY_BUILD ${SWARR_UNITY} UNITY_BUILD_MODE GROUP)
   set(kernel_objects ${kernel_objects} $<TARGET_OBJECTS:${name}> PARENT_SCOPE)
 endfunction()
 

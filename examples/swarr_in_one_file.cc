@@ -229,7 +229,7 @@ Rows AttentionBackward(const Rows& dy, const Pass::Layer& s) {
   return dqkv;
 }
 
-// Of the positions [begin, end) of a document; those before have gone through the same pass.
+// Computes the positions [begin, end) of a document; those before have gone through the same pass.
 void Forward(const Model& model, const std::string& text, int begin, int end, Pass& pass) {
   pass.x.clear();
   for (int t = begin; t < end; ++t)

@@ -17,7 +17,8 @@ std::vector<ModelCase> AllModels() {
   return models;
 }
 
-// Of more and of less tokens than a tile, and of one; the wide model's longest goes over several blocks of queries.
+// Documents of more and of fewer tokens than a tile, and of one; the wide model's longest needs several blocks of
+// queries.
 std::vector<Tokens> DocumentsFor(const ModelConfig& config) {
   const std::vector<int> lengths =
       config.max_positions > 64 ? std::vector<int>{200, 1, 350, 77} : std::vector<int>{40, 1, 64, 17};

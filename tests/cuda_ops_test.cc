@@ -30,7 +30,7 @@ void ForCases(const std::vector<OpCase>& cases, F&& f) {
 
 bool SmallWithBackward(const OpCase& c) { return c.differentiable && !c.large; }
 
-// Of -1, 0 and 1, the same ones in every dtype.
+// Numbers -1, 0 and 1, the same in every dtype.
 Tensor SmallIntegers(Arena& arena, DType dtype, std::initializer_list<std::int64_t> shape, std::uint32_t stream) {
   const Tensor reals = Random(arena, DType::kF64, shape, stream, 1.5), t = arena.New(dtype, shape);
   Dispatch(dtype, [&]<class T>() {

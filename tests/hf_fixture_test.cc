@@ -19,10 +19,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Of the largest logit. transformers computes in f32, angles of RoPE included: at the last of 40 positions those are
-// off by 40 units of 6e-8, and sums of some ten to hundred terms add a few such units in every layer. As config.json
-// says, 3.3e-6 is the largest difference seen, and from f64 either side is off by up to 3e-6. A wrong formula, a key
-// too many or a bias forgotten shows at 1e-2 and more.
+// A share of the largest logit. transformers computes in f32, angles of RoPE included: at the last of 40 positions
+// those are off by 40 units of 6e-8, and sums of some ten to hundred terms add a few such units in every layer. As
+// config.json says, 3.3e-6 is the largest difference seen, and from f64 either side is off by up to 3e-6. A wrong
+// formula, a key too many or a bias forgotten shows at 1e-2 and more.
 constexpr double kBound = 1e-5;
 
 struct Fixture {

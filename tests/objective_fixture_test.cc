@@ -140,7 +140,7 @@ Result Evaluate(const SampledBatch& batch, const ObjectiveOptions& options) {
   return result;
 }
 
-// Of one case, all that the fixture has of it. Returns what was clipped.
+// Compares all that the fixture has of one case. Returns what was clipped.
 void CheckCase(Fixture& fixture, std::size_t index, const ordered_json& expected, const Result& result) {
   std::size_t compared = 0;
   for (const auto& [name, values] : result.tensors) {

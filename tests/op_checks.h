@@ -10,8 +10,8 @@
 
 namespace swarr {
 
-// Of GradientErrors of an op. 1e-7 is the promise. The differences themselves are good to 4e-11 or better here
-// (gradient_check.cc), and a wrong formula is off by far more than 1e-7: what is required is in between.
+// The largest that GradientErrors of an op may be. 1e-7 is the promise. The differences themselves are good to 4e-11 or
+// better here (gradient_check.cc), and a wrong formula is off by far more than 1e-7: this bound is in between.
 constexpr double kDerivativeTolerance = 1e-9;
 
 // GradientErrors of a case in f64; the largest.
@@ -40,8 +40,8 @@ struct Judged {
   std::string what;
   double error, bound;
 };
-// Of the result and of every gradient of a case; what the case returns also is checked here (op_checks.cc says by what
-// yardstick). The evaluations in f64 are the processor's, by the context's set of kernels.
+// The errors of the result and of every gradient of a case. What else the case returns is checked here
+// (op_checks.cc says by what yardstick). The processor does the evaluations in f64, by the context's set of kernels.
 std::vector<Judged> JudgeBF16(const Context& ctx, const OpCase& c);
 
 }  // namespace swarr

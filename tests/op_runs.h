@@ -97,7 +97,7 @@ inline double ErrorBeside(const Tensor& value, const Tensor& reference, double a
   return difference == 0 ? 0 : difference / all;
 }
 
-// Of the gradient of input i.
+// The error of the gradient of input i.
 inline double ErrorOfGradient(const Run& run, const Run& exact, std::size_t i) {
   double all = 0;
   for (const Var& input : exact.inputs) {

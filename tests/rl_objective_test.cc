@@ -50,7 +50,7 @@ struct SampledStep {
     }
   }
 
-  // Of the sampled tokens under a model in f64.
+  // The log-probabilities of the sampled tokens under a model in f64.
   std::vector<double> LogprobsUnder(const Transformer& model) const {
     TestContext t;
     const Pass pass = RunForward(t.ctx, model, documents);

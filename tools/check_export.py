@@ -22,7 +22,7 @@ import transformers
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "tests" / "data"
 WINDOW, LENGTH, PROMPT, NEW = 6, 60, 20, 32
-# Of the largest logit, as in tests/hf_fixture_test.cc, where the reason is given; positions go to 60 here.
+# A share of the largest logit, as in tests/hf_fixture_test.cc, where the reason is given; positions go to 60 here.
 BOUND = 1e-5
 
 

@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// Of the suite scaling.
+// The suite scaling: its window, its shortest sequence, and how many times as long the next one is.
 constexpr int kWindow = 128;
 constexpr int kShortest = 1024, kGrowth = 4;
 // Full attention is measured where a run should take less than this.

@@ -7,7 +7,7 @@
 #include "oracle/suites/dense_attention.h"
 
 namespace swarr::oracle {
-namespace {
+namespace attention_suite {
 
 // --- the truth: the product's kernels ---
 
@@ -148,9 +148,10 @@ Case MakeCase(const Setting& s) {
           std::max(N * s.H / s.G, s.D)};  // dk and dv: over queries and heads of the group
 }
 
-}  // namespace
+}  // namespace attention_suite
 
 Suite AttentionSuite() {
+  using namespace attention_suite;
   Family f{
       .name = "attention",
       .semantics =

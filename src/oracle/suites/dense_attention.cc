@@ -6,7 +6,7 @@
 #include <numeric>
 
 namespace swarr::oracle {
-namespace {
+namespace dense_attention {
 
 // A query or a key: where it stands in its document, and in its tensor.
 struct Place {
@@ -219,11 +219,15 @@ std::vector<Place> PlacesOf(const Values& inputs, const std::string& which) {
   return places;
 }
 
-}  // namespace
+}  // namespace dense_attention
 
-std::vector<std::string> AttentionMistakeNames() { return NamesOf(kMistakes); }
+std::vector<std::string> AttentionMistakeNames() {
+  using namespace dense_attention;
+  return NamesOf(kMistakes);
+}
 
 Values DenseAttention(const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {
+  using namespace dense_attention;
   const int window = c.Integer("window");
   const DenseRule right{.H = c.Integer("heads"),
                         .G = c.Integer("kv_heads"),

@@ -8,7 +8,7 @@
 #include "rl/objective_names.h"
 
 namespace swarr::oracle {
-namespace {
+namespace loss_suite {
 
 using nlohmann::ordered_json;
 
@@ -247,9 +247,10 @@ std::vector<Case> Cases() {
   return cases;
 }
 
-}  // namespace
+}  // namespace loss_suite
 
 Suite LossSuite() {
+  using namespace loss_suite;
   Family f{
       .name = "loss",
       .semantics =

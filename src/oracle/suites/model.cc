@@ -6,7 +6,7 @@
 #include "tensor/ops.h"
 
 namespace swarr::oracle {
-namespace {
+namespace model_suite {
 
 using Documents = std::vector<std::vector<std::int32_t>>;
 
@@ -136,9 +136,10 @@ Case MakeCase(const Setting& s) {
   return c;
 }
 
-}  // namespace
+}  // namespace model_suite
 
 Suite ModelSuite() {
+  using namespace model_suite;
   Family f{
       .name = "decoder",
       .semantics = Joined(

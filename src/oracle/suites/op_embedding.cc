@@ -7,7 +7,7 @@
 #include "tensor/ops.h"
 
 namespace swarr::oracle {
-namespace {
+namespace embedding_op {
 
 enum class Repeated : std::uint8_t { kSum, kFirst, kLast, kMean };
 
@@ -66,9 +66,10 @@ Case MakeCase(const std::string& name, const std::string& meaning, std::int64_t 
           N};
 }
 
-}  // namespace
+}  // namespace embedding_op
 
 Family EmbeddingFamily() {
+  using namespace embedding_op;
   return {
       .name = "embedding",
       .semantics = {"y[n] = w[ids[n]], ids from 0.",

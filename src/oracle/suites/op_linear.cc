@@ -6,7 +6,7 @@
 #include "tensor/ops.h"
 
 namespace swarr::oracle {
-namespace {
+namespace linear_op {
 
 // What is done to the inputs and to the outputs of the kernels.
 struct Tampering {
@@ -71,9 +71,10 @@ Case MakeCase(const std::string& name, const std::string& meaning, std::int64_t 
   return c;
 }
 
-}  // namespace
+}  // namespace linear_op
 
 Family LinearFamily() {
+  using namespace linear_op;
   return {
       .name = "linear",
       .semantics = {"y = x w^T + b + residual; b and residual only where the case has them. w is [out, in].",

@@ -9,7 +9,7 @@
 #include "tensor/ops.h"
 
 namespace swarr::oracle {
-namespace {
+namespace logprob_op {
 
 struct Rule {
   double temperature_power = 1;  // logits are divided by temperature to this power
@@ -162,9 +162,10 @@ Case MakeCase(const Setting& s) {
   return c;
 }
 
-}  // namespace
+}  // namespace logprob_op
 
 Family LogprobFamily() {
+  using namespace logprob_op;
   return {.name = "logprob",
           .semantics = {"z = x w^T / temperature, lse[n] = log sum_v exp z[n, v], logp[n] = z[n, targets[n]] - lse[n], "
                         "natural logarithms.",

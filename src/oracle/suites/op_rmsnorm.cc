@@ -7,7 +7,7 @@
 #include "tensor/ops.h"
 
 namespace swarr::oracle {
-namespace {
+namespace rmsnorm_op {
 
 enum class Eps : std::uint8_t { kInRoot, kOutside, kMissing };
 enum class RowSum : std::uint8_t { kSum, kMean, kLast };
@@ -119,9 +119,10 @@ Case WithZeroRow(Case c) {
   return c;
 }
 
-}  // namespace
+}  // namespace rmsnorm_op
 
 Family RmsNormFamily() {
+  using namespace rmsnorm_op;
   return {.name = "rmsnorm",
           .semantics = {"y = x w / sqrt(mean(x^2) + eps); the mean is over the last dimension: of a row, or, where x "
                         "has three dimensions, of each head by itself (q/k norm), with one w for all heads.",

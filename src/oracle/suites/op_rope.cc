@@ -9,7 +9,7 @@
 #include "tensor/rope_table.h"
 
 namespace swarr::oracle {
-namespace {
+namespace rope_op {
 
 enum class Scaling : std::uint8_t { kLlama3, kNone, kAll, kWithoutBlend };
 
@@ -131,9 +131,10 @@ Case MakeCase(const std::string& name, const std::string& meaning, const std::ve
   return c;
 }
 
-}  // namespace
+}  // namespace rope_op
 
 Family RopeFamily() {
+  using namespace rope_op;
   const Settings plain, qwen{1e6, {}}, llama{5e5, Llama3Scaling{8, 1, 4, 64}};
   return {
       .name = "rope",

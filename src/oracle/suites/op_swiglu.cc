@@ -7,7 +7,7 @@
 #include "tensor/ops.h"
 
 namespace swarr::oracle {
-namespace {
+namespace swiglu_op {
 
 // An activation and its derivative.
 struct Activation {
@@ -94,9 +94,10 @@ Case MakeCase(const std::string& name, const std::string& meaning, std::int64_t 
            {"d_y", RandomNormal(random, {N, F})}}};
 }
 
-}  // namespace
+}  // namespace swiglu_op
 
 Family SwiGluFamily() {
+  using namespace swiglu_op;
   return {
       .name = "swiglu",
       .semantics = {"y = silu(gate) up, silu(z) = z sigmoid(z).", "dgate and dup are the gradients of sum(y * d_y)."},

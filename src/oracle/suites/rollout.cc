@@ -10,7 +10,7 @@
 #include "tensor/ops.h"
 
 namespace swarr::oracle {
-namespace {
+namespace rollout_suite {
 
 using Tokens = std::vector<std::int32_t>;
 
@@ -287,9 +287,10 @@ Case MakeCase(const Setting& s) {
   return c;
 }
 
-}  // namespace
+}  // namespace rollout_suite
 
 Suite RolloutSuite() {
+  using namespace rollout_suite;
   Family f{
       .name = "sampling",
       .semantics =

@@ -9,7 +9,7 @@
 #include "train/optimizer.h"
 
 namespace swarr::oracle {
-namespace {
+namespace step_suite {
 
 // --- one step ---
 
@@ -100,7 +100,7 @@ double Update(const StepRule& rule, double m, double v, Noise& noise) {
   return rule.sign * rule.lr * noise.Disturbed(m / correct_m) / root;
 }
 
-// Of one element.
+// One element: its weight, its moments.
 void Step(double& w, double& m, double& v, const StepRule& rule, double gradient, double decay, Noise& noise) {
   const AdamWOptions& o = rule.adamw;
   const double old_w = w, old_m = m;
@@ -378,9 +378,10 @@ Family RateFamily() {
           .evaluate = EvaluateRate};
 }
 
-}  // namespace
+}  // namespace step_suite
 
 Suite StepSuite() {
+  using namespace step_suite;
   return {"step",
           "A training step's end: clipping and AdamW, from gradients to new weights; and the learning rate of a step.",
           {StepFamily(), RateFamily()}};
