@@ -3,12 +3,13 @@
 # inline function that was not inlined, is kept once in the program, from any of the objects that define it: one of the
 # same name in several sets could be called where its instructions do not exist. So every weak symbol of these objects
 # must carry its set in its name, or be of an unnamed namespace. Run by ctest with cmake -P.
-#   NM   TAGS and OBJECTS: lists joined by |, the tag of OBJECTS' n-th entry at the same place in TAGS
+#   NM   OBJECTS: entries set=object, joined by |
 string(REPLACE "|" ";" objects "${OBJECTS}")
-string(REPLACE "|" ";" tags "${TAGS}")
 set(offenders "")
 set(seen 0)
-foreach(object tag IN ZIP_LISTS objects tags)
+foreach(entry IN LISTS objects)
+  string(REGEX REPLACE "^([^=]*)=.*" "\\1" tag "${entry}")
+  string(REGEX REPLACE "^[^=]*=" "" object "${entry}")
   execute_process(COMMAND ${NM} --defined-only --demangle --format=posix ${object}
                   OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
   string(REPLACE ";" "," symbols "${symbols}")

@@ -51,22 +51,15 @@ set_tests_properties(docs PROPERTIES SKIP_RETURN_CODE 77)
 # Without optimisation and under a sanitizer little is inlined; such a program runs where it is built.
 if(SWARR_X86_KERNELS AND CMAKE_NM AND NOT CMAKE_BUILD_TYPE STREQUAL Debug AND NOT CMAKE_CXX_FLAGS MATCHES -fsanitize)
   set(objects)
-  set(tags)
   foreach(pair swarr-avx2:Avx2 swarr-avx512:Avx512 swarr-tile_dot:Avx512 swarr-tile_amx:Avx512)
     string(REPLACE ":" ";" pair ${pair})
     list(GET pair 0 target)
     list(GET pair 1 tag)
-    get_target_property(files ${target} SOURCES)
-    foreach(file IN LISTS files)
-      list(APPEND tags ${tag})
-    endforeach()
-    list(APPEND objects $<JOIN:$<TARGET_OBJECTS:${target}>,|>)
+    list(APPEND objects "${tag}=$<JOIN:$<TARGET_OBJECTS:${target}>,|${tag}=>")
   endforeach()
   list(JOIN objects "|" objects)
-  list(JOIN tags "|" tags)
   add_test(NAME kernel_symbols
-    COMMAND ${CMAKE_COMMAND} -D NM=${CMAKE_NM} -D "OBJECTS=${objects}" -D "TAGS=${tags}"
-            -P ${PROJECT_SOURCE_DIR}/cmake/kernel_symbols_test.cmake)
+    COMMAND ${CMAKE_COMMAND} -D NM=${CMAKE_NM} -D "OBJECTS=${objects}" -P ${PROJECT_SOURCE_DIR}/cmake/kernel_symbols_test.cmake)
 endif()
 
 # Headers that were handed in are not installed, and a stranger's project would not find them.
