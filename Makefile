@@ -11,6 +11,7 @@
 #   make bench        the benchmark suites, JSON and a figure under out/bench
 #   make bench-peers  swarr beside PyTorch in one run: ratios, and the ratios required (options below)
 #   make mutants      mutation testing: changes a line at a time and asks whether a test notices (docs/mutation.md)
+#   make torture      kills runs and fills their disk at every file operation (docs/reliability.md)
 #   make digests      hashes of all that is computed, into out/digests.txt (STUDY=1: the quick study too): a change of
 #                     form that changes no value leaves them as they are
 #   make format       clang-format over the sources
@@ -44,7 +45,7 @@ JOBS ?= $(shell nproc)
 BENCH_SUITES := ops train decode scaling
 SOURCES = $(shell git ls-files "src/*.h" "src/*.cc" "cuda/*" "tests/*.h" "tests/*.cc" "examples/*.cc")
 
-.PHONY: configure build reproduce one-file test check check-form cuda bench bench-peers mutants digests format lint docs \
+.PHONY: configure build reproduce one-file test check check-form cuda bench bench-peers mutants torture digests format lint docs \
   install clean
 
 build: configure
@@ -76,6 +77,11 @@ check-form:
 	@python3 tools/check_docs.py
 	@python3 tools/check_limits.py
 	@python3 tools/mutate.py explained
+
+torture: configure
+	@tools/setup.sh check
+	@cmake --build build --target swarr-cli swarr-file-faults --parallel $(JOBS)
+	python3 tests/torture/torture.py build/swarr build/libswarr-file-faults.so --jobs $(JOBS)
 
 # DEPS_DIR, also of mutants: a folder of tools/pack-deps.sh instead of Debian's packages.
 cuda:

@@ -48,6 +48,18 @@ add_test(NAME docs
   WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 set_tests_properties(docs PROPERTIES SKIP_RETURN_CODE 77)
 
+# Kills and full disks at file operations: a share here, every operation with `make torture`. A sanitizer's runtime must
+# be loaded first, which leaves no place for the library that makes the faults.
+if(UNIX AND NOT CMAKE_CXX_FLAGS MATCHES -fsanitize)
+  add_library(swarr-file-faults MODULE tests/torture/file_faults.cc)
+  target_link_libraries(swarr-file-faults PRIVATE swarr-flags ${CMAKE_DL_LIBS})
+  set(torture $<TARGET_FILE:swarr-cli> $<TARGET_FILE:swarr-file-faults>)
+  add_test(NAME torture
+    COMMAND sh -c "command -v python3 >/dev/null || exit 77; exec python3 tests/torture/torture.py \"$@\"" sh ${torture} --every 41
+    WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(torture PROPERTIES SKIP_RETURN_CODE 77 PROCESSORS 2)
+endif()
+
 # Without optimisation and under a sanitizer little is inlined; such a program runs where it is built.
 if(SWARR_X86_KERNELS AND CMAKE_NM AND NOT CMAKE_BUILD_TYPE STREQUAL Debug AND NOT CMAKE_CXX_FLAGS MATCHES -fsanitize)
   set(objects)

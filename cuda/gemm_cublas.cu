@@ -7,8 +7,8 @@
 // c^T = b a^T.
 #include <cublas_v2.h>
 
+#include "base/check.h"
 #include "cuda/gemm.h"
-#include "tensor/check.h"
 #include "tensor/memory.h"
 
 namespace swarr {

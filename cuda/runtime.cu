@@ -2,8 +2,8 @@
 // What the rest of the program needs of the CUDA runtime (tensor/device.h): one device, one stream.
 #include <cstring>
 
+#include "base/check.h"
 #include "cuda/cuda.h"
-#include "tensor/check.h"
 
 namespace swarr {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands in for runtime.cu in a build without CUDA.
-#include "tensor/check.h"
+#include "base/check.h"
 #include "tensor/device.h"
 
 namespace swarr {

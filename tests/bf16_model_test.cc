@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/files.h"
 #include "cuda_report.h"
 #include "gradient_check.h"
 #include "model/model_files.h"
 #include "resume_checks.h"
 #include "temp_directory.h"
-#include "tensor/files.h"
 #include "tensor/safetensors.h"
 #include "train/sft.h"
 

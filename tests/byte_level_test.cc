@@ -7,10 +7,10 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "base/check.h"
+#include "base/files.h"
 #include "model/tokenizer.h"
 #include "temp_directory.h"
-#include "tensor/check.h"
-#include "tensor/files.h"
 #include "text/pre_tokenizer.h"
 #include "text/unicode.h"
 

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "task/chain.h"
-#include "tensor/check.h"
 #include "tensor/philox.h"
 
 using namespace swarr;

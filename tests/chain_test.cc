@@ -12,7 +12,7 @@
 #include <tuple>
 #include <vector>
 
-#include "tensor/check.h"
+#include "base/check.h"
 #include "tensor/philox.h"
 
 using namespace swarr;

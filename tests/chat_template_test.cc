@@ -6,9 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "base/check.h"
+#include "base/files.h"
 #include "temp_directory.h"
-#include "tensor/check.h"
-#include "tensor/files.h"
 #include "test_models.h"
 
 namespace swarr {

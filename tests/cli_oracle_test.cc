@@ -4,9 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
 #include "oracle/export.h"
 #include "program.h"
-#include "tensor/files.h"
 #include "tensor/safetensors.h"
 
 using namespace swarr;

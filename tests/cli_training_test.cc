@@ -110,31 +110,6 @@ TEST_CASE("rl: every switch of an objective is a flag, and is recorded so that t
   CHECK(ReadFile(fs::path(again) / "model.safetensors") != ReadFile(fs::path(TinyModel()) / "model.safetensors"));
 }
 
-TEST_CASE("an interrupted run saves, ends with 130, and goes on with --resume auto to the uninterrupted run's bits") {
-  const TempDirectory dir;
-  const fs::path stopped = dir / "stopped", whole = dir / "whole";
-  constexpr int kSteps = 3000;
-  Program program(TinyPretrain(stopped, kSteps));
-  for (int i = 0; i < 1000 && !(fs::exists(stopped / "metrics.jsonl") && fs::file_size(stopped / "metrics.jsonl") > 0);
-       ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  ::kill(program.pid(), SIGINT);
-  const Outcome interrupted = program.Wait();
-  REQUIRE(interrupted.status == 130);
-  CHECK(interrupted.Says("--resume auto"));
-  const std::size_t before = Lines(stopped / "metrics.jsonl").size();
-  REQUIRE(before < kSteps);
-  CHECK(!fs::exists(stopped / "model.safetensors"));
-
-  REQUIRE(Swarr(TinyPretrain(stopped, kSteps) + std::vector<std::string>{"--resume", "auto"}).status == 0);
-  REQUIRE(Swarr(TinyPretrain(whole, kSteps)).status == 0);
-  const std::vector<json> rows = Lines(stopped / "metrics.jsonl");
-  REQUIRE(rows.size() == kSteps);
-  for (std::size_t i = 0; i < rows.size(); ++i) CHECK(rows[i]["step"] == i + 1);
-  CHECK(ReadFile(stopped / "model.safetensors") == ReadFile(whole / "model.safetensors"));
-}
-
 TEST_CASE("--dtype bf16 trains, evaluates, generates and writes logits") {
   const TempDirectory dir;
   const std::string sft = (dir / "sft").string(), rl = (dir / "rl").string();

@@ -4,9 +4,9 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
 #include "model/hf_config.h"
 #include "temp_directory.h"
-#include "tensor/files.h"
 
 namespace swarr {
 namespace {

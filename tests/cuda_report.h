@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/check.h"
+#include "base/check.h"
 #include "tensor/device.h"
 
 namespace swarr {

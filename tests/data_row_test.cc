@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tensor/check.h"
+#include "base/check.h"
 
 namespace swarr {
 namespace {

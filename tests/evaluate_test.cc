@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "tensor/check.h"
+#include "base/check.h"
 #include "test_models.h"
 
 namespace swarr {

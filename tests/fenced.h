@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/check.h"
+#include "base/check.h"
 #include "tensor/tensor.h"
 
 namespace swarr {

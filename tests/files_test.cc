@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tensor/files.h"
+#include "base/files.h"
 
 #include <doctest/doctest.h>
 #include <signal.h>
@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/directories.h"
 #include "temp_directory.h"
 
 namespace swarr {

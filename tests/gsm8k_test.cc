@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "base/check.h"
+#include "base/files.h"
 #include "task/jsonl_task.h"
 #include "task/registry.h"
 #include "temp_directory.h"
-#include "tensor/check.h"
-#include "tensor/files.h"
 
 using namespace swarr;
 using nlohmann::json;

@@ -5,11 +5,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
 #include "model/tokenizer.h"
 #include "task/chain.h"
 #include "task/registry.h"
 #include "temp_directory.h"
-#include "tensor/files.h"
 
 using namespace swarr;
 

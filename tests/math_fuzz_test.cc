@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "base/files.h"
 #include "task/math/gsm8k.h"
 #include "task/math/verify.h"
-#include "tensor/files.h"
 
 using namespace swarr;
 

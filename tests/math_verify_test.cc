@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "base/check.h"
 #include "task/math/verify.h"
 #include "task/registry.h"
-#include "tensor/check.h"
 
 using namespace swarr;
 

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/files.h"
 #include "model/hf_config.h"
 #include "temp_directory.h"
-#include "tensor/files.h"
 #include "tensor/safetensors.h"
 #include "test_models.h"
 

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/files.h"
 #include "gradient_check.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "temp_directory.h"
-#include "tensor/files.h"
 #include "tensor/safetensors.h"
 #include "test_models.h"
 

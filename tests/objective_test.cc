@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "base/check.h"
 #include "rl/objective_names.h"
-#include "tensor/check.h"
 
 namespace swarr {
 namespace {

@@ -7,10 +7,10 @@
 #include <map>
 #include <set>
 
+#include "base/files.h"
 #include "oracle/export.h"
 #include "oracle_candidates.h"
 #include "temp_directory.h"
-#include "tensor/files.h"
 
 using namespace swarr;
 using namespace swarr::oracle;

@@ -16,8 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "base/files.h"
 #include "temp_directory.h"
-#include "tensor/files.h"
 
 namespace swarr {
 

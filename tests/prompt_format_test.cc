@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include "base/check.h"
 #include "task/data_row.h"
-#include "tensor/check.h"
 
 namespace swarr {
 namespace {

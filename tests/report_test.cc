@@ -7,12 +7,12 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "base/check.h"
+#include "base/files.h"
 #include "plot/svg.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
 #include "temp_directory.h"
-#include "tensor/check.h"
-#include "tensor/files.h"
 
 using namespace swarr;
 

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "base/files.h"
 #include "temp_directory.h"
-#include "tensor/files.h"
 
 namespace swarr {
 namespace {

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "base/files.h"
 #include "rl/objective_names.h"
 #include "rl/rl.h"
-#include "tensor/files.h"
 #include "test_models.h"
 
 namespace swarr {

@@ -5,11 +5,11 @@
 #include <set>
 #include <string>
 
+#include "base/files.h"
 #include "model/hf_config.h"
 #include "rl/objective_names.h"
 #include "study/study.h"
 #include "temp_directory.h"
-#include "tensor/files.h"
 
 namespace swarr {
 namespace {

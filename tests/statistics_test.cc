@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tensor/check.h"
+#include "base/check.h"
 
 using namespace swarr;
 

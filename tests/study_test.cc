@@ -2,10 +2,12 @@
 // The study from end to end, at a size that takes a second.
 #include <doctest/doctest.h>
 
+#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <thread>
 
 #include "program.h"
 
@@ -53,26 +55,76 @@ void WriteData(const fs::path& dir) {
   WriteFileAtomically(dir / "presets" / "tiny.json", preset.dump());
 }
 
+std::vector<std::string> Study(const fs::path& data, const fs::path& out) {
+  return {"study",     "--preset", "tiny",    "--data-dir",   data.string(),
+          "--threads", "1",        "--quiet", "--output-dir", out.string()};
+}
+
+// The weights of all arms, one after another.
+std::string Weights(const fs::path& out) {
+  std::set<fs::path> arms;
+  for (const auto& entry : fs::directory_iterator(out / "runs")) {
+    if (fs::exists(entry.path() / "run.json")) arms.insert(entry.path());
+  }
+  CHECK(arms.size() == 5);
+  std::string bytes;
+  for (const fs::path& arm : arms) bytes += ReadFile(arm / "model.safetensors");
+  return bytes;
+}
+
 }  // namespace
 
 TEST_CASE("a study trains every arm exactly on-policy, measures costs, and gives the same weights again") {
   const TempDirectory dir;
-  WriteData(dir / "");
+  const fs::path data = dir / "data", out = dir / "out";
+  fs::create_directory(data);
+  WriteData(data);
   std::string weights[2];
   for (std::string& bytes : weights) {
-    const fs::path out = dir / (&bytes == weights ? "first" : "again");
-    const Outcome outcome = Swarr({"study", "--preset", "tiny", "--data-dir", (dir / "").string(), "--threads", "1",
-                                   "--quiet", "--output-dir", out.string()});
+    const Outcome outcome = Swarr(Study(data, out));
     REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
     CHECK(fs::exists(out / "report.html"));
     const json results = json::parse(ReadFile(out / "results.json"));
     CHECK(results["checks"]["rollout_logprob_max_abs_diff"] == 0.0);
     CHECK(results["checks"]["rollout_logprob_tokens"].get<int>() > 0);
     CHECK(results["cost"].size() == 8);  // four lengths, with and without the window
-    std::set<fs::path> arms;
-    for (const auto& entry : fs::directory_iterator(out / "runs")) arms.insert(entry.path());
-    CHECK(arms.size() == 5);
-    for (const fs::path& arm : arms) bytes += ReadFile(arm / "model.safetensors");
+    bytes = Weights(out);
+    WriteFileAtomically(out / "runs" / "notes.txt", "mine");
   }
   CHECK(weights[0] == weights[1]);
+  CHECK(ReadFile(out / "runs" / "notes.txt") == "mine");
+
+  json other = json::parse(ReadFile(data / "presets" / "tiny.json"));
+  other["sft"]["steps"] = 4;
+  WriteFileAtomically(data / "presets" / "tiny.json", other.dump());
+  const Outcome refused = Swarr(Study(data, out));
+  CHECK(refused.status == 1);
+  CHECK(refused.Says("a study of other settings"));
+  CHECK(Weights(out) == weights[0]);
+}
+
+TEST_CASE("a study that is stopped or killed goes on where it was, to the same weights and numbers") {
+  const TempDirectory dir;
+  const fs::path data = dir / "data", whole = dir / "whole";
+  fs::create_directory(data);
+  WriteData(data);
+  REQUIRE(Swarr(Study(data, whole)).status == 0);
+  const json expected = json::parse(ReadFile(whole / "results.json"));
+  for (const int signal : {SIGTERM, SIGKILL}) {
+    for (const char* arm : {"swa_sft-seed0", "swa_rl-seed0"}) {
+      const fs::path out = dir / Concat(arm, signal);
+      Program program(Study(data, out));
+      for (int i = 0; i < 4000 && !fs::exists(out / "runs" / arm / "metrics.jsonl"); ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      ::kill(program.pid(), signal);
+      program.Wait();
+      REQUIRE(!fs::exists(out / "results.json"));
+      const Outcome resumed = Swarr(Study(data, out));
+      REQUIRE_MESSAGE(resumed.status == 0, resumed.err);
+      CHECK(Weights(out) == Weights(whole));
+      const json results = json::parse(ReadFile(out / "results.json"));
+      for (const char* part : {"runs", "summary", "checks"}) CHECK(results.at(part) == expected.at(part));
+    }
+  }
 }

@@ -9,7 +9,7 @@
 #include <string>
 #include <system_error>
 
-#include "tensor/check.h"
+#include "base/check.h"
 
 namespace swarr {
 

@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/directories.h"
+#include "base/files.h"
 #include "model/model_files.h"
-#include "tensor/files.h"
 
 namespace swarr {
 namespace {

@@ -6,8 +6,8 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
 #include "model/tokenizer.h"
-#include "tensor/files.h"
 #include "text/unicode.h"
 
 namespace swarr {

@@ -5,8 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
 #include "temp_directory.h"
-#include "tensor/files.h"
 
 namespace swarr {
 namespace {

@@ -4,15 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
 #include "cuda_report.h"
 #include "gradient_check.h"
 #include "model/model_files.h"
 #include "resume_checks.h"
 #include "temp_directory.h"
-#include "tensor/files.h"
 #include "train/evaluate.h"
 #include "train/sft.h"
 
@@ -52,16 +51,6 @@ void Train(Trainee& t, const Task& task, const SftOptions& options, const RunOpt
   TrainingRun run(run_options, ConfigOf(options), t.model, t.optimizer, t.tokenizer);
   RunSft(t.ctx, t.model, t.tokenizer, task, eval_task, options, t.optimizer, run);
   run.Finish();
-}
-
-std::vector<std::string> CheckpointsIn(const fs::path& dir) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(dir)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("checkpoint-")) names.push_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
 }
 
 TEST_CASE("the loss falls from that of a guess to almost nothing, and generation gets the problems right") {
@@ -202,118 +191,6 @@ TEST_CASE("CUDA: SFT: stop and resume is bit-identical") {
 TEST_CASE("CUDA: SFT: two runs end in the same checkpoint") {
   if (SkippedWithoutCuda()) return;
   CheckRepeats(Device::kCuda, TrainToResume);
-}
-
-TEST_CASE("a run resumes from a named checkpoint, and auto without a checkpoint is a fresh start") {
-  const TempDirectory dir;
-  const TableTask task = SmallTask();
-  Trainee alone(TextConfig(), DType::kF32, {}), again(TextConfig(), DType::kF32, {}),
-      fresh(TextConfig(), DType::kF32, {});
-  RunOptions run = In(dir / "run");
-  run.save_every = 2;
-  Train(alone, task, Steps(5), run);
-  run.resume = (dir / "run" / "checkpoint-00000002").string();
-  Train(again, task, Steps(5), run);
-  CHECK(SameState(again, alone));
-  CHECK(MetricsWithoutTimes(dir / "run").size() == 5);
-
-  run = In(dir / "fresh");
-  run.resume = "auto";
-  Train(fresh, task, Steps(5), run);
-  CHECK(SameState(fresh, alone));
-  CHECK(MetricsWithoutTimes(dir / "fresh") == MetricsWithoutTimes(dir / "run"));
-}
-
-TEST_CASE("a resume with other options, without a checkpoint, or over another run is refused and destroys nothing") {
-  const TempDirectory dir;
-  const TableTask task = SmallTask();
-  Trainee t(TextConfig(), DType::kF32, {});
-  RunOptions run = In(dir / "run");
-  run.save_every = 2;
-  Train(t, task, Steps(4), run);
-  const std::string metrics = ReadFile(dir / "run" / "metrics.jsonl"),
-                    config = ReadFile(dir / "run" / "resolved_config.json");
-
-  CHECK_THROWS_WITH_AS(Train(t, task, Steps(4), run), Contains("already holds a run"), Error);
-  run.resume = "auto";
-  CHECK_THROWS_WITH_AS(Train(t, task, Steps(6), run), Contains("another 'steps'"), Error);
-  run.resume = (dir / "nowhere").string();
-  CHECK_THROWS_WITH_AS(Train(t, task, Steps(4), run), Contains("nowhere"), Error);
-  CHECK(ReadFile(dir / "run" / "metrics.jsonl") == metrics);
-  CHECK(ReadFile(dir / "run" / "resolved_config.json") == config);
-}
-
-TEST_CASE("a checkpoint of another model or with a damaged state is refused") {
-  const TempDirectory dir;
-  const TableTask task = SmallTask();
-  Trainee t(TextConfig(), DType::kF32, {});
-  RunOptions run = In(dir / "run");
-  run.save_every = 2;
-  Train(t, task, Steps(2), run);
-  run.resume = "auto";
-
-  ModelConfig wider = TextConfig();
-  wider.ffn += 1;
-  Trainee other(wider, DType::kF32, {});
-  CHECK_THROWS_AS(Train(other, task, Steps(2), run), Error);
-  WriteFileAtomically(dir / "run" / "checkpoint-00000002" / "trainer_state.json", R"({"step": 2})");
-  CHECK_THROWS_WITH_AS(Train(t, task, Steps(2), run), Contains("trainer_state.json"), Error);
-}
-
-TEST_CASE("a loss that is not finite stops the run before the weights change, and names the last good checkpoint") {
-  const TempDirectory dir;
-  Trainee t(TextConfig(), DType::kF32, {});
-  RunOptions run = In(dir / "run");
-  run.save_every = 2;
-  OwnedTensor before(DType::kF32, {t.model.parameters().count()});
-  run.on_step = [&](const nlohmann::ordered_json& row) {
-    if (row["step"] != 5) return;
-    t.model.parameters()["model.norm.weight"].value.data<float>()[0] = std::numeric_limits<float>::infinity();
-    Copy(before.view(), t.model.parameters().master());
-  };
-  std::string sentence;
-  try {
-    Train(t, SmallTask(), Steps(20), run);
-  } catch (const Error& error) {
-    sentence = error.what();
-  }
-  CHECK(sentence.find("not finite at step 6") != std::string::npos);
-  CHECK(sentence.find("checkpoint-00000004") != std::string::npos);
-  CHECK(SameBits(t.model.parameters().master(), before.view()));
-  CHECK(MetricsWithoutTimes(dir / "run").size() == 5);
-  CHECK(CheckpointsIn(dir / "run") == std::vector<std::string>{"checkpoint-00000002", "checkpoint-00000004"});
-  const auto good = LoadModel(dir / "run" / "checkpoint-00000004", DType::kF32, false);
-  TestContext u;
-  CHECK(std::isfinite(GlobalNorm(u.ctx, good->parameters().master())));
-
-  Trainee early(TextConfig(), DType::kF32, {});
-  early.model.parameters()["model.norm.weight"].value.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
-  CHECK_THROWS_WITH_AS(Train(early, SmallTask(), Steps(20), In(dir / "early")), Contains("not finite at step 1"),
-                       Error);
-}
-
-TEST_CASE("a checkpoint whose next step is not finite does not count as good and goes") {
-  const TempDirectory dir;
-  Trainee t(TextConfig(), DType::kF32, {});
-  RunOptions run = In(dir / "run");
-  run.save_every = 2;
-  run.on_step = [&](const nlohmann::ordered_json& row) {  // before the checkpoint of the step is written
-    if (row["step"] == 4) t.model.parameters()["model.norm.weight"].value.data<float>()[0] = std::nanf("");
-  };
-  CHECK_THROWS_WITH_AS(Train(t, SmallTask(), Steps(20), run), Contains((dir / "run" / "checkpoint-00000002").c_str()),
-                       Error);
-  CHECK(CheckpointsIn(dir / "run") == std::vector<std::string>{"checkpoint-00000002"});
-}
-
-TEST_CASE("only the newest checkpoints are kept, as many as asked for") {
-  const TempDirectory dir;
-  Trainee t(TextConfig(), DType::kF32, {});
-  RunOptions run = In(dir / "run");
-  run.save_every = 1;
-  run.keep_checkpoints = 3;
-  Train(t, SmallTask(), Steps(12), run);
-  CHECK(CheckpointsIn(dir / "run") ==
-        std::vector<std::string>{"checkpoint-00000010", "checkpoint-00000011", "checkpoint-00000012"});
 }
 
 TEST_CASE("a run writes the same checkpoint with 1 and 2 threads") {

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/files.h"
 #include "task/math/verify.h"
-#include "tensor/files.h"
 
 using namespace swarr;
 using nlohmann::json;

@@ -9,11 +9,11 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
 #include "model/convert.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "temp_directory.h"
-#include "tensor/files.h"
 #include "tensor/safetensors.h"
 #include "test_models.h"
 

@@ -28,5 +28,5 @@ copy() {
 
 triplet=$(g++ -dumpmachine)
 copy "$1" /usr/include/nlohmann /usr/include/CLI /usr/include/eigen3 /usr/include/doctest /usr/include/pcre2.h \
-  /usr/include/utf8proc.h
+  /usr/include/utf8proc.h /usr/include/xxhash.h
 copy "$1/lib" "/usr/lib/$triplet/libpcre2-8.a" "/usr/lib/$triplet/libutf8proc.a"

@@ -6,7 +6,8 @@
 # usage: tools/setup.sh [build|format|check|lint|docs|clang|peers|peers-pypi]   (default: build)
 set -eu
 
-packages="cmake ninja-build g++ libeigen3-dev nlohmann-json3-dev libcli11-dev doctest-dev libpcre2-dev libutf8proc-dev"
+packages="cmake ninja-build g++ libeigen3-dev nlohmann-json3-dev libcli11-dev doctest-dev libpcre2-dev libutf8proc-dev
+libxxhash-dev"
 case "${1:-build}" in
   build) ;;
   format) packages="clang-format" ;;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <iostream>
 
-#include "tensor/version.h"
+#include "base/version.h"
 
 int main() { std::cout << "swarr " << swarr::Version() << " (" << swarr::BuildRevision() << ")\n"; }

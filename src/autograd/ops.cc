@@ -3,12 +3,18 @@
 
 namespace swarr {
 
+void RequireFinite(const Context& ctx, const Tensor& t, const char* what) {
+  const std::int64_t bad = CountNonFinite(HostView(t, MemoryOf(ctx.device())).view());
+  SWARR_CHECK(bad == 0, what, " the op ", ctx.arena->label(), " has ", bad, " of ", t.size(),
+              " values that are not finite");
+}
+
 Var Embedding(Context& ctx, const Var& w, const Tensor& ids) {
   const ArenaLabel label(*ctx.arena, "embedding");
   const Var y = NewVar(ctx, w.value.dtype(), {ids.dim(0), w.value.dim(1)});
   GatherRows(ctx, y.value, w.value, ids);
   RecordBackward(ctx, [=](Context& c) { EmbeddingBackward(c, w.ClaimGrad(), y.SettleGrad(c), ids); });
-  return y;
+  return Traced(ctx, y);
 }
 
 Var Linear(Context& ctx, const Var& x, const Var& w, const Var& b, const Var& residual) {
@@ -20,7 +26,7 @@ Var Linear(Context& ctx, const Var& x, const Var& w, const Var& b, const Var& re
     AddGradient(c, residual.ClaimGrad(), dy);
     LinearBackward(c, x.ClaimGrad(), w.ClaimGrad(), b.ClaimGrad(), dy, x.value, w.value);
   });
-  return y;
+  return Traced(ctx, y);
 }
 
 Var RmsNorm(Context& ctx, const Var& x, const Var& w, double eps) {
@@ -31,7 +37,7 @@ Var RmsNorm(Context& ctx, const Var& x, const Var& w, double eps) {
   RecordBackward(ctx, [=](Context& c) {
     RmsNormBackward(c, x.ClaimGrad(), w.ClaimGrad(), y.SettleGrad(c), x.value, w.value, rstd);
   });
-  return y;
+  return Traced(ctx, y);
 }
 
 Var Rope(Context& ctx, const Var& x, const Tensor& positions, const Tensor& table) {
@@ -39,7 +45,7 @@ Var Rope(Context& ctx, const Var& x, const Tensor& positions, const Tensor& tabl
   const Var y = NewVarLike(ctx, x.value);
   RopeForward(ctx, y.value, x.value, positions, table);
   RecordBackward(ctx, [=](Context& c) { RopeBackward(c, x.ClaimGrad(), y.SettleGrad(c), positions, table); });
-  return y;
+  return Traced(ctx, y);
 }
 
 // Two inputs may be one variable. The first one that is claimed is the one that the backward writes first.
@@ -51,7 +57,7 @@ Var SwiGlu(Context& ctx, const Var& gate, const Var& up) {
     const Tensor dgate = gate.ClaimGrad(), dup = up.ClaimGrad();
     SwiGluBackward(c, dgate, dup, y.SettleGrad(c), gate.value, up.value);
   });
-  return y;
+  return Traced(ctx, y);
 }
 
 Var Add(Context& ctx, const Var& a, const Var& b) {
@@ -62,7 +68,7 @@ Var Add(Context& ctx, const Var& a, const Var& b) {
     const Tensor da = a.ClaimGrad(), db = b.ClaimGrad();
     AddBackward(c, da, db, y.SettleGrad(c));
   });
-  return y;
+  return Traced(ctx, y);
 }
 
 Var Reshape(const Var& x, std::initializer_list<std::int64_t> shape) {
@@ -80,7 +86,7 @@ Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tens
     AttentionBackward(c, {dq, dk, dv}, out.SettleGrad(c), out.value, lse,
                       {q.value, k.value, v.value, q_pos, documents, spec});
   });
-  return out;
+  return Traced(ctx, out);
 }
 
 Var CachedAttention(Context& ctx, const Var& q, const Tensor& k, const Tensor& v, const KeyCache& cache,
@@ -91,7 +97,7 @@ Var CachedAttention(Context& ctx, const Var& q, const Tensor& k, const Tensor& v
   const Tensor lse = ctx.arena->New(AccumulatorOf(q.value.dtype()), {q.value.dim(0), q.value.dim(1)});
   StoreKeys(ctx, cache, k, v, positions, slots);
   CachedAttentionForward(ctx, out.value, lse, q.value, cache, positions, slots, spec);
-  return out;
+  return Traced(ctx, out);
 }
 
 LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tensor& targets) {
@@ -101,6 +107,7 @@ LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tenso
   const auto new_result = [&] { return ctx.arena->New(dtype, {N}); };
   const Tensor logp = new_result(), lse = new_result(), entropy = new_result();
   TokenLogprobForward(ctx, logp, lse, entropy, {x.value, w.value, targets});
+  Traced(ctx, {logp, {}});
   LogprobResult result{{ToHost(ctx, logp), {}}, {ToHost(ctx, entropy), {}}};
   if (!ctx.tape) return result;
   Arena& host = ctx.HostArena();

@@ -16,6 +16,9 @@
 
 namespace swarr {
 
+// Throws if a value is NaN or infinite, naming the op at work: "<what> the op LABEL has ...".
+void RequireFinite(const Context& ctx, const Tensor& t, const char* what);
+
 // A value and the sum of its gradient. An empty grad means that nobody wants the gradient: the input is frozen.
 struct Var {
   Tensor value;
@@ -31,6 +34,7 @@ struct Var {
   // The finished gradient, to read. Fills it with zeros if nothing has been added.
   const Tensor& SettleGrad(const Context& ctx) const {
     if (ClaimGrad().fresh()) FillZero(ctx, grad);
+    if (ctx.trace_non_finite) RequireFinite(ctx, grad, "the gradient that comes to");
     return grad;
   }
 };
@@ -94,6 +98,12 @@ class TapeScope {
 template <class F>
 void RecordBackward(const Context& ctx, const F& backward) {
   if (ctx.tape) ctx.tape->Record(ctx, backward);
+}
+
+// The result of an op, checked if the context traces values that are not finite.
+inline const Var& Traced(const Context& ctx, const Var& y) {
+  if (ctx.trace_non_finite) RequireFinite(ctx, y.value, "the result of");
+  return y;
 }
 
 // A gradient with the shape of `value`, fresh, if a tape is live.

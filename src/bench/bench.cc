@@ -10,11 +10,11 @@
 #include <fstream>
 #include <map>
 
+#include "base/version.h"
 #include "bench/kernels/peak_kernel.h"
 #include "bench/suites.h"
 #include "tensor/ops.h"
 #include "tensor/transfer.h"
-#include "tensor/version.h"
 #include "train/step_timer.h"
 
 namespace swarr {

@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "base/files.h"
 #include "cli/commands.h"
-#include "tensor/files.h"
 
 namespace swarr {
 namespace {

@@ -7,8 +7,8 @@
 #include <iostream>
 #include <thread>
 
+#include "base/files.h"
 #include "model/model_files.h"
-#include "tensor/files.h"
 #include "tensor/ops.h"
 
 namespace swarr {

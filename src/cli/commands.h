@@ -21,12 +21,18 @@ namespace swarr {
 
 class Transformer;
 
+// How a command learns that it is to stop.
+struct Stopping {
+  std::function<bool()> requested;   // whether a signal has come
+  std::function<void(bool)> saving;  // to be told when a save begins (true) and has ended: a second signal waits
+};
+
 // What main knows and commands need. It lives as long as the program.
 struct Environment {
   std::string command_line;
-  // From this call on the first interrupt (Ctrl-C) does not end the process; the result says whether it has come. Only
-  // commands that can stop in good order call it.
-  std::function<std::function<bool()>()> watch_interrupts;
+  // From this call on the first SIGINT (Ctrl-C), SIGTERM or SIGHUP does not end the process. Only commands that can
+  // stop in good order call it.
+  std::function<Stopping()> watch_signals;
 };
 
 // The options of one command. Values stay where they are: the set refers to them.

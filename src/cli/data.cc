@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // swarr data TASK: problems of a built-in task as JSON Lines.
+#include "base/files.h"
 #include "cli/task_options.h"
-#include "tensor/files.h"
 
 namespace swarr {
 namespace {

@@ -3,11 +3,11 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/files.h"
 #include "cli/task_options.h"
 #include "model/model_files.h"
 #include "study/statistics.h"
 #include "task/registry.h"
-#include "tensor/files.h"
 #include "train/evaluate.h"
 
 namespace swarr {

@@ -3,34 +3,45 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <iostream>
 #include <new>
 
+#include "base/version.h"
 #include "cli/commands.h"
-#include "tensor/version.h"
 #include "train/run.h"
 
 namespace swarr {
 namespace {
 
-constexpr int kFailed = 1, kUsage = 2, kInterrupted = 130;
+constexpr int kFailed = 1, kUsage = 2, kSignalled = 128;  // the last: and the signal's number, as shells have it
 
 // Global, since a signal handler can reach nothing else.
-volatile sig_atomic_t interrupt_came = 0;
+volatile sig_atomic_t signal_came = 0, saving = 0;
 
-extern "C" void OnInterrupt(int /*signal*/) {
-  interrupt_came = 1;
+// The first signal asks for an end after this step, a second one ends the process: but not while a checkpoint is
+// written, which takes no time.
+extern "C" void OnSignal(int signal) {
+  if (signal_came != 0 && saving == 0) {
+    ::signal(signal, SIG_DFL);
+    ::raise(signal);
+    return;
+  }
+  signal_came = signal;
   constexpr char kNotice[] = "\nstopping after this step; interrupt again to stop at once\n";
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kNotice, sizeof kNotice - 1);
 }
 
-std::function<bool()> WatchInterrupts() {
+// Schedulers send SIGTERM, a terminal that closes SIGHUP. A reader that goes away (| head) gives SIGPIPE, which is no
+// reason to lose a run.
+Stopping WatchSignals() {
   struct sigaction action {};
-  action.sa_handler = OnInterrupt;
-  action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;  // the second interrupt ends the process
-  ::sigaction(SIGINT, &action, nullptr);
-  return [] { return interrupt_came != 0; };
+  action.sa_handler = OnSignal;
+  action.sa_flags = SA_RESTART;
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  return {.requested = [] { return signal_came != 0; }, .saving = [](bool begins) { saving = begins; }};
 }
 
 // The command line as a shell would take it again.
@@ -68,7 +79,7 @@ int Run(const std::vector<std::string>& arguments) {
   program.set_version_flag("--version", std::string(Version()) + " (" + BuildRevision() + ")");
   program.option_defaults()->always_capture_default()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   program.require_subcommand(1);
-  const Environment environment{.command_line = Join(arguments), .watch_interrupts = WatchInterrupts};
+  const Environment environment{.command_line = Join(arguments), .watch_signals = WatchSignals};
   for (CommandAdder* add : {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddGenerate, AddInspect,
                             AddLogits, AddTokenize, AddVerify, AddOracle, AddBench}) {
     add({program, environment});
@@ -79,8 +90,9 @@ int Run(const std::vector<std::string>& arguments) {
   } catch (const CLI::ParseError& error) {
     return ReportParseError(program, error);
   }
+  errno = 0;
   const bool written = std::cout.flush().good() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
-  SWARR_CHECK(written, "can't write to the standard output; is the disk full?");
+  SWARR_CHECK(written || errno == EPIPE, "can't write to the standard output; is the disk full?");
   return 0;
 }
 
@@ -92,7 +104,7 @@ int main(int argc, char** argv) {
     return swarr::Run({argv + 1, argv + argc});
   } catch (const swarr::Interrupted& error) {
     std::cerr << "swarr: " << error.what() << '\n';
-    return swarr::kInterrupted;
+    return swarr::kSignalled + swarr::signal_came;
   } catch (const swarr::UsageError& error) {
     std::cerr << "swarr: " << error.what() << '\n';
     return swarr::kUsage;

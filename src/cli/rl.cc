@@ -138,6 +138,7 @@ struct RlCommand {
 
   void Run() {
     training.run.model_dir = model_dir;
+    training.run.inputs = {{"model", model_dir}};
     rl.objective = objective.Resolve();
     const LoadedTask problems = task.Load(Split::kRl, {.answer = true}, training.compute.seed, model_dir);
     const auto model = training.compute.Load(model_dir, /*with_gradients=*/true);
@@ -149,6 +150,8 @@ struct RlCommand {
     rl.seed = training.compute.seed;
     rl.checkpoint_blocks = training.grad_checkpoint;
     const auto reference = LoadReference();
+    if (!task.data.empty()) training.run.inputs.emplace_back("data", task.data);
+    if (reference) training.run.inputs.emplace_back("ref-model", ref_model_dir);
 
     OnPolicyCheck check;
     training.Train(options, rl.steps, *model, tokenizer, [&](Context& ctx, Optimizer& optimizer, TrainingRun& run) {

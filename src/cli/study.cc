@@ -29,6 +29,7 @@ struct StudyCommand {
     options.Add("data-dir", data_dir, "directory with presets and base models");
     compute.AddDeviceTo(options);
     compute.AddThreadsTo(options);
+    options.Add("overwrite", study.overwrite, "replace a study of other settings in --output-dir");
     options.Add("quiet", quiet, "show no progress");
   }
 
@@ -39,7 +40,9 @@ struct StudyCommand {
     study.output_dir = output_dir;
     for (int i = 0; i < seeds; ++i) study.seeds.push_back(compute.seed + static_cast<std::uint64_t>(i));
     study.command_line = options.environment().command_line;
-    study.interrupted = options.environment().watch_interrupts();
+    const Stopping stopping = options.environment().watch_signals();
+    study.interrupted = stopping.requested;
+    study.saving = stopping.saving;
     if (!quiet) study.progress = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
     const StudyResults results = RunStudy(study);
     std::cout << TerminalReport(results) << "report: " << (study.output_dir / "report.html").string() << '\n';

@@ -35,6 +35,7 @@ struct SupervisedCommand {
   // From the weights of --model.
   void Run() {
     training.run.model_dir = model_dir;
+    training.run.inputs = {{"model", model_dir}};
     const auto model = training.compute.Load(model_dir, /*with_gradients=*/true);
     Train(*model, LoadTokenizer(model_dir, model->config()));
   }
@@ -42,6 +43,8 @@ struct SupervisedCommand {
   void Train(Transformer& model, const Tokenizer& tokenizer) {
     const LoadedTask problems = task.Load(Split::kSft, {.completion = true}, training.compute.seed, model_dir);
     const LoadedTask evaluation = LoadEvaluation();
+    if (!task.data.empty()) training.run.inputs.emplace_back("data", task.data);
+    if (!eval_data.empty()) training.run.inputs.emplace_back("eval-data", eval_data);
     SetEndOfText(problems, tokenizer, model);
     const int context = model.config().max_positions;
     if (sft.max_length == 0) sft.max_length = context + 1;  // end of text is predicted, never read

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <ranges>
 
-#include "tensor/names.h"
+#include "base/names.h"
 #include "train/data.h"
 
 namespace swarr {

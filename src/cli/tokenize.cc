@@ -2,10 +2,10 @@
 // swarr tokenize: text to token ids and back.
 #include <iostream>
 
+#include "base/files.h"
 #include "cli/commands.h"
 #include "model/config_fields.h"
 #include "model/tokenizer.h"
-#include "tensor/files.h"
 
 namespace swarr {
 namespace {

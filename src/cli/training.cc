@@ -90,6 +90,12 @@ void TrainingOptions::AddTo(OptionSet& options) {
   options.AddUnrecorded("output-dir", output_dir, "directory for the model, metrics.jsonl and checkpoints")->required();
   options.AddUnrecorded("resume", run.resume,
                         "auto (the latest checkpoint of --output-dir, if any) or a checkpoint directory");
+  options
+      .AddUnrecorded("change", run.changes,
+                     "options whose values a resume takes anew, where it would refuse another value")
+      ->delimiter(',')
+      ->check(CLI::IsMember(ChangeableOptions()));
+  options.AddUnrecorded("overwrite", run.overwrite, "replace an earlier run in --output-dir");
   options.AddUnrecorded("save-every", run.save_every, "steps between checkpoints; 0 is none", AtLeast(0));
   options.AddUnrecorded("keep-checkpoints", run.keep_checkpoints, "how many checkpoints stay", AtLeast(1));
   options.Add("lr", optimizer.lr, "peak learning rate", AtLeast(0));
@@ -104,6 +110,8 @@ void TrainingOptions::AddTo(OptionSet& options) {
   options.Add("beta2", optimizer.adamw.beta2, "AdamW: decay of the second moment, below 1", AtLeast(0));
   options.Add("eps", optimizer.adamw.eps, "AdamW: added to the root of the second moment", AtLeast(0));
   options.AddUnrecorded("grad-checkpoint", grad_checkpoint, "compute activations again in the backward to save memory");
+  options.AddUnrecorded("trace-nonfinite", trace_non_finite,
+                        "stop at the first op whose result or gradient is NaN or infinite, and name it (slow)");
   options.AddUnrecorded("quiet", quiet, "show no progress");
 }
 
@@ -111,6 +119,7 @@ void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const 
                             const Tokenizer& tokenizer, const Loop& loop) {
   StepMemory step_memory(compute.ResolveDevice());
   Context ctx = compute.MakeContext(step_memory);
+  ctx.trace_non_finite = trace_non_finite;
   optimizer.schedule = ParseSchedule(schedule);
   if (optimizer.adamw.beta1 >= 1 || optimizer.adamw.beta2 >= 1) {
     throw UsageError("--beta1 and --beta2 must be below 1, where a mean over past steps ends");
@@ -120,7 +129,10 @@ void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const 
     Progress progress(steps);
     RunOptions run_options = run;
     run_options.output_dir = output_dir;
-    run_options.interrupted = options.environment().watch_interrupts();
+    const Stopping stopping = options.environment().watch_signals();
+    run_options.interrupted = stopping.requested;
+    run_options.saving = stopping.saving;
+    run_options.warn = [](const std::string& sentence) { std::fprintf(stderr, "swarr: %s\n", sentence.c_str()); };
     if (!quiet) run_options.on_step = [&](const nlohmann::ordered_json& row) { progress.Show(row); };
     TrainingRun training_run(run_options, options.Resolved(), model, trainer, tokenizer);
     loop(ctx, trainer, training_run);

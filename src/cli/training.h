@@ -18,7 +18,7 @@ struct TrainingOptions {
   OptimizerOptions optimizer;
   RunOptions run;
   std::string output_dir, schedule = "cosine";
-  bool grad_checkpoint = false, quiet = false;
+  bool grad_checkpoint = false, trace_non_finite = false, quiet = false;
 
   void AddTo(OptionSet& options);
 

@@ -6,8 +6,8 @@
 #include <optional>
 #include <utility>
 
-#include "tensor/check.h"
-#include "tensor/files.h"
+#include "base/check.h"
+#include "base/files.h"
 
 namespace swarr {
 namespace {

@@ -10,8 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/names.h"
 #include "model/tokenizer.h"
-#include "tensor/names.h"
 
 namespace swarr {
 

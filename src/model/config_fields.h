@@ -10,7 +10,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "tensor/check.h"
+#include "base/check.h"
 
 namespace swarr {
 

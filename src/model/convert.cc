@@ -3,11 +3,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/check.h"
+#include "base/directories.h"
+#include "base/files.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "model/weight_files.h"
-#include "tensor/check.h"
-#include "tensor/files.h"
 
 namespace swarr {
 

@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/files.h"
+#include "base/names.h"
 #include "model/config_fields.h"
-#include "tensor/files.h"
-#include "tensor/names.h"
 
 namespace swarr {
 

@@ -3,9 +3,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/directories.h"
+#include "base/files.h"
 #include "model/hf_config.h"
 #include "model/weight_files.h"
-#include "tensor/files.h"
 #include "tensor/safetensors.h"
 #include "tensor/transfer.h"
 
@@ -40,6 +41,7 @@ SideFiles ReadSideFiles(const std::filesystem::path& dir) {
 
 std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType dtype, bool with_gradients,
                                        MemoryKind kind) {
+  RequireRecovered(dir);
   const ModelConfig config = ReadModelConfig(dir);
   const WeightFiles weights(dir);
   weights.Check(config);

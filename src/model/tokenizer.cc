@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "tensor/check.h"
-#include "tensor/files.h"
+#include "base/check.h"
+#include "base/files.h"
 #include "text/added_tokens.h"
 #include "text/bpe.h"
 #include "text/component.h"

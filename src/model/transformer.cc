@@ -150,7 +150,12 @@ Var Transformer::Run(Context& ctx, const Batch& host, const KvCache* cache, bool
   Var x = Embedding(ctx, embedding_, batch.ids);
   for (int i = 0; i < config_.layers; ++i) {
     const auto block = [this, i, batch, cache](Context& c, const Var& in) { return Block(c, i, in, batch, cache); };
-    x = checkpointed ? Checkpoint(ctx, x, block) : block(ctx, x);
+    try {
+      x = checkpointed ? Checkpoint(ctx, x, block) : block(ctx, x);
+    } catch (const Error& e) {
+      if (!ctx.trace_non_finite) throw;
+      throw Error(Concat("layer ", i, ": ", e.what()));
+    }
   }
   return RmsNorm(ctx, x, norm_, config_.rms_eps);
 }

@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/check.h"
+#include "base/files.h"
 #include "model/parameters.h"
-#include "tensor/check.h"
-#include "tensor/files.h"
 #include "tensor/memory.h"
 
 namespace swarr {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "oracle/export.h"
 
+#include "base/directories.h"
+#include "base/files.h"
 #include "oracle/judge.h"
-#include "tensor/files.h"
 #include "tensor/safetensors.h"
 
 namespace swarr::oracle {

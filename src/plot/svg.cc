@@ -8,7 +8,7 @@
 #include <numbers>
 #include <set>
 
-#include "tensor/check.h"
+#include "base/check.h"
 
 namespace swarr {
 namespace {

@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/names.h"
+#include "base/names.h"
 
 namespace swarr {
 

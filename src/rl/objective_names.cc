@@ -7,7 +7,7 @@
 #include <ranges>
 #include <type_traits>
 
-#include "tensor/names.h"
+#include "base/names.h"
 
 namespace swarr {
 namespace {

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/files.h"
 #include "rl/rollout.h"
-#include "tensor/files.h"
 #include "train/step_timer.h"
 
 namespace swarr {

@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/check.h"
 #include "plot/svg.h"
 #include "study/report.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
-#include "tensor/check.h"
 
 namespace swarr {
 namespace {

@@ -3,9 +3,9 @@
 #include <cmath>
 #include <iomanip>
 
+#include "base/check.h"
 #include "study/report.h"
 #include "study/statistics.h"
-#include "tensor/check.h"
 
 namespace swarr {
 namespace {

@@ -5,10 +5,10 @@
 #include <iomanip>
 #include <string_view>
 
+#include "base/check.h"
+#include "base/files.h"
 #include "plot/svg.h"
 #include "study/statistics.h"
-#include "tensor/check.h"
-#include "tensor/files.h"
 
 namespace swarr {
 namespace {
@@ -224,10 +224,10 @@ void WriteReport(const StudyResults& results, const std::filesystem::path& direc
   std::error_code error;
   std::filesystem::create_directories(figures, error);
   SWARR_CHECK(!error, "can't create ", figures.string(), ": ", error.message(), "; choose another output directory");
-  WriteFileAtomically(directory / "results.json", ToJson(results).dump(2) + '\n');
   WriteFileAtomically(directory / "outcomes.jsonl", OutcomesText(results.runs));
   for (const Figure& figure : StudyFigures(results)) WriteFileAtomically(figures / figure.file, figure.svg);
   WriteFileAtomically(directory / "report.html", HtmlReport(results));
+  WriteFileAtomically(directory / kResultsFile, ToJson(results).dump(2) + '\n');
 }
 
 }  // namespace swarr

@@ -46,8 +46,11 @@ std::string TerminalReport(const StudyResults& results);
 // The same with figures, settings, limits and how to redo it. The page needs no network and no scripts.
 std::string HtmlReport(const StudyResults& results);
 
-// Writes results.json, outcomes.jsonl, report.html and the figures (figures/*.svg) into `directory`. Each file is
-// written completely or not at all; folders are created as needed. Throws Error if a file can't be written.
+inline constexpr const char* kResultsFile = "results.json";
+
+// Writes outcomes.jsonl, report.html, the figures (figures/*.svg) and, last, results.json into `directory`: if that is
+// there, so is the rest. Each file is written completely or not at all; folders are created as needed. Throws Error if
+// a file can't be written.
 void WriteReport(const StudyResults& results, const std::filesystem::path& directory);
 
 }  // namespace swarr

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <map>
 
-#include "tensor/check.h"
+#include "base/check.h"
 
 namespace swarr {
 namespace {

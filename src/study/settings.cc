@@ -3,9 +3,9 @@
 #include <set>
 #include <variant>
 
+#include "base/files.h"
 #include "rl/objective_names.h"
 #include "study/study.h"
-#include "tensor/files.h"
 
 namespace swarr {
 namespace {

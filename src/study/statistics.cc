@@ -6,7 +6,7 @@
 #include <map>
 #include <ranges>
 
-#include "tensor/check.h"
+#include "base/check.h"
 #include "tensor/philox.h"
 
 namespace swarr {

@@ -5,6 +5,8 @@
 #include <array>
 #include <numeric>
 
+#include "base/files.h"
+#include "base/version.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "model/transformer.h"
@@ -12,9 +14,7 @@
 #include "study/statistics.h"
 #include "task/ceiling.h"
 #include "task/chain.h"
-#include "tensor/files.h"
 #include "tensor/philox.h"
-#include "tensor/version.h"
 #include "train/evaluate.h"
 #include "train/step_timer.h"
 
@@ -27,8 +27,9 @@ using ModelPtr = std::unique_ptr<Transformer>;
 // All arms of the seed that `settings` has. The picture is in study.h.
 class SeedStudy {
  public:
-  SeedStudy(Context& ctx, const StudyOptions& options, const StudySettings& settings, StudyResults& results)
-      : ctx_(ctx), options_(options), settings_(settings), results_(results) {}
+  // `again`: what runs there are is replaced, not continued.
+  SeedStudy(Context& ctx, const StudyOptions& options, const StudySettings& settings, bool again, StudyResults& results)
+      : ctx_(ctx), options_(options), settings_(settings), again_(again), results_(results) {}
 
   void Run() {
     const AttentionSpec full{}, windowed = settings_.attention;
@@ -74,7 +75,7 @@ class SeedStudy {
     SftOptions options = settings_.sft;
     options.steps = steps;
     options.seed = order_seed;
-    return Train(arm, "sft", steps, settings_.sft_optimizer, {},
+    return Train(arm, "sft", steps, settings_.sft_optimizer,
                  [&](const Transformer& model, Optimizer& optimizer, TrainingRun& run) {
                    RunSft(ctx_, model, tokenizer_, sft_task_, nullptr, options, optimizer, run);
                  });
@@ -82,26 +83,29 @@ class SeedStudy {
 
   std::int64_t TrainRl(const Arm& arm) {
     Announce(arm.name, settings_.rl.steps, " steps of RL");
+    const std::int64_t tokens = Train(arm, "rl", settings_.rl.steps, settings_.rl_optimizer,
+                                      [&](const Transformer& model, Optimizer& optimizer, TrainingRun& run) {
+                                        RunRl(ctx_, model, tokenizer_, rl_task_, settings_.rl, optimizer, run);
+                                      });
+    // From the files, since a run may have been stopped and resumed.
     LearningCurve curve{.arm = arm.name};
-    const auto on_step = [&](const nlohmann::ordered_json& row) {
+    StudyChecks& checks = results_.checks;
+    ForEachJsonLine(RunDir(arm.name) / "metrics.jsonl", [&](int, const nlohmann::json& row) {
       curve.points.push_back({.step = row["step"].get<double>(), .reward = row["reward"].get<double>()});
-    };
-    return Train(arm, "rl", settings_.rl.steps, settings_.rl_optimizer, on_step,
-                 [&](const Transformer& model, Optimizer& optimizer, TrainingRun& run) {
-                   const OnPolicyCheck check = RunRl(ctx_, model, tokenizer_, rl_task_, settings_.rl, optimizer, run);
-                   double& largest = results_.checks.rollout_logprob_max_abs_diff;
-                   largest = std::max(largest, check.max_abs_diff);
-                   results_.checks.rollout_logprob_tokens += check.tokens;
-                   AddRestatements(run.output_dir() / "completions", curve);
-                   results_.curves.push_back(std::move(curve));
-                 });
+      checks.rollout_logprob_max_abs_diff =
+          std::max(checks.rollout_logprob_max_abs_diff, row["rollout_logprob_max_abs_diff"].get<double>());
+      checks.rollout_logprob_tokens += row["rollout_logprob_tokens"].get<std::int64_t>();
+    });
+    AddRestatements(RunDir(arm.name) / "completions", curve);
+    results_.curves.push_back(std::move(curve));
+    return tokens;
   }
 
   // Trains a model by loop(model, optimizer, run), keeps it in the arm's directory and evaluates it. Returns the number
   // of tokens trained on.
   template <class Loop>
   std::int64_t Train(const Arm& arm, const char* stage, std::int64_t steps, const OptimizerOptions& optimizer_options,
-                     const std::function<void(const nlohmann::ordered_json&)>& on_step, const Loop& loop) {
+                     const Loop& loop) {
     nlohmann::ordered_json config = settings_.json[stage];
     config["stage"] = stage;
     config["model"] = arm.from.filename().string();
@@ -110,10 +114,17 @@ class SeedStudy {
     config["sinks"] = arm.attention.sinks;
     config["task"] = settings_.json["task"];
     config["steps"] = steps;
+    config["device"] = Name(options_.device);
     const ModelPtr model = LoadWith(arm.from, arm.attention, /*with_gradients=*/true);
     Optimizer optimizer(model->parameters(), optimizer_options);
-    TrainingRun run({.output_dir = RunDir(arm.name), .interrupted = options_.interrupted, .on_step = on_step}, config,
-                    *model, optimizer, tokenizer_);
+    TrainingRun run({.output_dir = RunDir(arm.name),
+                     .resume = again_ ? "" : "auto",
+                     .overwrite = again_,
+                     .inputs = {{"model", arm.from}},
+                     .interrupted = options_.interrupted,
+                     .saving = options_.saving,
+                     .warn = options_.progress},
+                    config, *model, optimizer, tokenizer_);
     loop(*model, optimizer, run);
     run.Finish();
     EvaluateArm(arm.name, *model);
@@ -175,6 +186,7 @@ class SeedStudy {
   Context& ctx_;
   const StudyOptions& options_;
   const StudySettings& settings_;
+  const bool again_;
   const std::uint64_t seed_ = settings_.task.seed;
   StudyResults& results_;
   const fs::path base_dir_ = options_.data_dir / settings_.base_model;
@@ -242,17 +254,22 @@ std::vector<CostPoint> MeasureCost(Context& ctx, const ModelConfig& shape, Atten
   return points;
 }
 
-// Makes room for the runs. Those of an earlier study are removed; a directory that holds anything else is refused.
-void PrepareOutput(const fs::path& dir, const nlohmann::ordered_json& settings) {
-  const fs::path marker = dir / "settings.json";
-  if (fs::exists(dir) && !fs::is_empty(dir)) {
+// Whether the runs in the directory are to be made again: those of a complete study, or of other settings. Then what
+// tells that a study is complete goes, so that one that is stopped from here on goes on. Throws if the directory is not
+// a study's, or one of other settings that must not be overwritten.
+bool MakesAgain(const StudyOptions& options, const nlohmann::ordered_json& settings) {
+  const fs::path &dir = options.output_dir, marker = dir / "settings.json";
+  bool again = false;
+  if (!fs::is_empty(dir)) {
     SWARR_CHECK(fs::exists(marker), dir.string(), " is not empty and no study's output; choose another --output-dir");
-    fs::remove_all(dir / "runs");
+    const bool same = ParseJson<nlohmann::ordered_json>(ReadFile(marker), marker.string()) == settings;
+    SWARR_CHECK(same || options.overwrite, dir.string(),
+                " holds a study of other settings; choose another --output-dir, or replace it with --overwrite");
+    again = !same || fs::exists(dir / kResultsFile);
   }
-  std::error_code error;
-  fs::create_directories(dir, error);
-  SWARR_CHECK(!error, "can't create the output directory ", dir.string(), ": ", error.message());
+  fs::remove(dir / kResultsFile);
   WriteFileAtomically(marker, settings.dump(2) + "\n");
+  return again;
 }
 
 }  // namespace
@@ -262,7 +279,12 @@ StudyResults RunStudy(const StudyOptions& options) {
   const StepTimer timer;
   StudySettings settings = ReadStudySettings(options.data_dir, options.preset);
   const ModelConfig base = ReadModelConfig(options.data_dir / settings.base_model);
-  PrepareOutput(options.output_dir, settings.json);
+  std::error_code error;
+  fs::create_directories(options.output_dir, error);
+  SWARR_CHECK(!error, "can't create the output directory ", options.output_dir.string(), ": ", error.message());
+  const DirectoryLock lock(options.output_dir);
+  RecoverEntries(options.output_dir);
+  const bool again = MakesAgain(options, settings.json);
 
   const ChainOptions& task = settings.task;
   StudyResults results{
@@ -285,7 +307,7 @@ StudyResults RunStudy(const StudyOptions& options) {
   ctx.threads = options.threads;
   for (const std::uint64_t seed : options.seeds) {
     settings.task.seed = settings.rl.seed = seed;
-    SeedStudy(ctx, options, settings, results).Run();
+    SeedStudy(ctx, options, settings, again, results).Run();
   }
   if (options.progress) options.progress("cost by length");
   results.cost = MeasureCost(ctx, base, settings.attention);

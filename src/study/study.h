@@ -29,14 +29,18 @@ struct StudyOptions {
   std::vector<std::uint64_t> seeds;  // each runs a full set of arms
   Device device = Device::kCpu;
   int threads = 1;
-  std::string command_line;  // for the report
-  std::function<bool()> interrupted;
+  std::string command_line;           // for the report
+  bool overwrite = false;             // replace a study of other settings in output_dir
+  std::function<bool()> interrupted;  // as in RunOptions
+  std::function<void(bool)> saving;
   std::function<void(const std::string&)> progress;  // one line of what is being done
 };
 
 // Runs all arms for all seeds. Writes runs/<arm>-seed<k>/ (metrics.jsonl, model, trajectories) and the report
-// (report.h) into output_dir. The runs of an earlier study there are replaced; a directory that holds anything else is
-// refused. Throws UsageError for an unknown preset or no seed.
+// (report.h) into output_dir. If a study of the same settings was stopped there, this one goes on where that stopped;
+// if it is complete, its runs are made anew. A directory that holds a study of other settings is refused unless
+// `overwrite`, one that holds anything else always. What no study wrote is left alone. Throws UsageError for an unknown
+// preset or no seed.
 StudyResults RunStudy(const StudyOptions& options);
 
 // The settings of a study, read from one JSON file: data/presets/<name>.json.

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <numeric>
 
+#include "base/check.h"
 #include "task/chain.h"
-#include "tensor/check.h"
 
 namespace swarr {
 namespace {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <tuple>
 
-#include "tensor/check.h"
+#include "base/check.h"
 #include "tensor/philox.h"
 
 namespace swarr {

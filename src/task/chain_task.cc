@@ -4,9 +4,9 @@
 #include <limits>
 #include <memory>
 
+#include "base/check.h"
 #include "task/chain.h"
 #include "task/registry.h"
-#include "tensor/check.h"
 #include "tensor/philox.h"
 
 namespace swarr {

@@ -4,8 +4,8 @@
 #include <numeric>
 #include <optional>
 
+#include "base/check.h"
 #include "task/chain.h"
-#include "tensor/check.h"
 
 namespace swarr {
 namespace {

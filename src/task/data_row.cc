@@ -5,7 +5,7 @@
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 
-#include "tensor/check.h"
+#include "base/check.h"
 
 namespace swarr {
 namespace {

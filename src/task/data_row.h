@@ -18,8 +18,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/names.h"
 #include "model/chat_template.h"
-#include "tensor/names.h"
 
 namespace swarr {
 

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/names.h"
+#include "base/names.h"
 
 namespace swarr {
 

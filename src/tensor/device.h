@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "tensor/names.h"
+#include "base/names.h"
 
 namespace swarr {
 

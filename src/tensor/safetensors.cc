@@ -11,7 +11,7 @@
 #include <ranges>
 #include <tuple>
 
-#include "tensor/check.h"
+#include "base/check.h"
 #include "tensor/memory.h"
 #include "tensor/ops.h"
 

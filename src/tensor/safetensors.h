@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tensor/files.h"
+#include "base/files.h"
 #include "tensor/tensor.h"
 
 namespace swarr {

@@ -2,6 +2,7 @@
 #include "tensor/tensor.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace swarr {
@@ -71,6 +72,13 @@ void FillZero(const Tensor& t) {
 void Copy(const Tensor& to, const Tensor& from) {
   SWARR_CHECK(to.SameShape(from), "can't copy ", from.ShapeString(), " to ", to.ShapeString());
   if (to.bytes() > 0) std::memcpy(to.raw(), from.raw(), to.bytes());
+}
+
+std::int64_t CountNonFinite(const Tensor& t) {
+  return Dispatch(t.dtype(), [&]<class T>() {
+    const T* data = t.data<T>();
+    return std::count_if(data, data + t.size(), [](T x) { return !std::isfinite(static_cast<Accumulator<T>>(x)); });
+  });
 }
 
 }  // namespace swarr

@@ -12,8 +12,8 @@
 #include <string>
 #include <type_traits>
 
+#include "base/names.h"
 #include "tensor/bf16.h"
-#include "tensor/names.h"
 
 namespace swarr {
 
@@ -104,6 +104,7 @@ void CheckShape(const Tensor& t, DType dtype, std::initializer_list<std::int64_t
 // For memory that the processor reaches; transfer.h has the same for the memory of any device.
 void FillZero(const Tensor& t);
 void Copy(const Tensor& to, const Tensor& from);  // same shape and dtype
+std::int64_t CountNonFinite(const Tensor& t);     // values that are NaN or infinite
 
 [[noreturn]] void ThrowNotFloating(DType dtype);
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/check.h"
+#include "base/check.h"
 
 namespace swarr {
 

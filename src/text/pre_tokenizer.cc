@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "tensor/check.h"
+#include "base/check.h"
 #include "text/component.h"
 #include "text/unicode.h"
 

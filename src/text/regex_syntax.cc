@@ -3,7 +3,7 @@
 #include <cctype>
 #include <utility>
 
-#include "tensor/check.h"
+#include "base/check.h"
 #include "text/pre_tokenizer.h"
 
 namespace swarr {

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/check.h"
+#include "base/check.h"
 
 #ifdef SWARR_UNICODE
 #include <utf8proc.h>

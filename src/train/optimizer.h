@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "base/names.h"
 #include "model/parameters.h"
-#include "tensor/names.h"
 #include "tensor/ops.h"
 
 namespace swarr {

@@ -5,11 +5,9 @@
 #include <cmath>
 #include <cstdio>
 #include <sstream>
-#include <vector>
 
-#include "model/model_files.h"
-#include "tensor/files.h"
-#include "tensor/safetensors.h"
+#include "base/files.h"
+#include "base/paths.h"
 
 namespace swarr {
 namespace {
@@ -17,20 +15,17 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
-constexpr const char* kOptimizerFile = "optimizer.safetensors";
-constexpr const char* kStateFile = "trainer_state.json";
 constexpr const char* kMetricsFile = "metrics.jsonl";
 constexpr const char* kConfigFile = "resolved_config.json";
-constexpr const char* kCheckpointPrefix = "checkpoint-";
+constexpr const char* kRunFile = "run.json";
+constexpr const char* kCompletions = "completions";
 
-// The checkpoints of a run directory, oldest first.
-std::vector<fs::path> CheckpointsOf(const fs::path& dir) {
-  std::vector<fs::path> found;
-  for (const fs::directory_entry& e : fs::directory_iterator(dir)) {
-    if (e.is_directory() && e.path().filename().string().starts_with(kCheckpointPrefix)) found.push_back(e.path());
-  }
-  std::sort(found.begin(), found.end());
-  return found;
+// The directory, created if it is not there.
+const fs::path& Created(const fs::path& dir) {
+  std::error_code error;
+  fs::create_directories(dir, error);
+  SWARR_CHECK(!error, "can't create the output directory ", dir.string(), ": ", error.message());
+  return dir;
 }
 
 void AppendLine(const fs::path& path, const std::string& line) {
@@ -40,137 +35,271 @@ void AppendLine(const fs::path& path, const std::string& line) {
   SWARR_CHECK(written, "can't append to ", path.string(), "; is the disk full or the directory read-only?");
 }
 
+bool Contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+// Throws unless both hold the same, but for the keys of `changeable`, which are added to `changed` with both values.
+void Compare(const ordered_json& before, const ordered_json& now, const std::vector<std::string>& changeable,
+             const std::string& where, ordered_json& changed) {
+  ordered_json all = before;
+  all.update(now);
+  for (const auto& [key, unused] : all.items()) {
+    const ordered_json was = before.value(key, ordered_json()), is = now.value(key, ordered_json());
+    if (was == is) continue;
+    SWARR_CHECK(Contains(changeable, key), where, " was written with another '", key, "' (", was.dump(), ", not ",
+                is.dump(), "); go on with the same options and inputs, ",
+                Contains(ChangeableOptions(), key) ? "or say with --change " + key + " that it changes on purpose"
+                                                   : "or choose another --output-dir");
+    changed[key] = {was, is};
+  }
+}
+
 }  // namespace
 
-std::string StepName(const std::string& prefix, std::int64_t step) {
-  char digits[32];
-  std::snprintf(digits, sizeof digits, "%08lld", static_cast<long long>(step));
-  return prefix + digits;
+std::vector<std::string> ChangeableOptions() {
+  return {"lr",    "lr-schedule", "warmup-steps", "min-lr-ratio", "weight-decay", "max-grad-norm",
+          "beta1", "beta2",       "eps",          "max-steps"};
 }
 
 TrainingRun::TrainingRun(const RunOptions& options, const ordered_json& config, const Transformer& model,
                          Optimizer& optimizer, const Tokenizer& tokenizer)
     : options_(options),
+      lock_(Created(options.output_dir)),
       side_files_(options.model_dir.empty() ? SideFiles{} : ReadSideFiles(options.model_dir)),
-      config_(config),
       model_(model),
       optimizer_(optimizer),
       tokenizer_(tokenizer) {
-  std::error_code error;
-  fs::create_directories(options_.output_dir, error);
-  SWARR_CHECK(!error, "can't create the output directory ", options_.output_dir.string(), ": ", error.message());
-  const fs::path metrics = options_.output_dir / kMetricsFile;
+  const fs::path& dir = options_.output_dir;
+  RecoverEntries(dir);
+  RecoverEntries(dir / kCompletions);
+  state_.config = config;
+  state_.inputs = ordered_json::object();
+  for (const auto& [name, path] : options_.inputs) state_.inputs[name] = HashOfInput(path);
+
+  const bool a_run = Exists(dir / kRunFile);
+  if (!a_run) RequireUnused();
   if (options_.resume.empty()) {
-    SWARR_CHECK(!fs::exists(metrics), options_.output_dir.string(),
-                " already holds a run; choose another --output-dir, or continue that run with --resume auto");
-  } else if (options_.resume == "auto") {
-    if (const fs::path latest = LatestCheckpoint(); !latest.empty()) Restore(latest);
-  } else {
-    Restore(options_.resume);
+    SWARR_CHECK(
+        !a_run || options_.overwrite, dir.string(),
+        " already holds a run; choose another --output-dir, continue that run with --resume auto, or replace it "
+        "with --overwrite");
+  } else if (options_.resume != "auto") {
+    ResumeFrom(options_.resume, VerifyCheckpoint(options_.resume));
+  } else if (a_run) {
+    ResumeLatest();
   }
+  WriteState(dir / kRunFile, state_, dir, {});
+  if (options_.resume.empty()) RemoveEarlierRun();
   TrimMetrics();
-  WriteFileAtomically(options_.output_dir / kConfigFile, config_.dump(2) + "\n");
+  WriteFileAtomically(dir / kConfigFile, state_.config.dump(2) + "\n");
 }
 
-fs::path TrainingRun::LatestCheckpoint() const {
-  const std::vector<fs::path> all = CheckpointsOf(options_.output_dir);
-  return all.empty() ? fs::path() : all.back();
+void TrainingRun::Warn(const std::string& sentence) const {
+  if (options_.warn) options_.warn(sentence);
 }
 
-// The optimizer's state by its names in a checkpoint, where it can be read and written.
-std::vector<std::pair<std::string, HostView>> TrainingRun::Moments() const {
-  const MemoryKind kind = model_.parameters().kind();
-  std::vector<std::pair<std::string, HostView>> moments;
-  moments.emplace_back("m", HostView(optimizer_.first_moment(), kind));
-  moments.emplace_back("v", HostView(optimizer_.second_moment(), kind));
-  return moments;
-}
-
-void TrainingRun::Restore(const fs::path& checkpoint) {
-  const fs::path state_path = checkpoint / kStateFile;
-  const auto state = ParseJson<ordered_json>(ReadFile(state_path), state_path.string());
-  for (const char* field : {"step", "num_tokens", "optimizer_steps", "config"}) {
-    SWARR_CHECK(state.contains(field), state_path.string(), " has no field '", field,
-                "'; this is no checkpoint of a run");
+// Throws if the directory, which is no run's, holds anything under a name that a run writes.
+void TrainingRun::RequireUnused() const {
+  for (const fs::directory_entry& e : fs::directory_iterator(options_.output_dir)) {
+    const std::string name = e.path().filename().string();
+    const auto names = AllFileNames({kMetricsFile, kConfigFile, kCompletions, "model.safetensors.index.json"});
+    SWARR_CHECK(!Contains(names, name) && !name.starts_with("checkpoint-"), options_.output_dir.string(), " holds ",
+                name, ", which no run wrote that could be continued or replaced; choose another --output-dir");
   }
-  for (const auto& [key, value] : config_.items()) {
-    SWARR_CHECK(state["config"].contains(key) && state["config"][key] == value, "the checkpoint ", checkpoint.string(),
-                " was written with another '", key, "'; a resume needs the same options (see its ", kStateFile, ")");
-  }
-  const std::unique_ptr<Transformer> saved = LoadModel(checkpoint, model_.dtype(), /*with_gradients=*/false);
-  model_.parameters().Set(
-      [&](const Parameter& p, const Tensor& master) { Copy(master, p.PartOf(saved->parameters().master())); });
-  const SafetensorsFile moments(checkpoint / kOptimizerFile);
-  for (const auto& [name, moment] : Moments()) {
-    moments.CopyTo(name, moment.view());
-    moment.WriteBack();
-  }
-  step_ = state["step"].get<std::int64_t>();
-  num_tokens_ = state["num_tokens"].get<std::int64_t>();
-  optimizer_.set_steps_taken(state["optimizer_steps"].get<std::int64_t>());
 }
 
-// Keeps the lines of the steps that the restored state has seen, and drops a line that a killed run left unfinished.
+// Removes what an earlier run wrote, but for its model.
+void TrainingRun::RemoveEarlierRun() const {
+  const fs::path& dir = options_.output_dir;
+  for (const fs::path& checkpoint : CheckpointsOf(dir)) {
+    SWARR_CHECK(HoldsOnlyItsFiles(checkpoint), "won't remove ", checkpoint.string(),
+                ": it holds files that no run wrote; move them away");
+    RemoveDirectory(checkpoint);
+  }
+  fs::remove(dir / kMetricsFile);
+  if (!fs::exists(dir / kCompletions)) return;
+  for (const fs::directory_entry& e : fs::directory_iterator(dir / kCompletions)) {
+    const std::string name = e.path().filename().string();
+    if (name.starts_with("step-") && name.ends_with(".jsonl")) fs::remove(e.path());
+  }
+}
+
+// Makes a state that was found the run's, if it is one of this run.
+void TrainingRun::TakeOver(TrainerState state, const fs::path& where) {
+  ordered_json changed;
+  Compare(state.config, state_.config, options_.changes, where.string(), changed);
+  Compare(state.inputs, state_.inputs, {}, where.string(), changed);
+  state.config = state_.config;
+  if (!changed.empty()) {
+    ordered_json change = {{"step", state.step}};
+    change.update(changed);
+    state.changes.push_back(std::move(change));
+  }
+  state_ = std::move(state);
+}
+
+void TrainingRun::ResumeLatest() {
+  const fs::path& dir = options_.output_dir;
+  if (ResumeComplete()) return;
+  const std::vector<fs::path> checkpoints = CheckpointsOf(dir);
+  for (auto c = checkpoints.rbegin(); c != checkpoints.rend(); ++c) {
+    TrainerState state;
+    try {
+      state = VerifyCheckpoint(*c);
+    } catch (const Error& e) {
+      Warn(Concat(e.what(), "; trying the checkpoint before"));
+      continue;
+    }
+    return ResumeFrom(*c, std::move(state));
+  }
+  SWARR_CHECK(checkpoints.empty(), "no checkpoint in ", dir.string(),
+              " is whole; start that run again elsewhere, or here with --overwrite");
+  TakeOver(VerifyState(dir / kRunFile, dir), dir / kRunFile);
+  state_.step = state_.num_tokens = state_.optimizer_steps = 0;
+  state_.changes = ordered_json::array();
+}
+
+// If the run is complete, with these options and with its model as it was written, that is the state.
+bool TrainingRun::ResumeComplete() {
+  const fs::path& dir = options_.output_dir;
+  if (!options_.changes.empty()) return false;
+  bool complete = false;
+  TrainerState state;
+  try {
+    state = VerifyState(dir / kRunFile, dir, &complete);
+  } catch (const Error& e) {
+    Warn(e.what());
+    return false;
+  }
+  if (!complete) return false;
+  TakeOver(std::move(state), dir / kRunFile);
+  LoadWeights(dir, model_);
+  return true;
+}
+
+void TrainingRun::ResumeFrom(const fs::path& checkpoint, TrainerState state) {
+  const fs::path& dir = options_.output_dir;
+  const bool own = fs::equivalent(fs::weakly_canonical(checkpoint).parent_path(), dir);
+  SWARR_CHECK(own || !Exists(dir / kRunFile), dir.string(), " holds another run than ", checkpoint.string(),
+              "; choose another --output-dir");
+  const std::int64_t step = state.step;
+  TakeOver(std::move(state), checkpoint);
+  LoadCheckpoint(checkpoint, state_, trained());
+  if (own) SetAside(step);
+}
+
+// Moves the checkpoints after `step` to a new directory, with a copy of the metrics: the newest first, so that those
+// that a killed process leaves are the run's as it was.
+void TrainingRun::SetAside(std::int64_t step) const {
+  const fs::path& dir = options_.output_dir;
+  std::vector<fs::path> later = CheckpointsOf(dir);
+  std::erase_if(later, [&](const fs::path& c) { return c.filename() <= CheckpointPath(dir, step).filename(); });
+  if (later.empty()) return;
+  fs::path aside;
+  for (int n = 1; aside.empty() || Exists(aside); ++n) aside = dir / Concat("set-aside-", n);
+  fs::create_directory(aside);
+  if (Exists(dir / kMetricsFile)) CopyFile(dir / kMetricsFile, aside / kMetricsFile);
+  for (auto c = later.rbegin(); c != later.rend(); ++c) Rename(*c, aside / c->filename());
+  Warn(Concat("what is later than step ", step, " is now in ", aside.string()));
+}
+
+// Keeps the lines of the steps that the state has seen, and drops a line that a killed run left unfinished.
 void TrainingRun::TrimMetrics() const {
   const fs::path path = options_.output_dir / kMetricsFile;
   std::string kept;
+  std::int64_t steps = 0, missing = 0;
   if (fs::exists(path)) {
     std::istringstream lines(ReadFile(path));
     for (std::string line; std::getline(lines, line);) {
       const auto record = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
-      if (record.is_object() && record.value("step", std::int64_t{0}) <= step_) kept += line + "\n";
+      if (!record.is_object() || record.value("step", std::int64_t{0}) > state_.step) continue;
+      kept += line + "\n";
+      ++steps;
     }
+    missing = state_.step - steps;
+  }
+  if (missing != 0) {
+    Warn(Concat(path.string(), " has ", steps, " lines for the ", state_.step,
+                " steps of the checkpoint; the run is not affected, but its metrics are not whole"));
   }
   WriteFileAtomically(path, kept);
 }
 
-// The present weights are bad even if all their values are finite. A checkpoint of them goes, so that --resume auto
-// finds the one before.
+std::string TrainingRun::WhereToGoBack() const {
+  const std::vector<fs::path> checkpoints = CheckpointsOf(options_.output_dir);
+  if (checkpoints.empty()) {
+    return "there is no checkpoint to go back to (--save-every); try a smaller --lr";
+  }
+  return Concat("the last good checkpoint is ", checkpoints.back().string(),
+                "; continue from it with --resume auto, --change lr and a smaller --lr");
+}
+
 void TrainingRun::CheckFinite(const char* what, double value) const {
   if (std::isfinite(value)) return;
-  fs::remove_all(CheckpointPath());
-  const fs::path latest = LatestCheckpoint();
-  throw Error(Concat("the ", what, " is not finite at step ", step_ + 1, "; try a smaller --lr; ",
-                     latest.empty() ? std::string("there is no good checkpoint from before (--save-every)")
-                                    : "the last good checkpoint is " + latest.string()));
+  SetAside(step() - 1);  // a checkpoint of the weights that gave it
+  const std::string found = FindNonFinite(trained());
+  throw Error(Concat("the ", what, " is not finite at step ", step() + 1, ": ",
+                     found.empty()
+                         ? "all weights and gradients are, so an activation is not (--trace-nonfinite finds it)"
+                         : "first in " + found,
+                     "; ", WhereToGoBack()));
+}
+
+void TrainingRun::RequireFiniteState() const {
+  const std::string found = FindNonFinite(trained());
+  SWARR_CHECK(found.empty(), "after the update of step ", step(), " not all values are finite: first in ", found,
+              "; nothing of this step is saved; ", WhereToGoBack());
 }
 
 void TrainingRun::EndStep(std::int64_t tokens, const ordered_json& record) {
-  ++step_;
-  num_tokens_ += tokens;
-  ordered_json line = {{"step", step_}, {"num_tokens", num_tokens_}};
+  ++state_.step;
+  state_.num_tokens += tokens;
+  state_.optimizer_steps = optimizer_.steps_taken();
+  Prune();  // a checkpoint of the step before has proved good
+  ordered_json line = {{"step", step()}, {"num_tokens", num_tokens()}};
   line.update(record);
   AppendLine(options_.output_dir / kMetricsFile, line.dump() + "\n");
   if (options_.on_step) options_.on_step(line);
   const bool stop = options_.interrupted && options_.interrupted();
-  if (stop || (options_.save_every > 0 && step_ % options_.save_every == 0)) SaveCheckpoint();
+  if (stop || (options_.save_every > 0 && step() % options_.save_every == 0)) Save();
   if (stop) {
-    throw Interrupted(Concat("interrupted after step ", step_, "; saved ", LatestCheckpoint().string(),
-                             ", continue with --resume auto"));
+    throw Interrupted(Concat("interrupted after step ", step(), "; saved ",
+                             CheckpointPath(options_.output_dir, step()).string(), ", continue with --resume auto"));
   }
 }
 
-fs::path TrainingRun::CheckpointPath() const { return options_.output_dir / StepName(kCheckpointPrefix, step_); }
+// The metrics of the steps before are on the disk before the checkpoint is there.
+void TrainingRun::Save() {
+  RequireFiniteState();
+  if (options_.saving) options_.saving(true);
+  SyncFile(options_.output_dir / kMetricsFile);
+  WriteCheckpoint(options_.output_dir, state_, trained());
+  if (options_.saving) options_.saving(false);
+}
 
-void TrainingRun::SaveCheckpoint() {
-  AtomicDirectory out(CheckpointPath(), AllFileNames({kOptimizerFile, kStateFile}));
-  WriteModelFiles(out.path(), model_, tokenizer_, side_files_);
-  std::vector<NamedTensor> tensors;
-  const auto moments = Moments();
-  for (const auto& [name, moment] : moments) tensors.push_back({name, moment.view()});
-  WriteSafetensors(out.path() / kOptimizerFile, tensors);
-  const ordered_json state = {
-      {"step", step_}, {"num_tokens", num_tokens_}, {"optimizer_steps", optimizer_.steps_taken()}, {"config", config_}};
-  WriteFileAtomically(out.path() / kStateFile, state.dump(2) + "\n");
-  out.Commit();
-  std::vector<fs::path> all = CheckpointsOf(options_.output_dir);
-  for (std::size_t i = 0; i + static_cast<std::size_t>(options_.keep_checkpoints) < all.size(); ++i)
-    fs::remove_all(all[i]);
+void TrainingRun::Prune() const {
+  const std::vector<fs::path> all = CheckpointsOf(options_.output_dir);
+  const auto keep = static_cast<std::size_t>(options_.keep_checkpoints);
+  for (std::size_t i = 0; i + keep < all.size(); ++i) RemoveDirectory(all[i]);
 }
 
 void TrainingRun::Finish() {
-  for (const std::string& name : AllFileNames()) fs::remove(options_.output_dir / name);
-  WriteModelFiles(options_.output_dir, model_, tokenizer_, side_files_);
+  RequireFiniteState();
+  const fs::path& dir = options_.output_dir;
+  SyncFile(dir / kMetricsFile);
+  StagedFiles files(dir);
+  WriteModelFiles(files.path(), model_, tokenizer_, side_files_);
+  const std::vector<std::string> names = AllFileNames();
+  const auto written = [&](const std::string& name) { return fs::exists(files.path() / name); };
+  std::vector<std::string> stale;
+  std::ranges::copy_if(names, std::back_inserter(stale), std::not_fn(written));
+  if (options_.saving) options_.saving(true);
+  files.Commit();
+  for (const std::string& name : stale) fs::remove(dir / name);  // side files of an earlier run's model
+  WriteState(dir / kRunFile, state_, dir, names);
+  Prune();
+  if (options_.saving) options_.saving(false);
 }
 
 }  // namespace swarr

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // A training run, SFT or RL: an output directory with the resolved configuration, one metrics.jsonl, checkpoints, exact
-// resume, and a way to be interrupted.
+// resume, and a way to be interrupted (docs/reliability.md).
 //
 //   DIR/resolved_config.json    every option of the run
 //   DIR/metrics.jsonl           one object a step; after a resume it goes on without a gap or a repeated step
-//   DIR/checkpoint-00000100/    model files, optimizer.safetensors, trainer_state.json
+//   DIR/checkpoint-00000100/    checkpoint.h
+//   DIR/run.json                the TrainerState of the start or, with the hashes of the model's files, of the end; it
+//                               marks the directory as a run's
 //   DIR/config.json, model.safetensors, tokenizer.json    the model, when the run is complete
+//   DIR/set-aside-1/            checkpoints and metrics of later steps, when a resume went back
 //
-// Random numbers are pure functions of (seed, step, ...), so weights, moments and the step are all the state there is.
+// What a run writes never replaces what it did not write itself.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +21,8 @@
 #include <utility>
 #include <vector>
 
-#include "model/model_files.h"
-#include "model/tokenizer.h"
-#include "model/transformer.h"
-#include "tensor/transfer.h"
-#include "train/optimizer.h"
+#include "base/directories.h"
+#include "train/checkpoint.h"
 
 namespace swarr {
 
@@ -31,15 +31,20 @@ struct RunOptions {
   std::filesystem::path
       model_dir{};              // the model that training began with; its side files are carried over; may be empty
   std::int64_t save_every = 0;  // steps between checkpoints; 0: none but those of an interrupt
-  int keep_checkpoints = 2;     // older ones are removed
-  // "": start afresh; "auto": go on from the latest checkpoint in output_dir, if any; else: from this checkpoint
+  int keep_checkpoints = 2;     // older ones are removed, when the step after the newest was finite
+  // "": start afresh; "auto": go on with what output_dir holds, if anything; else: from this checkpoint
   std::string resume{};
-  std::function<bool()> interrupted{};                           // asked after every step
+  bool overwrite = false;                                               // replace an earlier run in output_dir
+  std::vector<std::string> changes{};                                   // options that a resume takes anew
+  std::vector<std::pair<std::string, std::filesystem::path>> inputs{};  // what the run reads, by option
+  std::function<bool()> interrupted{};                                  // asked after every step
+  std::function<void(bool)> saving{};                                   // told when a save begins (true) and has ended
   std::function<void(const nlohmann::ordered_json&)> on_step{};  // sees every metrics record (progress on a terminal)
+  std::function<void(const std::string&)> warn{};                // gets a sentence on what was found and mended
 };
 
-// "step-00000001" for the prefix "step-" and step 1: names sort by step.
-std::string StepName(const std::string& prefix, std::int64_t step);
+// The options that RunOptions::changes may name: those of the optimizer, and the number of steps.
+std::vector<std::string> ChangeableOptions();
 
 // Thrown after an interrupt, when the checkpoint is on the disk.
 class Interrupted : public Error {
@@ -49,42 +54,60 @@ class Interrupted : public Error {
 
 class TrainingRun {
  public:
-  // Creates the directory, writes resolved_config.json and, on a resume, restores weights, moments and step and cuts
-  // metrics.jsonl back to it. Throws if the checkpoint's configuration differs from `config` in anything that matters
-  // to the result, or if output_dir already holds another run's metrics and no resume was asked for.
+  // Creates the directory, takes its lock and finishes or undoes what a killed run left half done. Then it starts
+  // afresh or goes on:
+  //   resume ""       a directory that holds an earlier run, or a file that a run would write, is refused. With
+  //                   `overwrite` the earlier run goes: its metrics, completions and checkpoints now, its model when
+  //                   the new one is complete. A model that no run wrote is never replaced.
+  //   resume "auto"   from the latest whole checkpoint, if there is one; damaged ones are reported and set aside. If
+  //   the
+  //                   run is complete, its model is the state and there are no steps left. In a new directory, and
+  //                   where no checkpoint was due yet, from the start.
+  //   a checkpoint    from this one. Later ones of the same run are set aside with a copy of the metrics.
+  // Throws Error if the run there was made with another value of an option that decides the result (but for
+  // `changes`), or from other inputs; if a checkpoint is damaged; if another process holds the lock.
   TrainingRun(const RunOptions& options, const nlohmann::ordered_json& config, const Transformer& model,
               Optimizer& optimizer, const Tokenizer& tokenizer);
 
   const std::filesystem::path& output_dir() const { return options_.output_dir; }
-  std::int64_t step() const { return step_; }              // steps completed
-  std::int64_t num_tokens() const { return num_tokens_; }  // tokens trained on so far
+  std::int64_t step() const { return state_.step; }              // steps completed
+  std::int64_t num_tokens() const { return state_.num_tokens; }  // tokens trained on so far
 
   // Ends a step: appends the metrics record (step and num_tokens are put first), saves a checkpoint when one is due,
-  // and throws Interrupted, after saving one, if the user asks to stop.
+  // and throws Interrupted, after saving one, if the user asks to stop. Throws Error, and saves nothing, if a weight or
+  // a moment is not finite.
   void EndStep(std::int64_t tokens, const nlohmann::ordered_json& record);
 
-  // If the value is not finite, removes the checkpoint of the weights that gave it, if there is one, and throws, naming
-  // the last good checkpoint. To be called before the weights are updated.
+  // If the value is not finite, throws, naming the tensor where that began and the last good checkpoint. A checkpoint
+  // of the weights that gave it is set aside: it is no good one. To be called before the weights are updated.
   void CheckFinite(const char* what, double value) const;
 
-  // Writes the model into the output directory.
+  // Writes the model into the output directory, all of its files or none. Throws as EndStep does.
   void Finish();
 
  private:
-  std::vector<std::pair<std::string, HostView>> Moments() const;
-  void Restore(const std::filesystem::path& checkpoint);
-  void SaveCheckpoint();
+  TrainedModel trained() const { return {model_, optimizer_, tokenizer_, side_files_}; }
+  void Warn(const std::string& sentence) const;
+  void RequireUnused() const;
+  void RemoveEarlierRun() const;
+  void ResumeLatest();
+  bool ResumeComplete();
+  void ResumeFrom(const std::filesystem::path& checkpoint, TrainerState state);
+  void TakeOver(TrainerState state, const std::filesystem::path& where);
+  void SetAside(std::int64_t step) const;
   void TrimMetrics() const;
-  std::filesystem::path CheckpointPath() const;    // of the present step
-  std::filesystem::path LatestCheckpoint() const;  // empty if there is none
+  void Save();
+  void Prune() const;
+  void RequireFiniteState() const;
+  std::string WhereToGoBack() const;
 
   RunOptions options_;
+  DirectoryLock lock_;
   SideFiles side_files_;
-  nlohmann::ordered_json config_;
   const Transformer& model_;
   Optimizer& optimizer_;
   const Tokenizer& tokenizer_;
-  std::int64_t step_ = 0, num_tokens_ = 0;
+  TrainerState state_;
 };
 
 }  // namespace swarr

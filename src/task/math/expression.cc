@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/check.h"
 #include "task/math/words.h"
-#include "tensor/check.h"
 
 namespace swarr {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "task/math/words.h"
-#include "tensor/check.h"
 
 namespace swarr {
 namespace {

@@ -7,7 +7,7 @@
 #include <tuple>
 #include <utility>
 
-#include "tensor/check.h"
+#include "base/check.h"
 
 namespace swarr {
 namespace {

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "task/math/words.h"
-#include "tensor/check.h"
 
 namespace swarr {
 namespace {

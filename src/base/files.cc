@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tensor/files.h"
+#include "base/files.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,62 +12,18 @@
 #include <system_error>
 #include <utility>
 
-#include "tensor/check.h"
+#include "base/check.h"
+#include "base/paths.h"
 
 namespace swarr {
 namespace {
 
 namespace fs = std::filesystem;
 
-const char* Advice(int error) {
-  switch (error) {
-    case ENOSPC:
-    case EDQUOT:
-      return "; free some space or choose another place";
-    case ENOENT:
-    case ENOTDIR:
-      return "; check the path";
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return "; check the permissions or choose another place";
-    default:
-      return "";
-  }
-}
-
-Error SystemError(const char* doing, const fs::path& path, int error) {
-  return Error(
-      Concat("can't ", doing, " ", path.string(), ": ", std::generic_category().message(error), Advice(error)));
-}
-
 FileHandle Open(const fs::path& path, const char* mode, const char* doing) {
   FileHandle file(std::fopen(path.c_str(), mode));
   if (!file) throw SystemError(doing, path, errno);
   return file;
-}
-
-// Whether a path is known to exist. If it can't be seen, the operation that follows says why.
-bool Exists(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
-
-// A hidden name beside `path`. It is the same in every run, so that a killed run's leftovers are found by the next.
-fs::path Sibling(const fs::path& path, const char* suffix) {
-  return path.parent_path() / Concat(".", path.filename().string(), ".swarr-", suffix);
-}
-
-// Makes names in a directory durable. Not every file system can, and the content is safe anyway.
-void SyncDirectory(const fs::path& directory) {
-  const int fd = ::open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY);
-  if (fd < 0) return;
-  ::fsync(fd);
-  ::close(fd);
-}
-
-void Rename(const fs::path& from, const fs::path& to) {
-  if (std::rename(from.c_str(), to.c_str()) != 0) throw SystemError("write", to, errno);
 }
 
 void WriteAndSync(const fs::path& path, const fs::path& named, const std::vector<std::string_view>& parts) {
@@ -80,32 +35,6 @@ void WriteAndSync(const fs::path& path, const fs::path& named, const std::vector
   ok = ok && std::fflush(file.get()) == 0 && ::fsync(::fileno(file.get())) == 0;
   ok = ok && std::fclose(file.release()) == 0;
   if (!ok) throw SystemError("write", named, errno);
-}
-
-// The absolute path behind links, "." and trailing slashes.
-fs::path Resolve(const fs::path& path) {
-  std::error_code error;
-  fs::path resolved = fs::absolute(path, error);
-  if (!error) resolved = fs::weakly_canonical(resolved, error);
-  if (error) throw SystemError("use", path, error.value());
-  if (!resolved.has_filename()) resolved = resolved.parent_path();
-  SWARR_CHECK(resolved.has_filename(), "can't write ", path.string(), ": it is no name for a file or directory");
-  return resolved;
-}
-
-// Throws unless `destination` does not exist or is a directory that holds nothing but entries named in `names`.
-void CheckReplaceable(const fs::path& destination, const std::vector<std::string>& names) {
-  if (!Exists(destination)) return;
-  std::error_code error;
-  SWARR_CHECK(fs::is_directory(destination, error), "can't create the directory ", destination.string(),
-              ": a file has this name; choose another");
-  fs::directory_iterator entries(destination, error);
-  if (error) throw SystemError("read", destination, error.value());
-  for (const fs::directory_entry& entry : entries) {
-    const std::string name = entry.path().filename().string();
-    SWARR_CHECK(std::find(names.begin(), names.end(), name) != names.end(), "won't replace ", destination.string(),
-                ": it holds ", name, ", which would be lost; choose another directory or move it away");
-  }
 }
 
 // The library's message without its exception code, without the input it quotes, and without a line number where that
@@ -182,6 +111,11 @@ void WriteFileAtomically(const fs::path& path, const std::vector<std::string_vie
   SyncDirectory(target.parent_path());
 }
 
+void SyncFile(const fs::path& path) {
+  const FileHandle file = Open(path, "ab", "write");
+  if (::fsync(::fileno(file.get())) != 0) throw SystemError("write", path, errno);
+}
+
 void CopyFile(const fs::path& from, const fs::path& to) {
   const InputFile input(from);
   FileHandle output = Open(to, "wb", "write");
@@ -194,45 +128,6 @@ void CopyFile(const fs::path& from, const fs::path& to) {
   bool ok = std::fflush(output.get()) == 0 && ::fsync(::fileno(output.get())) == 0;
   ok = std::fclose(output.release()) == 0 && ok;
   if (!ok) throw SystemError("write", to, errno);
-}
-
-AtomicDirectory::AtomicDirectory(const fs::path& destination, std::vector<std::string> names)
-    : destination_(Resolve(destination)), partial_(Sibling(destination_, "partial")), names_(std::move(names)) {
-  RecoverDirectory(destination_);
-  CheckReplaceable(destination_, names_);
-  std::error_code error;
-  for (const char* leftover : {"partial", "old"}) {
-    if (!error) fs::remove_all(Sibling(destination_, leftover), error);
-  }
-  if (!error) fs::create_directories(partial_, error);
-  if (error) throw SystemError("create", destination_, error.value());
-}
-
-AtomicDirectory::~AtomicDirectory() {
-  std::error_code ignored;
-  fs::remove_all(partial_, ignored);
-}
-
-void AtomicDirectory::Commit() {
-  CheckReplaceable(destination_, names_);
-  SyncDirectory(partial_);
-  const fs::path old = Sibling(destination_, "old");
-  if (Exists(destination_)) Rename(destination_, old);
-  try {
-    Rename(partial_, destination_);
-  } catch (...) {
-    RecoverDirectory(destination_);
-    throw;
-  }
-  SyncDirectory(destination_.parent_path());
-  std::error_code ignored;
-  fs::remove_all(old, ignored);
-}
-
-void RecoverDirectory(const fs::path& destination) {
-  const fs::path resolved = Resolve(destination);
-  const fs::path old = Sibling(resolved, "old");
-  if (!Exists(resolved) && Exists(old)) Rename(old, resolved);
 }
 
 template <class Json>

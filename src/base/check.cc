@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tensor/check.h"
+#include "base/check.h"
 
 #include <array>
 #include <cstdio>

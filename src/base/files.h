@@ -49,38 +49,12 @@ void WriteFileAtomically(const std::filesystem::path& path, std::string_view byt
 // The same for content that lies in several places: the parts, one after another.
 void WriteFileAtomically(const std::filesystem::path& path, const std::vector<std::string_view>& parts);
 
+// Waits until what was written to the file is on the disk.
+void SyncFile(const std::filesystem::path& path);
+
 // Makes `to` a file with the content of `from`, and waits until it is on the disk. It is not atomic: use it within an
 // AtomicDirectory.
 void CopyFile(const std::filesystem::path& from, const std::filesystem::path& to);
-
-// A directory that appears under its name when it is complete (a model, a checkpoint):
-//   AtomicDirectory dir(destination, {"config.json", "model.safetensors"});
-//   WriteFileAtomically(dir.path() / "config.json", ...); ...
-//   dir.Commit();
-// Without Commit, the destructor removes what was written. A new AtomicDirectory removes what a killed run left beside
-// the destination, or puts it back if the run was killed while it replaced the destination.
-class AtomicDirectory {
- public:
-  // `names`: what the directory may hold. An existing destination is replaced only if it holds nothing else, so that no
-  // files get lost. Missing parents are created.
-  AtomicDirectory(const std::filesystem::path& destination, std::vector<std::string> names);
-  ~AtomicDirectory();
-  AtomicDirectory(const AtomicDirectory&) = delete;
-  AtomicDirectory& operator=(const AtomicDirectory&) = delete;
-
-  // Where to write until Commit.
-  const std::filesystem::path& path() const { return partial_; }
-  void Commit();
-
- private:
-  std::filesystem::path destination_;
-  std::filesystem::path partial_;
-  std::vector<std::string> names_;
-};
-
-// Puts the old directory back if a run was killed between moving it away and moving the new one in. Call it before
-// reading a directory that an AtomicDirectory may have been replacing.
-void RecoverDirectory(const std::filesystem::path& destination);
 
 // The JSON value of `text`; `where` (a path, or path:line) opens the sentence of every error. Stricter than the parser
 // of the library: a key that occurs twice in one object is refused, not silently taken once. Json is nlohmann::json or,

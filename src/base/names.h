@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "tensor/check.h"
+#include "base/check.h"
 
 namespace swarr {
 

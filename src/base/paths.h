@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// What files.cc and directories.cc do with paths.
+#pragma once
+
+#include <filesystem>
+
+#include "base/check.h"
+
+namespace swarr {
+
+// "can't <doing> <path>: <the system's reason>", with advice where there is some. `error` is an errno.
+Error SystemError(const char* doing, const std::filesystem::path& path, int error);
+
+// Whether a path is known to exist. If it can't be seen, the operation that follows says why.
+bool Exists(const std::filesystem::path& path);
+
+// A hidden name beside `path`. It is the same in every run, so that a killed run's leftovers are found by the next.
+std::filesystem::path Sibling(const std::filesystem::path& path, const char* suffix);
+
+// Makes names in a directory durable. Not every file system can, and the content is safe anyway.
+void SyncDirectory(const std::filesystem::path& directory);
+
+// Throws SystemError if it fails.
+void Rename(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// The absolute path behind links, "." and trailing slashes.
+std::filesystem::path Resolve(const std::filesystem::path& path);
+
+}  // namespace swarr
