@@ -9,7 +9,6 @@
 
 #include "base/check.h"
 #include "base/files.h"
-#include "plot/svg.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
 #include "temp_directory.h"
@@ -18,22 +17,25 @@ using namespace swarr;
 
 namespace {
 
-// What makes a run complete: the sums over its outcomes, and its ceiling.
+// What makes a run complete: the sums over its outcomes, its ceiling and its bound.
 void Complete(ArmRun& run, const StudyTask& task) {
   Aggregate(run, StepRanges(task.n_min, task.n_max));
   if (run.arm.starts_with("swa")) {
-    run.ceiling = ReceptiveFieldCeiling(task.layers, task.window, run.restatement_rate, task.n_min, task.n_max);
+    run.ceiling = MeanMemorylessCeiling(task.layers, task.window, run.restatement_rate, task.n_min, task.n_max);
+    run.reach_bound = ReachBound(run.in_reach);
   }
 }
 
-// `right` of every 100 problems are right, `restatements` per 10 steps are written.
+// `right` of every 100 problems are right, `restatements` per 10 steps are written. Of every 100 traces 60 are in
+// reach, all if they restate often; right answers lie in reach first.
 ArmRun MadeUpRun(const std::string& arm, int right, int restatements, const StudyTask& task) {
   ArmRun run;
   run.arm = arm;
   for (int i = 0; i < 200; ++i) {
+    const int place = i * 37 % 100;  // 37 and 100 are coprime: exactly `right` of 100 are below `right`
     run.outcomes.push_back({.problem = i,
                             .steps = 4 + i % 13,
-                            .correct_sampled = i * 37 % 100 < right,  // 37 and 100 are coprime: exactly `right` of 100
+                            .correct_sampled = place < right,
                             .correct_greedy = i % 2 == 0,
                             .length = 50 + i % 7,
                             .truncated = i % 50 == 0,
@@ -41,7 +43,8 @@ ArmRun MadeUpRun(const std::string& arm, int right, int restatements, const Stud
                             .restatements = restatements,
                             .facts = 21,
                             .facts_in_window = 7,
-                            .distance_sum = 21 * 12});
+                            .distance_sum = 21 * 12,
+                            .in_reach = restatements >= 7 || place < 60});
   }
   Complete(run, task);
   return run;
@@ -66,7 +69,7 @@ StudyResults MadeUpResults(int swa_sft, int swa_more, int swa_rl, int sa_sft = 9
             .n_min = 4,
             .n_max = 16,
             .data_restatement_rate = 0.2,
-            .data_ceiling = ReceptiveFieldCeiling(2, 16, 0.2, 4, 16)};
+            .data_ceiling = MeanMemorylessCeiling(2, 16, 0.2, 4, 16)};
   r.settings = {{"rl", {{"steps", 60}}}, {"note", "</td><script>"}};
   r.runs = {MadeUpRun("swa_converted", 9, 1, r.task), MadeUpRun("sa_sft", sa_sft, 2, r.task),
             MadeUpRun("swa_sft", swa_sft, 2, r.task), MadeUpRun("swa_sft_more", swa_more, 2, r.task),
@@ -103,7 +106,8 @@ std::vector<ArmRun> ReadOutcomes(const std::string& path) {
                              .restatements = row.at("restatements"),
                              .facts = row.at("facts"),
                              .facts_in_window = row.at("facts_in_window"),
-                             .distance_sum = row.at("distance_sum")});
+                             .distance_sum = row.at("distance_sum"),
+                             .in_reach = row.at("in_reach")});
   });
   return runs;
 }
@@ -155,13 +159,27 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
   const auto& run = j["runs"][2];
   CHECK(Keys(run) == std::vector<std::string>{"arm", "seed", "problems", "accuracy", "accuracy_greedy", "mean_length",
                                               "truncated", "restatement_rate", "dependency_distance_mean",
-                                              "facts_in_window", "ceiling", "accuracy_by_steps"});
+                                              "facts_in_window", "ceiling", "in_reach", "reach_bound",
+                                              "above_reach_bound", "traces_in_reach", "accuracy_in_reach",
+                                              "traces_out_of_reach", "accuracy_out_of_reach", "accuracy_by_steps"});
   CHECK(run["accuracy"] == 0.4);
   CHECK(run["restatement_rate"] == 0.2);
   CHECK(run["dependency_distance_mean"] == 12);
   CHECK(run["facts_in_window"] == 7.0 / 21);
   CHECK(run["ceiling"].is_number());
   CHECK(j["runs"][1]["ceiling"].is_null());
+  CHECK(run["in_reach"] == 0.6);
+  CHECK(run["reach_bound"] == ReachBound(0.6));
+  CHECK(run["above_reach_bound"] == false);
+  CHECK(run["traces_in_reach"] == 120);
+  CHECK(run["accuracy_in_reach"] == 80.0 / 120);
+  CHECK(run["traces_out_of_reach"] == 80);
+  CHECK(run["accuracy_out_of_reach"] == 0);
+  CHECK(j["runs"][1]["in_reach"] == 0.6);  // of SA too
+  for (const char* key : {"reach_bound", "above_reach_bound"}) CHECK(j["runs"][1][key].is_null());
+  CHECK(j["runs"][5]["accuracy_out_of_reach"].is_null());  // all in reach
+  CHECK(ToJson(MadeUpResults(40, 64, 93))["runs"][3]["above_reach_bound"] == true);
+  CHECK(j["settings"]["reach"] == 30);
   CHECK(Keys(run["accuracy_by_steps"][0]) == std::vector<std::string>{"from", "to", "problems", "accuracy"});
   CHECK(j["settings"]["data_ceiling"].is_number());
   for (const char* key : {"gap_sft", "gap_rl", "gap_reduction", "recovery"}) {
@@ -212,8 +230,9 @@ TEST_CASE("the summary can be made again from outcomes.jsonl alone, every bit of
   for (ArmRun& run : again.runs) Complete(run, results.task);
   again.summary = Summarize(again.runs);
   CHECK(ToJson(again).dump(2) + '\n' == ReadFile(folder / "results.json"));
-  for (const char* file : {"report.html", "figures/accuracy_against_restatement.svg", "figures/accuracy_by_steps.svg",
-                           "figures/learning_curves.svg", "figures/cost.svg"}) {
+  for (const char* file :
+       {"report.html", "figures/accuracy_against_reach.svg", "figures/accuracy_against_restatement.svg",
+        "figures/accuracy_by_steps.svg", "figures/learning_curves.svg", "figures/cost.svg"}) {
     CHECK(std::filesystem::exists(folder / file));
   }
 }
@@ -268,6 +287,37 @@ TEST_CASE("SFT that closes the gap, or passes the ceiling, is said to") {
   CHECK(Says(MadeUpResults(20, 25, 93), "below it by"));
 }
 
+TEST_CASE("placement and competence are told apart") {
+  StudyResults results = MadeUpResults(40, 45, 93);
+  CHECK(Says(results, "goes from 0.600 after SFT (0.600 with more of it) to 1.000 after RL, up by RL (+0.400 ["));
+  CHECK(Says(results, "the accuracy on those traces goes from 0.667 ["));
+  for (ProblemOutcome& o : results.runs[5].outcomes) o.in_reach = results.runs[2].outcomes[o.problem].in_reach;
+  Complete(results.runs[5], results.task);
+  CHECK(Says(results, "to 0.600 after RL, no clear change by RL (+0.000 [0.000, 0.000])"));
+  for (ProblemOutcome& o : results.runs[5].outcomes) o.in_reach = false;
+  Complete(results.runs[5], results.task);
+  CHECK(Says(results, "to 0.000 after RL, down by RL (-0.600 ["));
+  CHECK(Says(results, "to n/a after RL."));  // no trace in reach, no competence
+}
+
+TEST_CASE("an arm above the reach bound is said to be, and how clearly") {
+  const StudyResults below = MadeUpResults(40, 45, 93), slightly = MadeUpResults(40, 64, 93),
+                     clearly = MadeUpResults(40, 80, 93);
+  CHECK(Says(below, "No SWA arm is above the reach bound"));
+  CHECK(!Says(below, "better than a guess"));
+  CHECK(Says(slightly,
+             "Above the reach bound, which its own traces set: SWA after SFT with equal extra tokens, 0.640 ["));
+  CHECK(Says(slightly, "against 0.631, not clearly."));
+  CHECK(!Says(slightly, "No SWA arm is above"));
+  CHECK(!Says(slightly, "better than a guess"));  // 8 of 80 are right out of reach; a guess gives 6
+  CHECK(Says(clearly, "against 0.631, clearly."));
+  CHECK(Says(clearly,
+             "better than a guess (0.077), so they infer facts from values in view or carry them in another "
+             "form: SWA after SFT with equal extra tokens 0.500 ["));
+  CHECK(TerminalReport(clearly).find("0.500 (80)  0.631    yes") != std::string::npos);
+  CHECK(!Says(clearly, "Above the reach bound, which its own traces set: SA"));  // SA has none
+}
+
 TEST_CASE("inexact rollouts and losses that are not finite are said") {
   StudyResults results = MadeUpResults(40, 45, 93);
   CHECK(TerminalReport(results).find("exact: difference 0 over all 1000 sampled tokens") != std::string::npos);
@@ -299,7 +349,7 @@ TEST_CASE("the page stands alone, escapes what it quotes and names its limits") 
   CHECK(Count(html, "href=") + Count(html, "src=") + Count(html, "@import") + Count(html, "url(") == 0);
   CHECK(Count(html, "&lt;/td&gt;&lt;script&gt;") == 1);
   CHECK(Count(html, "a&lt;b&gt;&amp;c&quot;") == 2);  // under settings and under how to redo it
-  CHECK(Count(html, "<svg") == 4);
+  CHECK(Count(html, "<svg") == 5);
   CHECK(Count(html, "planted") == 1);
   CHECK(Count(html, "hyper-parameters could not be obtained") == 1);
   CHECK(Count(html, "quick preset leaves out") == 1);
@@ -307,72 +357,23 @@ TEST_CASE("the page stands alone, escapes what it quotes and names its limits") 
 
 TEST_CASE("figures are well-formed, with all points inside the picture and every arm labelled") {
   const std::vector<Figure> figures = StudyFigures(MadeUpResults(40, 45, 93));
-  REQUIRE(figures.size() == 4);
+  REQUIRE(figures.size() == 5);
   for (const Figure& figure : figures) CHECK_MESSAGE(WellFormed(figure.svg), figure.file);
   for (const char* name : {">SWA, converted<", ">SA, SFT<", ">SWA, SFT<", ">SWA, RL<", ">SA, RL<"}) {
     CHECK(Count(figures[0].svg, name) == 1);
+    CHECK(Count(figures[1].svg, name) == 1);
   }
 }
 
-TEST_CASE("a study without curves and cost has its first two figures only, and numbers that are not finite harm none") {
+TEST_CASE(
+    "a study without curves and cost has its first three figures only, and numbers that are not finite harm none") {
   StudyResults results = MadeUpResults(40, 45, 93);
   results.curves.clear();
   results.cost.clear();
-  results.runs[0].restatement_rate = kUndefined;
+  results.runs[0].restatement_rate = results.runs[0].in_reach = kUndefined;
   const std::vector<Figure> figures = StudyFigures(results);
-  REQUIRE(figures.size() == 2);
-  CHECK(Count(figures[0].svg, "nan") == 0);
-}
-
-TEST_CASE("the corners of the axes are the corners of the frame") {
-  Panel panel{.x = {.label = "x", .low = 1, .high = 100, .logarithmic = true},
-              .y = {.label = "y", .low = 0, .high = 2},
-              .series = {{.points = {{1, 0}, {10, 1}, {100, 2}, {-1, 1}}, .style = {.marker = Marker::kCircle}}}};
-  const std::string svg = SvgFigure("t", {panel});
-  std::vector<std::pair<double, double>> centres;
-  for (std::size_t at = svg.find("<circle"); at != std::string::npos; at = svg.find("<circle", at + 1)) {
-    double x = 0, y = 0;
-    REQUIRE(std::sscanf(svg.c_str() + at, "<circle cx=\"%lf\" cy=\"%lf\"", &x, &y) == 2);
-    centres.emplace_back(x, y);
-  }
-  REQUIRE(centres.size() == 3);  // a logarithmic axis has no place for -1
-  CHECK(centres[0].first < centres[2].first);
-  CHECK(centres[0].second > centres[2].second);  // y grows upwards
-  // Coordinates are written with two decimals.
-  CHECK(std::abs(centres[1].first - (centres[0].first + centres[2].first) / 2) <= 0.011);
-  CHECK(std::abs(centres[1].second - (centres[0].second + centres[2].second) / 2) <= 0.011);
-  panel.y.high = 0;
-  CHECK_THROWS_AS(SvgFigure("t", {panel}), Error);
-}
-
-TEST_CASE("a label keeps clear of points and stays inside the frame") {
-  // The point sits in the right corner with another on its left: the label must go elsewhere.
-  Panel panel{.x = {.label = "x", .low = 0, .high = 1}, .y = {.label = "y", .low = 0, .high = 1}};
-  Series labelled, other;
-  labelled.label = "a rather long label";
-  labelled.points = {{1, 0.5}};
-  labelled.style.marker = other.style.marker = Marker::kCircle;
-  for (int i = 0; i < 10; ++i) other.points.push_back({0.95 - 0.03 * i, 0.5});
-  panel.series = {labelled, other};
-  const std::string svg = SvgFigure("t", {panel});
-  const std::size_t text = svg.rfind("<text", svg.find(labelled.label));
-  double x = 0, y = 0;
-  REQUIRE(std::sscanf(svg.c_str() + text, "<text x=\"%lf\" y=\"%lf\"", &x, &y) == 2);
-  double cx = 0, cy = 0;
-  REQUIRE(std::sscanf(svg.c_str() + svg.find("<circle"), "<circle cx=\"%lf\" cy=\"%lf\"", &cx, &cy) == 2);
-  CHECK(x + 19 * 7 < cx + 1);              // 19 letters of at least 7 pixels end at the frame, where the point is
-  CHECK((y < cy - 5 || y - 10 > cy + 5));  // above or below the row of markers, of radius 5
-}
-
-TEST_CASE("ticks are round, inside the axis and few") {
-  const auto ticks = [](double low, double high, bool logarithmic = false) {
-    return AxisTicks({.low = low, .high = high, .logarithmic = logarithmic});
-  };
-  CHECK(ticks(0, 1).size() == 6);  // 0, 0.2, .. 1
-  CHECK(ticks(4, 16) == std::vector<double>{4, 6, 8, 10, 12, 14, 16});
-  CHECK(ticks(1, 100, true) == std::vector<double>{1, 2, 5, 10, 20, 50, 100});
-  CHECK(ticks(1, 1e6, true).size() == 7);
-  CHECK(!std::signbit(ticks(-0.03, 1)[0]));
+  REQUIRE(figures.size() == 3);
+  for (const Figure& figure : figures) CHECK(Count(figure.svg, "nan") == 0);
 }
 
 TEST_CASE("numbers are written without a negative zero, and undefined ones as such") {

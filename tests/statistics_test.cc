@@ -22,6 +22,7 @@ ArmRun Run(const std::string& arm, std::uint64_t seed, int problems, Correct&& c
     ProblemOutcome o;
     o.problem = i;
     o.correct_sampled = correct(i);
+    o.in_reach = i % 4 == 0;
     run.outcomes.push_back(o);
   }
   Aggregate(run, {});
@@ -170,4 +171,29 @@ TEST_CASE("an arm's mean has Wilson's interval for one seed and the seeds' sprea
   CHECK(std::isnan(MeansByArm(runs)[0].ceiling));  // one run has none
   runs[1].ceiling = 0.75;
   CHECK(MeansByArm(runs)[0].ceiling == 0.625);
+}
+
+TEST_CASE("any outcome can be bootstrapped: the share in reach has its own interval") {
+  std::vector<ArmRun> runs = {Run("x", 0, 40, kRight), Run("y", 0, 40, kRight)};
+  for (ProblemOutcome& o : runs[1].outcomes) o.in_reach = true;
+  const Estimate e = PairedBootstrap(runs, {"y", "x"}, &ProblemOutcome::in_reach).Of(Difference);
+  CHECK(e.mean == 0.75);
+  CHECK(e.ci95.low < 0.75);
+  CHECK(e.ci95.high > 0.75);
+  CHECK(PairedBootstrap(runs, {"y", "x"}).Of(Difference).ci95.high == 0);  // all are right
+}
+
+TEST_CASE("an arm's accuracies in and out of reach pool the traces of its seeds") {
+  const std::vector<ArmRun> runs = {Run("x", 0, 8, [](int i) { return i < 5; }), Run("x", 1, 4, kWrong)};
+  CHECK(runs[0].in_reach == 0.25);
+  CHECK(runs[0].within.accuracy() == 1);  // problems 0 and 4
+  CHECK(runs[0].beyond.accuracy() == 0.5);
+  const ArmMeans means = MeansByArm(runs)[0];
+  CHECK(means.within.traces == 3);
+  CHECK(means.within.right == 2);
+  CHECK(means.beyond.traces == 9);
+  CHECK(AccuracyOf(means.beyond).mean == 3.0 / 9);
+  CHECK(AccuracyOf(means.beyond).ci95.low == WilsonInterval(3, 9).low);
+  CHECK(std::isnan(AccuracyOf({}).mean));
+  CHECK(std::isnan(AccuracyOf({}).ci95.low));
 }

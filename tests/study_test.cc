@@ -88,6 +88,10 @@ TEST_CASE("a study trains every arm exactly on-policy, measures costs, and gives
     CHECK(results["checks"]["rollout_logprob_max_abs_diff"] == 0.0);
     CHECK(results["checks"]["rollout_logprob_tokens"].get<int>() > 0);
     CHECK(results["cost"].size() == 8);  // four lengths, with and without the window
+    for (const json& run : results["runs"]) {
+      CHECK(run["traces_in_reach"].get<int>() + run["traces_out_of_reach"].get<int>() == 4);
+      CHECK(run["reach_bound"].is_number() == run["arm"].get<std::string>().starts_with("swa"));
+    }
     bytes = Weights(out);
     WriteFileAtomically(out / "runs" / "notes.txt", "mine");
   }

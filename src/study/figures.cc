@@ -41,13 +41,41 @@ PlotPoint PointWith(const Interval& interval, double x, double y) {
 
 PlotAxis AccuracyAxis() { return {"accuracy (one sample a problem, T = 1)", 0, 1.05}; }
 
-// The receptive-field ceiling by restatement rate.
+// An arm's runs as points over one of their measures, with its name beside them.
+Series AccuracyOver(double ArmMeasures::*x, const std::string& arm, const StudyResults& results) {
+  Series series{.label = ArmName(arm), .style = StyleOf(arm)};
+  for (const ArmRun& run : results.runs) {
+    if (run.arm == arm) series.points.push_back(PointWith(AccuracyInterval(run), run.*x, run.accuracy));
+  }
+  return series;
+}
+
+Figure AccuracyAgainstReach(const StudyResults& results) {
+  constexpr double kLabelAt = 0.25;
+  Panel panel{.x = {"share g of the traces in reach", -0.03, 1.05}, .y = AccuracyAxis()};
+  panel.series = {{.points = {{0, ReachBound(0)}, {1, ReachBound(1)}}, .style = {.line = true}},
+                  {.label = "reach bound, g + (1 - g)/13", .points = {{kLabelAt, ReachBound(kLabelAt)}}}};
+  for (const std::string& arm : ArmsOf(results.runs)) {
+    panel.series.push_back(AccuracyOver(&ArmMeasures::in_reach, arm, results));
+  }
+  return {
+      .file = "accuracy_against_reach.svg",
+      .caption =
+          "Accuracy against the share of a policy's own traces that keep the facts in reach. Every point is one arm "
+          "and seed, bars are Wilson 95% intervals over its problems. To the right is placement: traces that the "
+          "window can follow. Up to the line is competence: right answers on those. The line bounds every policy "
+          "under the window; above it a policy must know facts that are out of reach, by inference from values in "
+          "view. Full attention (SA) is not bound by it: its g is what the window would leave of its traces.",
+      .svg = SvgFigure("Accuracy against traces in reach", {std::move(panel)})};
+}
+
+// The memoryless ceiling by restatement rate.
 std::vector<PlotPoint> CeilingCurve(const StudyTask& task) {
   std::vector<PlotPoint> points;
   constexpr int kCells = 100;
   for (int i = 0; i <= kCells; ++i) {
     const double p = static_cast<double>(i) / kCells;
-    points.push_back({p, ReceptiveFieldCeiling(task.layers, task.window, p, task.n_min, task.n_max)});
+    points.push_back({p, MeanMemorylessCeiling(task.layers, task.window, p, task.n_min, task.n_max)});
   }
   return points;
 }
@@ -67,24 +95,23 @@ Figure AccuracyAgainstRestatement(const StudyResults& results) {
   panel.series = {
       {.points = {{data_rate, 0}, {data_rate, 1.05}}, .style = kDataStyle},
       {.points = ceiling, .style = {.line = true}},
-      {.label = Concat("receptive-field ceiling, ", task.layers, " layers, W = ", task.window), .points = {*at_middle}},
+      {.label = Concat("memoryless ceiling, ", task.layers, " layers, W = ", task.window), .points = {*at_middle}},
       {.label = Concat("SFT data: rate ", FormatNumber(data_rate, 2), ", ceiling ", FormatNumber(task.data_ceiling, 2)),
        .points = {{data_rate, task.data_ceiling}},
        .style = {.colour = colour::kGreen, .marker = Marker::kDiamond}}};
   for (const std::string& arm : ArmsOf(results.runs)) {
-    Series series{.label = ArmName(arm), .style = StyleOf(arm)};
-    for (const ArmRun& run : results.runs) {
-      if (run.arm == arm) series.points.push_back(PointWith(AccuracyInterval(run), run.restatement_rate, run.accuracy));
-    }
-    panel.series.push_back(std::move(series));
+    panel.series.push_back(AccuracyOver(&ArmMeasures::restatement_rate, arm, results));
   }
   return {
       .file = "accuracy_against_restatement.svg",
       .caption =
           "Accuracy against how often a policy restates the facts. Every point is one arm and seed, bars are Wilson "
-          "95% intervals over its problems. The curve is the best that sliding-window attention can do at each rate if "
-          "nothing beyond its receptive field is known; it comes from arithmetic, not from training. The dashed line "
-          "marks the rate of the SFT data. Full attention (SA) is not bound by the curve.",
+          "95% intervals over its problems. The curve is the memoryless ceiling: the best that sliding-window "
+          "attention "
+          "can do if it restates at random at that rate and knows nothing beyond its reach. It comes from arithmetic, "
+          "not from training. A policy that times its restatements can stand above it; what bounds every policy is the "
+          "figure before. The dashed line marks the rate of the SFT data. Full attention (SA) is not bound by the "
+          "curve.",
       .svg = SvgFigure("Accuracy against restatement rate", {std::move(panel)})};
 }
 
@@ -107,10 +134,11 @@ Series PooledAccuracy(const StudyResults& results, const std::string& arm, doubl
 Figure AccuracyBySteps(const StudyResults& results) {
   const StudyTask& task = results.task;
   Panel panel{.x = {"steps of the problem", task.n_min - 0.5, task.n_max + 0.5}, .y = AccuracyAxis()};
-  Series ceiling{.legend = Concat("ceiling at the SFT data's rate ", FormatNumber(task.data_restatement_rate, 2)),
-                 .style = kDataStyle};
+  Series ceiling{
+      .legend = Concat("memoryless ceiling at the SFT data's rate ", FormatNumber(task.data_restatement_rate, 2)),
+      .style = kDataStyle};
   for (const double value :
-       ReceptiveFieldCeilingBySteps(task.layers, task.window, task.data_restatement_rate, task.n_min, task.n_max)) {
+       MemorylessCeilingBySteps(task.layers, task.window, task.data_restatement_rate, task.n_min, task.n_max)) {
     ceiling.points.push_back({task.n_min + static_cast<double>(ceiling.points.size()), value});
   }
   panel.series.push_back(std::move(ceiling));
@@ -124,8 +152,8 @@ Figure AccuracyBySteps(const StudyResults& results) {
   return {.file = "accuracy_by_steps.svg",
           .caption =
               "Accuracy by the number of steps of a problem, in ranges, seeds pooled; bars are Wilson 95% intervals. "
-              "Where a window hurts, long problems fall first. The dashed line is the ceiling at the SFT data's "
-              "restatement rate.",
+              "Where a window hurts, long problems fall first. The dashed line is the memoryless ceiling at the SFT "
+              "data's restatement rate.",
           .svg = SvgFigure("Accuracy by number of steps", {std::move(panel)})};
 }
 
@@ -178,7 +206,8 @@ Figure CostAgainstLength(const StudyResults& results) {
 }  // namespace
 
 std::vector<Figure> StudyFigures(const StudyResults& results) {
-  std::vector<Figure> figures = {AccuracyAgainstRestatement(results), AccuracyBySteps(results)};
+  std::vector<Figure> figures = {AccuracyAgainstReach(results), AccuracyAgainstRestatement(results),
+                                 AccuracyBySteps(results)};
   if (!results.curves.empty()) figures.push_back(LearningCurves(results));
   if (!results.cost.empty()) figures.push_back(CostAgainstLength(results));
   return figures;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
-#include <iomanip>
 
 #include "base/check.h"
 #include "study/report.h"
 #include "study/statistics.h"
+#include "task/chain.h"
 
 namespace swarr {
 namespace {
@@ -69,6 +69,9 @@ class Story {
     TellRl();
     TellSaChange();
     TellRecovery();
+    TellPlacement();
+    TellBound();
+    TellInference();
     TellRestatements();
     TellDistances();
     TellSaturation();
@@ -120,10 +123,11 @@ class Story {
     const ArmMeans* best = Find("swa_sft_more") ? Find("swa_sft_more") : Find("swa_sft");
     if (!best) return;
     const double ceiling = results_.task.data_ceiling, above = best->accuracy - ceiling;
-    Say("The ceiling of the SFT data, ", ceiling, ", was computed beforehand. ", Phrase(*best), " ends at ",
-        Accuracy(*best), ", ",
+    Say("The memoryless ceiling of the SFT data, ", ceiling,
+        ", was computed beforehand: the best accuracy of a policy that restates at random, as often as the data. ",
+        Phrase(*best), " ends at ", Accuracy(*best), ", ",
         best->accuracy_ci95.low > ceiling
-            ? Sentence("above it by ", above, " (values in view can give away facts that are out of sight)")
+            ? Sentence("above it by ", above, " (it times its restatements, or values in view give facts away)")
         : best->accuracy_ci95.high < ceiling ? Sentence("below it by ", -above)
                                              : "not clearly above or below it",
         ".");
@@ -142,8 +146,8 @@ class Story {
     }
     const double above = rl->accuracy - results_.task.data_ceiling;
     Say("RL takes SWA to ", Accuracy(*rl), against_more, " That is ", std::abs(above), above >= 0 ? " above" : " below",
-        " the ceiling of the SFT data",
-        std::isfinite(rl->ceiling) ? Sentence("; at its own restatement rate the ceiling is ", rl->ceiling) : "", ".");
+        " the memoryless ceiling of the SFT data",
+        std::isfinite(rl->ceiling) ? Sentence("; at its own restatement rate that ceiling is ", rl->ceiling) : "", ".");
   }
 
   // A gap also shrinks when SA gets worse, which is no recovery.
@@ -176,6 +180,52 @@ class Story {
     } else {
       Say(gaps, ": RL did not clearly recover any of it (reduction ", s.gap_reduction, ").");
     }
+  }
+
+  // Accuracy is placement (traces that keep the facts in reach) times competence (accuracy on those), and a little.
+  void TellPlacement() {
+    const ArmMeans *sft = Find("swa_sft"), *more = Find("swa_sft_more"), *rl = Find("swa_rl");
+    if (!sft || !rl) return;
+    const auto from_to = [&](const auto& of) {
+      return Sentence(" goes from ", of(*sft), " after SFT", more ? Sentence(" (", of(*more), " with more of it)") : "",
+                      " to ", of(*rl), " after RL");
+    };
+    const PairedBootstrap shares(results_.runs, {"swa_rl", "swa_sft"}, &ProblemOutcome::in_reach);
+    const Estimate change = shares.Of([](const std::vector<double>& m) { return m[0] - m[1]; });
+    Say("Placement: g, the share of SWA's traces that keep the facts in reach,",
+        from_to([](const ArmMeans& m) { return m.in_reach; }), ", ",
+        Above(change)   ? "up by RL ("
+        : Below(change) ? "down by RL ("
+                        : "no clear change by RL (",
+        Signed(change), "). Competence: the accuracy on those traces",
+        from_to([](const ArmMeans& m) { return AccuracyOf(m.within); }), ".");
+  }
+
+  void TellBound() {
+    bool bounded = false, above = false;
+    for (const ArmMeans& m : arms_) {
+      bounded |= std::isfinite(m.reach_bound);
+      if (!AboveReachBound(m)) continue;
+      above = true;
+      Say("Above the reach bound, which its own traces set: ", Phrase(m), ", ", Accuracy(m), " against ", m.reach_bound,
+          m.accuracy_ci95.low > m.reach_bound ? ", clearly." : ", not clearly.");
+    }
+    if (bounded && !above) Say("No SWA arm is above the reach bound that its own traces set, g + (1 - g)/13.");
+  }
+
+  void TellInference() {
+    constexpr double kGuess = 1.0 / kModulus;
+    std::string arms;
+    for (const ArmMeans& m : arms_) {
+      const Estimate beyond = AccuracyOf(m.beyond);
+      if (!std::isfinite(m.reach_bound) || !(beyond.ci95.low > kGuess)) continue;
+      arms += Sentence(arms.empty() ? "" : "; ", Phrase(m), " ", beyond);
+    }
+    if (arms.empty()) return;
+    Say("On traces out of reach these arms do better than a guess (", kGuess,
+        "), so they infer facts from values in view "
+        "or carry them in another form: ",
+        arms, ".");
   }
 
   void TellRestatements() {
@@ -214,74 +264,7 @@ class Story {
   std::vector<std::string> sentences_;
 };
 
-std::string Exactness(const StudyChecks& checks) {
-  if (checks.rollout_logprob_tokens == 0) return "not measured: no sampled token was compared";
-  const std::string tokens = Concat(checks.rollout_logprob_tokens, " sampled tokens");
-  if (checks.rollout_logprob_max_abs_diff == 0) return Concat("exact: difference 0 over all ", tokens);
-  return Concat("NOT exact: differences up to ", std::setprecision(3), checks.rollout_logprob_max_abs_diff, " over ",
-                tokens);
-}
-
-std::string CeilingCell(const ArmMeasures& m) { return std::isfinite(m.ceiling) ? FormatNumber(m.ceiling) : "-"; }
-
 }  // namespace
-
-std::string FormatNumber(double value, int decimals) {
-  if (!std::isfinite(value)) return "n/a";
-  const std::string text = Concat(std::fixed, std::setprecision(decimals), value);
-  const bool zero = text.find_first_not_of("-0.") == std::string::npos;
-  return zero && text[0] == '-' ? text.substr(1) : text;  // no "-0.000"
-}
-
-std::string FormatEstimate(const Estimate& estimate) {
-  if (!std::isfinite(estimate.ci95.low)) return FormatNumber(estimate.mean);
-  return Sentence(estimate.mean, " [", estimate.ci95.low, ", ", estimate.ci95.high, "]");
-}
-
-TextTable TableOfArms(const StudyResults& results) {
-  TextTable table = {{"arm", "accuracy [95% CI]", "greedy accuracy", "restatements per step", "mean length",
-                      "truncated", "facts in window", "ceiling"}};
-  for (const ArmMeans& m : MeansByArm(results.runs)) {
-    table.push_back({ArmName(m.arm), FormatEstimate(Accuracy(m)), FormatNumber(m.accuracy_greedy),
-                     FormatNumber(m.restatement_rate), FormatNumber(m.mean_length, 1), FormatNumber(m.truncated),
-                     FormatNumber(m.facts_in_window), CeilingCell(m)});
-  }
-  return table;
-}
-
-TextTable TableOfRuns(const StudyResults& results) {
-  TextTable table = {{"arm", "seed", "problems", "accuracy [95% CI]", "greedy", "restatements per step", "mean length",
-                      "truncated", "distance", "facts in window", "ceiling"}};
-  for (const ArmRun& r : results.runs) {
-    table.push_back({ArmName(r.arm), std::to_string(r.seed), std::to_string(r.problems),
-                     FormatEstimate({r.accuracy, AccuracyInterval(r)}), FormatNumber(r.accuracy_greedy),
-                     FormatNumber(r.restatement_rate), FormatNumber(r.mean_length, 1), FormatNumber(r.truncated),
-                     FormatNumber(r.dependency_distance_mean, 1), FormatNumber(r.facts_in_window), CeilingCell(r)});
-  }
-  return table;
-}
-
-std::string Headline(const StudyResults& results) {
-  const StudyTask& task = results.task;
-  const std::size_t seeds = SeedsOf(results.runs).size();
-  std::int64_t problems = 0;
-  for (const ArmRun& run : results.runs) problems = std::max(problems, run.problems);
-  return Concat("Chain task, preset ", results.preset, ": ", seeds, seeds == 1 ? " seed, " : " seeds, ", problems,
-                " problems of ", task.n_min, " to ", task.n_max, " steps, ", task.layers, " layers, window ",
-                task.window, ", ", results.device, ", ", FormatNumber(results.wall_seconds, 0), " s");
-}
-
-std::vector<std::pair<std::string, std::string>> KeyNumbers(const StudyResults& results) {
-  const StudySummary& s = results.summary;
-  return {{"ceiling of the SFT data", Concat(FormatNumber(results.task.data_ceiling), " (restatement rate ",
-                                             FormatNumber(results.task.data_restatement_rate, 2), ")")},
-          {"gap after SFT, SA - SWA", FormatEstimate(s.gap_sft)},
-          {"gap after RL, SA - SWA", FormatEstimate(s.gap_rl)},
-          {"gap reduction", FormatEstimate(s.gap_reduction)},
-          {"recovery, 1 - gap RL / gap SFT", FormatEstimate(s.recovery)},
-          {"RL - equal extra SFT, SWA", FormatEstimate(s.rl_over_more_sft)},
-          {"rollout against training", Exactness(results.checks)}};
-}
 
 std::vector<std::string> Findings(const StudyResults& results) { return Story(results).Tell(); }
 

@@ -9,21 +9,19 @@
 #include "base/files.h"
 #include "plot/svg.h"
 #include "study/statistics.h"
+#include "task/ceiling.h"
 
 namespace swarr {
 namespace {
 
 constexpr std::size_t kColumns = 100;
 
-// TableOfArms with narrow heads on two lines.
-std::string TerminalTable(const TextTable& table) {
-  std::vector<std::vector<std::string>> lines = {
-      {"", "accuracy", "", "restate", "mean", "trun-", "facts", "ceil-"},
-      {"arm", "[95% interval]", "greedy", "/step", "length", "cated", "in W", "ing"}};
+// A table with narrow heads on two lines, and numbers to the right.
+std::string TerminalTable(const TextTable& table, TextTable lines) {
   for (std::size_t row = 1; row < table.size(); ++row) {
-    std::string& accuracy = lines.emplace_back(table[row])[1];
-    const std::size_t comma = accuracy.find(", ");
-    if (comma != std::string::npos) accuracy.erase(comma + 1, 1);  // the narrow form, for 100 columns
+    std::string& second = lines.emplace_back(table[row])[1];
+    const std::size_t comma = second.find(", ");
+    if (comma != std::string::npos) second.erase(comma + 1, 1);  // the narrow form of an interval, for 100 columns
   }
   std::vector<std::string> texts(lines.size());
   for (std::size_t c = 0; c < lines[0].size(); ++c) {
@@ -38,6 +36,16 @@ std::string TerminalTable(const TextTable& table) {
   std::string out;
   for (const std::string& text : texts) out += text + '\n';
   return out;
+}
+
+std::string TerminalTables(const StudyResults& results) {
+  return TerminalTable(TableOfArms(results),
+                       {{"", "accuracy", "", "restate", "mean", "trun-", "facts", "in"},
+                        {"arm", "[95% interval]", "greedy", "/step", "length", "cated", "in W", "reach"}}) +
+         '\n' +
+         TerminalTable(TableOfReach(results),
+                       {{"", "accu-", "in", "in reach", "out of it", "reach", "above", "memory-"},
+                        {"arm", "racy", "reach", "(traces)", "(traces)", "bound", "it", "less"}});
 }
 
 // Breaks at spaces; later lines are indented below the first one's text.
@@ -137,9 +145,13 @@ std::string WhatItIs(const StudyTask& task) {
                     " steps, writing every step. The facts a, b and the number of steps stand at the start and slide "
                     "out of the window of ",
                     task.window, " tokens; a trace may restate them before a step. With ", task.layers,
-                    " layers nothing older than ", task.layers * (task.window - 1),
-                    " tokens can be known, which bounds the accuracy at each restatement rate: the receptive-field "
-                    "ceiling. A guess is right once in 13 times."));
+                    " layers nothing older than ", ReachOf(task.layers, task.window),
+                    " tokens can be known, and a guess is right once in 13 times. So the share g of a policy's own "
+                    "traces that keep the facts in reach bounds its accuracy: g + (1 - g)/13, but for what values in "
+                    "view give away. Accuracy is placement (g) times competence (the accuracy on traces in reach), "
+                    "and a little. For a policy that restates without memory, before each step with the same "
+                    "probability, g follows from that rate: the memoryless ceiling, which was computed before any "
+                    "training. A policy that times its restatements can stand above it."));
 }
 
 std::vector<std::string> Limits(const StudyResults& results) {
@@ -155,7 +167,8 @@ std::vector<std::string> Limits(const StudyResults& results) {
       "own.",
       Concat("Number of seeds: ", seeds, ". ",
              seeds < 5 ? "Too few to say how much results vary between training runs." : ""),
-      "The ceiling does not count what a model may infer from successive values in view, so a model can exceed it.",
+      "Neither the reach bound nor the memoryless ceiling counts what a model may infer from successive values in "
+      "view, so a model can exceed them. The memoryless ceiling is no bound for a policy that times its restatements.",
   };
   if (results.preset == "quick") {
     limits.emplace_back(
@@ -184,7 +197,8 @@ std::string HowToRedo(const StudyResults& results) {
 }  // namespace
 
 std::string TerminalReport(const StudyResults& results) {
-  std::string out = Wrapped(Headline(results), "") + '\n' + TerminalTable(TableOfArms(results)) + '\n';
+  std::string out = Wrapped(Headline(results), "") + '\n' + TerminalTables(results) + '\n' +
+                    Wrapped(ReachNote(results.task), "") + '\n';
   const Pairs numbers = KeyNumbers(results);
   std::size_t width = 0;
   for (const auto& [name, value] : numbers) width = std::max(width, name.size() + 2);
@@ -209,6 +223,8 @@ std::string HtmlReport(const StudyResults& results) {
   std::string body = Tag("h1", "Does reinforcement learning recover what a sliding window costs?");
   body += Tag("p", Headline(results) + ".");
   body += Tag("h2", "Result") + HtmlTable(TableOfArms(results)) + HtmlPairs(KeyNumbers(results));
+  body += Tag("h2", "What the window leaves possible") + HtmlTable(TableOfReach(results)) +
+          Tag("p", ReachNote(results.task));
   body += Tag("h2", "What the numbers say") + HtmlList(Findings(results));
   body += Tag("h2", "What the experiment is") + WhatItIs(results.task);
   body += Tag("h2", "Figures") + figures;

@@ -19,13 +19,17 @@ struct Figure {
   std::string svg;
 };
 
-// In this order: accuracy against restatement rate (the central one), accuracy by number of steps, learning curves of
-// RL, cost against length. The last two are left out where there are no curves or no cost.
+// In this order: accuracy against the share of traces in reach (the central one), against restatement rate, by number
+// of steps, learning curves of RL, cost against length. The last two are left out where there are no curves or no cost.
 std::vector<Figure> StudyFigures(const StudyResults& results);
 
 using TextTable = std::vector<std::vector<std::string>>;  // by row; the first has the heads
 TextTable TableOfArms(const StudyResults& results);       // one row per arm: means over seeds
+TextTable TableOfReach(const StudyResults& results);      // the same arms: what their traces leave possible
 TextTable TableOfRuns(const StudyResults& results);       // one row per arm and seed
+
+// What the columns of TableOfReach are.
+std::string ReachNote(const StudyTask& task);
 
 // What was run: preset, seeds, problems, model and window, steps, device, time.
 std::string Headline(const StudyResults& results);

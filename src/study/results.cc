@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/check.h"
+#include "task/ceiling.h"
 
 namespace swarr {
 namespace {
@@ -32,6 +33,11 @@ static void to_json(Json& json, const StepsAccuracy& s) {
 static void to_json(Json& json, const ArmRun& run) {
   json = {{"arm", run.arm}, {"seed", run.seed}, {"problems", run.problems}};
   for (const auto& [name, measure] : kArmMeasures) json[name] = Number(run.*measure);
+  json["above_reach_bound"] = std::isfinite(run.reach_bound) ? Json(AboveReachBound(run)) : Json(nullptr);
+  json["traces_in_reach"] = run.within.traces;
+  json["accuracy_in_reach"] = Number(run.within.accuracy());
+  json["traces_out_of_reach"] = run.beyond.traces;
+  json["accuracy_out_of_reach"] = Number(run.beyond.accuracy());
   json["accuracy_by_steps"] = run.accuracy_by_steps;
 }
 
@@ -42,6 +48,10 @@ static void to_json(Json& json, const CostPoint& c) {
           {"decode_ms_per_token", Number(c.decode_ms_per_token)},
           {"forward_tokens_per_second", Number(c.forward_tokens_per_second)}};
 }
+
+double Tally::accuracy() const { return traces == 0 ? kUndefined : Share(right, traces); }
+
+bool AboveReachBound(const ArmMeasures& measures) { return measures.accuracy > measures.reach_bound; }
 
 std::string ArmName(const std::string& arm) {
   static const std::map<std::string, std::string> kArmNames = {{"sa_base", "SA, base"},
@@ -99,6 +109,13 @@ void Aggregate(ArmRun& run, const std::vector<StepRange>& ranges) {
   run.restatement_rate = Share(sum(&O::restatements), sum(&O::steps_written));
   run.dependency_distance_mean = Share(sum(&O::distance_sum), facts);
   run.facts_in_window = Share(sum(&O::facts_in_window), facts);
+  run.within = run.beyond = {};
+  for (const O& o : run.outcomes) {
+    Tally& tally = o.in_reach ? run.within : run.beyond;
+    ++tally.traces;
+    tally.right += o.correct_sampled;
+  }
+  run.in_reach = Share(run.within.traces, run.problems);
 
   run.accuracy_by_steps.clear();
   for (const StepRange& range : ranges) {
@@ -117,6 +134,7 @@ void Aggregate(ArmRun& run, const std::vector<StepRange>& ranges) {
 Json ToJson(const StudyResults& results) {
   Json settings = results.settings.is_object() ? results.settings : Json::object();
   settings["data_ceiling"] = Number(results.task.data_ceiling);
+  settings["reach"] = ReachOf(results.task.layers, results.task.window);
   const StudySummary& summary = results.summary;
   return {{"preset", results.preset},
           {"device", results.device},
@@ -154,7 +172,8 @@ std::string OutcomesText(const std::vector<ArmRun>& runs) {
                         {"restatements", o.restatements},
                         {"facts", o.facts},
                         {"facts_in_window", o.facts_in_window},
-                        {"distance_sum", o.distance_sum}};
+                        {"distance_sum", o.distance_sum},
+                        {"in_reach", o.in_reach}};
       text += row.dump() + '\n';
     }
   }

@@ -41,6 +41,7 @@ struct ProblemOutcome {
   int facts = 0;  // facts that its steps needed
   int facts_in_window = 0;
   std::int64_t distance_sum = 0;  // over those facts, tokens
+  bool in_reach = false;          // of the SWA arms: task/ceiling.h; for SA too, whose sight has no end
 };
 
 // Problems with from <= n <= to, both ends included.
@@ -55,7 +56,15 @@ struct StepsAccuracy {
   double accuracy = 0;  // sampled
 };
 
-// The measures of an arm under one seed, or their means over seeds.
+// How many of some traces have the right answer.
+struct Tally {
+  std::int64_t traces = 0;
+  std::int64_t right = 0;
+
+  double accuracy() const;  // undefined without traces
+};
+
+// The measures of an arm under one seed, or their means over seeds (tallies: their sums).
 struct ArmMeasures {
   double accuracy = 0;  // one sample a problem at temperature 1
   double accuracy_greedy = 0;
@@ -64,11 +73,19 @@ struct ArmMeasures {
   double restatement_rate = 0;          // restatements per step written
   double dependency_distance_mean = 0;  // tokens from a use of a fact to its last mention
   double facts_in_window = 0;           // share of the needed facts
-  double ceiling = kUndefined;          // at the run's restatement rate; undefined without a window
+  double in_reach = 0;                  // g, the share of the sampled traces that are in reach
+  // Undefined without a window, and with sinks, which neither considers (task/ceiling.h):
+  double ceiling = kUndefined;      // the memoryless ceiling at the run's restatement rate
+  double reach_bound = kUndefined;  // g + (1 - g) / 13
+
+  Tally within, beyond;  // the traces in reach, whose accuracy is the competence, and the others
 };
 
+// Whether the accuracy is above the reach bound. False where that is undefined.
+bool AboveReachBound(const ArmMeasures& measures);
+
 // The measures by their names in the files.
-constexpr std::array<std::pair<const char*, double ArmMeasures::*>, 8> kArmMeasures = {{
+constexpr std::array<std::pair<const char*, double ArmMeasures::*>, 10> kArmMeasures = {{
     {"accuracy", &ArmMeasures::accuracy},
     {"accuracy_greedy", &ArmMeasures::accuracy_greedy},
     {"mean_length", &ArmMeasures::mean_length},
@@ -77,9 +94,11 @@ constexpr std::array<std::pair<const char*, double ArmMeasures::*>, 8> kArmMeasu
     {"dependency_distance_mean", &ArmMeasures::dependency_distance_mean},
     {"facts_in_window", &ArmMeasures::facts_in_window},
     {"ceiling", &ArmMeasures::ceiling},
+    {"in_reach", &ArmMeasures::in_reach},
+    {"reach_bound", &ArmMeasures::reach_bound},
 }};
 
-// One arm under one seed. Aggregate computes all but arm, seed, ceiling and outcomes.
+// One arm under one seed. Aggregate computes all but arm, seed, ceiling, reach_bound and outcomes.
 struct ArmRun : ArmMeasures {
   std::string arm;
   std::uint64_t seed = 0;
@@ -123,14 +142,14 @@ struct LearningCurve {
   std::vector<CurvePoint> points{};
 };
 
-// The setting of the chain task that the ceiling depends on.
+// The setting of the chain task that reach and ceiling depend on.
 struct StudyTask {
   int layers = 0;
   int window = 0;  // of the SWA arms; counts the current token
   int n_min = 0;
   int n_max = 0;
   double data_restatement_rate = 0;  // p of the SFT data
-  double data_ceiling = 0;           // the receptive-field ceiling at p
+  double data_ceiling = 0;           // the memoryless ceiling at p
 };
 
 struct StudyResults {
@@ -158,11 +177,12 @@ std::set<std::uint64_t> SeedsOf(const std::vector<ArmRun>& runs);
 // n_min .. n_max in at most four disjoint ranges of nearly equal size. Throws Error unless n_min <= n_max.
 std::vector<StepRange> StepRanges(int n_min, int n_max);
 
-// Computes the measures of `run`, except its ceiling, from its outcomes. Ratios are pooled over problems; one without a
-// denominator is 0. A range without problems is left out of accuracy_by_steps.
+// Computes the measures of `run`, except its ceiling and bound, from its outcomes. Ratios are pooled over problems; one
+// without a denominator is 0. A range without problems is left out of accuracy_by_steps.
 void Aggregate(ArmRun& run, const std::vector<StepRange>& ranges);
 
-// results.json. settings.data_ceiling is set from task.data_ceiling.
+// results.json; docs/study.md lists the fields. settings.data_ceiling is set from task.data_ceiling, settings.reach
+// from its layers and window.
 nlohmann::ordered_json ToJson(const StudyResults& results);
 
 // outcomes.jsonl.

@@ -12,10 +12,11 @@
 namespace swarr {
 namespace {
 
-// Whether the arms were right (0 or 1) under one seed: one row for each problem that all arms share, a column per arm.
+// The arms' outcomes (0 or 1) under one seed: one row for each problem that all arms share, a column per arm.
 using SeedTable = std::vector<std::vector<std::uint8_t>>;
 
-SeedTable TableOf(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms, std::uint64_t seed) {
+SeedTable TableOf(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms, std::uint64_t seed,
+                  bool ProblemOutcome::*outcome) {
   // Keyed by problem, so that the order of rows does not matter.
   std::map<std::int64_t, std::vector<std::uint8_t>> by_problem;
   for (std::size_t a = 0; a < arms.size(); ++a) {
@@ -25,7 +26,7 @@ SeedTable TableOf(const std::vector<ArmRun>& runs, const std::vector<std::string
       std::vector<std::uint8_t>& row = by_problem[o.problem];
       SWARR_CHECK(row.size() <= a, "arm ", arms[a], " has two outcomes for problem ", o.problem, " of seed ", seed,
                   "; outcomes must have one row per arm, seed and problem");
-      if (row.size() == a) row.push_back(o.correct_sampled ? 1 : 0);
+      if (row.size() == a) row.push_back(o.*outcome ? 1 : 0);
     }
   }
   SeedTable table;
@@ -35,17 +36,17 @@ SeedTable TableOf(const std::vector<ArmRun>& runs, const std::vector<std::string
   return table;
 }
 
-// Adds the arms' accuracies to `means`. They are taken over the problems that `next_problem` yields, as many as the
+// Adds the arms' shares to `means`. They are taken over the problems that `next_problem` yields, as many as the
 // table has.
 template <class NextProblem>
-void AddAccuracies(const SeedTable& table, double weight, NextProblem&& next_problem, std::vector<double>& means) {
-  std::vector<std::int64_t> correct(means.size(), 0);
+void AddShares(const SeedTable& table, double weight, NextProblem&& next_problem, std::vector<double>& means) {
+  std::vector<std::int64_t> counts(means.size(), 0);
   for (std::size_t i = 0; i < table.size(); ++i) {
     const std::vector<std::uint8_t>& row = table[next_problem(i)];
-    for (std::size_t a = 0; a < row.size(); ++a) correct[a] += row[a];
+    for (std::size_t a = 0; a < row.size(); ++a) counts[a] += row[a];
   }
   for (std::size_t a = 0; a < means.size(); ++a) {
-    means[a] += weight * static_cast<double>(correct[a]) / static_cast<double>(table.size());
+    means[a] += weight * static_cast<double>(counts[a]) / static_cast<double>(table.size());
   }
 }
 
@@ -70,17 +71,18 @@ Interval WilsonInterval(std::int64_t successes, std::int64_t trials) {
   return {std::max(0.0, (middle - half) / (n + z * z)), std::min(1.0, (middle + half) / (n + z * z))};
 }
 
-PairedBootstrap::PairedBootstrap(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms) {
+PairedBootstrap::PairedBootstrap(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms,
+                                 bool ProblemOutcome::*outcome) {
   std::vector<SeedTable> tables;
   for (const std::uint64_t seed : SeedsOf(runs)) {
-    SeedTable table = TableOf(runs, arms, seed);
+    SeedTable table = TableOf(runs, arms, seed, outcome);
     if (!table.empty()) tables.push_back(std::move(table));
   }
   if (tables.empty()) return;
 
   const double weight = 1.0 / static_cast<double>(tables.size());
   observed_.assign(arms.size(), 0);
-  for (const SeedTable& table : tables) AddAccuracies(table, weight, std::identity(), observed_);
+  for (const SeedTable& table : tables) AddShares(table, weight, std::identity(), observed_);
 
   for (int r = 0; r < kBootstrapResamples; ++r) {
     PhiloxStream stream(StreamKey(0, Purpose::kBootstrap, static_cast<std::uint32_t>(r)));
@@ -88,7 +90,7 @@ PairedBootstrap::PairedBootstrap(const std::vector<ArmRun>& runs, const std::vec
     for (std::size_t slot = 0; slot < tables.size(); ++slot) {
       const SeedTable& table = tables[stream.NextBelow(static_cast<std::uint32_t>(tables.size()))];
       const auto draw = [&](std::size_t) { return stream.NextBelow(static_cast<std::uint32_t>(table.size())); };
-      AddAccuracies(table, weight, draw, means);
+      AddShares(table, weight, draw, means);
     }
   }
 }
@@ -123,6 +125,11 @@ Interval AccuracyInterval(const ArmRun& run) {
   return WilsonInterval(correct, static_cast<std::int64_t>(run.outcomes.size()));
 }
 
+Estimate AccuracyOf(const Tally& tally) {
+  if (tally.traces == 0) return {};
+  return {.mean = tally.accuracy(), .ci95 = WilsonInterval(tally.right, tally.traces)};
+}
+
 std::vector<ArmMeans> MeansByArm(const std::vector<ArmRun>& runs) {
   std::vector<ArmMeans> all;
   for (const std::string& arm : ArmsOf(runs)) {
@@ -134,6 +141,12 @@ std::vector<ArmMeans> MeansByArm(const std::vector<ArmRun>& runs) {
       double sum = 0;
       for (const ArmRun& run : of_arm) sum += run.*measure;
       means.*measure = sum / static_cast<double>(count);
+    }
+    for (Tally ArmMeasures::*tally : {&ArmMeasures::within, &ArmMeasures::beyond}) {
+      for (const ArmRun& run : of_arm) {
+        (means.*tally).traces += (run.*tally).traces;
+        (means.*tally).right += (run.*tally).right;
+      }
     }
     means.accuracy_ci95 = count == 1 ? AccuracyInterval(of_arm.front())
                                      : PairedBootstrap(runs, {arm}).Of([](const auto& m) { return m[0]; }).ci95;

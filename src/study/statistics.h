@@ -21,7 +21,8 @@ Interval WilsonInterval(std::int64_t successes, std::int64_t trials);
 
 constexpr int kBootstrapResamples = 2000;
 
-// A paired hierarchical bootstrap of mean accuracies (sampled). A resample draws seeds with replacement, as many as
+// A paired hierarchical bootstrap of the arms' shares of problems with an outcome: right in the sampled answer, so that
+// the shares are accuracies, or another one. A resample draws seeds with replacement, as many as
 // there are, and for every drawn seed its problems with replacement. All arms share the draws, so what they have in
 // common cancels in differences. An arm's mean weighs seeds equally. With one seed only the problems vary: the interval
 // does not cover what another training run would give. A seed that lacks one of the arms is left out, and so is a
@@ -29,7 +30,8 @@ constexpr int kBootstrapResamples = 2000;
 // draws are the same for the same data, whatever the order of the rows.
 class PairedBootstrap {
  public:
-  PairedBootstrap(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms);
+  PairedBootstrap(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms,
+                  bool ProblemOutcome::*outcome = &ProblemOutcome::correct_sampled);
 
   // A function of the arms' means, in the constructor's order. NaN where it is undefined.
   using Statistic = std::function<double(const std::vector<double>& means)>;
@@ -48,8 +50,8 @@ class PairedBootstrap {
 // undefined if some resample has no gap. An estimate is undefined if one of its arms is missing.
 StudySummary Summarize(const std::vector<ArmRun>& runs);
 
-// One arm over its seeds: means of the runs' numbers; a ceiling if all runs have one. The accuracy's interval is
-// Wilson's for one seed. For several it is the bootstrap's, which covers the spread between seeds.
+// One arm over its seeds: means of the runs' numbers; ceiling and bound if all runs have one. The accuracy's interval
+// is Wilson's for one seed. For several it is the bootstrap's, which covers the spread between seeds.
 struct ArmMeans : ArmMeasures {
   std::string arm;
   Interval accuracy_ci95;
@@ -60,5 +62,8 @@ std::vector<ArmMeans> MeansByArm(const std::vector<ArmRun>& runs);
 
 // The Wilson interval of a run's sampled accuracy.
 Interval AccuracyInterval(const ArmRun& run);
+
+// The accuracy with its Wilson interval; undefined without traces.
+Estimate AccuracyOf(const Tally& tally);
 
 }  // namespace swarr

@@ -155,6 +155,7 @@ class SeedStudy {
     const std::vector<EvaluatedCompletion> sampled = Evaluate(ctx_, model, tokenizer_, eval_task_, options);
     options.temperature = 0;
     const std::vector<EvaluatedCompletion> greedy = Evaluate(ctx_, model, tokenizer_, eval_task_, options);
+    const std::int64_t reach = ReachOf(model.config().layers, settings_.attention.window);
     ArmRun run;
     run.arm = arm;
     run.seed = seed_;
@@ -172,14 +173,17 @@ class SeedStudy {
            .restatements = trace.restatements,
            .facts = static_cast<int>(trace.distances.size()),
            .facts_in_window = FactsInWindow(trace, settings_.attention.window),
-           .distance_sum = std::accumulate(trace.distances.begin(), trace.distances.end(), std::int64_t{0})});
+           .distance_sum = std::accumulate(trace.distances.begin(), trace.distances.end(), std::int64_t{0}),
+           .in_reach = InReach(trace, reach)});
     }
     Aggregate(run, StepRanges(settings_.task.n_min, settings_.task.n_max));
-    if (model.config().attention[0].window > 0) {
-      run.ceiling = ReceptiveFieldCeiling(model.config().layers, settings_.attention.window, run.restatement_rate,
+    if (const AttentionSpec& spec = model.config().attention[0]; spec.window > 0 && spec.sinks == 0) {
+      run.ceiling = MeanMemorylessCeiling(model.config().layers, spec.window, run.restatement_rate,
                                           settings_.task.n_min, settings_.task.n_max);
+      run.reach_bound = ReachBound(run.in_reach);
     }
-    Announce(arm, "accuracy ", run.accuracy, ", restatements per step ", run.restatement_rate);
+    Announce(arm, "accuracy ", run.accuracy, ", restatements per step ", run.restatement_rate, ", traces in reach ",
+             run.in_reach);
     results_.runs.push_back(std::move(run));
   }
 
@@ -298,7 +302,7 @@ StudyResults RunStudy(const StudyOptions& options) {
                .n_min = task.n_min,
                .n_max = task.n_max,
                .data_restatement_rate = task.restate_probability,
-               .data_ceiling = ReceptiveFieldCeiling(base.layers, settings.attention.window, task.restate_probability,
+               .data_ceiling = MeanMemorylessCeiling(base.layers, settings.attention.window, task.restate_probability,
                                                      task.n_min, task.n_max)},
       .settings = settings.json};
   StepMemory memory(options.device);

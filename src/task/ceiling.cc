@@ -2,11 +2,9 @@
 #include "task/ceiling.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <numeric>
 
 #include "base/check.h"
-#include "task/chain.h"
 
 namespace swarr {
 namespace {
@@ -23,20 +21,29 @@ int StepsServed(std::int64_t reach, int first_distance, int most) {
 
 }  // namespace
 
-std::vector<double> ReceptiveFieldCeilingBySteps(int layers, int window, double restate_probability, int n_min,
-                                                 int n_max) {
+std::int64_t ReachOf(int layers, int window) {
   SWARR_CHECK(layers >= 1 && window >= 1, "ceiling: there are ", layers, " layers with a window of ", window,
               "; give at least one of each, and none of this for full attention, which has no ceiling.");
+  return std::int64_t{layers} * (window - 1);
+}
+
+bool InReach(const TraceMeasures& measures, std::int64_t reach) {
+  return std::ranges::all_of(measures.distances, [reach](int distance) { return distance <= reach; });
+}
+
+double ReachBound(double share_in_reach) { return share_in_reach + (1 - share_in_reach) / kModulus; }
+
+std::vector<double> MemorylessCeilingBySteps(int layers, int window, double restate_probability, int n_min, int n_max) {
+  const std::int64_t reach = ReachOf(layers, window);
   SWARR_CHECK(restate_probability >= 0, "ceiling: the restatement rate is ", restate_probability,
               "; give one from 0 on.");
   SWARR_CHECK(n_min >= 1 && n_min <= n_max, "ceiling: the number of steps runs from ", n_min, " to ", n_max,
               "; give a range that starts at 1 or later and is not empty.");
   const double p = std::min(restate_probability, 1.0);
-  const std::int64_t reach = std::int64_t{layers} * (window - 1);
   const int from_prompt = StepsServed(reach, kFirstDistanceFromPrompt, n_max);
   const int from_restatement = StepsServed(reach, kFirstDistanceFromRestatement, n_max);
 
-  // good[r]: probability that all is known so far and the current mention can serve r further steps.
+  // good[r]: probability that the trace is in reach so far and the current mention can serve r further steps.
   std::vector<double> good(static_cast<std::size_t>(from_restatement) + 1, 0.0);
   good[static_cast<std::size_t>(from_prompt)] = 1.0;
   std::vector<double> ceiling;
@@ -46,13 +53,13 @@ std::vector<double> ReceptiveFieldCeilingBySteps(int layers, int window, double 
     good.back() = 0.0;
     if (from_restatement > 0) good[static_cast<std::size_t>(from_restatement) - 1] += p * alive;
     const double known = std::accumulate(good.begin(), good.end(), 0.0);
-    if (n >= n_min) ceiling.push_back(known + (1 - known) / kModulus);
+    if (n >= n_min) ceiling.push_back(ReachBound(known));
   }
   return ceiling;
 }
 
-double ReceptiveFieldCeiling(int layers, int window, double restate_probability, int n_min, int n_max) {
-  const std::vector<double> ceiling = ReceptiveFieldCeilingBySteps(layers, window, restate_probability, n_min, n_max);
+double MeanMemorylessCeiling(int layers, int window, double restate_probability, int n_min, int n_max) {
+  const std::vector<double> ceiling = MemorylessCeilingBySteps(layers, window, restate_probability, n_min, n_max);
   return std::accumulate(ceiling.begin(), ceiling.end(), 0.0) / static_cast<double>(ceiling.size());
 }
 

@@ -139,7 +139,8 @@ std::optional<ChainProblem> ChainProblemOf(const nlohmann::json& row);
 //   n         at the token before the last '#' (the query that decides to stop; the last ',' in traces of TraceOf).
 // A fact's mention is its digit (the last one, for n) in the prompt or in a well-formed restatement that gives that
 // fact its right value; a wrong value is no mention. Distance = query - position of the last mention before the query.
-// A layer whose window W counts the current token sees the mention directly iff distance < W.
+// A layer whose window W counts the current token sees the mention directly iff distance < W. How far several layers
+// reach, and what follows for the accuracy, is in task/ceiling.h.
 
 struct TraceMeasures {
   int length = 0;              // characters, thus tokens, without end of text
