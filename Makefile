@@ -10,6 +10,7 @@
 #   make cuda         builds build-cuda/swarr with the CUDA kernels, wherever there is nvcc (docs/cuda.md)
 #   make bench        the benchmark suites, JSON and a figure under out/bench
 #   make bench-peers  swarr beside PyTorch in one run: ratios, and the ratios required (options below)
+#   make fuzz         libFuzzer on every reader of files and texts, FUZZ_SECONDS=60 each (tools/fuzz.sh)
 #   make mutants      mutation testing: changes a line at a time and asks whether a test notices (docs/mutation.md)
 #   make torture      kills runs and fills their disk at every file operation (docs/reliability.md)
 #   make digests      hashes of all that is computed, into out/digests.txt (STUDY=1: the quick study too): a change of
@@ -42,11 +43,12 @@ DEPS_DIR ?=
 PEER_VENV := out/peers-venv
 SINCE ?= origin/main
 JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
 BENCH_SUITES := ops train decode scaling
 SOURCES = $(shell git ls-files "src/*.h" "src/*.cc" "cuda/*" "tests/*.h" "tests/*.cc" "examples/*.cc")
 
-.PHONY: configure build reproduce one-file test check check-form cuda bench bench-peers mutants torture digests format lint docs \
-  install clean
+.PHONY: configure build reproduce one-file test check check-form cuda bench bench-peers fuzz mutants torture digests format \
+  lint docs install clean
 
 build: configure
 	@cmake --build build --target swarr-cli --parallel $(JOBS)
@@ -108,6 +110,12 @@ $(PEER_VENV)/installed:
 	/usr/bin/python3 -m venv $(PEER_VENV)
 	$(PEER_VENV)/bin/pip install --quiet torch
 	@touch $@
+
+fuzz:
+	@tools/setup.sh clang
+	@cmake --preset fuzz
+	@cmake --build build/fuzz --target fuzz --parallel $(JOBS)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz.sh
 
 mutants:
 	@[ -n "$(DEPS_DIR)" ] || tools/setup.sh build

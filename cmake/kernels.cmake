@@ -18,7 +18,7 @@ set_source_files_properties(${unity_files} PROPERTIES UNITY_GROUP kernels)
 
 string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" processor)
 set(SWARR_X86_KERNELS OFF)
-if(processor MATCHES "^(x86_64|amd64)$")
+if(processor MATCHES "^(x86_64|amd64)$" AND NOT SWARR_FUZZ)
   set(SWARR_X86_KERNELS ON)
 endif()
 

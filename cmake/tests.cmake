@@ -3,7 +3,9 @@
 find_headers(doctest 2.4 doctest::doctest doctest/doctest.h)
 
 file(GLOB test_sources CONFIGURE_DEPENDS tests/*.cc)
-add_executable(swarr-tests ${test_sources})
+file(GLOB harnesses CONFIGURE_DEPENDS tests/fuzz/*.cc)
+list(FILTER harnesses EXCLUDE REGEX /fuzzer\\.cc$)  # libFuzzer's entry
+add_executable(swarr-tests ${test_sources} ${harnesses})
 add_dependencies(swarr-tests swarr-cli)
 target_include_directories(swarr-tests PRIVATE tests)
 target_link_libraries(swarr-tests PRIVATE swarr::swarr doctest::doctest Eigen3::Eigen swarr-flags)

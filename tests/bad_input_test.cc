@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "model/model_files.h"
@@ -321,6 +322,31 @@ TEST_CASE("bad input: values of config.json that the model can't compute") {
   refused("/vocab_size", 1e300, "vocab_size is 1e+300");
   refused("/num_key_value_heads", 0, "num_key_value_heads must be at least 1");
   refused("/eos_token_id", {{1}}, "eos_token_id is [1]");
+}
+
+TEST_CASE("bad input: a weight that is NaN or infinite ends every command that reads weights, and inspect counts it") {
+  const float values[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()};
+  for (const float value : values) {
+    const SpoiltModel model;
+    std::string bytes = model.Read("model.safetensors");
+    std::memcpy(bytes.data() + bytes.size() - 2 * sizeof value, &value, sizeof value);
+    model.Write("model.safetensors", bytes);
+    const std::string path = model.path.string(), out = (model.dir / "out").string();
+    const std::string sentence = ": 1 value of the tensor model.norm.weight is NaN or infinite; fetch or write";
+    model.CheckRefused(sentence);
+    const Arguments task = {"--model", path, "--task", "chain", "--n-min", "1", "--n-max", "2"};
+    CheckSentence(Swarr(Arguments{"eval", "--problems", "2"} + task), sentence);
+    for (const char* command : {"sft", "rl"}) {
+      CheckSentence(Swarr(Arguments{command, "--max-steps", "1", "--output-dir", out} + task), sentence);
+    }
+    CheckSentence(Swarr({"logits", "--model", path, "--tokens", "1,2", "--out", out}), sentence);
+    CheckSentence(Swarr({"convert", "--model", path, "--window", "4", "--output-dir", out}), sentence);
+    CHECK(HoldsOnly(model.dir.path(), {"model"}));
+    const Outcome shown = Swarr({"inspect", "--model", path});
+    CHECK(shown.status == 1);
+    CHECK(shown.Says(sentence));
+    CHECK(shown.out.find("1 NaN or infinite values in model.norm.weight\n") != std::string::npos);
+  }
 }
 
 TEST_CASE("bad input: a config.json or an index of absurd size") {

@@ -11,6 +11,7 @@
 #include "base/files.h"
 #include "model/tokenizer.h"
 #include "temp_directory.h"
+#include "text/bpe.h"
 #include "text/pre_tokenizer.h"
 #include "text/unicode.h"
 
@@ -114,6 +115,26 @@ TEST_CASE("a byte without a token is refused with its character" * doctest::skip
   CHECK_THROWS_WITH_AS(tokenizer.Encode("ab\xC3"), "t: the text is no UTF-8 at byte 2", Error);
 }
 
+TEST_CASE("where every byte is a token, what becomes of unknown text is no matter" * doctest::skip(kNoLibraries)) {
+  ordered_json json = ByteLevel();
+  for (const auto& [pointer, value] :
+       {std::pair("/model/unk_token", ordered_json("<end>")), std::pair("/model/byte_fallback", ordered_json(true))}) {
+    ordered_json some = ByteLevel();
+    some[ordered_json::json_pointer(pointer)] = value;
+    CHECK_THROWS_WITH_AS(Tokenizer(some, "t"), Contains("is not supported"), Error);
+    json[ordered_json::json_pointer(pointer)] = value;
+  }
+  int id = 10;
+  for (int code = 0x21; code < 0x144; ++code) {  // the letters of all bytes
+    const std::string letter =
+        code < 0x80 ? std::string(1, static_cast<char>(code))
+                    : std::string{static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 0x3F))};
+    if (BytesOfLetters(letter) && !json["model"]["vocab"].contains(letter)) json["model"]["vocab"][letter] = id++;
+  }
+  REQUIRE(id == 10 + 256 - 6);
+  CHECK(Tokenizer(json, "t").Encode("ab ab") == Ids{6, 8});
+}
+
 TEST_CASE("the template's tokens open a prompt, once" * doctest::skip(kNoLibraries)) {
   const ordered_json end = {{"SpecialToken", {{"id", "<end>"}, {"type_id", 0}}}};
   const ordered_json text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
@@ -128,6 +149,12 @@ TEST_CASE("the template's tokens open a prompt, once" * doctest::skip(kNoLibrari
   CHECK(tokenizer.EncodePrompt("<end>ab") == Ids{9, 6});
   CHECK(tokenizer.EncodePrompt("") == Ids{9});
   CHECK_THROWS_WITH_AS(Tokenizer(with({text, end}), "t"), Contains("behind the text, which is not supported"), Error);
+  ordered_json ids = with({end, text});
+  const ordered_json::json_pointer of_end("/post_processor/processors/1/special_tokens/<end>/ids");
+  ids[of_end] = {9};
+  CHECK(Tokenizer(ids, "t").EncodePrompt("ab") == Ids{9, 6});
+  ids[of_end] = {8};
+  CHECK_THROWS_WITH_AS(Tokenizer(ids, "t"), Contains("gives '<end>' the ids [8], but the vocabulary the id 9"), Error);
   CHECK_THROWS_WITH_AS(Tokenizer(with({3, text}), "t"), Contains("holds 3 where a SpecialToken"), Error);
   CHECK_THROWS_WITH_AS(Tokenizer(with({{{"SpecialToken", {{"id", "<s>"}}}}, text}), "t"),
                        "t: the post_processor TemplateProcessing puts '<s>' in front, which is no token", Error);

@@ -73,6 +73,19 @@ TEST_CASE("convert changes the attention of the layers asked for and not one byt
         json{{{"length", 8}, {"bytes", (1 + 1) * tile}}, {{"length", 640}, {"bytes", (3 + 20) * tile}}});
 }
 
+TEST_CASE("eval's table tells reasons in full, and no interval where there is none") {
+  const TempDirectory dir;
+  const std::string rows = (dir / "rows.jsonl").string();
+  WriteFileAtomically(
+      rows, "{\"question\": \"a7\", \"answer\": \"a\\n#### 72\"}\n{\"question\": \"a7\", \"answer\": \"none\"}\n");
+  const Outcome outcome =
+      Swarr({"eval", "--model", TinyModel(), "--data", rows, "--reward", "math", "--max-completion-length", "4"});
+  REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+  CHECK(outcome.out.find("nan") == std::string::npos);
+  CHECK(outcome.out.find("dropped: no answer         1 ") != std::string::npos);
+  CHECK(outcome.out.find("mean_length                4         \n") != std::string::npos);
+}
+
 TEST_CASE("inspect counts the parameters that the model file holds") {
   const SafetensorsFile file(fs::path(TinyModel()) / "model.safetensors");
   std::int64_t count = 0;

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "config_json.h"
 #include "model/hf_config.h"
 #include "temp_directory.h"
 
@@ -15,25 +16,6 @@ using doctest::Contains;
 using nlohmann::ordered_json;
 
 using Specs = std::vector<AttentionSpec>;
-
-// The fields that every family must have, for a model of four layers.
-ordered_json Fields(const std::string& model_type) {
-  return {{"model_type", model_type},    {"num_hidden_layers", 4},    {"hidden_size", 48},
-          {"num_attention_heads", 6},    {"num_key_value_heads", 2},  {"head_dim", 16},
-          {"intermediate_size", 100},    {"vocab_size", 30},          {"max_position_embeddings", 512},
-          {"rms_norm_eps", 1e-5},        {"rope_theta", 5000.0},      {"hidden_act", "silu"},
-          {"tie_word_embeddings", true}, {"sliding_window", nullptr}, {"eos_token_id", 2}};
-}
-
-ordered_json With(ordered_json json, const ordered_json& changes) {
-  for (const auto& [key, value] : changes.items()) json[key] = value;
-  return json;
-}
-
-ordered_json Without(ordered_json json, const char* key) {
-  json.erase(key);
-  return json;
-}
 
 ModelConfig Parse(const ordered_json& json) { return ParseModelConfig(json, "c"); }
 
@@ -132,83 +114,6 @@ TEST_CASE("fields about the window that contradict each other are refused") {
   refused("llama", {{"layer_types", kMixedTypes}}, "layer_types asks for sliding_attention, but");
 }
 
-TEST_CASE("the base of RoPE is read in all spellings, which must agree") {
-  const ordered_json none = Without(Fields("qwen3"), "rope_theta");
-  const ordered_json parameters = {{"rope_type", "default"}, {"rope_theta", 7.0}};
-  CHECK(Parse(none).rope_theta == 10000.0);
-  CHECK(Parse(With(none, {{"rope_parameters", parameters}})).rope_theta == 7.0);
-  CHECK(Parse(With(none, {{"rope_theta", 7}, {"rope_parameters", parameters}, {"rope_scaling", nullptr}})).rope_theta ==
-        7.0);
-  CHECK_THROWS_WITH_AS(Parse(With(none, {{"rope_theta", 8.0}, {"rope_parameters", parameters}})),
-                       "c: rope_theta is 8, but 7 in rope_parameters", Error);
-}
-
-TEST_CASE("RoPE scaling llama3 is read in all spellings and written in both") {
-  const ordered_json base = Without(Fields("llama"), "rope_theta");
-  const ordered_json settings = {
-      {"factor", 8}, {"low_freq_factor", 1}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 128}};
-  const ordered_json v4 = With({{"rope_type", "llama3"}}, settings), old = With(settings, {{"type", "llama3"}});
-  const ordered_json v5 = With(v4, {{"rope_theta", 5000.0}});
-  for (const ordered_json& json :
-       {With(base, {{"rope_theta", 5000.0}, {"rope_scaling", v4}}),
-        With(base, {{"rope_theta", 5000.0}, {"rope_scaling", old}}), With(base, {{"rope_parameters", v5}}),
-        With(base, {{"rope_theta", 5000}, {"rope_scaling", v4}, {"rope_parameters", v5}})}) {
-    const ModelConfig c = Parse(json);
-    CHECK(c.rope_theta == 5000.0);
-    CHECK(c.rope_scaling == Llama3Scaling{8, 1, 4, 128});
-    const ordered_json written = ToJson(c);
-    CHECK(written.at("rope_theta") == 5000.0);
-    CHECK(written.at("rope_scaling") == v4);
-    CHECK(written.at("rope_parameters") == v5);
-    CHECK(Parse(written).rope_scaling == c.rope_scaling);
-  }
-  CHECK(!Parse(Fields("llama")).rope_scaling.has_value());
-  CHECK(!ToJson(Parse(Fields("llama"))).contains("rope_scaling"));
-}
-
-TEST_CASE("a llama3 scaling that is incomplete, senseless or contradicts another spelling is refused") {
-  const ordered_json good = {{"rope_type", "llama3"},
-                             {"factor", 8.0},
-                             {"low_freq_factor", 1.0},
-                             {"high_freq_factor", 4.0},
-                             {"original_max_position_embeddings", 128}};
-  const auto refused = [](const ordered_json& changes, const char* sentence) {
-    CHECK_THROWS_WITH_AS(Parse(With(Fields("llama"), changes)), Contains(sentence), Error);
-  };
-  for (const char* key : {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}) {
-    const std::string sentence = std::string("c: rope_scaling: the field ") + key + " is missing";
-    refused({{"rope_scaling", Without(good, key)}}, sentence.c_str());
-  }
-  refused({{"rope_scaling", With(good, {{"factor", 0.5}})}}, "factor must be at least 1, not 0.5");
-  refused({{"rope_scaling", With(good, {{"high_freq_factor", 1}})}},
-          "high_freq_factor 1 must be above low_freq_factor");
-  refused({{"rope_scaling", With(good, {{"low_freq_factor", 0}})}}, "and that above 0");
-  refused({{"rope_scaling", With(good, {{"original_max_position_embeddings", 0}})}}, "must be at least 1");
-  refused({{"rope_scaling", With(good, {{"beta_fast", 1}})}}, "the RoPE setting 'beta_fast' is not supported");
-  refused({{"rope_scaling", With(good, {{"type", "linear"}})}}, "rope_type is 'llama3', but type is 'linear'");
-  refused({{"rope_scaling", good}, {"rope_parameters", {{"rope_type", "default"}}}},
-          "rope_scaling and rope_parameters scale RoPE differently");
-  refused({{"rope_scaling", good}, {"rope_parameters", With(good, {{"factor", 4.0}})}},
-          "rope_scaling and rope_parameters scale RoPE differently");
-  refused({{"partial_rotary_factor", 0.5}}, "c: partial_rotary_factor must be 1, not 0.5");
-}
-
-TEST_CASE("RoPE scaling of any other type is refused by its name") {
-  const auto refused = [](const ordered_json& changes, const char* sentence) {
-    CHECK_THROWS_WITH_AS(Parse(With(Fields("qwen3"), changes)), Contains(sentence), Error);
-  };
-  for (const char* type : {"linear", "dynamic", "yarn", "longrope", "proportional"}) {
-    const std::string sentence = std::string("c: RoPE of type '") + type + "' is not supported; use default or llama3";
-    for (const char* field : {"rope_scaling", "rope_parameters"}) {
-      for (const char* key : {"rope_type", "type"})
-        refused({{field, {{key, type}, {"factor", 2.0}}}}, sentence.c_str());
-    }
-  }
-  refused({{"rope_parameters", {{"full_attention", {{"rope_theta", 7.0}}}}}}, "'full_attention' is not supported");
-  refused({{"rope_parameters", {{"partial_rotary_factor", 0.5}}}}, "'partial_rotary_factor' is not supported");
-  refused({{"rope_scaling", "dynamic"}}, "c: rope_scaling holds no JSON object");
-}
-
 TEST_CASE("what the model can't compute is refused by its name") {
   const auto refused = [](const ordered_json& changes, const char* sentence) {
     CHECK_THROWS_WITH_AS(Parse(With(Fields("llama"), changes)), Contains(sentence), Error);
@@ -222,6 +127,55 @@ TEST_CASE("what the model can't compute is refused by its name") {
   for (const bool bias : {true, false}) CHECK(Parse(With(Fields("qwen2"), {{"attention_bias", bias}})).qkv_bias);
   refused({{"mlp_bias", true}}, "c: mlp_bias is not supported");
   refused({{"quantization_config", {{"bits", 4}}}}, "c: quantized weights are not supported");
+}
+
+TEST_CASE("settings that change nothing are read: nulls, switches that are off, other names of silu") {
+  const auto same = [](const char* type, const ordered_json& changes) {
+    INFO(changes.dump());
+    ModelConfig plain = Parse(Fields(type)), c = Parse(With(Fields(type), changes));
+    plain.extra = c.extra = "{}";
+    CHECK(ToJson(c) == ToJson(plain));
+  };
+  for (const ordered_json& changes : std::vector<ordered_json>{
+           {{"attention_bias", false}, {"mlp_bias", false}, {"attention_dropout", 0.0}, {"hidden_dropout", 0.0}},
+           {{"attention_bias", nullptr}, {"mlp_bias", nullptr}, {"attention_dropout", nullptr}},
+           {{"hidden_act", "swish"}},
+           {{"hidden_act", nullptr}},
+           {{"quantization_config", nullptr}},
+           {{"quantization_config", ordered_json::object()}},
+           {{"logit_scale", 1.0}, {"logits_scaling", 1.0}, {"embedding_multiplier", 1}, {"residual_multiplier", 1.0}},
+           {{"attn_logit_softcapping", nullptr}, {"final_logit_softcapping", nullptr}, {"pretraining_tp", 1}},
+           {{"partial_rotary_factor", 1.0}},
+           {{"layer_types", nullptr}, {"swarr_attention_sinks", 0}, {"sliding_window", nullptr}},
+           {{"layer_types", ordered_json(4, "full_attention")}}}) {
+    for (const char* type : {"llama", "mistral", "qwen2", "qwen3"}) same(type, changes);
+  }
+  same("llama", {{"sliding_window", 8}, {"use_sliding_window", false}});
+  same("llama", {{"sliding_window", 512}});  // as long as the context
+  same("qwen3", {{"sliding_window", 8}, {"use_sliding_window", false}, {"max_window_layers", 0}});
+}
+
+TEST_CASE("fields that contradict each other are refused with both values") {
+  const auto refused = [](const char* type, const ordered_json& changes, const char* sentence) {
+    CHECK_THROWS_WITH_AS(Parse(With(Fields(type), changes)), Contains(sentence), Error);
+  };
+  refused("mistral", {{"sliding_window", 8}, {"layer_types", ordered_json(4, "full_attention")}},
+          "c: sliding_window is 8, but layer_types names full_attention for every layer");
+  refused("mistral", {{"layer_types", kMixedTypes}},
+          "layer_types asks for sliding_attention, but sliding_window is null (layer 1)");
+  refused("qwen3", {{"sliding_window", 8}, {"layer_types", kMixedTypes}},
+          "layer_types asks for sliding_attention, but use_sliding_window is false (layer 1)");
+  refused("mistral", {{"sliding_window", 8}, {"layer_types", {"full_attention"}}},
+          "layer_types has 1 entries where a list of 4 names is needed");
+  refused("llama", {{"sliding_window", 8}}, "sliding_window is 8, but model_type llama has no sliding_window");
+  refused("llama", {{"sliding_window", 511}, {"use_sliding_window", true}}, "sliding_window is 511, but");
+  refused("llama", {{"num_key_value_heads", 4}}, "num_attention_heads 6 is no multiple of num_key_value_heads 4");
+  refused("llama", {{"num_key_value_heads", 12}}, "num_attention_heads 6 is no multiple of num_key_value_heads 12");
+  refused("llama", {{"architectures", {"Qwen2ForCausalLM"}}},
+          "c: architectures names Qwen2ForCausalLM, but model_type is llama");
+  for (const ordered_json& names : {ordered_json{"LlamaForCausalLM"}, ordered_json{"MyLlama"}, ordered_json("x")}) {
+    CHECK_NOTHROW(Parse(With(Fields("llama"), {{"architectures", names}})));
+  }
 }
 
 TEST_CASE("fields that may be absent take the family's defaults, others are named") {

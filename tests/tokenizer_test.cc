@@ -130,6 +130,51 @@ TEST_CASE("what this program would compute differently is refused by its name") 
   refused("/model/vocab/a", 4000000000, "the token 'a' has the id 4000000000");
 }
 
+TEST_CASE("settings that change nothing are read: a dropout of 0, empty prefixes, fuse_unk without an unk_token") {
+  const Tokenizer plain(Characters(), "t");
+  const auto same = [&](const char* pointer, const ordered_json& value) {
+    INFO(pointer);
+    ordered_json json = Characters();
+    json[ordered_json::json_pointer(pointer)] = value;
+    const Tokenizer tokenizer(json, "t");
+    CHECK(tokenizer.Encode("ba<|endoftext|>é") == plain.Encode("ba<|endoftext|>é"));
+    CHECK(tokenizer.Decode({2, 1, 0, 3}, false) == plain.Decode({2, 1, 0, 3}, false));
+  };
+  same("/model/dropout", 0.0);
+  same("/model/dropout", 0);
+  same("/model/unk_token", "");
+  same("/model/continuing_subword_prefix", "");
+  same("/model/end_of_word_suffix", "");
+  same("/model/fuse_unk", true);
+  same("/normalizer", {{"type", "Sequence"}, {"normalizers", ordered_json::array()}});
+  same("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", ordered_json::array()}});
+  same("/post_processor", {{"type", "Sequence"}, {"processors", ordered_json::array()}});
+  same("/decoder", {{"type", "Sequence"}, {"decoders", {{{"type", "Fuse"}}}}});
+  ordered_json json = Characters();
+  json["model"]["dropout"] = 0.1;
+  CHECK_THROWS_WITH_AS(Tokenizer(json, "t"), "t: the model's dropout 0.1 is not supported", Error);
+}
+
+TEST_CASE("a model without a type is BPE if it has merges, as GPT-2's own file, and else refused in a short sentence") {
+  ordered_json json = Characters();
+  for (const ordered_json& none : {ordered_json(), ordered_json("absent")}) {
+    json["model"]["type"] = none;
+    if (none == "absent") json["model"].erase("type");
+    CHECK(Tokenizer(json, "t").Encode("ba") == Ids{2, 1});
+  }
+  for (const char* key : {"ignore_merges", "byte_fallback", "fuse_unk", "dropout", "unk_token",
+                          "continuing_subword_prefix", "end_of_word_suffix"}) {
+    json["model"].erase(key);  // what old files lack
+  }
+  for (const char* key : {"version", "truncation", "padding", "normalizer", "pre_tokenizer", "post_processor"}) {
+    json.erase(key);
+  }
+  CHECK(Tokenizer(json, "t").Encode("ba") == Ids{2, 1});
+  json["model"].erase("merges");
+  CHECK_THROWS_WITH_AS(Tokenizer(json, "t"),
+                       "t: the model has neither a type nor the merges of BPE; other models are not supported", Error);
+}
+
 TEST_CASE("a tokenizer.json is loaded from its directory and kept byte for byte") {
   const TempDirectory dir;
   const std::string text = "  " + Characters().dump(1) + "\n\n";

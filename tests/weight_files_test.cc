@@ -173,6 +173,39 @@ TEST_CASE("tensors are read in parts and as another dtype, without a value lost 
   }
 }
 
+TEST_CASE("weights that are NaN or infinite are refused by the name of the tensor, when loaded and when converted") {
+  const char* kDown = "model.layers.1.mlp.down_proj.weight";
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  const ShardedModel m;
+  const auto spoil = [&](const char* name, std::int64_t at, float value) {
+    m.model.parameters()[name].value.data<float>()[at] = value;
+    m.Write();
+  };
+  const auto refused = [&](const std::string& sentence) {
+    m.CheckRefused(sentence);
+    CHECK_THROWS_WITH_AS(ConvertModel(m.path, {{3, 0}, {3, 0}}, m.dir / "swa"), Contains(sentence.c_str()), Error);
+    CHECK(!fs::exists(m.dir / "swa"));
+  };
+  spoil(kDown, 0, nan);
+  refused("1 value of the tensor model.layers.1.mlp.down_proj.weight is NaN or infinite");
+  spoil(kDown, m.model.parameters()[kDown].value.size() - 1, -infinity);
+  refused("2 values of the tensor model.layers.1.mlp.down_proj.weight are NaN or infinite");
+  CHECK(WeightFiles(m.path).CountNonFinite(TextConfig()) == std::map<std::string, std::int64_t>{{kDown, 2}});
+  spoil("model.norm.weight", 1, infinity);
+  CHECK_THROWS_WITH_AS(WeightFiles(m.path).CheckFinite(TextConfig()), Contains("(and 1 tensor more); fetch or"), Error);
+}
+
+TEST_CASE("a value that only a wider dtype can hold is refused, not read as infinite") {
+  const ShardedModel m;
+  const Transformer model(TextConfig(), DType::kF64, false);
+  Randomize(model);
+  model.parameters()["model.norm.weight"].value.data<double>()[2] = 1e300;
+  SaveModel(m.dir / "wide", model, TextTokenizer());
+  CHECK_NOTHROW(LoadModel(m.dir / "wide", DType::kF64, false));
+  CHECK_THROWS_WITH_AS(LoadModel(m.dir / "wide", DType::kF32, false),
+                       Contains("1 value of the tensor model.norm.weight is NaN or infinite"), Error);
+}
+
 TEST_CASE("a config that lies about sizes is refused before its model is allocated") {
   const ShardedModel m;
   const auto refused = [&](const char* key, const json& value, const char* sentence) {

@@ -8,8 +8,8 @@
 
 namespace swarr {
 
-// Any failure of the library; the program exits with status 1. The sentence is one line, whatever the names in it hold:
-// control characters are spelt \n or \u001b, and the middle of a very long sentence is left out.
+// Any failure of the library; the program exits with status 1. The sentence is one line of UTF-8 (Printable in utf8.h)
+// and has at most 280 bytes beside its paths, whatever the names in it hold: the middle of a longer one is left out.
 class Error : public std::runtime_error {
  public:
   explicit Error(const std::string& sentence);

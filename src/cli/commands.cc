@@ -10,6 +10,7 @@
 #include "base/files.h"
 #include "model/model_files.h"
 #include "tensor/ops.h"
+#include "text/unicode.h"
 
 namespace swarr {
 namespace {
@@ -43,6 +44,13 @@ void AppendArgument(const std::string& where, const CLI::Option& option, const s
   }
 }
 
+// JSON can't hold other bytes, which names of files may have.
+std::string Utf8(const std::string& text) {
+  Utf8Joiner joiner;
+  const std::string valid = joiner.Add(text);
+  return valid + joiner.Finish();
+}
+
 }  // namespace
 
 OptionSet::OptionSet(CLI::App& app, const Environment& environment) : app_(app), environment_(environment) {
@@ -53,6 +61,7 @@ ordered_json OptionSet::Resolved() const {
   ordered_json resolved = {{"command", app_.get_name()}};
   for (const auto& [name, value] : records_) {
     ordered_json json = value();
+    if (json.is_string()) json = Utf8(json.get<std::string>());
     if (json != "") resolved[name] = std::move(json);
   }
   return resolved;

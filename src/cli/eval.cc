@@ -167,13 +167,25 @@ struct EvalCommand {
     if (json) return PrintJson(results);
     for (const auto& [name, value] : results.items()) {
       if (name.ends_with("_ci95")) continue;
-      std::printf("%-26s %-10s", name.c_str(), value.dump().substr(0, 8).c_str());
-      const auto interval = results.find(name + "_ci95");
-      if (interval != results.end() && (*interval)[0].is_number()) {
-        std::printf("95%%: %.4g to %.4g", (*interval)[0].get<double>(), (*interval)[1].get<double>());
+      if (value.is_object()) {
+        for (const auto& [reason, count] : value.items()) PrintLine(Concat(name, ": ", reason), count, {});
+      } else {
+        PrintLine(name, value, results.value(name + "_ci95", ordered_json()));
       }
-      std::printf("\n");
     }
+  }
+
+  // A value and, unless there is none, its interval. Without a spread, as of one problem, an interval has no numbers.
+  static void PrintLine(const std::string& name, const ordered_json& value, const ordered_json& interval) {
+    const auto text = [](const ordered_json& number) {
+      if (!number.is_number_float()) return number.dump();
+      return std::isnan(number.get<double>()) ? std::string("-") : Concat(number.get<double>());
+    };
+    std::printf("%-26s %-10s", name.c_str(), text(value).c_str());
+    if (interval.is_array() && text(interval[0]) != "-") {
+      std::printf("95%%: %s to %s", text(interval[0]).c_str(), text(interval[1]).c_str());
+    }
+    std::printf("\n");
   }
 
   std::string model_dir, completions_out;

@@ -60,12 +60,14 @@ struct InspectCommand {
       if (length < 1) throw UsageError(Concat("--lengths holds ", length, "; a sequence has at least 1 token"));
       result["kv_bytes"].push_back({{"length", length}, {"bytes", KvBytesPerSequence(c, dtype, length)}});
     }
+    result["non_finite"] = weights.CountNonFinite(c);
     json ? PrintJson(result) : Print(result);
+    weights.CheckFinite(c);  // what is broken is shown, and yet no success
   }
 
   static void Print(const ordered_json& result) {
     for (const auto& [name, value] : result.items()) {
-      if (value.is_array()) continue;
+      if (value.is_array() || name == "non_finite") continue;
       const std::string text = value.is_string() ? value.get<std::string>() : value.is_null() ? "none" : value.dump();
       std::printf("%-14s %s\n", name.c_str(), text.c_str());
     }
@@ -78,6 +80,9 @@ struct InspectCommand {
         std::printf(" %d, %d sinks", layer["window"].get<int>(), layer["sinks"].get<int>());
       }
       std::printf("\n");
+    }
+    for (const auto& [name, count] : result["non_finite"].items()) {
+      std::printf("%lld NaN or infinite values in %s\n", count.get<long long>(), name.c_str());
     }
     std::printf("key/value cache of one sequence:\n");
     for (const ordered_json& row : result["kv_bytes"]) {

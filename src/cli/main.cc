@@ -5,9 +5,12 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <new>
+#include <stdexcept>
 
+#include "base/utf8.h"
 #include "base/version.h"
 #include "cli/commands.h"
 #include "train/run.h"
@@ -66,7 +69,7 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
     command += " " + app->get_name();
   }
   const std::vector<std::string> unknown = program.remaining(/*recurse=*/true);
-  const std::string what = unknown.empty() ? error.what() : "there is no '" + unknown.front() + "' here";
+  const std::string what = unknown.empty() ? error.what() : "there is no '" + Excerpt(unknown.front()) + "' here";
   std::cerr << Error(Concat(command, ": ", what, " (see ", command, " --help)")).what() << '\n';
   return kUsage;
 }
@@ -96,6 +99,20 @@ int Run(const std::vector<std::string>& arguments) {
   return 0;
 }
 
+// What is said of an exception that the library did not foresee: never what() of another library, which speaks of its
+// own functions.
+Error SentenceFor(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
+      dynamic_cast<const std::length_error*>(&error) != nullptr) {
+    return Error("not enough memory; try a smaller model, batch or length");
+  }
+  if (const auto* file = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) {
+    return Error(Concat("can't use ", file->path1().string(), ": ", file->code().message(), "; check the path"));
+  }
+  return Error(
+      "the program failed on this input in a way that nobody foresaw; please report the command and its files");
+}
+
 }  // namespace
 }  // namespace swarr
 
@@ -108,11 +125,10 @@ int main(int argc, char** argv) {
   } catch (const swarr::UsageError& error) {
     std::cerr << "swarr: " << error.what() << '\n';
     return swarr::kUsage;
-  } catch (const std::bad_alloc&) {
-    std::cerr << "swarr: not enough memory; try a smaller model, batch or length\n";
-    return swarr::kFailed;
-  } catch (const std::exception& error) {
+  } catch (const swarr::Error& error) {
     std::cerr << "swarr: " << error.what() << '\n';
-    return swarr::kFailed;
+  } catch (const std::exception& error) {
+    std::cerr << "swarr: " << swarr::SentenceFor(error).what() << '\n';
   }
+  return swarr::kFailed;
 }

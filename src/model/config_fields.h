@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/utf8.h"
 
 namespace swarr {
 
@@ -41,7 +42,7 @@ class ConfigFields {
     SWARR_CHECK(value != nullptr || fallback, where_, ": the field ", key, " is missing");
     if (value == nullptr) return *fallback;
     const auto [fits, needed] = Fits<T>(*value);
-    SWARR_CHECK(fits, where_, ": ", key, " is ", value->dump(), " where ", needed, " is needed");
+    SWARR_CHECK(fits, where_, ": ", key, " is ", Excerpt(value->dump()), " where ", needed, " is needed");
     return value->get<T>();
   }
 

@@ -49,6 +49,7 @@ void ConvertModel(const std::filesystem::path& from, const std::vector<Attention
   ModelConfig config = ReadModelConfig(from);
   const WeightFiles weights(from);
   weights.Check(config);
+  weights.CheckFinite(config);
   config.attention = attention;
   const std::string config_text = ToJson(config, TorchName(weights.dtype())).dump(2) + "\n";
 

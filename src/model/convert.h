@@ -18,7 +18,8 @@ std::vector<AttentionSpec> WindowedAttention(int layers, AttentionSpec spec, con
 // Writes the model of directory `from` to `to` with this attention, one spec a layer: weights, tokenizer and other side
 // files (model_files.h) byte for byte, config.json with the new attention, and `more` files beside them (name to
 // content). The tokenizer need not be one that this program can read. `to` appears when it is complete and replaces a
-// model that stands there. Throws if `from` is damaged or `to` is `from`. Needs little memory.
+// model that stands there. Throws if `from` is damaged, weights that are NaN or infinite included, or `to` is `from`.
+// Needs little memory.
 void ConvertModel(const std::filesystem::path& from, const std::vector<AttentionSpec>& attention,
                   const std::filesystem::path& to, const std::map<std::string, std::string>& more = {});
 

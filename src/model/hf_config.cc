@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/files.h"
 #include "base/names.h"
 #include "model/config_fields.h"
+#include "model/hf_rope.h"
 
 namespace swarr {
 
@@ -36,28 +36,42 @@ constexpr int kMaxPositions = 1 << 22;
 constexpr const char* kFull = "full_attention";
 constexpr const char* kSliding = "sliding_attention";
 constexpr const char* kSinks = "swarr_attention_sinks";
-constexpr const char* kDefaultRope = "default";
-constexpr const char* kLlama3Rope = "llama3";
 
 ModelFamily ParseFamily(const std::string& model_type, const std::string& where) {
   const std::optional<ModelFamily> family = FindName<ModelFamily>(model_type == "ministral" ? "mistral" : model_type);
-  SWARR_CHECK(family.has_value(), where, ": model_type '", model_type, "' is not supported; use ",
+  SWARR_CHECK(family.has_value(), where, ": model_type '", Excerpt(model_type), "' is not supported; use ",
               Listed(kNames<ModelFamily>));
   return *family;
 }
 
+// Refuses the class of another family in `architectures`; what else stands there, transformers does not heed either.
+void CheckArchitectures(ConfigFields& fields, ModelFamily family) {
+  const ordered_json* names = fields.Find("architectures");
+  if (names == nullptr) return;
+  const char* own = kArchitectures[static_cast<std::size_t>(family)];
+  const auto listed = [&](const char* name) { return std::find(names->begin(), names->end(), name) != names->end(); };
+  for (const char* other : kArchitectures) {
+    SWARR_CHECK(other == own || !listed(other) || listed(own), fields.where(), ": architectures names ", other,
+                ", but model_type is ", Name(family), "; which one do the weights want?");
+  }
+}
+
 bool IsQwen(ModelFamily family) { return family == ModelFamily::kQwen2 || family == ModelFamily::kQwen3; }
 
-// transformers' window: `sliding_window`, null for none; Qwen looks at it only where use_sliding_window is true.
-int ReadWindow(ConfigFields& fields, ModelFamily family) {
+// transformers' window: `sliding_window`, null for none; Qwen looks at it only where use_sliding_window is true. A
+// Llama may name one that is switched off, or that all of its positions fit into.
+int ReadWindow(ConfigFields& fields, ModelFamily family, int positions) {
   const bool none = fields.IsNull("sliding_window");
   if (family == ModelFamily::kLlama) {
-    SWARR_CHECK(none || fields.Find("sliding_window") == nullptr, fields.where(),
-                ": model_type llama has no sliding_window; the same model with a window is model_type mistral");
+    const bool on = fields.Get<bool>("use_sliding_window", true) && fields.Find("sliding_window") != nullptr;
+    SWARR_CHECK(!on || fields.Get<int>("sliding_window") >= positions, fields.where(), ": sliding_window is ",
+                fields.Get<int>("sliding_window"),
+                ", but model_type llama has no sliding_window; the same model with a window is model_type mistral");
     return 0;
   }
   const int window = none ? 0 : fields.Get<int>("sliding_window", kDefaultWindow);
-  SWARR_CHECK(none || window >= 1, fields.where(), ": sliding_window must be at least 1, or null for full attention");
+  SWARR_CHECK(none || window >= 1, fields.where(),
+              ": sliding_window must be at least 1, or null for full attention, not ", window);
   const bool use = fields.Get<bool>("use_sliding_window", !IsQwen(family));
   SWARR_CHECK(!none || !fields.Get<bool>("use_sliding_window", false), fields.where(),
               ": use_sliding_window is true, but sliding_window is null; give a window or set the switch to false");
@@ -68,28 +82,41 @@ int ReadWindow(ConfigFields& fields, ModelFamily family) {
 
 // Which layers are windowed by `layer_types`.
 std::vector<bool> ReadLayerTypes(const ordered_json& types, int layers, const std::string& where) {
-  SWARR_CHECK(types.is_array() && types.size() == static_cast<std::size_t>(layers), where,
-              ": layer_types must be a list of ", layers, " names, one per layer");
+  SWARR_CHECK(types.is_array() && types.size() == static_cast<std::size_t>(layers), where, ": layer_types has ",
+              types.is_array() ? types.size() : 1, " entries where a list of ", layers,
+              " names is needed, one per layer (num_hidden_layers)");
   std::vector<bool> windowed;
   for (const ordered_json& type : types) {
-    SWARR_CHECK(type == kFull || type == kSliding, where, ": layer_types holds ", type.dump(), "; use ", kFull, " or ",
-                kSliding);
+    SWARR_CHECK(type == kFull || type == kSliding, where, ": layer_types holds ", Excerpt(type.dump()), "; use ", kFull,
+                " or ", kSliding);
     windowed.push_back(type == kSliding);
   }
   return windowed;
 }
 
-std::vector<AttentionSpec> ReadAttention(ConfigFields& fields, ModelFamily family, int layers) {
-  const int window = ReadWindow(fields, family);
+// Which layers are windowed: by `layer_types` if they are given, else those from max_window_layers on.
+std::vector<bool> ReadWindowed(ConfigFields& fields, ModelFamily family, int layers, int window) {
   const int first_windowed = IsQwen(family) ? fields.Get<int>("max_window_layers", kDefaultMaxWindowLayers) : 0;
   std::vector<bool> windowed;
   for (int i = 0; i < layers; ++i) windowed.push_back(window > 0 && i >= first_windowed);
-  if (const ordered_json* types = fields.Find("layer_types")) {
-    windowed = ReadLayerTypes(*types, layers, fields.where());
-  }
+  const ordered_json* types = fields.Find("layer_types");
+  if (types == nullptr) return windowed;
+  windowed = ReadLayerTypes(*types, layers, fields.where());
+  const auto first = std::find(windowed.begin(), windowed.end(), true);
+  const char* why = family == ModelFamily::kLlama              ? "model_type llama has no window"
+                    : fields.Find("sliding_window") == nullptr ? "sliding_window is null"
+                                                               : "use_sliding_window is false";
+  SWARR_CHECK(first == windowed.end() || window > 0, fields.where(), ": layer_types asks for ", kSliding, ", but ", why,
+              " (layer ", first - windowed.begin(), ")");
+  SWARR_CHECK(first != windowed.end() || window == 0 || IsQwen(family), fields.where(), ": sliding_window is ", window,
+              ", but layer_types names ", kFull, " for every layer; set sliding_window to null");
+  return windowed;
+}
+
+std::vector<AttentionSpec> ReadAttention(ConfigFields& fields, ModelFamily family, const ModelConfig& c) {
+  const int window = ReadWindow(fields, family, c.max_positions);
+  const std::vector<bool> windowed = ReadWindowed(fields, family, c.layers, window);
   const bool any = std::find(windowed.begin(), windowed.end(), true) != windowed.end();
-  SWARR_CHECK(!any || window > 0, fields.where(), ": layer_types asks for ", kSliding,
-              ", but sliding_window gives no window or use_sliding_window is off");
   const int sinks = fields.Get<int>(kSinks, 0);
   SWARR_CHECK(any || sinks == 0, fields.where(), ": ", kSinks, " is ", sinks, ", but no layer has a window");
   std::vector<AttentionSpec> attention;
@@ -111,69 +138,6 @@ int ReadHeadDim(ConfigFields& fields, ModelFamily family, const ModelConfig& c) 
   return c.hidden / c.heads;
 }
 
-// "default" or "llama3", from the new key and the old one.
-std::string ReadRopeType(ConfigFields& rope, const std::string& where) {
-  const std::string type = rope.Get<std::string>("rope_type", rope.Get<std::string>("type", kDefaultRope));
-  SWARR_CHECK(rope.Get<std::string>("type", type) == type, rope.where(), ": rope_type is '", type, "', but type is '",
-              rope.Get<std::string>("type"), "'");
-  SWARR_CHECK(type == kDefaultRope || type == kLlama3Rope, where, ": RoPE of type '", type, "' is not supported; use ",
-              kDefaultRope, " or ", kLlama3Rope);
-  return type;
-}
-
-Llama3Scaling ReadLlama3(ConfigFields& rope) {
-  const Llama3Scaling scaling = {rope.Get<double>("factor"), rope.Get<double>("low_freq_factor"),
-                                 rope.Get<double>("high_freq_factor"),
-                                 rope.Get<int>("original_max_position_embeddings")};
-  SWARR_CHECK(std::isfinite(scaling.factor) && scaling.factor >= 1, rope.where(), ": factor must be at least 1, not ",
-              scaling.factor);
-  SWARR_CHECK(std::isfinite(scaling.high_freq_factor) && scaling.low_freq_factor > 0 &&
-                  scaling.high_freq_factor > scaling.low_freq_factor,
-              rope.where(), ": high_freq_factor ", scaling.high_freq_factor, " must be above low_freq_factor ",
-              scaling.low_freq_factor, ", and that above 0");
-  SWARR_CHECK(scaling.original_positions >= 1, rope.where(), ": original_max_position_embeddings must be at least 1");
-  return scaling;
-}
-
-// transformers 4 writes `rope_theta` and, for scaling, `rope_scaling` {"rope_type", ...} (older: "type"); transformers
-// 5 writes `rope_parameters` with all of it. All spellings that occur must agree. What belongs to neither `default` nor
-// `llama3` is refused by its name.
-void ReadRope(ConfigFields& fields, ModelConfig& config) {
-  const std::string& where = fields.where();
-  std::optional<double> theta;
-  if (fields.Find("rope_theta") != nullptr) theta = fields.Get<double>("rope_theta");
-  std::optional<std::optional<Llama3Scaling>> scaling;  // outer: whether a spelling of it was seen
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    const ordered_json* value = fields.Find(key);
-    if (value == nullptr) continue;
-    ConfigFields rope(*value, where + ": " + key);
-    std::optional<Llama3Scaling> found;
-    if (ReadRopeType(rope, where) == kLlama3Rope) found = ReadLlama3(rope);
-    SWARR_CHECK(!scaling || *scaling == found, where, ": rope_scaling and rope_parameters scale RoPE differently");
-    scaling = found;
-    if (rope.Find("rope_theta") != nullptr) {
-      const double inner = rope.Get<double>("rope_theta");
-      SWARR_CHECK(!theta || *theta == inner, where, ": rope_theta is ", *theta, ", but ", inner, " in ", key);
-      theta = inner;
-    }
-    const ordered_json unused = rope.Unused();
-    SWARR_CHECK(unused.empty(), where, ": the RoPE setting '", unused.begin().key(), "' is not supported");
-  }
-  const double partial = fields.Get<double>("partial_rotary_factor", 1);
-  SWARR_CHECK(partial == 1, where, ": partial_rotary_factor must be 1, not ", partial);
-  config.rope_theta = theta.value_or(config.rope_theta);
-  config.rope_scaling = scaling.value_or(std::nullopt);
-}
-
-// Both spellings, since each version of transformers falls back to defaults, in silence, without its own.
-void WriteRope(const ModelConfig& config, ordered_json& json) {
-  json["rope_theta"] = config.rope_theta;
-  const ordered_json scaling = ToJson(config.rope_scaling);
-  if (config.rope_scaling) json["rope_scaling"] = scaling;
-  json["rope_parameters"] = config.rope_scaling ? scaling : ordered_json{{"rope_type", kDefaultRope}};
-  json["rope_parameters"]["rope_theta"] = config.rope_theta;
-}
-
 // The ids of eos_token_id, which is one id, a list, or absent: the first becomes eos_id if there is none yet.
 void ReadEos(ConfigFields& fields, ModelConfig& config) {
   constexpr const char* kKey = "eos_token_id";
@@ -190,12 +154,14 @@ void ReadEos(ConfigFields& fields, ModelConfig& config) {
 // Refuses what would make this program compute another model than the file describes.
 void CheckSupported(ConfigFields& fields, ModelFamily family) {
   const std::string act = fields.Get<std::string>("hidden_act", "silu");
-  SWARR_CHECK(act == "silu", fields.where(), ": hidden_act '", act, "' is not supported; it must be silu");
+  const bool silu = act == "silu" || act == "swish";  // two names of one function
+  SWARR_CHECK(silu, fields.where(), ": hidden_act '", Excerpt(act), "' is not supported; it must be silu");
   // transformers' Qwen2 has its q/k/v biases whatever a field says.
   const bool bias = fields.Get<bool>("attention_bias", false), mlp_bias = fields.Get<bool>("mlp_bias", false);
   SWARR_CHECK(!bias || family == ModelFamily::kQwen2, fields.where(), ": attention_bias is not supported");
   SWARR_CHECK(!mlp_bias, fields.where(), ": mlp_bias is not supported");
-  SWARR_CHECK(fields.Find("quantization_config") == nullptr, fields.where(),
+  const ordered_json* quantization = fields.Find("quantization_config");
+  SWARR_CHECK(quantization == nullptr || *quantization == ordered_json::object(), fields.where(),
               ": quantized weights are not supported; use the unquantized model");
 }
 
@@ -260,8 +226,9 @@ ModelConfig ParseModelConfig(const ordered_json& json, const std::string& where)
   ModelConfig c;
   c.model_type = fields.Get<std::string>("model_type");
   const ModelFamily family = ParseFamily(c.model_type, where);
-  // Used, since the family and the tensors say the same.
-  for (const char* key : {"architectures", "dtype", "torch_dtype"}) fields.Find(key);
+  // Used, since the tensors say the same.
+  for (const char* key : {"dtype", "torch_dtype"}) fields.Find(key);
+  CheckArchitectures(fields, family);
   CheckSupported(fields, family);
 
   c.layers = fields.Get<int>("num_hidden_layers");
@@ -281,7 +248,7 @@ ModelConfig ParseModelConfig(const ordered_json& json, const std::string& where)
   c.tied = fields.Get<bool>("tie_word_embeddings", false);
   c.qk_norm = family == ModelFamily::kQwen3;
   c.qkv_bias = family == ModelFamily::kQwen2;
-  c.attention = ReadAttention(fields, family, c.layers);
+  c.attention = ReadAttention(fields, family, c);
   ReadEos(fields, c);
   ordered_json extra = fields.Unused();
   if (json.contains("eos_token_id") && json["eos_token_id"].is_array()) extra["eos_token_id"] = json["eos_token_id"];
@@ -302,15 +269,6 @@ ModelConfig ReadModelConfig(const std::filesystem::path& dir) {
   ReadEos(fields, config);
   ValidateAs(generation.string(), config);
   return config;
-}
-
-ordered_json ToJson(const std::optional<Llama3Scaling>& scaling) {
-  if (!scaling) return nullptr;
-  return {{"rope_type", kLlama3Rope},
-          {"factor", scaling->factor},
-          {"low_freq_factor", scaling->low_freq_factor},
-          {"high_freq_factor", scaling->high_freq_factor},
-          {"original_max_position_embeddings", scaling->original_positions}};
 }
 
 ordered_json ToJson(const ModelConfig& config, const std::string& dtype) {

@@ -112,21 +112,34 @@ class Tokenizer::Parts {
       separator = " ";  // what `tokenizers` does without a decoder
       return false;
     }
-    const std::string name = NameOf(root["decoder"]);
+    const std::vector<json> steps = StepsOf(where, "decoder", root["decoder"], "decoders");
+    const std::string name = steps.size() == 1 ? NameOf(steps[0]) : "";
     if (name != "ByteLevel" && name != "Fuse") RefuseComponent(where, "decoder", root["decoder"]);
     return name == "ByteLevel";
   }
 
-  void ReadModel(const json& json) {
-    SWARR_CHECK(NameOf(json) == "BPE", where, ": a model of type ", NameOf(json), " is not supported; it must be BPE");
-    for (const char* setting :
-         {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback"}) {
-      SWARR_CHECK(IsOff(json, setting), where, ": the model's ", setting, " ", json[setting].dump(),
+  void ReadModel(const json& model) {
+    const auto is_off = [&](const char* setting) {
+      SWARR_CHECK(IsOff(model, setting), where, ": the model's ", setting, " ", Excerpt(model[setting].dump()),
                   " is not supported");
+    };
+    // GPT-2's own file names no type. `tokenizers` takes a model with vocab and merges for BPE then.
+    const bool typed = !IsOff(model, "type");
+    SWARR_CHECK(!typed || NameOf(model) == "BPE", where, ": a model of type ", Excerpt(NameOf(model)),
+                " is not supported; it must be BPE");
+    SWARR_CHECK(typed || model.contains("merges"), where,
+                ": the model has neither a type nor the merges of BPE; other models are not supported");
+    SWARR_CHECK(model.contains("vocab") && model["vocab"].is_object(), where, ": the model's vocab is missing");
+    SWARR_CHECK(model.contains("merges") && model["merges"].is_array(), where, ": the model's merges are missing");
+    for (const char* setting : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) is_off(setting);
+    std::size_t bytes = 0;  // that are tokens
+    for (const auto& [piece, id] : model["vocab"].items()) {
+      AddToken(piece, id);
+      bytes += UnitAt(piece, 0).bytes == piece.size() && BytesOfLetters(piece).has_value();
     }
-    SWARR_CHECK(json.contains("vocab") && json["vocab"].is_object(), where, ": the model's vocab is missing");
-    SWARR_CHECK(json.contains("merges") && json["merges"].is_array(), where, ": the model's merges are missing");
-    for (const auto& [piece, id] : json["vocab"].items()) AddToken(piece, id);
+    // What becomes of the unknown (fuse_unk: of several together) has no meaning where each byte is a token.
+    if (pre_tokenizer->byte_level() && bytes == 256) return;
+    for (const char* setting : {"unk_token", "byte_fallback"}) is_off(setting);
   }
 
   // Returns the texts of the tokens.
@@ -137,11 +150,11 @@ class Tokenizer::Parts {
     for (const auto& token : tokens) {
       SWARR_CHECK(
           token.is_object() && token.contains("content") && token["content"].is_string() && token.contains("id"), where,
-          ": the added token ", token.dump(), " lacks a content or an id");
+          ": the added token ", Excerpt(token.dump()), " lacks a content or an id");
       const auto piece = token["content"].get<std::string>();
       for (const char* setting : {"single_word", "lstrip", "rstrip"}) {
-        SWARR_CHECK(IsOff(token, setting), where, ": ", setting, " of the added token ", token["content"].dump(),
-                    " is not supported");
+        SWARR_CHECK(IsOff(token, setting), where, ": ", setting, " of the added token ",
+                    Excerpt(token["content"].dump()), " is not supported");
       }
       AddToken(piece, token["id"]);
       pieces.insert(piece);
@@ -149,7 +162,7 @@ class Tokenizer::Parts {
       const bool special = !IsOff(token, "special"), by_normal_form = !IsOff(token, "normalized");
       const std::string content = by_normal_form && nfc ? ToNfc(piece) : piece;
       SWARR_CHECK(contents.insert((by_normal_form ? "n" : "r") + content).second, where, ": two added tokens are '",
-                  content, "'");
+                  Excerpt(content), "'");
       Entry& entry = entries[static_cast<std::size_t>(id)];
       entry.special = special;
       entry.normal = content;
@@ -177,32 +190,37 @@ class Tokenizer::Parts {
     const json::json_pointer id("/SpecialToken/id");
     bool text_seen = false;
     for (const auto& part : json["single"]) {
-      SWARR_CHECK(!text_seen, where, ": the post_processor TemplateProcessing puts ", part.dump(),
+      SWARR_CHECK(!text_seen, where, ": the post_processor TemplateProcessing puts ", Excerpt(part.dump()),
                   " behind the text, which is not supported");
       text_seen = part.is_object() && part.contains("Sequence");
       if (text_seen) continue;
       SWARR_CHECK(part.contains(id) && part[id].is_string(), where, ": the post_processor TemplateProcessing holds ",
-                  part.dump(), " where a SpecialToken or the Sequence is needed");
+                  Excerpt(part.dump()), " where a SpecialToken or the Sequence is needed");
       const auto piece = part[id].get<std::string>();
       const auto found = ids.find(piece);
-      SWARR_CHECK(found != ids.end(), where, ": the post_processor TemplateProcessing puts '", piece,
+      SWARR_CHECK(found != ids.end(), where, ": the post_processor TemplateProcessing puts '", Excerpt(piece),
                   "' in front, which is no token");
+      const json::json_pointer place = json::json_pointer("/special_tokens") / piece / "ids";
+      SWARR_CHECK(!json.contains(place) || json[place] == json::array({found->second}), where,
+                  ": the post_processor TemplateProcessing gives '", Excerpt(piece), "' the ids ",
+                  Excerpt(json[place].dump()), ", but the vocabulary the id ", found->second);
       prefix.push_back(found->second);
     }
   }
 
   void AddToken(const std::string& piece, const json& id) {
     SWARR_CHECK(!piece.empty(), where, ": the empty text can't be a token");
-    SWARR_CHECK(id.is_number_unsigned() && id.get<std::uint64_t>() < kMaxId, where, ": the token '", piece,
-                "' has the id ", id.dump(), " where an integer from 0 to ", kMaxId - 1, " is needed");
+    SWARR_CHECK(id.is_number_unsigned() && id.get<std::uint64_t>() < kMaxId, where, ": the token '", Excerpt(piece),
+                "' has the id ", Excerpt(id.dump()), " where an integer from 0 to ", kMaxId - 1, " is needed");
     const auto index = id.get<std::size_t>();
     if (index >= entries.size()) entries.resize(index + 1);
     Entry& entry = entries[index];
     const bool exists = !entry.piece.empty();
-    SWARR_CHECK(!exists || entry.piece == piece, where, ": the tokens '", entry.piece, "' and '", piece,
-                "' have the same id ", index);
+    SWARR_CHECK(!exists || entry.piece == piece, where, ": the tokens '", Excerpt(entry.piece), "' and '",
+                Excerpt(piece), "' have the same id ", index);
     const auto [known, is_new] = ids.emplace(piece, static_cast<std::int32_t>(index));
-    SWARR_CHECK(is_new || exists, where, ": the token '", piece, "' has the ids ", known->second, " and ", index);
+    SWARR_CHECK(is_new || exists, where, ": the token '", Excerpt(piece), "' has the ids ", known->second, " and ",
+                index);
     entry.piece = piece;
   }
 
@@ -288,7 +306,7 @@ const std::string& Tokenizer::Piece(std::int32_t id) const { return parts_->Entr
 
 std::int32_t Tokenizer::IdOf(std::string_view token) const {
   const auto found = parts_->ids.find(token);
-  SWARR_CHECK(found != parts_->ids.end(), parts_->where, ": there is no token '", token, "'");
+  SWARR_CHECK(found != parts_->ids.end(), parts_->where, ": there is no token '", Excerpt(token), "'");
   return found->second;
 }
 

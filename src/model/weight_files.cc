@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/check.h"
 #include "base/files.h"
+#include "base/utf8.h"
 #include "model/parameters.h"
 #include "tensor/memory.h"
 
@@ -21,11 +23,14 @@ using nlohmann::json;
 constexpr const char* kIndexFile = "model.safetensors.index.json";
 constexpr const char* kHead = "lm_head.weight";
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
+// Elements that are read at a time.
+constexpr std::int64_t kBlock = 1 << 16;
 
 // A name of a file in the index's own directory, and of no other kind of file.
 void CheckShardName(const std::string& name, const std::string& where) {
   const bool plain = name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos && !name.starts_with('.');
-  SWARR_CHECK(plain && name.ends_with(".safetensors"), where, ": weight_map names the file ", json(name).dump(),
+  SWARR_CHECK(plain && name.ends_with(".safetensors"), where, ": weight_map names the file ",
+              Excerpt(json(name).dump()),
               "; a shard must be a .safetensors file in the same directory, named without a path");
 }
 
@@ -38,7 +43,7 @@ std::map<std::string, std::string> ReadWeightMap(const fs::path& index) {
               where, " has no weight_map from tensors to files");
   std::map<std::string, std::string> map;
   for (const auto& [tensor, file] : content["weight_map"].items()) {
-    SWARR_CHECK(file.is_string(), where, ": weight_map gives ", file.dump(), " for ", tensor,
+    SWARR_CHECK(file.is_string(), where, ": weight_map gives ", Excerpt(file.dump()), " for ", Excerpt(tensor),
                 " where a file name is needed");
     map[tensor] = file.get<std::string>();
     CheckShardName(map[tensor], where);
@@ -56,9 +61,20 @@ std::string LowerCase(std::string text) {
   return text;
 }
 
+// Values that are NaN or infinite.
+template <class T>
+std::int64_t NonFiniteIn(const T* values, std::int64_t size) {
+  std::int64_t count = 0;
+  for (std::int64_t i = 0; i < size; ++i) count += !std::isfinite(values[i]);
+  return count;
+}
+
+std::int64_t NonFiniteIn(const Tensor& t) {
+  return t.dtype() == DType::kF64 ? NonFiniteIn(t.data<double>(), t.size()) : NonFiniteIn(t.data<float>(), t.size());
+}
+
 // Whether two tensors of the same shape hold the same numbers, whatever their dtypes.
 bool SameNumbers(const SafetensorsFile& file_a, const char* a, const SafetensorsFile& file_b, const char* b) {
-  constexpr std::int64_t kBlock = 1 << 16;
   const std::int64_t size = file_a.shape(a)[0] * file_a.shape(a)[1];
   const OwnedTensor block_a(DType::kF64, {std::min(kBlock, size)}), block_b(block_a.view());
   for (std::int64_t at = 0; at < size; at += kBlock) {
@@ -96,14 +112,15 @@ void WeightFiles::OpenShards(const fs::path& dir) {
     const SafetensorsFile& file = files_.emplace(shard, dir / shard).first->second;
     for (const std::string& name : file.names()) {
       const auto listed = file_of_.find(name);
-      SWARR_CHECK(listed != file_of_.end(), where_, " does not list the tensor ", name, ", which ", shard, " holds");
-      SWARR_CHECK(listed->second == shard, where_, " says that ", listed->second, " holds the tensor ", name, ", but ",
-                  shard, " does");
+      SWARR_CHECK(listed != file_of_.end(), where_, " does not list the tensor ", Excerpt(name), ", which ",
+                  Excerpt(shard), " holds");
+      SWARR_CHECK(listed->second == shard, where_, " says that ", Excerpt(listed->second), " holds the tensor ",
+                  Excerpt(name), ", but ", Excerpt(shard), " does");
     }
   }
   for (const auto& [tensor, shard] : file_of_) {
-    SWARR_CHECK(files_.at(shard).Contains(tensor), where_, " says that ", shard, " holds the tensor ", tensor,
-                ", but it does not");
+    SWARR_CHECK(files_.at(shard).Contains(tensor), where_, " says that ", Excerpt(shard), " holds the tensor ",
+                Excerpt(tensor), ", but it does not");
   }
 }
 
@@ -117,8 +134,8 @@ void WeightFiles::Check(const ModelConfig& config) const {
   std::set<std::string> expected;
   for (const ParameterShape& p : ParameterShapes(config)) {
     const SafetensorsFile& file = FileOf(p.name);
-    SWARR_CHECK(file.shape(p.name) == p.shape, where_, ": the tensor ", p.name, " is ", ShapeText(file.shape(p.name)),
-                " where config.json asks for ", ShapeText(p.shape));
+    SWARR_CHECK(file.shape(p.name) == p.shape, where_, ": the tensor ", p.name, " is ",
+                Excerpt(ShapeText(file.shape(p.name))), " where config.json asks for ", ShapeText(p.shape));
     SWARR_CHECK(file.IsFloating(p.name), where_, ": the tensor ", p.name, " is ", LowerCase(file.stored_dtype(p.name)),
                 "; weights are read as f32, bf16, f16 or f64");
     expected.insert(p.name);
@@ -128,7 +145,7 @@ void WeightFiles::Check(const ModelConfig& config) const {
     expected.insert(kHead);
   }
   for (const auto& [name, file] : file_of_) {
-    SWARR_CHECK(expected.contains(name) || IsRotaryBuffer(name), where_, " holds a tensor ", name,
+    SWARR_CHECK(expected.contains(name) || IsRotaryBuffer(name), where_, " holds a tensor ", Excerpt(name),
                 " that the model of config.json does not have");
   }
 }
@@ -142,6 +159,38 @@ void WeightFiles::CheckHead() const {
 
 std::string WeightFiles::dtype() const { return LowerCase(FileOf(kEmbedding).stored_dtype(kEmbedding)); }
 
-void WeightFiles::Read(const std::string& name, const Tensor& to) const { FileOf(name).ReadAs(name, 0, to); }
+void WeightFiles::Read(const std::string& name, const Tensor& to) const {
+  FileOf(name).ReadAs(name, 0, to);
+  if (const std::int64_t count = NonFiniteIn(to); count > 0) RefuseNonFinite(name, count);
+}
+
+std::map<std::string, std::int64_t> WeightFiles::CountNonFinite(const ModelConfig& config) const {
+  std::map<std::string, std::int64_t> counts;
+  const OwnedTensor block(DType::kF64, {kBlock});
+  for (const ParameterShape& p : ParameterShapes(config)) {
+    const SafetensorsFile& file = FileOf(p.name);
+    std::int64_t size = 1, count = 0;
+    for (const std::int64_t n : p.shape) size *= n;
+    for (std::int64_t at = 0; at < size; at += kBlock) {
+      const Tensor part = block.view().Rows(0, std::min(kBlock, size - at));
+      file.ReadAs(p.name, at, part);
+      count += NonFiniteIn(part);
+    }
+    if (count > 0) counts[p.name] = count;
+  }
+  return counts;
+}
+
+void WeightFiles::CheckFinite(const ModelConfig& config) const {
+  const std::map<std::string, std::int64_t> counts = CountNonFinite(config);
+  if (!counts.empty()) RefuseNonFinite(counts.begin()->first, counts.begin()->second, counts.size() - 1);
+}
+
+void WeightFiles::RefuseNonFinite(const std::string& name, std::int64_t count, std::size_t others) const {
+  const std::string more = others == 0 ? "" : Concat(" (and ", others, others == 1 ? " tensor" : " tensors", " more)");
+  throw Error(Concat(where_, ": ", count, count == 1 ? " value" : " values", " of the tensor ", Excerpt(name),
+                     count == 1 ? " is" : " are", " NaN or infinite", more,
+                     "; fetch or write the weights again, or take an earlier checkpoint"));
+}
 
 }  // namespace swarr

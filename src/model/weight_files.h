@@ -30,14 +30,20 @@ class WeightFiles {
 
   // The element type of the embedding, in lower case: "f32", "bf16", "f16" or "f64".
   std::string dtype() const;
-  // Reads a parameter into `to`, which has its shape, rounding to its dtype.
+  // Reads a parameter into `to`, which is on the host and has its shape, rounding to its dtype. Throws, naming the
+  // tensor, if a value is NaN or infinite or becomes so.
   void Read(const std::string& name, const Tensor& to) const;
+  // How many values are NaN or infinite, for each parameter that has some. Reads all weights once, in blocks.
+  std::map<std::string, std::int64_t> CountNonFinite(const ModelConfig& config) const;
+  // Throws, naming the first such parameter, if there are any.
+  void CheckFinite(const ModelConfig& config) const;
   // The names within the directory, with that of the index.
   const std::vector<std::string>& file_names() const { return file_names_; }
 
  private:
   void OpenShards(const std::filesystem::path& dir);
   void CheckHead() const;
+  [[noreturn]] void RefuseNonFinite(const std::string& name, std::int64_t count, std::size_t others = 0) const;
   const SafetensorsFile& FileOf(const std::string& name) const;
 
   std::string where_;  // the one file, or the index

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <ranges>
 #include <type_traits>
 
 #include "base/names.h"
@@ -53,7 +52,8 @@ ObjectiveOptions ObjectiveByName(const ordered_json& name) {
   for (const NamedObjective& named : NamedObjectives()) {
     if (name == named.name) return named.options;
   }
-  const auto names = NamedObjectives() | std::views::transform(&NamedObjective::name);
+  std::vector<std::string> names;
+  for (const NamedObjective& named : NamedObjectives()) names.emplace_back(named.name);
   throw UsageError(Concat("unknown objective ", name.dump(), "; use ", Listed(names)));
 }
 

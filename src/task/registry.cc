@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "task/registry.h"
 
-#include <ranges>
 #include <utility>
 
 #include "task/math/gsm8k.h"
@@ -66,8 +65,9 @@ RewardRule RewardByName(const std::string& name) {
 }
 
 std::string RewardNames() {
-  const std::vector<RewardRule> rules = Rewards();
-  return Listed(rules | std::views::transform(&RewardRule::name));
+  std::vector<std::string> names;
+  for (const RewardRule& rule : Rewards()) names.push_back(rule.name);
+  return Listed(names);
 }
 
 }  // namespace swarr

@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "tensor/memory.h"
 #include "tensor/ops.h"
 
@@ -73,7 +74,7 @@ std::string_view NameInFile(DType dtype) {
 std::string ShapeText(const std::vector<std::int64_t>& shape) {
   std::string text;
   for (std::int64_t n : shape) text += (text.empty() ? "" : ", ") + std::to_string(n);
-  return "[" + text + "]";
+  return Excerpt("[" + text + "]");
 }
 
 std::vector<std::int64_t> ShapeOf(const Tensor& t) {
@@ -91,12 +92,12 @@ struct SafetensorsFile::HeaderReader {
   const std::string& path;
 
   Entry ReadEntry(const std::string& name, const json& value) const {
-    const std::string where = Concat(path, ": tensor '", name, "'");
+    const std::string where = Concat(path, ": tensor '", Excerpt(name), "'");
     SWARR_CHECK(value.is_object(), where, " is described by no JSON object");
     Entry entry;
     const json& dtype = Field(value, "dtype", where);
     SWARR_CHECK(dtype.is_string() && FindElement(dtype.get<std::string>()) != nullptr, where, " has the unknown dtype ",
-                dtype.dump());
+                Excerpt(dtype.dump()));
     entry.dtype = dtype.get<std::string>();
     for (std::uint64_t n : Naturals(Field(value, "shape", where), where, "shape")) {
       entry.shape.push_back(static_cast<std::int64_t>(n));
@@ -114,7 +115,7 @@ struct SafetensorsFile::HeaderReader {
     SWARR_CHECK(value.is_object(), path, ": ", kMetadata, " is no JSON object");
     std::map<std::string, std::string> metadata;
     for (const auto& [key, text] : value.items()) {
-      SWARR_CHECK(text.is_string(), path, ": the entry '", key, "' of ", kMetadata, " is no string");
+      SWARR_CHECK(text.is_string(), path, ": the entry '", Excerpt(key), "' of ", kMetadata, " is no string");
       metadata[key] = text.get<std::string>();
     }
     return metadata;
@@ -131,8 +132,8 @@ struct SafetensorsFile::HeaderReader {
     std::vector<std::uint64_t> numbers;
     for (const json& n : value) {
       constexpr std::uint64_t kMax = std::numeric_limits<std::int64_t>::max();
-      SWARR_CHECK(n.is_number_unsigned() && n.get<std::uint64_t>() <= kMax, where, ": ", field, " holds ", n.dump(),
-                  " where an integer from 0 to 2^63 - 1 is needed");
+      SWARR_CHECK(n.is_number_unsigned() && n.get<std::uint64_t>() <= kMax, where, ": ", field, " holds ",
+                  Excerpt(n.dump()), " where an integer from 0 to 2^63 - 1 is needed");
       numbers.push_back(n.get<std::uint64_t>());
     }
     return numbers;
@@ -190,8 +191,9 @@ void SafetensorsFile::CheckLayout() const {
   const Item* previous = nullptr;
   for (const Item* item : order) {
     const std::uint64_t begin = item->second.begin;
-    SWARR_CHECK(begin >= end, path_, ": tensors '", previous->first, "' and '", item->first, "' overlap");
-    SWARR_CHECK(begin == end, path_, ": the ", begin - end, " bytes before tensor '", item->first,
+    SWARR_CHECK(begin >= end, path_, ": tensors '", Excerpt(previous->first), "' and '", Excerpt(item->first),
+                "' overlap");
+    SWARR_CHECK(begin == end, path_, ": the ", begin - end, " bytes before tensor '", Excerpt(item->first),
                 "' belong to no tensor");
     end = item->second.end;
     previous = item;
@@ -209,14 +211,14 @@ std::vector<std::string> SafetensorsFile::names() const {
 
 const SafetensorsFile::Entry& SafetensorsFile::Find(std::string_view name) const {
   const auto found = entries_.find(name);
-  SWARR_CHECK(found != entries_.end(), path_, ": there is no tensor '", name, "'");
+  SWARR_CHECK(found != entries_.end(), path_, ": there is no tensor '", Excerpt(name), "'");
   return found->second;
 }
 
 DType SafetensorsFile::dtype(std::string_view name) const {
   const Entry& entry = Find(name);
   const std::optional<DType> dtype = FindElement(entry.dtype)->dtype;
-  SWARR_CHECK(dtype.has_value(), path_, ": tensor '", name, "' is ", entry.dtype,
+  SWARR_CHECK(dtype.has_value(), path_, ": tensor '", Excerpt(name), "' is ", entry.dtype,
               ", which this version can't read; convert it to F32");
   return *dtype;
 }
@@ -236,13 +238,13 @@ bool SafetensorsFile::IsFloating(std::string_view name) const {
 
 void SafetensorsFile::ReadAs(std::string_view name, std::int64_t first, const Tensor& to) const {
   const Entry& entry = Find(name);
-  SWARR_CHECK(IsFloating(name), path_, ": tensor '", name, "' is ", entry.dtype,
+  SWARR_CHECK(IsFloating(name), path_, ": tensor '", Excerpt(name), "' is ", entry.dtype,
               ", no floating-point type that this program reads; convert it to F32");
   const bool half = entry.dtype == kHalf;
   const std::size_t width = FindElement(entry.dtype)->bits / 8;
   const auto count = static_cast<std::int64_t>((entry.end - entry.begin) / width);
-  SWARR_CHECK(first >= 0 && first <= count && to.size() <= count - first, path_, ": tensor '", name, "' of shape ",
-              ShapeText(entry.shape), " has no elements ", first, " to ", first + to.size());
+  SWARR_CHECK(first >= 0 && first <= count && to.size() <= count - first, path_, ": tensor '", Excerpt(name),
+              "' of shape ", ShapeText(entry.shape), " has no elements ", first, " to ", first + to.size());
   constexpr std::int64_t kBlock = 1 << 16;
   const OwnedTensor raw(half ? DType::kF32 : *FindElement(entry.dtype)->dtype, {std::min(kBlock, to.size())});
   std::vector<std::uint16_t> halves(half ? static_cast<std::size_t>(raw.view().size()) : 0);

@@ -49,7 +49,8 @@ std::pair<std::string, std::string> PartsOf(const json& merge, std::size_t rank,
   } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
     return {merge[0].get<std::string>(), merge[1].get<std::string>()};
   }
-  throw Error(Concat(where, ": merge ", rank, " is ", merge.dump(), ", not two tokens: \"a b\" or [\"a\", \"b\"]"));
+  throw Error(
+      Concat(where, ": merge ", rank, " is ", Excerpt(merge.dump()), ", not two tokens: \"a b\" or [\"a\", \"b\"]"));
 }
 
 }  // namespace
@@ -82,7 +83,7 @@ Bpe::Bpe(const json& json, bool byte_level, const StringSet& added, const std::s
     if (bytes && byte_level && single) byte_tokens_[static_cast<unsigned char>((*bytes)[0])] = id;
     if (bytes && (ignore_merges || (!byte_level && single))) words_.emplace(*bytes, id);
     SWARR_CHECK((single && bytes) || made.contains(id) || added.contains(text) || ignore_merges, where, ": the token '",
-                text, "' (id ", id, ") is made by no merge and is no added token; merges are missing");
+                Excerpt(text), "' (id ", id, ") is made by no merge and is no added token; merges are missing");
   }
 }
 
@@ -93,13 +94,14 @@ void Bpe::ReadMerges(const json& merges, const StringIds& vocab, const std::stri
     const auto [left, right] = PartsOf(merges[rank], rank, where);
     const auto id_of = [&, &left = left, &right = right](const std::string& token) {
       const auto found = vocab.find(token);
-      SWARR_CHECK(found != vocab.end(), where, ": merge ", rank, " ('", left, "' and '", right, "') needs the token '",
-                  token, "', which is not in the vocabulary");
+      SWARR_CHECK(found != vocab.end(), where, ": merge ", rank, " ('", Excerpt(left), "' and '", Excerpt(right),
+                  "') needs the token '", Excerpt(token), "', which is not in the vocabulary");
       return found->second;
     };
     const std::uint64_t key = KeyOf(id_of(left), id_of(right));
     const bool first = merges_.emplace(key, Merge{static_cast<std::int32_t>(rank), id_of(left + right)}).second;
-    SWARR_CHECK(first, where, ": merge ", rank, " ('", left, "' and '", right, "') stands in the list before");
+    SWARR_CHECK(first, where, ": merge ", rank, " ('", Excerpt(left), "' and '", Excerpt(right),
+                "') stands in the list before");
   }
 }
 

@@ -7,24 +7,25 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/utf8.h"
 
 namespace swarr {
 
-// Whether a setting is absent or says no: null, false, the empty text.
+// Whether a setting is absent or says no: null, false, 0 (a dropout of 0.0), the empty text.
 inline bool IsOff(const nlohmann::json& object, const char* key) {
   const auto found = object.find(key);
-  return found == object.end() || found->is_null() || *found == false || *found == "";
+  return found == object.end() || found->is_null() || *found == false || *found == 0 || *found == "";
 }
 
 // The name of a component: its type, or what stands there instead.
 inline std::string NameOf(const nlohmann::json& component) {
   const bool typed = component.is_object() && component.contains("type") && component["type"].is_string();
-  return typed ? component["type"].get<std::string>() : component.dump();
+  return typed ? component["type"].get<std::string>() : Excerpt(component.dump());
 }
 
 // "where: the pre_tokenizer Whitespace is not supported", as an Error. `role` is what the component is for.
 [[noreturn]] inline void RefuseComponent(const std::string& where, const char* role, const nlohmann::json& component) {
-  throw Error(Concat(where, ": the ", role, " ", NameOf(component), " is not supported"));
+  throw Error(Concat(where, ": the ", role, " ", Excerpt(NameOf(component)), " is not supported"));
 }
 
 // The steps of a component: those of a Sequence (its array `key`), else the component alone; none if it is null.

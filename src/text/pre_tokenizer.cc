@@ -30,7 +30,7 @@ std::string PatternOf(const json& split, const std::string& where) {
               ": the pre_tokenizer Split needs a pattern of the form {\"Regex\": \"...\"}");
   SWARR_CHECK(split.contains("behavior") && split["behavior"] == "Isolated" && IsOff(split, "invert"), where,
               ": the pre_tokenizer Split is supported with the behavior Isolated and invert false, not as ",
-              split.dump());
+              Excerpt(split.dump()));
   return split[regex].get<std::string>();
 }
 
@@ -77,7 +77,7 @@ void PreTokenizer::AddRegex(std::string_view pattern) {
   PCRE2_SIZE at = 0;
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
                                    PCRE2_UTF | PCRE2_UCP, &error, &at, nullptr);
-  SWARR_CHECK(code != nullptr, where_, ": the regex ", pattern, " is wrong: ", MessageOf(error));
+  SWARR_CHECK(code != nullptr, where_, ": the regex ", Excerpt(pattern), " is wrong: ", MessageOf(error));
   regexes_.emplace_back(code, pcre2_code_free);
   pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // where it can't, the interpreter finds the same matches
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "text/pre_tokenizer.h"
 
 namespace swarr {
@@ -26,8 +27,8 @@ class Translator {
     at_ += bytes;
   }
   [[noreturn]] void Refuse(std::size_t bytes) const {
-    throw Error(Concat(where_, ": '", pattern_.substr(at_, bytes), "' at byte ", at_, " of the regex ", pattern_,
-                       " is not supported"));
+    throw Error(Concat(where_, ": '", Excerpt(pattern_.substr(at_, bytes)), "' at byte ", at_, " of the regex ",
+                       Excerpt(pattern_), " is not supported"));
   }
 
   void Next() {
@@ -74,7 +75,7 @@ class Translator {
         Copy(1);
       }
     }
-    SWARR_CHECK(at_ < pattern_.size(), where_, ": the regex ", pattern_, " lacks a ']'");
+    SWARR_CHECK(at_ < pattern_.size(), where_, ": the regex ", Excerpt(pattern_), " lacks a ']'");
     Copy(1);
   }
 

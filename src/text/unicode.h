@@ -1,28 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// UTF-8 (RFC 3629): reading characters, and turning bytes that arrive in pieces into text. Unicode's normalisation form
-// C (Unicode Standard Annex #15), by utf8proc's tables.
+// Checking UTF-8, and turning bytes that arrive in pieces into text. Unicode's normalisation form C (Unicode Standard
+// Annex #15), by utf8proc's tables.
 #pragma once
 
-#include <cstddef>
 #include <string>
 #include <string_view>
 
+#include "base/utf8.h"
+
 namespace swarr {
-
-// What stands at one place of a text that should be UTF-8.
-struct Utf8Unit {
-  enum class Kind {
-    kCharacter,
-    kCut,     // the text ends within a character
-    kBroken,  // no character begins like this: overlong forms, surrogates, stray bytes
-  };
-  Kind kind = Kind::kBroken;
-  char32_t code = 0;      // of a character
-  std::size_t bytes = 0;  // of the character, else of the longest beginning of one, and at least 1
-};
-
-// The unit that starts at byte `at` of `text`; needs at < text.size().
-Utf8Unit UnitAt(std::string_view text, std::size_t at);
 
 // Throws unless `text` is UTF-8, naming the first byte that is not; `where` opens the sentence.
 void CheckUtf8(std::string_view text, const std::string& where);

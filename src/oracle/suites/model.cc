@@ -44,7 +44,7 @@ constexpr Mistake<ModelRule> kUseMistakes[] = {
     {"log-probabilities of the next row's target",
      [](ModelRule& r) {
        std::vector<double>& targets = r.inputs.at("targets").data;
-       std::ranges::rotate(targets, targets.begin() + 1);
+       std::rotate(targets.begin(), targets.begin() + 1, targets.end());
      }},
     {"d_logp ignored: the gradient of the sum of all log-probabilities",
      [](ModelRule& r) { std::ranges::fill(r.inputs.at("d_logp").data, 1); }},

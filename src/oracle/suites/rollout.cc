@@ -163,7 +163,7 @@ void PadInFront(RolloutRule& r) {
   Value& prompts = r.inputs.at("prompts");
   for (std::int64_t n = 0; n < prompts.dim(0); ++n) {
     const std::span<double> row = prompts.Row(n);
-    std::ranges::rotate(row, std::ranges::find(row, kNoToken));
+    std::rotate(row.begin(), std::ranges::find(row, kNoToken), row.end());
     std::ranges::replace(row, kNoToken, 0.0);
   }
 }

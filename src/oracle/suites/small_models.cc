@@ -187,7 +187,10 @@ constexpr Mistake<ModelRule> kAttentionMistakes[] = {
     {"windows ignored: full attention in all layers",
      [](ModelRule& r) { ChangeWindows(r, [](AttentionSpec& spec) { spec = {}; }); }},
     {"windows of the layers shifted by one layer",
-     [](ModelRule& r) { std::ranges::rotate(r.config.attention, r.config.attention.begin() + 1); }},
+     [](ModelRule& r) {
+       std::vector<AttentionSpec>& layers = r.config.attention;
+       std::rotate(layers.begin(), layers.begin() + 1, layers.end());
+     }},
     {"the window in layers of full attention too", WidestEverywhere},
     {"sinks missing", [](ModelRule& r) { ChangeWindows(r, [](AttentionSpec& spec) { spec.sinks = 0; }); }},
     {"sinks counted inside the window",
