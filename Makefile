@@ -25,7 +25,7 @@
 #   cmake --workflow --preset dev      assertions, warnings are errors
 #   cmake --workflow --preset asan     AddressSanitizer and UndefinedBehaviorSanitizer
 #   cmake --workflow --preset clang    clang++ instead of g++; packages: tools/setup.sh clang
-#   cmake --workflow --preset tsan     ThreadSanitizer, with clang++ only (CMakePresets.json says why)
+#   cmake --workflow --preset tsan     ThreadSanitizer, with clang++
 
 # Options of bench-peers:
 #   PEER_PYPI=1       also PyPI's torch, once installed under out/peers-venv (remove that to renew it). With

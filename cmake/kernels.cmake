@@ -28,7 +28,7 @@ function(add_kernel_set name tag files)
   add_library(${name} OBJECT ${files})
   target_include_directories(${name} PRIVATE src)
   target_compile_features(${name} PRIVATE cxx_std_20)
-  target_link_libraries(${name} PRIVATE OpenMP::OpenMP_CXX swarr-flags Eigen3::Eigen)
+  target_link_libraries(${name} PRIVATE swarr-flags Eigen3::Eigen)
   # The last two options change no value. Without them, loops with a square root or a comparison are not vectorised: the
   # first would have to set errno, the second to raise floating-point exceptions in order.
   target_compile_options(${name} PRIVATE -ffp-contract=off -fno-math-errno -fno-trapping-math ${ARGN})

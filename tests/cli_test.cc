@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The commands that train nothing, end to end: what they write and print, by the names that others rely on.
 #include <doctest/doctest.h>
+#include <sched.h>
 
 #include <cmath>
 #include <cstring>
@@ -214,6 +215,24 @@ TEST_CASE("bench names the processor, the threads and a median for every row") {
   CHECK(!results["processor"].get<std::string>().empty());
   CHECK(results["rows"].size() == 94);
   for (const json& row : results["rows"]) CHECK_MESSAGE(row["ms"] > 0.0, row.dump());
+}
+
+TEST_CASE("without --threads there is one for every processor that the program may use") {
+  const TempDirectory dir;
+  const std::string out = (dir / "bench.json").string();
+  const auto one_processor = [] {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return false;
+    for (int i = 0, kept = 0; i < CPU_SETSIZE; ++i) {
+      if (CPU_ISSET(i, &set) && ++kept > 1) CPU_CLR(i, &set);
+    }
+    return sched_setaffinity(0, sizeof set, &set) == 0;
+  };
+  const std::vector<std::string> bench = {"bench", "--suite", "ops", "--rows", "D add", "--seconds-per-row",
+                                          "0.001", "--json",  out};
+  const Outcome outcome = Program(bench, one_processor).Wait();
+  REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+  CHECK(nlohmann::json::parse(ReadFile(out))["threads"] == 1);
 }
 
 TEST_CASE("--cpu picks the kernels: all of them write like logits, and each the same ones whatever the threads") {

@@ -89,7 +89,7 @@ class Tree:
         temporary.mkdir(exist_ok=True)
         process = subprocess.Popen(
             arguments, cwd=self.build, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-            env=dict(os.environ, TMPDIR=str(temporary), OMP_WAIT_POLICY="passive"))
+            env=dict(os.environ, TMPDIR=str(temporary)))
         status, output = None, b""
         try:
             output, status = process.communicate(timeout=limit)[0], process.returncode

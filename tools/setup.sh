@@ -13,8 +13,8 @@ case "${1:-build}" in
   format) packages="clang-format" ;;
   check) packages="clang-format python3" ;;
   docs) packages="doxygen" ;;
-  lint) packages="$packages clang-tidy clang libomp-dev" ;;
-  clang) packages="$packages clang libomp-dev libclang-rt-dev" ;;
+  lint) packages="$packages clang-tidy clang" ;;
+  clang) packages="$packages clang libclang-rt-dev" ;;
   peers) packages="python3-torch libopenblas0-openmp python3-numpy" ;; # generic BLAS would be a hundred times slower
   peers-pypi) packages="python3-venv" ;;
   *)

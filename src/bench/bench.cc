@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/bench.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -14,6 +12,7 @@
 #include "bench/kernels/peak_kernel.h"
 #include "bench/suites.h"
 #include "tensor/ops.h"
+#include "tensor/threads.h"
 #include "tensor/transfer.h"
 #include "train/step_timer.h"
 
@@ -54,11 +53,11 @@ double Fastest(const Context& ctx, const F& call) {
 
 void CopyByThreads(int thread_count, const Buffer& to, const Buffer& from) {
   const auto threads = static_cast<std::size_t>(thread_count);
-#pragma omp parallel for num_threads(thread_count) schedule(static)
-  for (std::size_t t = 0; t < threads; ++t) {
+  ForParts(thread_count, [&](int part) {
+    const auto t = static_cast<std::size_t>(part);
     const std::size_t begin = t * to.bytes() / threads, end = (t + 1) * to.bytes() / threads;
     std::memcpy(to.data() + begin, from.data() + begin, end - begin);
-  }
+  });
 }
 
 // cuBLAS's y[M, N] = x[M, K] w[N, K]^T on a CUDA device, in GFLOP/s. For the peak give it some thousands of rows,
@@ -92,8 +91,9 @@ double MultiplyAddPeak(const Context& ctx) {
     constexpr std::int64_t kSteps = 10'000'000;
     std::vector<float> results(static_cast<std::size_t>(ctx.threads));
     const double seconds = Fastest(ctx, [&] {
-#pragma omp parallel num_threads(ctx.threads)
-      results[static_cast<std::size_t>(omp_get_thread_num())] = PeakKernel<Set>::MultiplyAdd(kSteps, 0.5f, 1.0f);
+      ForParts(ctx.threads, [&](int thread) {
+        results[static_cast<std::size_t>(thread)] = PeakKernel<Set>::MultiplyAdd(kSteps, 0.5f, 1.0f);
+      });
     });
     return 1e-9 * static_cast<double>(PeakKernel<Set>::FlopsPerStep() * kSteps * ctx.threads) / seconds;
   });

@@ -61,18 +61,6 @@ std::string LowerCase(std::string text) {
   return text;
 }
 
-// Values that are NaN or infinite.
-template <class T>
-std::int64_t NonFiniteIn(const T* values, std::int64_t size) {
-  std::int64_t count = 0;
-  for (std::int64_t i = 0; i < size; ++i) count += !std::isfinite(values[i]);
-  return count;
-}
-
-std::int64_t NonFiniteIn(const Tensor& t) {
-  return t.dtype() == DType::kF64 ? NonFiniteIn(t.data<double>(), t.size()) : NonFiniteIn(t.data<float>(), t.size());
-}
-
 // Whether two tensors of the same shape hold the same numbers, whatever their dtypes.
 bool SameNumbers(const SafetensorsFile& file_a, const char* a, const SafetensorsFile& file_b, const char* b) {
   const std::int64_t size = file_a.shape(a)[0] * file_a.shape(a)[1];
@@ -161,7 +149,7 @@ std::string WeightFiles::dtype() const { return LowerCase(FileOf(kEmbedding).sto
 
 void WeightFiles::Read(const std::string& name, const Tensor& to) const {
   FileOf(name).ReadAs(name, 0, to);
-  if (const std::int64_t count = NonFiniteIn(to); count > 0) RefuseNonFinite(name, count);
+  if (const std::int64_t count = swarr::CountNonFinite(to); count > 0) RefuseNonFinite(name, count);
 }
 
 std::map<std::string, std::int64_t> WeightFiles::CountNonFinite(const ModelConfig& config) const {
@@ -174,7 +162,7 @@ std::map<std::string, std::int64_t> WeightFiles::CountNonFinite(const ModelConfi
     for (std::int64_t at = 0; at < size; at += kBlock) {
       const Tensor part = block.view().Rows(0, std::min(kBlock, size - at));
       file.ReadAs(p.name, at, part);
-      count += NonFiniteIn(part);
+      count += swarr::CountNonFinite(part);
     }
     if (count > 0) counts[p.name] = count;
   }

@@ -24,7 +24,7 @@ struct Context {
   Arena* arena = nullptr;  // step memory on the device: activations, gradients of activations, scratch
   Arena* host = nullptr;   // step memory that processor and device both reach; null: that is `arena`
   Tape* tape = nullptr;    // null means inference: nothing is recorded and nothing is kept for a backward
-  int threads = 1;         // OpenMP threads; results do not depend on it
+  int threads = 1;         // that share out an op's work; results do not depend on it
   GemmKind gemm = GemmKind::kOwn;
   Cpu cpu = BestCpu();
   CudaStream* stream = nullptr;           // ops run here, in order, on a CUDA device; null: on the processor

@@ -4,8 +4,6 @@
 // one document and one key head, up to kQueryBlock rows: the heads of each query that share the key head. It takes the
 // visible tiles together. A key that one of its queries does not see weighs exactly 0 there, and adding 0 leaves a sum
 // as it is. So a query's bits do not depend on the queries in its block: alone in decoding, or many in training.
-#include <omp.h>
-
 #include <utility>
 
 #include "attn/kernels/key_tiles.h"
@@ -162,18 +160,11 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   const std::int64_t keys = most * kKeyTile;
   Scratch<T>* scratch = ctx.arena->NewArray<Scratch<T>>(ctx.threads);
   for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
-  const auto run = [&](std::int64_t task) {
+  ForTasks(ThreadsFor(ctx, work), count * s.G, [&](int thread, std::int64_t task) {
     const Block& b = blocks[task / s.G];
-    ForwardBlock(s, b, tiles_of(b.owner), task % s.G, spec, q.data<T>(), scratch[omp_get_thread_num()], out.data<T>(),
+    ForwardBlock(s, b, tiles_of(b.owner), task % s.G, spec, q.data<T>(), scratch[thread], out.data<T>(),
                  lse.data<Accumulator<T>>());
-  };
-  const std::int64_t tasks = count * s.G;
-  if (ThreadsFor(ctx, work) == 1) {
-    for (std::int64_t task = 0; task < tasks; ++task) run(task);
-    return;
-  }
-#pragma omp parallel for num_threads(ctx.threads) schedule(dynamic)
-  for (std::int64_t task = 0; task < tasks; ++task) run(task);
+  });
 }
 
 // The backward of one document and key head, by one thread. dk and dv [tiles * kKeyTile, width] are sums, which are
@@ -322,10 +313,9 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
                            .dk = ctx.arena->NewArray<Sum>(sums),
                            .dv = ctx.arena->NewArray<Sum>(sums)};
     }
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (std::int64_t task = 0; task < docs * s.G; ++task) {
+    ForTasks(threads, docs * s.G, [&](int thread, std::int64_t task) {
       const std::int64_t d = task / s.G, g = task % s.G, length = first_row[d + 1] - first_row[d];
-      const Work& w = works[omp_get_thread_num()];
+      const Work& w = works[thread];
       const std::int64_t used = keys.Of(s, d).count * kKeyTile * s.width;
       std::fill_n(w.dk, used, Sum(0));
       std::fill_n(w.dv, used, Sum(0));
@@ -342,7 +332,7 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
       const std::int64_t first = first_row[d] * s.G * s.D;
       if (!dk.empty()) AddHead(s, g, length, w.dk, dk.fresh(), dk.data<T>() + first);
       if (!dv.empty()) AddHead(s, g, length, w.dv, dv.fresh(), dv.data<T>() + first);
-    }
+    });
   });
 }
 

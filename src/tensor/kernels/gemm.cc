@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
-#include <omp.h>
-
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/panels.h"
 #include "tensor/kernels/rows.h"
@@ -97,41 +95,38 @@ void Gemm(const Context& ctx, const Task<T, Out>& task) {
   const int threads = task.rows * task.columns * task.depth > kSmall ? ctx.threads : 1;
   const std::int64_t groups =
       threads == 1 ? 1 : std::min(panels, std::max<std::int64_t>(1, CeilDiv(threads, row_blocks)));
+  const std::int64_t tiles = row_blocks * groups;
+  const int parts = PartsFor(threads, tiles);
   ArenaScope scope(*ctx.arena);
   const std::int64_t scratch_bytes = RoundUp(kernel.PackedBytes(std::min(task.rows, kRowBlock), depth_block), 64);
-  std::byte* scratch = ctx.arena->NewArray<std::byte>(threads * scratch_bytes);
+  std::byte* scratch = ctx.arena->NewArray<std::byte>(parts * scratch_bytes);
   T* chunk = nullptr;  // the present block of b, packed, if b is not kept so
   if (!task.packed) chunk = ctx.arena->NewArray<T>(panels * PanelDepth<T>(depth_block) * kPanel);
-  const auto multiply = [&] {
-    for (std::int64_t k0 = 0; k0 < task.depth; k0 += depth_block) {
-      const std::int64_t depth = std::min(depth_block, task.depth - k0);
-      if (!task.packed) {
-#pragma omp for schedule(static)
-        for (std::int64_t p = 0; p < panels; ++p) {
+  for (std::int64_t k0 = 0; k0 < task.depth; k0 += depth_block) {
+    const std::int64_t depth = std::min(depth_block, task.depth - k0);
+    if (!task.packed) {
+      ForRanges(threads, panels, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t p = begin; p < end; ++p) {
           PackPanel(task.b.From(k0, p * kPanel), depth, std::min(kPanel, task.columns - p * kPanel),
                     chunk + p * PanelDepth<T>(depth) * kPanel);
         }
-      }
-#pragma omp for schedule(static) collapse(2)
-      for (std::int64_t r = 0; r < row_blocks; ++r) {
-        for (std::int64_t g = 0; g < groups; ++g) {
-          std::byte* a = scratch + omp_get_thread_num() * scratch_bytes;
-          const std::int64_t row = r * kRowBlock, rows = std::min(kRowBlock, task.rows - row);
-          PackRows(kernel, task.a.From(row, k0), rows, depth, a);
-          const std::int64_t end = (g + 1) * panels / groups,
-                             stride = PanelDepth<T>(task.packed ? task.depth : depth) * kPanel;
-          const T* b = task.packed ? task.packed + k0 * kPanel : chunk;
-          for (std::int64_t p = g * panels / groups; p < end; p += PanelsAtATime(rows)) {
-            MultiplyBlock(kernel, task, row, rows, p * kPanel, std::min(PanelsAtATime(rows), end - p), k0, depth, a,
-                          b + p * stride, stride);
-          }
+      });
+    }
+    const T* b = task.packed ? task.packed + k0 * kPanel : chunk;
+    const std::int64_t stride = PanelDepth<T>(task.packed ? task.depth : depth) * kPanel;
+    ForParts(parts, [&](int part) {
+      std::byte* a = scratch + part * scratch_bytes;
+      for (std::int64_t t = part * tiles / parts; t < (part + 1) * tiles / parts; ++t) {
+        const std::int64_t row = t / groups * kRowBlock, rows = std::min(kRowBlock, task.rows - row), g = t % groups;
+        PackRows(kernel, task.a.From(row, k0), rows, depth, a);
+        const std::int64_t end = (g + 1) * panels / groups;
+        for (std::int64_t p = g * panels / groups; p < end; p += PanelsAtATime(rows)) {
+          MultiplyBlock(kernel, task, row, rows, p * kPanel, std::min(PanelsAtATime(rows), end - p), k0, depth, a,
+                        b + p * stride, stride);
         }
       }
-    }
-  };
-  if (threads == 1) return multiply();
-#pragma omp parallel num_threads(threads)
-  multiply();
+    });
+  }
 }
 
 template <class T, class Out>
@@ -140,7 +135,10 @@ void Product(const Context& ctx, const Task<T, Out>& task) {
   const bool accumulate = task.addend == task.c;
   if constexpr (std::is_same_v<T, Accumulator<T>>) {
     if (ctx.gemm == GemmKind::kEigen && !task.bias && (accumulate || !task.addend)) {
-      return EigenGemm(task.rows, task.columns, task.depth, task.a, task.b, accumulate, task.c);
+      return ForRanges(ctx.threads, task.rows, [&](std::int64_t begin, std::int64_t end) {
+        EigenGemm(end - begin, task.columns, task.depth, task.a.From(begin, 0), task.b, accumulate,
+                  task.c + begin * task.columns);
+      });
     }
   }
   if (task.depth == 0) {  // an empty sum: the bias and the addend
@@ -227,11 +225,12 @@ void Kernels<SWARR_SET>::PackWeight(const Context& ctx, const Tensor& panels, co
   const std::int64_t N = w.dim(0), K = w.dim(1);
   Dispatch(w.dtype(), [&]<class T>() {
     const Strided<T> b{w.data<T>(), 1, K};
-#pragma omp parallel for num_threads(ctx.threads) schedule(static)
-    for (std::int64_t p = 0; p < panels.dim(0); ++p) {
-      PackPanel(b.From(0, p * kPanel), K, std::min(kPanel, N - p * kPanel),
-                panels.data<T>() + p * panels.dim(1) * kPanel);
-    }
+    ForRanges(ctx.threads, panels.dim(0), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t p = begin; p < end; ++p) {
+        PackPanel(b.From(0, p * kPanel), K, std::min(kPanel, N - p * kPanel),
+                  panels.data<T>() + p * panels.dim(1) * kPanel);
+      }
+    });
   });
 }
 

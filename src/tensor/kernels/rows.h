@@ -3,28 +3,38 @@
 // How kernels share out their work among threads, so that results do not depend on the number of threads.
 #pragma once
 
-#include <omp.h>
-
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 
 #include "tensor/context.h"
+#include "tensor/threads.h"
 
 namespace swarr {
 
-// Below this many elements of work a parallel region costs more than it saves.
+// Up to this many elements of work, one thread is done sooner than two would have met.
 constexpr std::int64_t kParallelWork = 16384;
 
-// Calls f(begin, end) for as many consecutive ranges of [0, count) as there are threads. A single thread opens no
-// parallel region, which costs time even if nobody else is in it.
+// As many parts as there are threads, but none without a piece of work.
+[[gnu::always_inline]] inline int PartsFor(int threads, std::int64_t pieces) {
+  return static_cast<int>(std::clamp<std::int64_t>(pieces, 1, threads));
+}
+
+// Calls f(begin, end) for consecutive ranges of [0, count), at most one for each thread.
 template <class F>
 void ForRanges(int threads, std::int64_t count, F&& f) {
-  if (threads == 1) return f(std::int64_t{0}, count);
-#pragma omp parallel num_threads(threads)
-  {
-    const std::int64_t thread = omp_get_thread_num(), team = omp_get_num_threads();
-    f(thread * count / team, (thread + 1) * count / team);
-  }
+  const int parts = PartsFor(threads, count);
+  ForParts(parts, [&](std::int64_t part) { f(part * count / parts, (part + 1) * count / parts); });
+}
+
+// Calls f(thread, task) for every task of [0, count). A thread that is done with one takes the next, for tasks that
+// take different times. No two tasks of one thread run at once.
+template <class F>
+void ForTasks(int threads, std::int64_t count, F&& f) {
+  std::atomic<std::int64_t> next = 0;
+  ForParts(PartsFor(threads, count), [&](int thread) {
+    for (std::int64_t task = next++; task < count; task = next++) f(thread, task);
+  });
 }
 
 // The threads to use for this many elements of work.
