@@ -71,6 +71,19 @@ TEST_CASE("sft and pretrain learn plain text with a tokenizer that puts no token
   }
 }
 
+TEST_CASE("eval judges against the digits that a gold answer has in its file") {
+  const TempDirectory dir;
+  const std::string file = (dir / "rows.jsonl").string(), out = (dir / "completions.jsonl").string();
+  WriteFileAtomically(file,
+                      "{\"question\": \"a7b3\", \"answer\": 0.00005}\n{\"question\": \"a7b3\", \"answer\": 1e16}\n");
+  const Outcome done = Swarr({"eval", "--model", TinyModel(), "--data", file, "--reward", "math",
+                              "--max-completion-length", "2", "--completions-out", out});
+  REQUIRE_MESSAGE(done.status == 0, done.err);
+  std::vector<std::string> golds;
+  ForEachJsonLine(out, [&](int, const json& row) { golds.push_back(row["gold"]); });
+  CHECK(golds == std::vector<std::string>{"0.00005", "1e16"});
+}
+
 TEST_CASE("a chat template that the model's tokenizer has no tokens for is refused, as is --lm-eval without examples") {
   const TempDirectory dir;
   const std::string file = (dir / "rows.jsonl").string();

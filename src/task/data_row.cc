@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 
+#include "task/number_text.h"
 #include "tensor/check.h"
 
 namespace swarr {
@@ -56,10 +57,10 @@ std::string TextIfAny(const json& row, const std::string& path) {
 }
 
 // Answers may be numbers too, and a list of one.
-std::string Answer(const json& value, const std::string& path) {
+std::string Answer(const json& value, const std::string& path, std::string_view line) {
   const json& one = value.is_array() && value.size() == 1 ? value[0] : value;
   if (one.is_null()) return {};
-  return one.is_number() ? one.dump() : Text(one, path);
+  return one.is_number() ? NumberText(line, path) : Text(one, path);
 }
 
 // ShareGPT's names of the roles beside the usual ones.
@@ -161,13 +162,13 @@ std::vector<DataRow> RowSchema::ReadProblem(const json& row) const {
   return {{std::move(messages), {}, {}}};
 }
 
-std::vector<DataRow> RowSchema::Read(const json& row, JsonlFields needed) const {
+std::vector<DataRow> RowSchema::Read(const json& row, std::string_view line, JsonlFields needed) const {
   const auto& [prompt, completion, answer] = fields_;
   std::vector<DataRow> rows = ReadProblem(row);
   const std::string imitated = needed.completion && !completion.empty()
                                    ? Completion(Field(row, completion, "completion"), completion)
                                    : TextIfAny(row, completion);
-  const std::string gold = needed.answer ? Answer(Field(row, answer, "answer"), answer) : TextIfAny(row, answer);
+  const std::string gold = needed.answer ? Answer(Field(row, answer, "answer"), answer, line) : TextIfAny(row, answer);
   for (DataRow& r : rows) {
     if (!completion.empty()) r.completion = imitated;
     r.answer = worked_answer_ ? MarkedAnswer(gold) : Trimmed(gold);

@@ -14,11 +14,11 @@ JsonlTask::JsonlTask(const std::filesystem::path& path, JsonlFields needed, Rewa
                      const PromptFormat& format)
     : path_(path), rule_(std::move(rule)) {
   std::optional<RowSchema> schema;
-  ForEachJsonLine(path, [&](int line, const nlohmann::json& fields) {
+  ForEachJsonLine(path, [&](int line, const nlohmann::json& fields, std::string_view text) {
     SWARR_CHECK(fields.is_object(),
                 "a row must be an object like {\"prompt\": ..., \"completion\": ..., \"answer\": ...}");
     if (!schema) schema.emplace(fields, names);
-    std::vector<DataRow> rows = schema->Read(fields, needed);
+    std::vector<DataRow> rows = schema->Read(fields, text, needed);
     if (needed.answer) rows.erase(rows.begin(), rows.end() - 1);  // the gold answer is the last turn's
     for (const DataRow& row : rows) {
       Problem problem{line, {}, fields};
