@@ -148,14 +148,15 @@ TEST_CASE("a gold answer that is a number keeps the digits of the file") {
                {.answer = "reward_model.ground_truth"}) == "0.10");
 }
 
-TEST_CASE("the marked answer is what follows the last ####, or else what the last box holds") {
-  CHECK(MarkedAnswer("#### 5\n#### 6\nmore") == "6");
-  CHECK(MarkedAnswer("####72") == "72");
-  CHECK(MarkedAnswer("\\boxed{ {a}{b} } \\boxed{\\boxed{3}}") == "3");
-  CHECK(MarkedAnswer("\\boxed{ {a}{b} }") == "{a}{b}");
-  CHECK(MarkedAnswer("\\boxed{5").empty());
-  CHECK(MarkedAnswer("\\boxed{}").empty());
-  CHECK(MarkedAnswer("").empty());
+TEST_CASE("a solution's gold answer is what the verifier finds in it") {
+  const auto gold = [](const std::string& solution) {
+    return Read({{"problem", "P?"}, {"solution", solution}}, {.completion = true}).answer;
+  };
+  CHECK(gold("first try \\boxed{3}, but in fact \\fbox{6}.") == "6");
+  CHECK(gold("maybe \\boxed{3}; finally \\boxed {8}.") == "8");
+  CHECK(gold("so \\boxed{a \\} b}") == "a \\} b");
+  CHECK(gold("so \\boxed{\\left\\{\\frac{1}{2}\\right.}") == "\\left\\{\\frac{1}{2}\\right.");
+  CHECK(gold("\\boxed{1} no, \\boxed{2").empty());
 }
 
 TEST_CASE("calculator marks are cut out, and what only looks like one stays") {

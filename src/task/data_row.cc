@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 
+#include "task/math/extract.h"
 #include "task/number_text.h"
 #include "tensor/check.h"
 
@@ -108,16 +109,6 @@ std::string Trimmed(std::string_view text) {
   return std::string(text.substr(0, text.find_last_not_of(kBlank) + 1));
 }
 
-// The place of the brace that closes the one at `open`; npos if there is none.
-std::size_t ClosingBrace(std::string_view text, std::size_t open) {
-  int depth = 0;
-  for (std::size_t i = open; i < text.size(); ++i) {
-    if (text[i] == '{') ++depth;
-    if (text[i] == '}' && --depth == 0) return i;
-  }
-  return std::string_view::npos;
-}
-
 std::string QuestionAnswer(const std::string& question, const std::vector<WorkedExample>& examples) {
   std::string text;
   for (const WorkedExample& e : examples) text += Concat("Question: ", e.question, "\nAnswer: ", e.answer, "\n\n");
@@ -174,18 +165,6 @@ std::vector<DataRow> RowSchema::Read(const json& row, std::string_view line, Jso
     r.answer = worked_answer_ ? MarkedAnswer(gold) : Trimmed(gold);
   }
   return rows;
-}
-
-std::string MarkedAnswer(std::string_view solution) {
-  constexpr std::string_view kMark = "####", kBox = "\\boxed{";
-  if (const std::size_t mark = solution.rfind(kMark); mark != std::string_view::npos) {
-    const std::string_view rest = solution.substr(mark + kMark.size());
-    return Trimmed(rest.substr(0, rest.find('\n')));
-  }
-  const std::size_t box = solution.rfind(kBox);
-  if (box == std::string_view::npos) return {};
-  const std::size_t open = box + kBox.size() - 1, close = ClosingBrace(solution, open);
-  return close == std::string_view::npos ? "" : Trimmed(solution.substr(open + 1, close - open - 1));
 }
 
 std::string WithoutCalculatorMarks(std::string_view solution) {

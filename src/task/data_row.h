@@ -61,10 +61,6 @@ class RowSchema {
   bool worked_answer_ = false;  // the answer's field holds a whole solution, in which the gold answer is marked
 };
 
-// What follows the last "####" on its line, or else what the last complete \boxed{} holds; trimmed, empty if there is
-// neither.
-std::string MarkedAnswer(std::string_view solution);
-
 // GSM8K's solutions without their calculator's marks: "48/2 = <<48/2=24>>24" becomes "48/2 = 24".
 std::string WithoutCalculatorMarks(std::string_view solution);
 
