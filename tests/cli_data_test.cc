@@ -59,6 +59,31 @@ TEST_CASE("sft imitates whole GSM8K answers, and leaves out what is too long, wi
                   ":1: prompt and completion with end of text have 23 tokens"));
 }
 
+TEST_CASE("sft and pretrain learn plain text with a tokenizer that puts no token in front") {
+  const TempDirectory dir;
+  const std::string file = (dir / "rows.jsonl").string();
+  WriteFileAtomically(file, "{\"text\": \"a7b3n01x5?\"}\n{\"text\": \"01:C\"}\n");
+  for (const std::string command : {"sft", "pretrain"}) {
+    CAPTURE(command);
+    const Outcome done = Swarr({command, "--model", TinyModel(), "--data", file, "--max-steps", "2", "--batch-size",
+                                "2", "--output-dir", (dir / command).string()});
+    CHECK_MESSAGE(done.status == 0, done.err);
+  }
+}
+
+TEST_CASE("eval judges against the digits that a gold answer has in its file") {
+  const TempDirectory dir;
+  const std::string file = (dir / "rows.jsonl").string(), out = (dir / "completions.jsonl").string();
+  WriteFileAtomically(file,
+                      "{\"question\": \"a7b3\", \"answer\": 0.00005}\n{\"question\": \"a7b3\", \"answer\": 1e16}\n");
+  const Outcome done = Swarr({"eval", "--model", TinyModel(), "--data", file, "--reward", "math",
+                              "--max-completion-length", "2", "--completions-out", out});
+  REQUIRE_MESSAGE(done.status == 0, done.err);
+  std::vector<std::string> golds;
+  ForEachJsonLine(out, [&](int, const json& row) { golds.push_back(row["gold"]); });
+  CHECK(golds == std::vector<std::string>{"0.00005", "1e16"});
+}
+
 TEST_CASE("a chat template that the model's tokenizer has no tokens for is refused, as is --lm-eval without examples") {
   const TempDirectory dir;
   const std::string file = (dir / "rows.jsonl").string();

@@ -16,7 +16,17 @@ using nlohmann::json;
 constexpr JsonlFields kBoth{.completion = true, .answer = true};
 
 std::vector<DataRow> ReadAll(const json& row, JsonlFields needed, const FieldNames& named = {}) {
-  return RowSchema(row, named).Read(row, needed);
+  return RowSchema(row, named).Read(row, row.dump(), needed);
+}
+
+std::vector<DataRow> ReadBy(const RowSchema& schema, const json& row, JsonlFields needed) {
+  return schema.Read(row, row.dump(), needed);
+}
+
+// The gold answer of a row whose JSON is `line`.
+std::string GoldOf(const std::string& line, const FieldNames& named = {}) {
+  const json row = json::parse(line);
+  return RowSchema(row, named).Read(row, line, {.answer = true})[0].answer;
 }
 
 DataRow Read(const json& row, JsonlFields needed = kBoth, const FieldNames& named = {}) {
@@ -41,7 +51,7 @@ TEST_CASE("GSM8K: the answer is imitated whole, and what follows #### is the gol
   CheckRow(Read({{"question", "q"}, {"answer", "1+1=<<1+1=2>>2\n#### 1,002"}}), "q", "1+1=<<1+1=2>>2\n#### 1,002",
            "1,002");
   const RowSchema schema({{"question", "q"}, {"answer", "#### 2"}}, {});
-  CHECK(schema.Read({{"question", "q"}, {"answer", "no mark"}}, kBoth)[0].answer.empty());
+  CHECK(ReadBy(schema, {{"question", "q"}, {"answer", "no mark"}}, kBoth)[0].answer.empty());
 }
 
 TEST_CASE("a question with a bare answer has that answer") {
@@ -110,30 +120,43 @@ TEST_CASE("named fields win over detected ones, also inside objects") {
 TEST_CASE("what is not needed may be absent or anything; what is needed is named when it is absent or no text") {
   CheckRow(Read({{"prompt", "p"}, {"completion", 7}, {"answer", json::object()}}, {}), "p", "", "");
   const RowSchema schema({{"prompt", "p"}, {"completion", "c"}, {"answer", "1"}}, {});
-  CheckRow(schema.Read({{"prompt", "q"}}, {})[0], "q", "", "");
-  CHECK_THROWS_WITH_AS(schema.Read({{"prompt", "q"}}, {.completion = true}),
+  CheckRow(ReadBy(schema, {{"prompt", "q"}}, {})[0], "q", "", "");
+  CHECK_THROWS_WITH_AS(ReadBy(schema, {{"prompt", "q"}}, {.completion = true}),
                        Contains("the field \"completion\" is missing; if it has another name, say --completion-field"),
                        Error);
-  CHECK_THROWS_WITH_AS(schema.Read({{"completion", "c"}}, {}), Contains("the field \"prompt\" is missing"), Error);
-  CHECK_THROWS_WITH_AS(schema.Read({{"prompt", 7}}, {}), Contains("the field \"prompt\" is 7"), Error);
-  CHECK_THROWS_WITH_AS(schema.Read({{"prompt", "q"}, {"answer", true}}, {.answer = true}), Contains("is true"), Error);
-  CHECK_THROWS_WITH_AS(schema.Read({{"prompt", json::array()}}, {}), Contains("holds no message"), Error);
-  CHECK_THROWS_WITH_AS(schema.Read({{"prompt", {{{"role", "user"}}}}}, {}), Contains("where a message"), Error);
-  CHECK(schema.Read({{"prompt", "q"}, {"answer", nullptr}}, {.answer = true})[0].answer.empty());
+  CHECK_THROWS_WITH_AS(ReadBy(schema, {{"completion", "c"}}, {}), Contains("the field \"prompt\" is missing"), Error);
+  CHECK_THROWS_WITH_AS(ReadBy(schema, {{"prompt", 7}}, {}), Contains("the field \"prompt\" is 7"), Error);
+  CHECK_THROWS_WITH_AS(ReadBy(schema, {{"prompt", "q"}, {"answer", true}}, {.answer = true}), Contains("is true"),
+                       Error);
+  CHECK_THROWS_WITH_AS(ReadBy(schema, {{"prompt", json::array()}}, {}), Contains("holds no message"), Error);
+  CHECK_THROWS_WITH_AS(ReadBy(schema, {{"prompt", {{{"role", "user"}}}}}, {}), Contains("where a message"), Error);
+  CHECK(ReadBy(schema, {{"prompt", "q"}, {"answer", nullptr}}, {.answer = true})[0].answer.empty());
 }
 
 TEST_CASE("a row in which no problem is recognised names its fields") {
   CHECK_THROWS_WITH_AS(RowSchema({{"id", 1}, {"input", "x"}}, {}), Contains("among the fields (id, input)"), Error);
 }
 
-TEST_CASE("the marked answer is what follows the last ####, or else what the last box holds") {
-  CHECK(MarkedAnswer("#### 5\n#### 6\nmore") == "6");
-  CHECK(MarkedAnswer("####72") == "72");
-  CHECK(MarkedAnswer("\\boxed{ {a}{b} } \\boxed{\\boxed{3}}") == "3");
-  CHECK(MarkedAnswer("\\boxed{ {a}{b} }") == "{a}{b}");
-  CHECK(MarkedAnswer("\\boxed{5").empty());
-  CHECK(MarkedAnswer("\\boxed{}").empty());
-  CHECK(MarkedAnswer("").empty());
+TEST_CASE("a gold answer that is a number keeps the digits of the file") {
+  for (const char* digits : {"0.00005", "1e-7", "1e16", "1E3", "0.10", "-0.50", "1000000000000", "-3", "1.0",
+                             "123456789012345678901234567890"}) {
+    CAPTURE(digits);
+    CHECK(GoldOf(Concat("{\"question\": \"q\", \"answer\": ", digits, "}")) == digits);
+    CHECK(GoldOf(Concat("{\"question\": \"q\", \"answer\": [", digits, "]}")) == digits);
+  }
+  CHECK(GoldOf(R"({"answer": 2.50, "prompt": "p", "reward_model": {"x": 1.0, "ground_truth": 0.10}, "x": 7.0})",
+               {.answer = "reward_model.ground_truth"}) == "0.10");
+}
+
+TEST_CASE("a solution's gold answer is what the verifier finds in it") {
+  const auto gold = [](const std::string& solution) {
+    return Read({{"problem", "P?"}, {"solution", solution}}, {.completion = true}).answer;
+  };
+  CHECK(gold("first try \\boxed{3}, but in fact \\fbox{6}.") == "6");
+  CHECK(gold("maybe \\boxed{3}; finally \\boxed {8}.") == "8");
+  CHECK(gold("so \\boxed{a \\} b}") == "a \\} b");
+  CHECK(gold("so \\boxed{\\left\\{\\frac{1}{2}\\right.}") == "\\left\\{\\frac{1}{2}\\right.");
+  CHECK(gold("\\boxed{1} no, \\boxed{2").empty());
 }
 
 TEST_CASE("calculator marks are cut out, and what only looks like one stays") {

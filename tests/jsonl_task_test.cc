@@ -132,6 +132,16 @@ TEST_CASE("a document of as many tokens as allowed stays, one more is dropped by
   CHECK_THROWS_WITH(foreign.DropLongDocuments(tokenizer, 9), doctest::Contains("rows.jsonl:2: "));
 }
 
+TEST_CASE("plain text needs no token in front of it, and a text of one token is long enough") {
+  const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer("abc", "<end>"), "tokenizer");
+  JsonlTask task = Read("{\"text\": \"abc\"}\n{\"text\": \"a\"}\n{\"text\": \"abca\"}\n", {.completion = true});
+  task.DropLongDocuments(tokenizer, 4);  // a, b, c and the end of text
+  REQUIRE(task.size() == 2);
+  CHECK(task.Get(1, 0).completion == "a");
+  CHECK(task.dropped()[0].first.find("rows.jsonl:3: ") != std::string::npos);
+  CHECK_THROWS_WITH(task.DropLongPrompts(tokenizer, 4), doctest::Contains("rows.jsonl:1: the prompt is empty"));
+}
+
 TEST_CASE("rows of the chain task read back as the problems they state, draw by draw") {
   const ChainOptions options{.n_min = 3, .n_max = 3, .restate_probability = 0.5, .seed = 1};
   const ChainTask chain(Split::kEval, options);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The verdicts on pairs of answers that tools/make_verifier_fixtures.py wrote, beside those of math-verify.
+// The verdicts on pairs of answers: those that tools/make_verifier_fixtures.py wrote, beside those of math-verify, and
+// those that tools/make_verifier_neighbours.py generates.
 #include <doctest/doctest.h>
 
 #include <nlohmann/json.hpp>
@@ -40,4 +41,19 @@ TEST_CASE("every disagreement with math-verify is listed in docs/verifier.md, an
     CAPTURE(row);
     CHECK((docs.find(row) != std::string::npos) == (pair["equal"] != pair["math_verify"]));
   }
+}
+
+TEST_CASE("of the generated pairs no wrong answer is rewarded, and no right one refused") {
+  const json pairs = json::parse(ReadFile(SWARR_TEST_DATA "/verifier_neighbours.json"))["pairs"];
+  int wrong = 0;
+  for (const json& pair : pairs) {
+    const std::string kind = pair[0], gold = pair[1], answer = pair[2];
+    CAPTURE(kind);
+    CAPTURE(gold);
+    CAPTURE(answer);
+    const bool equal = pair[3];
+    CHECK(VerifyMath(gold, "\\boxed{" + answer + "}", Extraction::kStrict).correct == equal);
+    wrong += !equal;
+  }
+  CHECK(wrong >= 500);
 }

@@ -160,6 +160,11 @@ template nlohmann::json ParseJson(std::string_view text, const std::string& wher
 template nlohmann::ordered_json ParseJson(std::string_view text, const std::string& where);
 
 void ForEachJsonLine(const fs::path& path, const std::function<void(int, const nlohmann::json&)>& visit) {
+  ForEachJsonLine(path, [&](int number, const nlohmann::json& value, std::string_view) { visit(number, value); });
+}
+
+void ForEachJsonLine(const fs::path& path,
+                     const std::function<void(int, const nlohmann::json&, std::string_view)>& visit) {
   const std::string content = ReadFile(path);
   std::string_view rest = content;
   if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
@@ -170,7 +175,7 @@ void ForEachJsonLine(const fs::path& path, const std::function<void(int, const n
     const std::string where = Concat(path.string(), ":", number);
     const auto value = ParseJson<nlohmann::json>(line, where);
     try {
-      visit(number, value);
+      visit(number, value, line);
     } catch (const nlohmann::json::exception& e) {
       throw Error(Concat(where, ": ", Reason(e)));
     } catch (const Error& e) {

@@ -65,5 +65,8 @@ Json ParseJson(std::string_view text, const std::string& where);
 // Calls visit(line number from 1, value) for every line of a JSON Lines file. A byte order mark, CRLF and blank lines
 // are tolerated. Errors, those thrown by `visit` too, open with "path:line: ".
 void ForEachJsonLine(const std::filesystem::path& path, const std::function<void(int, const nlohmann::json&)>& visit);
+// The same with the text of the line.
+void ForEachJsonLine(const std::filesystem::path& path,
+                     const std::function<void(int, const nlohmann::json&, std::string_view)>& visit);
 
 }  // namespace swarr

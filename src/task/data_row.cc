@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.h"
+#include "task/math/extract.h"
+#include "task/number_text.h"
 
 namespace swarr {
 namespace {
@@ -56,10 +58,10 @@ std::string TextIfAny(const json& row, const std::string& path) {
 }
 
 // Answers may be numbers too, and a list of one.
-std::string Answer(const json& value, const std::string& path) {
+std::string Answer(const json& value, const std::string& path, std::string_view line) {
   const json& one = value.is_array() && value.size() == 1 ? value[0] : value;
   if (one.is_null()) return {};
-  return one.is_number() ? one.dump() : Text(one, path);
+  return one.is_number() ? NumberText(line, path) : Text(one, path);
 }
 
 // ShareGPT's names of the roles beside the usual ones.
@@ -107,16 +109,6 @@ std::string Trimmed(std::string_view text) {
   return std::string(text.substr(0, text.find_last_not_of(kBlank) + 1));
 }
 
-// The place of the brace that closes the one at `open`; npos if there is none.
-std::size_t ClosingBrace(std::string_view text, std::size_t open) {
-  int depth = 0;
-  for (std::size_t i = open; i < text.size(); ++i) {
-    if (text[i] == '{') ++depth;
-    if (text[i] == '}' && --depth == 0) return i;
-  }
-  return std::string_view::npos;
-}
-
 std::string QuestionAnswer(const std::string& question, const std::vector<WorkedExample>& examples) {
   std::string text;
   for (const WorkedExample& e : examples) text += Concat("Question: ", e.question, "\nAnswer: ", e.answer, "\n\n");
@@ -161,30 +153,18 @@ std::vector<DataRow> RowSchema::ReadProblem(const json& row) const {
   return {{std::move(messages), {}, {}}};
 }
 
-std::vector<DataRow> RowSchema::Read(const json& row, JsonlFields needed) const {
+std::vector<DataRow> RowSchema::Read(const json& row, std::string_view line, JsonlFields needed) const {
   const auto& [prompt, completion, answer] = fields_;
   std::vector<DataRow> rows = ReadProblem(row);
   const std::string imitated = needed.completion && !completion.empty()
                                    ? Completion(Field(row, completion, "completion"), completion)
                                    : TextIfAny(row, completion);
-  const std::string gold = needed.answer ? Answer(Field(row, answer, "answer"), answer) : TextIfAny(row, answer);
+  const std::string gold = needed.answer ? Answer(Field(row, answer, "answer"), answer, line) : TextIfAny(row, answer);
   for (DataRow& r : rows) {
     if (!completion.empty()) r.completion = imitated;
     r.answer = worked_answer_ ? MarkedAnswer(gold) : Trimmed(gold);
   }
   return rows;
-}
-
-std::string MarkedAnswer(std::string_view solution) {
-  constexpr std::string_view kMark = "####", kBox = "\\boxed{";
-  if (const std::size_t mark = solution.rfind(kMark); mark != std::string_view::npos) {
-    const std::string_view rest = solution.substr(mark + kMark.size());
-    return Trimmed(rest.substr(0, rest.find('\n')));
-  }
-  const std::size_t box = solution.rfind(kBox);
-  if (box == std::string_view::npos) return {};
-  const std::size_t open = box + kBox.size() - 1, close = ClosingBrace(solution, open);
-  return close == std::string_view::npos ? "" : Trimmed(solution.substr(open + 1, close - open - 1));
 }
 
 std::string WithoutCalculatorMarks(std::string_view solution) {

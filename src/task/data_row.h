@@ -49,8 +49,9 @@ class RowSchema {
 
   // A conversation gives a row for every turn of the assistant, whose prompt is the turns before it; every other shape
   // gives one row. Throws Error, naming the field, where the problem or what is needed is absent or of the wrong type.
-  // Null counts as empty.
-  std::vector<DataRow> Read(const nlohmann::json& row, JsonlFields needed) const;
+  // Null counts as empty. `line` is the text that the row was parsed from: a number that is a gold answer keeps its
+  // digits.
+  std::vector<DataRow> Read(const nlohmann::json& row, std::string_view line, JsonlFields needed) const;
 
  private:
   void DetectFields(const nlohmann::json& row);
@@ -59,10 +60,6 @@ class RowSchema {
   FieldNames fields_;
   bool worked_answer_ = false;  // the answer's field holds a whole solution, in which the gold answer is marked
 };
-
-// What follows the last "####" on its line, or else what the last complete \boxed{} holds; trimmed, empty if there is
-// neither.
-std::string MarkedAnswer(std::string_view solution);
 
 // GSM8K's solutions without their calculator's marks: "48/2 = <<48/2=24>>24" becomes "48/2 = 24".
 std::string WithoutCalculatorMarks(std::string_view solution);

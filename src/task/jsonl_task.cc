@@ -14,11 +14,11 @@ JsonlTask::JsonlTask(const std::filesystem::path& path, JsonlFields needed, Rewa
                      const PromptFormat& format)
     : path_(path), rule_(std::move(rule)) {
   std::optional<RowSchema> schema;
-  ForEachJsonLine(path, [&](int line, const nlohmann::json& fields) {
+  ForEachJsonLine(path, [&](int line, const nlohmann::json& fields, std::string_view text) {
     SWARR_CHECK(fields.is_object(),
                 "a row must be an object like {\"prompt\": ..., \"completion\": ..., \"answer\": ...}");
     if (!schema) schema.emplace(fields, names);
-    std::vector<DataRow> rows = schema->Read(fields, needed);
+    std::vector<DataRow> rows = schema->Read(fields, text, needed);
     if (needed.answer) rows.erase(rows.begin(), rows.end() - 1);  // the gold answer is the last turn's
     for (const DataRow& row : rows) {
       Problem problem{line, {}, fields};
@@ -89,8 +89,10 @@ std::string JsonlTask::Where(const Problem& problem) const { return Concat(path_
 void JsonlTask::DropLong(const Tokenizer& tokenizer, int max_tokens, bool whole_document) {
   const auto count = [&](const Example& example) {
     const std::size_t prompt = tokenizer.EncodePrompt(example.prompt).size();
-    SWARR_CHECK(prompt > 0, "the prompt is empty; it needs at least one token");
+    const bool plain_text = whole_document && example.prompt.empty();  // only its first token is not imitated
+    SWARR_CHECK(prompt > 0 || plain_text, "the prompt is empty; it needs at least one token");
     const std::size_t completion = tokenizer.Encode(example.completion).size();
+    SWARR_CHECK(prompt + completion > 0, "the text is empty; it needs at least one token");
     return whole_document ? prompt + completion + 1 : prompt;
   };
   std::erase_if(problems_, [&](const Problem& problem) {

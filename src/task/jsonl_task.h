@@ -50,7 +50,7 @@ class JsonlTask final : public Task {
   // more than `max_tokens` tokens in the prompt,
   void DropLongPrompts(const Tokenizer& tokenizer, int max_tokens) { DropLong(tokenizer, max_tokens, false); }
   // or in prompt, completion and end of text together. Both throw Error, opening with path:line, for text that the
-  // tokenizer can't encode, for a prompt without tokens, and if no row is left.
+  // tokenizer can't encode, for a prompt or a text without tokens, and if no row is left.
   void DropLongDocuments(const Tokenizer& tokenizer, int max_tokens) { DropLong(tokenizer, max_tokens, true); }
 
  private:

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <optional>
 
+#include "task/math/brackets.h"
+#include "task/math/expression.h"
+#include "task/math/label.h"
 #include "task/math/tokens.h"
 #include "task/math/words.h"
 
@@ -14,84 +17,14 @@ using Kind = MathAnswer::Kind;
 
 constexpr int kMaxDepth = 32;
 constexpr std::string_view kSeparators = ", ; and or";
-constexpr std::string_view kRelations = "= < > \\le \\ge \\ne \\in";
 
-// How the depth of brackets changes at a token: by 1, -1 or 0.
-int DepthChange(const MathToken& t) { return HasWord("( [ { \\{", t.text) ? 1 : HasWord(") ] } \\}", t.text) ? -1 : 0; }
-
-// Whether `close` may end what `open` began: intervals mix round and square brackets.
-bool Match(const MathToken& open, const MathToken& close) {
-  if (open.Is("{")) return close.Is("}");
-  if (open.Is("\\{")) return close.Is("\\}");
-  return close.Is(")") || close.Is("]");
-}
-
-// Whether the first token is a bracket that the last one closes.
-bool IsEnclosed(MathTokens tokens) {
-  if (tokens.size() < 2 || DepthChange(tokens.front()) != 1 || !Match(tokens.front(), tokens.back())) return false;
-  int depth = 0;
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    depth += DepthChange(tokens[i]);
-    if (depth <= 0) return depth == 0 && i + 1 == tokens.size();
-  }
-  return false;
-}
-
-MathTokens Inside(MathTokens tokens) { return tokens.subspan(1, tokens.size() - 2); }
-
-// The parts between `separators` outside brackets; ", and" separates once.
-std::vector<MathTokens> Split(MathTokens tokens, std::string_view separators) {
-  std::vector<MathTokens> parts;
-  int depth = 0;
-  std::size_t begin = 0;
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    depth += DepthChange(tokens[i]);
-    if (depth != 0 || !HasWord(separators, tokens[i].text)) continue;
-    const bool oxford = i == begin && i > 0 && tokens[i].kind == MathToken::Kind::kWord && tokens[i - 1].Is(",");
-    if (!oxford) parts.push_back(tokens.subspan(begin, i - begin));
-    begin = i + 1;
-  }
-  parts.push_back(tokens.subspan(begin));
-  return parts;
-}
-
-bool IsSymbolName(const MathToken& t) {
-  const bool letter = t.kind == MathToken::Kind::kWord && t.text.size() == 1;
-  const bool greek = t.kind == MathToken::Kind::kCommand && t.text.size() > 3 && IsLetter(t.text[1]) &&
-                     !HasWord("\\frac \\sqrt \\infty \\degree", t.text);
-  return letter || greek;
-}
-
-// x, x_1, or (p,q).
-bool IsLabel(MathTokens tokens) {
-  if (tokens.empty()) return false;
-  if (tokens.size() >= 5 && IsEnclosed(tokens) && tokens[0].Is("(")) {
-    for (std::size_t i = 1; i + 1 < tokens.size(); ++i) {
-      if (!(i % 2 == 1 ? IsSymbolName(tokens[i]) : tokens[i].Is(","))) return false;
-    }
-    return tokens.size() % 2 == 1;
-  }
-  if (!IsSymbolName(tokens[0])) return false;
-  return tokens.size() == 1 || (tokens.size() == 5 && tokens[1].Is("_") && IsEnclosed(tokens.subspan(2)));
-}
-
-// Splits "x = 5" and "x = ... = 5" into label and value. A relation without a lone symbol on its left stays whole.
-MathTokens TakeLabel(MathTokens tokens, std::string& label) {
-  const std::vector<MathTokens> sides = Split(tokens, kRelations);
-  if (sides.size() < 2 || !IsLabel(sides[0]) || sides.back().empty()) return tokens;
-  const bool equations =
-      std::ranges::all_of(tokens, [](const MathToken& t) { return !HasWord(kRelations, t.text) || t.Is("="); });
-  const bool membership = sides.size() == 2 && tokens[sides[0].size()].Is("\\in");
-  if (!equations && !membership) return tokens;
-  label = JoinTokens(sides[0]);
-  return sides.back();
-}
-
-// Drops a final full stop, unless it is one of three, and a leading plus sign.
+// Drops full stops, commas and line breaks at the end, but not an ellipsis, and a leading plus sign.
 MathTokens Trim(MathTokens tokens) {
-  const std::size_t n = tokens.size();
-  const bool stop = n > 1 && (tokens[n - 1].Is(".") || tokens[n - 1].Is(",")) && !tokens[n - 2].Is(".");
-  if (stop) tokens = tokens.first(n - 1);
+  const auto ends = [&] {
+    const bool stop = tokens.back().Is(".") || tokens.back().Is(",");
+    return (stop && !tokens[tokens.size() - 2].Is(".")) || tokens.back().Is("\\\\");
+  };
+  while (tokens.size() > 1 && ends()) tokens = tokens.first(tokens.size() - 1);
   if (tokens.size() > 1 && tokens[0].Is("+")) tokens = tokens.subspan(1);
   return tokens;
 }
@@ -117,7 +50,8 @@ MathTokens Unwrap(MathTokens tokens) {
 std::string Spelling(MathTokens tokens) {
   const std::string text = JoinTokens(tokens);
   const bool words = std::ranges::all_of(tokens, [](const MathToken& t) { return t.kind == MathToken::Kind::kWord; });
-  return words && text.size() > 1 ? LowerCase(text) : text;
+  const std::string spelling = words && text.size() > 1 ? LowerCase(text) : text;
+  return std::string(MeaningOf(spelling, "\\emptyset \\{\\} emptyset", spelling));
 }
 
 bool HasEmpty(const std::vector<MathTokens>& parts) {
@@ -179,6 +113,36 @@ bool ReadSeries(MathTokens tokens, int depth, MathAnswer& answer) {
   return true;
 }
 
+// x > 5, 0 < x \le 1: what stands on the sides is compared by its value, and 5 < x is x > 5.
+bool ReadRelation(MathTokens tokens, int depth, MathAnswer& answer) {
+  std::vector<std::string_view> relations = SeparatorsIn(tokens, kRelations);
+  if (relations.empty()) return false;
+  const std::vector<MathTokens> sides = Split(tokens, kRelations);
+  if (HasEmpty(sides)) return true;
+  for (const MathTokens side : sides) answer.items.push_back(Read(side, depth + 1));
+  const auto mirrored = [](std::string_view relation) { return MeaningOf(relation, "< > | \\le \\ge"); };
+  if (std::ranges::all_of(relations, [](auto r) { return HasWord("> \\ge", r); })) {
+    std::ranges::reverse(answer.items);
+    std::ranges::reverse(relations);
+    std::ranges::transform(relations, relations.begin(), mirrored);
+  }
+  for (const std::string_view relation : relations) answer.relations.append(relation).append(" ");
+  answer.kind = Kind::kRelation;
+  return true;
+}
+
+// [0,1] \cup [2,3], or with the letter U between brackets.
+bool ReadUnion(MathTokens tokens, int depth, MathAnswer& answer) {
+  const auto enclosed = [](const std::vector<MathTokens>& parts) { return std::ranges::all_of(parts, IsEnclosed); };
+  std::vector<MathTokens> parts = Split(tokens, "\\cup U");
+  if (parts.size() > 1 && !enclosed(parts)) parts = Split(tokens, "\\cup");
+  if (parts.size() < 2) return false;
+  if (HasEmpty(parts)) return true;
+  for (const MathTokens part : parts) answer.items.push_back(Read(part, depth + 1));
+  answer.kind = Kind::kUnion;
+  return true;
+}
+
 bool ReadPlusMinus(MathTokens tokens, MathAnswer& answer) {
   std::vector<MathToken> one(tokens.begin(), tokens.end());
   const auto sign = std::ranges::find_if(one, [](const MathToken& t) { return t.Is("\\pm"); });
@@ -207,7 +171,8 @@ MathAnswer Read(MathTokens tokens, int depth) {
   }
   answer.text = Spelling(tokens);
   if (depth >= kMaxDepth || tokens.empty()) return answer;
-  if (ReadMatrix(tokens, depth, answer) || ReadSeries(tokens, depth, answer) || ReadPlusMinus(tokens, answer)) {
+  if (ReadMatrix(tokens, depth, answer) || ReadSeries(tokens, depth, answer) || ReadRelation(tokens, depth, answer) ||
+      ReadUnion(tokens, depth, answer) || ReadPlusMinus(tokens, answer)) {
     return answer;
   }
   if (const std::optional<Quantity> quantity = ParseQuantity(tokens)) {
@@ -239,9 +204,17 @@ bool Conflict(const std::string& a, const std::string& b) { return !a.empty() &&
 
 MathVerdict CompareNumbers(const Quantity& gold, const Quantity& answer) {
   if (!(gold.value == answer.value)) return {false, "different numbers"};
-  if (Conflict(gold.measure, answer.measure)) return {false, "different units"};
+  if (MeasuresConflict(gold.measure, answer.measure)) return {false, "different units"};
   if (gold.percent && !answer.percent) return {false, "no percent sign"};
   return {true, "equal numbers"};
+}
+
+// x = y and x \ne y say the same as y = x and y \ne x.
+bool SameRelations(const MathAnswer& gold, const MathAnswer& answer) {
+  if (gold.relations != answer.relations) return false;
+  if (std::ranges::equal(gold.items, answer.items, SameItem)) return true;
+  return HasWord("= \\ne \\approx", gold.relations.substr(0, gold.relations.size() - 1)) &&
+         SameItem(gold.items[0], answer.items[1]) && SameItem(gold.items[1], answer.items[0]);
 }
 
 MathVerdict Judge(bool equal, const std::string& what) { return {equal, (equal ? "equal " : "different ") + what}; }
@@ -267,6 +240,10 @@ MathVerdict CompareMathAnswers(const MathAnswer& gold, const MathAnswer& answer)
       return Judge(same, "lists");
     case Kind::kMatrix:
       return Judge(same, "matrices");
+    case Kind::kUnion:
+      return Judge(SameSets(gold.items, answer.items), "unions");
+    case Kind::kRelation:
+      return Judge(SameRelations(gold, answer), "relations");
     case Kind::kText:
     case Kind::kNumber:
     case Kind::kSet:
@@ -280,14 +257,16 @@ std::string CanonicalText(const MathAnswer& answer) {
   if (answer.kind == Kind::kText) return answer.text;
   std::vector<std::string> items;
   for (const MathAnswer& item : answer.items) items.push_back(CanonicalText(item));
-  if (answer.kind == Kind::kSet) {
+  if (answer.kind == Kind::kSet || answer.kind == Kind::kUnion) {
     std::sort(items.begin(), items.end());
     items.erase(std::unique(items.begin(), items.end()), items.end());
   }
+  std::string_view relations = answer.relations;
   std::string text;
   for (std::size_t i = 0; i < items.size(); ++i) {
     const bool new_row = answer.kind == Kind::kMatrix && i % answer.columns == 0;
-    if (i > 0) text += new_row ? ";" : ",";
+    if (i > 0)
+      text += !relations.empty() ? TakeWord(relations) : new_row ? ";" : answer.kind == Kind::kUnion ? "\\cup" : ",";
     text += items[i];
   }
   if (answer.kind == Kind::kSet) return "{" + text + "}";

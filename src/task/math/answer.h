@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "task/math/expression.h"
+#include "task/math/quantity.h"
 
 namespace swarr {
 
@@ -16,12 +16,14 @@ constexpr std::size_t kMaxAnswerBytes = 1024;
 
 struct MathAnswer {
   enum class Kind {
-    kText,    // compared by its spelling
-    kNumber,  // `quantity`
-    kTuple,   // (1,2), [0,1): ordered, with its brackets
-    kSet,     // {1,2}; 1 or 2; 1 \pm 2: without order
-    kList,    // 1,2 without brackets: ordered
-    kMatrix,  // `items` row by row, `columns` of them in each
+    kText,      // compared by its spelling
+    kNumber,    // `quantity`
+    kTuple,     // (1,2), [0,1): ordered, with its brackets
+    kSet,       // {1,2}; 1 or 2; 1 \pm 2: without order
+    kList,      // 1,2 without brackets: ordered
+    kMatrix,    // `items` row by row, `columns` of them in each
+    kUnion,     // [0,1] \cup [2,3]: without order
+    kRelation,  // x > 5, 0 < x < 1: `items` with `relations` between them
   };
   Kind kind = Kind::kText;
   std::string text{};   // the common spelling of the answer without `label`
@@ -30,6 +32,7 @@ struct MathAnswer {
   char open = 0, close = 0;  // of a tuple
   std::vector<MathAnswer> items{};
   std::size_t columns = 0;
+  std::string relations{};  // = < \le \ne \in \approx, a space behind each; x > 5 is read as 5 < x
 };
 
 // Text beyond kMaxAnswerBytes is not read: callers refuse such answers.

@@ -95,15 +95,18 @@ Rational::Rational(Int128 numerator, Int128 denominator) {
 }
 
 Rational Rational::FromDecimal(std::string_view digits) {
+  const std::size_t cycle = std::min(digits.find('('), digits.size());
   const std::size_t point = std::min(digits.find('.'), digits.size());
-  Int128 value = 0, scale = 1;
+  Int128 value = 0, scale = 1, before = 0, scale_before = 0;  // before: the value without what recurs
   for (std::size_t i = 0; i < digits.size(); ++i) {
-    if (i == point) continue;
+    if (i == cycle) std::tie(before, scale_before) = std::pair(value, scale);
+    if (i == point || i == cycle || (cycle < digits.size() && i + 1 == digits.size())) continue;
     SWARR_CHECK(digits[i] >= '0' && digits[i] <= '9', "no digit in a number");
     value = Plus(Times(value, 10), digits[i] - '0');
     if (i > point) scale = Times(scale, 10);
   }
-  return Rational(value, scale);
+  // x = 0.1666... has 100x - 10x = 16.66... - 1.66... = 16 - 1.
+  return Rational(Plus(value, -before), Plus(scale, -scale_before));
 }
 
 Rational Rational::operator+(const Rational& other) const {

@@ -20,7 +20,7 @@ class Rational {
  public:
   Rational() = default;
   explicit Rational(Int128 numerator, Int128 denominator = 1);
-  // Digits with at most one '.', such as 12, 0.5 or .5.
+  // Digits with at most one '.', such as 12, 0.5 or .5; the digits in brackets at the end recur: 0.1(6) is 1/6.
   static Rational FromDecimal(std::string_view digits);
 
   Int128 numerator() const { return numerator_; }

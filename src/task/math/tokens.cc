@@ -5,71 +5,56 @@
 #include <cstdint>
 #include <utility>
 
+#include "task/math/recurring.h"
+#include "task/math/unicode_latex.h"
 #include "task/math/words.h"
-#include "text/unicode.h"
 
 namespace swarr {
 namespace {
 
 using Kind = MathToken::Kind;
 
+// Their argument is text.
 constexpr std::string_view kTextCommands =
-    R"(\text \mbox \hbox \textnormal \textrm \textbf \textit \texttt \textsf \mathrm \mathbf \mathit \mathsf \mathtt )"
-    R"(\operatorname \emph \boldsymbol \bm)";
-
+    R"(\text \mbox \hbox \textnormal \textrm \textup \textmd \textsc \textsl \textbf \textit \texttt \textsf \emph )"
+    R"(\mathrm \operatorname)";
+// Their argument stays a formula, and its braces go.
+constexpr std::string_view kFontCommands =
+    R"(\mathbf \mathit \mathsf \mathtt \mathnormal \boldsymbol \bm \pmb \underline \uline \ensuremath)";
+// They go with their argument.
+constexpr std::string_view kDroppedWithArgument = R"(\color \textcolor \hspace \vspace \label \tag)";
 constexpr std::string_view kDropped =
-    R"(\left \right \big \Big \bigg \Bigg \bigl \bigr \Bigl \Bigr \( \) \[ \] \! \limits \displaystyle \textstyle )"
-    R"(\rm \bf \it \mathstrut)";
+    R"(\left \right \middle \big \Big \bigg \Bigg \bigl \bigr \Bigl \Bigr \biggl \biggr \Biggl \Biggr \( \) \[ \] \! )"
+    R"(\limits \nolimits \displaystyle \textstyle \scriptstyle \rm \bf \it \sf \tt \sc \sl \em \rmfamily \sffamily )"
+    R"(\ttfamily \bfseries \mdseries \itshape \upshape \normalfont \tiny \scriptsize \footnotesize \small \normalsize )"
+    R"(\large \Large \LARGE \huge \Huge \mathstrut \strut \displaylimits \nobreak \noindent \centering \relax )"
+    R"(\nonumber \notag \/)";
 
-constexpr std::string_view kSpaceCommands = R"(\, \; \: \> \_ \quad \qquad \enspace \thinspace)";  // beside "\ "
+constexpr std::string_view kSpaceCommands =  // beside "\ "
+    R"(\, \; \: \> \_ \quad \qquad \enspace \enskip \thinspace \medspace \thickspace \space \nobreakspace \hfill)";
 
 constexpr std::string_view kCommands =
-    R"(\frac \dfrac \tfrac \cfrac | \le \leq \leqslant | \ge \geq \geqslant | \ne \neq | < \lt | > \gt | )"
-    R"(\{ \lbrace | \} \rbrace | ( \lparen | ) \rparen | [ \lbrack | ] \rbrack | * \times \cdot \ast | / \div | )"
-    R"(% \% | & \& | # \# | \emptyset \varnothing | \ldots \dots \cdots | \$ \dollar)";
+    R"(\frac \dfrac \tfrac \cfrac \nicefrac \sfrac | \le \leq \leqslant | \ge \geq \geqslant | \ne \neq | < \lt | )"
+    R"(> \gt | \{ \lbrace | \} \rbrace | ( \lparen | ) \rparen | [ \lbrack | ] \rbrack | \vert \lvert \rvert | )"
+    R"(* \times \cdot \ast | / \div | % \% | & \& | # \# | \emptyset \varnothing | \ldots \dots \cdots | )"
+    R"(\approx \simeq | \degree \deg \textdegree | \overline \bar | \$ \dollar \textdollar)";
 
-constexpr std::string_view kPlainWords = R"(\sqrt sqrt | \pi pi | \infty infinity)";
+constexpr std::string_view kPlainWords = R"(\sqrt sqrt | \pi pi | \infty infinity Infinity)";
+
+// Commands that are recognised with one backslash too many, as a text escaped twice has them.
+constexpr std::string_view kEscapedTwice =
+    "frac dfrac tfrac cfrac sqrt pi text textbf mathrm mathbf left right cdot times div pm cup cap in infty circ le "
+    "leq "
+    "ge geq ne neq approx quad overline bar theta alpha beta begin";
+
+// Commands that take one argument, which need not stand in braces.
+constexpr std::string_view kOneArgument =
+    R"(^ _ \overline \vec \hat \dot \tilde \widehat \mathbb \mathcal \mathfrak \mathscr)";
 
 constexpr std::string_view kEnvironments = "pmatrix bmatrix array matrix smallmatrix";
 
-constexpr std::string_view kUnicode =
-    "- \u2212 \u2010 \u2011 \u2012 \u2013 \u2014 | / \u2044 \u2215 | \\times \u00d7 | \\cdot \u00b7 \u22c5 | "
-    "\\div \u00f7 | \\pi \u03c0 | \\sqrt \u221a | \\degree \u00b0 | \\infty \u221e | \\le \u2264 | \\ge \u2265 | "
-    "\\ne \u2260 | \\pm \u00b1 | \\mp \u2213 | \\cup \u222a | \\cap \u2229 | \\in \u2208 | \\emptyset \u2205 | "
-    "^2 \u00b2 | ^3 \u00b3 | \\frac{1}{2} \u00bd | \\frac{1}{4} \u00bc | \\frac{3}{4} \u00be | \\frac{1}{3} \u2153 | "
-    "\\frac{2}{3} \u2154 | \\theta \u03b8 | \\alpha \u03b1 | \\beta \u03b2 | \\ldots \u2026";
-constexpr std::string_view kBlanks = "\u00a0 \u2009 \u202f \u200a \u2002 \u2003 \u3000";
-constexpr std::string_view kInvisible = "\u200b \ufeff";
-
-// A character beyond ASCII in the spelling of LaTeX: minus signs and dashes as '-', full-width forms as ASCII, and
-// signs such as the square root or pi as commands. Other characters stay as they are.
-std::string ToLatex(char32_t code, std::string_view character) {
-  constexpr char32_t kFullWidth = 0xFF01;  // '!', the first of 94 in the order of ASCII
-  if (code >= kFullWidth && code <= kFullWidth + ('~' - '!')) {
-    return std::string(1, static_cast<char>('!' + (code - kFullWidth)));
-  }
-  if (HasWord(kBlanks, character)) return " ";
-  if (HasWord(kInvisible, character)) return "";
-  std::string latex(MeaningOf(character, kUnicode, character));
-  if (IsLetter(latex.back()) || IsDigit(latex.back())) latex += ' ';  // what follows does not belong to \pi or ^2
-  return latex;
-}
-
-// Bytes that are no UTF-8 stay as they are.
-std::string UnicodeToLatex(std::string_view text) {
-  std::string latex;
-  for (std::size_t at = 0; at < text.size();) {
-    const Utf8Unit unit = UnitAt(text, at);
-    const std::string_view bytes = text.substr(at, unit.bytes);
-    latex += unit.code < 0x80 ? std::string(bytes) : ToLatex(unit.code, bytes);  // 0 if it is no character
-    at += unit.bytes;
-  }
-  return latex;
-}
-
-// 007 is 7, 72.0 is 72, .50 is 0.5.
+// 72.0 is 72, .50 is 0.5. Leading zeros of integers stay: 10:05 is not 10:5.
 std::string CanonicalDigits(std::string_view whole, std::string_view fraction) {
-  whole.remove_prefix(std::min(whole.find_first_not_of('0'), whole.size()));
   fraction = fraction.substr(0, fraction.find_last_not_of('0') + 1);
   std::string digits(whole.empty() ? "0" : whole);
   if (!fraction.empty()) digits.append(".").append(fraction);
@@ -79,6 +64,8 @@ std::string CanonicalDigits(std::string_view whole, std::string_view fraction) {
 bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
 
 class Lexer {
+  static constexpr std::size_t kLongestName = 32;  // of an environment or a colour
+
  public:
   explicit Lexer(std::string_view text) : text_(text), one_dollar_(std::count(text.begin(), text.end(), '$') == 1) {}
 
@@ -88,7 +75,10 @@ class Lexer {
   }
 
  private:
+  enum class Group { kBraces, kFont, kText };
+
   char Peek(std::size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
+  std::string_view Rest(std::size_t ahead = 0) const { return text_.substr(std::min(at_ + ahead, text_.size())); }
   std::string_view Take(std::size_t bytes) {
     const std::string_view taken = text_.substr(at_, bytes);
     at_ += taken.size();
@@ -109,7 +99,11 @@ class Lexer {
     brackets_ += HasWord("( [ \\{", text) ? 1 : HasWord(") ] \\}", text) ? -1 : 0;
     tokens_.push_back({kind, std::string(text), std::exchange(space_, false), text_groups_ > 0});
     // 90^\circ is 90 followed by \degree.
-    const std::size_t degree = EndsWith({"^", "\\circ"}) ? 2 : EndsWith({"^", "{", "\\circ", "}"}) ? 4 : 0;
+    std::size_t degree = 0;
+    for (const char* circle : {"\\circ", "\\degree"}) {
+      if (EndsWith({"^", circle})) degree = 2;
+      if (EndsWith({"^", "{", circle, "}"})) degree = 4;
+    }
     if (degree == 0) return;
     tokens_.erase(tokens_.end() - static_cast<std::ptrdiff_t>(degree), tokens_.end());
     tokens_.push_back({Kind::kCommand, "\\degree"});
@@ -122,16 +116,19 @@ class Lexer {
 
   void Next() {
     const char c = Peek();
-    if (IsSpace(c) || c == '~') {
+    if (tokens_.empty() && Rest().starts_with("~~")) {
+      Emit(Kind::kSymbol, Take(2));  // Markdown's way to strike out
+    } else if (IsSpace(c) || c == '~') {
       space_ = true;
       ++at_;
     } else if (c == '\\' && at_ + 1 < text_.size()) {
       Command();
-    } else if (IsDigit(c) || (c == '.' && IsDigit(Peek(1)))) {
+    } else if (IsDigit(c) || IsPoint()) {
       NumberToken();
     } else if (IsLetter(c)) {
       const std::string_view word = TakeWhile(IsLetter);
-      const std::string_view command = text_groups_ > 0 ? word : MeaningOf(word, kPlainWords, word);
+      const std::string_view known = text_groups_ > 0 ? "\\infty infinity Infinity" : kPlainWords;
+      const std::string_view command = MeaningOf(word, known, word);
       Emit(command == word ? Kind::kWord : Kind::kCommand, command);
     } else {
       Symbol();
@@ -146,26 +143,38 @@ class Lexer {
       if (one_dollar_ && (IsDigit(Peek()) || Peek() == '.')) Emit(Kind::kCommand, "\\$");
       return;
     }
-    if (symbol == "{") groups_.push_back(false);
+    if (symbol == "{") groups_.push_back(Group::kBraces);
     if (symbol == "}" && !groups_.empty()) {
-      const bool was_text = groups_.back();
+      const Group closed = groups_.back();
       groups_.pop_back();
-      text_groups_ -= was_text;
-      if (was_text) return;
+      text_groups_ -= closed == Group::kText;
+      if (closed != Group::kBraces) return;
     }
     Emit(Kind::kSymbol, symbol);
   }
 
+  // Skips the first of two backslashes before a command. In a matrix they end a row.
+  void SkipDoubledBackslash() {
+    const std::string_view name =
+        Rest(2).substr(0, static_cast<std::size_t>(std::ranges::find_if_not(Rest(2), IsLetter) - Rest(2).begin()));
+    if (Peek(1) == '\\' && environments_ <= 0 && HasWord(kEscapedTwice, name)) ++at_;
+  }
+
   void Command() {
+    SkipDoubledBackslash();
     const std::size_t begin = at_++;
     if (TakeWhile(IsLetter).empty()) ++at_;
     const std::string_view name = text_.substr(begin, at_ - begin);
-    if (HasWord(kTextCommands, name)) {
+    const bool text = HasWord(kTextCommands, name);
+    if (text || HasWord(kFontCommands, name)) {
       TakeWhile(IsSpace);
       if (Peek() != '{') return;
       ++at_;
-      groups_.push_back(true);
-      ++text_groups_;
+      groups_.push_back(text ? Group::kText : Group::kFont);
+      text_groups_ += text;
+    } else if (HasWord(kDroppedWithArgument, name)) {
+      if (Peek() == '*') ++at_;  // \hspace*
+      TakeBracketed('{', '}', kLongestName);
     } else if (name == "\\ " || HasWord(kSpaceCommands, name)) {
       space_ = true;
     } else if (HasWord(kDropped, name)) {
@@ -184,7 +193,7 @@ class Lexer {
 
   // \begin{array}{cc} is one command, \begin{pmatrix}.
   void Environment(std::string_view command) {
-    constexpr std::size_t kLongestName = 32;
+    environments_ += command == "\\begin" ? 1 : -1;
     std::string_view name = TakeBracketed('{', '}', kLongestName);
     if (!name.empty()) name = name.substr(1, name.size() - 2);
     if (name == "array" && command == "\\begin") TakeBracketed('{', '}', kLongestName);
@@ -222,25 +231,41 @@ class Lexer {
       }
     }
     std::string_view fraction;
-    if (Peek() == '.' && IsDigit(Peek(1))) {
+    if (IsPoint()) {
       ++at_;
       fraction = TakeWhile(IsDigit);
+      if (const Cycle cycle = CycleAt(Rest()); cycle.bytes > 0) {
+        at_ += cycle.bytes;
+        const std::string digits = CanonicalDigits(whole, "") + "." + std::string(fraction);
+        return Emit(Kind::kNumber, digits + "(" + cycle.digits + ")");
+      }
     }
-    // The arguments of an unbraced \frac are single digits, so they stay as they are written.
-    if (EndsWith({"\\frac"})) return Emit(Kind::kNumber, text_.substr(begin, at_ - begin));
-    Emit(Kind::kNumber, CanonicalDigits(whole, fraction));
+    Emit(Kind::kNumber, KeepsDigits() ? text_.substr(begin, at_ - begin) : CanonicalDigits(whole, fraction));
   }
+
+  // Whether the number that ends here stays as it is written: the arguments of an unbraced \frac are single digits, and
+  // zeros at the end have a meaning before digits that recur in whatever notation.
+  bool KeepsDigits() const {
+    const std::string_view next = Rest().substr(std::min(Rest().find_first_not_of(kSpaces), Rest().size()));
+    const bool goes_on = next.starts_with("..") || next.starts_with("\\ldots") || next.starts_with("\\dots") ||
+                         next.starts_with("\\cdots") || next.starts_with("repeating") || next.starts_with("recurring");
+    const bool marked = (Peek() == '\\' && IsLetter(Peek(1))) || std::string_view("[{(").find(Peek()) < 3;
+    return EndsWith({"\\frac"}) || goes_on || marked;
+  }
+
+  // Whether the point of a decimal comes next.
+  bool IsPoint() const { return Peek() == '.' && (IsDigit(Peek(1)) || CycleAt(Rest(1)).bytes > 0); }
 
   std::string_view text_;
   std::size_t at_ = 0;
-  bool one_dollar_;           // a lone dollar sign before a number is money; all others delimit mathematics
-  bool space_ = false;        // one came since the last token
-  std::vector<bool> groups_;  // the open braces; true for those of \text
-  std::int64_t text_groups_ = 0, brackets_ = 0;
+  bool one_dollar_;            // a lone dollar sign before a number is money; all others delimit mathematics
+  bool space_ = false;         // one came since the last token
+  std::vector<Group> groups_;  // the open braces
+  std::int64_t text_groups_ = 0, brackets_ = 0, environments_ = 0;
   std::vector<MathToken> tokens_;
 };
 
-// Puts the arguments of ^, _, \frac and \sqrt in braces.
+// Puts the arguments of ^, _, \frac, \sqrt and kOneArgument in braces, and drops empty braces.
 class ArgumentBracer {
  public:
   std::vector<MathToken> Run(const std::vector<MathToken>& tokens) {
@@ -266,6 +291,7 @@ class ArgumentBracer {
       while (!pending_.empty() && pending_.back().depth > depth_) pending_.pop_back();
       if (Awaits()) pending_.pop_back();  // an argument is missing
       if (depth_ > 0) --depth_;
+      if (!Awaits() && !result_.empty() && result_.back().Is("{")) return result_.pop_back();  // {} says nothing
       result_.push_back(token);
       if (Awaits()) ArgumentDone();
       return;
@@ -275,7 +301,7 @@ class ArgumentBracer {
       result_.push_back(token);
       return;
     }
-    const bool opens = HasWord("\\frac ^ _", token.text) || token.text.starts_with("\\sqrt");
+    const bool opens = token.Is("\\frac") || HasWord(kOneArgument, token.text) || token.text.starts_with("\\sqrt");
     if (Awaits()) {
       if (opens || HasWord("( [ \\{", token.text)) {
         pending_.pop_back();  // no single token: left as it is
@@ -320,7 +346,10 @@ std::vector<MathToken> TokenizeMath(std::string_view text) {
 
 std::string JoinTokens(MathTokens tokens) {
   std::string text;
-  for (const MathToken& token : tokens) text += token.text;
+  for (const MathToken& token : tokens) {
+    const bool joins = token.kind == Kind::kNumber && !text.empty() && (IsDigit(text.back()) || text.back() == '.');
+    text += (joins ? " " : "") + token.text;  // 5 6 is not 56
+  }
   return text;
 }
 

@@ -12,7 +12,7 @@ namespace swarr {
 
 struct MathToken {
   enum class Kind {
-    kNumber,   // digits with at most one '.', without leading zeros, trailing zeros of decimals, thousands separators
+    kNumber,   // digits as Rational::FromDecimal reads them; zeros at the end and separators are gone
     kWord,     // a run of letters
     kCommand,  // \frac, \pi, \{, \\, \begin{pmatrix}; always with its backslash
     kSymbol,   // anything else: one character
@@ -26,12 +26,12 @@ struct MathToken {
 
 using MathTokens = std::span<const MathToken>;
 
-// The tokens of any text, in time and memory linear in its length. The arguments of ^, _, \frac and \sqrt get braces
-// where the text has none. Delimiters of mathematics, spacing, sizes and fonts are dropped. Signs of Unicode become
-// commands.
+// The tokens of any text, in time and memory linear in its length. The arguments of ^, _, \frac, \sqrt and
+// accents get braces where the text has none. Delimiters of mathematics, spacing, colours, sizes and fonts are dropped.
+// Signs of Unicode become commands.
 std::vector<MathToken> TokenizeMath(std::string_view text);
 
-// The tokens joined: the spelling that two answers have in common if they differ in form only.
+// The tokens joined: the spelling that two answers have in common if they differ in form only. Numbers stay apart.
 std::string JoinTokens(MathTokens tokens);
 
 }  // namespace swarr

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// Answers that are easily judged wrong: words and letters behind a number, recurring decimals, names on the left side,
+// unions and relations, markup. tools/make_verifier_neighbours.py generates more of each kind.
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "task/math/verify.h"
+
+using namespace swarr;
+
+namespace {
+
+struct Pair {
+  std::string gold, answer;
+};
+
+void CheckBoxed(bool expected, const std::vector<Pair>& pairs) {
+  for (const auto& [gold, answer] : pairs) {
+    CAPTURE(gold);
+    CAPTURE(answer);
+    CHECK(VerifyMath(gold, "\\boxed{" + answer + "}", Extraction::kStrict).correct == expected);
+  }
+}
+
+void CheckLenient(bool expected, const std::vector<Pair>& pairs) {
+  for (const auto& [gold, text] : pairs) {
+    CAPTURE(gold);
+    CAPTURE(text);
+    CHECK(VerifyMath(gold, text, Extraction::kLenient).correct == expected);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("words that say a number, deny it or change it are no units, in any case, singular or plural") {
+  CheckBoxed(false, {{"4", "4 Seven"},    {"72", "72 TWENTY-ONE"},   {"4", "4 ninths"},         {"4", "4 Hundredths"},
+                     {"2", "2 halves"},   {"4", "4\\text{ Fifths}"}, {"4", "4 Twice"},          {"4", "4 thrice"},
+                     {"4", "4 twofold"},  {"4", "4 zillion"},        {"4", "4 score"},          {"4", "4 NOT"},
+                     {"4", "4 Never"},    {"4", "4 isn't it"},       {"4", "4 Minuses"},        {"4", "4 negatives"},
+                     {"4", "4 Cubed"},    {"4", "4 theta"},          {"4", "4\\text{ pi}"},     {"4", "4 point five"},
+                     {"4", "4\\text{M}"}, {"4", "4\\text{ k}"},      {"4", "4 percent percent"}});
+}
+
+TEST_CASE("multipliers multiply, one after another, and are never dropped") {
+  CheckBoxed(true, {{"4000000", "4 MILLION"},
+                    {"400000", "4 hundred Thousand"},
+                    {"400000", "4 lakh"},
+                    {"576", "4 gross"},
+                    {"48", "4 Dozens"},
+                    {"-4", "minus 4"},
+                    {"-4", "Negative 4"}});
+  CheckBoxed(false, {{"4", "4 MILLION"}, {"400", "4 hundred Thousand"}, {"4", "4 gross"}, {"4", "4\\text{ Dozens}"}});
+}
+
+TEST_CASE("bare products of letters are no units, and ordinary words are") {
+  CheckBoxed(false, {{"7", "7\\,xyz"},
+                     {"7\\ pqr", "7"},
+                     {"7", "7 abcd"},
+                     {"7", "7 mgh"},
+                     {"7", "7 abxy"},
+                     {"7", "7 nRT"},
+                     {"7", "7 a b"},
+                     {"7", "7\\mathit{abc}"},
+                     {"7", "7\\text{xyz}"},
+                     {"7", "7mg"}});
+  CheckBoxed(true,
+             {{"7", "7 oranges"}, {"7", "7 MEN"}, {"7", "7 pairs of socks"}, {"7", "7 big eggs"}, {"7", "7 logs"}});
+}
+
+TEST_CASE("recurring decimals are compared by value, and their zeros count") {
+  CheckBoxed(true, {{"\\frac{2}{3}", "0.(6)"},
+                    {"\\frac{2}{3}", ".\\overline{6}"},
+                    {"\\frac{5}{6}", "0.8\\bar3"},
+                    {"\\frac{1}{7}", "0.\\dot14285\\dot7"},
+                    {"\\frac{2}{3}", "0.6\u0305"},
+                    {"0.\\overline{18}", "\\frac{2}{11}"},
+                    {"-\\frac{2}{3}", "-0.\\overline{66}"},
+                    {"\\frac{10000}{3}", "3,333.(3)"},
+                    {"1", "0.\\overline{9}"}});
+  CheckBoxed(false, {{"0.\\overline{6}", "0.\\overline{06}"},
+                     {"0.\\overline{18}", "0.1\\overline{8}"},
+                     {"0.(6)", "0.66"},
+                     {"0.50...", "0.5..."},
+                     {"\\overline{05}", "\\overline{5}"}});
+}
+
+TEST_CASE("numbers side by side are not one number") {
+  CheckBoxed(false, {{"72", "7 2"}, {"10.5", "1 .5"}, {"7.2", "7. 2"}, {"72", "{7}{2}"}, {"1", "1 000/3"}});
+}
+
+TEST_CASE("a number as computers write it is its value") {
+  CheckBoxed(true,
+             {{"1500", "1.5e3"}, {"5e-05", "0.00005"}, {"-1.5E3", "-1500"}, {"1e16", "10^{16}"}, {"2e-1", "2e - 1"}});
+  CheckBoxed(false, {{"1500", "1.5e4"}, {"3", "3e"}, {"2", "2e-1"}});
+}
+
+TEST_CASE("a name on the left side is a label, and a formula is none") {
+  CheckBoxed(true, {{"9", "CD = 9"},
+                    {"9", "\\text{Perimeter} = 9"},
+                    {"9", "P(B) = 9"},
+                    {"9", "f(-2) = 9"},
+                    {"9", "m\\angle B = 9^\\circ"},
+                    {"9", "|PQ| = 9"},
+                    {"9", "[ABC] = 9"},
+                    {"9", "= 9"},
+                    {"9", "9 = x"},
+                    {"9", "y \\approx 9"},
+                    {"3\\pi", "V = 3\\pi \\approx 9.42"},
+                    {"\\text{Area of }\\triangle ABC = 9", "9"}});
+  CheckBoxed(false, {{"9", "3x = 9"},
+                     {"9", "x^2 = 9"},
+                     {"9", "|x| = 9"},
+                     {"9", "xy = 9"},
+                     {"9", "x(x+2) = 9"},
+                     {"9", "\\text{twice }x = 9"},
+                     {"9", "\\text{not }x = 9"},
+                     {"9", "x \\ne 9"},
+                     {"AB = 9", "CD = 9"},
+                     {"P(A) = 9", "P(B) = 9"}});
+}
+
+TEST_CASE("units of several parts are units, and two different ones conflict") {
+  CheckBoxed(true, {{"8", "8 km/h"},
+                    {"8", "8 m^3"},
+                    {"8", "8 m/s^2"},
+                    {"8", "8^\\circ\\text{F}"},
+                    {"8", "8 °C"},
+                    {"8^\\circ C", "8^\\circ"},
+                    {"8", "8\\text{ W}"},
+                    {"8", "8 an hour"},
+                    {"8", "\\$8/hour"},
+                    {"8 mph", "8 miles per hour"},
+                    {"8 cm^2", "8 square centimeters"},
+                    {"8", "8 sq. ft"}});
+  CheckBoxed(false,
+             {{"8 km/h", "8 m/s"}, {"8 km/h", "8 km"}, {"8 °C", "8 °F"}, {"8\\text{ W}", "8\\text{ V}"}, {"8", "8 a"}});
+}
+
+TEST_CASE("unions have no order, their parts are compared by value, and a relation may be read from either side") {
+  CheckBoxed(true, {{"[0,\\frac14]\\cup(2,\\infty)", "(2,+\\infty) \\cup [0, 0.25]"},
+                    {"(-\\infty,0)\\cup[1,2]", "(-\\text{infinity},0) U [1,2]"},
+                    {"\\emptyset", "\\{ \\}"},
+                    {"x > \\frac12", "0.5 < x"},
+                    {"0 \\le x < 4", "4 > x \\ge 0"},
+                    {"x \\ne 3", "3 \\neq x"}});
+  CheckBoxed(false, {{"[0,1]\\cup[2,3]", "[0,1)\\cup[2,3]"},
+                     {"[0,1]\\cup[2,3]", "[0,1]\\cap[2,3]"},
+                     {"x > 3", "3 > x"},
+                     {"x > 3", "x \\ge 3"},
+                     {"3U+2", "2U+3"}});
+}
+
+TEST_CASE("markup of LaTeX, of Markdown and of Unicode around an answer says nothing") {
+  CheckBoxed(true, {{"6", "\\Huge{6}"},
+                    {"6", "\\underline 6"},
+                    {"6", "\\textcolor{blue}{6}"},
+                    {"6", "6{}\\\\"},
+                    {"\\sqrt{6}", "\\\\sqrt{6}"},
+                    {"\\mathbb{Q}", "\\mathbb Q"},
+                    {"6", "6\\deg"},
+                    {"6", "**6** apples"},
+                    {"6", "\u201c6\u201d"},
+                    {"6", "### `6`"},
+                    {"60000", "6\u00d710\u2074"},
+                    {"0.06", "6\u00d710\u207b\u00b2"},
+                    {"\\frac{3}{8}", "\u215c"},
+                    {"6", "\u200f6\u2060"},
+                    {"6", "\u20a96"},
+                    {"6\\%", "6 Per Cent"},
+                    {"6\\%", "6 pct."}});
+  CheckBoxed(false,
+             {{"6", "~~6~~"}, {"64", "2**6"}, {"6\\%", "6 per thousand"}, {"6\\%", "6 cents"}, {"6", "\\cancel{6}"}});
+}
+
+TEST_CASE("the last number comes with its sign and its words, and not out of a denial or a formula") {
+  CheckLenient(true, {{"-8", "so x equals \u22128"},
+                      {"-8", "so x = - 8"},
+                      {"-8", "it is minus 8"},
+                      {"-8", "-$8"},
+                      {"80000", "Cost: $80{,}000"},
+                      {"8000000", "about 8 million people"},
+                      {"8\\%", "some 8 per cent"},
+                      {"8", "it is 8 cm"},
+                      {"8", "from 9 - 8"},
+                      {"8", "The answer is 8 because 2+6 is 8."}});
+  CheckLenient(false, {{"8", "so x equals \u22128"},
+                       {"8", "it is negative 8"},
+                       {"8", "it is not 8"},
+                       {"8", "it isn't 8"},
+                       {"8", "about 8 million people"},
+                       {"8", "8 ninths"},
+                       {"8", "we get 8x"},
+                       {"8", "it is 2^8"},
+                       {"8", "it is \\frac{1}{8}"},
+                       {"8", "8\\pi"},
+                       {"8", "The answer is 8 which is not right."}});
+}
