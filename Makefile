@@ -7,6 +7,8 @@
 #   make test         builds the tests too, and runs every one that this machine can run
 #   make check        what must hold before a commit: formatting, links and line counts, limits (make check-form: seconds),
 #                     and clang-tidy over the sources that differ from origin/main (another revision: SINCE=...)
+#   make check-deep   before an issue is closed, and long: the suite under AddressSanitizer and UndefinedBehaviorSanitizer, what
+#                     works with threads under ThreadSanitizer, and out/coverage.txt, which names what no test reaches
 #   make cuda         builds build-cuda/swarr with the CUDA kernels, wherever there is nvcc (docs/cuda.md)
 #   make bench        the benchmark suites, JSON and a figure under out/bench
 #   make bench-peers  swarr beside PyTorch in one run: ratios, and the ratios required (options below)
@@ -44,10 +46,12 @@ PEER_VENV := out/peers-venv
 SINCE ?= origin/main
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
+# Tests of what several threads do.
+THREADED := ^(threads|gemm|ops|op_rows|attention|attention_queries|decoder|training|rl|adamw|logprob)_test$$
 BENCH_SUITES := ops train decode scaling
 SOURCES = $(shell git ls-files "src/*.h" "src/*.cc" "cuda/*" "tests/*.h" "tests/*.cc" "examples/*.cc")
 
-.PHONY: configure build reproduce one-file test check check-form cuda bench bench-peers fuzz mutants torture digests format \
+.PHONY: configure build reproduce one-file test check check-form cuda bench bench-peers fuzz mutants torture digests check-deep format \
   lint docs install clean
 
 build: configure
@@ -72,6 +76,14 @@ test: configure
 check: check-form
 	@tools/setup.sh lint
 	@JOBS=$(JOBS) tools/lint.sh $(SINCE)
+
+check-deep:
+	@tools/setup.sh clang
+	cmake --workflow --preset asan
+	cmake --preset tsan
+	cmake --build --preset tsan
+	ctest --preset tsan -R "$(THREADED)"
+	tools/coverage.sh out/coverage.txt
 
 check-form:
 	@tools/setup.sh check
