@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <string>
 
+#include "train/requirements.h"
+
 namespace swarr {
 namespace {
 
@@ -109,6 +111,9 @@ void TrainingOptions::AddTo(OptionSet& options) {
 
 void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const Transformer& model,
                             const Tokenizer& tokenizer, const Loop& loop) {
+  CheckDisk(TrainingDisk(model.config(), model.dtype(), output_dir, steps, run.save_every, run.keep_checkpoints,
+                         /*resumes=*/!run.resume.empty()),
+            FreeDiskBytes(output_dir), output_dir);
   StepMemory step_memory(compute.ResolveDevice());
   Context ctx = compute.MakeContext(step_memory);
   optimizer.schedule = ParseSchedule(schedule);

@@ -225,6 +225,25 @@ void CheckReference(const Transformer& model, const Transformer* reference, cons
 
 }  // namespace
 
+std::vector<MemoryPart> RlParts(const ModelConfig& config, DType dtype, Device device, int prompt_tokens,
+                                const RlOptions& options) {
+  const std::int64_t completions = Product({options.prompts_per_step, options.num_generations});
+  std::vector<MemoryPart> parts = DecodeParts(config, dtype, device,
+                                              {.slots = options.slots,
+                                               .requests = completions,
+                                               .max_length = prompt_tokens + options.max_completion_length,
+                                               .value = options.slots});
+  const std::int64_t each = sizeof(Request) + sizeof(Completion) + sizeof(Trajectory);
+  parts.push_back(CompletionsPart(completions, each, "--num-generations", options.num_generations));
+  // How long completions get is not known: one token, which is not fed.
+  const std::int64_t packed = std::min<std::int64_t>(options.micro_batch, completions);
+  parts.push_back(StepPart(config, dtype, Product({packed, prompt_tokens}),
+                           options.checkpoint_blocks ? PassKind::kCheckpointedTraining : PassKind::kTraining));
+  parts.back().option = "--micro-batch";
+  parts.back().value = packed;
+  return parts;
+}
+
 OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
                     const RlOptions& options, Optimizer& optimizer, TrainingRun& run, const Transformer* reference) {
   CheckObjective(options.objective);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "task/task.h"
+#include "train/requirements.h"
 #include "train/run.h"
 
 namespace swarr {
@@ -20,6 +21,11 @@ struct SftOptions {
   std::int64_t eval_problems = 0;
   int eval_max_completion_length = 0;
 };
+
+// What RunSft will hold in memory beside the model, its gradients and moments. The rows of a micro-batch are those of
+// the run's first.
+std::vector<MemoryPart> SftParts(const Transformer& model, const Tokenizer& tokenizer, const Task& task,
+                                 const SftOptions& options);
 
 // Trains `model` on `task`, evaluating on `eval_task` (may be null). The loss of a step is
 //   -(1 / tokens in the loss) * sum of log p, over all documents of all its micro-batches,
