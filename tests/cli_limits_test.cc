@@ -178,3 +178,33 @@ TEST_CASE("checkpoints that the disk can't hold are refused before the run with 
   CheckRefused(Sft(dir / "out", {"--max-steps", "2000000000", "--save-every", "1", "--keep-checkpoints", "2000000000"}),
                1, "--keep-checkpoints can be at most", dir.path());
 }
+
+TEST_CASE("a run that learns nothing says so once, with --quiet too, and a resumed one at the same step") {
+  const TempDirectory dir;
+  // Completions of two tokens are never right: nothing has a reward.
+  const auto train = [&](const char* out, const Arguments& more) {
+    return Swarr(Rl(dir / out, Arguments{"--max-completion-length", "2", "--threads", "1"} + more));
+  };
+  const auto warned = [&](const char* out) {
+    std::vector<std::int64_t> steps;
+    for (const nlohmann::json& row : Lines(dir / out / "metrics.jsonl")) {
+      if (row.contains("warnings") && row["warnings"][0].get<std::string>().starts_with("none of the last 20 steps")) {
+        steps.push_back(row["step"]);
+      }
+    }
+    return steps;
+  };
+  const Outcome whole = train("whole", {"--max-steps", "22"});
+  CHECK_MESSAGE(whole.status == 0, whole.err);
+  CHECK(whole.Says("warning at step 20: none of the last 20 steps changed the weights"));
+  CHECK(warned("whole") == std::vector<std::int64_t>{20});
+
+  fs::create_directories(dir / "again");
+  const Outcome first = train("again", {"--max-steps", "22", "--save-every", "9", "--keep-checkpoints", "9"});
+  REQUIRE(first.status == 0);
+  const std::string checkpoint = (dir / "again" / "checkpoint-00000009").string();
+  fs::remove_all(dir / "again" / "checkpoint-00000018");
+  const Outcome resumed = train("again", {"--max-steps", "22", "--resume", checkpoint});
+  CHECK_MESSAGE(resumed.status == 0, resumed.err);
+  CHECK(warned("again") == std::vector<std::int64_t>{20});
+}

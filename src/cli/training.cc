@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 #include "train/requirements.h"
 
@@ -53,7 +54,15 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // `row` is a row of metrics.jsonl, as TrainingRun writes it.
+  // `row` is a row of metrics.jsonl, as TrainingRun writes it. Its warnings (train/watch.h) are lines that stay.
+  void Warn(const nlohmann::ordered_json& row) {
+    for (const nlohmann::ordered_json& warning : row.value("warnings", nlohmann::ordered_json::array())) {
+      std::fprintf(stderr, "%swarning at step %lld: %s\n", std::exchange(line_open_, false) ? "\n" : "",
+                   static_cast<long long>(row["step"].get<std::int64_t>()), warning.get<std::string>().c_str());
+    }
+  }
+
+  // The same rows.
   void Show(const nlohmann::ordered_json& row) {
     const auto step = row["step"].get<std::int64_t>();
     const auto now = Clock::now();
@@ -126,7 +135,10 @@ void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const 
     RunOptions run_options = run;
     run_options.output_dir = output_dir;
     run_options.interrupted = options.environment().watch_interrupts();
-    if (!quiet) run_options.on_step = [&](const nlohmann::ordered_json& row) { progress.Show(row); };
+    run_options.on_step = [&](const nlohmann::ordered_json& row) {
+      progress.Warn(row);
+      if (!quiet) progress.Show(row);
+    };
     TrainingRun training_run(run_options, options.Resolved(), model, trainer, tokenizer);
     loop(ctx, trainer, training_run);
     training_run.Finish();

@@ -7,6 +7,7 @@
 #include "rl/rollout.h"
 #include "tensor/files.h"
 #include "train/step_timer.h"
+#include "train/watch.h"
 
 namespace swarr {
 namespace {
@@ -255,6 +256,7 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
   CheckReference(model, reference, options);
   Sampler sampler(model, reference, tokenizer, task, options);
   OnPolicyCheck check;
+  Watch watch(run.output_dir(), run.step());
   while (run.step() < options.steps) {
     const StepTimer timer;
     const std::int64_t step = run.step();
@@ -274,6 +276,7 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
          {"step_time", seconds},
          {"tokens_per_second", static_cast<double>(sums.rows) / seconds},
          {"peak_memory_mb", PeakMemoryMb()}});
+    watch.AddTo(record);
     run.EndStep(sums.rows, record);
   }
   return check;

@@ -53,6 +53,7 @@ struct OnPolicyCheck {
 //   num_updates: updates made; one whose gradient is 0 everywhere (no group had any spread) is not made
 //   with dynamic sampling: dynamic_sampling/rounds, dynamic_sampling/dropped_ratio (of the groups sampled)
 //   epoch (prompts_per_step prompts a step), learning_rate, step_time, tokens_per_second, peak_memory_mb
+//   warnings: texts, on the steps where it turns out that nothing is learned any more (train/watch.h)
 // num_tokens counts, as in SFT, the tokens that went through training passes: prompts and completions, once an update.
 //
 // Records of completions/step-*.jsonl, one for each completion: step, prompt, completion, answer, finished, reward, and

@@ -17,6 +17,7 @@
 #include "tensor/version.h"
 #include "train/evaluate.h"
 #include "train/step_timer.h"
+#include "train/watch.h"
 
 namespace swarr {
 namespace {
@@ -116,6 +117,10 @@ class SeedStudy {
                     *model, optimizer, tokenizer_);
     loop(*model, optimizer, run);
     run.Finish();
+    for (const auto& [step, text] : WarningsOf(run.output_dir())) {
+      Announce(arm.name, "warning at step ", step, ": ", text);
+      results_.checks.warnings.push_back({.arm = arm.name, .seed = seed_, .step = step, .text = text});
+    }
     EvaluateArm(arm.name, *model);
     return run.num_tokens();
   }

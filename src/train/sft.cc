@@ -7,6 +7,7 @@
 #include "train/data.h"
 #include "train/evaluate.h"
 #include "train/step_timer.h"
+#include "train/watch.h"
 
 namespace swarr {
 namespace {
@@ -117,6 +118,7 @@ std::vector<MemoryPart> SftParts(const Transformer& model, const Tokenizer& toke
 void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task, const Task* eval_task,
             const SftOptions& options, Optimizer& optimizer, TrainingRun& run) {
   ProblemOrder order(task.size(), options.seed);
+  Watch watch(run.output_dir(), run.step());
   while (run.step() < options.steps) {
     const StepTimer timer;
     const std::int64_t step = run.step();
@@ -158,6 +160,7 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
                     .step = static_cast<std::uint32_t>(step + 1)});
       record["eval/accuracy"] = Summarize(done, 1).accuracy;
     }
+    watch.AddTo(record);
     run.EndStep(sums.rows, record);
   }
 }

@@ -30,7 +30,8 @@ std::vector<MemoryPart> SftParts(const Transformer& model, const Tokenizer& toke
 // Trains `model` on `task`, evaluating on `eval_task` (may be null). The loss of a step is
 //   -(1 / tokens in the loss) * sum of log p, over all documents of all its micro-batches,
 // so that accumulation gives the gradient of one large batch. Records of metrics.jsonl: epoch, loss, learning_rate,
-// grad_norm, entropy, step_time, tokens_per_second, peak_memory_mb, and eval/accuracy where due.
+// grad_norm, entropy, step_time, tokens_per_second, peak_memory_mb, eval/accuracy where due, and warnings
+// (train/watch.h).
 void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task, const Task* eval_task,
             const SftOptions& options, Optimizer& optimizer, TrainingRun& run);
 
