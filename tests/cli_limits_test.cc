@@ -29,8 +29,8 @@ constexpr bool kCanLimit = true;
 
 // Refused with this status by one short sentence that holds `text`, in little time, with and without ulimit -v, and
 // nothing is left in `directory` but `kept`.
-void CheckRefused(const Arguments& arguments, int status, const std::string& text, const fs::path& directory,
-                  const Arguments& kept = {}) {
+void CheckRefusedAtOnce(const Arguments& arguments, int status, const std::string& text, const fs::path& directory,
+                        const Arguments& kept = {}) {
   for (const bool limited : {false, true}) {
     if (limited && !kCanLimit) continue;
     const auto start = std::chrono::steady_clock::now();
@@ -52,7 +52,7 @@ void CheckRefused(const Arguments& arguments, int status, const std::string& tex
 void CheckOutOfRange(const Arguments& arguments, const std::string& flag, const fs::path& directory,
                      const Arguments& kept = {}) {
   for (const char* absurd : {"2000000000", "2147483647", "99999999999999999999"}) {
-    CheckRefused(arguments + Arguments{flag, absurd}, 2, flag, directory, kept);
+    CheckRefusedAtOnce(arguments + Arguments{flag, absurd}, 2, flag, directory, kept);
   }
 }
 
@@ -78,16 +78,18 @@ TEST_CASE("counts of billions are refused by their flags, and their products by 
   const Arguments eval = Arguments{"eval", "--model", TinyModel()} + kShort;
   for (const char* flag : {"--samples", "--slots"}) CheckOutOfRange(eval, flag, dir.path());
   CheckOutOfRange({"study", "--output-dir", out.string()}, "--seeds", dir.path());
-  CheckRefused(Sft(out, {"--max-steps", "9000000000000000000"}), 2, "--max-steps", dir.path());
-  CheckRefused(Sft(out, {"--max-steps", "0", "--epochs", "1e300"}), 2, "--epochs", dir.path());
+  CheckRefusedAtOnce(Sft(out, {"--max-steps", "9000000000000000000"}), 2, "--max-steps", dir.path());
+  CheckRefusedAtOnce(Sft(out, {"--max-steps", "0", "--epochs", "1e300"}), 2, "--epochs", dir.path());
 
   const std::string most = "1048576";
-  CheckRefused(Sft(out, {"--batch-size", most, "--grad-accum", most}), 1, "not enough memory", dir.path());
-  CheckRefused(Rl(out, {"--prompts-per-step", most, "--num-generations", most}), 1, "sampled completions", dir.path());
-  CheckRefused({"eval", "--model", TinyModel(), "--task", "chain", "--max-completion-length", "20", "--samples", most},
-               1, "--samples can be at most", dir.path());
-  CheckRefused({"data", "chain", "--count", "2000000000000", "--out", (dir / "rows").string()}, 1,
-               "--count can be at most", dir.path());
+  CheckRefusedAtOnce(Sft(out, {"--batch-size", most, "--grad-accum", most}), 1, "not enough memory", dir.path());
+  CheckRefusedAtOnce(Rl(out, {"--prompts-per-step", most, "--num-generations", most}), 1, "sampled completions",
+                     dir.path());
+  CheckRefusedAtOnce(
+      {"eval", "--model", TinyModel(), "--task", "chain", "--max-completion-length", "20", "--samples", most}, 1,
+      "--samples can be at most", dir.path());
+  CheckRefusedAtOnce({"data", "chain", "--count", "2000000000000", "--out", (dir / "rows").string()}, 1,
+                     "--count can be at most", dir.path());
 }
 
 TEST_CASE("shapes of new models that nothing holds are refused by their flags or by the memory they need") {
@@ -98,9 +100,10 @@ TEST_CASE("shapes of new models that nothing holds are refused by their flags or
        {"--layers", "--hidden-size", "--heads", "--kv-heads", "--head-dim", "--ffn", "--max-positions"}) {
     CheckOutOfRange(pretrain, flag, dir.path());
   }
-  CheckRefused(pretrain + Arguments{"--hidden-size", "1048576", "--ffn", "1048576", "--layers", "10000"}, 1,
-               "a smaller model is needed", dir.path());
-  CheckRefused(pretrain + Arguments{"--heads", "1024", "--head-dim", "1048576"}, 2, "head_dim 1048576", dir.path());
+  CheckRefusedAtOnce(pretrain + Arguments{"--hidden-size", "1048576", "--ffn", "1048576", "--layers", "10000"}, 1,
+                     "a smaller model is needed", dir.path());
+  CheckRefusedAtOnce(pretrain + Arguments{"--heads", "1024", "--head-dim", "1048576"}, 2, "head_dim 1048576",
+                     dir.path());
 }
 
 TEST_CASE("a config.json of absurd sizes is refused by its fields, whatever the weights are") {
@@ -114,9 +117,9 @@ TEST_CASE("a config.json of absurd sizes is refused by its fields, whatever the 
       nlohmann::json changed = good;
       changed[field] = absurd;
       WriteFileAtomically(config, changed.dump());
-      CheckRefused({"generate", "--model", (dir / "model").string(), "--prompt", "a7b3n01x5?"}, 1, field, dir.path(),
-                   {"model"});
-      CheckRefused({"inspect", "--model", (dir / "model").string()}, 1, field, dir.path(), {"model"});
+      CheckRefusedAtOnce({"generate", "--model", (dir / "model").string(), "--prompt", "a7b3n01x5?"}, 1, field,
+                         dir.path(), {"model"});
+      CheckRefusedAtOnce({"inspect", "--model", (dir / "model").string()}, 1, field, dir.path(), {"model"});
     }
   }
 }
@@ -132,8 +135,9 @@ TEST_CASE("a preset of absurd counts is refused by file and field, and one that 
     nlohmann::ordered_json changed = good;
     changed[part][field] = value;
     WriteFileAtomically(preset, changed.dump());
-    CheckRefused({"study", "--quiet", "--data-dir", (dir / "data").string(), "--output-dir", (dir / "out").string()}, 1,
-                 text, dir.path(), {"data"});
+    CheckRefusedAtOnce(
+        {"study", "--quiet", "--data-dir", (dir / "data").string(), "--output-dir", (dir / "out").string()}, 1, text,
+        dir.path(), {"data"});
   };
   for (const std::int64_t absurd : {std::int64_t{0}, std::int64_t{2'000'000'000}, std::int64_t{1} << 40}) {
     refused("sft", "batch_size", absurd, "sft.batch_size is");
@@ -175,8 +179,9 @@ TEST_CASE("a cache or a batch that ulimit -v does not allow is refused with the 
 
 TEST_CASE("checkpoints that the disk can't hold are refused before the run with the number that it can") {
   const TempDirectory dir;
-  CheckRefused(Sft(dir / "out", {"--max-steps", "2000000000", "--save-every", "1", "--keep-checkpoints", "2000000000"}),
-               1, "--keep-checkpoints can be at most", dir.path());
+  CheckRefusedAtOnce(
+      Sft(dir / "out", {"--max-steps", "2000000000", "--save-every", "1", "--keep-checkpoints", "2000000000"}), 1,
+      "--keep-checkpoints can be at most", dir.path());
 }
 
 TEST_CASE("a run that learns nothing says so once, with --quiet too, and a resumed one at the same step") {
