@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "cuda/cuda.h"
+#include "tensor/device_memory.h"
 
 namespace swarr {
 namespace {
@@ -71,6 +72,12 @@ void FreeCuda(void* memory, MemoryKind kind) noexcept {
   } else {
     cudaFree(memory);
   }
+}
+
+std::int64_t FreeCudaBytes() {
+  std::size_t free = 0, total = 0;
+  SWARR_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  return static_cast<std::int64_t>(free);
 }
 
 void EnqueueCopy(CudaStream& stream, void* to, const void* from, std::size_t bytes) {

@@ -2,6 +2,7 @@
 // Stands in for runtime.cu in a build without CUDA.
 #include "base/check.h"
 #include "tensor/device.h"
+#include "tensor/device_memory.h"
 
 namespace swarr {
 namespace {
@@ -16,6 +17,7 @@ std::string CudaDeviceName() { return {}; }
 std::shared_ptr<CudaStream> OpenCudaStream() { ThrowNoCuda(); }
 void* AllocateCuda(std::size_t, MemoryKind) { ThrowNoCuda(); }
 void FreeCuda(void*, MemoryKind) noexcept {}
+std::int64_t FreeCudaBytes() { ThrowNoCuda(); }
 void EnqueueCopy(CudaStream&, void*, const void*, std::size_t) { ThrowNoCuda(); }
 void EnqueueZero(CudaStream&, void*, std::size_t) { ThrowNoCuda(); }
 void WaitFor(CudaStream&) { ThrowNoCuda(); }

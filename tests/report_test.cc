@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -186,8 +187,8 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
     CHECK(j["summary"][key]["mean"].is_number());
     CHECK(j["summary"][key]["ci95"].size() == 2);
   }
-  CHECK(Keys(j["checks"]) ==
-        std::vector<std::string>{"rollout_logprob_max_abs_diff", "rollout_logprob_tokens", "nonfinite_steps"});
+  CHECK(Keys(j["checks"]) == std::vector<std::string>{"rollout_logprob_max_abs_diff", "rollout_logprob_tokens",
+                                                      "nonfinite_steps", "warnings"});
   CHECK(Keys(j["cost"][0]) ==
         std::vector<std::string>{"arm", "length", "kv_bytes", "decode_ms_per_token", "forward_tokens_per_second"});
 
@@ -382,4 +383,15 @@ TEST_CASE("numbers are written without a negative zero, and undefined ones as su
   CHECK(FormatNumber(kUndefined) == "n/a");
   CHECK(FormatEstimate({0.5, {0.25, 0.75}}) == "0.500 [0.250, 0.750]");
   CHECK(FormatEstimate({0.5, {}}) == "0.500");
+}
+
+TEST_CASE("a warning of training is a finding with its arm, seed and step, and a row of results.json") {
+  StudyResults results = MadeUpResults(50, 60, 90);
+  const std::size_t before = Findings(results).size();
+  results.checks.warnings.push_back({.arm = "swa_rl", .seed = 3, .step = 40, .text = "the reward collapses"});
+  const std::vector<std::string> findings = Findings(results);
+  CHECK(findings.size() == before + 1);
+  CHECK(std::ranges::find(findings, "Warning, SWA, RL, seed 3, step 40: the reward collapses.") != findings.end());
+  const nlohmann::ordered_json row = {{"arm", "swa_rl"}, {"seed", 3}, {"step", 40}, {"text", "the reward collapses"}};
+  CHECK(ToJson(results)["checks"]["warnings"] == nlohmann::ordered_json::array({row}));
 }

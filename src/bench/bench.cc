@@ -147,7 +147,7 @@ double VisibleKeyCount(AttentionSpec spec, int length) {
 }
 
 BenchRows::BenchRows(Context& ctx, const BenchOptions& options)
-    : ctx_(ctx), options_(options), random_(StreamKey(0, Purpose::kInit)) {}
+    : ctx_(ctx), options_(options), available_(ctx.device()), random_(StreamKey(0, Purpose::kInit)) {}
 
 double BenchRows::Measure(ordered_json& row, const std::function<double()>& run) const {
   const double once = run();  // warms up; counts only if more runs would take too long
@@ -200,6 +200,17 @@ const Peaks& BenchRows::MeasurePeaks() {
 void BenchRows::Add(ordered_json row) {
   if (options_.on_row) options_.on_row(row);
   rows_.push_back(std::move(row));
+}
+
+void BenchRows::CheckMemory(const std::string& row, const ModelConfig& config, bool trained,
+                            const std::vector<MemoryPart>& more) const {
+  std::vector<MemoryPart> parts = ModelParts(config, dtype(), trained);
+  parts.insert(parts.end(), more.begin(), more.end());
+  try {
+    available_.Check(parts);
+  } catch (const Error& e) {
+    throw Error(Concat("the row '", row, "': ", e.what(), ", or other rows (--rows)"));
+  }
 }
 
 void BenchRows::NoteMemory(const Transformer& model, const Optimizer* optimizer) const {

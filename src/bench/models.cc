@@ -42,6 +42,10 @@ double MeasureModel(BenchRows& bench, ordered_json& row, const ModelConfig& conf
                     bool checkpoint) {
   Context& ctx = bench.ctx();
   const int length = config.max_positions;
+  const PassKind pass = !trains      ? PassKind::kForward
+                        : checkpoint ? PassKind::kCheckpointedTraining
+                                     : PassKind::kTraining;
+  bench.CheckMemory(row["name"], config, trains, {StepPart(config, bench.dtype(), std::int64_t{batch} * length, pass)});
   const Transformer model(config, bench.dtype(), /*with_gradients=*/trains, bench.kind());
   InitializeParameters(model.parameters(), config.layers, /*seed=*/0);
   std::optional<Optimizer> optimizer;
@@ -85,6 +89,9 @@ void DecodeRow(BenchRows& bench, Models& models, char shape, int batch, double t
   const std::string name = Concat(shape, " decode B", batch, " ", mode, " ", AttentionName(window));
   if (!bench.Wanted(name)) return;
   const ModelConfig c = BenchShape(shape, prompt + new_tokens, window);
+  bench.CheckMemory(name, c, /*trained=*/false,
+                    DecodeParts(c, bench.dtype(), bench.ctx().device(),
+                                {.slots = batch, .requests = batch, .max_length = prompt + new_tokens, .option = ""}));
   const auto [place, made] = models.try_emplace(window, c, bench.dtype(), /*with_gradients=*/false, bench.kind());
   const Transformer& model = place->second;
   if (made) InitializeParameters(model.parameters(), c.layers, /*seed=*/0);

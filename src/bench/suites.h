@@ -13,6 +13,7 @@
 #include "model/transformer.h"
 #include "tensor/philox.h"
 #include "train/optimizer.h"
+#include "train/requirements.h"
 
 namespace swarr {
 
@@ -74,6 +75,10 @@ class BenchRows {
   const Peaks& MeasurePeaks();
   void Add(nlohmann::ordered_json row);
 
+  // Throws Error, naming the row, if what a model of this shape and a pass or a decoder need together is more than
+  // there was when the benchmark began.
+  void CheckMemory(const std::string& row, const ModelConfig& config, bool trained,
+                   const std::vector<MemoryPart>& more) const;
   // Notes what these hold, if the context asks for it. `optimizer` may be null.
   void NoteMemory(const Transformer& model, const Optimizer* optimizer) const;
 
@@ -84,6 +89,7 @@ class BenchRows {
  private:
   Context& ctx_;
   const BenchOptions& options_;
+  AvailableMemory available_;
   PhiloxStream random_;
   nlohmann::ordered_json rows_ = nlohmann::ordered_json::array();
   std::optional<Peaks> peaks_;

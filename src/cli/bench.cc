@@ -17,7 +17,7 @@ struct BenchCommand {
     options.Add("rows", bench.rows, "measure only the rows whose name contains this");
     options.Add("json", json, "file for the results");
     options.Add("svg", svg, "file for a figure of the suite scaling");
-    options.Add("seconds-per-row", bench.seconds_per_row, "how long a measurement is repeated", CLI::PositiveNumber);
+    options.Add("seconds-per-row", bench.seconds_per_row, "how long a measurement is repeated", Between(1e-6, 1e6));
     compute.AddTo(options);
   }
 

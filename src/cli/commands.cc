@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cmath>
 #include <iostream>
+#include <limits>
 #include <thread>
 
 #include "base/files.h"
@@ -97,13 +98,17 @@ std::vector<std::string> ExpandConfig(CLI::App& program, const std::vector<std::
   return expanded;
 }
 
-CLI::Validator AtLeast(double least) {
+CLI::Validator AtLeast(double least) { return Between(least, std::numeric_limits<double>::infinity()); }
+
+CLI::Validator Between(double least, double most) {
   return CLI::Validator(
-      [least](const std::string& text) {
+      [least, most](const std::string& text) {
         double value = 0;
         const bool number = CLI::detail::lexical_cast(text, value);
-        const bool fits = number && std::isfinite(value) && value >= least;
-        return fits ? std::string() : Concat(text, " given where a number of at least ", least, " is needed");
+        if (number && std::isfinite(value) && value >= least && value <= most) return std::string();
+        const std::string bound = std::isfinite(most) ? Concat("from ", least, " to ", static_cast<std::int64_t>(most))
+                                                      : Concat("of at least ", least);
+        return Concat(text, " given where a number ", bound, " is needed");
       },
       "");
 }
@@ -167,8 +172,16 @@ Context ComputeOptions::MakeContext(StepMemory& memory_of_steps) {
   return ctx;
 }
 
-std::unique_ptr<Transformer> ComputeOptions::Load(const std::string& model_dir, bool with_gradients) {
-  return LoadModel(model_dir, MakeDType(), with_gradients, MemoryOf(ResolveDevice()));
+std::unique_ptr<Transformer> ComputeOptions::Load(const std::string& model_dir, bool with_gradients,
+                                                  const std::string& of) {
+  return LoadModel(model_dir, MakeDType(), with_gradients, MemoryOf(ResolveDevice()),
+                   [&](const ModelConfig& config) { Need(ModelParts(config, MakeDType(), with_gradients, of)); });
+}
+
+void ComputeOptions::Need(const std::vector<MemoryPart>& parts) {
+  if (!available) available.emplace(ResolveDevice());
+  needed.insert(needed.end(), parts.begin(), parts.end());
+  available->Check(needed);
 }
 
 void ComputeOptions::PrintMemory(const Arena& arena) const {

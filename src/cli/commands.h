@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -16,6 +17,7 @@
 
 #include "tensor/memory_report.h"
 #include "tensor/transfer.h"
+#include "train/requirements.h"
 
 namespace swarr {
 
@@ -87,6 +89,12 @@ std::vector<std::string> ExpandConfig(CLI::App& program, const std::vector<std::
 
 // For CLI11 checks: a finite number from `least` on.
 CLI::Validator AtLeast(double least);
+// The same for numbers up to `most`.
+CLI::Validator Between(double least, double most);
+// What counts of things may be that are held at a time.
+inline CLI::Validator CountFrom(double least) { return Between(least, kMostCount); }
+// What --max-steps may be.
+inline CLI::Validator StepsFrom(double least) { return Between(least, static_cast<double>(kMostSteps)); }
 
 // "1,2,3" as integers; throws UsageError, naming the option, for anything else.
 std::vector<int> ParseIntegers(const std::string& list, const std::string& option);
@@ -98,6 +106,8 @@ struct ComputeOptions {
   std::uint64_t seed = 0;
   bool memory_report = false;
   MemoryReport memory;  // what was noted, if it is to be reported
+  std::optional<AvailableMemory> available;
+  std::vector<MemoryPart> needed;
 
   void AddTo(OptionSet& options);
   void AddDeviceTo(OptionSet& options);  // --device alone
@@ -107,7 +117,12 @@ struct ComputeOptions {
   Device ResolveDevice();  // "auto" becomes the name of the device, so that it is recorded
   DType MakeDType() const;
   Context MakeContext(StepMemory& memory_of_steps);  // it notes memory in `memory`
-  std::unique_ptr<Transformer> Load(const std::string& model_dir, bool with_gradients);
+  // `of` ends the names of the model's parts in the sentence that says that they don't fit.
+  std::unique_ptr<Transformer> Load(const std::string& model_dir, bool with_gradients, const std::string& of = "");
+
+  // To be called before memory for the parts is allocated. Throws Error if they, with all parts named before, exceed
+  // what there was when the first were named (requirements.h).
+  void Need(const std::vector<MemoryPart>& parts);
 
   // On stderr, if it is to be reported.
   void PrintMemory(const Arena& arena) const;

@@ -2,6 +2,7 @@
 // swarr data TASK: problems of a built-in task as JSON Lines.
 #include "base/files.h"
 #include "cli/task_options.h"
+#include "train/requirements.h"
 
 namespace swarr {
 namespace {
@@ -18,7 +19,16 @@ struct DataCommand {
     options.Add("seed", seed, "seed of what the completions draw");
   }
 
-  void Run() const { WriteFileAtomically(out, DataRows(*task.make(ParseName<Split>("split", split), seed), count)); }
+  void Run() const {
+    constexpr std::int64_t kShortestRow = 64;  // bytes; the names of the fields alone take more
+    const MemoryPart rows{.name = "rows",
+                          .asked = Product({count, kShortestRow}),
+                          .written = Product({count, kShortestRow}),
+                          .option = "--count",
+                          .value = count};
+    AvailableMemory(Device::kCpu).Check({&rows, 1});
+    WriteFileAtomically(out, DataRows(*task.make(ParseName<Split>("split", split), seed), count));
+  }
 
   BuiltInTask task;
   std::int64_t count = 0;

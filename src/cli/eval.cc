@@ -43,14 +43,14 @@ struct EvalCommand {
     task.AddTo(options, /*with_completions=*/false);
     task.AddRewardTo(options);
     options.Add("problems", evaluate.problems, "how many problems, the first ones; 0 is all", AtLeast(0));
-    options.Add("samples", evaluate.samples, "completions per problem: the k of pass@k and maj@k", AtLeast(1));
+    options.Add("samples", evaluate.samples, "completions per problem: the k of pass@k and maj@k", CountFrom(1));
     options.Add("temperature", evaluate.temperature, "of sampling; 0 is greedy", AtLeast(0));
     options.Add("max-completion-length", evaluate.max_completion_length,
                 "tokens of a completion (a longer one is cut and wrong); 0 is the task's own limit or what the context "
                 "leaves",
                 AtLeast(0));
     options.AddUnrecorded("slots", evaluate.slots, "sequences decoded at a time; results do not depend on it",
-                          AtLeast(1));
+                          CountFrom(1));
     options.Add("greedy", greedy, "measure one greedy completion per problem beside the sampled ones");
     task.prompt.AddExamplesTo(options);
     options.Add(
@@ -73,6 +73,7 @@ struct EvalCommand {
         CompletionLimit(evaluate.max_completion_length, problems, tokenizer, model->config());
     ReportDropped(problems);
     evaluate.seed = compute.seed;
+    compute.Need(EvaluateParts(model->config(), model->dtype(), compute.ResolveDevice(), *problems.task, evaluate));
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
     const std::vector<EvaluatedCompletion> completions = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);

@@ -30,6 +30,10 @@ struct GenerateCommand {
     Request request{tokenizer.EncodePrompt(text), 0, temperature, StreamKey(compute.seed, Purpose::kSample)};
     const auto prompt_tokens = static_cast<int>(request.prompt.size());
     request.max_new_tokens = CompletionLimit(max_new_tokens, prompt_tokens, model->config());
+    compute.Need(DecodeParts(model->config(), model->dtype(), compute.ResolveDevice(),
+                             {.max_length = prompt_tokens + request.max_new_tokens,
+                              .option = "--max-new-tokens",
+                              .value = request.max_new_tokens}));
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
     Decoder decoder(*model, /*slots=*/1, prompt_tokens + request.max_new_tokens);

@@ -11,6 +11,7 @@
 #include "cli/training.h"
 #include "model/model_files.h"
 #include "rl/objective_names.h"
+#include "train/data.h"
 
 namespace swarr {
 namespace {
@@ -115,10 +116,10 @@ struct RlCommand {
     options.Add("model", model_dir, "model to start from (directory)")->required();
     task.AddTo(options, /*with_completions=*/false);
     task.AddRewardTo(options);
-    options.Add("max-steps", rl.steps, "steps: each samples, then updates", AtLeast(1))->required();
-    options.Add("prompts-per-step", rl.prompts_per_step, "problems sampled for a step", AtLeast(1));
+    options.Add("max-steps", rl.steps, "steps: each samples, then updates", StepsFrom(1))->required();
+    options.Add("prompts-per-step", rl.prompts_per_step, "problems sampled for a step", CountFrom(1));
     options.Add("num-generations", rl.num_generations, "completions per problem: a group; 1 only without a baseline",
-                AtLeast(1));
+                CountFrom(1));
     options.Add(
         "max-completion-length", rl.max_completion_length,
         "tokens of a completion (a longer one is cut and worth 0); 0 is the task's own limit or what the context "
@@ -127,9 +128,9 @@ struct RlCommand {
     options.Add("num-iterations", rl.num_iterations,
                 "optimizer updates of a step, each over all that it has sampled; checkpoints and the learning-rate "
                 "schedule count steps",
-                AtLeast(1));
-    options.Add("micro-batch", rl.micro_batch, "completions packed into one training pass", AtLeast(1));
-    options.AddUnrecorded("slots", rl.slots, "sequences decoded at a time; results do not depend on it", AtLeast(1));
+                CountFrom(1));
+    options.Add("micro-batch", rl.micro_batch, "completions packed into one training pass", CountFrom(1));
+    options.AddUnrecorded("slots", rl.slots, "sequences decoded at a time; results do not depend on it", CountFrom(1));
     objective.AddTo(options);
     options.Add("ref-model", ref_model_dir,
                 "reference model of the KL (directory), where --beta is not 0; without it the one that --model names");
@@ -152,6 +153,8 @@ struct RlCommand {
     const auto reference = LoadReference();
     if (!task.data.empty()) training.run.inputs.emplace_back("data", task.data);
     if (reference) training.run.inputs.emplace_back("ref-model", ref_model_dir);
+    training.compute.Need(RlParts(model->config(), model->dtype(), training.compute.ResolveDevice(),
+                                  ShortestPrompt(*problems.task, tokenizer), rl));
 
     OnPolicyCheck check;
     training.Train(options, rl.steps, *model, tokenizer, [&](Context& ctx, Optimizer& optimizer, TrainingRun& run) {
@@ -170,7 +173,7 @@ struct RlCommand {
       return nullptr;
     }
     if (ref_model_dir.empty()) ref_model_dir = model_dir;
-    return training.compute.Load(ref_model_dir, /*with_gradients=*/false);
+    return training.compute.Load(ref_model_dir, /*with_gradients=*/false, " of the reference");
   }
 
   OptionSet& options;

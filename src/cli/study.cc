@@ -23,7 +23,7 @@ std::string DefaultDataDir() {
 struct StudyCommand {
   explicit StudyCommand(OptionSet& set) : options(set) {
     options.Add("preset", study.preset, "settings of all stages: a file of presets/ in --data-dir, without .json");
-    options.Add("seeds", seeds, "how many full sets of arms; each has its own seed, from --seed on", AtLeast(1));
+    options.Add("seeds", seeds, "how many full sets of arms; each has its own seed, from --seed on", Between(1, 1000));
     options.Add("seed", compute.seed, "first seed");
     options.Add("output-dir", output_dir, "directory for runs, results.json and report.html")->required();
     options.Add("data-dir", data_dir, "directory with presets and base models");

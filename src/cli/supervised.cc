@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // swarr sft and swarr pretrain: next-token prediction on completions, from a model or from random weights.
 #include <cmath>
+#include <limits>
 
 #include "cli/task_options.h"
 #include "cli/training.h"
+#include "model/limits.h"
 #include "model/model_files.h"
+#include "train/evaluate.h"
 #include "train/sft.h"
 
 namespace swarr {
@@ -15,10 +18,11 @@ struct SupervisedCommand {
 
   void AddOptions() {
     task.AddTo(options, /*with_completions=*/true);
-    options.Add("max-steps", sft.steps, "optimizer steps; 0 is as many as --epochs take", AtLeast(0));
-    options.AddUnrecorded("epochs", epochs, "passes over the problems, if --max-steps is 0", CLI::PositiveNumber);
-    options.Add("batch-size", sft.batch_size, "documents that are packed into one row", AtLeast(1));
-    options.Add("grad-accum", sft.grad_accum, "rows of --batch-size documents to a step", AtLeast(1));
+    options.Add("max-steps", sft.steps, "optimizer steps; 0 is as many as --epochs take", StepsFrom(0));
+    options.AddUnrecorded("epochs", epochs, "passes over the problems, if --max-steps is 0",
+                          Between(std::numeric_limits<double>::min(), 1e6));
+    options.Add("batch-size", sft.batch_size, "documents that are packed into one row", CountFrom(1));
+    options.Add("grad-accum", sft.grad_accum, "rows of --batch-size documents to a step", CountFrom(1));
     options.Add("max-seq-len", sft.max_length,
                 "longest document in tokens (longer ones are left out); 0 is the model's context", AtLeast(0));
     options.Add("train-on-prompt", sft.train_on_prompt, "put prompt tokens into the loss too");
@@ -65,9 +69,19 @@ struct SupervisedCommand {
     }
     sft.seed = training.compute.seed;
     sft.checkpoint_blocks = training.grad_checkpoint;
+    training.compute.Need(SftParts(model, tokenizer, *problems.task, sft));
+    if (evaluation.task) NeedEvaluation(model, *evaluation.task);
     training.Train(options, sft.steps, model, tokenizer, [&](Context& ctx, Optimizer& optimizer, TrainingRun& run) {
       RunSft(ctx, model, tokenizer, *problems.task, evaluation.task.get(), sft, optimizer, run);
     });
+  }
+
+  void NeedEvaluation(const Transformer& model, const Task& evaluation) {
+    std::vector<MemoryPart> parts =
+        EvaluateParts(model.config(), model.dtype(), training.compute.ResolveDevice(), evaluation,
+                      {.problems = sft.eval_problems, .max_completion_length = sft.eval_max_completion_length});
+    for (MemoryPart& part : parts) part.option.clear();  // eval's flags, which this command lacks
+    training.compute.Need(parts);
   }
 
   LoadedTask LoadEvaluation() const {
@@ -106,21 +120,21 @@ struct PretrainCommand : SupervisedCommand {
   }
 
   void AddShape() {
-    const auto add = [&](const char* name, auto& value, const char* help, auto... least) {
-      shape_options.push_back(options.Add(name, value, help, AtLeast(least)...));
+    const auto add = [&](const char* name, auto& value, const char* help, auto... checks) {
+      shape_options.push_back(options.Add(name, value, help, checks...));
     };
-    add("layers", shape.layers, "blocks", 1);
-    add("hidden-size", shape.hidden, "width of the residual stream", 1);
-    add("heads", shape.heads, "query heads", 1);
-    add("kv-heads", shape.kv_heads, "key and value heads, a divisor of --heads; 0 is --heads", 0);
-    add("head-dim", shape.head_dim, "width of a head, even; 0 is hidden-size / heads", 0);
-    add("ffn", shape.ffn, "width of the feed-forward part", 1);
-    add("max-positions", shape.max_positions, "longest sequence in tokens", 1);
-    add("window", attention.window, "visible tokens including the current one; 0 is full attention", 0);
-    add("sinks", attention.sinks, "first tokens that stay visible outside the window", 0);
+    add("layers", shape.layers, "blocks", Between(1, kMostLayers));
+    add("hidden-size", shape.hidden, "width of the residual stream", Between(1, kMostWidth));
+    add("heads", shape.heads, "query heads", Between(1, kMostWidth));
+    add("kv-heads", shape.kv_heads, "key and value heads, a divisor of --heads; 0 is --heads", Between(0, kMostWidth));
+    add("head-dim", shape.head_dim, "width of a head, even; 0 is hidden-size / heads", Between(0, kMostWidth));
+    add("ffn", shape.ffn, "width of the feed-forward part", Between(1, kMostWidth));
+    add("max-positions", shape.max_positions, "longest sequence in tokens", Between(1, kMostPositions));
+    add("window", attention.window, "visible tokens including the current one; 0 is full attention", AtLeast(0));
+    add("sinks", attention.sinks, "first tokens that stay visible outside the window", AtLeast(0));
     add("rope-theta", shape.rope_theta, "base of the rotary embedding");
     add("initializer-range", deviation,
-        "standard deviation of random matrices; smaller where the residual stream is written", 0);
+        "standard deviation of random matrices; smaller where the residual stream is written", AtLeast(0));
     add("tied,!--untied", shape.tied, "the output layer is the embedding");
   }
 
@@ -159,6 +173,7 @@ struct PretrainCommand : SupervisedCommand {
     const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(new_task.alphabet, kEndOfText),
                               Concat("the ", new_task.name, " task's tokenizer"));
     CompleteShape(tokenizer);
+    training.compute.Need(ModelParts(shape, dtype, /*trained=*/true));
     Transformer model(shape, dtype, /*with_gradients=*/true, MemoryOf(training.compute.ResolveDevice()));
     InitializeParameters(model.parameters(), shape.layers, training.compute.seed, deviation);
     Train(model, tokenizer);

@@ -6,6 +6,9 @@
 #include <chrono>
 #include <cstdio>
 #include <string>
+#include <utility>
+
+#include "train/requirements.h"
 
 namespace swarr {
 namespace {
@@ -51,7 +54,15 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // `row` is a row of metrics.jsonl, as TrainingRun writes it.
+  // `row` is a row of metrics.jsonl, as TrainingRun writes it. Its warnings (train/watch.h) are lines that stay.
+  void Warn(const nlohmann::ordered_json& row) {
+    for (const nlohmann::ordered_json& warning : row.value("warnings", nlohmann::ordered_json::array())) {
+      std::fprintf(stderr, "%swarning at step %lld: %s\n", std::exchange(line_open_, false) ? "\n" : "",
+                   static_cast<long long>(row["step"].get<std::int64_t>()), warning.get<std::string>().c_str());
+    }
+  }
+
+  // The same rows.
   void Show(const nlohmann::ordered_json& row) {
     const auto step = row["step"].get<std::int64_t>();
     const auto now = Clock::now();
@@ -117,6 +128,9 @@ void TrainingOptions::AddTo(OptionSet& options) {
 
 void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const Transformer& model,
                             const Tokenizer& tokenizer, const Loop& loop) {
+  CheckDisk(TrainingDisk(model.config(), model.dtype(), output_dir, steps, run.save_every, run.keep_checkpoints,
+                         /*resumes=*/!run.resume.empty()),
+            FreeDiskBytes(output_dir), output_dir);
   StepMemory step_memory(compute.ResolveDevice());
   Context ctx = compute.MakeContext(step_memory);
   ctx.trace_non_finite = trace_non_finite;
@@ -133,7 +147,10 @@ void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const 
     run_options.interrupted = stopping.requested;
     run_options.saving = stopping.saving;
     run_options.warn = [](const std::string& sentence) { std::fprintf(stderr, "swarr: %s\n", sentence.c_str()); };
-    if (!quiet) run_options.on_step = [&](const nlohmann::ordered_json& row) { progress.Show(row); };
+    run_options.on_step = [&](const nlohmann::ordered_json& row) {
+      progress.Warn(row);
+      if (!quiet) progress.Show(row);
+    };
     TrainingRun training_run(run_options, options.Resolved(), model, trainer, tokenizer);
     loop(ctx, trainer, training_run);
     training_run.Finish();

@@ -3,22 +3,29 @@
 
 #include <array>
 #include <cmath>
-#include <utility>
+#include <tuple>
 
 #include "base/check.h"
+#include "model/limits.h"
 
 namespace swarr {
 
 void ModelConfig::Validate() const {
-  const std::array<std::pair<const char*, int>, 8> sizes = {{{"num_hidden_layers", layers},
-                                                             {"hidden_size", hidden},
-                                                             {"num_attention_heads", heads},
-                                                             {"num_key_value_heads", kv_heads},
-                                                             {"head_dim", head_dim},
-                                                             {"intermediate_size", ffn},
-                                                             {"vocab_size", vocab},
-                                                             {"max_position_embeddings", max_positions}}};
-  for (const auto& [name, value] : sizes) SWARR_CHECK(value >= 1, name, " must be at least 1, not ", value);
+  const std::array<std::tuple<const char*, int, int>, 8> sizes = {
+      {{"num_hidden_layers", layers, kMostLayers},
+       {"hidden_size", hidden, kMostWidth},
+       {"num_attention_heads", heads, kMostWidth},
+       {"num_key_value_heads", kv_heads, kMostWidth},
+       {"head_dim", head_dim, kMostWidth},
+       {"intermediate_size", ffn, kMostWidth},
+       {"vocab_size", vocab, kMostIds},
+       {"max_position_embeddings", max_positions, kMostPositions}}};
+  for (const auto& [name, value, most] : sizes) {
+    SWARR_CHECK(value >= 1, name, " must be at least 1, not ", value);
+    SWARR_CHECK(value <= most, name, " is ", value, "; at most ", most, " are supported");
+  }
+  SWARR_CHECK(std::int64_t{heads} * head_dim <= kMostWidth, "num_attention_heads ", heads, " times head_dim ", head_dim,
+              " is more than the ", kMostWidth, " that are supported");
   SWARR_CHECK(heads % kv_heads == 0, "num_attention_heads ", heads, " is no multiple of num_key_value_heads ",
               kv_heads);
   SWARR_CHECK(head_dim % 2 == 0, "head_dim ", head_dim, " is odd, but RoPE turns pairs");

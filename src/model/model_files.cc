@@ -40,11 +40,12 @@ SideFiles ReadSideFiles(const std::filesystem::path& dir) {
 }
 
 std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType dtype, bool with_gradients,
-                                       MemoryKind kind) {
+                                       MemoryKind kind, const std::function<void(const ModelConfig&)>& check) {
   RequireRecovered(dir);
   const ModelConfig config = ReadModelConfig(dir);
   const WeightFiles weights(dir);
   weights.Check(config);
+  if (check) check(config);
   auto model = std::make_unique<Transformer>(config, dtype, with_gradients, kind);
   model->parameters().Set([&](const Parameter& p, const Tensor& master) { weights.Read(p.name, master); });
   return model;

@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "rl/rollout.h"
 #include "train/step_timer.h"
+#include "train/watch.h"
 
 namespace swarr {
 namespace {
@@ -225,6 +226,25 @@ void CheckReference(const Transformer& model, const Transformer* reference, cons
 
 }  // namespace
 
+std::vector<MemoryPart> RlParts(const ModelConfig& config, DType dtype, Device device, int prompt_tokens,
+                                const RlOptions& options) {
+  const std::int64_t completions = Product({options.prompts_per_step, options.num_generations});
+  std::vector<MemoryPart> parts = DecodeParts(config, dtype, device,
+                                              {.slots = options.slots,
+                                               .requests = completions,
+                                               .max_length = prompt_tokens + options.max_completion_length,
+                                               .value = options.slots});
+  const std::int64_t each = sizeof(Request) + sizeof(Completion) + sizeof(Trajectory);
+  parts.push_back(CompletionsPart(completions, each, "--num-generations", options.num_generations));
+  // How long completions get is not known: one token, which is not fed.
+  const std::int64_t packed = std::min<std::int64_t>(options.micro_batch, completions);
+  parts.push_back(StepPart(config, dtype, Product({packed, prompt_tokens}),
+                           options.checkpoint_blocks ? PassKind::kCheckpointedTraining : PassKind::kTraining));
+  parts.back().option = "--micro-batch";
+  parts.back().value = packed;
+  return parts;
+}
+
 OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
                     const RlOptions& options, Optimizer& optimizer, TrainingRun& run, const Transformer* reference) {
   CheckObjective(options.objective);
@@ -236,6 +256,7 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
   CheckReference(model, reference, options);
   Sampler sampler(model, reference, tokenizer, task, options);
   OnPolicyCheck check;
+  Watch watch(run.output_dir(), run.step());
   while (run.step() < options.steps) {
     const StepTimer timer;
     const std::int64_t step = run.step();
@@ -255,6 +276,7 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
          {"step_time", seconds},
          {"tokens_per_second", static_cast<double>(sums.rows) / seconds},
          {"peak_memory_mb", PeakMemoryMb()}});
+    watch.AddTo(record);
     run.EndStep(sums.rows, record);
   }
   return check;

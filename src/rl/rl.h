@@ -8,6 +8,7 @@
 
 #include "rl/objective.h"
 #include "task/task.h"
+#include "train/requirements.h"
 #include "train/run.h"
 
 namespace swarr {
@@ -25,6 +26,11 @@ struct RlOptions {
   std::uint64_t seed = 0;
   bool keep_completions = true;  // write completions/step-00000001.jsonl and so on into the output directory
 };
+
+// What RunRl will hold in memory beside the model, its gradients and moments, and a reference. `prompt_tokens`: of the
+// shortest prompt.
+std::vector<MemoryPart> RlParts(const ModelConfig& config, DType dtype, Device device, int prompt_tokens,
+                                const RlOptions& options);
 
 // The comparison of the sampler's log-probabilities with those of the training pass. It is made at the first update of
 // each step of a run, where the policy is still the sampler, over all tokens that the step trains on, with or without
@@ -47,6 +53,7 @@ struct OnPolicyCheck {
 //   num_updates: updates made; one whose gradient is 0 everywhere (no group had any spread) is not made
 //   with dynamic sampling: dynamic_sampling/rounds, dynamic_sampling/dropped_ratio (of the groups sampled)
 //   epoch (prompts_per_step prompts a step), learning_rate, step_time, tokens_per_second, peak_memory_mb
+//   warnings: texts, on the steps where it turns out that nothing is learned any more (train/watch.h)
 // num_tokens counts, as in SFT, the tokens that went through training passes: prompts and completions, once an update.
 //
 // Records of completions/step-*.jsonl, one for each completion: step, prompt, completion, answer, finished, reward, and

@@ -78,6 +78,9 @@ class Story {
     if (results_.checks.nonfinite_steps > 0) {
       Say(results_.checks.nonfinite_steps, " training steps had a loss that is not finite: do not trust this run.");
     }
+    for (const TrainingWarning& w : results_.checks.warnings) {
+      Say("Warning, ", ArmName(w.arm), ", seed ", w.seed, ", step ", w.step, ": ", w.text, ".");
+    }
     const std::size_t seeds = SeedsOf(results_.runs).size();
     Say(seeds == 1 ? "One seed: the intervals cover the choice of problems, not what another training run would give."
                    : Concat("Intervals are over ", seeds, " seeds and their problems, means over seeds."));

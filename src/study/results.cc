@@ -41,6 +41,10 @@ static void to_json(Json& json, const ArmRun& run) {
   json["accuracy_by_steps"] = run.accuracy_by_steps;
 }
 
+static void to_json(Json& json, const TrainingWarning& w) {
+  json = {{"arm", w.arm}, {"seed", w.seed}, {"step", w.step}, {"text", w.text}};
+}
+
 static void to_json(Json& json, const CostPoint& c) {
   json = {{"arm", c.arm},
           {"length", c.length},
@@ -152,7 +156,8 @@ Json ToJson(const StudyResults& results) {
           {"checks",
            {{"rollout_logprob_max_abs_diff", Number(results.checks.rollout_logprob_max_abs_diff)},
             {"rollout_logprob_tokens", results.checks.rollout_logprob_tokens},
-            {"nonfinite_steps", results.checks.nonfinite_steps}}},
+            {"nonfinite_steps", results.checks.nonfinite_steps},
+            {"warnings", results.checks.warnings}}},
           {"cost", results.cost}};
 }
 

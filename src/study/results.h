@@ -115,11 +115,21 @@ struct StudySummary {
   Estimate rl_over_more_sft;  // SWA after RL - SWA after SFT with equal extra tokens
 };
 
-// Whether the log-probabilities of the rollouts are those of the training pass, token by token.
+// That nothing was learned from some step on (train/watch.h).
+struct TrainingWarning {
+  std::string arm;
+  std::uint64_t seed = 0;
+  std::int64_t step = 0;
+  std::string text{};
+};
+
+// Whether the log-probabilities of the rollouts are those of the training pass, token by token, and whether training
+// went as it should.
 struct StudyChecks {
   double rollout_logprob_max_abs_diff = 0;
   std::int64_t rollout_logprob_tokens = 0;
   std::int64_t nonfinite_steps = 0;
+  std::vector<TrainingWarning> warnings{};
 };
 
 struct CostPoint {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads data/presets/<name>.json.
+#include <limits>
 #include <set>
+#include <tuple>
+#include <type_traits>
 #include <variant>
 
 #include "base/files.h"
@@ -20,6 +23,22 @@ struct Field {
   std::variant<int*, std::int64_t*, double*, std::string*, ordered_json*> to;
 };
 
+// `where` names the field. The library would cut a number that the type does not hold.
+template <class T>
+void ReadValue(const std::string& where, const ordered_json& json, T& to) {
+  if constexpr (std::is_same_v<T, int> || std::is_same_v<T, std::int64_t>) {
+    const bool fits =
+        !json.is_number() || (json.is_number_integer() && json >= 0 && json <= std::numeric_limits<T>::max());
+    SWARR_CHECK(fits, where, " is ", json.dump(), " where a whole number from 0 to ", std::numeric_limits<T>::max(),
+                " is needed");
+  }
+  try {
+    json.get_to(to);
+  } catch (const ordered_json::exception&) {
+    throw Error(Concat(where, " is ", json.dump(), ", which has the wrong type"));
+  }
+}
+
 // Reads one object of the file. It must have these fields and no other.
 void ReadFields(const std::string& path, const char* name, ordered_json object, const std::vector<Field>& fields) {
   SWARR_CHECK(object.is_object(), path, " has no object '", name, "'");
@@ -27,11 +46,7 @@ void ReadFields(const std::string& path, const char* name, ordered_json object, 
   for (const Field& field : fields) {
     const auto found = object.find(field.name);
     SWARR_CHECK(found != object.end(), where, " has no field '", field.name, "'");
-    try {
-      std::visit([&](auto* to) { found->get_to(*to); }, field.to);
-    } catch (const ordered_json::exception&) {
-      throw Error(Concat(where, ".", field.name, " is ", found->dump(), ", which has the wrong type"));
-    }
+    std::visit([&](auto* to) { ReadValue(Concat(where, ".", field.name), *found, *to); }, field.to);
     object.erase(found);
   }
   SWARR_CHECK(object.empty(), where, " has an unknown field '", object.begin().key(), "'");
@@ -91,6 +106,16 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
             s.rl_optimizer);
   s.rl.objective = ObjectiveFromJson(
       {{"objective", objective}, {"scale_rewards", scale_rewards}, {"normalizer", normalizer}, {"epsilon", epsilon}});
+  const std::vector<std::tuple<const char*, std::int64_t, std::int64_t>> counts = {
+      {"task.n_max", s.task.n_max, kMaxChainSteps},
+      {"sft.steps", s.sft.steps, kMostSteps},
+      {"sft.batch_size", s.sft.batch_size, kMostCount},
+      {"rl.steps", s.rl.steps, kMostSteps},
+      {"rl.prompts_per_step", s.rl.prompts_per_step, kMostCount},
+      {"rl.num_generations", s.rl.num_generations, kMostCount}};
+  for (const auto& [name, value, most] : counts) {
+    SWARR_CHECK(value >= 1 && value <= most, path, ": ", name, " is ", value, "; it must be from 1 to ", most);
+  }
   s.rl.max_completion_length = ChainTokenLimit(s.task.n_max);
   s.rl.objective.max_completion_length = s.rl.max_completion_length;
   CheckObjective(s.rl.objective);

@@ -17,6 +17,7 @@
 #include "tensor/philox.h"
 #include "train/evaluate.h"
 #include "train/step_timer.h"
+#include "train/watch.h"
 
 namespace swarr {
 namespace {
@@ -127,6 +128,10 @@ class SeedStudy {
                     config, *model, optimizer, tokenizer_);
     loop(*model, optimizer, run);
     run.Finish();
+    for (const auto& [step, text] : WarningsOf(run.output_dir())) {
+      Announce(arm.name, "warning at step ", step, ": ", text);
+      results_.checks.warnings.push_back({.arm = arm.name, .seed = seed_, .step = step, .text = text});
+    }
     EvaluateArm(arm.name, *model);
     return run.num_tokens();
   }
@@ -258,6 +263,31 @@ std::vector<CostPoint> MeasureCost(Context& ctx, const ModelConfig& shape, Atten
   return points;
 }
 
+// Throws Error if a stage needs more memory than there is, or the models of all arms more disk.
+void CheckRequirements(const StudyOptions& options, const StudySettings& settings, const ModelConfig& base) {
+  const AvailableMemory available(options.device);
+  ModelConfig windowed = base;
+  windowed.attention.assign(static_cast<std::size_t>(base.layers), settings.attention);
+  const auto check = [&](const ModelConfig& config, bool trained, const std::vector<MemoryPart>& stage) {
+    std::vector<MemoryPart> parts = ModelParts(config, DType::kF32, trained);
+    parts.insert(parts.end(), stage.begin(), stage.end());
+    available.Check(parts);
+  };
+  // A document or a prompt of the task has at least this many tokens.
+  constexpr int kPrompt = 10;
+  check(base, true, {StepPart(base, DType::kF32, Product({settings.sft.batch_size, kPrompt}), PassKind::kTraining)});
+  check(windowed, true, RlParts(windowed, DType::kF32, options.device, kPrompt, settings.rl));
+  ModelConfig costly = windowed;
+  costly.max_positions = kCostLengths.back();
+  check(costly, false, {StepPart(costly, DType::kF32, kCostLengths.back(), PassKind::kForward)});
+
+  constexpr std::int64_t kTrainedArms = 5;
+  const std::int64_t model = TrainingDisk(base, DType::kF32, options.output_dir, 0, 0, 1, false).model;
+  const bool again = fs::exists(options.output_dir / "runs");  // these take the place of what is there
+  const std::int64_t models = Product({kTrainedArms, static_cast<std::int64_t>(options.seeds.size()), model});
+  CheckDisk({.model = again ? 0 : models}, FreeDiskBytes(options.output_dir), options.output_dir);
+}
+
 // Whether the runs in the directory are to be made again: those of a complete study, or of other settings. Then what
 // tells that a study is complete goes, so that one that is stopped from here on goes on. Throws if the directory is not
 // a study's, or one of other settings that must not be overwritten.
@@ -283,6 +313,7 @@ StudyResults RunStudy(const StudyOptions& options) {
   const StepTimer timer;
   StudySettings settings = ReadStudySettings(options.data_dir, options.preset);
   const ModelConfig base = ReadModelConfig(options.data_dir / settings.base_model);
+  CheckRequirements(options, settings, base);
   std::error_code error;
   fs::create_directories(options.output_dir, error);
   SWARR_CHECK(!error, "can't create the output directory ", options.output_dir.string(), ": ", error.message());

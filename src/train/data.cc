@@ -18,12 +18,22 @@ Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std:
   return document;
 }
 
-int LongestPrompt(const Task& task, const Tokenizer& tokenizer) {
-  std::size_t longest = 0;
+static std::vector<int> PromptLengths(const Task& task, const Tokenizer& tokenizer) {
+  std::vector<int> lengths;
   for (std::int64_t i = 0; i < task.size(); ++i) {
-    longest = std::max(longest, tokenizer.EncodePrompt(task.Get(i, 0).prompt).size());
+    lengths.push_back(static_cast<int>(tokenizer.EncodePrompt(task.Get(i, 0).prompt).size()));
   }
-  return static_cast<int>(longest);
+  return lengths;
+}
+
+int LongestPrompt(const Task& task, const Tokenizer& tokenizer) {
+  const std::vector<int> lengths = PromptLengths(task, tokenizer);
+  return lengths.empty() ? 0 : std::ranges::max(lengths);
+}
+
+int ShortestPrompt(const Task& task, const Tokenizer& tokenizer) {
+  const std::vector<int> lengths = PromptLengths(task, tokenizer);
+  return lengths.empty() ? 0 : std::ranges::min(lengths);
 }
 
 PackedBatch Pack(Arena& arena, std::span<const Document> documents) {

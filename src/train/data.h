@@ -26,8 +26,9 @@ struct Document {
 // empty: the document is then plain text, whose first token nothing predicts.
 Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std::int32_t eos_id);
 
-// Tokens of the task's longest prompt.
+// Tokens of the task's longest and shortest prompt.
 int LongestPrompt(const Task& task, const Tokenizer& tokenizer);
+int ShortestPrompt(const Task& task, const Tokenizer& tokenizer);
 
 // Documents packed into one batch for next-token prediction: row n has seen the tokens up to n of its document and
 // predicts targets[n], the one after. The last token of a document predicts nothing and is left out.

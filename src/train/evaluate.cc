@@ -32,11 +32,28 @@ bool CutAtStop(std::string& text, const std::vector<std::string>& stop_texts) {
 
 bool Correct(const EvaluatedCompletion& completion) { return completion.reward == 1.0; }
 
+std::int64_t ProblemsOf(const Task& task, const EvaluateOptions& options) {
+  return options.problems == 0 ? task.size() : std::min(options.problems, task.size());
+}
+
 }  // namespace
+
+std::vector<MemoryPart> EvaluateParts(const ModelConfig& config, DType dtype, Device device, const Task& task,
+                                      const EvaluateOptions& options) {
+  const std::int64_t requests = Product({ProblemsOf(task, options), options.samples});
+  std::vector<MemoryPart> parts = DecodeParts(config, dtype, device,
+                                              {.slots = options.slots,
+                                               .requests = requests,
+                                               .max_length = options.max_completion_length + 1,
+                                               .value = options.slots});
+  const std::int64_t each = sizeof(Request) + sizeof(Completion) + sizeof(EvaluatedCompletion);
+  parts.push_back(CompletionsPart(requests, each, "--samples", options.samples));
+  return parts;
+}
 
 std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model, const Tokenizer& tokenizer,
                                           const Task& task, const EvaluateOptions& options) {
-  const std::int64_t problems = options.problems == 0 ? task.size() : std::min(options.problems, task.size());
+  const std::int64_t problems = ProblemsOf(task, options);
   std::vector<Request> requests;
   std::size_t longest = 0;
   for (std::int64_t p = 0; p < problems; ++p) {

@@ -9,6 +9,7 @@
 #include "model/decoder.h"
 #include "model/tokenizer.h"
 #include "task/task.h"
+#include "train/requirements.h"
 
 namespace swarr {
 
@@ -31,6 +32,10 @@ struct EvaluatedCompletion {
   bool finished;
   double reward;
 };
+
+// What Evaluate will hold in memory beside the model.
+std::vector<MemoryPart> EvaluateParts(const ModelConfig& config, DType dtype, Device device, const Task& task,
+                                      const EvaluateOptions& options);
 
 // options.samples completions for each problem, problem by problem.
 std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model, const Tokenizer& tokenizer,

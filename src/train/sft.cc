@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/sft.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "train/data.h"
 #include "train/evaluate.h"
 #include "train/step_timer.h"
+#include "train/watch.h"
 
 namespace swarr {
 namespace {
@@ -83,9 +87,38 @@ void AddSums(const Context& ctx, const MicroBatch& batch, const SftOptions& opti
 
 }  // namespace
 
+std::vector<MemoryPart> SftParts(const Transformer& model, const Tokenizer& tokenizer, const Task& task,
+                                 const SftOptions& options) {
+  constexpr std::int64_t kMostEncoded = 4096;  // documents; of more, each counts like the shortest of these
+  ProblemOrder order(task.size(), options.seed);
+  const std::int64_t encoded = std::min<std::int64_t>(options.batch_size, kMostEncoded);
+  std::int64_t rows = 0, shortest = std::numeric_limits<std::int64_t>::max();
+  for (std::int64_t i = 0; i < encoded; ++i) {
+    const ProblemOrder::Item item = order.At(i);
+    const Document d = EncodeDocument(tokenizer, task.Get(item.problem, item.epoch), model.config().eos_id);
+    const std::int64_t fed = static_cast<std::int64_t>(d.tokens.size()) - 1;
+    rows += fed;
+    shortest = std::min(shortest, fed);
+  }
+  rows = Sum({rows, Product({options.batch_size - encoded, shortest})});
+  MemoryPart step = StepPart(model.config(), model.dtype(), rows,
+                             options.checkpoint_blocks ? PassKind::kCheckpointedTraining : PassKind::kTraining);
+  step.option = "--batch-size";
+  step.value = options.batch_size;
+  const std::int64_t documents = Product({options.batch_size, options.grad_accum, sizeof(Document)});
+  return {step,
+          {.name = "documents of a step",
+           .asked = documents,
+           .written = documents,
+           .option = "--grad-accum",
+           .value = options.grad_accum,
+           .on_host = true}};
+}
+
 void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task, const Task* eval_task,
             const SftOptions& options, Optimizer& optimizer, TrainingRun& run) {
   ProblemOrder order(task.size(), options.seed);
+  Watch watch(run.output_dir(), run.step());
   while (run.step() < options.steps) {
     const StepTimer timer;
     const std::int64_t step = run.step();
@@ -127,6 +160,7 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
                     .step = static_cast<std::uint32_t>(step + 1)});
       record["eval/accuracy"] = Summarize(done, 1).accuracy;
     }
+    watch.AddTo(record);
     run.EndStep(sums.rows, record);
   }
 }

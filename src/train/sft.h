@@ -4,6 +4,7 @@
 #pragma once
 
 #include "task/task.h"
+#include "train/requirements.h"
 #include "train/run.h"
 
 namespace swarr {
@@ -21,10 +22,16 @@ struct SftOptions {
   int eval_max_completion_length = 0;
 };
 
+// What RunSft will hold in memory beside the model, its gradients and moments. The rows of a micro-batch are those of
+// the run's first.
+std::vector<MemoryPart> SftParts(const Transformer& model, const Tokenizer& tokenizer, const Task& task,
+                                 const SftOptions& options);
+
 // Trains `model` on `task`, evaluating on `eval_task` (may be null). The loss of a step is
 //   -(1 / tokens in the loss) * sum of log p, over all documents of all its micro-batches,
 // so that accumulation gives the gradient of one large batch. Records of metrics.jsonl: epoch, loss, learning_rate,
-// grad_norm, entropy, step_time, tokens_per_second, peak_memory_mb, and eval/accuracy where due.
+// grad_norm, entropy, step_time, tokens_per_second, peak_memory_mb, eval/accuracy where due, and warnings
+// (train/watch.h).
 void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task, const Task* eval_task,
             const SftOptions& options, Optimizer& optimizer, TrainingRun& run);
 
