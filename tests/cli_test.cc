@@ -77,8 +77,8 @@ TEST_CASE("convert changes the attention of the layers asked for and not one byt
 TEST_CASE("eval's table tells reasons in full, and no interval where there is none") {
   const TempDirectory dir;
   const std::string rows = (dir / "rows.jsonl").string();
-  WriteFileAtomically(
-      rows, "{\"question\": \"a7\", \"answer\": \"a\\n#### 72\"}\n{\"question\": \"a7\", \"answer\": \"none\"}\n");
+  WriteFileAtomically(rows, R"({"prompt": "a7", "answer": "7"}
+{"prompt": "a7", "answer": ""})");
   const Outcome outcome =
       Swarr({"eval", "--model", TinyModel(), "--data", rows, "--reward", "math", "--max-completion-length", "4"});
   REQUIRE_MESSAGE(outcome.status == 0, outcome.err);

@@ -9,6 +9,7 @@
 #include "base/files.h"
 #include "base/names.h"
 #include "model/config_fields.h"
+#include "model/hf_rope.h"
 #include "model/limits.h"
 
 namespace swarr {
