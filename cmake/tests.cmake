@@ -55,7 +55,7 @@ if(UNIX AND NOT CMAKE_CXX_FLAGS MATCHES -fsanitize)
   target_link_libraries(swarr-file-faults PRIVATE swarr-flags ${CMAKE_DL_LIBS})
   set(torture $<TARGET_FILE:swarr-cli> $<TARGET_FILE:swarr-file-faults>)
   add_test(NAME torture
-    COMMAND sh -c "command -v python3 >/dev/null || exit 77; exec python3 tests/torture/torture.py \"$@\"" sh ${torture} --every 41
+    COMMAND sh -c "command -v python3 >/dev/null || exit 77; exec python3 tests/torture/torture.py \"$@\"" sh ${torture} --every 293
     WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(torture PROPERTIES SKIP_RETURN_CODE 77 PROCESSORS 2)
 endif()

@@ -12,11 +12,11 @@ using namespace swarr;
 
 namespace {
 
-struct Pair {
+struct JudgedPair {
   std::string gold, answer;
 };
 
-void CheckBoxed(bool expected, const std::vector<Pair>& pairs) {
+void CheckBoxed(bool expected, const std::vector<JudgedPair>& pairs) {
   for (const auto& [gold, answer] : pairs) {
     CAPTURE(gold);
     CAPTURE(answer);
@@ -24,7 +24,7 @@ void CheckBoxed(bool expected, const std::vector<Pair>& pairs) {
   }
 }
 
-void CheckLenient(bool expected, const std::vector<Pair>& pairs) {
+void CheckLenient(bool expected, const std::vector<JudgedPair>& pairs) {
   for (const auto& [gold, text] : pairs) {
     CAPTURE(gold);
     CAPTURE(text);

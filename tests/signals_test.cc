@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int kSteps = 1500;
+constexpr int kSteps = 800;
 
 std::vector<std::string> Resumed(const fs::path& dir, int steps = kSteps) {
   return TinyPretrain(dir, steps) + std::vector<std::string>{"--resume", "auto"};
@@ -79,7 +79,7 @@ TEST_CASE(
 
 TEST_CASE("a second signal ends the process at once and leaves nothing half written") {
   std::mt19937 random(1);
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 3; ++i) {
     const TempDirectory dir;
     const fs::path out = dir / "run";
     Program program(TinyPretrain(out, kSteps) + std::vector<std::string>{"--save-every", "1"});
@@ -96,12 +96,12 @@ TEST_CASE("a second signal ends the process at once and leaves nothing half writ
 
 TEST_CASE("kill -9 at any moment loses no more than the steps since the last checkpoint") {
   std::mt19937 random(2);
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 3; ++i) {
     const TempDirectory dir;
     const fs::path out = dir / "run";
     Program program(TinyPretrain(out, kSteps) + std::vector<std::string>{"--save-every", "3"});
     WaitForMetrics(out);
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 100000));
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 60000));
     ::kill(program.pid(), SIGKILL);
     program.Wait();
     REQUIRE(Swarr(Resumed(out)).status == 0);
@@ -128,7 +128,7 @@ TEST_CASE("a reader that goes away neither stops a run nor its saving") {
 }
 
 TEST_CASE("of two resumes of one run at a time one is refused, and nothing is mixed") {
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 2; ++i) {
     const TempDirectory dir;
     const fs::path out = dir / "run";
     Program first(TinyPretrain(out, kSteps));

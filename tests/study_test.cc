@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "program.h"
 
@@ -114,21 +115,19 @@ TEST_CASE("a study that is stopped or killed goes on where it was, to the same w
   WriteData(data);
   REQUIRE(Swarr(Study(data, whole)).status == 0);
   const json expected = json::parse(ReadFile(whole / "results.json"));
-  for (const int signal : {SIGTERM, SIGKILL}) {
-    for (const char* arm : {"swa_sft-seed0", "swa_rl-seed0"}) {
-      const fs::path out = dir / Concat(arm, signal);
-      Program program(Study(data, out));
-      for (int i = 0; i < 4000 && !fs::exists(out / "runs" / arm / "metrics.jsonl"); ++i) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      }
-      ::kill(program.pid(), signal);
-      program.Wait();
-      REQUIRE(!fs::exists(out / "results.json"));
-      const Outcome resumed = Swarr(Study(data, out));
-      REQUIRE_MESSAGE(resumed.status == 0, resumed.err);
-      CHECK(Weights(out) == Weights(whole));
-      const json results = json::parse(ReadFile(out / "results.json"));
-      for (const char* part : {"runs", "summary", "checks"}) CHECK(results.at(part) == expected.at(part));
+  for (const auto& [signal, arm] : {std::pair{SIGTERM, "swa_sft-seed0"}, std::pair{SIGKILL, "swa_rl-seed0"}}) {
+    const fs::path out = dir / Concat(arm, signal);
+    Program program(Study(data, out));
+    for (int i = 0; i < 4000 && !fs::exists(out / "runs" / arm / "metrics.jsonl"); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
+    ::kill(program.pid(), signal);
+    program.Wait();
+    REQUIRE(!fs::exists(out / "results.json"));
+    const Outcome resumed = Swarr(Study(data, out));
+    REQUIRE_MESSAGE(resumed.status == 0, resumed.err);
+    CHECK(Weights(out) == Weights(whole));
+    const json results = json::parse(ReadFile(out / "results.json"));
+    for (const char* part : {"runs", "summary", "checks"}) CHECK(results.at(part) == expected.at(part));
   }
 }

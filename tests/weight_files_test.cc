@@ -216,8 +216,8 @@ TEST_CASE("a config that lies about sizes is refused before its model is allocat
     m.CheckRefused(sentence);
     WriteFileAtomically(m.path / "config.json", original);
   };
-  refused("vocab_size", 2147483647, "the tensor model.embed_tokens.weight is [");
-  refused("intermediate_size", 2147483647, "where config.json asks for [2147483647,");
+  refused("vocab_size", 1 << 24, "the tensor model.embed_tokens.weight is [");
+  refused("intermediate_size", 1 << 20, "where config.json asks for [1048576,");
   refused("num_hidden_layers", 2147483647, "num_hidden_layers is 2147483647; at most 10000");
   refused("num_hidden_layers", 3, "has no tensor model.layers.2.input_layernorm.weight");
   refused("max_position_embeddings", 2147483647, "max_position_embeddings is 2147483647; at most");
