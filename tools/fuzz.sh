@@ -16,7 +16,8 @@ trap 'rm -f "$log"' EXIT
 for harness in "$@"; do
   mkdir -p "out/fuzz/$harness"
   if ! TMPDIR=$scratch OMP_NUM_THREADS=1 "build/fuzz/fuzz-$harness" -max_total_time="${FUZZ_SECONDS:-60}" \
-    -max_len=8192 -timeout=20 -rss_limit_mb=3000 -print_final_stats=1 -artifact_prefix="out/fuzz/$harness-" \
+    -dict=tests/fuzz/words.dict -max_len=8192 -timeout=20 -rss_limit_mb=3000 -print_final_stats=1 \
+    -artifact_prefix="out/fuzz/$harness-" \
     "out/fuzz/$harness" "tests/fuzz/corpus/$harness" >"$log" 2>&1; then
     tail -n 60 "$log"
     echo "fuzz: $harness has a finding (see above)" >&2

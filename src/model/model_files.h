@@ -27,8 +27,8 @@ SideFiles ReadSideFiles(const std::filesystem::path& dir);  // those that are th
 std::vector<std::string> AllFileNames(std::vector<std::string> more = {});
 
 // Reads config.json and the weights, which must be those of the config (WeightFiles::Check), and rounds them to the
-// master of `dtype`. The values are read in place: there is no second copy. `check`, if given, sees the config before
-// memory for the weights is allocated, and may throw.
+// master of `dtype`; a value that is NaN or infinite then is refused. They are read in place: there is no second copy.
+// `check`, if given, sees the config before memory for the weights is allocated, and may throw.
 std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType dtype, bool with_gradients,
                                        MemoryKind kind = MemoryKind::kHost,
                                        const std::function<void(const ModelConfig&)>& check = {});

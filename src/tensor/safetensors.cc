@@ -8,7 +8,6 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <ranges>
 #include <tuple>
 
 #include "base/check.h"
@@ -205,8 +204,9 @@ void SafetensorsFile::CheckLayout() const {
 }
 
 std::vector<std::string> SafetensorsFile::names() const {
-  const auto names = std::views::keys(entries_);
-  return {names.begin(), names.end()};
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) names.push_back(name);
+  return names;
 }
 
 const SafetensorsFile::Entry& SafetensorsFile::Find(std::string_view name) const {

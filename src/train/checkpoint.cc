@@ -52,9 +52,10 @@ ordered_json ReadState(const fs::path& path) {
   SWARR_CHECK(json["format_version"] == kFormatVersion, path.string(), " has the format version ",
               json["format_version"].dump(), ", and this program reads ", kFormatVersion,
               "; continue the run with the program that wrote it");
-  const auto hash = json.value("hash", std::string());
+  const ordered_json hash = json.value("hash", ordered_json());
   json.erase("hash");
-  SWARR_CHECK(hash == HashOf(json.dump()), path.string(), " is damaged: its content does not have the hash in it");
+  SWARR_CHECK(hash == ordered_json(HashOf(json.dump())), path.string(),
+              " is damaged: its content does not have the hash in it");
   return json;
 }
 
@@ -105,18 +106,22 @@ void WriteState(const fs::path& path, const TrainerState& state, const fs::path&
 
 TrainerState VerifyState(const fs::path& path, const fs::path& dir, bool* complete) {
   const ordered_json json = ReadState(path);
-  for (const auto& [name, hash] : json["files"].items()) {
-    SWARR_CHECK(HashOfFile(dir / name) == hash.get<std::string>(), (dir / name).string(),
-                " is damaged, or belongs elsewhere: it does not have the hash that ", path.filename().string(),
-                " tells");
+  try {
+    for (const auto& [name, hash] : json.at("files").items()) {
+      SWARR_CHECK(HashOfFile(dir / name) == hash.get<std::string>(), (dir / name).string(),
+                  " is damaged, or belongs elsewhere: it does not have the hash that ", path.filename().string(),
+                  " tells");
+    }
+    if (complete) *complete = !json.at("files").empty();
+    return {.step = json.at("step").get<std::int64_t>(),
+            .num_tokens = json.at("num_tokens").get<std::int64_t>(),
+            .optimizer_steps = json.at("optimizer_steps").get<std::int64_t>(),
+            .config = json.at("config"),
+            .inputs = json.at("inputs"),
+            .changes = json.at("changes")};
+  } catch (const ordered_json::exception&) {
+    throw Error(Concat(path.string(), " lacks a field, or has one of the wrong type; it is no state of a run"));
   }
-  if (complete) *complete = !json["files"].empty();
-  return {.step = json["step"],
-          .num_tokens = json["num_tokens"],
-          .optimizer_steps = json["optimizer_steps"],
-          .config = json["config"],
-          .inputs = json["inputs"],
-          .changes = json["changes"]};
 }
 
 void WriteCheckpoint(const fs::path& run, const TrainerState& state, const TrainedModel& trained) {
