@@ -3,12 +3,21 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <ranges>
+#include <iterator>
 
 #include "base/names.h"
 #include "train/data.h"
 
 namespace swarr {
+namespace {
+
+std::vector<std::string> NamesOf(const std::vector<BuiltInTask>& tasks) {
+  std::vector<std::string> names;
+  std::transform(tasks.begin(), tasks.end(), std::back_inserter(names), [](const auto& task) { return task.name; });
+  return names;
+}
+
+}  // namespace
 
 void AddParameter(OptionSet& options, const TaskParameter& parameter, const std::string& help_prefix) {
   std::visit([&](auto* value) { options.Add(parameter.name, *value, help_prefix + parameter.help); }, parameter.value);
@@ -68,9 +77,7 @@ void TaskOptions::AddTo(OptionSet& options, bool with_completions) {
   options.Add("answer-field", fields.answer, "field of the gold answer");
   prompt.AddTemplateTo(options);
   prompt.AddInstructionTo(options, with_completions);
-  options.Add("task", task,
-              Concat("instead of --data: a built-in task, drawn afresh: ",
-                     Listed(built_in | std::views::transform(&BuiltInTask::name))));
+  options.Add("task", task, Concat("instead of --data: a built-in task, drawn afresh: ", Listed(NamesOf(built_in))));
   for (const BuiltInTask& t : built_in) {
     for (const TaskParameter& p : t.parameters) {
       if (with_completions || !p.of_completions) AddParameter(options, p, t.name + " task: ");
@@ -102,8 +109,7 @@ const BuiltInTask& TaskOptions::ChosenBuiltIn() const {
   const auto found = std::find_if(built_in.begin(), built_in.end(), [&](const auto& t) { return t.name == name; });
   if (found != built_in.end()) return *found;
   if (task.empty()) return built_in.front();
-  const auto names = built_in | std::views::transform(&BuiltInTask::name);
-  throw UsageError(Concat("unknown task '", task, "'; use ", Listed(names)));
+  throw UsageError(Concat("unknown task '", task, "'; use ", Listed(NamesOf(built_in))));
 }
 
 void SetEndOfText(const LoadedTask& task, const Tokenizer& tokenizer, Transformer& model) {

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
-#include <ranges>
 
 #include "base/check.h"
 #include "tensor/philox.h"
@@ -133,8 +133,9 @@ Estimate AccuracyOf(const Tally& tally) {
 std::vector<ArmMeans> MeansByArm(const std::vector<ArmRun>& runs) {
   std::vector<ArmMeans> all;
   for (const std::string& arm : ArmsOf(runs)) {
-    auto of_arm = runs | std::views::filter([&](const ArmRun& run) { return run.arm == arm; });
-    const auto count = std::ranges::distance(of_arm);
+    std::vector<ArmRun> of_arm;
+    std::copy_if(runs.begin(), runs.end(), std::back_inserter(of_arm), [&](const ArmRun& r) { return r.arm == arm; });
+    const std::size_t count = of_arm.size();
     ArmMeans& means = all.emplace_back();
     means.arm = arm;
     for (const auto& [name, measure] : kArmMeasures) {

@@ -164,9 +164,10 @@ void LoadCheckpoint(const fs::path& checkpoint, const TrainerState& state, const
 bool HoldsOnlyItsFiles(const fs::path& checkpoint) {
   std::vector<std::string> names = CheckpointFileNames();
   names.emplace_back(kStateFile);
-  return std::ranges::all_of(fs::directory_iterator(checkpoint), [&](const fs::directory_entry& e) {
-    return std::ranges::find(names, e.path().filename().string()) != names.end();
-  });
+  for (const fs::directory_entry& e : fs::directory_iterator(checkpoint)) {
+    if (std::find(names.begin(), names.end(), e.path().filename().string()) == names.end()) return false;
+  }
+  return true;
 }
 
 std::string HashOfInput(const fs::path& path) {
