@@ -113,9 +113,15 @@ TrainerState VerifyState(const fs::path& path, const fs::path& dir, bool* comple
                   " tells");
     }
     if (complete) *complete = !json.at("files").empty();
-    return {.step = json.at("step").get<std::int64_t>(),
-            .num_tokens = json.at("num_tokens").get<std::int64_t>(),
-            .optimizer_steps = json.at("optimizer_steps").get<std::int64_t>(),
+    SWARR_CHECK(json.at("config").is_object() && json.at("inputs").is_object() && json.at("changes").is_array(),
+                path.string(), ": config, inputs or changes is of the wrong type");
+    const auto count = [&](const char* field) {
+      SWARR_CHECK(json.at(field).is_number_unsigned(), path.string(), ": ", field, " is no count");
+      return json[field].get<std::int64_t>();
+    };
+    return {.step = count("step"),
+            .num_tokens = count("num_tokens"),
+            .optimizer_steps = count("optimizer_steps"),
             .config = json.at("config"),
             .inputs = json.at("inputs"),
             .changes = json.at("changes")};

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "base/hash.h"
 #include "fuzz/harnesses.h"
 #include "train/run.h"
 
@@ -41,6 +42,16 @@ struct SmallRun {
   fs::path checkpoint;
 };
 
+// The text with the hash that belongs to it, if it is an object, so that it is read on.
+std::string WithHash(std::string_view text) {
+  auto state = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!state.is_object()) return std::string(text);
+  state.erase("hash");
+  using Handler = nlohmann::ordered_json::error_handler_t;
+  state["hash"] = HashOf(state.dump(-1, ' ', false, Handler::replace));
+  return state.dump(-1, ' ', false, Handler::replace);
+}
+
 }  // namespace
 
 void FuzzCheckpoint(std::string_view input) {
@@ -50,7 +61,7 @@ void FuzzCheckpoint(std::string_view input) {
   if (input.empty()) return;
   const std::string name = kFiles[static_cast<unsigned char>(input[0]) % kFiles.size()];
   const std::string original = ReadFile(run.checkpoint / name), relative = "run/checkpoint-00000001/" + name;
-  Write(relative, input.substr(1));
+  Write(relative, name == kFiles[0] ? WithHash(input.substr(1)) : std::string(input.substr(1)));
   try {
     const TrainingRun resumed(run.options, run.config, run.model, run.optimizer, run.tokenizer);
   } catch (...) {
