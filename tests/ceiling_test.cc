@@ -87,19 +87,15 @@ TEST_CASE("a wrong trace is judged as it was written") {
   CHECK(KeepsInReach(8, "01:C,02:9,03:1,05:8,06:7,07:0,08:3,#3", reach));  // a step left out, right answer or not
   CHECK(KeepsInReach(8, "01:C,02:9,03:1,05:8,06:7,07:0,08:5,#5", reach));
   CHECK(KeepsInReach(9, "#B", reach));  // all steps left out
-  // A miscopied restatement is none: a stays where the prompt has it, now 5 * 8 + 6 + 9 tokens back.
-  CHECK_FALSE(KeepsInReach(8, "01:C,02:9,03:1,04:A,05:8,06:7,07:0,[a6b3n08]08:3,#3", reach));
-  CHECK_FALSE(KeepsInReach(8, "01:C,02:9,03:1,04:A,05:8,06:7,07:0,[a7b3n0808:3,#3", reach));
-  CHECK(KeepsInReach(2, "01:C,[a6b3n02]02:9,#9", reach));  // no loss while the prompt is in reach
+  // A miscopied restatement stands where one is needed: what is wrong with it is no lack of sight.
+  CHECK(KeepsInReach(8, "01:C,02:9,03:1,04:A,05:8,06:7,07:0,[a6b3n08]08:3,#3", reach));
+  CHECK(KeepsInReach(8, "01:C,02:9,03:1,04:A,05:8,06:7,07:0,[a7b3n0808:3,#3", reach));
 }
 
 TEST_CASE("a trace that was cut off needs what it has written, and an empty one nothing") {
   const std::int64_t reach = ReachOf(3, 16);
   CHECK(KeepsInReach(9, "01:C,02:9,03:1,04:A,05:8,06:7,07:0,08", reach));
   CHECK_FALSE(KeepsInReach(9, "01:C,02:9,03:1,04:A,05:8,06:7,07:0,08:", reach));
-  // A wrong n leaves the right one 22 tokens before the '#', which only the decision to stop needs.
-  CHECK(KeepsInReach(2, "01:C,[a7b3n03]02:9,", 11));
-  CHECK_FALSE(KeepsInReach(2, "01:C,[a7b3n03]02:9,#9", 11));
   CHECK(KeepsInReach(9, "", 0));
   CHECK(KeepsInReach(9, "[a7b3n09]", 0));
 }

@@ -28,7 +28,10 @@ std::int64_t ReachOf(int layers, int window) {
 }
 
 bool InReach(const TraceMeasures& measures, std::int64_t reach) {
-  return std::ranges::all_of(measures.distances, [reach](int distance) { return distance <= reach; });
+  const int from_prompt = StepsServed(reach, kFirstDistanceFromPrompt, measures.steps);
+  const int from_restatement = StepsServed(reach, kFirstDistanceFromRestatement, measures.steps);
+  return measures.runs.front() <= from_prompt &&
+         std::all_of(measures.runs.begin() + 1, measures.runs.end(), [=](int run) { return run <= from_restatement; });
 }
 
 double ReachBound(double share_in_reach) { return share_in_reach + (1 - share_in_reach) / kModulus; }

@@ -7,13 +7,12 @@
 //
 // Reach. With L layers of window W (which counts the current token) nothing older than R = L (W - 1) tokens is known at
 // a query: W - 1 tokens are seen directly, and each further layer relays what was known W - 1 tokens earlier
-// (docs/attention.md). A trace is *in reach* if every fact that it needs has its last mention at most R tokens before
-// its query. Facts, mentions and queries are those of task/chain.h, so a trace is judged as it was written, right or
-// wrong:
+// (docs/attention.md). A trace is *in reach* if every step finds the facts stated at most R tokens before its query:
+// its first run of steps, before any restatement, has at most K0 steps, and the run after each restatement at most K1
+// (below). A trace is judged by what it placed where, right or wrong:
 //   - a step counts whatever number and value it has; one that was left out needs nothing;
-//   - a wrong value of a fact is no mention, so that the last right one counts;
-//   - a trace without '#' (cut off, say) needs no n, and an empty one needs nothing: it is in reach.
-// So a wrong answer in reach is a lack of competence, not of sight.
+//   - a restatement counts whatever it says: to copy it wrongly is a lack of competence, not of sight;
+//   - an empty trace needs nothing: it is in reach.
 //
 // The reach bound. Out of reach the answer is a guess, which is right once in 13. Hence for every policy
 //
@@ -33,11 +32,11 @@
 //
 // Why a short recurrence gives g_n exactly. Where the facts were last mentioned in the prompt, a lies 5k + 6 tokens
 // before the ':' of the k-th step since; where in a restatement, 5k + 4. Of the facts a is always the oldest: b lies 2
-// nearer, and n at the decision to stop after k steps 3 nearer (5k + 3 and 5k + 1). So a trace is in reach iff its
-// first run (the steps before any restatement) has at most K0 = floor((R - 6) / 5) steps and every later run at most
-// K1 = floor((R - 4) / 5), 0 where negative. Let r be the number of further steps that the current mention can serve,
-// r = K0 at the start. A step restates with probability p and leaves r = K1 - 1, or goes on with r - 1; a step that
-// would make r negative puts the trace out of reach. g_n is the probability that is left after n steps.
+// nearer, and n at the decision to stop after k steps 3 nearer (5k + 3 and 5k + 1). So the first run of a trace in
+// reach has at most K0 = floor((R - 6) / 5) steps and every later run at most K1 = floor((R - 4) / 5), 0 where
+// negative. Let r be the number of further steps that the current mention can serve, r = K0 at the start. A step
+// restates with probability p and leaves r = K1 - 1, or goes on with r - 1; a step that would make r negative puts the
+// trace out of reach. g_n is the probability that is left after n steps.
 #pragma once
 
 #include <cstdint>

@@ -147,6 +147,7 @@ struct TraceMeasures {
   int steps = 0;               // number of ':'
   int restatements = 0;        // number of '[', well-formed or not
   std::vector<int> distances;  // a, b for each step in order; then n if the text has a '#'
+  std::vector<int> runs{0};    // the steps before the first restatement, then those after each of them
 };
 
 // Never throws for any `completion` (given without end of text).

@@ -37,6 +37,7 @@ TraceMeasures MeasureTrace(const ChainProblem& problem, std::string_view complet
     const std::string_view rest = completion.substr(static_cast<std::size_t>(i));
     if (rest[0] == '[') {
       ++measures.restatements;
+      measures.runs.push_back(0);
       // A well-formed restatement holds no query, so its mentions may be entered before its end.
       if (const std::optional<ChainFacts> facts = ParseRestatement(rest)) {
         if (facts->a == problem.a) last.a = position + 1 + kOffsetA;
@@ -45,6 +46,7 @@ TraceMeasures MeasureTrace(const ChainProblem& problem, std::string_view complet
       }
     } else if (rest[0] == ':') {
       ++measures.steps;
+      ++measures.runs.back();
       measures.distances.push_back(position - last.a);
       measures.distances.push_back(position - last.b);
     } else if (rest[0] == '#') {
