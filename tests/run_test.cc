@@ -139,9 +139,64 @@ TEST_CASE("files of others in a run's directory stay, whatever becomes of the ru
   WriteFileAtomically(out / "checkpoint-00000004" / "notes.txt", "mine too");
   RunOptions replacing = Saving(out);
   replacing.overwrite = true;
-  CHECK_THROWS_WITH_AS(Train(again, replacing), Contains("files that no run wrote"), Error);
+  CHECK_THROWS_WITH_AS(Train(again, replacing), Contains("files that are no checkpoint's"), Error);
   CHECK(ReadFile(out / "notes.txt") == "mine");
   CHECK(ReadFile(out / "checkpoint-00000004" / "notes.txt") == "mine too");
+}
+
+TEST_CASE("what is refused has changed nothing, and overwriting waits for the first loss") {
+  const TempDirectory dir;
+  const fs::path out = dir / "run";
+  Small t;
+  Train(t, Saving(out));
+  const auto before = Contents(out);
+  RunOptions replacing = Saving(out);
+  replacing.overwrite = true;
+  {
+    const TrainingRun begun(replacing, {{"max-steps", 9}}, t.model, t.optimizer, t.tokenizer);
+    CHECK(Contents(out) == before);
+  }
+  Small other;
+  replacing.inputs = {{"model", out / "checkpoint-00000004"}};
+  CHECK_THROWS_WITH_AS(Train(other, replacing), Contains("would remove the model"), Error);
+  RunOptions shorter = Resuming(out);
+  shorter.changes = {"max-steps"};
+  CHECK_THROWS_WITH_AS(Train(other, shorter, 3), Contains("more than --max-steps 3"), Error);
+  fs::create_directory_symlink(out / "checkpoint-00000004", out / "checkpoint-00000006");
+  CHECK_THROWS_WITH_AS(Train(other, Resuming(out)), Contains("symbolic link"), Error);
+  fs::remove(out / "checkpoint-00000006");
+  CHECK(Contents(out) == before);
+
+  fs::remove_all(out / "checkpoint-00000002");
+  fs::remove_all(out / "checkpoint-00000004");
+  CHECK_THROWS_WITH_AS(Train(
+                           other,
+                           [&] {
+                             RunOptions longer = Resuming(out);
+                             longer.changes = {"max-steps"};
+                             return longer;
+                           }(),
+                           9),
+                       Contains("no checkpoint to go on from"), Error);
+  CHECK(Contents(out).at("model.safetensors") == before.at("model.safetensors"));
+
+  WriteFileAtomically(out / "run.json", R"({"my": "settings"})");
+  replacing.inputs = {};
+  CHECK_THROWS_WITH_AS(Train(other, replacing), Contains("no state of a run"), Error);
+}
+
+TEST_CASE("an old checkpoint that holds another's file is not pruned") {
+  const TempDirectory dir;
+  const fs::path out = dir / "run";
+  Small t;
+  RunOptions run = Saving(out, 1);
+  run.keep_checkpoints = 1;
+  run.on_step = [&](const ordered_json& row) {
+    if (row["step"] == 2) WriteFileAtomically(out / "checkpoint-00000001" / "notes.txt", "mine");
+  };
+  Train(t, run);
+  CHECK(ReadFile(out / "checkpoint-00000001" / "notes.txt") == "mine");
+  CHECK(CheckpointNames(out) == std::vector<std::string>{"checkpoint-00000001", "checkpoint-00000005"});
 }
 
 TEST_CASE("a resume that goes back sets later checkpoints and metrics aside, and its own are kept") {

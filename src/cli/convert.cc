@@ -18,10 +18,20 @@ struct ConvertCommand {
         .AddUnrecorded("output-dir", output_dir,
                        "directory for the converted model; weights and tokenizer files are copied")
         ->required();
+    options.AddUnrecorded("overwrite", overwrite, "replace a model in --output-dir");
+  }
+
+  // Throws if a model is there that must not be replaced. ConvertModel itself refuses to convert in place.
+  void RequireFree() const {
+    std::error_code ignored;
+    const bool holds = std::filesystem::exists(std::filesystem::path(output_dir) / "config.json", ignored);
+    SWARR_CHECK(!holds || overwrite || std::filesystem::equivalent(model_dir, output_dir, ignored), output_dir,
+                " holds a model; choose another --output-dir, or replace it with --overwrite");
   }
 
   void Run() const {
     const std::vector<int> full = ParseIntegers(full_layers, "--full-layers");
+    RequireFree();
     const int layers = ReadModelConfig(model_dir).layers;
     ConvertModel(model_dir, WindowedAttention(layers, spec, full), output_dir,
                  {{"resolved_config.json", options.Resolved().dump(2) + "\n"}});
@@ -30,6 +40,7 @@ struct ConvertCommand {
   OptionSet& options;
   std::string model_dir, output_dir, full_layers;
   AttentionSpec spec;
+  bool overwrite = false;
 };
 
 }  // namespace

@@ -131,6 +131,7 @@ void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const 
   CheckDisk(TrainingDisk(model.config(), model.dtype(), output_dir, steps, run.save_every, run.keep_checkpoints,
                          /*resumes=*/!run.resume.empty()),
             FreeDiskBytes(output_dir), output_dir);
+  if (run.overwrite && !run.resume.empty()) throw UsageError("--overwrite starts a run anew; leave it or --resume out");
   StepMemory step_memory(compute.ResolveDevice());
   Context ctx = compute.MakeContext(step_memory);
   ctx.trace_non_finite = trace_non_finite;

@@ -105,7 +105,7 @@ PassSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<
 }
 
 StepSums Update(Context& ctx, const Transformer& model, const std::vector<Trajectory>& kept, const RlOptions& options,
-                double lr, Optimizer& optimizer, const TrainingRun& run) {
+                double lr, Optimizer& optimizer, TrainingRun& run) {
   StepSums step;
   for (int i = 0; i < options.num_iterations; ++i) {
     const PassSums sums = TrainingPass(ctx, model, kept, options);

@@ -130,6 +130,8 @@ TrainerState VerifyState(const fs::path& path, const fs::path& dir, bool* comple
   }
 }
 
+void RequireState(const fs::path& path) { ReadState(path); }
+
 void WriteCheckpoint(const fs::path& run, const TrainerState& state, const TrainedModel& trained) {
   std::vector<std::string> names = CheckpointFileNames();
   names.emplace_back(kStateFile);

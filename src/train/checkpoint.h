@@ -58,6 +58,9 @@ void WriteState(const std::filesystem::path& path, const TrainerState& state, co
 // whether it names any file.
 TrainerState VerifyState(const std::filesystem::path& path, const std::filesystem::path& dir, bool* complete = nullptr);
 
+// Throws unless the file is a state of a run, as it was written. The files that it names are not looked at.
+void RequireState(const std::filesystem::path& path);
+
 // Writes run/checkpoint-STEP; it appears when it is complete.
 void WriteCheckpoint(const std::filesystem::path& run, const TrainerState& state, const TrainedModel& trained);
 

@@ -78,17 +78,28 @@ TrainingRun::TrainingRun(const RunOptions& options, const ordered_json& config, 
   for (const auto& [name, path] : options_.inputs) state_.inputs[name] = HashOfInput(path);
 
   const bool a_run = Exists(dir / kRunFile);
-  if (!a_run) RequireUnused();
+  RequireUnused(a_run);
   if (options_.resume.empty()) {
     SWARR_CHECK(
         !a_run || options_.overwrite, dir.string(),
         " already holds a run; choose another --output-dir, continue that run with --resume auto, or replace it "
         "with --overwrite");
-  } else if (options_.resume != "auto") {
+    if (a_run) RequireReplaceable();
+    return;  // nothing is written before the first step has a loss
+  }
+  if (options_.resume != "auto") {
     ResumeFrom(options_.resume, VerifyCheckpoint(options_.resume));
   } else if (a_run) {
     ResumeLatest();
   }
+  Begin();
+}
+
+// Makes the directory this run's.
+void TrainingRun::Begin() {
+  if (begun_) return;
+  begun_ = true;
+  const fs::path& dir = options_.output_dir;
   WriteState(dir / kRunFile, state_, dir, {});
   if (options_.resume.empty()) RemoveEarlierRun();
   TrimMetrics();
@@ -99,24 +110,40 @@ void TrainingRun::Warn(const std::string& sentence) const {
   if (options_.warn) options_.warn(sentence);
 }
 
-// Throws if the directory, which is no run's, holds anything under a name that a run writes.
-void TrainingRun::RequireUnused() const {
+// Throws if anything under a name that a run writes is a link or, unless the directory is a run's, if there is any.
+void TrainingRun::RequireUnused(bool a_run) const {
+  const auto names = AllFileNames({kMetricsFile, kConfigFile, kRunFile, kCompletions, "model.safetensors.index.json"});
   for (const fs::directory_entry& e : fs::directory_iterator(options_.output_dir)) {
     const std::string name = e.path().filename().string();
-    const auto names = AllFileNames({kMetricsFile, kConfigFile, kCompletions, "model.safetensors.index.json"});
-    SWARR_CHECK(!Contains(names, name) && !name.starts_with("checkpoint-"), options_.output_dir.string(), " holds ",
-                name, ", which no run wrote that could be continued or replaced; choose another --output-dir");
+    if (!Contains(names, name) && !name.starts_with("checkpoint-")) continue;
+    SWARR_CHECK(
+        !e.is_symlink(), e.path().string(),
+        " is a symbolic link, and a run would write through it; put what it stands for there, or choose another "
+        "--output-dir");
+    SWARR_CHECK(a_run, options_.output_dir.string(), " holds ", name,
+                ", which no run wrote that could be continued or replaced; choose another --output-dir");
+  }
+}
+
+// Throws unless all that an earlier run wrote here may go.
+void TrainingRun::RequireReplaceable() const {
+  const fs::path& dir = options_.output_dir;
+  RequireState(dir / kRunFile);
+  for (const fs::path& checkpoint : CheckpointsOf(dir)) {
+    SWARR_CHECK(HoldsOnlyItsFiles(checkpoint), "won't remove ", checkpoint.string(),
+                ": it holds files that are no checkpoint's; move them away");
+  }
+  const std::string own = fs::weakly_canonical(dir).string() + "/";
+  for (const auto& [name, path] : options_.inputs) {
+    SWARR_CHECK(!(fs::weakly_canonical(path).string() + "/").starts_with(own), "--overwrite would remove the ", name,
+                " that this run reads, ", path.string(), "; choose another --output-dir");
   }
 }
 
 // Removes what an earlier run wrote, but for its model.
 void TrainingRun::RemoveEarlierRun() const {
   const fs::path& dir = options_.output_dir;
-  for (const fs::path& checkpoint : CheckpointsOf(dir)) {
-    SWARR_CHECK(HoldsOnlyItsFiles(checkpoint), "won't remove ", checkpoint.string(),
-                ": it holds files that no run wrote; move them away");
-    RemoveDirectory(checkpoint);
-  }
+  for (const fs::path& checkpoint : CheckpointsOf(dir)) RemoveDirectory(checkpoint);
   fs::remove(dir / kMetricsFile);
   if (!fs::exists(dir / kCompletions)) return;
   for (const fs::directory_entry& e : fs::directory_iterator(dir / kCompletions)) {
@@ -128,6 +155,13 @@ void TrainingRun::RemoveEarlierRun() const {
 // Makes a state that was found the run's, if it is one of this run.
 void TrainingRun::TakeOver(TrainerState state, const fs::path& where) {
   ordered_json changed;
+  // What the run reads is known by its content; where it lies may change.
+  for (const auto& [name, unused] : state_.inputs.items()) {
+    if (state_.config.contains(name)) state.config[name] = state_.config[name];
+  }
+  const std::int64_t steps = state_.config.value("max-steps", state.step);
+  SWARR_CHECK(steps >= state.step, where.string(), " has done ", state.step, " steps, more than --max-steps ", steps,
+              "; give at least as many");
   Compare(state.config, state_.config, options_.changes, where.string(), changed);
   Compare(state.inputs, state_.inputs, {}, where.string(), changed);
   state.config = state_.config;
@@ -155,7 +189,11 @@ void TrainingRun::ResumeLatest() {
   }
   SWARR_CHECK(checkpoints.empty(), "no checkpoint in ", dir.string(),
               " is whole; start that run again elsewhere, or here with --overwrite");
-  TakeOver(VerifyState(dir / kRunFile, dir), dir / kRunFile);
+  bool complete = false;
+  TrainerState state = VerifyState(dir / kRunFile, dir, &complete);
+  SWARR_CHECK(!complete && options_.changes.empty(), dir.string(),
+              " has no checkpoint to go on from with other options; start the run again with --overwrite");
+  TakeOver(std::move(state), dir / kRunFile);
   state_.step = state_.num_tokens = state_.optimizer_steps = 0;
   state_.changes = ordered_json::array();
 }
@@ -235,8 +273,8 @@ std::string TrainingRun::WhereToGoBack() const {
                 "; continue from it with --resume auto, --change lr and a smaller --lr");
 }
 
-void TrainingRun::CheckFinite(const char* what, double value) const {
-  if (std::isfinite(value)) return;
+void TrainingRun::CheckFinite(const char* what, double value) {
+  if (std::isfinite(value)) return Begin();
   SetAside(step() - 1);  // a checkpoint of the weights that gave it
   const std::string found = FindNonFinite(trained());
   throw Error(Concat("the ", what, " is not finite at step ", step() + 1, ": ",
@@ -253,6 +291,7 @@ void TrainingRun::RequireFiniteState() const {
 }
 
 void TrainingRun::EndStep(std::int64_t tokens, const ordered_json& record) {
+  Begin();
   ++state_.step;
   state_.num_tokens += tokens;
   state_.optimizer_steps = optimizer_.steps_taken();
@@ -281,10 +320,13 @@ void TrainingRun::Save() {
 void TrainingRun::Prune() const {
   const std::vector<fs::path> all = CheckpointsOf(options_.output_dir);
   const auto keep = static_cast<std::size_t>(options_.keep_checkpoints);
-  for (std::size_t i = 0; i + keep < all.size(); ++i) RemoveDirectory(all[i]);
+  for (std::size_t i = 0; i + keep < all.size(); ++i) {
+    if (HoldsOnlyItsFiles(all[i])) RemoveDirectory(all[i]);  // else somebody keeps something there
+  }
 }
 
 void TrainingRun::Finish() {
+  Begin();
   RequireFiniteState();
   const fs::path& dir = options_.output_dir;
   SyncFile(dir / kMetricsFile);

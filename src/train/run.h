@@ -57,8 +57,8 @@ class TrainingRun {
   // Creates the directory, takes its lock and finishes or undoes what a killed run left half done. Then it starts
   // afresh or goes on:
   //   resume ""       a directory that holds an earlier run, or a file that a run would write, is refused. With
-  //                   `overwrite` the earlier run goes: its metrics, completions and checkpoints now, its model when
-  //                   the new one is complete. A model that no run wrote is never replaced.
+  //                   `overwrite` the earlier run goes: its metrics, completions and checkpoints when the first step
+  //                   has a loss, its model when the new one is complete. A model that no run wrote is never replaced.
   //   resume "auto"   from the latest whole checkpoint, if there is one; damaged ones are reported and set aside. If
   //   the
   //                   run is complete, its model is the state and there are no steps left. In a new directory, and
@@ -80,7 +80,7 @@ class TrainingRun {
 
   // If the value is not finite, throws, naming the tensor where that began and the last good checkpoint. A checkpoint
   // of the weights that gave it is set aside: it is no good one. To be called before the weights are updated.
-  void CheckFinite(const char* what, double value) const;
+  void CheckFinite(const char* what, double value);
 
   // Writes the model into the output directory, all of its files or none. Throws as EndStep does.
   void Finish();
@@ -88,7 +88,9 @@ class TrainingRun {
  private:
   TrainedModel trained() const { return {model_, optimizer_, tokenizer_, side_files_}; }
   void Warn(const std::string& sentence) const;
-  void RequireUnused() const;
+  void RequireUnused(bool a_run) const;
+  void RequireReplaceable() const;
+  void Begin();
   void RemoveEarlierRun() const;
   void ResumeLatest();
   bool ResumeComplete();
@@ -108,6 +110,7 @@ class TrainingRun {
   Optimizer& optimizer_;
   const Tokenizer& tokenizer_;
   TrainerState state_;
+  bool begun_ = false;
 };
 
 }  // namespace swarr
