@@ -115,6 +115,7 @@ def main():
         shutil.rmtree(out)
         for key, value in expected.items():
             assert found[key] == value, f"{key} differs"
+        return done.returncode != 0
 
     failures, tried = 0, 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
@@ -132,6 +133,10 @@ def main():
                     if trial.exception():
                         failures += 1
                         print(f"{command.name}, {kind} at operation {n} of {operations}: {trial.exception()}")
+                # Full from its last operations on, a disk may still do for a run; from the first on it can't.
+                if not any(trial.exception() or trial.result() for trial in trials.values()):
+                    failures += 1
+                    print(f"{command.name}, {kind}: no trial has disturbed a run")
                 print(f"{command.name}, {kind}: {len(trials)} of {operations} operations", flush=True)
     shutil.rmtree(scratch)
     print(f"{tried} trials, {failures} failures")
