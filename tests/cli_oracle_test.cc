@@ -82,7 +82,7 @@ TEST_CASE("oracle check accepts what export expects with status 0, and names a m
   CHECK(result["accepted"] == false);
   CHECK(result["failing"].size() == 11);
   CHECK(result["diagnosis"][0]["complete"] == true);
-  CHECK(result["diagnosis"][0]["explanations"][0]["mistake"] == "sinks counted inside the window");
+  CHECK(result["diagnosis"][0]["explanations"][0]["mistakes"][0] == "sinks counted inside the window");
 }
 
 TEST_CASE("oracle says in one sentence what is no suite and where there is no candidate") {

@@ -198,6 +198,6 @@ TEST_CASE("a window of W+1 keys is named where it was computed in f32 or bf16, n
     REQUIRE(diagnoses.size() == 1);
     CHECK(diagnoses[0].complete());
     REQUIRE(diagnoses[0].explanations.size() == 1);
-    CHECK(diagnoses[0].explanations[0].mistake == "a window of W+1 keys");
+    CHECK(diagnoses[0].explanations[0].mistakes == std::vector<std::string>{"a window of W+1 keys"});
   }
 }

@@ -66,7 +66,7 @@ TEST_CASE("every known mistake is rejected in f64, f32 and bf16, and is the one 
           CHECK(diagnoses[0].family == family.name);
           CHECK(diagnoses[0].complete());
           std::set<std::string> named;
-          for (const Explanation& e : diagnoses[0].explanations) named.insert(e.mistake);
+          for (const Explanation& e : diagnoses[0].explanations) named.insert(Together(e.mistakes));
           CHECK(named.contains(mistake));
           for (const std::string& other : named)
             CHECK_MESSAGE((other == mistake || Twins(other, mistake, dtype)), other);

@@ -64,7 +64,7 @@ def judge(swarr, name, dtype, output_dir, device):
 def sentence(verdict):
     if verdict["accepted"]:
         return "pass"
-    named = [e["mistake"] for d in verdict["diagnosis"] for e in d["explanations"] if d["complete"]]
+    named = [" together with ".join(e["mistakes"]) for d in verdict["diagnosis"] for e in d["explanations"] if d["complete"]]
     return f"{len(verdict['failing'])} of {verdict['cases']} cases fail; matches {' or '.join(named) or 'nothing known'}"
 
 

@@ -33,26 +33,33 @@ struct OracleCheckCommand {
     options.Add("suite", suite, "what the candidate has computed: " + oracle::SuiteNames())->required();
     options.Add("candidate", candidate_dir, "directory with <suite>.safetensors: the outputs, as <case>.<tensor>")
         ->required();
-    options.Add("forward-only", forward_only, "judge values alone, no gradients");
+    options.Add("cases", asked.cases, "judge these cases alone: names, or patterns like 'window_*'")->delimiter(',');
+    options.Add("skip", asked.skip, "leave these cases out: names or patterns")->delimiter(',');
+    options.Add("outputs", asked.outputs, "judge these outputs alone: names like out,dq,dk,dv")->delimiter(',');
+    options.Add("accept", accepted, "take this known mistake for right, since it is meant; may be given several times")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    options.Add("forward-only", asked.forward_only, "judge values alone, no gradients");
     options.Add("json", json, "print one JSON object");
   }
 
   void Run() const {
     const oracle::Suite made = oracle::MakeSuite(suite);
     const oracle::Candidate candidate = oracle::ReadCandidate(candidate_dir, suite);
-    oracle::Expectations expectations(made);
-    const oracle::Verdict verdict = oracle::Judge(expectations, candidate, forward_only);
+    oracle::Expectations expectations(made, /*threads=*/1, accepted);
+    const oracle::Verdict verdict = oracle::Judge(expectations, candidate, asked);
     const std::vector<oracle::Diagnosis> diagnoses = oracle::Diagnose(expectations, candidate, verdict);
     if (json) {
-      PrintJson(oracle::ToJson(verdict, diagnoses, forward_only));
+      PrintJson(oracle::ToJson(verdict, diagnoses, asked.forward_only));
     } else {
-      std::cout << oracle::Text(verdict, diagnoses, forward_only);
+      std::cout << oracle::Text(verdict, diagnoses, asked.forward_only);
     }
-    SWARR_CHECK(oracle::Accepted(verdict, forward_only), "the candidate is not accepted");
+    SWARR_CHECK(oracle::Accepted(verdict, asked.forward_only), "the candidate is not accepted");
   }
 
   std::string suite, candidate_dir;
-  bool forward_only = false, json = false;
+  oracle::JudgeOptions asked;
+  std::vector<std::string> accepted;
+  bool json = false;
 };
 
 }  // namespace

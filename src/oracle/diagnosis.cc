@@ -2,7 +2,9 @@
 #include "oracle/diagnosis.h"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
+#include <optional>
 #include <set>
 
 namespace swarr::oracle {
@@ -15,7 +17,7 @@ using Cases = std::vector<const CaseVerdict*>;
 
 bool WithinToleranceOf(const Precision& precision, Expectations& expectations, const CaseVerdict& verdict) {
   return std::ranges::all_of(verdict.tensors, [&](const TensorVerdict& t) {
-    return t.finding != Finding::kWrong ||
+    return t.finding != Finding::kWrong || !t.precision ||
            t.error <= expectations.Tolerance(*verdict.family, *verdict.c, "", t.tensor, precision);
   });
 }
@@ -26,7 +28,7 @@ const Precision* CoarserThatFits(Expectations& expectations, const Cases& failin
   if (failing.size() <= passing.size()) return nullptr;
   for (const Precision& precision : kPrecisions) {
     const auto fits = [&](const CaseVerdict* c) {
-      return c->precision && precision.u > c->precision->u && WithinToleranceOf(precision, expectations, *c);
+      return c->precision() && precision.u > c->precision()->u && WithinToleranceOf(precision, expectations, *c);
     };
     if (std::ranges::all_of(failing, fits)) return &precision;
   }
@@ -105,14 +107,35 @@ std::vector<Condition> Exact(const std::vector<Condition>& conditions, std::size
   return exact;
 }
 
+// How probable it is that some condition tells apart as much by chance, at most: with `failing` of the cases drawn at
+// random, the probability that all of them are among the `within` for which a condition holds, times the number of
+// conditions that were tried.
+bool MayBeChance(std::size_t cases, std::size_t failing, std::size_t within, std::size_t tried) {
+  constexpr double kProbable = 0.05;
+  const auto log_choose = [](std::size_t n, std::size_t k) {
+    const auto log_factorial = [](std::size_t m) { return std::lgamma(static_cast<double>(m) + 1); };
+    return log_factorial(n) - log_factorial(k) - log_factorial(n - k);
+  };
+  const double log_p = log_choose(within, failing) - log_choose(cases, failing);
+  return std::exp(log_p) * static_cast<double>(tried) > kProbable;
+}
+
 // The best condition that is necessary for failing, and the best that is sufficient. A condition that tells apart less
-// than half of what it could is taken for chance.
+// than half of what it could, or what it may by chance, is left out.
 void AddOneSided(const std::vector<Condition>& conditions, std::size_t failing, std::size_t passing,
                  std::vector<std::string>& hints) {
   const Condition *only = nullptr, *all = nullptr;
+  const std::size_t cases = failing + passing, tried = conditions.size();
   for (const Condition& c : conditions) {
-    if (c.failing == failing && 2 * c.passing <= passing && (!only || c.passing < only->passing)) only = &c;
-    if (c.passing == 0 && 2 * c.failing >= failing && (!all || c.failing > all->failing)) all = &c;
+    if (c.failing == failing && 2 * c.passing <= passing && (!only || c.passing < only->passing) &&
+        !MayBeChance(cases, failing, failing + c.passing, tried)) {
+      only = &c;
+    }
+    // That all cases with it fail is that all passing ones are among those without it.
+    if (c.passing == 0 && 2 * c.failing >= failing && (!all || c.failing > all->failing) &&
+        !MayBeChance(cases, passing, cases - c.failing, tried)) {
+      all = &c;
+    }
   }
   if (only) {
     hints.push_back(Concat("only cases with ", only->text, " fail (", failing, " of ", failing + only->passing, ")"));
@@ -126,8 +149,10 @@ void AddSeparations(const Cases& failing, const Cases& passing, std::vector<std:
     const auto has = [&](const CaseVerdict* c) { return c->c->parameters.contains(item.key()); };
     if (std::ranges::all_of(Joined(failing, passing), has)) AddConditions(item.key(), failing, passing, conditions);
   }
-  constexpr std::size_t kMost = 3;  // of few cases much is true by chance
-  std::vector<Condition> exact = Exact(conditions, failing.size());
+  constexpr std::size_t kMost = 3;
+  const std::size_t cases = failing.size() + passing.size();
+  std::vector<Condition> exact;
+  if (!MayBeChance(cases, failing.size(), failing.size(), conditions.size())) exact = Exact(conditions, failing.size());
   exact.resize(std::min(exact.size(), kMost));
   for (const Condition& c : exact) hints.push_back(Concat("all cases with ", c.text, " fail, and no other"));
   if (exact.empty() && failing.size() > 1) AddOneSided(conditions, failing.size(), passing.size(), hints);
@@ -160,14 +185,14 @@ bool Matches(Expectations& expectations, const Candidate& candidate, const CaseV
     const Value& given = candidate.at(verdict.c->name + "." + t.tensor).value;
     const double error = Distance(given, mistaken.at(t.tensor));
     if (error == 0 || given.integer) return error == 0;
-    return error <= expectations.Tolerance(*verdict.family, *verdict.c, mistake, t.tensor, *verdict.precision);
+    return error <= expectations.Tolerance(*verdict.family, *verdict.c, mistake, t.tensor, *t.precision);
   });
 }
 
 Explanation Explain(Expectations& expectations, const Candidate& candidate, const Cases& failing, const Cases& passing,
                     const std::string& mistake) {
   const auto matches = [&](const CaseVerdict* c) { return Matches(expectations, candidate, *c, mistake); };
-  Explanation e{mistake};
+  Explanation e{{mistake}};
   for (const CaseVerdict* c : failing) {
     if (!matches(c)) e.unexplained.push_back(c->c->name);
   }
@@ -181,11 +206,36 @@ Explanation Explain(Expectations& expectations, const Candidate& candidate, cons
 
 bool IsComplete(const Explanation& e) { return e.unexplained.empty() && e.contradicted == 0; }
 
+// Two mistakes that together explain everything and contradict nothing; the first such pair. `likely` are those that
+// explain a case on their own.
+std::optional<Explanation> ExplainByPair(Expectations& expectations, const Candidate& candidate, const Family& family,
+                                         const Cases& failing, const Cases& passing,
+                                         const std::vector<std::string>& likely) {
+  const std::vector<std::string>& firsts = likely.empty() ? family.mistakes : likely;
+  const auto explains = [&](const std::string& mistakes) {
+    const auto matches = [&](const CaseVerdict* c) { return Matches(expectations, candidate, *c, mistakes); };
+    return std::ranges::all_of(failing, matches) && std::ranges::all_of(passing, matches);
+  };
+  for (const std::string& first : firsts) {
+    for (const std::string& second : family.mistakes) {
+      if (second == first || !explains(Together({first, second}))) continue;
+      Explanation e{.mistakes = {first, second}, .explained = failing.size()};
+      for (const std::string& mistake : e.mistakes) {
+        const auto matches = [&](const CaseVerdict* c) { return Matches(expectations, candidate, *c, mistake); };
+        e.alone.push_back(static_cast<std::size_t>(std::ranges::count_if(failing, matches)));
+      }
+      return e;
+    }
+  }
+  return std::nullopt;
+}
+
 Diagnosis DiagnoseFamily(Expectations& expectations, const Candidate& candidate, const Family& family,
                          const Cases& failing, const Cases& passing) {
   Diagnosis diagnosis{family.name, failing.size(), {}, {}};
   std::vector<Explanation>& found = diagnosis.explanations;
   for (const std::string& mistake : family.mistakes) {
+    if (std::ranges::count(expectations.accepted(), mistake) > 0) continue;
     const Explanation e = Explain(expectations, candidate, failing, passing, mistake);
     if (e.explained > 0) found.push_back(e);
   }
@@ -193,6 +243,11 @@ Diagnosis DiagnoseFamily(Expectations& expectations, const Candidate& candidate,
   std::ranges::stable_sort(found, [](const Explanation& a, const Explanation& b) {
     return a.explained + b.contradicted > b.explained + a.contradicted;
   });
+  if (!diagnosis.complete()) {
+    std::vector<std::string> likely;
+    for (const Explanation& e : found) likely.push_back(e.mistakes.front());
+    if (const auto pair = ExplainByPair(expectations, candidate, family, failing, passing, likely)) found = {*pair};
+  }
   if (diagnosis.complete()) {
     std::erase_if(found, [](const Explanation& e) { return !IsComplete(e); });
   } else {

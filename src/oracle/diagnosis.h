@@ -3,7 +3,8 @@
 //
 // A mistake explains a failing case if the mistaken results, computed on the same inputs, are as near to the
 // candidate's tensors as a right candidate has to be to the truth; tensors that are missing are passed over. A mistake
-// contradicts a passing case if its results are not as near there.
+// contradicts a passing case if its results are not as near there. Where no mistake explains all and contradicts
+// nothing, pairs made together are tried, of which one at least explains some case on its own if any mistake does.
 #pragma once
 
 #include <string>
@@ -14,8 +15,9 @@
 namespace swarr::oracle {
 
 struct Explanation {
-  std::string mistake;
+  std::vector<std::string> mistakes;          // one, or two that are made together
   std::size_t explained = 0;                  // failing cases
+  std::vector<std::size_t> alone = {};        // of a pair: the failing cases that each explains without the other
   std::size_t contradicted = 0;               // passing cases
   std::vector<std::string> unexplained = {};  // the other failing cases
 };

@@ -31,14 +31,35 @@ double Distance(const Value& other, const Value& truth) {
 }
 
 // One set of kernels for all: truths have the same bits on all machines of one compiler's baseline.
-Expectations::Expectations(const Suite& suite, int threads)
-    : suite_(suite), ctx_{.arena = &arena_, .threads = threads, .cpu = Cpu::kPortable} {}
+Expectations::Expectations(const Suite& suite, int threads, std::vector<std::string> accepted)
+    : suite_(suite), accepted_(std::move(accepted)), ctx_{.arena = &arena_, .threads = threads, .cpu = Cpu::kPortable} {
+  for (const std::string& name : accepted_) {
+    const auto knows = [&](const Family& family) { return std::ranges::count(family.mistakes, name) > 0; };
+    if (std::ranges::any_of(suite.families, knows)) continue;
+    throw UsageError(Concat("the suite ", suite.name, " knows no mistake '", name,
+                            "' that could be accepted; `known_mistakes` of its manifest lists them"));
+  }
+}
 
 Values Expectations::Evaluate(const Family& family, const Case& c, const std::string& mistake, Noise& noise) {
   Values inputs = c.inputs;
   for (auto& [name, value] : inputs) noise.Disturb(value);
+  std::vector<std::string> made;
+  for (const std::string& name : accepted_) {
+    if (std::ranges::count(family.mistakes, name) > 0) made.push_back(name);
+  }
+  if (!mistake.empty() || made.empty()) made.push_back(mistake);
   const ArenaScope scope(arena_);
-  return family.evaluate(ctx_, c, inputs, mistake, noise);
+  return family.evaluate(ctx_, c, inputs, Together(made), noise);
+}
+
+bool Expectations::IsBent(const Family& family, const Case& c) {
+  if (accepted_.empty()) return false;
+  Noise none;
+  const ArenaScope scope(arena_);
+  const Values exact = family.evaluate(ctx_, c, c.inputs, kNoMistake, none);
+  return std::ranges::any_of(Outputs(family, c, kNoMistake),
+                             [&](const auto& item) { return Distance(item.second, exact.at(item.first)) > 0; });
 }
 
 const Values& Expectations::Outputs(const Family& family, const Case& c, const std::string& mistake) {
@@ -66,6 +87,12 @@ const Expectations::Sensitivity& Expectations::SensitivityOf(const Family& famil
 
 double Expectations::Tolerance(const Family& family, const Case& c, const std::string& mistake,
                                const std::string& output, const Precision& precision) {
+  const double own = OwnTolerance(family, c, mistake, output, precision);
+  return mistake.empty() ? own : std::max(own, OwnTolerance(family, c, "", output, precision));
+}
+
+double Expectations::OwnTolerance(const Family& family, const Case& c, const std::string& mistake,
+                                  const std::string& output, const Precision& precision) {
   const Value& exact = Outputs(family, c, mistake).at(output);
   if (exact.integer) return 0;
   std::size_t roundings = 1 + family.roundings.forward.size();

@@ -51,11 +51,17 @@ double LargestFinite(const Value& value);
 // Truths, mistaken results and their tolerances: computed when first asked for, then kept. The suite must outlive them.
 class Expectations {
  public:
-  explicit Expectations(const Suite& suite, int threads = 1);
+  // `accepted` are known mistakes that are conventions here: each is made in every truth and beside every other
+  // mistake. Throws UsageError for a name that no family of the suite knows.
+  explicit Expectations(const Suite& suite, int threads = 1, std::vector<std::string> accepted = {});
 
   const Suite& suite() const { return suite_; }
+  const std::vector<std::string>& accepted() const { return accepted_; }
+  // Whether the accepted conventions change what is right in a case.
+  bool IsBent(const Family& family, const Case& c);
   const Values& Outputs(const Family& family, const Case& c, const std::string& mistake);
-  // 0 for integers.
+  // 0 for integers. That of a mistake is at least the truth's: a mistake may pass over what the truth is sensitive to,
+  // and who makes it in fewer places than the oracle errs as much there.
   double Tolerance(const Family& family, const Case& c, const std::string& mistake, const std::string& output,
                    const Precision& precision);
 
@@ -66,7 +72,11 @@ class Expectations {
   Values Evaluate(const Family& family, const Case& c, const std::string& mistake, Noise& noise);
   const Sensitivity& SensitivityOf(const Family& family, const Case& c, const std::string& mistake, double u);
 
+  double OwnTolerance(const Family& family, const Case& c, const std::string& mistake, const std::string& output,
+                      const Precision& precision);
+
   const Suite& suite_;
+  std::vector<std::string> accepted_;
   Arena arena_;
   Context ctx_;
   std::map<Key, Values> outputs_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "oracle/judge.h"
 
+#include <fnmatch.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -14,8 +16,7 @@ void Read(const SafetensorsFile& file, const std::string& name, Value& value) {
   value.data.resize(static_cast<std::size_t>(size));
   if (size == 0) return;
   if (value.integer) {
-    std::vector<std::int32_t> integers(value.data.size());
-    file.CopyTo(name, ViewOf(integers.data(), DType::kI32, file.shape(name)));
+    const std::vector<std::int64_t> integers = file.Integers(name);
     value.data.assign(integers.begin(), integers.end());
   } else {
     file.ReadAs(name, 0, Tensor(value.data.data(), DType::kF64, {size}));
@@ -30,7 +31,8 @@ std::string ProblemOf(const CandidateTensor& tensor, const Value& truth) {
     return Concat("expected ", ShapeString(truth.shape), ", got ", ShapeString(tensor.value.shape));
   }
   if (truth.integer) {
-    return tensor.value.integer ? "" : Concat("expected I32, got ", tensor.stored, "; in PyTorch .to(torch.int32)");
+    return tensor.value.integer ? ""
+                                : Concat("expected I32 or I64, got ", tensor.stored, "; in PyTorch .to(torch.int32)");
   }
   if (!FindPrecision(tensor.stored)) return Concat("expected F64, F32, BF16 or F16, got ", tensor.stored);
   return "";
@@ -73,10 +75,25 @@ std::string MixedUpKinds(const Value& given, const Value& truth) {
                 count == 1 ? "at " : "the first at ", PlaceOf(first, truth.shape));
 }
 
-// The precision of the case: see CaseVerdict.
-const Precision* CoarsestOf(const Case& c, const Values& truth, const Candidate& candidate) {
+// "3 of 9 differ, the first at [4]: 17, not 12".
+std::string DifferingIntegers(const Value& given, const Value& truth) {
+  std::size_t count = 0, first = 0;
+  for (std::size_t i = truth.data.size(); i-- > 0;) {
+    if (given.data[i] == truth.data[i]) continue;
+    ++count;
+    first = i;
+  }
+  const auto integer = [](double x) { return static_cast<std::int64_t>(x); };
+  return Concat(count, " of ", truth.size(), count == 1 ? " differs, at " : " differ, the first at ",
+                PlaceOf(first, truth.shape), ": ", integer(given.data[first]), ", not ", integer(truth.data[first]));
+}
+
+// The coarsest dtype among the case's tensors, or among its values alone: see TensorVerdict.
+const Precision* CoarsestOf(const Family& family, const Case& c, const Values& truth, const Candidate& candidate,
+                            bool gradients_too) {
   const Precision* coarsest = nullptr;
   for (const auto& item : truth) {
+    if (family.Output(item.first).gradient && !gradients_too) continue;
     const auto tensor = candidate.find(NameOf(c, item.first));
     const Precision* precision = tensor == candidate.end() ? nullptr : FindPrecision(tensor->second.stored);
     if (precision && (!coarsest || precision->u > coarsest->u)) coarsest = precision;
@@ -84,29 +101,69 @@ const Precision* CoarsestOf(const Case& c, const Values& truth, const Candidate&
   return coarsest;
 }
 
-TensorVerdict JudgeTensor(Expectations& expectations, const CaseVerdict& verdict, const std::string& output,
-                          const Value& exact, const Candidate& candidate) {
-  const auto given = candidate.find(NameOf(*verdict.c, output));
-  if (given == candidate.end()) return {output, Finding::kMissing, "missing"};
+TensorVerdict JudgeTensor(Expectations& expectations, const CaseVerdict& verdict, const TensorInfo& output,
+                          const Values& truth, const Candidate& candidate) {
+  const Value& exact = truth.at(output.name);
+  const auto given = candidate.find(NameOf(*verdict.c, output.name));
+  if (given == candidate.end()) return {output.name, Finding::kMissing, "missing"};
   const std::string problem = ProblemOf(given->second, exact);
-  if (!problem.empty()) return {output, Finding::kUnusable, problem};
-  const double error = Distance(given->second.value, exact);
-  const double tolerance =
-      exact.integer ? 0 : expectations.Tolerance(*verdict.family, *verdict.c, "", output, *verdict.precision);
-  if (error <= tolerance) return {output, Finding::kPass, "", error, tolerance};
-  return {output, Finding::kWrong, MixedUpKinds(given->second.value, exact), error, tolerance};
+  if (!problem.empty()) return {output.name, Finding::kUnusable, problem};
+  const Value& value = given->second.value;
+  const double error = Distance(value, exact);
+  if (exact.integer) {
+    if (error == 0) return {.tensor = output.name};
+    return {output.name, Finding::kWrong, DifferingIntegers(value, exact), error};
+  }
+  const Precision* precision = CoarsestOf(*verdict.family, *verdict.c, truth, candidate, output.gradient);
+  const double tolerance = expectations.Tolerance(*verdict.family, *verdict.c, "", output.name, *precision);
+  if (error <= tolerance) return {output.name, Finding::kPass, "", error, tolerance, precision};
+  return {output.name, Finding::kWrong, MixedUpKinds(value, exact), error, tolerance, precision};
 }
 
 CaseVerdict JudgeCase(Expectations& expectations, const Family& family, const Case& c, const Candidate& candidate,
-                      bool values_alone) {
+                      const std::function<bool(const TensorInfo&)>& asked) {
   const Values& truth = expectations.Outputs(family, c, "");
-  CaseVerdict verdict{&family, &c, CoarsestOf(c, truth, candidate), {}};
+  CaseVerdict verdict{&family, &c, {}};
   for (const TensorInfo& output : family.outputs) {
-    const auto exact = truth.find(output.name);
-    if (exact == truth.end() || (values_alone && output.gradient)) continue;
-    verdict.tensors.push_back(JudgeTensor(expectations, verdict, output.name, exact->second, candidate));
+    if (!truth.contains(output.name) || !asked(output)) continue;
+    verdict.tensors.push_back(JudgeTensor(expectations, verdict, output, truth, candidate));
   }
   return verdict;
+}
+
+// Whether one of the patterns fits.
+bool Fits(const std::vector<std::string>& patterns, const std::string& name) {
+  return std::ranges::any_of(patterns,
+                             [&](const std::string& p) { return ::fnmatch(p.c_str(), name.c_str(), 0) == 0; });
+}
+
+void CheckOptions(const Suite& suite, const JudgeOptions& options) {
+  for (const std::string& pattern : Joined(options.cases, options.skip)) {
+    const auto fits = [&](const Case& c) { return Fits({pattern}, c.name); };
+    if (std::ranges::any_of(suite.families, [&](const Family& f) { return std::ranges::any_of(f.cases, fits); }))
+      continue;
+    throw UsageError(Concat("no case of the suite ", suite.name, " fits '", pattern, "'; its manifest lists them"));
+  }
+  for (const std::string& name : options.outputs) {
+    const auto has = [&](const Family& f) { return std::ranges::count(f.outputs, name, &TensorInfo::name) > 0; };
+    if (std::ranges::any_of(suite.families, has)) continue;
+    throw UsageError(Concat("no output of the suite ", suite.name, " is called '", name, "'; its manifest lists them"));
+  }
+}
+
+// The candidate's tensors, without a leading dimension of 1 that outputs don't have: libraries keep one for the batch.
+Candidate WithoutBatchDimension(Expectations& expectations, Candidate candidate) {
+  for (const Family& family : expectations.suite().families) {
+    for (const Case& c : family.cases) {
+      for (const auto& [name, exact] : expectations.Outputs(family, c, "")) {
+        const auto tensor = candidate.find(NameOf(c, name));
+        if (tensor == candidate.end()) continue;
+        std::vector<std::int64_t>& shape = tensor->second.value.shape;
+        if (shape.size() == exact.shape.size() + 1 && shape[0] == 1) shape.erase(shape.begin());
+      }
+    }
+  }
+  return candidate;
 }
 
 // Whether the candidate has values of a suite that wants gradients, but no gradient. A candidate without values too has
@@ -137,10 +194,8 @@ Candidate ReadCandidate(const std::filesystem::path& directory, const std::strin
     tensor.stored = file.stored_dtype(name);
     tensor.value.shape = file.shape(name);
     if (tensor.value.shape.empty()) tensor.value.shape = {1};
-    tensor.value.integer = tensor.stored == "I32";
-    constexpr std::size_t kMaxRank = Tensor::kMaxRank;
-    const bool readable = (tensor.value.integer || file.IsFloating(name)) && tensor.value.shape.size() <= kMaxRank;
-    if (readable) Read(file, name, tensor.value);
+    tensor.value.integer = tensor.stored == "I32" || tensor.stored == "I64";
+    if (tensor.value.integer || file.IsFloating(name)) Read(file, name, tensor.value);
   }
   return candidate;
 }
@@ -151,12 +206,21 @@ bool CaseVerdict::passes() const {
 
 bool CaseVerdict::wrong() const { return std::ranges::count(tensors, Finding::kWrong, &TensorVerdict::finding) > 0; }
 
+const Precision* CaseVerdict::precision() const {
+  const Precision* coarsest = nullptr;
+  for (const TensorVerdict& t : tensors) {
+    if (t.precision && (!coarsest || t.precision->u > coarsest->u)) coarsest = t.precision;
+  }
+  return coarsest;
+}
+
 std::size_t Verdict::failures() const {
   return static_cast<std::size_t>(std::ranges::count(cases, false, &CaseVerdict::passes));
 }
 
-Verdict Judge(Expectations& expectations, const Candidate& candidate, bool forward_only) {
+Verdict Judge(Expectations& expectations, const Candidate& given, const JudgeOptions& options) {
   const Suite& suite = expectations.suite();
+  CheckOptions(suite, options);
   std::map<std::string, const TensorInfo*> outputs;  // by full names
   for (const Family& family : suite.families) {
     for (const Case& c : family.cases) {
@@ -165,10 +229,23 @@ Verdict Judge(Expectations& expectations, const Candidate& candidate, bool forwa
       }
     }
   }
-  Verdict verdict{suite.name, forward_only || HasValuesAlone(outputs, candidate), {}, {}};
+  const Candidate candidate = WithoutBatchDimension(expectations, given);
+  Verdict verdict{.suite = suite.name,
+                  .values_alone = options.forward_only || HasValuesAlone(outputs, candidate),
+                  .outputs = options.outputs,
+                  .accepted = expectations.accepted()};
+  const auto asked = [&](const TensorInfo& output) {
+    const bool named = options.outputs.empty() || std::ranges::count(options.outputs, output.name) > 0;
+    return named && !(verdict.values_alone && output.gradient);
+  };
   for (const Family& family : suite.families) {
     for (const Case& c : family.cases) {
-      verdict.cases.push_back(JudgeCase(expectations, family, c, candidate, verdict.values_alone));
+      ++verdict.suite_cases;
+      if ((!options.cases.empty() && !Fits(options.cases, c.name)) || Fits(options.skip, c.name)) continue;
+      CaseVerdict judged = JudgeCase(expectations, family, c, candidate, asked);
+      if (judged.tensors.empty()) continue;
+      verdict.bent += expectations.IsBent(family, c);
+      verdict.cases.push_back(std::move(judged));
     }
   }
   for (const auto& item : candidate) {

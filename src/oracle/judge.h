@@ -22,8 +22,8 @@ using Candidate = std::map<std::string, CandidateTensor>;
 // The file of a suite within a candidate's directory: "<suite>.safetensors".
 std::string CandidateFile(const std::string& suite);
 
-// Reads that file. f64, f32, bf16, f16 and i32 become values; tensors of rank 0 get the shape [1]. Throws Error where
-// there is no such file, or it is not in the safetensors format.
+// Reads that file. f64, f32, bf16, f16, i32 and i64 become values; tensors of rank 0 get the shape [1]. Throws Error
+// where there is no such file, or it is not in the safetensors format.
 Candidate ReadCandidate(const std::filesystem::path& directory, const std::string& suite);
 
 enum class Finding : std::uint8_t { kPass, kWrong, kMissing, kUnusable };
@@ -33,37 +33,52 @@ struct TensorVerdict {
   std::string tensor;
   Finding finding = Finding::kPass;
   // Why the tensor can't be compared, "expected [2, 3], got [3, 2]", or, where it is wrong and its error is no number,
-  // "8 NaN where numbers are expected, the first at [3, 0, 2]". A wrong tensor without a problem has an error above its
-  // tolerance.
-  std::string problem;
+  // "8 NaN where numbers are expected, the first at [3, 0, 2]", "3 of 9 differ, the first at [4]: 17, not 12". A wrong
+  // tensor without a problem has an error above its tolerance.
+  std::string problem = {};
   double error = 0, tolerance = 0;  // largest |candidate - truth|; both 0 where nothing could be compared
+  // In which it was judged: for a value the coarsest dtype among the case's values, for a gradient that among all of
+  // its tensors. A computation in bf16 keeps sums and gradients of weights in f32, and they are no more exact for it;
+  // but no value suffers from what its backward is computed in. Null for integers and where nothing could be compared.
+  const Precision* precision = nullptr;
 };
 
 struct CaseVerdict {
   const Family* family = nullptr;
   const Case* c = nullptr;
-  // The coarsest dtype among the case's tensors decides the tolerance of all: a computation in bf16 keeps sums and
-  // gradients of weights in f32, and they are no more exact for it. Null where no tensor could be compared.
-  const Precision* precision = nullptr;
   std::vector<TensorVerdict> tensors;
 
   bool passes() const;
   // Whether a tensor that could be compared is wrong: then a mistake may explain the case.
   bool wrong() const;
+  // The coarsest dtype that a tensor was judged in; null where none was.
+  const Precision* precision() const;
+};
+
+// What is asked of a candidate. Cases are chosen by patterns of their names, as a shell's for files.
+struct JudgeOptions {
+  bool forward_only = false;              // values alone, no gradients
+  std::vector<std::string> cases = {};    // patterns; none: all cases
+  std::vector<std::string> skip = {};     // patterns of cases to leave out
+  std::vector<std::string> outputs = {};  // names of tensors; none: all
 };
 
 struct Verdict {
   std::string suite;
   // The candidate has values, but no gradient at all: only values were judged.
   bool values_alone = false;
-  std::vector<CaseVerdict> cases;
-  std::vector<std::string> unknown;  // names of the candidate that no output has
+  std::vector<CaseVerdict> cases = {};    // those that were asked for
+  std::size_t suite_cases = 0;            // those of the suite
+  std::vector<std::string> outputs;       // those that were asked for, if not all
+  std::vector<std::string> unknown = {};  // names of the candidate that no output has
+  std::vector<std::string> accepted;      // known mistakes that were taken for right
+  std::size_t bent = 0;                   // cases in which that makes a difference
 
   std::size_t failures() const;
 };
 
-// Compares every output of every case with the truth. With `forward_only`, or where the candidate has values but no
-// gradient of the suite, gradients are not asked for.
-Verdict Judge(Expectations& expectations, const Candidate& candidate, bool forward_only = false);
+// Compares every output that is asked for with the truth. Where the candidate has values but no gradient of the suite,
+// gradients are not asked for. Throws UsageError if a pattern fits no case, or no output has a name that is asked for.
+Verdict Judge(Expectations& expectations, const Candidate& candidate, const JudgeOptions& options = {});
 
 }  // namespace swarr::oracle

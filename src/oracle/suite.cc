@@ -33,6 +33,21 @@ const TensorInfo& Family::Output(const std::string& output) const {
   return *found;
 }
 
+std::string Together(const std::vector<std::string>& mistakes) {
+  std::string names;
+  for (const std::string& mistake : mistakes) names += (&mistake == &mistakes.front() ? "" : "\n") + mistake;
+  return names;
+}
+
+bool IsAmong(std::string_view mistakes, std::string_view name) {
+  while (!mistakes.empty()) {
+    const std::size_t end = std::min(mistakes.find('\n'), mistakes.size());
+    if (mistakes.substr(0, end) == name) return true;
+    mistakes.remove_prefix(std::min(end + 1, mistakes.size()));
+  }
+  return false;
+}
+
 std::string SuiteNames() {
   std::string names;
   for (const auto& suite : kSuites) names += (names.empty() ? "" : ", ") + std::string(suite.first);

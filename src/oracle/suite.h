@@ -9,6 +9,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "oracle/values.h"
@@ -67,11 +68,16 @@ struct Mistake {
   void (*make)(Rule& rule);
 };
 
-// The rule with one mistake of the table made, or as it is if `mistake` is not in it.
+// Several mistakes made at once are named by their names, one a line.
+std::string Together(const std::vector<std::string>& mistakes);
+// Whether `name` is one of them.
+bool IsAmong(std::string_view mistakes, std::string_view name);
+
+// The rule with those mistakes of the table made that are among `mistakes`.
 template <class Rule, class Table>
-Rule WithMistake(Rule rule, const Table& table, const std::string& mistake) {
+Rule WithMistake(Rule rule, const Table& table, const std::string& mistakes) {
   for (const auto& known : table) {
-    if (mistake == known.name) known.make(rule);
+    if (IsAmong(mistakes, known.name)) known.make(rule);
   }
   return rule;
 }
@@ -111,8 +117,8 @@ struct Family {
   std::vector<std::string> mistakes;  // names
   std::vector<Case> cases;
   // Computes the case's outputs (all of `outputs`, or those that have a meaning in it) from `inputs`, which have the
-  // names and shapes of the case's. `mistake` is "" for the truth, one of `mistakes`, or kNoMistake. Step memory is the
-  // framework's to give back.
+  // names and shapes of the case's. `mistake` is "" for the truth, one of `mistakes` or several Together, or
+  // kNoMistake. Step memory is the framework's to give back.
   std::function<Values(const Context& ctx, const Case& c, const Values& inputs, const std::string& mistake,
                        Noise& noise)>
       evaluate;

@@ -38,8 +38,7 @@ std::string FailureOf(const CaseVerdict& verdict) {
       verdict.tensors, [](const TensorVerdict& t) { return t.finding == Finding::kWrong && t.problem.empty(); });
   if (first != verdict.tensors.end()) {
     text << std::left << std::setw(8) << first->tensor << " error " << Scientific(first->error) << ", tolerance "
-         << Scientific(first->tolerance);
-    if (verdict.precision) text << " (" << verdict.precision->name << ")";
+         << Scientific(first->tolerance) << " (" << first->precision->name << ")";
   }
   Groups problems;
   for (const TensorVerdict& t : verdict.tensors) {
@@ -71,19 +70,30 @@ void WriteFailures(std::ostream& out, const Verdict& verdict) {
   if (rest > 0) out << "  and " << rest << " more\n";
 }
 
+// "a window of W+1 keys", "a window of W+1 keys together with no scaling".
+std::string NameOf(const Explanation& e) {
+  return e.mistakes.size() == 1 ? e.mistakes[0] : e.mistakes[0] + " together with " + e.mistakes[1];
+}
+
 void Write(std::ostream& out, const Diagnosis& d) {
   out << "  " << d.family << ": ";
   const std::string of = " of " + Counted(d.failing, "failing");
   if (d.complete()) {
     out << "matches ";
-    for (std::size_t i = 0; i < d.explanations.size(); ++i) out << (i == 0 ? "" : ", or ") << d.explanations[i].mistake;
-    out << ": " << d.failing << of << '\n';
+    for (std::size_t i = 0; i < d.explanations.size(); ++i) out << (i == 0 ? "" : ", or ") << NameOf(d.explanations[i]);
+    out << ": " << d.failing << of;
+    const std::vector<std::size_t>& alone = d.explanations.front().alone;
+    if (!alone.empty()) {
+      out << ", " << alone[0] << " by the first alone, " << alone[1] << " by the second, "
+          << d.failing - std::min(d.failing, alone[0] + alone[1]) << " by both";
+    }
+    out << '\n';
   } else if (d.explanations.empty()) {
     out << "no known mistake gives these results (" << Counted(d.failing, "failing") << ")\n";
   } else {
     out << "no known mistake explains everything; the nearest\n";
     for (const Explanation& e : d.explanations) {
-      out << "    " << e.mistake << ": " << e.explained << of;
+      out << "    " << NameOf(e) << ": " << e.explained << of;
       // Where a mistake explains little, a list of all the rest says nothing.
       if (!e.unexplained.empty() && e.unexplained.size() < e.explained) out << ", not " << Some(e.unexplained, 3);
       if (e.contradicted > 0) {
@@ -96,10 +106,37 @@ void Write(std::ostream& out, const Diagnosis& d) {
   for (const std::string& hint : d.hints) out << "    " << hint << '\n';
 }
 
+// {"f32": 36, "bf16": 2}: in how many cases a dtype was the coarsest that something was judged in.
+ordered_json DtypeCounts(const Verdict& verdict) {
+  ordered_json counts = ordered_json::object();
+  for (const Precision& precision : kPrecisions) {
+    const auto judged_in = [&](const CaseVerdict& c) { return c.precision() == &precision; };
+    const auto count = std::ranges::count_if(verdict.cases, judged_in);
+    if (count > 0) counts[std::string(precision.name)] = count;
+  }
+  return counts;
+}
+
+// "in f32", "36 in f32, 2 in bf16 (like window_3)"; empty if nothing was.
+std::string Dtypes(const Verdict& verdict) {
+  const ordered_json counts = DtypeCounts(verdict);
+  if (counts.size() == 1) return "in " + counts.begin().key();
+  std::string text;
+  for (const auto& [name, count] : counts.items()) text += Concat(text.empty() ? "" : ", ", count.dump(), " in ", name);
+  return text;
+}
+
 std::string Conclusion(const Verdict& verdict, bool forward_only) {
   const std::size_t cases = verdict.cases.size(), failures = verdict.failures();
+  const std::string dtypes = Dtypes(verdict);
   std::string text = Concat("all ", cases, " cases pass");
   if (failures > 0) text = Concat(failures, " of ", cases, " cases ", failures == 1 ? "fails" : "fail");
+  if (!dtypes.empty()) text += ", judged " + dtypes;
+  if (cases < verdict.suite_cases)
+    text += Concat("; ", cases, " of the suite's ", verdict.suite_cases, " were asked for");
+  if (!verdict.outputs.empty()) text += "; of the outputs only " + Some(verdict.outputs, verdict.outputs.size());
+  for (const std::string& name : verdict.accepted) text += "; accepted: " + name;
+  if (!verdict.accepted.empty()) text += Concat(" (", verdict.bent, " cases differ by it)");
   if (verdict.values_alone) text += "; gradients were not judged";
   if (verdict.values_alone && !forward_only) text += ", for there are none (--forward-only accepts that)";
   return text;
@@ -107,12 +144,12 @@ std::string Conclusion(const Verdict& verdict, bool forward_only) {
 
 ordered_json TensorEntry(const TensorVerdict& t) {
   if (!t.problem.empty()) return {{"tensor", t.tensor}, {"problem", t.problem}};
-  return {{"tensor", t.tensor}, {"error", t.error}, {"tolerance", t.tolerance}};
+  return {{"tensor", t.tensor}, {"dtype", t.precision->name}, {"error", t.error}, {"tolerance", t.tolerance}};
 }
 
 ordered_json CaseEntry(const CaseVerdict& verdict) {
   ordered_json entry = {{"case", verdict.c->name},
-                        {"dtype", verdict.precision ? ordered_json(verdict.precision->name) : nullptr},
+                        {"dtype", verdict.precision() ? ordered_json(verdict.precision()->name) : nullptr},
                         {"tensors", ordered_json::array()}};
   for (const TensorVerdict& t : verdict.tensors) {
     if (t.finding != Finding::kPass) entry["tensors"].push_back(TensorEntry(t));
@@ -127,7 +164,7 @@ ordered_json DiagnosisEntry(const Diagnosis& d) {
                         {"explanations", ordered_json::array()},
                         {"hints", d.hints}};
   for (const Explanation& e : d.explanations) {
-    entry["explanations"].push_back({{"mistake", e.mistake},
+    entry["explanations"].push_back({{"mistakes", e.mistakes},
                                      {"explained", e.explained},
                                      {"contradicted", e.contradicted},
                                      {"unexplained", e.unexplained}});
@@ -157,6 +194,11 @@ ordered_json ToJson(const Verdict& verdict, const std::vector<Diagnosis>& diagno
                        {"accepted", Accepted(verdict, forward_only)},
                        {"values_alone", verdict.values_alone},
                        {"cases", verdict.cases.size()},
+                       {"suite_cases", verdict.suite_cases},
+                       {"outputs", verdict.outputs},
+                       {"accepted_mistakes", verdict.accepted},
+                       {"bent_cases", verdict.bent},
+                       {"dtypes", DtypeCounts(verdict)},
                        {"failing", ordered_json::array()},
                        {"diagnosis", ordered_json::array()},
                        {"unknown", verdict.unknown}};

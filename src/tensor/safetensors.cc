@@ -259,6 +259,21 @@ void SafetensorsFile::ReadAs(std::string_view name, std::int64_t first, const Te
   }
 }
 
+std::vector<std::int64_t> SafetensorsFile::Integers(std::string_view name) const {
+  const Entry& entry = Find(name);
+  SWARR_CHECK(entry.dtype == "I32" || entry.dtype == "I64", path_, ": tensor '", Excerpt(name), "' is ", entry.dtype,
+              ", no integers that this program reads; convert it to I32");
+  const std::uint64_t offset = data_start_ + entry.begin, bytes = entry.end - entry.begin;
+  if (entry.dtype == "I64") {
+    std::vector<std::int64_t> integers(bytes / sizeof(std::int64_t));
+    file_.ReadAt(offset, integers.data(), bytes);
+    return integers;
+  }
+  std::vector<std::int32_t> integers(bytes / sizeof(std::int32_t));
+  file_.ReadAt(offset, integers.data(), bytes);
+  return {integers.begin(), integers.end()};
+}
+
 void WriteSafetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                       const std::map<std::string, std::string>& metadata) {
   std::vector<NamedTensor> order = tensors;

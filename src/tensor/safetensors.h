@@ -39,6 +39,9 @@ class SafetensorsFile {
   // It needs little memory of its own. Throws unless IsFloating and the tensor has these elements.
   void ReadAs(std::string_view name, std::int64_t first, const Tensor& to) const;
 
+  // All elements of a tensor that is stored as I32 or I64. Throws if it is not.
+  std::vector<std::int64_t> Integers(std::string_view name) const;
+
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:

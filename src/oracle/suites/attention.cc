@@ -3,6 +3,8 @@
 #include "attn/attention.h"
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 
 #include "oracle/suites/dense_attention.h"
 
@@ -11,44 +13,85 @@ namespace attention_suite {
 
 // --- the truth: the product's kernels ---
 
-// The kernel takes as many queries as keys. Those of a chunk are the last; rows before them are at position -1, which
-// sees nothing and adds nothing.
-Tensor PaddedInFront(const Context& ctx, Value value, std::int64_t N, double with) {
-  const std::size_t width = value.Row(0).size();
-  value.data.insert(value.data.begin(), static_cast<std::size_t>(N - value.dim(0)) * width, with);
-  value.shape[0] = N;
-  return InArena(ctx, value);
-}
+// The kernel takes whole documents with a query for every key. So each document gets a row for every position up to
+// its last; what a case has no key or query for stays 0, and position -1 for a query, which sees nothing and adds
+// nothing.
+struct WholeDocuments {
+  std::vector<std::int32_t> begins;         // the first row of each document, then the number of rows
+  std::vector<std::int64_t> keys, queries;  // the row of each key and query of the case; -1: padding
 
-// The first row of each document, and the end of the last.
-std::vector<std::int32_t> DocumentsIn(const Value& k_position) {
-  std::vector<std::int32_t> documents;
-  for (std::int32_t n = 0; n < k_position.size(); ++n) {
-    if (k_position(n) == 0) documents.push_back(n);
+  explicit WholeDocuments(const Values& inputs) {
+    const Value &position = inputs.at("k_position"), &document = inputs.at("k_document");
+    std::map<double, std::int32_t> lengths;
+    for (std::int64_t n = 0; n < position.size(); ++n) {
+      std::int32_t& length = lengths[document(n)];
+      length = std::max(length, static_cast<std::int32_t>(position(n)) + 1);
+    }
+    std::map<double, std::int32_t> begin;
+    std::int32_t rows = 0;
+    for (const auto& [d, length] : lengths) {
+      begins.push_back(begin[d] = rows);
+      rows += length;
+    }
+    begins.push_back(rows);
+    const auto rows_of = [&](const std::string& which) {
+      const Value &at = inputs.at(which + "_position"), &of = inputs.at(which + "_document");
+      std::vector<std::int64_t> places;
+      for (std::int64_t n = 0; n < at.size(); ++n) {
+        places.push_back(at(n) < 0 ? -1 : begin.at(of(n)) + static_cast<std::int64_t>(at(n)));
+      }
+      return places;
+    };
+    keys = rows_of("k");
+    queries = rows_of("q");
   }
-  documents.push_back(static_cast<std::int32_t>(k_position.size()));
-  return documents;
-}
+
+  std::int64_t rows() const { return begins.back(); }
+
+  // The rows of a value where the kernel wants them, and `with` elsewhere.
+  Value Spread(const Value& value, const std::vector<std::int64_t>& to, double with) const {
+    Value spread = value;
+    spread.shape[0] = rows();
+    spread.data.assign(static_cast<std::size_t>(SizeOf(spread.shape)), with);
+    for (std::size_t n = 0; n < to.size(); ++n) {
+      if (to[n] >= 0) std::ranges::copy(value.Row(static_cast<std::int64_t>(n)), spread.Row(to[n]).begin());
+    }
+    return spread;
+  }
+
+  // Back: the rows of a result in the order of the case, and `with` for padding.
+  static Value Gather(const Tensor& result, const std::vector<std::int64_t>& from, double with) {
+    const Value all = ValueOf(result);
+    Value value = all;
+    value.shape[0] = std::ssize(from);
+    value.data.assign(static_cast<std::size_t>(SizeOf(value.shape)), with);
+    for (std::size_t n = 0; n < from.size(); ++n) {
+      if (from[n] >= 0) std::ranges::copy(all.Row(from[n]), value.Row(static_cast<std::int64_t>(n)).begin());
+    }
+    return value;
+  }
+};
 
 Values KernelAttention(const Context& ctx, const Values& inputs, AttentionSpec spec, Noise& noise) {
-  const TensorsOf in{ctx, inputs};
-  const Tensor k = in("k"), v = in("v"), documents = InArena(ctx, Integers(DocumentsIn(inputs.at("k_position"))));
-  const std::int64_t N = k.dim(0), first = N - inputs.at("q").dim(0);
-  const Tensor q = PaddedInFront(ctx, inputs.at("q"), N, 0), dout = PaddedInFront(ctx, inputs.at("d_out"), N, 0),
-               positions = PaddedInFront(ctx, inputs.at("q_position"), N, -1);
-  const AttentionInputs kernel_inputs{q, k, v, positions, documents, spec};
-  const Tensor out = ZerosLike(ctx, q), lse = ctx.arena->New(DType::kF64, {N, q.dim(1)});
-  const auto queries = [&](const Tensor& t) { return ValueOf(t.Rows(first, N)); };
+  const WholeDocuments whole(inputs);
+  const auto spread = [&](const char* name, const std::vector<std::int64_t>& to, double with) {
+    return InArena(ctx, whole.Spread(inputs.at(name), to, with));
+  };
+  const Tensor q = spread("q", whole.queries, 0), dout = spread("d_out", whole.queries, 0),
+               k = spread("k", whole.keys, 0), v = spread("v", whole.keys, 0),
+               positions = spread("q_position", whole.queries, -1);
+  const AttentionInputs kernel_inputs{q, k, v, positions, InArena(ctx, Integers(whole.begins)), spec};
+  const Tensor out = ZerosLike(ctx, q), lse = ctx.arena->New(DType::kF64, {q.dim(0), q.dim(1)});
   AttentionForward(ctx, out, lse, kernel_inputs);
-  Values outputs = {{"out", queries(out)}, {"lse", queries(lse)}};
+  Values outputs = {{"out", whole.Gather(out, whole.queries, 0)}, {"lse", whole.Gather(lse, whole.queries, -HUGE_VAL)}};
   // What the backward reads is stored: sum p (dp - d_out . out) is 0 only as far as `out` is exact.
   noise.Disturb(out);
   noise.Disturb(lse);
   const Tensor dq = ZerosLike(ctx, q), dk = ZerosLike(ctx, k), dv = ZerosLike(ctx, v);
   AttentionBackward(ctx, {dq, dk, dv}, dout, out, lse, kernel_inputs);
-  outputs["dq"] = queries(dq);
-  outputs["dk"] = ValueOf(dk);
-  outputs["dv"] = ValueOf(dv);
+  outputs["dq"] = whole.Gather(dq, whole.queries, 0);
+  outputs["dk"] = whole.Gather(dk, whole.keys, 0);
+  outputs["dv"] = whole.Gather(dv, whole.keys, 0);
   return outputs;
 }
 
@@ -69,6 +112,9 @@ struct Setting {
     int queries = 0;  // the last so many of the keys; 0: all
     int blind = 0;    // the first so many queries are padding, at position -1
     double score_scale = 1;
+    std::vector<int> keys = {};            // of one document: the positions that are there, in the order of their rows
+    bool shuffled = false;                 // rows of queries and keys in another order, their own each
+    int pad_in_front = 0, pad_behind = 0;  // every document gets rows of padding, up to so many in all
   } rest = {};
 };
 
@@ -109,21 +155,138 @@ const Setting kSettings[] = {
     {"decode_window", "one query against the keys so far, a window", {13}, {4, 0}, 4, 2, 8, {.queries = 1}},
     {"decode_sinks", "one query against the keys so far, a window and sinks", {13}, {4, 1}, 4, 2, 8, {.queries = 1}},
     {"blind_rows", "two rows of padding at position -1, which see nothing", {9}, {3, 0}, 2, 1, 8, {.blind = 2}},
+    {"ring",
+     "one query against a ring cache that has wrapped: keys 8 to 12 in the order of its 5 slots",
+     {13},
+     {5, 0},
+     4,
+     2,
+     8,
+     {.queries = 1, .keys = {10, 11, 12, 8, 9}}},
+    {"ring_sinks",
+     "a ring cache that has wrapped, behind two sinks",
+     {13},
+     {4, 2},
+     4,
+     2,
+     8,
+     {.queries = 1, .keys = {0, 1, 10, 11, 12, 9}}},
+    {"ring_chunk",
+     "three queries against a ring cache of 6 slots that has wrapped",
+     {13},
+     {4, 0},
+     2,
+     1,
+     8,
+     {.queries = 3, .keys = {12, 7, 8, 9, 10, 11}}},
+    {"ring_full",
+     "full attention with keys in another order than their positions",
+     {9},
+     {0, 0},
+     2,
+     1,
+     8,
+     {.queries = 2, .keys = {4, 5, 6, 7, 8, 0, 1, 2, 3}}},
+    {"shuffled",
+     "two documents with rows of queries and keys in any order, a window",
+     {7, 9},
+     {3, 0},
+     2,
+     1,
+     8,
+     {.shuffled = true}},
+    {"shuffled_sinks",
+     "two documents with rows in any order, a window and sinks",
+     {6, 8},
+     {3, 2},
+     2,
+     2,
+     8,
+     {.shuffled = true}},
+    {"left_padding",
+     "three sequences padded in front to one length, keys too, a window",
+     {5, 8, 3},
+     {4, 0},
+     2,
+     1,
+     8,
+     {.pad_in_front = 8}},
+    {"left_padding_full",
+     "two sequences padded in front to one length, full attention",
+     {4, 7},
+     {0, 0},
+     2,
+     2,
+     8,
+     {.pad_in_front = 7}},
+    {"right_padding",
+     "three sequences padded behind to one length, keys too, a window",
+     {5, 8, 3},
+     {4, 0},
+     2,
+     1,
+     8,
+     {.pad_behind = 8}},
+    {"right_padding_sinks",
+     "two sequences padded behind to one length, a window and sinks",
+     {4, 7},
+     {3, 1},
+     2,
+     2,
+     8,
+     {.pad_behind = 7}},
     {"large_scores", "scores of some tens", {11}, {0, 0}, 2, 1, 8, {.score_scale = 16}},
     {"large_scores_window", "scores of some tens in a window", {13}, {4, 1}, 2, 1, 8, {.score_scale = 4}},
 };
 
-Case MakeCase(const Setting& s) {
+// Position and document of every row.
+struct Rows {
   std::vector<std::int32_t> positions, documents;
-  for (std::size_t d = 0; d < s.lengths.size(); ++d) {
-    for (int t = 0; t < s.lengths[d]; ++t) {
-      positions.push_back(t);
-      documents.push_back(static_cast<std::int32_t>(d));
+
+  void Add(std::int32_t position, std::size_t document) {
+    positions.push_back(position);
+    documents.push_back(static_cast<std::int32_t>(document));
+  }
+  void Shuffle(PhiloxStream random) {
+    for (std::size_t n = positions.size(); n > 1; --n) {
+      const std::size_t other = random.NextBelow(static_cast<std::uint32_t>(n));
+      std::swap(positions[n - 1], positions[other]);
+      std::swap(documents[n - 1], documents[other]);
     }
   }
-  const auto N = static_cast<std::int64_t>(positions.size()), queries = s.rest.queries > 0 ? s.rest.queries : N;
-  std::vector<std::int32_t> q_positions(positions.end() - queries, positions.end());
-  std::fill_n(q_positions.begin(), s.rest.blind, -1);
+};
+
+Rows KeysOf(const Setting& s) {
+  Rows rows;
+  const auto pad = [&](std::size_t d, int width) {
+    for (int t = s.lengths[d]; t < width; ++t) rows.Add(-1, d);
+  };
+  for (std::size_t d = 0; d < s.lengths.size(); ++d) {
+    pad(d, s.rest.pad_in_front);
+    for (int t = 0; t < s.lengths[d] && s.rest.keys.empty(); ++t) rows.Add(t, d);
+    for (const int position : s.rest.keys) rows.Add(position, d);
+    pad(d, s.rest.pad_behind);
+  }
+  return rows;
+}
+
+// Those of the keys, or the last positions of the only document.
+Rows QueriesOf(const Setting& s, const Rows& keys) {
+  if (s.rest.queries == 0) return keys;
+  Rows rows;
+  for (int t = s.lengths[0] - s.rest.queries; t < s.lengths[0]; ++t) rows.Add(t, 0);
+  return rows;
+}
+
+Case MakeCase(const Setting& s) {
+  Rows keys = KeysOf(s), asking = QueriesOf(s, keys);
+  if (s.rest.shuffled) {
+    keys.Shuffle(StreamOf("attention keys", s.name));
+    asking.Shuffle(StreamOf("attention queries", s.name));
+  }
+  std::fill_n(asking.positions.begin(), s.rest.blind, -1);
+  const std::int64_t N = std::ssize(keys.positions), queries = std::ssize(asking.positions);
+  const bool in_order = std::ranges::is_sorted(keys.positions) || s.lengths.size() > 1;
   PhiloxStream random = StreamOf("attention", s.name);
   return {s.name,
           s.meaning,
@@ -136,15 +299,16 @@ Case MakeCase(const Setting& s) {
            {"kv_heads", s.G},
            {"heads_per_kv_head", s.H / s.G},
            {"head_dim", s.D},
-           {"padding_rows", s.rest.blind}},
+           {"padding_rows", std::ranges::count(asking.positions, -1)},
+           {"rows_in_order", in_order && !s.rest.shuffled ? "yes" : "no"}},
           {{"q", RandomNormal(random, {queries, s.H, s.D}, s.rest.score_scale)},
            {"k", RandomNormal(random, {N, s.G, s.D})},
            {"v", RandomNormal(random, {N, s.G, s.D})},
            {"d_out", RandomNormal(random, {queries, s.H, s.D})},
-           {"q_position", Integers(q_positions)},
-           {"q_document", Integers({documents.end() - queries, documents.end()})},
-           {"k_position", Integers(positions)},
-           {"k_document", Integers(documents)}},
+           {"q_position", Integers(asking.positions)},
+           {"q_document", Integers(asking.documents)},
+           {"k_position", Integers(keys.positions)},
+           {"k_document", Integers(keys.documents)}},
           std::max(N * s.H / s.G, s.D)};  // dk and dv: over queries and heads of the group
 }
 
@@ -164,14 +328,17 @@ Suite AttentionSuite() {
            "flash-attention's left window is W - 1). Sinks are the first positions of each document, beside the "
            "window.",
            "lse[i, h] = log sum_j exp(q . k_j / sqrt(D)) over the visible keys, natural logarithm.",
-           "A query at position -1 is padding and sees nothing: out is 0, lse -infinity, and it gives no gradient.",
+           "A query at position -1 is padding and sees nothing: out is 0, lse -infinity, and it gives no gradient. A "
+           "key "
+           "at position -1 is padding and is seen by nobody.",
+           "Rows may stand in any order, as in a ring cache that has wrapped: positions alone say what is before what.",
            "dq, dk, dv are the gradients of sum(out * d_out); dk and dv are summed over the query heads of a group."},
       .inputs = {{"q", "[Tq, H, D]", "queries"},
                  {"k", "[Tk, G, D]", "keys"},
                  {"v", "[Tk, G, D]", "values"},
                  {"q_position", "[Tq]", "position of each query in its document, from 0; -1 is padding"},
                  {"q_document", "[Tq]", "document of each query"},
-                 {"k_position", "[Tk]", "position of each key in its document"},
+                 {"k_position", "[Tk]", "position of each key in its document; -1 is padding"},
                  {"k_document", "[Tk]", "document of each key"},
                  {"d_out", "[Tq, H, D]", "gradient of the loss with respect to out"}},
       .outputs = {{"out", "[Tq, H, D]", "weighted values"},

@@ -8,10 +8,11 @@
 namespace swarr::oracle {
 namespace dense_attention {
 
-// A query or a key: where it stands in its document, and in its tensor.
+// A query or a key: where it stands in its document, and in its tensor. Positions below 0 are padding.
 struct Place {
   std::int32_t position = 0, document = 0;
   std::int64_t row = 0;
+  std::int64_t key_row = 0;  // of the key that stands as far from the end: where who goes by rows takes a query to be
 };
 
 enum class Masking : std::uint8_t {
@@ -21,8 +22,10 @@ enum class Masking : std::uint8_t {
 };
 
 bool SameDocument(const Place& q, const Place& k) { return q.document == k.document; }
-// Key k is in the query's document and not after it.
-bool Causal(const Place& q, const Place& k) { return SameDocument(q, k) && k.position <= q.position; }
+// Key k is a token of the query's document and not after it.
+bool Causal(const Place& q, const Place& k) {
+  return SameDocument(q, k) && 0 <= k.position && k.position <= q.position;
+}
 
 struct DenseRule {
   std::int64_t H, G, D;
@@ -52,9 +55,10 @@ struct DenseRule {
 
 // --- the mistakes ---
 
-// Position and document counted through the tensors.
+// Rows taken for positions.
 Place ByRow(const Place& place, std::int32_t document) {
-  return {place.position < 0 ? -1 : static_cast<std::int32_t>(place.row), document, place.row};
+  const auto row = static_cast<std::int32_t>(place.key_row);
+  return {place.position < 0 ? -1 : row, document, place.row, place.key_row};
 }
 
 bool InBlock(const DenseRule& r, const Place& q, const Place& k) {
@@ -63,7 +67,8 @@ bool InBlock(const DenseRule& r, const Place& q, const Place& k) {
 }
 
 bool ToBothSides(const DenseRule& r, const Place& q, const Place& k) {
-  return q.position >= 0 && SameDocument(q, k) && (std::abs(q.position - k.position) < r.window || r.InWindow(q, k));
+  const bool near = k.position >= 0 && std::abs(q.position - k.position) < r.window;
+  return q.position >= 0 && SameDocument(q, k) && (near || r.InWindow(q, k));
 }
 
 bool WithFuture(const DenseRule& r, const Place& q, const Place& k) {
@@ -86,6 +91,37 @@ bool ByRowInDocument(const DenseRule& r, const Place& q, const Place& k) {
   return r.InWindow(ByRow(q, q.document), ByRow(k, k.document));
 }
 
+// Every key before the first `sinks` rows is a sink, and no other.
+bool FirstRowsForSinks(const DenseRule& r, const Place& q, const Place& k) {
+  return Causal(q, k) && (q.position - k.position < r.window || k.row < r.sinks);
+}
+
+// Positions start anew in each document, but nobody asks for the document.
+bool AtSamePositions(const DenseRule& r, const Place& q, const Place& k) {
+  return r.InWindow({q.position, 0, q.row, q.key_row}, {k.position, 0, k.row, k.key_row});
+}
+
+// What a row sees where padding is taken for tokens: by the distance of rows.
+bool NearByRow(const DenseRule& r, const Place& q, const Place& k) {
+  const auto distance = static_cast<double>(q.key_row - k.key_row);
+  const bool sink = 0 <= k.position && k.position < r.sinks;
+  return SameDocument(q, k) && distance >= 0 && (distance < r.window || sink);
+}
+
+bool WithPaddingKeys(const DenseRule& r, const Place& q, const Place& k) {
+  return q.position >= 0 && k.position < 0 ? NearByRow(r, q, k) : r.InWindow(q, k);
+}
+
+bool WithPaddingQueries(const DenseRule& r, const Place& q, const Place& k) {
+  return q.position < 0 && k.position >= 0 ? NearByRow(r, q, k) : r.InWindow(q, k);
+}
+
+// A ring with W - 1 slots in use: when it is full, the oldest key goes one step early. Before, all is seen.
+bool InShortRing(const DenseRule& r, const Place& q, const Place& k) {
+  const bool full = q.position >= r.window;
+  return r.InWindow(q, k) && (!full || q.position - k.position < r.window - 1 || k.position < r.sinks);
+}
+
 constexpr Mistake<DenseRule> kMistakes[] = {
     {"a window of W+1 keys", [](DenseRule& r) { ++r.window; }},
     {"a window of W-1 keys", [](DenseRule& r) { --r.window; }},
@@ -101,8 +137,14 @@ constexpr Mistake<DenseRule> kMistakes[] = {
     {"a query that does not see itself", [](DenseRule& r) { r.sees = WithoutItself; }},
     {"the first query aligned with the first key (top-left) in a chunk", [](DenseRule& r) { r.sees = FromTopLeft; }},
     {"documents that see each other", [](DenseRule& r) { r.sees = AcrossDocuments; }},
-    {"sinks of the first document alone (positions counted through the batch)",
-     [](DenseRule& r) { r.sees = r.HasWindow() ? ByRowInDocument : r.sees; }},
+    {"documents that see each other at the same positions", [](DenseRule& r) { r.sees = AtSamePositions; }},
+    {"rows taken for positions", [](DenseRule& r) { r.sees = ByRowInDocument; }},
+    {"sinks of the first document alone: the first rows of the keys",
+     [](DenseRule& r) { r.sees = r.HasWindow() ? FirstRowsForSinks : r.sees; }},
+    {"padding keys seen as tokens", [](DenseRule& r) { r.sees = WithPaddingKeys; }},
+    {"padding queries computed as tokens", [](DenseRule& r) { r.sees = WithPaddingQueries; }},
+    {"a ring cache that wraps one slot early: W-1 keys once it is full",
+     [](DenseRule& r) { r.sees = r.HasWindow() ? InShortRing : r.sees; }},
     {"the mask applied after the softmax, weights not renormalised",
      [](DenseRule& r) { r.masking = Masking::kAfterSoftmax; }},
     {"masked scores set to 0 instead of -infinity", [](DenseRule& r) { r.masking = Masking::kZeroScore; }},
@@ -212,9 +254,10 @@ struct QueryPass {
 // Rows of <which>_position and <which>_document, with `which` "q" or "k".
 std::vector<Place> PlacesOf(const Values& inputs, const std::string& which) {
   const Value &position = inputs.at(which + "_position"), &document = inputs.at(which + "_document");
+  const std::int64_t before = inputs.at("k_position").size() - position.size();
   std::vector<Place> places;
   for (std::int64_t n = 0; n < position.size(); ++n) {
-    places.push_back({static_cast<std::int32_t>(position(n)), static_cast<std::int32_t>(document(n)), n});
+    places.push_back({static_cast<std::int32_t>(position(n)), static_cast<std::int32_t>(document(n)), n, before + n});
   }
   return places;
 }

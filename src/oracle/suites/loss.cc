@@ -29,6 +29,11 @@ constexpr Mistake<LossRule> kMistakes[] = {
     {"completions without tokens left out of the count", [](LossRule& r) { r.count = Count::kNoEmpty; }},
     {"each group normalised by its own tokens (a mean over micro-batches)",
      [](LossRule& r) { r.count = Count::kByGroup; }},
+    {"the longest completion allowed as normaliser, without the number of completions",
+     [](LossRule& r) { r.constant_counts_completions = false; }},
+    {"loss and gradients divided once more, by 2 steps of accumulation", [](LossRule& r) { r.divided = 2; }},
+    {"loss and gradients divided once more, by 4 steps of accumulation", [](LossRule& r) { r.divided = 4; }},
+    {"loss and gradients divided once more, by 8 steps of accumulation", [](LossRule& r) { r.divided = 8; }},
     {"the longest completion of the batch in place of max_completion_length",
      [](LossRule& r) { r.count = Count::kLongestSampled; }},
     {"the padded width of the batch in place of max_completion_length",
@@ -50,6 +55,7 @@ constexpr Mistake<LossRule> kMistakes[] = {
     {"the mean of the whole group as baseline", [](LossRule& r) { r.baseline = Baseline::kGroupMean; }},
     {"the mean of the others of the group as baseline", [](LossRule& r) { r.baseline = Baseline::kLeaveOneOut; }},
     {"the sum of the others over G, not G - 1, as baseline", [](LossRule& r) { r.others_divided_by_group = true; }},
+    {"completions without tokens left out of their group", [](LossRule& r) { r.empty_in_group = false; }},
     {"the whole batch as one group", [](LossRule& r) { r.groups = Groups::kOne; }},
     {"groups interleaved: completion i in group i mod (B / G)", [](LossRule& r) { r.groups = Groups::kInterleaved; }},
     {"advantages with the sign turned (the loss maximised)", [](LossRule& r) { r.sign = -1; }},
@@ -95,6 +101,9 @@ constexpr Mistake<LossRule> kMistakes[] = {
     {"the KL summed off the reward", [](LossRule& r) { r.kl_in = KlPlace::kReward; }},
     {"the KL to go off each token's advantage", [](LossRule& r) { r.kl_in = KlPlace::kReturn; }},
     {"the KL to go without the token's own", [](LossRule& r) { r.own_kl_to_go = false; }},
+    {"the KL in the loss times the ratio", [](LossRule& r) { r.kl_times_ratio = true; }},
+    {"the KL in the loss averaged over masked tokens too", [](LossRule& r) { r.kl_over_padding = true; }},
+    {"the KL to go cut at masked tokens", [](LossRule& r) { r.to_go_cut = true; }},
     {"the entropy bonus missing", [](LossRule& r) { r.entropy_coef = 0; }},
     {"the entropy bonus with the sign turned", [](LossRule& r) { r.entropy_coef *= -1; }},
 };
@@ -175,8 +184,11 @@ Case MakeCase(const std::string& name, const char* batch_name, ordered_json swit
   std::istringstream text(batch.rows);
   for (std::string row; text >> row;) rows.push_back(row);
   const std::int64_t N = std::ssize(rows), T = std::ssize(rows[0]);
-  // DAPO's penalty reaches completions of T tokens; for the others nothing comes near the longest length.
-  switches["max_completion_length"] = switches["objective"] == "dapo" ? T + 1 : 2 * T;
+  // DAPO's penalty reaches completions of T tokens; for the others nothing comes near the longest length, unless a case
+  // says so.
+  if (!switches.contains("max_completion_length")) {
+    switches["max_completion_length"] = switches["objective"] == "dapo" ? T + 1 : 2 * T;
+  }
   Case c{name, meaning, {{"objective", switches["objective"]}, {"group_size", batch.group_size}}, {}, N * T};
   c.parameters.update(ToJson(ObjectiveFromJson(switches)));
 
@@ -244,6 +256,10 @@ std::vector<Case> Cases() {
         {{"epsilon", 0.25}, {"epsilon_high", 0.25}, {"kl", "k1"}, {"kl_in", "return"}, {"beta", 1}});
   }
   add("sequence_sum", "masked", "grpo", {{"normalizer", "sequence-sum"}});
+  add("dapo_longest", "mixed", "dapo", {{"max_completion_length", 8}});
+  add("dr_grpo_longest", "mixed", "dr_grpo", {{"max_completion_length", 8}});
+  add("kl_beside_ratios", "mixed", "grpo", {{"beta", 0.25}});
+  add("kl_beside_sequence_ratios", "mixed", "gspo", {{"beta", 0.25}, {"kl", "k2"}});
   return cases;
 }
 

@@ -55,12 +55,16 @@ double DivisorOf(std::span<const double> rewards, const LossRule& rule) {
 }
 
 // The rewards of the group that completion i is taken to be in.
-std::vector<double> GroupOf(std::size_t i, std::span<const double> rewards, std::size_t size, Groups groups) {
+std::vector<double> GroupOf(std::size_t i, std::span<const double> rewards, const SampledTokens& sampled,
+                            const LossRule& rule) {
+  const auto size = static_cast<std::size_t>(sampled.group_size);
   const std::size_t interleaved = rewards.size() / size;
   std::vector<double> group;
   for (std::size_t j = 0; j < rewards.size(); ++j) {
-    const bool together = groups == Groups::kInterleaved ? j % interleaved == i % interleaved : j / size == i / size;
-    if (groups == Groups::kOne || together) group.push_back(rewards[j]);
+    const bool together =
+        rule.groups == Groups::kInterleaved ? j % interleaved == i % interleaved : j / size == i / size;
+    const bool counts = rule.empty_in_group || rule.baseline != Baseline::kGroupMean || sampled.lengths[j] > 0;
+    if ((rule.groups == Groups::kOne || together) && counts) group.push_back(rewards[j]);
   }
   return group;
 }
@@ -74,10 +78,14 @@ double CentredAndScaled(double reward, std::span<const double> group, std::span<
   return rule.baseline_undivided ? reward / divisor - baseline : (reward - baseline) / divisor;
 }
 
-void SubtractToGo(std::span<double> advantages, std::span<const double> penalties, bool with_own) {
+// `places`: where the tokens stand.
+void SubtractToGo(std::span<double> advantages, std::span<const double> penalties, std::span<const std::size_t> places,
+                  const LossRule& rule) {
   double later = 0;
   for (std::size_t t = advantages.size(); t-- > 0;) {
-    advantages[t] -= later + (with_own ? penalties[t] : 0);
+    const bool before_a_gap = t + 1 < places.size() && places[t + 1] != places[t] + 1;
+    if (rule.to_go_cut && before_a_gap) later = 0;
+    advantages[t] -= later + (rule.own_kl_to_go ? penalties[t] : 0);
     later += penalties[t];
   }
 }
@@ -88,8 +96,9 @@ void Whiten(std::span<double> values, std::size_t zeros, bool bessel) {
   for (double& v : values) v = (v - mean) / std::sqrt(variance + 1e-8);
 }
 
-// Advantages() of rl/objective.h. `padding` is the number of tokens that the mask has left out.
-std::vector<double> MistakenAdvantages(const SampledTokens& sampled, const LossRule& rule, std::size_t padding) {
+// Advantages() of rl/objective.h. `places` are those of the tokens, `padding` how many the mask has left out.
+std::vector<double> MistakenAdvantages(const SampledTokens& sampled, std::span<const std::size_t> places,
+                                       const LossRule& rule, std::size_t padding) {
   const std::vector<double> penalties = PenaltiesOf(sampled, rule);
   std::vector<std::span<const double>> of_completion;
   std::vector<double> rewards(sampled.rewards.begin(), sampled.rewards.end());
@@ -103,11 +112,14 @@ std::vector<double> MistakenAdvantages(const SampledTokens& sampled, const LossR
   std::vector<double> advantages;
   std::size_t group_begin = 0;
   for (std::size_t i = 0; i < rewards.size(); ++i) {
-    const std::vector<double> own_group = GroupOf(i, rewards, group_size, rule.groups);
+    const std::vector<double> own_group = GroupOf(i, rewards, sampled, rule);
     const double centred = CentredAndScaled(rewards[i], own_group, rewards, rule);
     advantages.insert(advantages.end(), of_completion[i].size(), centred);
-    const std::span<double> own = std::span(advantages).last(of_completion[i].size());
-    if (rule.kl_in == KlPlace::kReturn) SubtractToGo(own, of_completion[i], rule.own_kl_to_go);
+    const std::size_t length = of_completion[i].size();
+    const std::span<double> own = std::span(advantages).last(length);
+    if (rule.kl_in == KlPlace::kReturn) {
+      SubtractToGo(own, of_completion[i], places.subspan(advantages.size() - length, length), rule);
+    }
     if ((i + 1) % group_size != 0) continue;
     const std::span<double> group = std::span(advantages).subspan(group_begin);
     if (rule.whiten && rule.whitened == Whitened::kByGroup) Whiten(group, 0, rule.whiten_bessel);
@@ -198,15 +210,29 @@ void MistakenPolicy(const CompletionTokens& c, const LossRule& rule) {
   for (double& d : c.dlogp) d += shared ? c.weight * share * by_shared_ratio : 0;
 }
 
-void MistakenRest(const CompletionTokens& c, const LossRule& rule) {
-  const bool has_kl = rule.beta != 0 && rule.kl_in == KlPlace::kLoss;
+// The KL of a token, with its derivative by the token's own log p.
+KlTerm KlOf(const CompletionTokens& c, std::size_t t, const LossRule& rule) {
+  if (rule.beta == 0 || rule.kl_in != KlPlace::kLoss) return {0, 0};
   const double sign = rule.kl_turned_in_loss ? -1 : 1;
+  const double d = c.logp[t] - (rule.kl_from_old ? c.old_logp[t] : c.ref_logp[t]);
+  const KlTerm kl = MistakenKl(sign * d, rule);
+  return {kl.value, sign * kl.derivative};
+}
+
+void MistakenRest(const CompletionTokens& c, const LossRule& rule) {
+  const bool times_ratio = rule.kl_times_ratio && rule.ratio != RatioKind::kNone;
+  const bool shared = rule.ratio != RatioKind::kToken;
+  const double share = rule.ratio == RatioKind::kSequenceMean ? 1.0 / static_cast<double>(c.logp.size()) : 1.0;
+  double by_shared_ratio = 0;
   for (std::size_t t = 0; t < c.logp.size(); ++t) {
-    const double d = c.logp[t] - (rule.kl_from_old ? c.old_logp[t] : c.ref_logp[t]);
-    const KlTerm kl = has_kl ? MistakenKl(sign * d, rule) : KlTerm{0, 0};
-    c.term[t] = rule.beta * kl.value - rule.entropy_coef * c.entropy[t];
-    c.dlogp[t] = rule.kl_gradient ? c.weight * rule.beta * sign * kl.derivative : 0;
+    const KlTerm kl = KlOf(c, t, rule);
+    const Ratio ratio = times_ratio ? RatioOf(c, t, rule) : Ratio{1, 0};
+    by_shared_ratio += ratio.by_log * kl.value;
+    c.term[t] = rule.beta * ratio.value * kl.value - rule.entropy_coef * c.entropy[t];
+    const double derivative = ratio.value * kl.derivative + (shared ? 0 : ratio.by_log * kl.value);
+    c.dlogp[t] = rule.kl_gradient ? c.weight * rule.beta * derivative : 0;
   }
+  for (double& d : c.dlogp) d += shared ? c.weight * rule.beta * share * by_shared_ratio : 0;
 }
 
 // --- the batch ---
@@ -254,6 +280,10 @@ std::vector<double> Weights(const std::vector<int>& sampled, std::int64_t T, con
     const auto empty = static_cast<double>(std::count(lengths.begin(), lengths.end(), 0));
     for (double& w : weights) w *= count / (count - empty);
   }
+  if (!rule.constant_counts_completions && options.aggregation == Aggregation::kConstant) {
+    for (double& w : weights) w *= count;
+  }
+  for (double& w : weights) w /= rule.divided;
   if (rule.count != Count::kByGroup) return weights;
   weights.clear();
   const auto size = static_cast<std::size_t>(group_size);
@@ -291,6 +321,32 @@ Terms TermsOf(CompletionTokens c, const LossRule& rule, bool policy) {
   return terms;
 }
 
+// Takes the KL out of a loss and its gradient, and puts its mean over all positions in, those of padding included.
+void SpreadKl(const Values& inputs, const LossRule& rule, std::span<const double> weights, const Sampled& sampled,
+              double& loss, Value& dlogp) {
+  const auto at = [&](const char* name) { return std::span<const double>(inputs.at(name).data); };
+  const CompletionTokens all{.logp = at("logp"),
+                             .old_logp = at("old_logp"),
+                             .ref_logp = at("ref_logp"),
+                             .entropy = at("entropy"),
+                             .advantage = {},
+                             .weight = 0,
+                             .term = {},
+                             .dlogp = {}};
+  const double count = static_cast<double>(all.logp.size());
+  for (std::size_t place = 0; place < all.logp.size(); ++place)
+    loss += rule.beta * KlOf(all, place, rule).value / count;
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < sampled.lengths.size(); ++i) {
+    for (int t = 0; t < sampled.lengths[i]; ++t) {
+      const std::size_t place = sampled.places[next++];
+      const KlTerm kl = KlOf(all, place, rule);
+      loss -= weights[i] * rule.beta * kl.value;
+      dlogp.data[place] += rule.beta * kl.derivative * (1 / count - weights[i]);
+    }
+  }
+}
+
 }  // namespace
 
 Values EvaluateLoss(const Values& inputs, const LossRule& rule, int group_size, Noise& noise) {
@@ -309,7 +365,8 @@ Values EvaluateLoss(const Values& inputs, const LossRule& rule, int group_size, 
                              .old_logp = old_logp,
                              .ref_logp = rule.kl_from_old ? old_logp : ref_logp};
   std::vector<double> advantage =
-      rule.truth ? Advantages(tokens, rule) : MistakenAdvantages(tokens, rule, mask.data.size() - logp.size());
+      rule.truth ? Advantages(tokens, rule)
+                 : MistakenAdvantages(tokens, sampled.places, rule, mask.data.size() - logp.size());
   for (double& a : advantage) a = noise.Disturbed(a);
   const std::vector<double> weights = Weights(sampled.lengths, mask.dim(1), rule, group_size);
 
@@ -340,6 +397,7 @@ Values EvaluateLoss(const Values& inputs, const LossRule& rule, int group_size, 
     }
     begin += length;
   }
+  if (rule.kl_over_padding) SpreadKl(inputs, rule, weights, sampled, loss, dlogp);
   return {
       {"advantages", advantages}, {"terms", terms}, {"dlogp", dlogp}, {"dentropy", dentropy}, {"loss", Scalar(loss)}};
 }

@@ -37,7 +37,9 @@ struct LossRule : ObjectiveOptions {
   bool baseline_undivided = false;       // r / s - baseline
   bool others_divided_by_group = false;  // the sum of the others over G in place of G - 1
   Whitened whitened = Whitened::kTogether;
-  bool own_kl_to_go = true;  // the token's own, beside the later ones
+  bool own_kl_to_go = true;    // the token's own, beside the later ones
+  bool to_go_cut = false;      // the later ones up to the next masked token
+  bool empty_in_group = true;  // completions without tokens count in their group's mean and deviation
   double sign = 1;
   // The policy's term.
   bool inverse_ratio = false;
@@ -54,6 +56,11 @@ struct LossRule : ObjectiveOptions {
   bool k3_cut = false;  // at 10
   bool kl_from_old = false;
   bool kl_gradient = true;
+  bool kl_times_ratio = false;   // in the loss
+  bool kl_over_padding = false;  // in the loss: beta times the mean over all B T positions
+  // The normaliser.
+  bool constant_counts_completions = true;  // in constant
+  double divided = 1;                       // loss and gradients, once more
 
   // Where there is a ratio, or a clip, to mistake.
   void SetRatio(RatioKind kind) {

@@ -168,6 +168,11 @@ void PadInFront(RolloutRule& r) {
   }
 }
 
+// The same at the end: the text goes on behind the padding.
+void PadBehind(RolloutRule& r) {
+  for (double& id : r.inputs.at("prompts").data) id = id == kNoToken ? 0 : id;
+}
+
 void FirstNoiseForAll(RolloutRule& r) {
   Value& noise = r.inputs.at("noise");
   for (std::int64_t n = 1; n < noise.dim(0); ++n) std::ranges::copy(noise.Row(0), noise.Row(n).begin());
@@ -186,12 +191,13 @@ constexpr Mistake<RolloutRule> kMistakes[] = {
     {"noise at temperature 0 too", [](RolloutRule& r) { r.noise_when_greedy = true; }},
     {"noise added to probabilities instead of logits", [](RolloutRule& r) { r.noise_on_probabilities = true; }},
     {"the noise of the next token", [](RolloutRule& r) { r.noise_shift = 1; }},
-    {"the first sequence's noise for all", FirstNoiseForAll},
+    {"the first sequence's noise for all: cloned seeds", FirstNoiseForAll},
     {"no stop at the end of text", [](RolloutRule& r) { r.stops = false; }},
     {"the token that ends the text left out", [](RolloutRule& r) { r.records_end = false; }},
     {"the prompt's last token fed twice", [](RolloutRule& r) { r.repeats_last = true; }},
     {"the prompt's first token lost", [](RolloutRule& r) { r.loses_first = true; }},
     {"padding before shorter prompts seen as tokens", PadInFront},
+    {"padding behind shorter prompts seen as tokens: generation goes on after it", PadBehind},
 };
 
 Values Evaluate(const Context& ctx, const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {

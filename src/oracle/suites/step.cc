@@ -303,6 +303,7 @@ struct RateRule {
   std::int64_t steps = 0, first_step = 0;
   bool starts_at_0 = false;          // the warm-up
   bool decay_counts_warmup = false;  // as steps of the decay
+  std::int64_t decay_shift = 0;      // steps by which it is early
   double floor = 0;                  // of the rate after the warm-up
 
   void SetDecay(Schedule schedule) {
@@ -318,7 +319,7 @@ double RateOf(const RateRule& rule, std::int64_t step) {
     return options.lr * static_cast<double>(step) / static_cast<double>(options.warmup_steps);
   }
   if (rule.decay_counts_warmup) options.warmup_steps = 0;
-  return std::max(LearningRate(options, step, rule.steps), rule.floor);
+  return std::max(LearningRate(options, step + rule.decay_shift, rule.steps), rule.floor);
 }
 
 constexpr Mistake<RateRule> kRateMistakes[] = {
@@ -327,6 +328,7 @@ constexpr Mistake<RateRule> kRateMistakes[] = {
     {"the decay counted over all steps, those of the warm-up included",
      [](RateRule& r) { r.decay_counts_warmup = true; }},
     {"a decay that is over at the last step, not after it", [](RateRule& r) { --r.steps; }},
+    {"a decay one step early: lowered at the first step after the warm-up", [](RateRule& r) { r.decay_shift = 1; }},
     {"steps counted from 1", [](RateRule& r) { r.first_step = 1; }},
     {"a decay to 0, min_lr_ratio ignored", [](RateRule& r) { r.options.min_lr_ratio = 0; }},
     {"min_lr_ratio as a floor of a decay to 0",
