@@ -12,11 +12,10 @@
 
 using namespace swarr;
 using namespace swarr::oracle;
-using doctest::Contains;
 
 namespace {
 
-const TensorVerdict& Of(const Verdict& verdict, const std::string& name, const std::string& tensor) {
+const TensorVerdict& OutputOf(const Verdict& verdict, const std::string& name, const std::string& tensor) {
   for (const CaseVerdict& c : verdict.cases) {
     for (const TensorVerdict& t : c.tensors) {
       if (c.c->name == name && t.tensor == tensor) return t;
@@ -39,9 +38,9 @@ TEST_CASE("a gradient in bf16 excuses no value in f32") {
   candidate.at("full.dv").stored = "BF16";
   candidate.at("full.out").value.data[0] += 5e-3;
   const Verdict verdict = Judge(expectations, candidate);
-  CHECK(Of(verdict, "full", "out").finding == Finding::kWrong);
-  CHECK(Of(verdict, "full", "out").precision->name == "f32");
-  CHECK(Of(verdict, "full", "dq").precision->name == "bf16");
+  CHECK(OutputOf(verdict, "full", "out").finding == Finding::kWrong);
+  CHECK(OutputOf(verdict, "full", "out").precision->name == "f32");
+  CHECK(OutputOf(verdict, "full", "dq").precision->name == "bf16");
   CHECK(Text(verdict, {}, false).find(Concat("judged ", suite.families[0].cases.size() - 1, " in f32, 1 in bf16")) !=
         std::string::npos);
   CHECK(ToJson(verdict, {}, false)["dtypes"]["bf16"] == 1);
@@ -57,7 +56,7 @@ TEST_CASE("a token that differs is told with its place and both ids") {
   token += 3;
   const Verdict verdict = Judge(expectations, candidate);
   const std::string expected = Concat("1 of 18 differs, at [0, 1]: ", token, ", not ", right);
-  CHECK(Of(verdict, name, "tokens").problem == expected);
+  CHECK(OutputOf(verdict, name, "tokens").problem == expected);
   CHECK(Text(verdict, {}, false).find("tokens: " + expected) != std::string::npos);
 }
 
@@ -101,8 +100,9 @@ TEST_CASE("what is not asked for is not judged, and the verdict says how much th
   CHECK(Text(verdict, {}, false).find(Concat("; ", judged, " of the suite's ", all, " were asked for")) !=
         std::string::npos);
   CHECK(Judge(expectations, candidate, {.cases = {"window_[12]"}, .outputs = {"out"}}).cases.size() == 2);
-  CHECK_THROWS_WITH_AS(Judge(expectations, candidate, {.cases = {"no_such"}}), Contains("no case"), UsageError);
-  CHECK_THROWS_WITH_AS(Judge(expectations, candidate, {.outputs = {"output"}}), Contains("called 'output'"),
+  CHECK_THROWS_WITH_AS(Judge(expectations, candidate, {.cases = {"no_such"}}), doctest::Contains("no case"),
+                       UsageError);
+  CHECK_THROWS_WITH_AS(Judge(expectations, candidate, {.outputs = {"output"}}), doctest::Contains("called 'output'"),
                        UsageError);
 }
 
@@ -123,7 +123,8 @@ TEST_CASE("a known mistake that is meant is judged as a convention, and what is 
   REQUIRE(diagnoses.size() == 1);
   CHECK(diagnoses[0].complete());
   CHECK(diagnoses[0].explanations.at(0).mistakes == std::vector<std::string>{wrong});
-  CHECK_THROWS_WITH_AS(Expectations(suite, 1, {"everything"}), Contains("knows no mistake 'everything'"), UsageError);
+  CHECK_THROWS_WITH_AS(Expectations(suite, 1, {"everything"}), doctest::Contains("knows no mistake 'everything'"),
+                       UsageError);
 }
 
 TEST_CASE("two mistakes at once are both named, or it is said that nothing explains all") {

@@ -34,7 +34,7 @@ void FuzzCandidate(std::string_view input) {
   Write(oracle::CandidateFile(suite.name), input);
   const oracle::Candidate candidate = oracle::ReadCandidate(Scratch(), suite.name);
   for (const bool forward_only : {false, true}) {
-    const oracle::Verdict verdict = oracle::Judge(expectations, candidate, forward_only);
+    const oracle::Verdict verdict = oracle::Judge(expectations, candidate, {.forward_only = forward_only});
     const auto diagnoses = oracle::Diagnose(expectations, candidate, verdict);
     oracle::Text(verdict, diagnoses, forward_only);
     oracle::ToJson(verdict, diagnoses, forward_only).dump();
