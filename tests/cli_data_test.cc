@@ -50,7 +50,7 @@ TEST_CASE("a file that a command writes never replaces another, unless --overwri
   const TempDirectory dir;
   const std::string out = (dir / "taken").string();
   const std::vector<std::vector<std::string>> commands = {
-      {"eval", "--model", TinyModel(), "--problems", "1", "--n-min", "1", "--n-max", "2", "--completions-out", out},
+      std::vector<std::string>{"eval", "--model", TinyModel(), "--problems", "1", "--completions-out", out} + kShort,
       {"logits", "--model", TinyModel(), "--tokens", "1,2", "--out", out},
       {"data", "chain", "--count", "1", "--out", out},
       {"bench", "--suite", "ops", "--rows", "D add", "--seconds-per-row", "0.001", "--json", out}};

@@ -82,7 +82,7 @@ TEST_CASE("a missing, a misshapen and an unreadable tensor fail their case and a
   CHECK(Diagnose(b.expectations, candidate, verdict).empty());  // no number is wrong
   const std::string text = Text(verdict, {}, false);
   CHECK(text.find("expected [17, 2, 8], got [2, 17, 8]") != std::string::npos);
-  CHECK(text.find("3 of 38 cases fail") != std::string::npos);
+  CHECK(text.find(Concat("3 of ", b.family().cases.size(), " cases fail")) != std::string::npos);
 }
 
 TEST_CASE("what is not finite where the truth is fails, and so does a finite number for -infinity") {
@@ -132,10 +132,9 @@ TEST_CASE("cases that fail in the same way share a row, and tensors with the sam
   Candidate candidate = b.Right();
   for (auto& item : candidate) item.second.stored = "I64";
   const std::string text = Text(Judge(b.expectations, candidate), {}, false);
-  CHECK(text ==
-        "failing cases\n"
-        "  one_token and 37 more    out, lse, dq, dk, dv: expected F64, F32, BF16 or F16, got I64\n"
-        "suite attention: 38 of 38 cases fail\n");
+  CHECK(text.starts_with(
+      "failing cases\n  one_token and 47 more    out, lse, dq, dk, dv: expected F64, F32, BF16 or F16, got I64\n"));
+  CHECK(text.ends_with("suite attention: 60 of 60 cases fail\n"));
 }
 
 TEST_CASE("a single failing case is counted in the singular") {
@@ -144,7 +143,7 @@ TEST_CASE("a single failing case is counted in the singular") {
   candidate.at("full.out").value.data[5] += 1;
   const std::string text = Text(Judge(b.expectations, candidate), b.DiagnosisOf(candidate), false);
   CHECK(text.find("attention: no known mistake gives these results (1 failing case)\n") != std::string::npos);
-  CHECK(text.ends_with("suite attention: 1 of 38 cases fails\n"));
+  CHECK(text.ends_with(Concat("suite attention: 1 of ", b.family().cases.size(), " cases fails, judged in f32\n")));
 }
 
 TEST_CASE("a row shows the first wrong output on the way from values to gradients, not the largest error") {
@@ -172,10 +171,9 @@ TEST_CASE("of an empty candidate everything is missing, gradients too") {
   Bench b;
   const Verdict verdict = Judge(b.expectations, {});
   CHECK(!verdict.values_alone);
-  const std::size_t cases = b.family().cases.size();
-  CHECK(Text(verdict, {}, false) == Concat("failing cases\n  one_token and ", cases - 1,
-                                           " more    out, lse, dq, dk, dv: missing\nsuite attention: ", cases, " of ",
-                                           cases, " cases fail\n"));
+  const std::string text = Text(verdict, {}, false);
+  CHECK(text.starts_with("failing cases\n  one_token and 47 more    out, lse, dq, dk, dv: missing\n"));
+  CHECK(text.ends_with("suite attention: 60 of 60 cases fail\n"));
 }
 
 TEST_CASE("a name that no output has is noted and fails nothing") {
@@ -357,7 +355,7 @@ TEST_CASE("mistakes in two families are named side by side") {
   CHECK(diagnoses[1].explanations.at(0).mistakes == std::vector<std::string>{"rotation the other way"});
 }
 
-TEST_CASE("what only some cases have as a parameter does not confuse the hints") {
+TEST_CASE("what two of many cases have in common may be chance, and is not said") {
   const Suite suite = MakeSuite("ops");
   Expectations expectations(suite);
   Candidate candidate = TruthIn(expectations, PrecisionNamed("f32"));
@@ -367,5 +365,5 @@ TEST_CASE("what only some cases have as a parameter does not confuse the hints")
   const std::vector<Diagnosis> diagnoses = Diagnose(expectations, candidate, Judge(expectations, candidate));
   REQUIRE(diagnoses.size() == 1);
   CHECK(diagnoses[0].explanations.empty());
-  CHECK(diagnoses[0].hints.at(2) == "all cases with theta = 500000 fail, and no other");
+  CHECK(diagnoses[0].hints.size() == 2);  // which outputs are wrong
 }

@@ -207,24 +207,28 @@ Explanation Explain(Expectations& expectations, const Candidate& candidate, cons
 bool IsComplete(const Explanation& e) { return e.unexplained.empty() && e.contradicted == 0; }
 
 // Two mistakes that together explain everything and contradict nothing; the first such pair. `likely` are those that
-// explain a case on their own.
+// explain a case by themselves, the best first.
 std::optional<Explanation> ExplainByPair(Expectations& expectations, const Candidate& candidate, const Family& family,
                                          const Cases& failing, const Cases& passing,
                                          const std::vector<std::string>& likely) {
-  const std::vector<std::string>& firsts = likely.empty() ? family.mistakes : likely;
-  const auto explains = [&](const std::string& mistakes) {
-    const auto matches = [&](const CaseVerdict* c) { return Matches(expectations, candidate, *c, mistakes); };
-    return std::ranges::all_of(failing, matches) && std::ranges::all_of(passing, matches);
+  const auto all_match = [&](const Cases& cases, const std::string& mistakes) {
+    return std::ranges::all_of(cases,
+                               [&](const CaseVerdict* c) { return Matches(expectations, candidate, *c, mistakes); });
   };
-  for (const std::string& first : firsts) {
+  const auto count = [&](const std::string& mistake) {
+    const auto matches = [&](const CaseVerdict* c) { return Matches(expectations, candidate, *c, mistake); };
+    return static_cast<std::size_t>(std::ranges::count_if(failing, matches));
+  };
+  for (const std::string& first : likely) {
+    // Those that the first does not explain come first: most pairs fail there.
+    Cases cases = failing;
+    std::ranges::stable_partition(cases,
+                                  [&](const CaseVerdict* c) { return !Matches(expectations, candidate, *c, first); });
     for (const std::string& second : family.mistakes) {
-      if (second == first || !explains(Together({first, second}))) continue;
-      Explanation e{.mistakes = {first, second}, .explained = failing.size()};
-      for (const std::string& mistake : e.mistakes) {
-        const auto matches = [&](const CaseVerdict* c) { return Matches(expectations, candidate, *c, mistake); };
-        e.alone.push_back(static_cast<std::size_t>(std::ranges::count_if(failing, matches)));
-      }
-      return e;
+      const std::string both = Together({first, second});
+      if (second == first || !all_match(cases, both) || !all_match(passing, both)) continue;
+      return Explanation{
+          .mistakes = {first, second}, .explained = failing.size(), .alone = {count(first), count(second)}};
     }
   }
   return std::nullopt;
@@ -244,8 +248,11 @@ Diagnosis DiagnoseFamily(Expectations& expectations, const Candidate& candidate,
     return a.explained + b.contradicted > b.explained + a.contradicted;
   });
   if (!diagnosis.complete()) {
+    constexpr std::size_t kLikely = 4;
     std::vector<std::string> likely;
-    for (const Explanation& e : found) likely.push_back(e.mistakes.front());
+    for (const Explanation& e : found) {
+      if (likely.size() < kLikely) likely.push_back(e.mistakes.front());
+    }
     if (const auto pair = ExplainByPair(expectations, candidate, family, failing, passing, likely)) found = {*pair};
   }
   if (diagnosis.complete()) {

@@ -3,8 +3,9 @@
 //
 // A mistake explains a failing case if the mistaken results, computed on the same inputs, are as near to the
 // candidate's tensors as a right candidate has to be to the truth; tensors that are missing are passed over. A mistake
-// contradicts a passing case if its results are not as near there. Where no mistake explains all and contradicts
-// nothing, pairs made together are tried, of which one at least explains some case on its own if any mistake does.
+// contradicts a passing case if its results are not as near there. Where no mistake explains
+// all and contradicts nothing, pairs made together are tried: of one that explains some failing case by itself, with
+// any other.
 #pragma once
 
 #include <string>

@@ -114,7 +114,7 @@ TensorVerdict JudgeTensor(Expectations& expectations, const CaseVerdict& verdict
     if (error == 0) return {.tensor = output.name};
     return {output.name, Finding::kWrong, DifferingIntegers(value, exact), error};
   }
-  const Precision* precision = CoarsestOf(*verdict.family, *verdict.c, truth, candidate, output.gradient);
+  const Precision* precision = CoarsestOf(*verdict.family, *verdict.c, truth, candidate, output.gradient || output.sum);
   const double tolerance = expectations.Tolerance(*verdict.family, *verdict.c, "", output.name, *precision);
   if (error <= tolerance) return {output.name, Finding::kPass, "", error, tolerance, precision};
   return {output.name, Finding::kWrong, MixedUpKinds(value, exact), error, tolerance, precision};

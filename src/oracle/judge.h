@@ -37,9 +37,9 @@ struct TensorVerdict {
   // tensor without a problem has an error above its tolerance.
   std::string problem = {};
   double error = 0, tolerance = 0;  // largest |candidate - truth|; both 0 where nothing could be compared
-  // In which it was judged: for a value the coarsest dtype among the case's values, for a gradient that among all of
-  // its tensors. A computation in bf16 keeps sums and gradients of weights in f32, and they are no more exact for it;
-  // but no value suffers from what its backward is computed in. Null for integers and where nothing could be compared.
+  // In which it was judged: a value by the coarsest dtype among the case's values, since no value suffers from what its
+  // backward is computed in; a gradient, and a value that is a sum (TensorInfo), by the coarsest among all. Null for
+  // integers and where nothing could be compared.
   const Precision* precision = nullptr;
 };
 

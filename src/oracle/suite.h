@@ -39,6 +39,7 @@ struct TensorInfo {
   std::string shape;  // in letters of the glossary (tensor/tensor.h), "[N, H, D]"
   std::string meaning;
   bool gradient = false;  // an output's: a candidate may leave all gradients out (judge.h)
+  bool sum = false;       // a value's: computations in bf16 keep it in f32, and it is no more exact for it
 };
 
 struct Case {

@@ -153,7 +153,7 @@ Suite AttentionSuite() {
                  {"sink_logits", "[H]", "learned sink of each query head, where learned_sinks = 1"},
                  {"d_out", "[Tq, H, D]", "gradient of the loss with respect to out"}},
       .outputs = {{"out", "[Tq, H, D]", "weighted values"},
-                  {"lse", "[Tq, H]", "log of the sum of exponentials of the scaled scores"},
+                  {"lse", "[Tq, H]", "log of the sum of exponentials of the scaled scores", false, true},
                   {"dq", "[Tq, H, D]", "gradient of q", true},
                   {"dk", "[Tk, G, D]", "gradient of k", true},
                   {"dv", "[Tk, G, D]", "gradient of v", true},

@@ -169,6 +169,9 @@ const Batch kBatches[] = {
     {"left_reference",
      "tokens much likelier than under the reference: the KL to go falls steeply from token to token",
      {.ref_gaps = {-5, -4.5, -4}}},
+    {"gapped",
+     "tokens of a tool within completions, tokens much likelier than under the reference",
+     {.rows = "xx..xx x.xx.. xxx.x. .x..xx", .ref_gaps = {-5, -4.5, -4}}},
     {"drifted",
      "the logarithm of the mean ratio beyond 10, as cut by some; within what f16 holds",
      {.rows = "xxxxxxxx xxxxxx..", .rewards = {0.015625, 0}, .gaps = {10.875, 11}, .highest = -11.25}},
@@ -255,6 +258,7 @@ std::vector<Case> Cases() {
     add(std::string("gspo_return_") + batch, batch, "gspo",
         {{"epsilon", 0.25}, {"epsilon_high", 0.25}, {"kl", "k1"}, {"kl_in", "return"}, {"beta", 1}});
   }
+  add("return_over_gaps", "gapped", "dr_grpo", {{"kl", "k1"}, {"kl_in", "return"}, {"beta", 1}});
   add("sequence_sum", "masked", "grpo", {{"normalizer", "sequence-sum"}});
   add("dapo_longest", "mixed", "dapo", {{"max_completion_length", 8}});
   add("dr_grpo_longest", "mixed", "dr_grpo", {{"max_completion_length", 8}});
