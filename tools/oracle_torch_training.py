@@ -21,7 +21,7 @@ def kl_estimate(d, kind):
 
 def advantages(p, x, mask, kl):
     lengths = mask.sum(dim=1)
-    r = x["rewards"].to(mask.dtype)
+    r = p["reward_weight"] * x["rewards"].to(mask.dtype)
     buffer = p["overlong_share"] * p["max_completion_length"]
     if buffer > 0:
         r = r - ((lengths - (p["max_completion_length"] - buffer)) / buffer).clamp(0, 1)
@@ -38,6 +38,8 @@ def advantages(p, x, mask, kl):
     a = a.view(-1, 1) * mask
     if p["kl_in"] == "return":
         a = a - p["beta"] * (kl * mask).flip(1).cumsum(1).flip(1) * mask
+    if p["kl_in"] == "advantage":
+        a = a - p["beta"] * kl * mask
     if p["whiten"]:
         picked = a[mask > 0]
         a = (a - picked.mean()) * torch.rsqrt(picked.var() + 1e-8) * mask

@@ -95,6 +95,7 @@ constexpr Mistake<LossRule> kMistakes[] = {
     {"the KL summed off the reward", [](LossRule& r) { r.kl_in = KlPlace::kReward; }},
     {"the KL to go off each token's advantage", [](LossRule& r) { r.kl_in = KlPlace::kReturn; }},
     {"the KL to go without the token's own", [](LossRule& r) { r.own_kl_to_go = false; }},
+    {"the KL off each token's advantage, without what is to come", [](LossRule& r) { r.kl_in = KlPlace::kAdvantage; }},
     {"the entropy bonus missing", [](LossRule& r) { r.entropy_coef = 0; }},
     {"the entropy bonus with the sign turned", [](LossRule& r) { r.entropy_coef *= -1; }},
 };
@@ -244,6 +245,7 @@ std::vector<Case> Cases() {
         {{"epsilon", 0.25}, {"epsilon_high", 0.25}, {"kl", "k1"}, {"kl_in", "return"}, {"beta", 1}});
   }
   add("sequence_sum", "masked", "grpo", {{"normalizer", "sequence-sum"}});
+  add("opd_with_reward", "masked", "opd", {{"reward_weight", 0.5}, {"beta", 0.25}});
   return cases;
 }
 
@@ -261,7 +263,8 @@ Suite LossSuite() {
            "term = policy + beta KL (kl_in = loss) - entropy_coef entropy; its weight w_i is that of the normalizer.",
            "Standard deviations have Bessel's correction, and 1e-4 is added to them. If there is a baseline, a group "
            "whose rewards, the overlong penalty and the KL (kl_in = reward) taken off, are all equal gets exactly 0; "
-           "the KL to go (kl_in = return) and then whitening come after that, and move it.",
+           "the KL to go (kl_in = return) or each token's own (advantage) and then whitening come after that, and move "
+           "it. reward_weight multiplies the rewards before anything else.",
            "clip = ppo: -min(rho A, clip(rho, 1 - epsilon, 1 + epsilon_high) A). clip = weight: -min(rho, 1 + "
            "epsilon_high) A log p, with no gradient through the factor.",
            "old_logp, ref_logp, rewards and advantages are constants of the gradient; entropy is a variable of its "

@@ -74,11 +74,12 @@ double CentredAndScaled(double reward, std::span<const double> group, std::span<
   return rule.baseline_undivided ? reward / divisor - baseline : (reward - baseline) / divisor;
 }
 
-void SubtractToGo(std::span<double> advantages, std::span<const double> penalties, bool with_own) {
+void SubtractPenalties(std::span<double> advantages, std::span<const double> penalties, const LossRule& rule) {
+  const bool to_go = rule.kl_in == KlPlace::kReturn;
   double later = 0;
   for (std::size_t t = advantages.size(); t-- > 0;) {
-    advantages[t] -= later + (with_own ? penalties[t] : 0);
-    later += penalties[t];
+    advantages[t] -= later + (rule.own_kl_to_go || !to_go ? penalties[t] : 0);
+    if (to_go) later += penalties[t];
   }
 }
 
@@ -96,7 +97,7 @@ std::vector<double> MistakenAdvantages(const SampledTokens& sampled, const LossR
   std::size_t begin = 0;
   for (std::size_t i = 0; i < rewards.size(); begin += of_completion[i++].size()) {
     of_completion.push_back(std::span(penalties).subspan(begin, static_cast<std::size_t>(sampled.lengths[i])));
-    rewards[i] += OverlongPenalty(sampled.lengths[i], rule);
+    rewards[i] = rule.reward_weight * rewards[i] + OverlongPenalty(sampled.lengths[i], rule);
     if (rule.kl_in == KlPlace::kReward) rewards[i] -= SumOf(of_completion[i]);
   }
   const auto group_size = static_cast<std::size_t>(sampled.group_size);
@@ -107,7 +108,9 @@ std::vector<double> MistakenAdvantages(const SampledTokens& sampled, const LossR
     const double centred = CentredAndScaled(rewards[i], own_group, rewards, rule);
     advantages.insert(advantages.end(), of_completion[i].size(), centred);
     const std::span<double> own = std::span(advantages).last(of_completion[i].size());
-    if (rule.kl_in == KlPlace::kReturn) SubtractToGo(own, of_completion[i], rule.own_kl_to_go);
+    if (rule.kl_in == KlPlace::kReturn || rule.kl_in == KlPlace::kAdvantage) {
+      SubtractPenalties(own, of_completion[i], rule);
+    }
     if ((i + 1) % group_size != 0) continue;
     const std::span<double> group = std::span(advantages).subspan(group_begin);
     if (rule.whiten && rule.whitened == Whitened::kByGroup) Whiten(group, 0, rule.whiten_bessel);
