@@ -84,11 +84,11 @@ TEST_CASE("rl: every switch of an objective is a flag, and is recorded so that t
                                                          run} +
                                 kShort);
   REQUIRE_MESSAGE(trained.status == 0, trained.err);
-  CHECK(
-      trained.Says("objective dapo, changed by --kl k2 --beta 0.1 --entropy-coef 0.01 --no-dynamic-sampling, that is "
-                   "--baseline group-mean --scale-rewards group --no-whiten --ratio token --clip ppo "
-                   "--epsilon 0.2 --epsilon-high 0.28 --normalizer token-mean --kl k2 --kl-in loss --beta 0.1 "
-                   "--entropy-coef 0.01 --no-dynamic-sampling --overlong-share 0.2\n"));
+  CHECK(trained.Says(
+      "objective dapo, changed by --kl k2 --beta 0.1 --entropy-coef 0.01 --no-dynamic-sampling, that is "
+      "--reward-weight 1.0 --baseline group-mean --scale-rewards group --no-whiten --ratio token --clip ppo "
+      "--epsilon 0.2 --epsilon-high 0.28 --normalizer token-mean --kl k2 --kl-in loss --beta 0.1 "
+      "--entropy-coef 0.01 --no-dynamic-sampling --overlong-share 0.2\n"));
   const fs::path config = fs::path(run) / "resolved_config.json";
   const json recorded = json::parse(ReadFile(config));
   ObjectiveOptions expected =

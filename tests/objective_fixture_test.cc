@@ -184,12 +184,12 @@ TEST_CASE("advantages, terms, weights, losses and gradients of every objective a
     clipped[expected.at("switches").at("objective")] += r.clipped;
     with_kl += r.kl != 0;
   });
-  CHECK(cases == 129);
+  CHECK(cases == 144);
   CHECK(with_kl > 10);
   for (const auto& [name, switches] : NamedObjectives()) {
     INFO(name);
     REQUIRE(clipped.contains(name));
-    CHECK((clipped[name] > 0) == (name != "reinforce"));
+    CHECK((clipped[name] > 0) == (switches.clip != ClipKind::kNone));
   }
 }
 

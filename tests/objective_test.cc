@@ -157,6 +157,24 @@ TEST_CASE("a KL in the return takes off what is still to come, the token's own i
   CHECK(a[2] == Approx(1 - 0.1 * -1).epsilon(1e-14));
 }
 
+TEST_CASE(
+    "on-policy distillation: a token's advantage is log p_teacher - log p of its own, beside the weighted reward") {
+  ObjectiveOptions options = Named("opd");
+  const std::vector<int> lengths = {3, 1};
+  const std::vector<double> rewards = {1, 0}, old_logp = {-1, -2, -3, -1}, teacher = {-1.5, -2.25, -2, -1};
+  CHECK(Advantages({lengths, 2, rewards, old_logp, teacher}, options) == std::vector<double>{-0.5, -0.25, 1, 0});
+  options.reward_weight = 0.5;  // about the group's mean, +-0.25
+  options.beta = 2;
+  CHECK(Advantages({lengths, 2, rewards, old_logp, teacher}, options) ==
+        std::vector<double>{-0.75, -0.25, 2.25, -0.25});
+}
+
+TEST_CASE("on-policy distillation: a student that is its teacher has advantages of exactly 0") {
+  const std::vector<int> lengths = {3, 1};
+  const std::vector<double> rewards = {1, 0}, logp = {-0.1, -2.3, -1e-9, -77};
+  CHECK(Advantages({lengths, 2, rewards, logp, logp}, Named("opd")) == std::vector<double>(4, 0.0));
+}
+
 TEST_CASE("the overlong penalty falls from 0 to -1 over the last share of the longest length") {
   ObjectiveOptions options;
   options.max_completion_length = 100;
@@ -351,7 +369,7 @@ TEST_CASE("an unknown objective, switch or value is refused with those that ther
   refused({{"normalizer", "mean"}}, "token-mean, sequence-mean, constant or sequence-sum");
   refused({{"kl", 3}}, "k1, k2 or k3");
   refused({{"beta", "much"}}, "beta is \"much\", which has the wrong type");
-  refused({{"gamma", 1}}, "no switch 'gamma'; it has objective, baseline");
+  refused({{"gamma", 1}}, "no switch 'gamma'; it has objective, reward_weight");
 }
 
 TEST_CASE("switches that contradict each other are refused") {

@@ -21,6 +21,7 @@ struct OpInput {
   std::vector<std::int32_t> ints;   // or ids, positions, ...
   bool per_row = false;             // row n of the result depends on row n of this input, and on no other row of it
   bool parameter = false;           // its gradient is of the sum dtype
+  bool frozen = false;              // a constant: it has no gradient
 };
 
 struct OpResult {

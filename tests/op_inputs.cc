@@ -40,7 +40,8 @@ std::vector<Var> MakeInputs(Arena& arena, const OpCase& c, DType dtype, bool gra
                        [](double x) { return static_cast<T>(static_cast<Held>(x)); });
       });
     });
-    if (gradients) var.grad = NewTensor(arena, input.parameter ? AccumulatorOf(dtype) : dtype, input.shape);
+    if (gradients && !input.frozen)
+      var.grad = NewTensor(arena, input.parameter ? AccumulatorOf(dtype) : dtype, input.shape);
   }
   return vars;
 }

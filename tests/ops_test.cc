@@ -146,4 +146,13 @@ TEST_CASE("mismatched shapes, dtypes and ids are refused in a sentence") {
   CHECK_THROWS_AS(SwiGlu(ctx, {real({2, 3}), {}}, {real({2, 4}), {}}), Error);
   CHECK_THROWS_AS(Add(ctx, {real({2, 3}), {}}, {real({3, 2}), {}}), Error);
   CHECK_THROWS_AS(TokenLogprob(ctx, {real({2, 3}), {}}, {real({4, 3}), {}}, Ints(t.arena, {0})), Error);
+  const auto distill = [&](const Tensor& teacher_x, const Tensor& teacher_w, double temperature) {
+    DistillKl(ctx, {real({2, 3}), {}}, {real({4, 3}), {}}, teacher_x, teacher_w, {KlDirection::kForward, temperature});
+  };
+  CHECK_NOTHROW(distill(real({2, 5}), real({4, 5}), 1));
+  CHECK_THROWS_AS(distill(real({3, 5}), real({4, 5}), 1), Error);  // other rows
+  CHECK_THROWS_AS(distill(real({2, 5}), real({7, 5}), 1), Error);  // another vocabulary
+  CHECK_THROWS_AS(distill(real({2, 5}), real({4, 6}), 1), Error);
+  CHECK_THROWS_WITH_AS(distill(real({2, 5}), real({4, 5}), 0),
+                       "distillation at a temperature of 0, which must be above 0", Error);
 }

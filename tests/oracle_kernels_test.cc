@@ -21,6 +21,10 @@ class KernelRun {
   const Context& ctx() const { return t_.ctx; }
   DType sum() const { return AccumulatorOf(dtype_); }
   double Number(const char* name) const { return c_.parameters.at(name).get<double>(); }
+  DistillOptions Options() const {
+    return {ParseName<KlDirection>("direction", c_.parameters.at("direction").get<std::string>()),
+            Number("temperature")};
+  }
   const Value& Of(const char* name) const { return c_.inputs.at(name); }
   bool Has(const char* name) const { return c_.inputs.contains(name); }
 
@@ -125,6 +129,31 @@ void RunLogprob(KernelRun& run) {
   run.Give("logp", logp), run.Give("lse", lse), run.Give("entropy", entropy), run.Give("dx", dx), run.Give("dw", dw);
 }
 
+// The loss of SFT with a teacher, by the two ops that make it.
+void RunDistill(KernelRun& run) {
+  const Tensor x = run.In("x"), w = run.In("w"), targets = run.In("targets"), mask = run.In("mask");
+  const DistillInputs heads{x, w, run.In("teacher_x"), run.In("teacher_w"), run.Options()};
+  const auto column = [&] { return run.NewSum(mask); };
+  const Tensor logp = column(), lse = column(), entropy = column(), dlogp = column(), dkl = column();
+  const DistillResults results{column(), column(), column()};
+  TokenLogprobForward(run.ctx(), logp, lse, entropy, {x, w, targets});
+  DistillForward(run.ctx(), results, heads);
+  const double A = run.Number("weight"), T = run.Number("temperature");
+  const double rows = static_cast<double>(mask.size()) - run.Number("masked_rows");
+  const Tensor loss = run.NewSum(Tensor(mask.raw(), mask.dtype(), {1})), dx = run.New(x), dw = run.NewSum(w);
+  DispatchSum(run.sum(), [&]<class Sum>() {
+    for (std::int64_t n = 0; n < mask.size(); ++n) {
+      if (mask.data<std::int32_t>()[n] == 0) continue;
+      dlogp.data<Sum>()[n] = static_cast<Sum>(-(1 - A) / rows);
+      dkl.data<Sum>()[n] = static_cast<Sum>(A * T * T / rows);
+      *loss.data<Sum>() += dlogp.data<Sum>()[n] * logp.data<Sum>()[n] + dkl.data<Sum>()[n] * results.kl.data<Sum>()[n];
+    }
+  });
+  TokenLogprobBackward(run.ctx(), dx, dw, dlogp, {}, lse, entropy, {x, w, targets});
+  DistillBackward(run.ctx(), dx, dw, dkl, results, heads);
+  run.Give("kl", results.kl), run.Give("loss", loss), run.Give("dx", dx), run.Give("dw", dw);
+}
+
 // Windows of `more` keys more than the case says. The queries of a chunk are the last rows; rows before them are at
 // position -1.
 void RunAttention(KernelRun& run, int more) {
@@ -174,6 +203,7 @@ Candidate ByKernels(const Suite& suite, DType dtype, int more_keys = 0) {
       if (family.name == "rope") RunRope(run, c);
       if (family.name == "swiglu") RunSwiGlu(run);
       if (family.name == "logprob") RunLogprob(run);
+      if (family.name == "distill") RunDistill(run);
       if (family.name == "attention" && HasWholeDocuments(c)) RunAttention(run, more_keys);
     }
   }
@@ -183,7 +213,7 @@ Candidate ByKernels(const Suite& suite, DType dtype, int more_keys = 0) {
 }  // namespace
 
 TEST_CASE("the library's kernels in f64, f32 and bf16 pass the oracle") {
-  for (const std::string name : {"ops", "attention"}) {
+  for (const std::string name : {"ops", "attention", "distill"}) {
     const Suite suite = MakeSuite(name);
     Expectations expectations(suite);
     for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {

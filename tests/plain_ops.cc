@@ -97,6 +97,17 @@ LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tenso
   return {logp, entropy};
 }
 
+Var DistillKl(Context& ctx, const Var& x, const Var& w, const Tensor& teacher_x, const Tensor& teacher_w,
+              const DistillOptions& options, Rounding stored) {
+  const Var kl = NewVar(ctx, DType::kF64, {x.value.dim(0)});
+  DistillForward(kl.value, x.value, w.value, teacher_x, teacher_w, options);
+  RecordBackward(ctx, [=](Context& c) {
+    DistillBackward({x.SettleGrad(c), w.SettleGrad(c)}, kl.SettleGrad(c), x.value, w.value, teacher_x, teacher_w,
+                    options, stored);
+  });
+  return kl;
+}
+
 Var Stored(Context& ctx, const Var& x, Rounding stored) {
   const Var y = NewVarLike(ctx, x.value);
   for (std::int64_t i = 0; i < y.value.size(); ++i) y.value.data<double>()[i] = stored(x.value.data<double>()[i]);

@@ -27,6 +27,9 @@ Var Attention(Context& ctx, const std::array<Var, 3>& qkv, const Tensor& q_pos, 
               AttentionSpec spec, const Var& sink_logits, Rounding stored);
 // The gradient of the logits is stored.
 LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tensor& targets, Rounding stored);
+// The same.
+Var DistillKl(Context& ctx, const Var& x, const Var& w, const Tensor& teacher_x, const Tensor& teacher_w,
+              const DistillOptions& options, Rounding stored);
 // x [N, C] stored, as is its gradient.
 Var Stored(Context& ctx, const Var& x, Rounding stored);
 

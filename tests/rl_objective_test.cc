@@ -108,6 +108,8 @@ TEST_CASE("the gradient of a step is that of its objective at the sampled tokens
       {{"objective", "reinforce++-baseline"}, {"beta", 0.2}},
       {{"objective", "cispo"}, {"kl", "k1"}, {"beta", 0.2}},
       {{"objective", "grpo"}, {"beta", 0.5}},
+      {{"objective", "opd"}},
+      {{"objective", "opd"}, {"reward_weight", 1}, {"beta", 0.2}},
       {{"objective", "grpo"}, {"entropy_coef", 0.1}, {"overlong_share", 0.5}},
       {{"objective", "reinforce++"}, {"kl_in", "loss"}, {"kl", "k3"}, {"beta", 0.2}, {"entropy_coef", 0.1}}};
   for (const auto& switches : objectives) {
@@ -188,6 +190,27 @@ TEST_CASE("several updates of a step go over one rollout, and the first is exact
   CHECK(first["clip_ratio/region_mean"] == 0.0);
   CHECK(row["clip_ratio/region_mean"] > 0.1);
   CHECK(row["clip_ratio/region_mean"] <= 0.5);
+}
+
+TEST_CASE("on-policy distillation: a student that is its teacher learns nothing, any other moves towards it") {
+  const TempDirectory dir;
+  RlOptions rl = Steps(1);
+  rl.objective = ObjectiveFromJson({{"objective", "opd"}});
+  RlTrainee t(TextConfig(), DType::kF32), same(TextConfig(), DType::kF32);
+  Train(t, ShareTask(), rl, In(dir / "same"), &same.model);
+  CHECK(SameState(t, same));
+  CHECK(MetricsWithoutTimes(dir / "same")[0]["num_updates"] == 0);
+  for (const json& row : CompletionsOf(dir / "same", 1)) CHECK(row["advantage"] == 0.0);
+
+  const Transformer teacher = Reference(TextConfig(), DType::kF32);
+  rl.steps = 30;
+  OptimizerOptions options;
+  options.lr = 0.01;
+  RlTrainee student(TextConfig(), DType::kF32, options);
+  Train(student, ShareTask(), rl, In(dir / "run"), &teacher);
+  const auto metrics = MetricsWithoutTimes(dir / "run");
+  CHECK(metrics.back()["kl"].get<double>() < 0.5 * metrics.front()["kl"].get<double>());
+  for (const auto& row : metrics) CHECK(row["rollout_logprob_max_abs_diff"] == 0.0);
 }
 
 TEST_CASE(

@@ -49,8 +49,9 @@ NAMED = {
     "gspo": dict(scale_rewards="group", ratio="sequence-mean", epsilon=3e-4, epsilon_high=4e-4,
                  normalizer="sequence-mean"),
     "cispo": dict(scale_rewards="group", clip="weight", epsilon_high=4.0),
+    "opd": dict(reward_weight=0.0, clip="none", kl="k1", kl_in="advantage", beta=1.0),
 }
-COMMON = dict(baseline="group-mean", scale_rewards="none", whiten=False, ratio="token", clip="ppo", epsilon=0.2,
+COMMON = dict(reward_weight=1.0, baseline="group-mean", scale_rewards="none", whiten=False, ratio="token", clip="ppo", epsilon=0.2,
               epsilon_high=0.2, normalizer="token-mean", kl="k3", kl_in="loss", beta=0.0, entropy_coef=0.0,
               overlong_share=0.0)
 
@@ -120,7 +121,7 @@ def kl_estimate(kind, logp, ref_logp):
 def compute_advantages(batch, s):
     """A [N, T]."""
     counts = batch.mask.sum(1).to(F64)
-    rewards = batch.rewards.clone()
+    rewards = s["reward_weight"] * batch.rewards
     if s["overlong_share"] > 0:  # DAPO, equation 13, with L_cache = share * L_max
         cache = s["overlong_share"] * LONGEST
         over = (counts - (LONGEST - cache)) / cache
@@ -142,6 +143,8 @@ def compute_advantages(batch, s):
     advantages = centred.reshape(-1, 1).expand(-1, LONGEST)
     if s["kl_in"] == "return":
         advantages = advantages - sampled_kl.flip(1).cumsum(1).flip(1)
+    if s["kl_in"] == "advantage":
+        advantages = advantages - sampled_kl
     if s["whiten"] and batch.mask.any():
         counted = advantages[batch.mask.bool()]
         advantages = (advantages - counted.mean()) / (counted.var() + 1e-8).sqrt()
@@ -236,6 +239,10 @@ def make_cases():
     yield "far", {"objective": "grpo", "epsilon": 0.05}  # of both sides
     yield "mixed", {"objective": "dapo", "overlong_share": 0.5}
     yield "mixed", {"objective": "dapo", "overlong_share": 1.0}
+    for batch in ("mixed", "empty", "far"):
+        yield batch, {"objective": "opd", "reward_weight": 0.5, "beta": 0.25}
+    for switches in ({"kl": "k2"}, {"kl": "k3"}, {"whiten": True}):
+        yield "mixed", {"objective": "grpo", "kl_in": "advantage", "beta": 0.3} | switches
 
 
 def resolve(switches):

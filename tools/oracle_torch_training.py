@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Candidates of tools/oracle_torch.py: losses in the padded form that most trainers have, and torch.optim.AdamW."""
+"""Candidates of tools/oracle_torch.py: losses in the padded form that most trainers have, distillation, AdamW."""
 
 import math
 
 import torch
+import torch.nn.functional as F
 
 from oracle_torch_kernels import gradients
 
@@ -21,7 +22,7 @@ def kl_estimate(d, kind):
 
 def advantages(p, x, mask, kl):
     lengths = mask.sum(dim=1)
-    r = x["rewards"].to(mask.dtype)
+    r = p["reward_weight"] * x["rewards"].to(mask.dtype)
     buffer = p["overlong_share"] * p["max_completion_length"]
     if buffer > 0:
         r = r - ((lengths - (p["max_completion_length"] - buffer)) / buffer).clamp(0, 1)
@@ -38,6 +39,8 @@ def advantages(p, x, mask, kl):
     a = a.view(-1, 1) * mask
     if p["kl_in"] == "return":
         a = a - p["beta"] * (kl * mask).flip(1).cumsum(1).flip(1) * mask
+    if p["kl_in"] == "advantage":
+        a = a - p["beta"] * kl * mask
     if p["whiten"]:
         picked = a[mask > 0]
         a = (a - picked.mean()) * torch.rsqrt(picked.var() + 1e-8) * mask
@@ -87,6 +90,35 @@ def loss_torch(case, x, dtype, lose_last=False):
 def loss_wrong_eos(case, x, dtype):
     """Infers the mask from `token != pad`, where the pad token is the end-of-text token."""
     return loss_torch(case, x, dtype, lose_last=True)
+
+
+# --- suite distill: hidden states and heads of a student and a teacher -> KL, loss and the student's gradients ---
+
+
+def distill(case, x, dtype, swapped=False):
+    p = case["parameters"]
+    student, head = (x[name].to(dtype).requires_grad_() for name in ("x", "w"))
+    with torch.no_grad():
+        teacher_z = F.linear(x["teacher_x"].to(dtype), x["teacher_w"].to(dtype))
+    z, mask, T = F.linear(student, head), x["mask"].bool(), p["temperature"]
+    log_p, log_q = torch.log_softmax(z / T, dim=-1), torch.log_softmax(teacher_z / T, dim=-1)
+    forward = (p["direction"] == "forward") != swapped
+    # kl_div(a, b) is KL(b || a): its first argument is the distribution that b is coded with.
+    of, coded = (log_q, log_p) if forward else (log_p, log_q)
+    kl = F.kl_div(coded, of, reduction="none", log_target=True).sum(dim=-1)
+    cross_entropy = F.cross_entropy(z, x["targets"].long(), reduction="none")
+    loss = ((1 - p["weight"]) * cross_entropy[mask] + p["weight"] * T**2 * kl[mask]).mean()
+    dx, dw = gradients([loss], [torch.ones_like(loss)], [student, head])
+    return {"kl": kl, "loss": loss.reshape(1), "dx": dx, "dw": dw}
+
+
+def distill_torch(case, x, dtype):
+    return distill(case, x, dtype)
+
+
+def distill_wrong_direction(case, x, dtype):
+    """Takes kl_div's arguments for those of KL(first || second)."""
+    return distill(case, x, dtype, swapped=True)
 
 
 # --- suite step: weights, gradients and moments -> clipping and AdamW; step -> learning rate ---

@@ -121,4 +121,23 @@ LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tenso
   return result;
 }
 
+Var DistillKl(Context& ctx, const Var& x, const Var& w, const Tensor& teacher_x, const Tensor& teacher_w,
+              const DistillOptions& options) {
+  const ArenaLabel label(*ctx.arena, "distill");
+  const DType dtype = AccumulatorOf(x.value.dtype());
+  const std::int64_t N = x.value.dim(0);
+  const auto new_result = [&] { return ctx.arena->New(dtype, {N}); };
+  const DistillInputs inputs{x.value, w.value, teacher_x, teacher_w, options};
+  const DistillResults results{new_result(), new_result(), new_result()};
+  DistillForward(ctx, results, inputs);
+  Traced(ctx, {results.kl, {}});
+  Var kl{ToHost(ctx, results.kl), {}};
+  if (!ctx.tape) return kl;
+  kl.grad = ctx.HostArena().NewZero(dtype, {N});
+  RecordBackward(ctx, [=](Context& c) {
+    DistillBackward(c, x.ClaimGrad(), w.ClaimGrad(), ToDevice(c, kl.grad), results, inputs);
+  });
+  return kl;
+}
+
 }  // namespace swarr

@@ -36,6 +36,11 @@ struct LogprobResult {
 };
 LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tensor& targets);
 
+// The KL of each row beside a teacher that has seen the same tokens (DistillForward): [N] and the host's, to be read
+// after Wait. The caller fills its grad, which holds zeros, with dL/dkl. The teacher gets no gradient.
+Var DistillKl(Context& ctx, const Var& x, const Var& w, const Tensor& teacher_x, const Tensor& teacher_w,
+              const DistillOptions& options);
+
 // Gradient checkpointing (P3): runs f(ctx, x) -> Var, of the shape of x, without a tape, keeps only its result, and
 // runs f again under a tape of its own when the backward comes by. Without a live tape it keeps only the result as
 // well.

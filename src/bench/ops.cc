@@ -29,8 +29,8 @@ class Ops {
     for (const int rows : {1, 16, 64, 256, rows_}) Products(rows);
     LinearBackwards();
     for (const int window : {0, sizes_.op_window}) AttentionRows(window);
-    for (const auto rows :
-         {&Ops::Norm, &Ops::RopeRows, &Ops::Gated, &Ops::Sums, &Ops::EmbeddingRows, &Ops::Head, &Ops::OptimizerRows}) {
+    for (const auto rows : {&Ops::Norm, &Ops::RopeRows, &Ops::Gated, &Ops::Sums, &Ops::EmbeddingRows, &Ops::Head,
+                            &Ops::Distill, &Ops::OptimizerRows}) {
       StepScope scope(ctx_);
       (this->*rows)();
     }
@@ -189,6 +189,19 @@ class Ops {
     std::uninitialized_fill_n(draws, rows_, SampleRow{1, 1.0});
     const Tensor tokens = ctx_.arena->New(DType::kI32, {rows_});
     Row("sample", {.flops = product}, [&] { SampleForward(ctx_, tokens, logp, x, w, batch.positions, draws); });
+  }
+
+  // Two heads, a student's and a teacher's of the same width: two products forward, four backward.
+  void Distill() {
+    const int C = config_.hidden, V = config_.vocab;
+    const Tensor x = Rows(C), dx = Rows(C), w = Random({V, C}), dw = RandomSums({V, C}), dkl = RandomSums({rows_});
+    const DistillInputs inputs{x, w, Rows(C), Random({V, C}), {}};
+    const DistillResults results{RandomSums({rows_}), RandomSums({rows_}), RandomSums({rows_})};
+    const double product = 2.0 * rows_ * C * V;
+    const auto forward = [&] { DistillForward(ctx_, results, inputs); };
+    Row("distill", {.flops = 2 * product}, forward);
+    forward();
+    Row("distill backward", {.flops = 4 * product}, [&] { DistillBackward(ctx_, dx, dw, dkl, results, inputs); });
   }
 
   // Over all parameters of the shape at once.

@@ -29,6 +29,7 @@ class ObjectiveSwitches {
  public:
   void AddTo(OptionSet& options) {
     options.Add("objective", name_, "what the switches below are by default: " + NamesOfObjectives())->group(kGroup);
+    Add(options, "reward-weight", reward_weight_, "of the task's reward; 0 leaves it out", AtLeast(0));
     Add(options, "baseline", baseline_, "what is taken off a reward: none, group-mean or leave-one-out");
     Add(options, "scale-rewards", scale_rewards_,
         "standard deviation that the rest is divided by: none, that of the group, or of the batch");
@@ -41,7 +42,8 @@ class ObjectiveSwitches {
     Add(options, "normalizer", normalizer_,
         "what the loss is divided by: token-mean, sequence-mean, constant (--max-completion-length) or sequence-sum");
     Add(options, "kl", kl_, "estimator of the KL from the reference model: k1, k2 or k3");
-    Add(options, "kl-in", kl_in_, "where the KL goes: loss, reward, or return (the reward-to-go of each token)");
+    Add(options, "kl-in", kl_in_,
+        "where the KL goes: loss, reward, return (the reward-to-go of each token) or advantage (each token's own)");
     Add(options, "beta", beta_, "weight of the KL; 0 needs no reference model", AtLeast(0));
     Add(options, "entropy-coef", entropy_coef_, "weight of the entropy bonus", AtLeast(0));
     Add(options, "dynamic-sampling,!--no-dynamic-sampling", dynamic_sampling_,
@@ -104,7 +106,7 @@ class ObjectiveSwitches {
 
   std::string name_ = "grpo";
   std::string baseline_, scale_rewards_, ratio_, clip_, normalizer_, kl_, kl_in_;
-  double epsilon_ = 0, epsilon_high_ = 0, beta_ = 0, entropy_coef_ = 0, overlong_share_ = 0;
+  double reward_weight_ = 0, epsilon_ = 0, epsilon_high_ = 0, beta_ = 0, entropy_coef_ = 0, overlong_share_ = 0;
   bool whiten_ = false, dynamic_sampling_ = false;
   std::vector<Switch> switches_;
 };
@@ -133,7 +135,8 @@ struct RlCommand {
     options.AddUnrecorded("slots", rl.slots, "sequences decoded at a time; results do not depend on it", CountFrom(1));
     objective.AddTo(options);
     options.Add("ref-model", ref_model_dir,
-                "reference model of the KL (directory), where --beta is not 0; without it the one that --model names");
+                "reference model of the KL (directory), where --beta is not 0; without it the one that --model names. "
+                "The teacher of --objective opd");
     training.AddTo(options);
   }
 
@@ -141,6 +144,9 @@ struct RlCommand {
     training.run.model_dir = model_dir;
     training.run.inputs = {{"model", model_dir}};
     rl.objective = objective.Resolve();
+    if (rl.objective.reward_weight == 0 && rl.objective.beta != 0 && ref_model_dir.empty()) {
+      throw UsageError("with --reward-weight 0 the reference model is the teacher; name it with --ref-model");
+    }
     const LoadedTask problems = task.Load(Split::kRl, {.answer = true}, training.compute.seed, model_dir);
     const auto model = training.compute.Load(model_dir, /*with_gradients=*/true);
     const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
@@ -150,7 +156,7 @@ struct RlCommand {
     rl.objective.max_completion_length = rl.max_completion_length;
     rl.seed = training.compute.seed;
     rl.checkpoint_blocks = training.grad_checkpoint;
-    const auto reference = LoadReference();
+    const auto reference = LoadReference(*model, tokenizer);
     if (!task.data.empty()) training.run.inputs.emplace_back("data", task.data);
     if (reference) training.run.inputs.emplace_back("ref-model", ref_model_dir);
     training.compute.Need(RlParts(model->config(), model->dtype(), training.compute.ResolveDevice(),
@@ -167,13 +173,16 @@ struct RlCommand {
   }
 
   // The model that the run began with, on a resume too, never a checkpoint. Null without a KL.
-  std::unique_ptr<Transformer> LoadReference() {
+  std::unique_ptr<Transformer> LoadReference(const Transformer& model, const Tokenizer& tokenizer) {
     if (rl.objective.beta == 0) {
       options.Omit("ref-model");
       return nullptr;
     }
     if (ref_model_dir.empty()) ref_model_dir = model_dir;
-    return training.compute.Load(ref_model_dir, /*with_gradients=*/false, " of the reference");
+    auto reference = training.compute.Load(ref_model_dir, /*with_gradients=*/false, " of the reference");
+    RequireSameTexts({"reference model", ref_model_dir, reference->config()}, model_dir, model.config(), tokenizer,
+                     task.prompt);
+    return reference;
   }
 
   OptionSet& options;

@@ -39,6 +39,40 @@ struct SupervisedCommand {
     training.AddTo(options);
   }
 
+  void AddTeacher() {
+    const auto add = [&](const char* name, auto& value, const char* help, auto... checks) {
+      distill_options.push_back(options.Add(name, value, help, checks...));
+    };
+    options.Add("teacher", teacher_dir,
+                "model (directory) whose distributions are to be come near to, as those of full attention");
+    add("distill-weight", distill.weight,
+        "A in the loss (1 - A) cross-entropy + A T^2 KL from the teacher over the whole vocabulary", Between(0, 1));
+    add("distill-temperature", distill.options.temperature, "T, by which the logits of both models are divided",
+        AtLeast(0));
+    add("distill-kl", distill_kl, "forward, KL(teacher || student), or reverse, KL(student || teacher)");
+  }
+
+  // Flags that speak of a teacher are refused where there is none, and left out of the record.
+  void CheckTeacher() {
+    distill.options.direction = ParseName<KlDirection>("--distill-kl", distill_kl);
+    if (distill.options.temperature == 0) throw UsageError("--distill-temperature is 0; it must be above 0");
+    if (!teacher_dir.empty()) return;
+    for (const CLI::Option* option : distill_options) {
+      if (option->count() > 0) {
+        throw UsageError(Concat(option->get_name(), " means nothing without a teacher; name one with --teacher"));
+      }
+      options.Omit(option->get_single_name());
+    }
+  }
+
+  std::unique_ptr<Transformer> LoadTeacher(const Transformer& model, const Tokenizer& tokenizer) {
+    if (teacher_dir.empty()) return nullptr;
+    auto teacher = training.compute.Load(teacher_dir, /*with_gradients=*/false, " of the teacher");
+    RequireSameTexts({"teacher", teacher_dir, teacher->config()}, model_dir, model.config(), tokenizer, task.prompt);
+    training.run.inputs.emplace_back("teacher", teacher_dir);
+    return teacher;
+  }
+
   // From the weights of --model.
   void Run() {
     training.run.model_dir = model_dir;
@@ -52,6 +86,8 @@ struct SupervisedCommand {
     const LoadedTask evaluation = LoadEvaluation();
     if (!task.data.empty()) training.run.inputs.emplace_back("data", task.data);
     if (!eval_data.empty()) training.run.inputs.emplace_back("eval-data", eval_data);
+    const auto teacher = LoadTeacher(model, tokenizer);
+    distill.teacher = teacher.get();
     SetEndOfText(problems, tokenizer, model);
     const int context = model.config().max_positions;
     if (sft.max_length == 0) sft.max_length = context + 1;  // end of text is predicted, never read
@@ -98,6 +134,9 @@ struct SupervisedCommand {
   std::string model_dir, eval_data;
   TaskOptions task;
   SftOptions sft;
+  Distillation& distill = sft.distill;
+  std::string teacher_dir, distill_kl = Name(distill.options.direction);
+  std::vector<const CLI::Option*> distill_options;
   double epochs = 1;
   TrainingOptions training;
 };
@@ -106,7 +145,13 @@ struct SftCommand : SupervisedCommand {
   explicit SftCommand(OptionSet& set) : SupervisedCommand(set) {
     training.optimizer.lr = 5e-4;
     options.Add("model", model_dir, "model to start from (directory)")->required();
+    AddTeacher();
     AddOptions();
+  }
+
+  void Run() {
+    CheckTeacher();
+    SupervisedCommand::Run();
   }
 };
 

@@ -6,6 +6,8 @@
 #include <iterator>
 
 #include "base/names.h"
+#include "base/utf8.h"
+#include "model/model_files.h"
 #include "train/data.h"
 
 namespace swarr {
@@ -114,6 +116,24 @@ const BuiltInTask& TaskOptions::ChosenBuiltIn() const {
 
 void SetEndOfText(const LoadedTask& task, const Tokenizer& tokenizer, Transformer& model) {
   if (!task.end_of_turn.empty()) model.SetEndOfText(SingleToken(tokenizer, task.end_of_turn));
+}
+
+void RequireSameTexts(const SecondModel& second, const std::string& dir, const ModelConfig& config,
+                      const Tokenizer& tokenizer, const PromptOptions& prompt) {
+  SWARR_CHECK(second.config.vocab == config.vocab, "the ", second.name, " has a vocabulary of ", second.config.vocab,
+              " tokens, the model one of ", config.vocab, "; both must have the same");
+  const Tokenizer other = LoadTokenizer(second.dir, second.config);
+  SWARR_CHECK(other.vocab_size() == tokenizer.vocab_size(), "the ", second.name, "'s tokenizer has ",
+              other.vocab_size(), " tokens, the model's ", tokenizer.vocab_size(), "; both must be the same");
+  for (std::int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    SWARR_CHECK(other.Piece(id) == tokenizer.Piece(id), "token ", id, " is '", Excerpt(other.Piece(id)), "' to the ",
+                second.name, " and '", Excerpt(tokenizer.Piece(id)), "' to the model; both must have one tokenizer");
+  }
+  const ChatTemplate theirs = prompt.MakeTemplate(second.dir), ours = prompt.MakeTemplate(dir);
+  SWARR_CHECK(theirs.format == ours.format && theirs.system == ours.system, "the ", second.name, "'s chat template is ",
+              Name(theirs.format), " and the model's ", Name(ours.format),
+              theirs.format == ours.format ? " with another system line" : "",
+              "; both must be prompted alike: set --template and --system");
 }
 
 void ReportDropped(const LoadedTask& task) {

@@ -66,6 +66,17 @@ struct TaskOptions {
 // Makes the end of the task's turns the model's end of text, if the task has turns.
 void SetEndOfText(const LoadedTask& task, const Tokenizer& tokenizer, Transformer& model);
 
+// A model that is to judge the same tokens as another, a teacher or a reference, and how a sentence names it.
+struct SecondModel {
+  const char* name;  // "teacher"
+  std::string dir;
+  const ModelConfig& config;
+};
+// Throws Error unless the second model has the first one's vocabulary, token by token, and chat template. `tokenizer`:
+// that of the first, the model in `dir`.
+void RequireSameTexts(const SecondModel& second, const std::string& dir, const ModelConfig& config,
+                      const Tokenizer& tokenizer, const PromptOptions& prompt);
+
 // Says on stderr how many rows of its file the task left out, and why; nothing if none was.
 void ReportDropped(const LoadedTask& task);
 

@@ -6,9 +6,9 @@
 namespace swarr::oracle {
 namespace {
 
-constexpr std::pair<const char*, Suite (*)()> kSuites[] = {{"ops", OpsSuite},     {"attention", AttentionSuite},
-                                                           {"loss", LossSuite},   {"step", StepSuite},
-                                                           {"model", ModelSuite}, {"rollout", RolloutSuite}};
+constexpr std::pair<const char*, Suite (*)()> kSuites[] = {
+    {"ops", OpsSuite},   {"attention", AttentionSuite}, {"loss", LossSuite},      {"distill", DistillSuite},
+    {"step", StepSuite}, {"model", ModelSuite},         {"rollout", RolloutSuite}};
 
 }  // namespace
 

@@ -142,6 +142,7 @@ Suite MakeSuite(const std::string& name);
 Suite AttentionSuite();
 Suite OpsSuite();
 Suite LossSuite();
+Suite DistillSuite();
 Suite StepSuite();
 Suite ModelSuite();
 Suite RolloutSuite();

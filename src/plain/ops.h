@@ -174,6 +174,52 @@ inline void TokenLogprobBackward(Array dx, Array dw, Array dlogp, Array dentropy
   }
 }
 
+// Distillation: kl[n] = KL(q || p) (forward) or KL(p || q) (reverse), KL(a || b) = sum_v a[v] (log a[v] - log b[v]),
+// with the student's p = softmax(w x[n] / T) and the teacher's q = softmax(teacher_w teacher_x[n] / T);
+//   dz[v] = dkl / T (p[v] - q[v])  (forward),  dkl / T p[v] (log p[v] - log q[v] - kl)  (reverse),
+//   dx = dz w,  dw = dz^T x;  the teacher is a constant
+//   kl[N]  x[N, C]  w[V, C]  teacher_x[N, E]  teacher_w[V, E]
+struct StudentAndTeacher {
+  StudentAndTeacher(Array x, Array w, Array teacher_x, Array teacher_w, int n, double temperature)
+      : p(Divided(Logits(x, w, n), temperature)), q(Divided(Logits(teacher_x, teacher_w, n), temperature)) {}
+  static std::vector<double> Divided(std::vector<double> z, double temperature) {
+    for (double& l : z) l /= temperature;
+    return z;
+  }
+  double Kl(KlDirection direction) const {
+    const bool forward = direction == KlDirection::kForward;
+    const Softmax &a = forward ? q : p, &b = forward ? p : q;
+    double sum = 0;
+    for (int v = 0; v < a.V(); ++v) sum += a.P(v) * (a.LogP(v) - b.LogP(v));
+    return sum;
+  }
+  Softmax p, q;
+};
+inline void DistillForward(Array kl, Array x, Array w, Array teacher_x, Array teacher_w, const DistillOptions& o) {
+  for (int n = 0; n < x.dim(0); ++n) {
+    kl(n) = StudentAndTeacher(x, w, teacher_x, teacher_w, n, o.temperature).Kl(o.direction);
+  }
+}
+struct DistillGradients {
+  Array dx, dw;
+};
+inline void DistillBackward(DistillGradients to, Array dkl, Array x, Array w, Array teacher_x, Array teacher_w,
+                            const DistillOptions& o, Rounding stored = Exact) {
+  for (int n = 0; n < x.dim(0); ++n) {
+    const StudentAndTeacher s(x, w, teacher_x, teacher_w, n, o.temperature);
+    const double kl = s.Kl(o.direction);
+    for (int v = 0; v < s.p.V(); ++v) {
+      const double by_logit =
+          o.direction == KlDirection::kForward ? s.p.P(v) - s.q.P(v) : s.p.P(v) * (s.p.LogP(v) - s.q.LogP(v) - kl);
+      const double dz = stored(dkl(n) / o.temperature * by_logit);
+      for (int c = 0; c < x.dim(1); ++c) {
+        to.dx(n, c) += dz * w(v, c);
+        to.dw(v, c) += dz * x(n, c);
+      }
+    }
+  }
+}
+
 // Sampling: tokens[n] = argmax_v z[v] / temperature + g[v] with Gumbel noise g[v] = -log(-log u[v]), u uniform, drawn
 // by the row's key and the position of the drawn token; at temperature 0 argmax_v z[v]. logp[n] is that of the token at
 // temperature 1.   tokens, logp[N]  x[N, C]  w[V, C]  positions[N]  rows[N]

@@ -23,13 +23,13 @@ double VarianceOf(std::span<const double> values) {
   return squares / static_cast<double>(values.size() - 1);
 }
 
-// r_i: rewards with the overlong penalty and, where it belongs there, the KL.
+// r_i: weighted rewards with the overlong penalty and, where it belongs there, the KL.
 std::vector<double> ShapedRewards(const SampledTokens& sampled, const ObjectiveOptions& options) {
   std::vector<double> rewards(sampled.rewards.begin(), sampled.rewards.end());
   const bool penalised = options.beta != 0 && options.kl_in == KlPlace::kReward;
   std::size_t token = 0;
   for (std::size_t i = 0; i < rewards.size(); ++i) {
-    rewards[i] += OverlongPenalty(sampled.lengths[i], options);
+    rewards[i] = options.reward_weight * rewards[i] + OverlongPenalty(sampled.lengths[i], options);
     for (int t = 0; t < sampled.lengths[i]; ++t, ++token) {
       if (penalised) {
         rewards[i] -= options.beta * EvaluateKl(sampled.old_logp[token] - sampled.ref_logp[token], options.kl).value;
@@ -79,13 +79,14 @@ std::vector<double> CentredAndScaled(std::span<const double> rewards, std::size_
   return result;
 }
 
-// beta times the sum of the KL of a token and all later ones of its completion, off its advantage.
-void SubtractKlToGo(std::span<double> advantages, std::span<const double> old_logp, std::span<const double> ref_logp,
-                    const ObjectiveOptions& options) {
-  double to_go = 0;
+// beta times the KL of a token, with kReturn and that of all later ones of its completion, off its advantage.
+void SubtractKl(std::span<double> advantages, std::span<const double> old_logp, std::span<const double> ref_logp,
+                const ObjectiveOptions& options) {
+  double later = 0;
   for (std::size_t t = advantages.size(); t-- > 0;) {
-    to_go += EvaluateKl(old_logp[t] - ref_logp[t], options.kl).value;
-    advantages[t] -= options.beta * to_go;
+    const double kl = later + EvaluateKl(old_logp[t] - ref_logp[t], options.kl).value;
+    advantages[t] -= options.beta * kl;
+    if (options.kl_in == KlPlace::kReturn) later = kl;
   }
 }
 
@@ -178,6 +179,8 @@ const std::vector<NamedObjective>& NamedObjectives() {
         .epsilon_high = 4e-4,
         .aggregation = Aggregation::kSequenceMean}},
       {"cispo", {.scale_rewards = RewardScale::kGroup, .clip = ClipKind::kWeight, .epsilon_high = 4}},
+      {"opd",
+       {.reward_weight = 0, .clip = ClipKind::kNone, .kl = KlEstimator::kK1, .kl_in = KlPlace::kAdvantage, .beta = 1}},
   };
   return kTable;
 }
@@ -190,6 +193,9 @@ void CheckObjective(const ObjectiveOptions& o) {
           "without a ratio (ratio none) there is nothing to clip; set clip to none, or choose a ratio");
   require(o.epsilon >= 0 && o.epsilon_high >= 0, "epsilon and epsilon-high must be 0 or more");
   require(o.beta >= 0, "beta, the weight of the KL, must be 0 or more");
+  require(o.reward_weight >= 0, "reward-weight must be 0 or more");
+  require(o.reward_weight > 0 || o.beta > 0 || o.entropy_coef != 0,
+          "with reward-weight 0 and beta 0 there is nothing to learn from; set one of them");
   require(o.overlong_share >= 0 && o.overlong_share <= 1, "overlong-share must be between 0 and 1");
   require((o.aggregation != Aggregation::kConstant && o.overlong_share == 0) || o.max_completion_length > 0,
           "the constant normaliser and the overlong penalty need the longest completion's length");
@@ -229,8 +235,9 @@ std::vector<double> Advantages(const SampledTokens& sampled, const ObjectiveOpti
       case KlPlace::kReward:  // ShapedRewards has subtracted it
         break;
       case KlPlace::kReturn:
-        SubtractKlToGo(std::span(advantages).subspan(begin), sampled.old_logp.subspan(begin, length),
-                       sampled.ref_logp.subspan(begin, length), options);
+      case KlPlace::kAdvantage:
+        SubtractKl(std::span(advantages).subspan(begin), sampled.old_logp.subspan(begin, length),
+                   sampled.ref_logp.subspan(begin, length), options);
     }
   }
   if (options.whiten) Whiten(advantages);

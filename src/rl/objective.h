@@ -64,14 +64,16 @@ enum class KlEstimator : std::uint8_t { kK1, kK2, kK3 };
 template <>
 inline constexpr std::array kNames<KlEstimator> = {"k1", "k2", "k3"};
 
-// Where beta times the estimate goes: into the loss, token by token; off the reward, summed over the completion; or off
-// the reward-to-go, the token's own estimate and all later ones (REINFORCE++). The last two estimate the KL of the
-// policy that sampled, which is a constant.
-enum class KlPlace : std::uint8_t { kLoss, kReward, kReturn };
+// Where beta times the estimate goes: into the loss, token by token; off the reward, summed over the completion; off
+// the reward-to-go, the token's own estimate and all later ones (REINFORCE++); or off the token's advantage, its own
+// estimate alone (on-policy distillation). The last three estimate the KL of the policy that sampled, which is a
+// constant.
+enum class KlPlace : std::uint8_t { kLoss, kReward, kReturn, kAdvantage };
 template <>
-inline constexpr std::array kNames<KlPlace> = {"loss", "reward", "return"};
+inline constexpr std::array kNames<KlPlace> = {"loss", "reward", "return", "advantage"};
 
 struct ObjectiveOptions {
+  double reward_weight = 1;  // of the task's reward; 0: the reference model alone says what is good
   Baseline baseline = Baseline::kGroupMean;
   RewardScale scale_rewards = RewardScale::kNone;
   bool whiten = false;  // advantages are whitened over all sampled tokens of the step
@@ -116,10 +118,10 @@ double OverlongPenalty(int length, const ObjectiveOptions& options);
 // Whether two of the values differ. A group whose rewards are all equal has nothing to tell its completions apart by.
 bool HasSpread(std::span<const double> values);
 
-// A_it for every sampled token, where r_i is the reward plus the overlong penalty and, with kReward, minus beta times
-// the KL of all its tokens:
+// A_it for every sampled token, where r_i is reward_weight times the reward, plus the overlong penalty and, with
+// kReward, minus beta times the KL of all its tokens:
 //   A_i = (r_i - baseline) / scale; exactly 0 where there is a baseline and the r_i of a group are all equal
-//   kReturn: A_it = A_i - beta sum_{t' >= t} KL_it';  otherwise A_it = A_i
+//   kReturn: A_it = A_i - beta sum_{t' >= t} KL_it';  kAdvantage: A_it = A_i - beta KL_it;  otherwise A_it = A_i
 //   whiten:  A_it = (A_it - mean) / sqrt(variance + 1e-8), over all tokens, Bessel's correction (REINFORCE++,
 //            arXiv 2501.03262)
 std::vector<double> Advantages(const SampledTokens& sampled, const ObjectiveOptions& options);

@@ -31,6 +31,7 @@ void Read(const std::string& name, const ordered_json& value, T& to) {
 // f(name, field) for every switch: the one list of them.
 template <class Options, class F>
 void ForSwitches(Options& o, F&& f) {
+  f("reward_weight", o.reward_weight);
   f("baseline", o.baseline);
   f("scale_rewards", o.scale_rewards);
   f("whiten", o.whiten);

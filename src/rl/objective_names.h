@@ -13,7 +13,7 @@ namespace swarr {
 // The objective called "objective" (grpo if there is none), with the switches given beside it changed:
 //   baseline, scale_rewards, ratio, clip, normalizer, kl, kl_in     names from the tables in objective.h
 //   whiten, dynamic_sampling                                        true | false
-//   epsilon, epsilon_high, beta, entropy_coef, overlong_share       numbers
+//   reward_weight, epsilon, epsilon_high, beta, entropy_coef, overlong_share    numbers
 // epsilon alone sets both sides of the clip where they are equal in the named objective. max_completion_length is a
 // number too, which no name sets. Throws UsageError for a name or a value that does not exist, listing those that do.
 // CheckObjective says whether the switches fit each other.

@@ -20,9 +20,11 @@
 //    on a device, whose memory the processor does not reach.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 
+#include "base/names.h"
 #include "tensor/context.h"
 
 namespace swarr {
@@ -109,6 +111,34 @@ void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& l
 void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dlogp,
                           const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
                           const LogprobInputs& inputs);
+
+// lm_head.cc, distill.cc: how far a student's distributions are from a teacher's, over the whole vocabulary (Hinton et
+// al., arXiv 1503.02531), in the same chunks of rows: neither model's [N, V] is ever held.
+//   p = softmax(w x[n] / temperature), the student's;  q = softmax(teacher_w teacher_x[n] / temperature)
+//   kl[n] = sum_v q[v] (log q[v] - log p[v]) = KL(q || p)  (forward),  KL(p || q) (reverse)
+//   x[N, C]  w[V, C]  teacher_x[N, E]  teacher_w[V, E], whose width E may be another   kl [N], sum dtype
+// Where both models' logits have the same bits, kl and its gradient are exactly 0.
+enum class KlDirection : std::uint8_t { kForward, kReverse };
+template <>
+inline constexpr std::array kNames<KlDirection> = {"forward", "reverse"};
+
+struct DistillOptions {
+  KlDirection direction = KlDirection::kForward;
+  double temperature = 1;  // above 0
+};
+struct DistillInputs {
+  Tensor x, w, teacher_x, teacher_w;
+  DistillOptions options;
+};
+// What the forward writes and the backward reads: kl, and log sum_v exp(z[v] / temperature) of both models. All [N].
+struct DistillResults {
+  Tensor kl, lse, teacher_lse;
+};
+void DistillForward(const Context& ctx, const DistillResults& results, const DistillInputs& inputs);
+// The teacher is a constant. dkl[n] = dL/dkl[n];  with z = w x[n]:
+//   dL/dz[v] = dkl / temperature * (p[v] - q[v])  (forward),  dkl / temperature * p[v] (log p[v] - log q[v] - kl)
+void DistillBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dkl,
+                     const DistillResults& results, const DistillInputs& inputs);
 
 // How one row of SampleForward chooses its token.
 struct SampleRow {

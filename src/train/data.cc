@@ -50,11 +50,14 @@ PackedBatch Pack(Arena& arena, std::span<const Document> documents) {
   return packed;
 }
 
+PackedPass ForwardPacked(Context& ctx, const Transformer& model, const PackedBatch& packed, bool checkpoint_blocks) {
+  const Var hidden = model.Forward(ctx, packed.batch, checkpoint_blocks);
+  return {.packed = packed, .hidden = hidden, .result = model.Logprob(ctx, hidden, packed.targets)};
+}
+
 PackedPass ForwardPacked(Context& ctx, const Transformer& model, std::span<const Document> documents,
                          bool checkpoint_blocks) {
-  PackedPass pass{.packed = Pack(ctx.HostArena(), documents)};
-  pass.result = model.Logprob(ctx, model.Forward(ctx, pass.packed.batch, checkpoint_blocks), pass.packed.targets);
-  return pass;
+  return ForwardPacked(ctx, model, Pack(ctx.HostArena(), documents), checkpoint_blocks);
 }
 
 ProblemOrder::ProblemOrder(std::int64_t problems, std::uint64_t seed)

@@ -42,12 +42,15 @@ struct PackedBatch {
 };
 PackedBatch Pack(Arena& arena, std::span<const Document> documents);
 
-// A forward pass over packed documents: log p and entropy of every row, recorded if a tape is live. A device is not
-// waited for.
+// A forward pass over packed documents: hidden state, log p and entropy of every row, recorded if a tape is live. A
+// device is not waited for.
 struct PackedPass {
   PackedBatch packed;
+  Var hidden{};  // [N, C] (Transformer::Forward), on the device
   LogprobResult result{};
 };
+PackedPass ForwardPacked(Context& ctx, const Transformer& model, const PackedBatch& packed, bool checkpoint_blocks);
+// The same for documents, which it packs.
 PackedPass ForwardPacked(Context& ctx, const Transformer& model, std::span<const Document> documents,
                          bool checkpoint_blocks);
 

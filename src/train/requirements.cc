@@ -56,7 +56,8 @@ RowSize BlockRow(const ModelConfig& c) {
   return row;
 }
 
-std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows, PassKind pass) {
+std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows, PassKind pass,
+                       const ModelConfig* teacher) {
   constexpr std::int64_t kChunk = 1024;  // rows whose logits are held at a time; a device holds more
   const std::int64_t value = SizeOfValue(dtype) * (pass == PassKind::kForward ? 1 : 2);  // with its gradient
   const std::int64_t sum = SizeOfSum(dtype), C = config.hidden, layers = config.layers;
@@ -64,9 +65,11 @@ std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows
   const std::int64_t block = Sum({Product({rows, row.values, value}), Product({rows, row.sums, sum})});
   // Where the gradient of logits is rounded, it is a tensor of its own.
   const bool rounds = pass != PassKind::kForward && SizeOfValue(dtype) != sum;
-  const std::int64_t logits = Product({std::min(rows, kChunk), config.vocab, sum + (rounds ? SizeOfValue(dtype) : 0)});
+  const std::int64_t logit = (teacher ? 2 : 1) * sum + (rounds ? SizeOfValue(dtype) : 0);
+  const std::int64_t logits = Product({std::min(rows, kChunk), config.vocab, logit});
+  const std::int64_t taught = teacher ? Product({rows, teacher->hidden, SizeOfValue(dtype)}) : 0;
   // Embedding and last norm; log p, its normaliser and the entropy.
-  const std::int64_t ends = Sum({Product({rows, 2 * C, value}), Product({rows, 4, sum})});
+  const std::int64_t ends = Sum({Product({rows, 2 * C, value}), Product({rows, 4, sum}), taught});
   switch (pass) {
     case PassKind::kTraining:
       return Sum({Product({layers, block}), ends, logits});
@@ -163,8 +166,9 @@ std::vector<MemoryPart> ModelParts(const ModelConfig& config, DType dtype, bool 
   return parts;
 }
 
-MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, PassKind pass) {
-  return Whole("activations", StepBytes(config, dtype, rows, pass));
+MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, PassKind pass,
+                    const ModelConfig* teacher) {
+  return Whole("activations", StepBytes(config, dtype, rows, pass, teacher));
 }
 
 std::vector<MemoryPart> DecodeParts(const ModelConfig& config, DType dtype, Device device, const DecodeSize& size) {

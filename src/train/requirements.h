@@ -44,9 +44,11 @@ struct MemoryPart {
 // ends the names.
 std::vector<MemoryPart> ModelParts(const ModelConfig& config, DType dtype, bool trained, const std::string& of = "");
 
-// What a pass over rows of packed documents keeps in step memory.
+// What a pass over rows of packed documents keeps in step memory. With a `teacher` the pass is one of distillation, for
+// which its hidden states are kept too, and its logits beside the model's.
 enum class PassKind : std::uint8_t { kForward, kTraining, kCheckpointedTraining };
-MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, PassKind pass);
+MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, PassKind pass,
+                    const ModelConfig* teacher = nullptr);
 
 // Decoding of `requests` sequences of up to max_length tokens, `slots` at a time, in one slot's share for each
 // `option`.

@@ -15,6 +15,7 @@ namespace {
 struct StepSums {
   double logp = 0;           // over the rows in the loss
   double entropy = 0;        // over the same rows
+  double kl = 0;             // from the teacher, over the same rows
   std::int64_t in_loss = 0;  // how many these are
   std::int64_t rows = 0;     // fed to the model
 };
@@ -43,7 +44,14 @@ std::vector<Document> DocumentsOf(std::int64_t step, const Transformer& model, c
 struct MicroBatch {
   std::span<const Document> documents{};
   PackedPass pass{};
+  Var kl{};  // of each row, if there is a teacher
 };
+
+// The weights of cross-entropy and KL in the loss.
+double WeightOfCrossEntropy(const Distillation& d) { return d.teacher ? 1 - d.weight : 1; }
+double WeightOfKl(const Distillation& d) {
+  return d.teacher ? d.weight * d.options.temperature * d.options.temperature : 0;
+}
 
 // Calls f(n) for each row n in the loss.
 template <class F>
@@ -55,21 +63,51 @@ void ForRowsInLoss(const MicroBatch& batch, const SftOptions& options, F&& f) {
   }
 }
 
-// Forward and backward. dL/dlog p = -1 / (tokens in the loss of the whole step), which needs no log p: the device is
-// not waited for.
+// The teacher's hidden states [N, E], and nothing else left in the arena; empty without a teacher.
+Tensor HiddenOfTeacher(Context& ctx, const Distillation& d, const PackedBatch& packed) {
+  if (d.teacher == nullptr) return {};
+  const Transformer& teacher = *d.teacher;
+  const Tensor hidden = ctx.arena->New(teacher.dtype(), {packed.rows(), teacher.config().hidden});
+  const ArenaScope scope(*ctx.arena);
+  Copy(ctx, hidden, teacher.Forward(ctx, packed.batch).value);
+  return hidden;
+}
+
+// The loss's derivative by log p or by the KL of every row in the loss.
+void FillGradient(const Tensor& grad, const MicroBatch& batch, double derivative, const SftOptions& options) {
+  DispatchSum(grad.dtype(), [&]<class T>() {
+    ForRowsInLoss(batch, options, [&](std::int64_t n) { grad.data<T>()[n] = static_cast<T>(derivative); });
+  });
+}
+
+// Forward and backward. With n tokens in the loss of the whole step, dL/dlog p = -(1 - A) / n and dL/dKL = A T^2 / n,
+// which needs neither log p nor KL: the device is not waited for.
 MicroBatch Accumulate(Context& ctx, const Transformer& model, std::span<const Document> documents, std::int64_t in_loss,
                       const SftOptions& options) {
   ResetStep(ctx);
+  const Distillation& d = options.distill;
+  const PackedBatch packed = Pack(ctx.HostArena(), documents);
+  const Tensor hidden_of_teacher = HiddenOfTeacher(ctx, d, packed);
   Tape tape;
   const TapeScope recording(ctx, &tape);
-  MicroBatch batch{documents, ForwardPacked(ctx, model, documents, options.checkpoint_blocks)};
-  const Tensor& grad = batch.pass.result.logp.grad;
-  DispatchSum(grad.dtype(), [&]<class T>() {
-    ForRowsInLoss(batch, options,
-                  [&](std::int64_t n) { grad.data<T>()[n] = static_cast<T>(-1.0 / static_cast<double>(in_loss)); });
-  });
+  MicroBatch batch{documents, ForwardPacked(ctx, model, packed, options.checkpoint_blocks)};
+  const auto tokens = static_cast<double>(in_loss);
+  FillGradient(batch.pass.result.logp.grad, batch, -WeightOfCrossEntropy(d) / tokens, options);
+  if (d.teacher) {
+    batch.kl = DistillKl(ctx, batch.pass.hidden, model.head(), hidden_of_teacher, d.teacher->head().value, d.options);
+    FillGradient(batch.kl.grad, batch, WeightOfKl(d) / tokens, options);
+  }
   tape.Backward(ctx);
   return batch;
+}
+
+void CheckDistillation(const Distillation& d, const Transformer& model) {
+  if (d.teacher == nullptr) return;
+  SWARR_CHECK(d.weight >= 0 && d.weight <= 1, "the weight of distillation is ", d.weight,
+              ", which must be between 0 and 1");
+  const int vocab = model.config().vocab, teachers = d.teacher->config().vocab;
+  SWARR_CHECK(teachers == vocab, "the teacher has a vocabulary of ", teachers, " tokens, the model one of ", vocab,
+              "; distillation needs two models of the same tokenizer");
 }
 
 // Waits for a micro-batch, and adds up what the report of the step needs.
@@ -80,6 +118,7 @@ void AddSums(const Context& ctx, const MicroBatch& batch, const SftOptions& opti
     ForRowsInLoss(batch, options, [&](std::int64_t n) {
       sums.logp += static_cast<double>(result.logp.value.data<T>()[n]);
       sums.entropy += static_cast<double>(result.entropy.value.data<T>()[n]);
+      if (options.distill.teacher) sums.kl += static_cast<double>(batch.kl.value.data<T>()[n]);
     });
   });
   sums.rows += batch.pass.packed.rows();
@@ -101,8 +140,10 @@ std::vector<MemoryPart> SftParts(const Transformer& model, const Tokenizer& toke
     shortest = std::min(shortest, fed);
   }
   rows = Sum({rows, Product({options.batch_size - encoded, shortest})});
+  const Transformer* teacher = options.distill.teacher;
   MemoryPart step = StepPart(model.config(), model.dtype(), rows,
-                             options.checkpoint_blocks ? PassKind::kCheckpointedTraining : PassKind::kTraining);
+                             options.checkpoint_blocks ? PassKind::kCheckpointedTraining : PassKind::kTraining,
+                             teacher ? &teacher->config() : nullptr);
   step.option = "--batch-size";
   step.value = options.batch_size;
   const std::int64_t documents = Product({options.batch_size, options.grad_accum, sizeof(Document)});
@@ -117,6 +158,8 @@ std::vector<MemoryPart> SftParts(const Transformer& model, const Tokenizer& toke
 
 void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task, const Task* eval_task,
             const SftOptions& options, Optimizer& optimizer, TrainingRun& run) {
+  const Distillation& distill = options.distill;
+  CheckDistillation(distill, model);
   ProblemOrder order(task.size(), options.seed);
   Watch watch(run.output_dir(), run.step());
   while (run.step() < options.steps) {
@@ -136,7 +179,9 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
     }
     const double grad_norm = optimizer.GradientNorm(ctx);  // the processor waits here, once in a step
     AddSums(ctx, last, options, sums);
-    const double in_loss = static_cast<double>(sums.in_loss), loss = -sums.logp / in_loss;
+    const double in_loss = static_cast<double>(sums.in_loss);
+    const double cross_entropy = -sums.logp / in_loss, kl = sums.kl / in_loss;
+    const double loss = WeightOfCrossEntropy(distill) * cross_entropy + WeightOfKl(distill) * kl;
     run.CheckFinite("loss", loss);
     const double lr = LearningRate(optimizer.options(), step, options.steps);
     run.CheckFinite("gradient norm", grad_norm);
@@ -152,6 +197,7 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
         {"step_time", seconds},
         {"tokens_per_second", static_cast<double>(sums.rows) / seconds},
         {"peak_memory_mb", PeakMemoryMb()}};
+    if (distill.teacher) record.update({{"cross_entropy", cross_entropy}, {"kl", kl}});
     if (eval_task && options.eval_every > 0 && (step + 1) % options.eval_every == 0) {
       const std::vector<EvaluatedCompletion> done =
           Evaluate(ctx, model, tokenizer, *eval_task,

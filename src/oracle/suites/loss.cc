@@ -104,6 +104,7 @@ constexpr Mistake<LossRule> kMistakes[] = {
     {"the KL in the loss times the ratio", [](LossRule& r) { r.kl_times_ratio = true; }},
     {"the KL in the loss averaged over masked tokens too", [](LossRule& r) { r.kl_over_padding = true; }},
     {"the KL to go cut at masked tokens", [](LossRule& r) { r.to_go_cut = true; }},
+    {"the KL off each token's advantage, without what is to come", [](LossRule& r) { r.kl_in = KlPlace::kAdvantage; }},
     {"the entropy bonus missing", [](LossRule& r) { r.entropy_coef = 0; }},
     {"the entropy bonus with the sign turned", [](LossRule& r) { r.entropy_coef *= -1; }},
 };
@@ -264,6 +265,7 @@ std::vector<Case> Cases() {
   add("dr_grpo_longest", "mixed", "dr_grpo", {{"max_completion_length", 8}});
   add("kl_beside_ratios", "mixed", "grpo", {{"beta", 0.25}});
   add("kl_beside_sequence_ratios", "mixed", "gspo", {{"beta", 0.25}, {"kl", "k2"}});
+  add("opd_with_reward", "masked", "opd", {{"reward_weight", 0.5}, {"beta", 0.25}});
   return cases;
 }
 
@@ -281,7 +283,8 @@ Suite LossSuite() {
            "term = policy + beta KL (kl_in = loss) - entropy_coef entropy; its weight w_i is that of the normalizer.",
            "Standard deviations have Bessel's correction, and 1e-4 is added to them. If there is a baseline, a group "
            "whose rewards, the overlong penalty and the KL (kl_in = reward) taken off, are all equal gets exactly 0; "
-           "the KL to go (kl_in = return) and then whitening come after that, and move it.",
+           "the KL to go (kl_in = return) or each token's own (advantage) and then whitening come after that, and move "
+           "it. reward_weight multiplies the rewards before anything else.",
            "clip = ppo: -min(rho A, clip(rho, 1 - epsilon, 1 + epsilon_high) A). clip = weight: -min(rho, 1 + "
            "epsilon_high) A log p, with no gradient through the factor.",
            "old_logp, ref_logp, rewards and advantages are constants of the gradient; entropy is a variable of its "

@@ -79,14 +79,15 @@ double CentredAndScaled(double reward, std::span<const double> group, std::span<
 }
 
 // `places`: where the tokens stand.
-void SubtractToGo(std::span<double> advantages, std::span<const double> penalties, std::span<const std::size_t> places,
-                  const LossRule& rule) {
+void SubtractPenalties(std::span<double> advantages, std::span<const double> penalties,
+                       std::span<const std::size_t> places, const LossRule& rule) {
+  const bool to_go = rule.kl_in == KlPlace::kReturn;
   double later = 0;
   for (std::size_t t = advantages.size(); t-- > 0;) {
     const bool before_a_gap = t + 1 < places.size() && places[t + 1] != places[t] + 1;
     if (rule.to_go_cut && before_a_gap) later = 0;
-    advantages[t] -= later + (rule.own_kl_to_go ? penalties[t] : 0);
-    later += penalties[t];
+    advantages[t] -= later + (rule.own_kl_to_go || !to_go ? penalties[t] : 0);
+    if (to_go) later += penalties[t];
   }
 }
 
@@ -105,7 +106,7 @@ std::vector<double> MistakenAdvantages(const SampledTokens& sampled, std::span<c
   std::size_t begin = 0;
   for (std::size_t i = 0; i < rewards.size(); begin += of_completion[i++].size()) {
     of_completion.push_back(std::span(penalties).subspan(begin, static_cast<std::size_t>(sampled.lengths[i])));
-    rewards[i] += OverlongPenalty(sampled.lengths[i], rule);
+    rewards[i] = rule.reward_weight * rewards[i] + OverlongPenalty(sampled.lengths[i], rule);
     if (rule.kl_in == KlPlace::kReward) rewards[i] -= SumOf(of_completion[i]);
   }
   const auto group_size = static_cast<std::size_t>(sampled.group_size);
@@ -117,8 +118,8 @@ std::vector<double> MistakenAdvantages(const SampledTokens& sampled, std::span<c
     advantages.insert(advantages.end(), of_completion[i].size(), centred);
     const std::size_t length = of_completion[i].size();
     const std::span<double> own = std::span(advantages).last(length);
-    if (rule.kl_in == KlPlace::kReturn) {
-      SubtractToGo(own, of_completion[i], places.subspan(advantages.size() - length, length), rule);
+    if (rule.kl_in == KlPlace::kReturn || rule.kl_in == KlPlace::kAdvantage) {
+      SubtractPenalties(own, of_completion[i], places.subspan(advantages.size() - length, length), rule);
     }
     if ((i + 1) % group_size != 0) continue;
     const std::span<double> group = std::span(advantages).subspan(group_begin);

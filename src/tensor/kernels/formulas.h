@@ -68,6 +68,21 @@ template <class T>
   return -Exp(log_p) * (dlogp + dentropy * (log_p + entropy));
 }
 
+// Distillation. A token's term of KL(a || b) of two distributions, given both log-probabilities.
+template <class T>
+[[gnu::always_inline]] constexpr T KlTermOf(T log_a, T log_b) {
+  return Exp(log_a) * (log_a - log_b);
+}
+// dKL/d(z[v] / temperature) of the student p beside the teacher q: first of KL(q || p), then of kl = KL(p || q).
+template <class T>
+[[gnu::always_inline]] constexpr T ForwardKlGradient(T log_p, T log_q) {
+  return Exp(log_p) - Exp(log_q);
+}
+template <class T>
+[[gnu::always_inline]] constexpr T ReverseKlGradient(T log_p, T log_q, T kl) {
+  return Exp(log_p) * (log_p - log_q - kl);
+}
+
 // Standard Gumbel noise from a random word.
 [[gnu::always_inline]] constexpr double GumbelFrom(std::uint32_t word) { return -Log(-Log(UniformFrom(word))); }
 

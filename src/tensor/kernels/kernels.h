@@ -49,6 +49,12 @@ struct Kernels {
   static void LogSoftmaxRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp,
                                      const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
                                      const Tensor& logits, const Tensor& targets);
+  // Divides both logits by the temperature, in place.
+  static void DistillRows(const Context& ctx, const DistillResults& results, const Tensor& logits,
+                          const Tensor& teacher_logits, const DistillOptions& options);
+  static void DistillRowsBackward(const Context& ctx, const Tensor& dlogits, const Tensor& dkl,
+                                  const DistillResults& results, const Tensor& logits, const Tensor& teacher_logits,
+                                  const DistillOptions& options);
   static void SampleRows(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& logits,
                          const Tensor& positions, const SampleRow* rows);
 
