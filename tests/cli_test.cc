@@ -18,8 +18,8 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 TEST_CASE("every command has --help on stdout with its defaults, and ends with status 0") {
-  for (const char* command : {"study", "data", "pretrain", "sft", "rl", "convert", "eval", "generate", "inspect",
-                              "logits", "tokenize", "verify", "bench"}) {
+  for (const char* command : {"study", "data", "pretrain", "sft", "rl", "convert", "eval", "sample", "generate",
+                              "inspect", "logits", "tokenize", "verify", "bench"}) {
     CAPTURE(command);
     const Outcome help = Swarr({command, "--help"});
     CHECK(help.status == 0);

@@ -12,7 +12,8 @@ namespace swarr {
 namespace {
 
 EvaluatedCompletion Row(std::int64_t problem, const char* answer, int tokens, bool finished, double reward) {
-  return {problem, answer, answer, tokens, finished, reward};
+  const Completion drawn{.tokens = Tokens(static_cast<std::size_t>(tokens)), .logp = {}};
+  return {problem, answer, answer, drawn, finished, reward};
 }
 
 TEST_CASE("a summary counts right answers over completions and majorities, and those that give one") {

@@ -4,8 +4,7 @@
 #include <cstdio>
 
 #include "base/files.h"
-#include "cli/task_options.h"
-#include "model/model_files.h"
+#include "cli/generation.h"
 #include "study/statistics.h"
 #include "task/registry.h"
 #include "train/evaluate.h"
@@ -21,7 +20,7 @@ std::string CompletionLines(const std::vector<EvaluatedCompletion>& completions,
     const Example example = task.Get(c.problem, 0);
     const ordered_json line = {{"problem", c.problem},   {"prompt", example.prompt}, {"completion", c.text},
                                {"gold", example.answer}, {"extracted", c.answer},    {"reward", c.reward},
-                               {"tokens", c.tokens},     {"finished", c.finished}};
+                               {"tokens", c.tokens()},   {"finished", c.finished}};
     lines += line.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + '\n';
   }
   return lines;
@@ -38,21 +37,9 @@ int SmallestWindow(const ModelConfig& config) {
 
 struct EvalCommand {
   explicit EvalCommand(OptionSet& options) {
-    evaluate.slots = 128;
-    options.Add("model", model_dir, "model to evaluate (directory)")->required();
-    task.AddTo(options, /*with_completions=*/false);
-    task.AddRewardTo(options);
-    options.Add("problems", evaluate.problems, "how many problems, the first ones; 0 is all", AtLeast(0));
-    options.Add("samples", evaluate.samples, "completions per problem: the k of pass@k and maj@k", CountFrom(1));
-    options.Add("temperature", evaluate.temperature, "of sampling; 0 is greedy", AtLeast(0));
-    options.Add("max-completion-length", evaluate.max_completion_length,
-                "tokens of a completion (a longer one is cut and wrong); 0 is the task's own limit or what the context "
-                "leaves",
-                AtLeast(0));
-    options.AddUnrecorded("slots", evaluate.slots, "sequences decoded at a time; results do not depend on it",
-                          CountFrom(1));
+    generation.AddTo(options, "model to evaluate", "completions per problem: the k of pass@k and maj@k");
     options.Add("greedy", greedy, "measure one greedy completion per problem beside the sampled ones");
-    task.prompt.AddExamplesTo(options);
+    generation.task.prompt.AddExamplesTo(options);
     options.Add(
         "lm-eval", lm_eval,
         "GSM8K as lm-evaluation-harness measures it, beside --reward: greedy, Question: ... Answer: prompts with "
@@ -65,14 +52,7 @@ struct EvalCommand {
 
   void Run() {
     if (lm_eval) FollowHarness();
-    LoadedTask problems = task.Load(Split::kEval, {.answer = true}, compute.seed, model_dir);
-    const auto model = compute.Load(model_dir, /*with_gradients=*/false);
-    const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
-    SetEndOfText(problems, tokenizer, *model);
-    evaluate.max_completion_length =
-        CompletionLimit(evaluate.max_completion_length, problems, tokenizer, model->config());
-    ReportDropped(problems);
-    evaluate.seed = compute.seed;
+    const auto [problems, model, tokenizer] = generation.Load(Split::kEval);
     compute.Need(EvaluateParts(model->config(), model->dtype(), compute.ResolveDevice(), *problems.task, evaluate));
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
@@ -144,7 +124,7 @@ struct EvalCommand {
     double squares = 0;
     for (std::size_t begin = 0; begin < completions.size(); begin += k) {
       double sum = 0;
-      for (std::size_t i = begin; i < begin + k; ++i) sum += completions[i].tokens;
+      for (std::size_t i = begin; i < begin + k; ++i) sum += completions[i].tokens();
       const double distance = sum / static_cast<double>(k) - mean;
       squares += distance * distance;
     }
@@ -189,12 +169,13 @@ struct EvalCommand {
     std::printf("\n");
   }
 
-  std::string model_dir, completions_out;
+  std::string completions_out;
   bool greedy = false, lm_eval = false;
   std::vector<std::pair<std::string, RewardRule>> harness_scores;  // with --lm-eval
-  TaskOptions task;
-  EvaluateOptions evaluate;
-  ComputeOptions compute;
+  GenerationOptions generation;
+  TaskOptions& task = generation.task;
+  EvaluateOptions& evaluate = generation.evaluate;
+  ComputeOptions& compute = generation.compute;
   bool json = false;
   ordered_json results;
 };

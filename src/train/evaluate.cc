@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "tensor/philox.h"
-
 namespace swarr {
 namespace {
 
@@ -61,15 +59,15 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
     longest = std::max(longest, prompt.size());
     for (int s = 0; s < options.samples; ++s) {
       requests.push_back({prompt, options.max_completion_length, options.temperature,
-                          StreamKey(options.seed, Purpose::kEvaluate, options.step, static_cast<std::uint32_t>(p),
+                          StreamKey(options.seed, options.purpose, options.step, static_cast<std::uint32_t>(p),
                                     static_cast<std::uint32_t>(s))});
     }
   }
   Decoder decoder(model, options.slots, static_cast<int>(longest) + options.max_completion_length);
-  const std::vector<Completion> completions = decoder.Generate(ctx, requests);
+  std::vector<Completion> completions = decoder.Generate(ctx, requests);
   std::vector<EvaluatedCompletion> results;
   for (std::size_t i = 0; i < completions.size(); ++i) {
-    const Completion& c = completions[i];
+    Completion& c = completions[i];
     const std::int64_t p = static_cast<std::int64_t>(i) / options.samples;
     std::vector<std::int32_t> tokens = c.tokens;
     const bool at_token = CutAtStopToken(tokens, tokenizer, options.stop_texts);
@@ -77,7 +75,7 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
     const bool finished = CutAtStop(text, options.stop_texts) || at_token || c.finished;
     const double reward = task.Reward(task.Get(p, 0), text, finished);
     std::string answer = task.Extract(text);
-    results.push_back({p, std::move(text), std::move(answer), static_cast<int>(c.tokens.size()), finished, reward});
+    results.push_back({p, std::move(text), std::move(answer), std::move(c), finished, reward});
   }
   return results;
 }
@@ -86,7 +84,7 @@ AccuracySummary Summarize(const std::vector<EvaluatedCompletion>& completions, i
   AccuracySummary sum{};
   for (const EvaluatedCompletion& c : completions) {
     sum.accuracy += Correct(c);
-    sum.mean_length += c.tokens;
+    sum.mean_length += c.tokens();
     sum.truncated += !c.finished;
     sum.extracted += !c.answer.empty();
   }
