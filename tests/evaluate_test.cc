@@ -77,6 +77,25 @@ TEST_CASE("scores like the harness's judge a cut text as it stands, where the st
   CHECK(ShareRight(completions, task, same) == 0.5);
 }
 
+TEST_CASE("the training pass repeats the sampler's log-probabilities under its attention and under no other") {
+  Transformer model(TextConfig(), DType::kF32, /*with_gradients=*/false);
+  Randomize(model);
+  TestContext t;
+  const TableTask task({{"ab?", "", ""}, {"ba?", "", ""}, {"d?", "", ""}});
+  const auto completions =
+      Evaluate(t.ctx, model, TextTokenizer(), task, {.samples = 24, .max_completion_length = 12});  // several passes
+  const LogprobGap same = CompareWithTraining(t.ctx, model, TextTokenizer(), task, completions);
+  CHECK(same.largest == 0);
+  CHECK(same.mean == 0);
+  std::int64_t tokens = 0;
+  for (const EvaluatedCompletion& c : completions) tokens += c.tokens();
+  CHECK(same.tokens == tokens);
+  model.SetAttention(std::vector<AttentionSpec>(model.config().attention.size(), {.window = 2, .sinks = 0}));
+  const LogprobGap other = CompareWithTraining(t.ctx, model, TextTokenizer(), task, completions);
+  CHECK(other.mean > 0);
+  CHECK(other.largest > other.mean);
+}
+
 TEST_CASE("a stop text ends a completion before itself, and the earliest counts") {
   Transformer model(TextConfig(), DType::kF32, /*with_gradients=*/false);
   Randomize(model);

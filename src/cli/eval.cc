@@ -39,6 +39,10 @@ struct EvalCommand {
   explicit EvalCommand(OptionSet& options) {
     generation.AddTo(options, "model to evaluate", "completions per problem: the k of pass@k and maj@k");
     options.Add("greedy", greedy, "measure one greedy completion per problem beside the sampled ones");
+    options.Add(
+        "full-attention-decode", full_attention_decode,
+        "a counter-example: sample with full attention in all layers, whatever window the model has, and tell how "
+        "far the log-probabilities are from those of a training pass with the window");
     generation.task.prompt.AddExamplesTo(options);
     options.Add(
         "lm-eval", lm_eval,
@@ -53,22 +57,45 @@ struct EvalCommand {
   void Run() {
     if (lm_eval) FollowHarness();
     const auto [problems, model, tokenizer] = generation.Load(Split::kEval);
+    const std::vector<AttentionSpec> attention = model->config().attention;
+    const int window = SmallestWindow(model->config());
+    if (full_attention_decode) LiftWindow(*model);
     compute.Need(EvaluateParts(model->config(), model->dtype(), compute.ResolveDevice(), *problems.task, evaluate));
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
     const std::vector<EvaluatedCompletion> completions = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
     if (!completions_out.empty()) WriteFileAtomically(completions_out, CompletionLines(completions, *problems.task));
-    AddResults(completions, problems, SmallestWindow(model->config()));
+    AddResults(completions, problems, window);
     if (greedy) {
       evaluate.samples = 1;
       evaluate.temperature = 0;
       const std::vector<EvaluatedCompletion> once = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
       AddShare("accuracy_greedy", Summarize(once, 1).accuracy, once.size());
     }
+    if (full_attention_decode) {
+      model->SetAttention(attention);
+      AddGap(CompareWithTraining(ctx, *model, tokenizer, *problems.task, completions));
+    }
     model->NoteMemory(compute.memory);
     if (json && compute.memory_report) results["memory"] = compute.memory.ToJson(steps.arena());
     Report();
     if (!json) compute.PrintMemory(steps.arena());
+  }
+
+  // Gives all layers full attention.
+  static void LiftWindow(Transformer& model) {
+    if (SmallestWindow(model.config()) == 0) {
+      throw UsageError("--full-attention-decode needs a model with a window; all layers of this one are full already");
+    }
+    std::vector<AttentionSpec> attention = model.config().attention;
+    for (AttentionSpec& spec : attention) spec.window = spec.sinks = 0;
+    model.SetAttention(attention);
+  }
+
+  void AddGap(const LogprobGap& gap) {
+    results["logprob_abs_diff_mean"] = gap.mean;
+    results["logprob_abs_diff_max"] = gap.largest;
+    results["logprob_tokens"] = gap.tokens;
   }
 
   // The settings of the harness's task gsm8k. The harness looks for its stops in the text.
@@ -170,7 +197,7 @@ struct EvalCommand {
   }
 
   std::string completions_out;
-  bool greedy = false, lm_eval = false;
+  bool greedy = false, lm_eval = false, full_attention_decode = false;
   std::vector<std::pair<std::string, RewardRule>> harness_scores;  // with --lm-eval
   GenerationOptions generation;
   TaskOptions& task = generation.task;

@@ -2,6 +2,10 @@
 #include "train/evaluate.h"
 
 #include <algorithm>
+#include <cmath>
+#include <span>
+
+#include "train/data.h"
 
 namespace swarr {
 namespace {
@@ -78,6 +82,39 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
     results.push_back({p, std::move(text), std::move(answer), std::move(c), finished, reward});
   }
   return results;
+}
+
+LogprobGap CompareWithTraining(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
+                               const std::vector<EvaluatedCompletion>& completions) {
+  constexpr std::size_t kDocuments = 32;  // of a pass
+  LogprobGap gap;
+  for (std::size_t begin = 0; begin < completions.size(); begin += kDocuments) {
+    const auto part = std::span(completions).subspan(begin, std::min(kDocuments, completions.size() - begin));
+    std::vector<Document> documents;
+    for (const EvaluatedCompletion& c : part) {
+      std::vector<std::int32_t> tokens = tokenizer.EncodePrompt(task.Get(c.problem, 0).prompt);
+      const auto prompt = static_cast<int>(tokens.size());
+      tokens.insert(tokens.end(), c.drawn.tokens.begin(), c.drawn.tokens.end());
+      documents.push_back({std::move(tokens), prompt});
+    }
+    ResetStep(ctx);
+    const PackedPass pass = ForwardPacked(ctx, model, documents, /*checkpoint_blocks=*/false);
+    Wait(ctx);
+    DispatchSum(pass.result.logp.value.dtype(), [&]<class T>() {
+      for (std::size_t d = 0; d < part.size(); ++d) {
+        const T* logp =
+            pass.result.logp.value.data<T>() + pass.packed.first_row(d) + documents[d].first_predicting_row();
+        for (const double sampled : part[d].drawn.logp) {
+          const double distance = std::abs(sampled - static_cast<double>(*logp++));
+          gap.mean += distance;
+          gap.largest = std::max(gap.largest, distance);
+          ++gap.tokens;
+        }
+      }
+    });
+  }
+  gap.mean /= static_cast<double>(std::max<std::int64_t>(1, gap.tokens));
+  return gap;
 }
 
 AccuracySummary Summarize(const std::vector<EvaluatedCompletion>& completions, int samples) {

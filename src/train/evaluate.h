@@ -45,6 +45,15 @@ std::vector<MemoryPart> EvaluateParts(const ModelConfig& config, DType dtype, De
 std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model, const Tokenizer& tokenizer,
                                           const Task& task, const EvaluateOptions& options);
 
+// |log p by the sampler - log p by the training pass| of all tokens drawn. Both are 0 under one attention (P8).
+struct LogprobGap {
+  double mean = 0, largest = 0;
+  std::int64_t tokens = 0;
+};
+// What the decoder recorded against a training pass over the same tokens with the attention that the model has now.
+LogprobGap CompareWithTraining(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
+                               const std::vector<EvaluatedCompletion>& completions);
+
 // Over completions grouped by problem, `samples` each; a completion is correct if its reward is 1.
 struct AccuracySummary {
   double accuracy;       // mean over all completions
