@@ -14,7 +14,8 @@
 #   make bench-peers  swarr beside PyTorch in one run: ratios, and the ratios required (options below)
 #   make fuzz         libFuzzer on every reader of files and texts, FUZZ_SECONDS=60 each (tools/fuzz.sh)
 #   make mutants      mutation testing: changes a line at a time and asks whether a test notices (docs/mutation.md)
-#   make torture      kills runs and fills their disk at every file operation (docs/reliability.md)
+#   make torture      kills runs and fills their disk at every file operation, and stops them at random moments
+#                     (docs/reliability.md)
 #   make digests      hashes of all that is computed, into out/digests.txt (STUDY=1: the quick study too): a change of
 #                     form that changes no value leaves them as they are
 #   make format       clang-format over the sources
@@ -46,6 +47,7 @@ PEER_VENV := out/peers-venv
 SINCE ?= origin/main
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
+CUDA_TARGET ?= all
 # Tests of what several threads do.
 THREADED := ^(threads|gemm|ops|op_rows|attention|attention_queries|decoder|training|rl|adamw|logprob)_test$$
 BENCH_SUITES := ops train decode scaling
@@ -96,6 +98,7 @@ torture: configure
 	@tools/setup.sh check
 	@cmake --build build --target swarr-cli swarr-file-faults --parallel $(JOBS)
 	python3 tests/torture/torture.py build/swarr build/libswarr-file-faults.so --jobs $(JOBS)
+	python3 tests/torture/moments.py build/swarr --jobs $(JOBS)
 
 # DEPS_DIR, also of mutants: a folder of tools/pack-deps.sh instead of Debian's packages.
 cuda:
@@ -103,11 +106,11 @@ cuda:
 	  echo "cuda: there is no nvcc in PATH or /usr/local/cuda/bin; install the CUDA toolkit (docs/cuda.md)." >&2; exit 1; }
 	@[ -n "$(DEPS_DIR)" ] || tools/setup.sh build
 	@cmake --preset cuda $(if $(DEPS_DIR),-D SWARR_DEPS_DIR="$(abspath $(DEPS_DIR))")
-	@cmake --build build-cuda --parallel $(JOBS)
+	@cmake --build build-cuda --target $(CUDA_TARGET) --parallel $(JOBS)
 
 bench: build
 	@mkdir -p out/bench
-	set -e; for suite in $(BENCH_SUITES); do build/swarr bench --suite $$suite --json out/bench/$$suite.json \
+	set -e; for suite in $(BENCH_SUITES); do build/swarr bench --suite $$suite --overwrite --json out/bench/$$suite.json \
 	  $$([ $$suite != scaling ] || echo --svg out/bench/scaling.svg); done
 
 bench-peers: build $(if $(filter 1,$(PEER_PYPI)),$(PEER_VENV)/installed)

@@ -149,7 +149,7 @@ TEST_CASE("bench writes results and figure, and a figure of another suite is ref
   CHECK(results["device"] == "cpu");
   CHECK(results["memory"]["held"].contains("parameters"));
   CHECK(ReadFile(svg).starts_with("<svg"));
-  const Outcome refused = Swarr(With(command, {"--suite", "ops"}));
+  const Outcome refused = Swarr(With(command, {"--suite", "ops", "--overwrite"}));
   CHECK(refused.status == 2);
   CHECK(refused.Says("--svg is for --suite scaling"));
   CHECK(refused.IsOneSentence());

@@ -43,7 +43,9 @@ void MakeStoppedRun(const fs::path& dir, const fs::path& base, int seed) {
   RunOptions options = In(dir);
   options.model_dir = base;
   options.save_every = 1;
-  options.interrupted = [steps = 0]() mutable { return ++steps == kStopped; };
+  bool ended = false;
+  options.on_step = [&](const nlohmann::ordered_json& row) { ended = row["step"] == kStopped; };
+  options.interrupted = [&] { return ended; };
   CHECK_THROWS_AS(Train(t, options, seed), Interrupted);
 }
 

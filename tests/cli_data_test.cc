@@ -46,6 +46,26 @@ TEST_CASE("eval of GSM8K-like rows tells sampled, greedy, pass@k and extraction,
   CHECK(rows == 5);
 }
 
+TEST_CASE("a file that a command writes never replaces another, unless --overwrite says so") {
+  const TempDirectory dir;
+  const std::string out = (dir / "taken").string();
+  const std::vector<std::vector<std::string>> commands = {
+      {"eval", "--model", TinyModel(), "--problems", "1", "--n-min", "1", "--n-max", "2", "--completions-out", out},
+      {"logits", "--model", TinyModel(), "--tokens", "1,2", "--out", out},
+      {"data", "chain", "--count", "1", "--out", out},
+      {"bench", "--suite", "ops", "--rows", "D add", "--seconds-per-row", "0.001", "--json", out}};
+  for (const std::vector<std::string>& command : commands) {
+    CAPTURE(command[0]);
+    WriteFileAtomically(out, "precious");
+    const Outcome refused = Swarr(command);
+    CHECK(refused.status == 1);
+    CHECK(refused.Says(out + ", which is there already; choose another file, or replace it with --overwrite"));
+    CHECK(ReadFile(out) == "precious");
+    CHECK(Swarr(command + std::vector<std::string>{"--overwrite"}).status == 0);
+    CHECK(ReadFile(out) != "precious");
+  }
+}
+
 TEST_CASE("sft imitates whole GSM8K answers, and leaves out what is too long, with a word on it") {
   const TempDirectory dir;
   const std::string file = (dir / "rows.jsonl").string(), out = (dir / "out").string();

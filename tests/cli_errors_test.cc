@@ -287,7 +287,7 @@ TEST_CASE("a write that fails half-way leaves nothing, and what was there stays"
   REQUIRE(fs::file_size(fs::path(model) / "model.safetensors") > kBytes);
   check({"convert", "--model", model, "--window", "4", "--output-dir", (dir / "swa").string()}, {});
   Write(dir / "rows.jsonl", "what was there");
-  check({"data", "chain", "--count", "200", "--out", (dir / "rows.jsonl").string()}, {"rows.jsonl"});
+  check({"data", "chain", "--count", "200", "--overwrite", "--out", (dir / "rows.jsonl").string()}, {"rows.jsonl"});
   CHECK(ReadFile(dir / "rows.jsonl") == "what was there");
 }
 

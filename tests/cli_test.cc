@@ -48,9 +48,9 @@ TEST_CASE("data chain writes rows with the problem, its trace and its facts, fro
   }
   CHECK(restates);
   const std::string first = ReadFile(file);
-  REQUIRE(Swarr(command).status == 0);
+  REQUIRE(Swarr(command + std::vector<std::string>{"--overwrite"}).status == 0);
   CHECK(ReadFile(file) == first);
-  REQUIRE(Swarr(command + std::vector<std::string>{"--seed", "1"}).status == 0);
+  REQUIRE(Swarr(command + std::vector<std::string>{"--overwrite", "--seed", "1"}).status == 0);
   CHECK(ReadFile(file) != first);
 }
 
@@ -267,8 +267,8 @@ TEST_CASE("--cpu picks the kernels: all of them write like logits, and each the 
   const TempDirectory dir;
   const auto logits = [&](const std::string& cpu, const std::string& threads) {
     const std::string out = (dir / "logits").string();
-    const Outcome outcome = Swarr(
-        {"logits", "--model", TinyModel(), "--prompt", "a7b3n02x5?", "--cpu", cpu, "--threads", threads, "--out", out});
+    const Outcome outcome = Swarr({"logits", "--model", TinyModel(), "--prompt", "a7b3n02x5?", "--cpu", cpu,
+                                   "--threads", threads, "--out", out, "--overwrite"});
     CHECK_MESSAGE(outcome.status == 0, outcome.err);
     OwnedTensor held(DType::kF32, {10, 24});
     SafetensorsFile(out).CopyTo("logits", held.view());

@@ -142,7 +142,7 @@ TEST_CASE("--dtype bf16 trains, evaluates, generates and writes logits") {
 
   OwnedTensor logits[] = {OwnedTensor(DType::kF32, {10, 24}), OwnedTensor(DType::kF32, {10, 24})};
   for (int i : {0, 1}) {
-    const std::string out = (dir / "logits").string();
+    const std::string out = (dir / Concat("logits-", i)).string();
     REQUIRE(Swarr({"logits", "--model", rl, "--prompt", "a7b3n02x5?", "--out", out, "--dtype", i == 0 ? "f32" : "bf16"})
                 .status == 0);
     SafetensorsFile(out).CopyTo("logits", logits[i].view());

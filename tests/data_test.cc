@@ -50,6 +50,30 @@ TEST_CASE("packed rows predict the next token of their own document, and last to
   for (std::size_t d = 0; d < 4; ++d) CHECK(row.first_row(d) == std::vector<std::int64_t>{0, 3, 4, 6}[d]);
 }
 
+TEST_CASE(
+    "packing loses no token: the rows of a document are its tokens but the last, and its targets all but the first") {
+  for (std::uint32_t stream = 0; stream < 50; ++stream) {
+    TestContext t;
+    std::vector<Document> documents;
+    for (const std::int32_t length : RandomTokens(1 + static_cast<int>(stream % 7), 40, stream)) {
+      documents.push_back({RandomTokens(length + 2, 100, stream + 1000 * static_cast<std::uint32_t>(length)), 1});
+    }
+    const PackedBatch packed = Pack(t.arena, documents);
+    const auto at = [](const Tensor& values, std::int64_t n) { return values.data<std::int32_t>()[n]; };
+    for (std::size_t d = 0; d < documents.size(); ++d) {
+      const Tokens& tokens = documents[d].tokens;
+      const std::int64_t first = packed.first_row(d);
+      REQUIRE(packed.first_row(d + 1) - first == static_cast<std::int64_t>(tokens.size()) - 1);
+      for (std::int64_t p = 0; p + 1 < static_cast<std::int64_t>(tokens.size()); ++p) {
+        REQUIRE(at(packed.batch.ids, first + p) == tokens[static_cast<std::size_t>(p)]);
+        REQUIRE(at(packed.targets, first + p) == tokens[static_cast<std::size_t>(p) + 1]);
+        REQUIRE(at(packed.batch.positions, first + p) == p);
+      }
+    }
+    CHECK(packed.rows() == packed.first_row(documents.size()));
+  }
+}
+
 TEST_CASE("a document with nothing to predict is refused") {
   TestContext t;
   CHECK_THROWS_WITH_AS(Pack(t.arena, std::vector<Document>{{{1, 2}, 1}, {{3}, 1}}), Contains("document of 1 tokens"),

@@ -82,6 +82,14 @@ inline nlohmann::json JsonOf(const std::vector<std::string>& arguments) {
   return nlohmann::json::parse(outcome.out);
 }
 
+// A pipe without a reader for stdout and stderr, as `| head` leaves them.
+inline bool WriteToClosedPipe() {
+  int ends[2];
+  if (::pipe(ends) != 0) return false;
+  ::close(ends[0]);
+  return ::dup2(ends[1], STDOUT_FILENO) >= 0 && ::dup2(ends[1], STDERR_FILENO) >= 0;
+}
+
 // The rows of a JSON Lines file.
 inline std::vector<nlohmann::json> Lines(const std::filesystem::path& path) {
   std::vector<nlohmann::json> rows;

@@ -53,10 +53,12 @@ void Resume(Trainee& trainee, const Training& train, const fs::path& dir) {
   train(trainee, options);
 }
 
-void Interrupt(Trainee& trainee, const Training& train, const fs::path& dir, int after) {
+// Stops the run when step `after` has ended and it has asked `asks` times more.
+void Interrupt(Trainee& trainee, const Training& train, const fs::path& dir, int after, int asks) {
   RunOptions options = In(dir);
-  int steps = 0;
-  options.interrupted = [&] { return ++steps == after; };
+  bool ended = false;
+  options.on_step = [&](const nlohmann::ordered_json& row) { ended = row["step"] == after; };
+  options.interrupted = [&] { return ended && asks-- <= 0; };
   CHECK_THROWS_AS(train(trainee, options), Interrupted);
   CHECK(MetricsWithoutTimes(dir).size() == static_cast<std::size_t>(after));
 }
@@ -88,11 +90,14 @@ void CheckExactResume(Device device, const Training& train) {
     ResumeTrainee alone(dtype, device);
     train(alone, In(dir / "alone"));
 
-    ResumeTrainee first(dtype, device), rest(dtype, device);
-    Interrupt(first, train, dir / "interrupted", 3);
-    Resume(rest, train, dir / "interrupted");
-    CHECK(SameState(rest, alone));
-    CheckSameRun(dir / "interrupted", dir / "alone");
+    for (const int asks : {0, 1}) {  // between two steps, and within the fourth
+      const fs::path interrupted = dir / Concat("interrupted-", asks);
+      ResumeTrainee first(dtype, device), rest(dtype, device);
+      Interrupt(first, train, interrupted, 3, asks);
+      Resume(rest, train, interrupted);
+      CHECK(SameState(rest, alone));
+      CheckSameRun(interrupted, dir / "alone");
+    }
 
     ResumeTrainee killed(dtype, device), revived(dtype, device);
     Kill(killed, train, dir / "killed", 5);

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a training run does with its directory: it overwrites nothing by accident, goes on from what is whole, and keeps
-// no value that is not finite.
+// What a training run does with its directory: it overwrites nothing by accident, and goes on from what is whole.
 #include <doctest/doctest.h>
 
-#include <cmath>
-#include <limits>
 #include <nlohmann/json.hpp>
 
-#include "base/files.h"
 #include "model/model_files.h"
-#include "resume_checks.h"
+#include "small_run.h"
 #include "temp_directory.h"
-#include "train/sft.h"
 
 namespace swarr {
 namespace {
@@ -19,54 +14,6 @@ namespace {
 namespace fs = std::filesystem;
 using doctest::Contains;
 using nlohmann::ordered_json;
-
-TableTask SmallTask() { return TableTask({{"a?", "b", "b"}, {"b?", "cc", "c"}, {"abc?", "d", "d"}}); }
-
-void Train(Trainee& t, const RunOptions& run_options, std::int64_t steps = 5, double lr = 1e-3) {
-  SftOptions options;
-  options.steps = steps;
-  options.batch_size = 4;
-  const ordered_json config = {{"max-steps", steps}, {"seed", 3}, {"lr", lr}};
-  TrainingRun run(run_options, config, t.model, t.optimizer, t.tokenizer);
-  RunSft(t.ctx, t.model, t.tokenizer, SmallTask(), nullptr, options, t.optimizer, run);
-  run.Finish();
-}
-
-struct Small : Trainee {
-  explicit Small(double lr = 1e-3)
-      : Trainee(TextConfig(), DType::kF32, [&] {
-          OptimizerOptions options;
-          options.lr = lr;
-          return options;
-        }()) {}
-};
-
-RunOptions Saving(const fs::path& dir, std::int64_t save_every = 2) {
-  RunOptions options = In(dir);
-  options.save_every = save_every;
-  return options;
-}
-
-RunOptions Resuming(const fs::path& dir, const std::string& from = "auto") {
-  RunOptions options = Saving(dir);
-  options.resume = from;
-  return options;
-}
-
-std::vector<std::string> CheckpointNames(const fs::path& dir) {
-  std::vector<std::string> names;
-  for (const fs::path& path : CheckpointsOf(dir)) names.push_back(path.filename().string());
-  return names;
-}
-
-// Every file of a directory with its content.
-std::map<std::string, std::string> Contents(const fs::path& dir) {
-  std::map<std::string, std::string> files;
-  for (const auto& e : fs::recursive_directory_iterator(dir)) {
-    if (e.is_regular_file()) files[fs::relative(e.path(), dir).string()] = ReadFile(e.path());
-  }
-  return files;
-}
 
 TEST_CASE("a run resumes from a named checkpoint, and auto without a checkpoint is a fresh start") {
   const TempDirectory dir;
@@ -103,17 +50,41 @@ TEST_CASE("an earlier run is continued with the same options, replaced only with
   CHECK(Contents(out).at("model.safetensors") != before.at("model.safetensors"));
 }
 
-TEST_CASE("a complete run that is resumed has nothing left to do, and changes no file") {
+TEST_CASE("a complete run that is resumed has nothing left to do, and writes no file: its directory may be read-only") {
   const TempDirectory dir;
   Small t, again;
   Train(t, In(dir / "run"));
+  const auto written = [&] {
+    std::map<fs::path, fs::file_time_type> times;
+    for (const auto& e : fs::recursive_directory_iterator(dir / "run")) times[e.path()] = e.last_write_time();
+    times["run"] = fs::last_write_time(dir / "run");
+    return times;
+  };
   const auto before = Contents(dir / "run");
+  const auto times = written();
   int steps = 0;
   RunOptions resuming = Resuming(dir / "run");
   resuming.on_step = [&](const ordered_json&) { ++steps; };
   Train(again, resuming);
   CHECK(steps == 0);
   CHECK(Contents(dir / "run") == before);
+  CHECK(written() == times);
+}
+
+TEST_CASE("a complete run without checkpoints whose model is gone says that it must be run again") {
+  const TempDirectory dir;
+  Small t;
+  Train(t, In(dir / "run"));
+  fs::remove(dir / "run" / "model.safetensors");
+  CHECK_THROWS_WITH_AS(Train(t, Resuming(dir / "run")), Contains("start that run again with --overwrite"), Error);
+}
+
+TEST_CASE("an output directory without a name, or a link to nothing, is refused in a sentence that says so") {
+  const TempDirectory dir;
+  Small t;
+  fs::create_symlink(dir / "nothing", dir / "link");
+  CHECK_THROWS_WITH_AS(Train(t, In("")), Contains("empty name"), Error);
+  CHECK_THROWS_WITH_AS(Train(t, In(dir / "link")), Contains("symbolic link to what does not exist"), Error);
 }
 
 TEST_CASE("a model that no run wrote is never replaced, not even with overwrite, and nothing beside it changes") {
@@ -206,11 +177,17 @@ TEST_CASE("a resume that goes back sets later checkpoints and metrics aside, and
   saving.keep_checkpoints = 9;
   Small alone, again;
   Train(alone, saving, 8);
+  for (const std::int64_t step : {2, 3}) {
+    fs::create_directories(CompletionsPath(out, step).parent_path());
+    WriteFileAtomically(CompletionsPath(out, step), "sampled");
+  }
   const auto before = Contents(out);
 
   RunOptions back = Resuming(out, (out / "checkpoint-00000002").string());
   back.keep_checkpoints = 9;
-  back.interrupted = [steps = 0]() mutable { return ++steps == 1; };
+  bool ended = false;
+  back.on_step = [&](const nlohmann::ordered_json&) { ended = true; };
+  back.interrupted = [&] { return ended; };
   CHECK_THROWS_AS(Train(again, back, 8), Interrupted);
   CHECK(CheckpointNames(out) == std::vector<std::string>{"checkpoint-00000002", "checkpoint-00000003"});
   const auto aside = Contents(out / "set-aside-1");
@@ -218,6 +195,9 @@ TEST_CASE("a resume that goes back sets later checkpoints and metrics aside, and
     CHECK(aside.at(name) == before.at(name));
   }
   CHECK(aside.contains("checkpoint-00000004/trainer_state.json"));
+  CHECK(aside.contains("completions/step-00000003.jsonl"));
+  CHECK(!fs::exists(CompletionsPath(out, 3)));
+  CHECK(fs::exists(CompletionsPath(out, 2)));
 
   Small rest;
   Train(rest, Resuming(out), 8);
@@ -264,87 +244,25 @@ TEST_CASE("two runs can't write to one directory at a time") {
   Train(t, run);
 }
 
-TEST_CASE("a gap in the metrics is reported on a resume") {
+TEST_CASE("metrics with a gap, or of another run, are reported on a resume; its own are not") {
   const TempDirectory dir;
   const fs::path out = dir / "run";
   Small t, again;
   Train(t, Saving(out), 4);
   const std::string metrics = ReadFile(out / "metrics.jsonl");
-  WriteFileAtomically(out / "metrics.jsonl", metrics.substr(metrics.find('\n') + 1));
-  std::string said;
-  RunOptions resuming = Resuming(out, (out / "checkpoint-00000004").string());
-  resuming.warn = [&](const std::string& sentence) { said += sentence; };
-  Train(again, resuming, 4);
-  CHECK(said.find("3 lines for the 4 steps") != std::string::npos);
-}
-
-void SetNormWeight(const Trainee& t, float value) {
-  t.model.parameters()["model.norm.weight"].value.data<float>()[0] = value;
-}
-
-TEST_CASE("a loss that is not finite stops the run before the weights change, and names tensor and checkpoint") {
-  const TempDirectory dir;
-  Small t;
-  RunOptions run = Saving(dir / "run");
-  OwnedTensor before(DType::kF32, {t.model.parameters().count()});
-  run.on_step = [&](const ordered_json& row) {
-    if (row["step"] != 5) return;
-    SetNormWeight(t, std::numeric_limits<float>::infinity());
-    Copy(before.view(), t.model.parameters().master());
+  const auto said_of = [&](const std::string& content) {
+    WriteFileAtomically(out / "metrics.jsonl", content);
+    std::string said;
+    RunOptions resuming = Resuming(out, (out / "checkpoint-00000004").string());
+    resuming.warn = [&](const std::string& sentence) { said += sentence; };
+    Train(again, resuming, 4);
+    return said;
   };
-  std::string sentence;
-  try {
-    Train(t, run, 20);
-  } catch (const Error& error) {
-    sentence = error.what();
-  }
-  for (const char* part : {"not finite at step 6", "the weight model.norm.weight: 1 of", "checkpoint-00000004"}) {
-    CHECK_MESSAGE(sentence.find(part) != std::string::npos, sentence);
-  }
-  CHECK(SameBits(t.model.parameters().master(), before.view()));
-  CHECK(MetricsWithoutTimes(dir / "run").size() == 5);
-  CHECK(CheckpointNames(dir / "run") == std::vector<std::string>{"checkpoint-00000002", "checkpoint-00000004"});
-
-  Small early;
-  SetNormWeight(early, std::numeric_limits<float>::quiet_NaN());
-  CHECK_THROWS_WITH_AS(Train(early, In(dir / "early"), 20), Contains("not finite at step 1"), Error);
-}
-
-TEST_CASE("weights that are not finite are never saved: not as a checkpoint, nor as the model of the last update") {
-  for (const int bad_step : {4, 5}) {
-    const TempDirectory dir;
-    Small t;
-    RunOptions run = Saving(dir / "run");
-    run.keep_checkpoints = 1;
-    run.on_step = [&](const ordered_json& row) {
-      if (row["step"] == bad_step) SetNormWeight(t, std::nanf(""));
-    };
-    CHECK_THROWS_WITH_AS(Train(t, run), Contains(Concat("after the update of step ", bad_step).c_str()), Error);
-    CHECK(CheckpointNames(dir / "run") ==
-          std::vector<std::string>{bad_step == 4 ? "checkpoint-00000002" : "checkpoint-00000004"});
-    CHECK(!fs::exists(dir / "run" / "model.safetensors"));
-  }
-}
-
-TEST_CASE("the checkpoint before is kept until the step after the newest was finite, with one to keep too") {
-  const TempDirectory dir;
-  Small t;
-  RunOptions run = Saving(dir / "run");
-  run.keep_checkpoints = 1;
-  run.saving = [&](bool begins) {  // the weights of step 4 are finite where they are saved, and useless
-    if (!begins && fs::exists(dir / "run" / "checkpoint-00000004")) SetNormWeight(t, std::nanf(""));
-  };
-  CHECK_THROWS_WITH_AS(Train(t, run), Contains("checkpoint-00000002"), Error);
-  CHECK(CheckpointNames(dir / "run") == std::vector<std::string>{"checkpoint-00000002"});
-  CHECK(fs::exists(dir / "run" / "set-aside-1" / "checkpoint-00000004"));
-}
-
-TEST_CASE("tracing names layer and op of the first value that is not finite") {
-  const TempDirectory dir;
-  Small t;
-  t.ctx.trace_non_finite = true;
-  t.model.parameters()["model.layers.1.mlp.up_proj.weight"].value.data<float>()[0] = std::nanf("");
-  CHECK_THROWS_WITH_AS(Train(t, In(dir / "run")), Contains("layer 1: the result of the op linear"), Error);
+  CHECK(said_of(metrics) == "");
+  CHECK(said_of(metrics.substr(metrics.find('\n') + 1)).find("tells of 3 steps") != std::string::npos);
+  std::string other;
+  for (int step = 1; step <= 4; ++step) other += ordered_json{{"step", step}, {"num_tokens", 7 * step}}.dump() + "\n";
+  CHECK(said_of(other).find("tells of 4 steps and 28 tokens") != std::string::npos);
 }
 
 TEST_CASE("only the newest checkpoints are kept, as many as asked for") {

@@ -48,14 +48,6 @@ void CheckWhole(const fs::path& dir) {
   for (const auto& e : fs::directory_iterator(dir)) CHECK(e.path().filename().string().front() != '.');
 }
 
-// A pipe without a reader for stdout and stderr, as `| head` leaves them.
-bool WriteToClosedPipe() {
-  int ends[2];
-  if (::pipe(ends) != 0) return false;
-  ::close(ends[0]);
-  return ::dup2(ends[1], STDOUT_FILENO) >= 0 && ::dup2(ends[1], STDERR_FILENO) >= 0;
-}
-
 }  // namespace
 
 TEST_CASE(

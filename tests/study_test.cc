@@ -108,21 +108,28 @@ TEST_CASE("a study trains every arm exactly on-policy, measures costs, and gives
   CHECK(Weights(out) == weights[0]);
 }
 
-TEST_CASE("a study that is stopped or killed goes on where it was, to the same weights and numbers") {
+TEST_CASE(
+    "a study that is stopped or killed goes on where it was, to the same weights and numbers, and needs no reader") {
   const TempDirectory dir;
   const fs::path data = dir / "data", whole = dir / "whole";
   fs::create_directory(data);
   WriteData(data);
-  REQUIRE(Swarr(Study(data, whole)).status == 0);
+  REQUIRE(Program(Study(data, whole), WriteToClosedPipe).Wait().status == 0);
   const json expected = json::parse(ReadFile(whole / "results.json"));
-  for (const auto& [signal, arm] : {std::pair{SIGTERM, "swa_sft-seed0"}, std::pair{SIGKILL, "swa_rl-seed0"}}) {
+  struct Moment {
+    int signal, status;
+    const char *arm, *file;  // the signal comes when this is there
+  };
+  for (const auto& [signal, status, arm, file] :
+       {Moment{SIGTERM, 143, "swa_sft-seed0", "metrics.jsonl"}, Moment{SIGKILL, -1, "swa_rl-seed0", "metrics.jsonl"},
+        Moment{SIGTERM, 143, "swa_sft_more-seed0", "model.safetensors"}}) {
     const fs::path out = dir / Concat(arm, signal);
     Program program(Study(data, out));
-    for (int i = 0; i < 4000 && !fs::exists(out / "runs" / arm / "metrics.jsonl"); ++i) {
+    for (int i = 0; i < 4000 && !fs::exists(out / "runs" / arm / file); ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     ::kill(program.pid(), signal);
-    program.Wait();
+    CHECK(program.Wait().status == status);
     REQUIRE(!fs::exists(out / "results.json"));
     const Outcome resumed = Swarr(Study(data, out));
     REQUIRE_MESSAGE(resumed.status == 0, resumed.err);

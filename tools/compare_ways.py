@@ -164,7 +164,8 @@ class Comparison:
     def problems(self):
         """Evaluation problems: the study's for what is reported, and those after them for tuning."""
         every, count = self.program.path("problems.jsonl"), self.preset["evaluation"]["problems"]
-        self.program.run("problems", "data", "chain", "--split", "eval", "--count", 0, *self.task[2:], "--out", every)
+        self.program.run("problems", "data", "chain", "--split", "eval", "--count", 0, *self.task[2:], "--out", every,
+                         "--overwrite")
         lines = every.read_text().splitlines(keepends=True)
         self.program.path("report.jsonl").write_text("".join(lines[:count]))
         self.program.path("tune.jsonl").write_text("".join(lines[count:2 * count]))

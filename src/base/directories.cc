@@ -141,7 +141,8 @@ void RecoverEntries(const fs::path& directory) {
     } else if (suffix == "old" && !Exists(named)) {
       Rename(entry, named);
     } else if (suffix == "partial" || suffix == "removed" || suffix == "old") {
-      RemoveAll(entry);
+      std::error_code ignored;  // what can't be removed is in nobody's way
+      fs::remove_all(entry, ignored);
     }
   }
 }

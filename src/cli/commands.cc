@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <iostream>
 #include <limits>
 #include <thread>
@@ -58,6 +59,20 @@ std::string Utf8(const std::string& text) {
 
 OptionSet::OptionSet(CLI::App& app, const Environment& environment) : app_(app), environment_(environment) {
   app_.add_option("--config", config_, "JSON file that gives options by the same names; flags win");
+}
+
+CLI::Option* OptionSet::AddOutput(const std::string& name, std::string& path, const std::string& help) {
+  if (outputs_.empty()) AddUnrecorded("overwrite", overwrite_, "replace files that are there already");
+  outputs_.emplace_back(name, &path);
+  return AddUnrecorded(name, path, help);
+}
+
+void OptionSet::RequireNewOutputs() const {
+  for (const auto& [name, path] : outputs_) {
+    std::error_code ignored;
+    SWARR_CHECK(overwrite_ || path->empty() || !std::filesystem::exists(*path, ignored), "--", name, " names ", *path,
+                ", which is there already; choose another file, or replace it with --overwrite");
+  }
 }
 
 ordered_json OptionSet::Resolved() const {

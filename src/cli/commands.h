@@ -66,6 +66,11 @@ class OptionSet {
     return option;
   }
 
+  // The file that --name names, which the command writes. If there is one already, the command is refused before it
+  // runs, unless --overwrite, an option that this adds, says otherwise.
+  CLI::Option* AddOutput(const std::string& name, std::string& path, const std::string& help);
+  void RequireNewOutputs() const;
+
   // Takes an option out of the resolved configuration, since it has no meaning beside the others.
   void Omit(const std::string& name) {
     std::erase_if(records_, [&](const auto& record) { return record.first == name; });
@@ -80,6 +85,8 @@ class OptionSet {
   const Environment& environment_;
   std::string config_;
   std::vector<std::pair<std::string, std::function<nlohmann::ordered_json()>>> records_;
+  std::vector<std::pair<std::string, const std::string*>> outputs_;
+  bool overwrite_ = false;
 };
 
 // The arguments, without the program's name. If --config FILE is among them, its content is put in after the command's
@@ -151,7 +158,10 @@ struct CommandGroup {
     CLI::App* command_app = app.add_subcommand(name, help);
     const auto options = std::make_shared<OptionSet>(*command_app, environment);
     const auto command = std::make_shared<Command>(*options, arguments...);
-    command_app->callback([options, command] { command->Run(); });
+    command_app->callback([options, command] {
+      options->RequireNewOutputs();
+      command->Run();
+    });
   }
 };
 

@@ -13,7 +13,7 @@ struct DataCommand {
         .Add("count", count, "rows; beyond the split's size its problems come again with new traces; 0 is each once",
              AtLeast(0))
         ->required();
-    options.Add("out", out, "file to write")->required();
+    options.AddOutput("out", out, "file to write")->required();
     options.Add("split", split, "which of the three disjoint sets of problems: sft, rl or eval");
     for (const TaskParameter& p : task.parameters) AddParameter(options, p);
     options.Add("seed", seed, "seed of what the completions draw");

@@ -49,7 +49,7 @@ struct EvalCommand {
         "GSM8K as lm-evaluation-harness measures it, beside --reward: greedy, Question: ... Answer: prompts with "
         "--few-shot-data, cut completions judged as they stand by gsm8k-strict-match and "
         "gsm8k-flexible-extract");
-    options.AddUnrecorded("completions-out", completions_out, "JSON Lines file for all completions and their rewards");
+    options.AddOutput("completions-out", completions_out, "JSON Lines file for all completions and their rewards");
     options.AddUnrecorded("json", json, "print one JSON object");
     compute.AddTo(options);
   }

@@ -13,7 +13,7 @@ struct LogitsCommand {
     options.Add("model", model_dir, "model to run (directory)")->required();
     options.Add("tokens", tokens, "token ids, like 1,2,3");
     options.Add("prompt", prompt, "instead of --tokens: a text");
-    options.Add("out", out, "safetensors file to write: logits [T, V] f32, tokens [T] i32")->required();
+    options.AddOutput("out", out, "safetensors file to write: logits [T, V] f32, tokens [T] i32")->required();
     compute.AddTo(options);
   }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program: parses, calls a command, and turns exceptions into one sentence on stderr and an exit status.
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -23,7 +23,7 @@ constexpr int kFailed = 1, kUsage = 2, kSignalled = 128;  // the last: and the s
 // Global, since a signal handler can reach nothing else.
 volatile sig_atomic_t signal_came = 0, saving = 0;
 
-// The first signal asks for an end after this step, a second one ends the process: but not while a checkpoint is
+// The first signal asks for an end, a second one ends the process: but not while a checkpoint is
 // written, which takes no time.
 extern "C" void OnSignal(int signal) {
   if (signal_came != 0 && saving == 0) {
@@ -32,7 +32,7 @@ extern "C" void OnSignal(int signal) {
     return;
   }
   signal_came = signal;
-  constexpr char kNotice[] = "\nstopping after this step; interrupt again to stop at once\n";
+  constexpr char kNotice[] = "\nstopping; interrupt again to stop at once\n";
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kNotice, sizeof kNotice - 1);
 }
 
@@ -74,6 +74,12 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
   return kUsage;
 }
 
+// Whether the reader of the standard output has gone away, which is no failure.
+bool NobodyReads() {
+  pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
+  return ::poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
+}
+
 int Run(const std::vector<std::string>& arguments) {
   CLI::App program(
       "Converts transformers from full to sliding-window attention and adapts them by reinforcement learning.",
@@ -93,9 +99,8 @@ int Run(const std::vector<std::string>& arguments) {
   } catch (const CLI::ParseError& error) {
     return ReportParseError(program, error);
   }
-  errno = 0;
   const bool written = std::cout.flush().good() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
-  SWARR_CHECK(written || errno == EPIPE, "can't write to the standard output; is the disk full?");
+  SWARR_CHECK(written || NobodyReads(), "can't write to the standard output; is the disk full?");
   return 0;
 }
 

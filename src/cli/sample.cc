@@ -13,12 +13,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-void RequireNewFile(const std::filesystem::path& path, bool overwrite) {
-  std::error_code ignored;
-  SWARR_CHECK(overwrite || !std::filesystem::exists(path, ignored), path.string(),
-              " exists already; choose another name, or replace it with --overwrite");
-}
-
 struct SampleCommand {
   explicit SampleCommand(OptionSet& options) {
     evaluate.samples = 4;
@@ -27,15 +21,13 @@ struct SampleCommand {
     options.Add("split", split, "with --task, which of the three disjoint sets of problems: sft, rl or eval");
     options.Add("keep", keep,
                 "which completions become rows: correct, all, or shortest: the shortest correct one of each problem");
-    options.AddUnrecorded("output", output, "JSON Lines file to write, for sft --data")->required();
-    options.AddUnrecorded("overwrite", overwrite, "replace --output if it exists");
+    options.AddOutput("output", output, "JSON Lines file to write, for sft --data")->required();
     options.AddUnrecorded("json", json, "print one JSON object");
     generation.compute.AddTo(options);
   }
 
   void Run() {
     const Keep kept = ParseName<Keep>("keep", keep);
-    RequireNewFile(output, overwrite);
     const auto [problems, model, tokenizer] = generation.Load(ParseName<Split>("split", split));
     const PromptFormat format = generation.task.prompt.MakeFormat(generation.model_dir);
     ComputeOptions& compute = generation.compute;
@@ -80,7 +72,7 @@ struct SampleCommand {
   GenerationOptions generation;
   EvaluateOptions& evaluate = generation.evaluate;
   std::string split = "rl", keep = "correct", output;
-  bool overwrite = false, json = false;
+  bool json = false;
 };
 
 }  // namespace

@@ -23,8 +23,11 @@ struct SupervisedCommand {
                           Between(std::numeric_limits<double>::min(), 1e6));
     options.Add("batch-size", sft.batch_size, "documents that are packed into one row", CountFrom(1));
     options.Add("grad-accum", sft.grad_accum, "rows of --batch-size documents to a step", CountFrom(1));
-    options.Add("max-seq-len", sft.max_length,
-                "longest document in tokens (longer ones are left out); 0 is the model's context", AtLeast(0));
+    options.Add(
+        "max-seq-len", sft.max_length,
+        "longest document in tokens; longer rows of --data are left out, a longer problem of --task ends the run; 0 is "
+        "the model's context",
+        AtLeast(0));
     options.Add("train-on-prompt", sft.train_on_prompt, "put prompt tokens into the loss too");
     options.Add("eval-every", sft.eval_every, "steps between evaluations by generation; 0 is none", AtLeast(0));
     options.Add("eval-data", eval_data, "JSON Lines file to evaluate on; needed with --data");

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "base/files.h"
 #include "rl/rollout.h"
@@ -88,8 +89,9 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajecto
 }
 
 // Only trajectories at which the loss has a gradient are learned from. The others go through the comparison alone.
+// `between` is called before each micro-batch.
 PassSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<Trajectory>& kept,
-                      const RlOptions& options) {
+                      const RlOptions& options, const std::function<void()>& between) {
   PassSums sums;
   for (const bool learn : {true, false}) {
     std::vector<const Trajectory*> chosen;
@@ -98,6 +100,7 @@ PassSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<
     }
     const auto size = static_cast<std::size_t>(options.micro_batch);
     for (std::size_t m = 0; m < chosen.size(); m += size) {
+      between();
       Accumulate(ctx, model, std::span(chosen).subspan(m, std::min(size, chosen.size() - m)), learn, options, sums);
     }
   }
@@ -108,7 +111,9 @@ StepSums Update(Context& ctx, const Transformer& model, const std::vector<Trajec
                 double lr, Optimizer& optimizer, TrainingRun& run) {
   StepSums step;
   for (int i = 0; i < options.num_iterations; ++i) {
-    const PassSums sums = TrainingPass(ctx, model, kept, options);
+    const PassSums sums = TrainingPass(ctx, model, kept, options, [&] {
+      if (step.updates == 0) run.StopIfAsked();
+    });
     run.CheckFinite("loss", sums.loss);
     const double grad_norm = optimizer.GradientNorm(ctx);
     run.CheckFinite("gradient norm", grad_norm);
@@ -190,8 +195,9 @@ void WriteCompletions(const std::filesystem::path& dir, std::int64_t step, const
   std::string lines;
   for (const Trajectory& t : rollout.kept) lines += LineOf(step, t, false, options);
   for (const Trajectory& t : rollout.dropped) lines += LineOf(step, t, true, options);
-  std::filesystem::create_directories(dir / "completions");
-  WriteFileAtomically(dir / "completions" / (StepName("step-", step) + ".jsonl"), lines);
+  const std::filesystem::path path = CompletionsPath(dir, step);
+  std::filesystem::create_directories(path.parent_path());
+  WriteFileAtomically(path, lines);
 }
 
 // The metrics that follow from the rollout alone, over all that was sampled.
@@ -214,6 +220,15 @@ ordered_json MetricsOf(const Rollout& rollout, const RlOptions& options) {
     metrics["dynamic_sampling/dropped_ratio"] = static_cast<double>(rollout.dropped.size()) / sums.completions;
   }
   return metrics;
+}
+
+Rollout SampleUnlessStopped(Context& ctx, Sampler& sampler, TrainingRun& run) {
+  try {
+    return sampler.Sample(ctx, run.step(), [&] { return run.AskedToStop(); });
+  } catch (const RolloutStopped&) {
+    run.StopIfAsked();
+    throw;
+  }
 }
 
 void CheckReference(const Transformer& model, const Transformer* reference, const RlOptions& options) {
@@ -260,7 +275,7 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
   while (run.step() < options.steps) {
     const StepTimer timer;
     const std::int64_t step = run.step();
-    const Rollout rollout = sampler.Sample(ctx, step);
+    const Rollout rollout = SampleUnlessStopped(ctx, sampler, run);
     const double lr = LearningRate(optimizer.options(), step, options.steps);
     const StepSums sums = Update(ctx, model, rollout.kept, options, lr, optimizer, run);
     check.max_abs_diff = std::max(check.max_abs_diff, sums.first.max_abs_diff);

@@ -39,13 +39,13 @@ Sampler::Sampler(const Transformer& model, const Transformer* reference, const T
       order_(task.size(), options.seed),
       decoder_(model, options.slots, LongestPrompt(task, tokenizer) + options.max_completion_length) {}
 
-Rollout Sampler::Sample(Context& ctx, std::int64_t step) {
+Rollout Sampler::Sample(Context& ctx, std::int64_t step, const std::function<bool()>& stop) {
   Rollout rollout;
   std::map<std::int64_t, int> groups_of;
   for (; rollout.rounds < MaxRounds(); ++rollout.rounds) {
     const int missing = options_.prompts_per_step - static_cast<int>(rollout.kept.size()) / options_.num_generations;
     if (missing == 0) break;
-    std::vector<Trajectory> sampled = SampleRound(ctx, step, rollout.rounds, missing, groups_of);
+    std::vector<Trajectory> sampled = SampleRound(ctx, step, rollout.rounds, missing, groups_of, stop);
     if (reference_ != nullptr) AddReference(ctx, sampled);
     KeepOrDrop(std::move(sampled), rollout);
   }
@@ -55,7 +55,8 @@ Rollout Sampler::Sample(Context& ctx, std::int64_t step) {
 
 // Groups of num_generations completions, prompt after prompt.
 std::vector<Trajectory> Sampler::SampleRound(Context& ctx, std::int64_t step, int round, int prompts,
-                                             std::map<std::int64_t, int>& groups_of) {
+                                             std::map<std::int64_t, int>& groups_of,
+                                             const std::function<bool()>& stop) {
   ResetStep(ctx);
   std::vector<Request> requests;
   std::vector<Trajectory> sampled;
@@ -75,7 +76,9 @@ std::vector<Trajectory> Sampler::SampleRound(Context& ctx, std::int64_t step, in
       sampled.push_back({.example = example, .document = {prompt, static_cast<int>(prompt.size())}});
     }
   }
-  std::vector<Completion> completions = decoder_.Generate(ctx, requests);
+  std::vector<Completion> completions = decoder_.Generate(ctx, requests, [&](std::size_t, std::int32_t) {
+    if (stop()) throw RolloutStopped("sampling was stopped");
+  });
   for (std::size_t i = 0; i < sampled.size(); ++i) {
     Trajectory& t = sampled[i];
     Completion& c = completions[i];

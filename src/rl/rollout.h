@@ -4,6 +4,7 @@
 // step.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -39,6 +40,11 @@ struct Rollout {
 // Dynamic sampling (DAPO) gives up after this many rounds and trains on the groups that it has.
 constexpr int kMaxRounds = 10;
 
+// Thrown by Sampler::Sample when it is to stop.
+struct RolloutStopped : Error {
+  using Error::Error;
+};
+
 class Sampler {
  public:
   // `reference` may be null. Keeps references to all arguments.
@@ -48,13 +54,14 @@ class Sampler {
   // prompts_per_step groups, with advantages and weights. With dynamic sampling, round after round samples as many
   // prompts as groups are missing and drops the groups whose rewards (the task's own, unshaped) have no spread; there
   // may be fewer groups in the end. Step s then owns positions [s, s + 1) * kMaxRounds * prompts_per_step of the order
-  // of problems, and round k the k-th part of them.
-  Rollout Sample(Context& ctx, std::int64_t step);
+  // of problems, and round k the k-th part of them. `stop`, asked after every token and by several threads, ends it
+  // with RolloutStopped.
+  Rollout Sample(Context& ctx, std::int64_t step, const std::function<bool()>& stop);
 
  private:
   // `groups_of`: how many groups of each problem the step has sampled so far.
   std::vector<Trajectory> SampleRound(Context& ctx, std::int64_t step, int round, int prompts,
-                                      std::map<std::int64_t, int>& groups_of);
+                                      std::map<std::int64_t, int>& groups_of, const std::function<bool()>& stop);
   void AddReference(Context& ctx, std::vector<Trajectory>& sampled) const;
   // Moves each group to the kept ones or, if dynamic sampling drops it, to the dropped ones.
   void KeepOrDrop(std::vector<Trajectory> sampled, Rollout& rollout) const;

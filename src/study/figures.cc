@@ -107,10 +107,10 @@ Figure AccuracyAgainstRestatement(const StudyResults& results) {
       .caption =
           "Accuracy against how often a policy restates the facts. Every point is one arm and seed, bars are Wilson "
           "95% intervals over its problems. The curve is the memoryless ceiling: the best that sliding-window "
-          "attention "
-          "can do if it restates at random at that rate and knows nothing beyond its reach. It comes from arithmetic, "
-          "not from training. A policy that times its restatements can stand above it; what bounds every policy is the "
-          "figure before. The dashed line marks the rate of the SFT data. Full attention (SA) is not bound by the "
+          "attention can do if it restates at random at that rate and knows nothing beyond its reach. It comes from "
+          "arithmetic, not from training. A policy that times its restatements can stand above it; what bounds every "
+          "policy is the figure before. The dashed line marks the rate of the SFT data. Full attention (SA) is not "
+          "bound by the "
           "curve.",
       .svg = SvgFigure("Accuracy against restatement rate", {std::move(panel)})};
 }

@@ -75,9 +75,6 @@ class Story {
     TellRestatements();
     TellDistances();
     TellSaturation();
-    if (results_.checks.nonfinite_steps > 0) {
-      Say(results_.checks.nonfinite_steps, " training steps had a loss that is not finite: do not trust this run.");
-    }
     for (const TrainingWarning& w : results_.checks.warnings) {
       Say("Warning, ", ArmName(w.arm), ", seed ", w.seed, ", step ", w.step, ": ", w.text, ".");
     }

@@ -156,7 +156,6 @@ Json ToJson(const StudyResults& results) {
           {"checks",
            {{"rollout_logprob_max_abs_diff", Number(results.checks.rollout_logprob_max_abs_diff)},
             {"rollout_logprob_tokens", results.checks.rollout_logprob_tokens},
-            {"nonfinite_steps", results.checks.nonfinite_steps},
             {"warnings", results.checks.warnings}}},
           {"cost", results.cost}};
 }

@@ -128,7 +128,6 @@ struct TrainingWarning {
 struct StudyChecks {
   double rollout_logprob_max_abs_diff = 0;
   std::int64_t rollout_logprob_tokens = 0;
-  std::int64_t nonfinite_steps = 0;
   std::vector<TrainingWarning> warnings{};
 };
 

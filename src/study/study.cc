@@ -25,6 +25,13 @@ namespace {
 namespace fs = std::filesystem;
 using ModelPtr = std::unique_ptr<Transformer>;
 
+// Runs stop in good order by themselves; this is for what stands between them.
+void StopIfAsked(const StudyOptions& options) {
+  if (options.interrupted && options.interrupted()) {
+    throw Interrupted(Concat("interrupted; the same command goes on with ", options.output_dir.string()));
+  }
+}
+
 // All arms of the seed that `settings` has. The picture is in study.h.
 class SeedStudy {
  public:
@@ -154,11 +161,13 @@ class SeedStudy {
   // One sample at temperature 1 and one greedy completion of each evaluation problem.
   void EvaluateArm(const std::string& arm, const Transformer& model) {
     Announce(arm, "evaluation");
+    StopIfAsked(options_);
     EvaluateOptions options{.problems = settings_.evaluation_problems,
                             .max_completion_length = ChainTokenLimit(settings_.task.n_max),
                             .seed = seed_};
     const std::vector<EvaluatedCompletion> sampled = Evaluate(ctx_, model, tokenizer_, eval_task_, options);
     options.temperature = 0;
+    StopIfAsked(options_);
     const std::vector<EvaluatedCompletion> greedy = Evaluate(ctx_, model, tokenizer_, eval_task_, options);
     const std::int64_t reach = ReachOf(model.config().layers, settings_.attention.window);
     ArmRun run;
@@ -244,7 +253,8 @@ double ForwardTokensPerSecond(Context& ctx, const Transformer& model, int length
 // median time of decoding one more token, and the speed of a forward pass over the whole sequence. The model has this
 // shape, once with full attention ("sa") and once with `windowed` in every layer ("swa"). Nothing depends on the
 // weights or on what the cache holds, so weights are random and nothing is prefilled. Takes about two seconds.
-std::vector<CostPoint> MeasureCost(Context& ctx, const ModelConfig& shape, AttentionSpec windowed) {
+std::vector<CostPoint> MeasureCost(Context& ctx, const StudyOptions& options, const ModelConfig& shape,
+                                   AttentionSpec windowed) {
   ModelConfig config = shape;
   config.max_positions = kCostLengths.back();
   std::vector<CostPoint> points;
@@ -253,6 +263,7 @@ std::vector<CostPoint> MeasureCost(Context& ctx, const ModelConfig& shape, Atten
     const Transformer model(config, DType::kF32, /*with_gradients=*/false, MemoryOf(ctx.device()));
     InitializeParameters(model.parameters(), config.layers, /*seed=*/0);
     for (const int length : kCostLengths) {
+      StopIfAsked(options);
       points.push_back({.arm = arm,
                         .length = length,
                         .kv_bytes = static_cast<std::int64_t>(KvBytesPerSequence(config, DType::kF32, length)),
@@ -345,7 +356,7 @@ StudyResults RunStudy(const StudyOptions& options) {
     SeedStudy(ctx, options, settings, again, results).Run();
   }
   if (options.progress) options.progress("cost by length");
-  results.cost = MeasureCost(ctx, base, settings.attention);
+  results.cost = MeasureCost(ctx, options, base, settings.attention);
   results.summary = Summarize(results.runs);
   results.wall_seconds = timer.Seconds();
   WriteReport(results, options.output_dir);

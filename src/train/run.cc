@@ -19,10 +19,14 @@ constexpr const char* kMetricsFile = "metrics.jsonl";
 constexpr const char* kConfigFile = "resolved_config.json";
 constexpr const char* kRunFile = "run.json";
 constexpr const char* kCompletions = "completions";
+constexpr const char* kCompletionsPrefix = "step-";
 
 // The directory, created if it is not there.
 const fs::path& Created(const fs::path& dir) {
+  SWARR_CHECK(!dir.empty(), "the output directory has an empty name; say where the run is to be written");
   std::error_code error;
+  SWARR_CHECK(!fs::is_symlink(dir, error) || Exists(dir), "the output directory ", dir.string(),
+              " is a symbolic link to what does not exist; create that, or remove the link");
   fs::create_directories(dir, error);
   SWARR_CHECK(!error, "can't create the output directory ", dir.string(), ": ", error.message());
   return dir;
@@ -33,6 +37,23 @@ void AppendLine(const fs::path& path, const std::string& line) {
   const bool written =
       file && std::fwrite(line.data(), 1, line.size(), file.get()) == line.size() && std::fflush(file.get()) == 0;
   SWARR_CHECK(written, "can't append to ", path.string(), "; is the disk full or the directory read-only?");
+}
+
+// The files of sampled completions that a run has written.
+std::vector<fs::path> CompletionsOf(const fs::path& run) {
+  std::vector<fs::path> found;
+  if (!Exists(run / kCompletions)) return found;
+  for (const fs::directory_entry& e : fs::directory_iterator(run / kCompletions)) {
+    const std::string name = e.path().filename().string();
+    if (name.starts_with(kCompletionsPrefix) && name.ends_with(".jsonl")) found.push_back(e.path());
+  }
+  return found;
+}
+
+// A field of a line of metrics; -1 if there is none, or no integer.
+std::int64_t CountIn(const ordered_json& record, const char* field) {
+  const bool there = record.is_object() && record.contains(field) && record[field].is_number_integer();
+  return there ? record[field].get<std::int64_t>() : -1;
 }
 
 bool Contains(const std::vector<std::string>& names, const std::string& name) {
@@ -56,6 +77,10 @@ void Compare(const ordered_json& before, const ordered_json& now, const std::vec
 }
 
 }  // namespace
+
+fs::path CompletionsPath(const fs::path& run, std::int64_t step) {
+  return run / kCompletions / (StepName(kCompletionsPrefix, step) + ".jsonl");
+}
 
 std::vector<std::string> ChangeableOptions() {
   return {"lr",    "lr-schedule", "warmup-steps", "min-lr-ratio", "weight-decay", "max-grad-norm",
@@ -145,11 +170,7 @@ void TrainingRun::RemoveEarlierRun() const {
   const fs::path& dir = options_.output_dir;
   for (const fs::path& checkpoint : CheckpointsOf(dir)) RemoveDirectory(checkpoint);
   fs::remove(dir / kMetricsFile);
-  if (!fs::exists(dir / kCompletions)) return;
-  for (const fs::directory_entry& e : fs::directory_iterator(dir / kCompletions)) {
-    const std::string name = e.path().filename().string();
-    if (name.starts_with("step-") && name.ends_with(".jsonl")) fs::remove(e.path());
-  }
+  for (const fs::path& file : CompletionsOf(dir)) fs::remove(file);
 }
 
 // Makes a state that was found the run's, if it is one of this run.
@@ -207,12 +228,14 @@ bool TrainingRun::ResumeComplete() {
   try {
     state = VerifyState(dir / kRunFile, dir, &complete);
   } catch (const Error& e) {
+    if (CheckpointsOf(dir).empty()) throw Error(Concat(e.what(), "; start that run again with --overwrite"));
     Warn(e.what());
     return false;
   }
   if (!complete) return false;
   TakeOver(std::move(state), dir / kRunFile);
   LoadWeights(dir, model_);
+  begun_ = complete_ = true;
   return true;
 }
 
@@ -227,8 +250,8 @@ void TrainingRun::ResumeFrom(const fs::path& checkpoint, TrainerState state) {
   if (own) SetAside(step);
 }
 
-// Moves the checkpoints after `step` to a new directory, with a copy of the metrics: the newest first, so that those
-// that a killed process leaves are the run's as it was.
+// Moves the checkpoints after `step` to a new directory, with a copy of the metrics and the completions of later steps:
+// the newest first, so that those that a killed process leaves are the run's as it was.
 void TrainingRun::SetAside(std::int64_t step) const {
   const fs::path& dir = options_.output_dir;
   std::vector<fs::path> later = CheckpointsOf(dir);
@@ -239,6 +262,11 @@ void TrainingRun::SetAside(std::int64_t step) const {
   fs::create_directory(aside);
   if (Exists(dir / kMetricsFile)) CopyFile(dir / kMetricsFile, aside / kMetricsFile);
   for (auto c = later.rbegin(); c != later.rend(); ++c) Rename(*c, aside / c->filename());
+  for (const fs::path& file : CompletionsOf(dir)) {
+    if (file.filename() <= CompletionsPath(dir, step).filename()) continue;
+    fs::create_directories(aside / kCompletions);
+    Rename(file, aside / kCompletions / file.filename());
+  }
   Warn(Concat("what is later than step ", step, " is now in ", aside.string()));
 }
 
@@ -246,20 +274,21 @@ void TrainingRun::SetAside(std::int64_t step) const {
 void TrainingRun::TrimMetrics() const {
   const fs::path path = options_.output_dir / kMetricsFile;
   std::string kept;
-  std::int64_t steps = 0, missing = 0;
+  std::int64_t steps = 0, tokens = 0;
   if (fs::exists(path)) {
     std::istringstream lines(ReadFile(path));
     for (std::string line; std::getline(lines, line);) {
       const auto record = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
-      if (!record.is_object() || record.value("step", std::int64_t{0}) > state_.step) continue;
+      const std::int64_t step = CountIn(record, "step");
+      if (step < 1 || step > state_.step) continue;
       kept += line + "\n";
       ++steps;
+      tokens = CountIn(record, "num_tokens");
     }
-    missing = state_.step - steps;
   }
-  if (missing != 0) {
-    Warn(Concat(path.string(), " has ", steps, " lines for the ", state_.step,
-                " steps of the checkpoint; the run is not affected, but its metrics are not whole"));
+  if (steps != state_.step || tokens != state_.num_tokens) {
+    Warn(Concat(path.string(), " tells of ", steps, " steps and ", tokens, " tokens, the checkpoint of ", state_.step,
+                " and ", state_.num_tokens, "; the run is not affected, but its metrics are not whole, or another's"));
   }
   WriteFileAtomically(path, kept);
 }
@@ -300,12 +329,16 @@ void TrainingRun::EndStep(std::int64_t tokens, const ordered_json& record) {
   line.update(record);
   AppendLine(options_.output_dir / kMetricsFile, line.dump() + "\n");
   if (options_.on_step) options_.on_step(line);
-  const bool stop = options_.interrupted && options_.interrupted();
-  if (stop || (options_.save_every > 0 && step() % options_.save_every == 0)) Save();
-  if (stop) {
-    throw Interrupted(Concat("interrupted after step ", step(), "; saved ",
-                             CheckpointPath(options_.output_dir, step()).string(), ", continue with --resume auto"));
-  }
+  if (options_.save_every > 0 && step() % options_.save_every == 0) Save();
+  StopIfAsked();
+}
+
+void TrainingRun::StopIfAsked() {
+  if (!AskedToStop()) return;
+  if (step() == 0) throw Interrupted("interrupted in the first step; nothing of it is saved");
+  if (saved_step_ != step()) Save();
+  throw Interrupted(Concat("interrupted after step ", step(), "; saved ",
+                           CheckpointPath(options_.output_dir, step()).string(), ", continue with --resume auto"));
 }
 
 // The metrics of the steps before are on the disk before the checkpoint is there.
@@ -314,6 +347,7 @@ void TrainingRun::Save() {
   if (options_.saving) options_.saving(true);
   SyncFile(options_.output_dir / kMetricsFile);
   WriteCheckpoint(options_.output_dir, state_, trained());
+  saved_step_ = step();
   if (options_.saving) options_.saving(false);
 }
 
@@ -321,11 +355,17 @@ void TrainingRun::Prune() const {
   const std::vector<fs::path> all = CheckpointsOf(options_.output_dir);
   const auto keep = static_cast<std::size_t>(options_.keep_checkpoints);
   for (std::size_t i = 0; i + keep < all.size(); ++i) {
-    if (HoldsOnlyItsFiles(all[i])) RemoveDirectory(all[i]);  // else somebody keeps something there
+    if (!HoldsOnlyItsFiles(all[i])) continue;  // somebody keeps something there
+    try {
+      RemoveDirectory(all[i]);
+    } catch (const Error& e) {
+      Warn(Concat(e.what(), "; it stays"));
+    }
   }
 }
 
 void TrainingRun::Finish() {
+  if (complete_) return;
   Begin();
   RequireFiniteState();
   const fs::path& dir = options_.output_dir;

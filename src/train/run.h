@@ -8,7 +8,8 @@
 //   DIR/run.json                the TrainerState of the start or, with the hashes of the model's files, of the end; it
 //                               marks the directory as a run's
 //   DIR/config.json, model.safetensors, tokenizer.json    the model, when the run is complete
-//   DIR/set-aside-1/            checkpoints and metrics of later steps, when a resume went back
+//   DIR/completions/            what RL sampled (CompletionsPath)
+//   DIR/set-aside-1/            checkpoints, metrics and completions of later steps, when a resume went back
 //
 // What a run writes never replaces what it did not write itself.
 #pragma once
@@ -37,7 +38,7 @@ struct RunOptions {
   bool overwrite = false;                                               // replace an earlier run in output_dir
   std::vector<std::string> changes{};                                   // options that a resume takes anew
   std::vector<std::pair<std::string, std::filesystem::path>> inputs{};  // what the run reads, by option
-  std::function<bool()> interrupted{};                                  // asked after every step
+  std::function<bool()> interrupted{};                                  // asked in and after every step
   std::function<void(bool)> saving{};                                   // told when a save begins (true) and has ended
   std::function<void(const nlohmann::ordered_json&)> on_step{};  // sees every metrics record (progress on a terminal)
   std::function<void(const std::string&)> warn{};                // gets a sentence on what was found and mended
@@ -45,6 +46,9 @@ struct RunOptions {
 
 // The options that RunOptions::changes may name: those of the optimizer, and the number of steps.
 std::vector<std::string> ChangeableOptions();
+
+// The file of the completions that step `step`, from 1, has sampled.
+std::filesystem::path CompletionsPath(const std::filesystem::path& run, std::int64_t step);
 
 // Thrown after an interrupt, when the checkpoint is on the disk.
 class Interrupted : public Error {
@@ -78,6 +82,12 @@ class TrainingRun {
   // a moment is not finite.
   void EndStep(std::int64_t tokens, const nlohmann::ordered_json& record);
 
+  // Whether the user asks to stop. Threads that compute a step may ask too.
+  bool AskedToStop() const { return options_.interrupted && options_.interrupted(); }
+  // If so, saves the steps completed, unless they are saved, and throws Interrupted. To be called between steps, and in
+  // a step before it changes the weights: what was computed of that step is lost.
+  void StopIfAsked();
+
   // If the value is not finite, throws, naming the tensor where that began and the last good checkpoint. A checkpoint
   // of the weights that gave it is set aside: it is no good one. To be called before the weights are updated.
   void CheckFinite(const char* what, double value);
@@ -110,7 +120,9 @@ class TrainingRun {
   Optimizer& optimizer_;
   const Tokenizer& tokenizer_;
   TrainerState state_;
+  std::int64_t saved_step_ = -1;  // of the checkpoint that this process wrote last
   bool begun_ = false;
+  bool complete_ = false;  // it was when this process came, and nothing is to be written
 };
 
 }  // namespace swarr

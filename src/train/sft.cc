@@ -130,6 +130,7 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
     const auto size = static_cast<std::size_t>(options.batch_size);
     MicroBatch last;
     for (std::size_t m = 0; m < documents.size(); m += size) {
+      run.StopIfAsked();
       if (m > 0) AddSums(ctx, last, options, sums);
       last = Accumulate(ctx, model, std::span(documents).subspan(m, size), sums.in_loss, options);
     }
