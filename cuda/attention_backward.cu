@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "cuda/attention_rows.h"
+#include "cuda/sums.h"
 #include "tensor/kernels/math.h"
 
 namespace swarr {
@@ -126,6 +127,17 @@ __global__ void DeltaKernel(std::int64_t rows, std::int64_t D, Accumulator<T>* d
   if (lane == 0) delta[n] = sum;
 }
 
+// A query's part of the gradient of a head's learned sink.
+template <class T>
+struct SinkTerm {
+  const T* sinks;
+  const Accumulator<T>*lse, *delta;
+  std::int64_t H;
+  __device__ Accumulator<T> operator()(std::int64_t n, std::int64_t h) const {
+    return -(Exp(Accumulator<T>(sinks[h]) - lse[n * H + h]) * delta[n * H + h]);
+  }
+};
+
 // A thread takes one query. All threads that write to a flag write the same.
 __global__ void IrregularKernel(std::int64_t N, std::int64_t documents, std::int32_t* irregular,
                                 const std::int32_t* q_pos, const std::int32_t* first_row) {
@@ -151,7 +163,8 @@ QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& d
 
 // As on the processor, with p_j = exp(scale q.k_j - lse) and delta = dout . out:
 //   dv_j += p_j dout;   ds_j = scale p_j (dout . v_j - delta);   dq += ds_j k_j;   dk_j += ds_j q.
-// dq has one kernel, dk and dv have another. Both compute p and ds, so that every sum belongs to one block.
+// A learned sink is in lse; its gradient is a sum over queries in the order of cuda/sums.h. dq has one kernel, dk and
+// dv have another. Both compute p and ds, so that every sum belongs to one block.
 template <>
 void AttentionKernels<Cuda>::Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout,
                                       const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
@@ -161,6 +174,11 @@ void AttentionKernels<Cuda>::Backward(const Context& ctx, const AttentionGradien
   Dispatch(in.q.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
     const QueryScratch<Sum> scratch = PrepareBackward<T>(ctx, dout, out, q_pos, in.documents);
+    if (const Tensor& to = gradients.dsink_logits; !to.empty()) {
+      const std::int64_t H = in.q.dim(1);
+      AddColumnSums(ctx, to.data<Sum>(), N, H,
+                    SinkTerm<T>{in.sink_logits.data<T>(), lse.data<Sum>(), scratch.delta, H});
+    }
     if constexpr (std::is_same_v<T, BFloat16>) {
       if (OnTensorCores(in.q.dtype(), D)) return MmaBackward(ctx, gradients, dout, lse, in, scratch);
     }

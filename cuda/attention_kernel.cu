@@ -4,7 +4,8 @@
 // documents: one block for warps * kRows consecutive queries of one head (attention_rows.h); later ones come first,
 // because they see more keys. Launch over a cache: one warp for up to kRows heads of a row that share a key head.
 //
-// The softmax runs over tiles: a new maximum rescales what was summed before. A tile that a query doesn't see leaves
+// The softmax runs over tiles: a new maximum rescales what was summed before. It begins with nothing, or with the
+// learned sink as if that were a key of value 0 before all others. A tile that a query doesn't see leaves
 // its maximum, sum and output as they are: Exp(0) is 1, and a weight of 0 adds 0.
 #include <cmath>
 
@@ -16,7 +17,7 @@ namespace {
 
 template <class T, class Source>
 __global__ void ForwardKernel(Source source, T* out, Accumulator<T>* lse, const T* q, const std::int32_t* q_pos,
-                              AttentionSpec spec, Accumulator<T> scale) {
+                              const T* sinks, AttentionSpec spec, Accumulator<T> scale) {
   using Sum = Accumulator<T>;
   constexpr Sum kNothing = -std::numeric_limits<Sum>::infinity();
   __shared__ Chunk<Sum> chunk;
@@ -31,7 +32,10 @@ __global__ void ForwardKernel(Source source, T* out, Accumulator<T>* lse, const 
   Sum* o = ZeroSums<Sum>(D, 1);
   Sum largest[kRows], sum[kRows];
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) largest[r] = kNothing, sum[r] = 0;
+  for (int r = 0; r < kRows; ++r) {
+    largest[r] = sinks ? Sum(sinks[rows.row[r] % source.H]) : kNothing;
+    sum[r] = sinks ? Sum(1) : Sum(0);
+  }
 
   const TileList tiles = BoundsOf(b, 0, b.count, q_pos, source.H).Tiles(spec);
   for (int i = 0; i < tiles.count(); ++i) {
@@ -65,14 +69,14 @@ __global__ void ForwardKernel(Source source, T* out, Accumulator<T>* lse, const 
   }
 }
 
-template <class T, class Source>
+template <class T, class Source, class Inputs>
 void LaunchForward(const Context& ctx, const Source& source, int warps, const Tensor& out, const Tensor& lse,
-                   const Tensor& q, const Tensor& q_pos, AttentionSpec spec) {
+                   const Inputs& in) {
   using Sum = Accumulator<T>;
   const std::size_t bytes = SumsBytes<Sum>(warps, source.D, 1);
   const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(source.D));
-  Launch(ctx, {source.Blocks(q.dim(0), warps * kRows), warps * kWarp, bytes}, ForwardKernel<T, Source>, source, out,
-         lse, q, q_pos, spec, scale);
+  Launch(ctx, {source.Blocks(in.q.dim(0), warps * kRows), warps * kWarp, bytes}, ForwardKernel<T, Source>, source, out,
+         lse, in.q, in.q_pos, in.sink_logits, in.spec, scale);
 }
 
 // A warp stores one head of one row. Both layouts of a tile are rows of D numbers.
@@ -102,17 +106,16 @@ void AttentionKernels<Cuda>::Forward(const Context& ctx, const Tensor& out, cons
   if (OnTensorCores(in.q.dtype(), D)) return MmaForward(ctx, out, lse, in);
   Dispatch(in.q.dtype(), [&]<class T>() {
     const int warps = WarpsFor<Accumulator<T>>(D, 1);
-    LaunchForward<T>(ctx, QueriesOfDocuments<T>(in), warps, out, lse, in.q, in.q_pos, in.spec);
+    LaunchForward<T>(ctx, QueriesOfDocuments<T>(in), warps, out, lse, in);
   });
 }
 
 template <>
-void AttentionKernels<Cuda>::CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
-                                           const KeyCache& cache, const Tensor& q_pos, const Tensor& slots,
-                                           AttentionSpec spec) {
-  if (OnTensorCores(q.dtype(), q.dim(2))) return MmaCachedForward(ctx, out, lse, q, cache, q_pos, slots, spec);
-  Dispatch(q.dtype(), [&]<class T>() {
-    LaunchForward<T>(ctx, QueriesOfSlots<T>(q, cache, slots), /*warps=*/1, out, lse, q, q_pos, spec);
+void AttentionKernels<Cuda>::CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse,
+                                           const CachedAttentionInputs& in) {
+  if (OnTensorCores(in.q.dtype(), in.q.dim(2))) return MmaCachedForward(ctx, out, lse, in);
+  Dispatch(in.q.dtype(), [&]<class T>() {
+    LaunchForward<T>(ctx, QueriesOfSlots<T>(in.q, in.cache, in.slots), /*warps=*/1, out, lse, in);
   });
 }
 

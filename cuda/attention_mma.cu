@@ -21,6 +21,7 @@ static_assert(kTileRows == kKeyTile);
 
 constexpr int kStages = 3;
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
+constexpr float kInverseLn2 = 1.4426950408889634074f;
 
 // The softmax of a thread's rows so far. Row [m][i] is row 16 m + 8 i + lane / 4 of the warp; four lanes share it and
 // hold eight columns of every tile each.
@@ -36,6 +37,12 @@ struct Softmax {
 #pragma unroll
       for (int i = 0; i < 2; ++i) largest[m][i] = kNothing, sum[m][i] = 0;
     }
+  }
+
+  // Begins a row with its learned sink. The first of the four lanes that share the row has it in its sum.
+  __device__ void BeginWith(int m, int i, float sink) {
+    largest[m][i] = sink * kInverseLn2;
+    sum[m][i] = Lane() % 4 == 0 ? 1.0f : 0.0f;
   }
 
   // Turns scores of rows 16 m .. into weights. scale2 = scale / ln 2, so that exp(scale x) = 2^(scale2 x).
@@ -114,8 +121,8 @@ __device__ void StoreRow(BFloat16* out, int D, const float (&o)[P / 8][4], int f
 }
 
 template <int P, int M>
-__device__ void Store(const QueryBlock<BFloat16>& b, int first, int D, const Softmax<P, M>& softmax, BFloat16* out,
-                      float* lse) {
+__device__ void Store(const QueryBlock<BFloat16>& b, int first, int D, const Softmax<P, M>& softmax,
+                      const BFloat16* sinks, std::int64_t H, BFloat16* out, float* lse) {
   constexpr float kLn2 = 0.693147180559945309417f;
 #pragma unroll
   for (int m = 0; m < M; ++m) {
@@ -126,7 +133,10 @@ __device__ void Store(const QueryBlock<BFloat16>& b, int first, int D, const Sof
       const std::int64_t row = RowOf(b, first + 16 * m + 8 * i + Lane() / 4);
       if (row >= 0) {
         StoreRow<P>(out + row * D, D, softmax.o[m], 2 * i, blind ? 0.0f : 1.0f / sum);
-        if (Lane() % 4 == 0) lse[row] = blind ? kNothing : softmax.largest[m][i] * kLn2 + logf(sum);
+        const float sink = sinks ? float(sinks[row % H]) : kNothing, largest = softmax.largest[m][i];
+        // Where the sink is the largest, it is taken as it is: the lse of a row that sees no key is the sink itself.
+        const float base = largest == sink * kInverseLn2 ? sink : largest * kLn2;
+        if (Lane() % 4 == 0) lse[row] = blind ? kNothing : base + logf(sum);
       }
     }
   }
@@ -135,7 +145,8 @@ __device__ void Store(const QueryBlock<BFloat16>& b, int first, int D, const Sof
 template <int P, int M, int kBlockWarps, class Source>
 __global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source source, BFloat16* out, float* lse,
                                                                     const BFloat16* q, const std::int32_t* q_pos,
-                                                                    AttentionSpec spec, float scale2) {
+                                                                    const BFloat16* sinks, AttentionSpec spec,
+                                                                    float scale2) {
   extern __shared__ uint4 shared[];
   constexpr int kRows = kBlockWarps * M * 16;
   BFloat16 *queries = reinterpret_cast<BFloat16*>(shared), *stages = queries + kRows * kPitch<P>;
@@ -170,6 +181,16 @@ __global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source sourc
   for (int m = 0; m < M; ++m) a[m].Load(queries + (first + 16 * m) * kPitch<P>);
 
   Softmax<P, M> softmax;
+  if (sinks) {
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const std::int64_t row = RowOf(b, first + 16 * m + 8 * i + Lane() / 4);
+        if (row >= 0) softmax.BeginWith(m, i, float(sinks[row % source.H]));
+      }
+    }
+  }
   for (int i = 0; i < tiles.count(); ++i) {
     WaitCopies<kStages - 2>();
     __syncthreads();  // tile i is there, and all are done with tile i - 1, whose buffer is filled next
@@ -189,15 +210,15 @@ __global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source sourc
     }
     AddProducts<P, M>(softmax.o, weights, keys + kTileSize<P>);
   }
-  Store(b, first, D, softmax, out, lse);
+  Store(b, first, D, softmax, sinks, source.H, out, lse);
 }
 
-template <int P, int M, int kBlockWarps, class Source>
-void LaunchForward(const Context& ctx, const Source& source, const Tensor& out, const Tensor& lse, const Tensor& q,
-                   const Tensor& q_pos, AttentionSpec spec) {
-  const LaunchShape shape{source.Blocks(q.dim(0), kBlockWarps * M * 16), kBlockWarps * kWarp,
+template <int P, int M, int kBlockWarps, class Source, class Inputs>
+void LaunchForward(const Context& ctx, const Source& source, const Tensor& out, const Tensor& lse, const Inputs& in) {
+  const LaunchShape shape{source.Blocks(in.q.dim(0), kBlockWarps * M * 16), kBlockWarps * kWarp,
                           kSharedBytes<P, M>(kBlockWarps)};
-  Launch(ctx, shape, ForwardKernel<P, M, kBlockWarps, Source>, source, out, lse, q, q_pos, spec, ScoreScale2(source.D));
+  Launch(ctx, shape, ForwardKernel<P, M, kBlockWarps, Source>, source, out, lse, in.q, in.q_pos, in.sink_logits,
+         in.spec, ScoreScale2(source.D));
 }
 
 }  // namespace
@@ -205,14 +226,13 @@ void LaunchForward(const Context& ctx, const Source& source, const Tensor& out, 
 void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
   DispatchWidth(in.q.dim(2), [&]<int P>() {
     constexpr int kM = P <= 64 ? 2 : 1;  // as many rows as registers hold: they share what is read of a tile
-    LaunchForward<P, kM, 4>(ctx, QueriesOfDocuments<BFloat16>(in), out, lse, in.q, in.q_pos, in.spec);
+    LaunchForward<P, kM, 4>(ctx, QueriesOfDocuments<BFloat16>(in), out, lse, in);
   });
 }
 
-void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const KeyCache& cache,
-                      const Tensor& q_pos, const Tensor& slots, AttentionSpec spec) {
-  DispatchWidth(q.dim(2), [&]<int P>() {
-    LaunchForward<P, 1, 1>(ctx, QueriesOfSlots<BFloat16>(q, cache, slots), out, lse, q, q_pos, spec);
+void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const CachedAttentionInputs& in) {
+  DispatchWidth(in.q.dim(2), [&]<int P>() {
+    LaunchForward<P, 1, 1>(ctx, QueriesOfSlots<BFloat16>(in.q, in.cache, in.slots), out, lse, in);
   });
 }
 

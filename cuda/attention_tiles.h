@@ -189,8 +189,7 @@ inline float ScoreScale2(std::int64_t D) {
 // alone.
 inline bool OnTensorCores(DType dtype, std::int64_t D) { return dtype == DType::kBF16 && D % 8 == 0 && D <= 128; }
 void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in);
-void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q, const KeyCache& cache,
-                      const Tensor& q_pos, const Tensor& slots, AttentionSpec spec);
+void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const CachedAttentionInputs& in);
 void MmaBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& lse,
                  const AttentionInputs& in, const QueryScratch<float>& scratch);
 

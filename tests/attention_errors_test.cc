@@ -49,9 +49,36 @@ TEST_CASE("heads that don't divide, documents that don't cover the rows and a ca
   const KeyCache other(DType::kF64, 1, 2, 4, {}, 3, 3), odd(DType::kF32, 1, 3, 4, {}, 3, 3);
   CHECK_THROWS_AS(StoreKeys(t.ctx, other, p.k, p.v, p.q_pos, slots), Error);
   CHECK_THROWS_AS(StoreKeys(t.ctx, odd, p.k, p.v, p.q_pos, slots), Error);
-  CHECK_THROWS_WITH_AS(CachedAttentionForward(t.ctx, p.out, p.lse, p.q, other, p.q_pos, slots, {}),
+  CHECK_THROWS_WITH_AS(CachedAttentionForward(t.ctx, p.out, p.lse, {p.q, other, p.q_pos, slots, {}}),
                        "queries of f32 over a cache of f64", Error);
-  CHECK_THROWS_AS(CachedAttentionForward(t.ctx, p.out, p.lse, p.q, odd, p.q_pos, slots, {}), Error);
+  CHECK_THROWS_AS(CachedAttentionForward(t.ctx, p.out, p.lse, {p.q, odd, p.q_pos, slots, {}}), Error);
+}
+
+TEST_CASE("learned sinks that are not one a query head, and a gradient where there are none, are refused") {
+  TestContext t;
+  const ShortPass p = MakeShortPass(t.arena, /*H=*/2);
+  const AttentionInputs without{p.q, p.k, p.v, p.q_pos, p.documents, {}};
+  AttentionInputs inputs = without;
+  const auto forward = [&] { AttentionForward(t.ctx, p.out, p.lse, inputs); };
+  inputs.sink_logits = Random(t.arena, DType::kF32, {3}, 4);
+  CHECK_THROWS_WITH_AS(
+      forward(), "the tensor of learned sinks, one a query head, has shape [3] f32 where [2] f32 is needed", Error);
+  const Tensor slots = Ints(t.arena, {0, 0, 0});
+  const KeyCache cache(DType::kF32, 1, 2, 4, {}, 3, 3);
+  CHECK_THROWS_AS(CachedAttentionForward(t.ctx, p.out, p.lse, {p.q, cache, p.q_pos, slots, {}, inputs.sink_logits}),
+                  Error);
+  inputs.sink_logits = Random(t.arena, DType::kF64, {2}, 4);
+  CHECK_THROWS_AS(forward(), Error);
+  inputs.sink_logits = Random(t.arena, DType::kF32, {2}, 4);
+  CHECK_NOTHROW(forward());
+  const Tensor dsink = t.arena.NewZero(DType::kF32, {2}), short_dsink = t.arena.NewZero(DType::kF32, {1});
+  const auto backward = [&](const Tensor& to, const AttentionInputs& in) {
+    AttentionBackward(t.ctx, {{}, {}, {}, to}, p.q, p.out, p.lse, in);
+  };
+  CHECK_NOTHROW(backward(dsink, inputs));
+  CHECK_THROWS_AS(backward(short_dsink, inputs), Error);
+  CHECK_THROWS_WITH_AS(backward(dsink, without), "a gradient of learned sinks is wanted, but attention has none",
+                       Error);
 }
 
 TEST_CASE("documents that descend, and positions and slots that are not there, are refused") {

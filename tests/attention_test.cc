@@ -11,74 +11,15 @@
 #include <utility>
 #include <vector>
 
+#include "attention_pass.h"
 #include "gradient_check.h"
 #include "plain/attention.h"
-#include "tensors.h"
 
 using namespace swarr;
 
 namespace {
 
-struct Heads {
-  std::int64_t H, G, D;
-};
-constexpr Heads kHeads[] = {{3, 3, 5}, {4, 2, 3}, {7, 1, 17}};  // 1, 2 and 7 query heads for a key head
-constexpr Heads kManyHeads = {64, 1, 3};                        // twice as many as a block of queries has rows
 constexpr DType kDTypes[] = {DType::kF32, DType::kF64, DType::kBF16};
-
-// Documents packed one after another, forward and backward.
-struct Pass {
-  Tensor q, k, v, dout;  // [N, H, D], [N, G, D], as dout = q
-  Tensor q_pos, documents;
-  Tensor out, lse, dq, dk, dv;
-};
-
-void Run(const Context& ctx, Pass& p, AttentionSpec spec) {
-  AttentionForward(ctx, p.out, p.lse, {p.q, p.k, p.v, p.q_pos, p.documents, spec});
-  for (const Tensor& t : {p.dq, p.dk, p.dv}) FillZero(t);
-  AttentionBackward(ctx, {p.dq, p.dk, p.dv}, p.dout, p.out, p.lse, {p.q, p.k, p.v, p.q_pos, p.documents, spec});
-}
-
-// A pass over `lengths` with memory for its results. q, k, v and dout are given or random.
-Pass MakePass(Arena& arena, DType dtype, const std::vector<int>& lengths, Heads h, const Pass* inputs = nullptr) {
-  std::vector<std::int32_t> position, first = {0};
-  for (int length : lengths) {
-    for (int t = 0; t < length; ++t) position.push_back(t);
-    first.push_back(first.back() + length);
-  }
-  const std::int64_t N = first.back();
-  Pass p;
-  if (inputs) {
-    p = *inputs;
-  } else {
-    p.q = Random(arena, dtype, {N, h.H, h.D}, 1, 2);
-    p.k = Random(arena, dtype, {N, h.G, h.D}, 2, 2);
-    p.v = Random(arena, dtype, {N, h.G, h.D}, 3);
-    p.dout = Random(arena, dtype, {N, h.H, h.D}, 4);
-  }
-  p.q_pos = Ints(arena, position);
-  p.documents = Ints(arena, first);
-  p.out = arena.New(dtype, {N, h.H, h.D});
-  p.lse = arena.New(AccumulatorOf(dtype), {N, h.H});
-  p.dq = arena.New(dtype, {N, h.H, h.D});
-  p.dk = arena.New(dtype, {N, h.G, h.D});
-  p.dv = arena.New(dtype, {N, h.G, h.D});
-  return p;
-}
-
-Pass RunPass(const Context& ctx, DType dtype, const std::vector<int>& lengths, Heads h, AttentionSpec spec) {
-  Pass p = MakePass(*ctx.arena, dtype, lengths, h);
-  Run(ctx, p, spec);
-  return p;
-}
-
-void CheckSameResults(const Pass& a, const Pass& b) {
-  CHECK(SameBits(a.out, b.out));
-  CHECK(SameBits(a.lse, b.lse));
-  CHECK(SameBits(a.dq, b.dq));
-  CHECK(SameBits(a.dk, b.dk));
-  CHECK(SameBits(a.dv, b.dv));
-}
 
 bool AllFinite(const Tensor& t) {
   for (std::int64_t i = 0; i < t.size(); ++i) {
@@ -87,24 +28,10 @@ bool AllFinite(const Tensor& t) {
   return true;
 }
 
-std::vector<AttentionSpec> SpecsFor(int T) {
-  std::vector<AttentionSpec> specs;
-  for (int window : {0, 1, 2, 3, 7, T, T + 5}) {
-    for (int sinks : {0, 1, 4}) specs.push_back({window, sinks});
-  }
-  return specs;
-}
-
-Tensor InF64(Arena& arena, const Tensor& t) {
-  const Tensor wide = ZeroLike(arena, DType::kF64, t);
-  for (std::int64_t i = 0; i < t.size(); ++i) wide.data<double>()[i] = ValueAt(t, i);
-  return wide;
-}
-
 // out and lse of the kernel under `kernel`, against the definition under `definition`.
 double ErrorAgainst(AttentionSpec kernel, AttentionSpec definition, int T, Heads h, DType dtype, Cpu cpu = BestCpu()) {
   TestContext t(1, cpu);
-  const Pass p = RunPass(t.ctx, dtype, {T}, h, kernel);
+  const AttentionPass p = RunPass(t.ctx, dtype, {T}, h, kernel);
   const Tensor out = t.arena.New(DType::kF64, {T, h.H, h.D}), lse = t.arena.New(DType::kF64, {T, h.H});
   plain::AttentionForward(out, lse,
                           {InF64(t.arena, p.q), InF64(t.arena, p.k), InF64(t.arena, p.v),
@@ -164,7 +91,7 @@ TEST_CASE("a window that reaches back to the start is full attention, bit for bi
        {std::pair{23, DType::kF32}, {23, DType::kF64}, {75, DType::kF32}, {75, DType::kBF16}}) {
     for (const Heads& h : kHeads) {
       TestContext t;
-      const Pass full = RunPass(t.ctx, dtype, {T}, h, {0, 0});
+      const AttentionPass full = RunPass(t.ctx, dtype, {T}, h, {0, 0});
       for (AttentionSpec spec : {AttentionSpec{T, 0}, {T, 1}, {T, 4}, {T + 5, 0}, {T + 5, 4}, {0, 4}, {1, T}}) {
         INFO("W=" << spec.window << " S=" << spec.sinks);
         CheckSameResults(RunPass(t.ctx, dtype, {T}, h, spec), full);
@@ -180,16 +107,16 @@ TEST_CASE("documents packed in one row have the bits of the same documents alone
     for (AttentionSpec spec : {AttentionSpec{0, 0}, {1, 0}, {3, 0}, {3, 4}, {7, 1}, {40, 0}}) {
       for (const Heads& h : kHeads) {
         TestContext t;
-        const Pass packed = RunPass(t.ctx, dtype, lengths, h, spec);
+        const AttentionPass packed = RunPass(t.ctx, dtype, lengths, h, spec);
         std::int64_t begin = 0;
         for (int length : lengths) {
           INFO("document of " << length << " tokens at row " << begin << ", W=" << spec.window << " S=" << spec.sinks);
           const auto rows = [&](const Tensor& x) { return x.Rows(begin, begin + length); };
-          Pass inputs;
+          AttentionPass inputs;
           inputs.q = rows(packed.q), inputs.dout = rows(packed.dout);
           inputs.k = rows(packed.k), inputs.v = rows(packed.v);
-          Pass alone = MakePass(t.arena, dtype, {length}, h, &inputs);
-          Run(t.ctx, alone, spec);
+          AttentionPass alone = MakePass(t.arena, dtype, {length}, h, LearnedSinks::kWithout, &inputs);
+          RunAttention(t.ctx, alone, spec);
           CHECK(SameBits(rows(packed.out), alone.out));
           CHECK(SameBits(rows(packed.lse), alone.lse));
           CHECK(SameBits(rows(packed.dq), alone.dq));
@@ -206,12 +133,13 @@ namespace {
 
 // Two sequences decoded together from one cache, `chunk` tokens of each at a time; everything that the cache has not
 // been given yet is garbage. Every row of out and lse must have the bits of the same row without a cache.
-void CheckRingDecode(Cpu cpu, DType dtype, AttentionSpec spec, int T, int chunk, Heads h) {
+void CheckRingDecode(Cpu cpu, DType dtype, AttentionSpec spec, int T, int chunk, Heads h,
+                     LearnedSinks learned = LearnedSinks::kWithout) {
   INFO(Name(cpu) << " " << Name(dtype) << " W=" << spec.window << " S=" << spec.sinks << " chunk=" << chunk
-                 << " H=" << h.H << " G=" << h.G);
+                 << " H=" << h.H << " G=" << h.G << " learned=" << (learned == LearnedSinks::kWith));
   TestContext t(1, cpu);
   const std::vector<int> lengths = {T, T};
-  const Pass full = RunPass(t.ctx, dtype, lengths, h, spec);
+  const AttentionPass full = RunPass(t.ctx, dtype, lengths, h, spec, learned);
   const KeyCache cache(dtype, /*slots=*/3, static_cast<int>(h.G), static_cast<int>(h.D), spec, T, chunk);
   if (spec.window != 0) {  // O(W), whatever T (P7)
     CHECK(cache.tiles() <= SinkTiles(spec) + (spec.window + chunk) / kKeyTile + 2);
@@ -234,7 +162,7 @@ void CheckRingDecode(Cpu cpu, DType dtype, AttentionSpec spec, int T, int chunk,
     const Tensor out = t.arena.New(dtype, {2 * count, h.H, h.D});
     const Tensor lse = t.arena.New(AccumulatorOf(dtype), {2 * count, h.H});
     StoreKeys(t.ctx, cache, rows(full.k, h.G), rows(full.v, h.G), at, slot);
-    CachedAttentionForward(t.ctx, out, lse, rows(full.q, h.H), cache, at, slot, spec);
+    CachedAttentionForward(t.ctx, out, lse, {rows(full.q, h.H), cache, at, slot, spec, full.sink_logits});
     for (int document : {0, 1}) {
       const int first = document * T + begin;
       CHECK(SameBits(out.Rows(document * count, (document + 1) * count), full.out.Rows(first, first + count)));
@@ -252,10 +180,11 @@ TEST_CASE("attention over a ring cache with garbage in unused rows has the bits 
         for (int sinks : {0, 1, 4}) {
           const int T = window == 40 ? 170 : 110;  // more than three windows, and three tiles
           for (int chunk : {1, 5, 40}) CheckRingDecode(cpu, dtype, {window, sinks}, T, chunk, kHeads[1]);
+          CheckRingDecode(cpu, dtype, {window, sinks}, T, 5, kHeads[1], LearnedSinks::kWith);
         }
       }
       CheckRingDecode(cpu, dtype, {3, 1}, 110, 3, kHeads[2]);
-      CheckRingDecode(cpu, dtype, {20, 4}, 75, 5, kManyHeads);
+      for (LearnedSinks learned : kWithAndWithout) CheckRingDecode(cpu, dtype, {20, 4}, 75, 5, kManyHeads, learned);
       CheckRingDecode(cpu, dtype, {33, 40}, 150, 2, {2, 1, 40});  // two tiles of sinks; heads of two panels
       CheckRingDecode(cpu, dtype, {3, 200}, 110, 1, kHeads[0]);   // more sinks than tokens
     }
@@ -271,10 +200,10 @@ TEST_CASE("a query has the same bits whichever queries stand beside it, forward 
       for (AttentionSpec spec : {AttentionSpec{0, 0}, {20, 4}, {33, 40}}) {
         for (const Heads& h : kHeads) {
           TestContext t(2, cpu);
-          const Pass all = RunPass(t.ctx, dtype, lengths, h, spec);
+          const AttentionPass all = RunPass(t.ctx, dtype, lengths, h, spec);
           for (std::uint32_t one_in : {2u, 10u, 80u}) {
             INFO(Name(cpu) << " " << Name(dtype) << " W=" << spec.window << " S=" << spec.sinks << " H=" << h.H);
-            Pass some = MakePass(t.arena, dtype, lengths, h);
+            AttentionPass some = MakePass(t.arena, dtype, lengths, h);
             std::vector<std::int64_t> sighted;
             for (std::int64_t n = 0; n < some.q.dim(0); ++n) {
               if (random.NextBelow(one_in) == 0) {
@@ -283,7 +212,7 @@ TEST_CASE("a query has the same bits whichever queries stand beside it, forward 
                 some.q_pos.data<std::int32_t>()[n] = -1;
               }
             }
-            Run(t.ctx, some, spec);
+            RunAttention(t.ctx, some, spec);
             for (std::int64_t n : sighted) {
               CHECK(SameBits(some.out.Rows(n, n + 1), all.out.Rows(n, n + 1)));
               CHECK(SameBits(some.lse.Rows(n, n + 1), all.lse.Rows(n, n + 1)));
@@ -303,17 +232,17 @@ TEST_CASE("a result that underflows is the same 0 whichever queries stand beside
       // until a tile is added of which the query sees nothing.
       const bool wide = dtype == DType::kF64;
       TestContext t(1, cpu);
-      Pass p = MakePass(t.arena, dtype, {34}, {1, 1, 1});
+      AttentionPass p = MakePass(t.arena, dtype, {34}, {1, 1, 1});
       Fill(p.q, 1), Fill(p.k, 0), Fill(p.v, -0.0), FillZero(p.dout);
       Fill(p.k.Rows(0, 1), wide ? -600 : -80);
       Fill(p.v.Rows(0, 1), wide ? -1e-100 : -1e-30);
       Fill(p.v.Rows(32, 34), 1);
       for (std::int64_t n = 0; n < 34; ++n) p.q_pos.data<std::int32_t>()[n] = -1;
       p.q_pos.data<std::int32_t>()[31] = 31;
-      Run(t.ctx, p, {0, 0});
+      RunAttention(t.ctx, p, {0, 0});
       const Tensor alone = CopyOf(t.arena, p.out);
       p.q_pos.data<std::int32_t>()[32] = 32;  // in the same block
-      Run(t.ctx, p, {0, 0});
+      RunAttention(t.ctx, p, {0, 0});
       INFO(Name(cpu) << " " << Name(dtype));
       CHECK(ValueAt(alone, 31) == 0);
       CHECK(SameBits(p.out.Rows(31, 32), alone.Rows(31, 32)));
@@ -326,12 +255,12 @@ TEST_CASE("a row that sees nothing has out 0, lse -infinity and gradient 0, and 
   for (AttentionSpec spec : {AttentionSpec{0, 0}, {1, 0}, {3, 4}}) {
     for (const Heads& h : kHeads) {
       TestContext t;
-      Pass p = MakePass(t.arena, DType::kF32, {5, 4}, h);
+      AttentionPass p = MakePass(t.arena, DType::kF32, {5, 4}, h);
       for (int n : blind) {
         p.q_pos.data<std::int32_t>()[n] = -1;
         std::fill_n(p.q.data<float>() + n * h.H * h.D, h.H * h.D, 1e30F);
       }
-      Run(t.ctx, p, spec);
+      RunAttention(t.ctx, p, spec);
       for (int n : blind) {
         for (std::int64_t i = n * h.H * h.D; i < (n + 1) * h.H * h.D; ++i) {
           CHECK(ValueAt(p.out, i) == 0);
@@ -343,13 +272,13 @@ TEST_CASE("a row that sees nothing has out 0, lse -infinity and gradient 0, and 
       }
       for (const Tensor& gradient : {p.dq, p.dk, p.dv}) CHECK(AllFinite(gradient));
       // Without these rows' gradients nothing else changes; with the rows sighted, every other query stays as it was.
-      Pass silent = p;
+      AttentionPass silent = p;
       silent.dq = CopyOf(t.arena, p.dq), silent.dk = CopyOf(t.arena, p.dk), silent.dv = CopyOf(t.arena, p.dv);
       silent.dout = CopyOf(t.arena, p.dout);
       for (int n : blind) FillZero(silent.dout.Rows(n, n + 1));
-      Run(t.ctx, silent, spec);
+      RunAttention(t.ctx, silent, spec);
       CheckSameResults(silent, p);
-      const Pass sighted = RunPass(t.ctx, DType::kF32, {5, 4}, h, spec);
+      const AttentionPass sighted = RunPass(t.ctx, DType::kF32, {5, 4}, h, spec);
       for (int n : {1, 2, 3, 5, 6, 7}) {
         CHECK(SameBits(p.out.Rows(n, n + 1), sighted.out.Rows(n, n + 1)));
         CHECK(SameBits(p.dq.Rows(n, n + 1), sighted.dq.Rows(n, n + 1)));
@@ -361,11 +290,11 @@ TEST_CASE("a row that sees nothing has out 0, lse -infinity and gradient 0, and 
 TEST_CASE("scores of any size give finite weights") {
   TestContext t;
   for (DType dtype : {DType::kF32, DType::kF64}) {
-    Pass p = MakePass(t.arena, dtype, {9}, kHeads[1]);
+    AttentionPass p = MakePass(t.arena, dtype, {9}, kHeads[1]);
     DispatchSum(dtype, [&]<class R>() {
       for (std::int64_t i = 0; i < p.q.size(); ++i) p.q.data<R>()[i] *= R(1e6);
     });
-    Run(t.ctx, p, {4, 1});
+    RunAttention(t.ctx, p, {4, 1});
     for (const Tensor& x : {p.out, p.lse, p.dq, p.dk, p.dv}) CHECK(AllFinite(x));
     for (std::int64_t i = 0; i < p.out.size(); ++i) CHECK(std::fabs(ValueAt(p.out, i)) <= 1 + 1e-6);  // a mean of v
   }
@@ -375,9 +304,9 @@ TEST_CASE("attention takes step memory in proportion to T, never to T squared (P
   constexpr int kThreads = 2, kD = 32;
   const auto scratch = [&](int T, AttentionSpec spec) {
     TestContext t(kThreads);
-    Pass p = MakePass(t.arena, DType::kF32, {T}, {2, 1, kD});
+    AttentionPass p = MakePass(t.arena, DType::kF32, {T}, {2, 1, kD});
     const std::size_t before = t.arena.high_water_bytes();
-    Run(t.ctx, p, spec);
+    RunAttention(t.ctx, p, spec);
     return t.arena.high_water_bytes() - before;
   };
   // In the backward: keys in tiles both ways, values one way; for each thread the gradients of keys and values, and

@@ -102,6 +102,32 @@ TEST_CASE("eval --full-attention-decode samples what full attention does, and te
   for (const char* name : {"accuracy", "mean_length", "truncated"}) CHECK(gap[name] == full[name]);
 }
 
+TEST_CASE("convert gives a model learned sinks, of 0 where no number is named") {
+  const TempDirectory dir;
+  const auto convert = [&](const std::vector<std::string>& sinks) {
+    const std::vector<std::string> command = {"convert", "--model",     TinyModel(),    "--window",
+                                              "5",       "--overwrite", "--output-dir", (dir / "sinks").string()};
+    return Swarr(command + sinks);
+  };
+  for (const auto& [options, value] : {std::pair{std::vector<std::string>{"--learned-sinks"}, 0.0},
+                                       {{"--learned-sinks", "-1.5"}, -1.5},
+                                       {{"--learned-sinks=2"}, 2.0}}) {
+    REQUIRE(convert(options).status == 0);
+    CHECK(JsonOf({"inspect", "--model", (dir / "sinks").string(), "--json"})["learned_sinks"] == true);
+    const SafetensorsFile file(dir / "sinks" / "model-sinks.safetensors");
+    Arena arena;
+    const Tensor sinks = arena.New(DType::kF32, {file.shape("model.layers.0.self_attn.sinks").at(0)});
+    file.CopyTo("model.layers.0.self_attn.sinks", sinks);
+    CHECK(sinks.data<float>()[0] == value);
+    const json config = json::parse(ReadFile(dir / "sinks" / "resolved_config.json"));
+    CHECK(std::stod(config.at("learned-sinks").get<std::string>()) == value);
+  }
+  const Outcome word = convert({"--learned-sinks", "many"});
+  CHECK(word.status == 2);
+  CHECK(word.IsOneSentence());
+  CHECK(JsonOf({"inspect", "--model", TinyModel(), "--json"})["learned_sinks"] == false);
+}
+
 TEST_CASE("eval's table tells reasons in full, and no interval where there is none") {
   const TempDirectory dir;
   const std::string rows = (dir / "rows.jsonl").string();

@@ -92,6 +92,45 @@ TEST_CASE("sinks belong to the windowed layers") {
   CHECK(AttentionOf("mistral", json) == Specs{kFull, {8, 3}, kFull, {8, 3}});
 }
 
+// What makes a GraniteSWA of 16 numbers a head a model without Granite's factors.
+const ordered_json kNeutral = {{"attention_multiplier", 0.25}};
+
+TEST_CASE("a GraniteSWA has learned sinks, and is windowed by layer_types or in all but every fourth layer") {
+  const ModelConfig c = Parse(With(Fields("granite_swa"), With(kNeutral, {{"sliding_window", 8}})));
+  CHECK(c.learned_sinks);
+  CHECK(c.attention == Specs{kFull, kWindow, kWindow, kWindow});
+  CHECK_FALSE(Parse(Fields("mistral")).learned_sinks);
+  const auto attention_of = [](const ordered_json& changes) {
+    return AttentionOf("granite_swa", With(kNeutral, changes));
+  };
+  CHECK(attention_of({{"sliding_window", 8}, {"layer_types", kMixedTypes}}) == kMixed);
+  CHECK(attention_of({{"sliding_window", 8}, {"layer_types", ordered_json(4, "full_attention")}}) == kAllFull);
+  CHECK(attention_of({{"sliding_window", 8}, {"layer_types", kMixedTypes}, {"swarr_attention_sinks", 3}}) ==
+        Specs{kFull, {8, 3}, kFull, {8, 3}});
+  // transformers' class defaults.
+  ordered_json sparse = With(Fields("granite_swa"), kNeutral);
+  for (const char* key : {"sliding_window", "num_key_value_heads", "tie_word_embeddings"}) sparse.erase(key);
+  sparse["num_attention_heads"] = 8;
+  CHECK(Parse(sparse).attention == Specs{kFull, {128, 0}, {128, 0}, {128, 0}});
+  CHECK(Parse(sparse).kv_heads == 4);
+  CHECK(Parse(sparse).tied);
+}
+
+TEST_CASE("factors of a GraniteSWA that would change its numbers are refused by name, and so is gpt-oss") {
+  const auto refused = [](const ordered_json& changes, const char* sentence) {
+    CHECK_THROWS_WITH_AS(Parse(With(Fields("granite_swa"), changes)), Contains(sentence), Error);
+  };
+  refused({}, "c: attention_multiplier is 1, which is not supported; it must be head_dim^-0.5 = 0.25");
+  for (const char* key : {"embedding_multiplier", "residual_multiplier", "logits_scaling"}) {
+    refused(With(kNeutral, {{key, 12.0}}), Concat("c: ", key, " is 12, which is not supported; it must be 1").c_str());
+    CHECK_NOTHROW(Parse(With(Fields("granite_swa"), With(kNeutral, {{key, 1}}))));
+  }
+  refused(With(kNeutral, {{"layer_rope_theta", {5000.0, 0, 5000.0, 5000.0}}}),
+          "c: layer_rope_theta differs from rope_theta 5000 in some layer");
+  CHECK_NOTHROW(Parse(With(Fields("granite_swa"), With(kNeutral, {{"layer_rope_theta", ordered_json(4, 5000)}}))));
+  CHECK_THROWS_WITH_AS(Parse(Fields("gpt_oss")), Contains("c: model_type 'gpt_oss' is not supported"), Error);
+}
+
 TEST_CASE("fields about the window that contradict each other are refused") {
   const auto refused = [](const char* type, const ordered_json& changes, const char* sentence) {
     CHECK_THROWS_WITH_AS(AttentionOf(type, changes), Contains(sentence), Error);
@@ -231,14 +270,16 @@ TEST_CASE("every model that Hugging Face can spell survives writing and reading"
                               {kWindow, kFull, kFull, kFull},
                               Specs(4, AttentionSpec{8, 3})};
   for (const Specs& attention : attentions) {
-    for (int family : {0, 1, 2}) {
+    for (int family : {0, 1, 2, 3}) {
       ModelConfig c = Model(attention, family == 1, family == 2);
+      c.learned_sinks = family == 3;
       c.extra = R"({"initializer_range": 0.02, "bos_token_id": 1})";
       const ordered_json json = ToJson(c);
       const ModelConfig again = Parse(json);
       CHECK(again.attention == attention);
       CHECK(again.qk_norm == c.qk_norm);
       CHECK(again.qkv_bias == c.qkv_bias);
+      CHECK(again.learned_sinks == c.learned_sinks);
       CHECK(again.head_dim == 16);
       CHECK(again.rope_theta == 5000.0);
       CHECK(ordered_json::parse(again.extra).at("initializer_range") == 0.02);
@@ -270,6 +311,14 @@ TEST_CASE("the fields that other programs look at are written as they want them"
   CHECK(ToJson(Model(kAllFull, false, true)).at("model_type") == "qwen2");
   CHECK(ToJson(Model({kFull, kWindow, kWindow, kWindow}, true)).at("max_window_layers") == 1);
   CHECK(ToJson(Model(kMixed, true)).at("max_window_layers") == 4);
+
+  ModelConfig sinks = Model(kMixed);
+  sinks.learned_sinks = true;
+  const ordered_json granite = ToJson(sinks);
+  CHECK(granite.at("model_type") == "granite_swa");
+  CHECK(granite.at("architectures") == ordered_json{"GraniteSWAForCausalLM"});
+  CHECK(granite.at("attention_multiplier") == 0.25);
+  CHECK(granite.at("layer_types") == kMixedTypes);
 }
 
 TEST_CASE("a Llama stays a Llama while it has no window, and becomes a Mistral with one") {
@@ -291,6 +340,11 @@ TEST_CASE("a Llama stays a Llama while it has no window, and becomes a Mistral w
 
 TEST_CASE("what Hugging Face can't spell is refused, not written as something else") {
   CHECK_THROWS_WITH_AS(ToJson(Model(kAllFull, true, true)), Contains("has both q/k norm and q/k/v biases"), Error);
+  for (const bool bias : {false, true}) {
+    ModelConfig c = Model(kAllFull, !bias, bias);
+    c.learned_sinks = true;
+    CHECK_THROWS_WITH_AS(ToJson(c), Contains("has learned sinks beside q/k norm or q/k/v biases"), Error);
+  }
   CHECK_THROWS_WITH_AS(ToJson(Model({kWindow, {9, 0}, kFull, kFull})), Contains("different windows or sinks"), Error);
   CHECK_THROWS_WITH_AS(ToJson(Model({{8, 1}, kWindow, kFull, kFull})), Contains("different windows or sinks"), Error);
   CHECK_THROWS_WITH_AS(ToJson(Model({})), Contains("the attention of 0 layers"), Error);

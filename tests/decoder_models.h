@@ -13,7 +13,8 @@
 namespace swarr {
 
 // Wider than a tile of the product and no multiple of one, so that edges of tiles occur.
-inline ModelConfig DecoderConfig(const std::vector<AttentionSpec>& attention, int head_dim = 6) {
+inline ModelConfig DecoderConfig(const std::vector<AttentionSpec>& attention, int head_dim = 6,
+                                 bool learned_sinks = false) {
   ModelConfig c = TinyConfig();
   c.hidden = 42;
   c.head_dim = head_dim;
@@ -23,6 +24,7 @@ inline ModelConfig DecoderConfig(const std::vector<AttentionSpec>& attention, in
   c.eos_id = 0;
   c.layers = static_cast<int>(attention.size());
   c.attention = attention;
+  c.learned_sinks = learned_sinks;
   return c;
 }
 
@@ -35,19 +37,20 @@ inline std::vector<std::vector<AttentionSpec>> AllAttentions() {
 }
 
 inline std::string Describe(const ModelConfig& config, DType dtype) {
-  std::string text = Concat(Name(dtype), ", heads of ", config.head_dim);
+  std::string text = Concat(Name(dtype), ", heads of ", config.head_dim, config.learned_sinks ? ", learned sinks" : "");
   for (const AttentionSpec& s : config.attention) text += Concat(" (window ", s.window, ", sinks ", s.sinks, ")");
   return text;
 }
 
 // Calls f(model) for every attention and dtype, with random weights, and heads that matrix instructions of a device do
-// not take and that they do.
+// not take and that they do, these with learned sinks too.
 template <class F>
 void ForModels(Device device, const std::vector<std::vector<AttentionSpec>>& attentions, F&& f) {
   for (const auto& attention : attentions) {
-    for (int head_dim : {6, 16}) {
+    for (const auto& [head_dim, learned_sinks] : {std::pair{6, false}, {16, false}, {16, true}}) {
       for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
-        Transformer model(DecoderConfig(attention, head_dim), dtype, /*with_gradients=*/false, MemoryOf(device));
+        Transformer model(DecoderConfig(attention, head_dim, learned_sinks), dtype, /*with_gradients=*/false,
+                          MemoryOf(device));
         Randomize(model);
         INFO(Describe(model.config(), dtype));
         f(model);

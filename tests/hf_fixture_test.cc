@@ -45,7 +45,7 @@ std::vector<Fixture> Fixtures() {
   for (const auto& entry : fs::directory_iterator(SWARR_TEST_DATA)) {
     if (entry.path().filename().string().starts_with("hf_")) fixtures.emplace_back(entry.path());
   }
-  CHECK(fixtures.size() == 9);
+  CHECK(fixtures.size() == 10);
   return fixtures;
 }
 

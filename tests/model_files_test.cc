@@ -45,11 +45,13 @@ ModelConfig Tied() {
 
 // Not every combination has a spelling in config.json: config_test.cc covers which.
 std::vector<ModelConfig> WritableConfigs() {
-  ModelConfig norm = TextConfig(), bias = TextConfig(), windowed = Tied();
+  ModelConfig norm = TextConfig(), bias = TextConfig(), windowed = Tied(), sinks = TextConfig();
   norm.qk_norm = true;
   bias.qkv_bias = true;
   windowed.attention = {{3, 2}, {3, 2}};
-  return {TextConfig(), norm, bias, windowed};
+  sinks.attention = {{3, 2}, {}};
+  sinks.learned_sinks = true;
+  return {TextConfig(), norm, bias, windowed, sinks};
 }
 
 TEST_CASE("a saved model comes back with the same weights, attention and tokenizer, bit for bit") {

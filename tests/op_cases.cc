@@ -127,6 +127,7 @@ class Table {
     AttentionSpec spec;
     std::int64_t H, G, D;
     std::vector<int> blind = {};  // rows that see nothing: position -1
+    bool learned_sinks = false;
   };
   void AddAttention(const AttentionShape& s, bool large = false) {
     std::vector<std::int32_t> position, first = {0};
@@ -138,7 +139,7 @@ class Table {
     const std::int64_t N = first.back();
     const std::string kind = "attention W=" + std::to_string(s.spec.window) + " S=" + std::to_string(s.spec.sinks) +
                              " documents=" + std::to_string(s.documents.size()) +
-                             " blind=" + std::to_string(s.blind.size());
+                             " blind=" + std::to_string(s.blind.size()) + (s.learned_sinks ? " learned sinks" : "");
     OpCase& c = New(kind, {N, s.H, s.G, s.D},
                     {Reals("q", {N, s.H, s.D}),
                      Reals("k", {N, s.G, s.D}),
@@ -146,13 +147,15 @@ class Table {
                      {"q_pos", {N}, {}, std::move(position)},
                      {"documents", {static_cast<std::int64_t>(first.size())}, {}, first}},
                     large);
+    if (s.learned_sinks) c.inputs.push_back(Parameter(Reals("sink_logits", {s.H}, 2)));
     c.longest_sum = static_cast<int>(N * s.H / s.G + 2 * s.D);
-    c.run = [spec = s.spec](Context& ctx, In in) {
-      return OpResult{Attention(ctx, in[0], in[1], in[2], in[3].value, in[4].value, spec)};
+    const auto sinks = [](In in) { return in.size() > 5 ? in[5] : Var{}; };
+    c.run = [=, spec = s.spec](Context& ctx, In in) {
+      return OpResult{Attention(ctx, in[0], in[1], in[2], in[3].value, in[4].value, spec, sinks(in))};
     };
     c.stores = true;
-    c.run_plain = [spec = s.spec](Context& ctx, In in, Rounding stored) {
-      return OpResult{plain::Attention(ctx, in[0], in[1], in[2], in[3].value, in[4].value, spec, stored)};
+    c.run_plain = [=, spec = s.spec](Context& ctx, In in, Rounding stored) {
+      return OpResult{plain::Attention(ctx, {in[0], in[1], in[2]}, in[3].value, in[4].value, spec, sinks(in), stored)};
     };
   }
 
@@ -350,12 +353,24 @@ void AddLarge(Table& table) {
   table.AddEntropy(30, 6, 9001, true);
 }
 
+void AddLearnedSinks(Table& table) {
+  table.AddAttention({{1}, {0, 0}, 1, 1, 2, {}, true});             // one token beside the sink
+  table.AddAttention({{11}, {0, 0}, 4, 2, 3, {}, true});            // full
+  table.AddAttention({{11}, {3, 0}, 7, 1, 3, {}, true});            // window
+  table.AddAttention({{4, 1, 6, 2}, {3, 1}, 4, 2, 8, {}, true});    // packed, sinks that are keys beside them
+  table.AddAttention({{6, 5}, {2, 4}, 7, 1, 2, {0, 3, 10}, true});  // some rows see nothing but the sink
+  table.AddAttention({{3}, {2, 1}, 2, 1, 2, {0, 1, 2}, true});      // no row sees a key
+  table.AddAttention({{70, 1, 51, 33}, {20, 4}, 7, 7, 19, {}, true}, true);
+  table.AddAttention({{170, 1, 60}, {20, 4}, 4, 2, 64, {5}, true}, true);  // more rows than a partial sum of a device
+}
+
 }  // namespace
 
 std::vector<OpCase> OpCases() {
   Table table;
   AddSmall(table);
   AddLarge(table);
+  AddLearnedSinks(table);
   return table.Take();
 }
 

@@ -144,8 +144,11 @@ void RunAttention(KernelRun& run, int more) {
   const Tensor q_pos = run.Ints(positions), docs = run.Ints(documents);
   const Tensor out = run.New(q), lse = run.NewSum(Tensor(q.raw(), q.dtype(), {N, H}));
   const Tensor dq = run.New(q), dk = run.New(k), dv = run.New(v);
-  AttentionForward(run.ctx(), out, lse, {q, k, v, q_pos, docs, spec});
-  AttentionBackward(run.ctx(), {dq, dk, dv}, dout, out, lse, {q, k, v, q_pos, docs, spec});
+  const Tensor sinks = run.Has("sink_logits") ? run.In("sink_logits") : Tensor{};
+  const Tensor dsinks = sinks.empty() ? sinks : run.NewSum(sinks);
+  AttentionForward(run.ctx(), out, lse, {q, k, v, q_pos, docs, spec, sinks});
+  AttentionBackward(run.ctx(), {dq, dk, dv, dsinks}, dout, out, lse, {q, k, v, q_pos, docs, spec, sinks});
+  if (!sinks.empty()) run.Give("dsink_logits", dsinks);
   run.Give("out", out.Rows(first, N)), run.Give("lse", lse.Rows(first, N)), run.Give("dq", dq.Rows(first, N));
   run.Give("dk", dk), run.Give("dv", dv);
 }

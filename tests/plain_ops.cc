@@ -69,16 +69,17 @@ Var Add(Context& ctx, const Var& a, const Var& b) {
   return y;
 }
 
-Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tensor& q_pos, const Tensor& documents,
-              AttentionSpec spec, Rounding stored) {
+Var Attention(Context& ctx, const std::array<Var, 3>& qkv, const Tensor& q_pos, const Tensor& documents,
+              AttentionSpec spec, const Var& sink_logits, Rounding stored) {
+  const auto [q, k, v] = qkv;
   const Var out = NewVarLike(ctx, q.value);
   const Tensor lse = ctx.arena->New(DType::kF64, {q.value.dim(0), q.value.dim(1)});
-  const auto inputs = [=] {
-    return AttentionInputs{q.value, k.value, v.value, WithinDocuments(documents, q_pos, spec)};
+  const auto inputs = [=, q = q.value, k = k.value, v = v.value] {
+    return AttentionInputs{q, k, v, WithinDocuments(documents, q_pos, spec), sink_logits.value};
   };
   AttentionForward(out.value, lse, inputs(), stored);
   RecordBackward(ctx, [=](Context& c) {
-    const AttentionGradients to = {q.SettleGrad(c), k.SettleGrad(c), v.SettleGrad(c)};
+    const AttentionGradients to = {q.SettleGrad(c), k.SettleGrad(c), v.SettleGrad(c), sink_logits.SettleGrad(c)};
     AttentionBackward(to, out.SettleGrad(c), out.value, lse, inputs(), stored);
   });
   return out;

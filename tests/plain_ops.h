@@ -4,6 +4,8 @@
 // there moves the results is what bf16 costs whoever computes them.
 #pragma once
 
+#include <array>
+
 #include "autograd/ops.h"
 #include "plain/ops.h"
 
@@ -21,8 +23,8 @@ Var Rope(Context& ctx, const Var& x, const Tensor& positions, double theta);
 Var SwiGlu(Context& ctx, const Var& gate, const Var& up);
 Var Add(Context& ctx, const Var& a, const Var& b);
 // The output, which the backward reads, is stored, as are the weights relative to the largest, and their gradients.
-Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tensor& q_pos, const Tensor& documents,
-              AttentionSpec spec, Rounding stored);
+Var Attention(Context& ctx, const std::array<Var, 3>& qkv, const Tensor& q_pos, const Tensor& documents,
+              AttentionSpec spec, const Var& sink_logits, Rounding stored);
 // The gradient of the logits is stored.
 LogprobResult TokenLogprob(Context& ctx, const Var& x, const Var& w, const Tensor& targets, Rounding stored);
 // x [N, C] stored, as is its gradient.

@@ -233,7 +233,7 @@ TEST_CASE(
   CHECK(HoldsOnly(dir.path(), {"rows"}));
   WriteFileAtomically(out, "mine");
   const std::vector<std::string> all = kShort + std::vector<std::string>{"--keep", "all", "--samples", "9"};
-  refused(all, 1, out + " exists already");
+  refused(all, 1, "--output names " + out + ", which is there already");
   CHECK(ReadFile(out) == "mine");
   const Outcome replaced = Swarr(
       std::vector<std::string>{"sample", "--model", TinyModel(), "--problems", "1", "--output", out, "--overwrite"} +

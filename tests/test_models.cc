@@ -67,9 +67,13 @@ std::vector<ModelCase> ModelCases() {
   add("one key head", [](ModelConfig& c) { c.kv_heads = 1; });
   add("q/k norm", [](ModelConfig& c) { c.qk_norm = true; });
   add("q/k/v bias", [](ModelConfig& c) { c.qkv_bias = true; });
+  add("learned sinks", [](ModelConfig& c) {
+    c.learned_sinks = true;
+    c.attention = {{}, {3, 2}};
+  });
   add("tied head", [](ModelConfig& c) { c.tied = true; });
   add("everything at once", [](ModelConfig& c) {
-    c.qk_norm = c.qkv_bias = c.tied = true;
+    c.qk_norm = c.qkv_bias = c.learned_sinks = c.tied = true;
     c.attention = {{}, {3, 2}};
   });
   return cases;
@@ -79,7 +83,7 @@ void Randomize(const Transformer& model, std::uint32_t stream) {
   std::uint32_t index = 0;
   model.parameters().Set([&](const Parameter& p, const Tensor& w) {
     PhiloxStream random(StreamKey(2, Purpose::kInit, index++, stream));
-    const double center = w.rank() == 1 && !p.name.ends_with(".bias") ? 1.0 : 0.0;
+    const double center = p.name.ends_with("norm.weight") ? 1.0 : 0.0;
     const double scale = w.rank() == 1                             ? 0.5
                          : p.name.ends_with("embed_tokens.weight") ? 1.0
                                                                    : 2.0 / std::sqrt(w.dim(1));

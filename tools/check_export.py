@@ -4,8 +4,8 @@
 
     python3 tools/check_export.py build/swarr    needs torch, transformers and safetensors
 
-For each fixture of tests/data/hf_*: `swarr convert`, with the window in all layers and with full attention in layer 0;
-then the logits of the result by transformers (no argument beyond the directory) and by `swarr logits`, and a greedy
+For each fixture of tests/data/hf_*: `swarr convert`, with the window in all layers, with full attention in layer 0, and
+with learned sinks where the family can have them; then the logits of the result by transformers (no argument beyond the directory) and by `swarr logits`, and a greedy
 continuation by transformers with its cache and without. Also a model that `swarr pretrain` writes, and one that
 `swarr sft` makes of it. Prints a table for docs/export.md and fails if anything differs.
 """
@@ -83,10 +83,13 @@ def main():
             name = fixture.name[len("hf_"):]
             full = report(name, fixture, work)
             original = full if not any(windows_of(program, fixture)) else None
-            for suffix, flags in (("window", []), ("mixed", ["--full-layers", "0"])):
-                out = work / f"{name}-{suffix}"
+            conversions = [("converted", []), ("converted", ["--full-layers", "0"])]
+            if json.loads((fixture / "config.json").read_text())["model_type"] in ("llama", "mistral"):
+                conversions.append(("with learned sinks", ["--full-layers", "0", "--learned-sinks", "0.5"]))
+            for i, (what, flags) in enumerate(conversions):
+                out = work / f"{name}-{i}"
                 swarr(program, "convert", "--model", fixture, "--window", WINDOW, *flags, "--output-dir", out)
-                report(f"{name}, converted", out, work, original)
+                report(f"{name}, {what}", out, work, original)
         base, tuned = work / "base", work / "tuned"
         small = ["--task", "chain", "--max-steps", 2, "--device", "cpu", "--quiet"]
         swarr(program, "pretrain", "--window", WINDOW, *small, "--output-dir", base)

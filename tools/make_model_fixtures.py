@@ -72,6 +72,10 @@ FIXTURES = {
     "mistral_mixed": (
         "mistral", {**rope(1e4), "num_hidden_layers": 3, "sliding_window": 5, "layer_types": [FULL, SLIDING, SLIDING]},
         "bfloat16", [[0, 5, 5]], 5, None),
+    "granite_swa": (
+        "granite_swa", {**rope(1e4), "num_hidden_layers": 3, "sliding_window": 5, "attention_multiplier": 8 ** -0.5,
+                        "layer_types": [SLIDING, FULL, SLIDING]},
+        "bfloat16", [[5, 0, 5], [5, 5, 5]], 5, None),
 }
 
 
@@ -110,6 +114,8 @@ def with_windows(config, windows):
     config.pop("layer_types", None)
     if config["model_type"].startswith("qwen"):
         config.update(use_sliding_window=window > 0, layer_types=types)
+    elif config["model_type"] == "granite_swa":
+        config["layer_types"] = types
     elif window == 0:
         config.update(model_type="llama", architectures=["LlamaForCausalLM"])
         config.pop("sliding_window")

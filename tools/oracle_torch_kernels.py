@@ -14,7 +14,7 @@ def gradients(outputs, upstream, variables):
     return [torch.zeros_like(v) if g is None else g for v, g in zip(variables, grads)]
 
 
-# --- suite attention: q [Tq, H, D], k and v [Tk, G, D] -> out, lse, dq, dk, dv ---
+# --- suite attention: q [Tq, H, D], k and v [Tk, G, D] -> out, lse, dq, dk, dv; sink_logits [H] -> dsink_logits ---
 
 
 def visible(p, x, window=None):
@@ -31,40 +31,53 @@ def per_query_head(t, heads):
 
 
 def attention(p, x, dtype, run, with_gradients=True):
-    """`run(q, k, v [H, T, D], mask [Tq, Tk], scale)` -> out [H, Tq, D], lse [H, Tq], with padding rows cared for."""
+    """`run(q, k, v [H, T, D], mask [Tq, Tk], scale, sinks [H])` -> out [H, Tq, D], lse [H, Tq], with padding rows cared
+    for. Without learned sinks they are -infinity."""
+    learned = "sink_logits" in x
     q, k, v = (x[name].to(dtype).requires_grad_(with_gradients) for name in ("q", "k", "v"))
+    sinks = x["sink_logits"].to(dtype) if learned else torch.full_like(q[0, :, 0], -math.inf)
+    sinks = sinks.detach().requires_grad_(with_gradients and learned)
     mask = visible(p, x, p.get("wrong_window"))
     blind = ~mask.any(dim=1)
     mask = mask | blind[:, None]  # a softmax over nothing is NaN: let padding rows see all, and drop what they give
     out, lse = run(q.transpose(0, 1), per_query_head(k, q.shape[1]), per_query_head(v, q.shape[1]), mask,
-                   1 / math.sqrt(q.shape[2]))
+                   1 / math.sqrt(q.shape[2]), sinks)
     out = out.transpose(0, 1).masked_fill(blind[:, None, None], 0)
-    lse = lse.transpose(0, 1).masked_fill(blind[:, None], -math.inf)
+    lse = torch.where(blind[:, None], sinks[None], lse.transpose(0, 1))
     if not with_gradients:
         return {"out": out, "lse": lse}
-    dq, dk, dv = gradients([out], [x["d_out"].to(dtype)], [q, k, v])
-    return {"out": out, "lse": lse, "dq": dq, "dk": dk, "dv": dv}
+    variables = [q, k, v] + ([sinks] if learned else [])
+    names = ["dq", "dk", "dv"] + (["dsink_logits"] if learned else [])
+    return {"out": out, "lse": lse} | dict(zip(names, gradients([out], [x["d_out"].to(dtype)], variables)))
 
 
 def scores(q, k, mask, scale):
     return (q @ k.transpose(1, 2) * scale).masked_fill(~mask, -math.inf)
 
 
-def plain(q, k, v, mask, scale):
+def plain(q, k, v, mask, scale, sinks):
+    """The learned sink as one more column of the scores, whose weight is dropped."""
     s = scores(q, k, mask, scale)
-    return torch.softmax(s, dim=-1) @ v, torch.logsumexp(s, dim=-1)
+    s = torch.cat((s, sinks[:, None, None].expand(-1, s.shape[1], 1)), dim=-1)
+    return torch.softmax(s, dim=-1)[..., :-1] @ v, torch.logsumexp(s, dim=-1)
 
 
-def sdpa(q, k, v, mask, scale):
+def beside_sinks(out, lse, sinks):
+    """What attention without learned sinks becomes with them: keys keep the share exp(lse) / (exp(lse) + exp(sink))."""
+    return out * torch.sigmoid(lse - sinks[:, None])[..., None], torch.logaddexp(lse, sinks[:, None])
+
+
+def sdpa(q, k, v, mask, scale, sinks):
     out = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask, scale=scale)[0]
-    return out, torch.logsumexp(scores(q, k, mask, scale), dim=-1)  # sdpa keeps its lse to itself
+    # sdpa keeps its lse to itself
+    return beside_sinks(out, torch.logsumexp(scores(q, k, mask, scale), dim=-1), sinks)
 
 
-def flex(q, k, v, mask, scale):
+def flex(q, k, v, mask, scale, sinks):
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
     block_mask = create_block_mask(lambda b, h, i, j: mask[i, j], None, None, *mask.shape, device=q.device)
     out, lse = flex_attention(q[None], k[None], v[None], block_mask=block_mask, scale=scale, return_lse=True)
-    return out[0], lse[0].to(q.dtype)
+    return beside_sinks(out[0], lse[0].to(q.dtype), sinks)
 
 
 def attention_plain(case, x, dtype):

@@ -10,18 +10,19 @@
 namespace swarr {
 namespace {
 
-void CheckQueries(const Tensor& out, const Tensor& lse, const Tensor& q, std::int64_t G) {
+void CheckQueries(const Tensor& out, const Tensor& lse, const Tensor& q, std::int64_t G, const Tensor& sink_logits) {
   const std::int64_t N = q.dim(0), H = q.dim(1), D = q.dim(2);
   SWARR_CHECK(G > 0 && H % G == 0, "attention has ", H, " query heads for ", G,
               " key heads; the first must be a multiple");
   CheckShape(out, q.dtype(), {N, H, D}, "attention output");
   CheckShape(lse, AccumulatorOf(q.dtype()), {N, H}, "attention lse");
+  if (!sink_logits.empty()) CheckShape(sink_logits, q.dtype(), {H}, "the tensor of learned sinks, one a query head,");
 }
 
 void CheckAttention(const Tensor& out, const Tensor& lse, const AttentionInputs& inputs) {
-  const auto& [q, k, v, q_pos, documents, spec] = inputs;
+  const auto& [q, k, v, q_pos, documents, spec, sink_logits] = inputs;
   const std::int64_t N = q.dim(0), D = q.dim(2), G = k.dim(1);
-  CheckQueries(out, lse, q, G);
+  CheckQueries(out, lse, q, G, sink_logits);
   CheckShape(k, q.dtype(), {N, G, D}, "attention keys");
   CheckShape(v, q.dtype(), {N, G, D}, "attention values");
   CheckShape(q_pos, DType::kI32, {N}, "attention positions");
@@ -88,6 +89,10 @@ void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, 
 void AttentionBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& out,
                        const Tensor& lse, const AttentionInputs& inputs) {
   CheckAttention(out, lse, inputs);
+  if (const Tensor& to = gradients.dsink_logits; !to.empty()) {
+    SWARR_CHECK(!inputs.sink_logits.empty(), "a gradient of learned sinks is wanted, but attention has none");
+    CheckShape(to, AccumulatorOf(inputs.q.dtype()), {inputs.q.dim(1)}, "the gradient of learned sinks");
+  }
   OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::Backward(ctx, gradients, dout, out, lse, inputs); });
 }
 
@@ -100,14 +105,15 @@ void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const
   OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::StoreKeys(ctx, cache, k, v, positions, slots); });
 }
 
-void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
-                            const KeyCache& cache, const Tensor& q_pos, const Tensor& slots, AttentionSpec spec) {
-  CheckQueries(out, lse, q, cache.k().dim(1));
-  CheckCached(q_pos, slots, q.dim(0));
+void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse,
+                            const CachedAttentionInputs& inputs) {
+  const Tensor& q = inputs.q;
+  const KeyCache& cache = inputs.cache;
+  CheckQueries(out, lse, q, cache.k().dim(1), inputs.sink_logits);
+  CheckCached(inputs.q_pos, inputs.slots, q.dim(0));
   SWARR_CHECK(q.dtype() == cache.k().dtype(), "queries of ", Name(q.dtype()), " over a cache of ",
               Name(cache.k().dtype()));
-  OnDevice(ctx,
-           [&]<class Set>() { AttentionKernels<Set>::CachedForward(ctx, out, lse, q, cache, q_pos, slots, spec); });
+  OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::CachedForward(ctx, out, lse, inputs); });
 }
 
 }  // namespace swarr

@@ -4,11 +4,17 @@
 //   out[n, h] = sum_j p_j v[j, g],  p = softmax over the visible keys j of scale * q[n, h] . k[j, g],  g = h / (H / G),
 //   scale = D^-1/2,  lse[n, h] = log sum_j exp(scale * q . k_j)
 //
+// A learned sink is one more logit of a query head, s[h], which joins the sum and has no value:
+//
+//   p_j = exp(scale * q . k_j) / (sum_i exp(scale * q . k_i) + exp(s[h])),  lse = log(sum_i ... + exp(s[h]))
+//
+// It is no key: it stands beside any window and in no document. gpt-oss (arXiv 2508.10925) and GraniteSWA have it.
+//
 // attn/spec.h alone decides which keys are visible. Training, packed documents, chunked prefill and decoding from a
 // ring cache are one kernel, which reads keys in tiles counted from the document's start. A query's result depends on
 // its own visible keys alone, bit for bit, however they are stored and whatever else is in the batch (P8,
 // docs/exactness.md). Under a window, time is O(T W), and there is no T x T mask. A query at a negative position sees
-// nothing: its out is 0, its lse -infinity and its gradient 0.
+// nothing: its out is 0, its lse -infinity (s[h] where there is a learned sink) and its gradient 0.
 //
 // bf16: scores and their softmax are f32. The weights p and their gradients are rounded to bf16 before they are
 // multiplied with values, keys and queries.
@@ -31,15 +37,18 @@ struct AttentionInputs {
   Tensor q_pos;      // [N] i32: the position of each query in its document
   Tensor documents;  // [documents + 1] i32: the first row of each document, then N
   AttentionSpec spec;
+  Tensor sink_logits = {};  // [H]: the learned sink of each query head; empty: none
 };
 // Empty: not wanted; fresh: to be written (ops.h).
 struct AttentionGradients {
   Tensor dq, dk, dv;
+  Tensor dsink_logits = {};  // [H], sum dtype: a sum over all queries, never fresh
 };
 // out [N, H, D]   lse [N, H], sum dtype (ops.h)
 void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& inputs);
 // On the processor dk and dv add queries in ascending order; a thread takes a document and a key head whole. A CUDA
-// device adds the queries of one head after those of another.
+// device adds the queries of one head after those of another. What dsink_logits adds is a sum over all queries, in the
+// order of gradients of weights.
 void AttentionBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& out,
                        const Tensor& lse, const AttentionInputs& inputs);
 
@@ -69,8 +78,16 @@ std::size_t KeyCacheBytes(DType dtype, int G, int D, AttentionSpec spec, int max
 // Stores k, v [N, G, D] as the keys of positions [N] in slots [N] (i32).
 void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions,
                const Tensor& slots);
-// AttentionForward for queries whose keys are stored: query n sees keys of slot slots[n], which must be there.
-void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
-                            const KeyCache& cache, const Tensor& q_pos, const Tensor& slots, AttentionSpec spec);
+// Queries whose keys are stored. All but q, k and v is as in AttentionInputs.
+struct CachedAttentionInputs {
+  Tensor q;
+  const KeyCache& cache;
+  Tensor q_pos, slots;  // [N] i32: query n sees keys of slot slots[n], which must be there
+  AttentionSpec spec;
+  Tensor sink_logits = {};
+};
+// AttentionForward of the same queries over their documents, bit for bit.
+void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse,
+                            const CachedAttentionInputs& inputs);
 
 }  // namespace swarr

@@ -76,27 +76,27 @@ Var Reshape(const Var& x, std::initializer_list<std::int64_t> shape) {
 }
 
 Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tensor& q_pos, const Tensor& documents,
-              AttentionSpec spec) {
+              AttentionSpec spec, const Var& sink_logits) {
   const ArenaLabel label(*ctx.arena, "attention");
   const Var out = NewVarLike(ctx, q.value);
   const Tensor lse = ctx.arena->New(AccumulatorOf(q.value.dtype()), {q.value.dim(0), q.value.dim(1)});
-  AttentionForward(ctx, out.value, lse, {q.value, k.value, v.value, q_pos, documents, spec});
+  const AttentionInputs inputs{q.value, k.value, v.value, q_pos, documents, spec, sink_logits.value};
+  AttentionForward(ctx, out.value, lse, inputs);
   RecordBackward(ctx, [=](Context& c) {
     const Tensor dq = q.ClaimGrad(), dk = k.ClaimGrad(), dv = v.ClaimGrad();
-    AttentionBackward(c, {dq, dk, dv}, out.SettleGrad(c), out.value, lse,
-                      {q.value, k.value, v.value, q_pos, documents, spec});
+    AttentionBackward(c, {dq, dk, dv, sink_logits.ClaimGrad()}, out.SettleGrad(c), out.value, lse, inputs);
   });
   return Traced(ctx, out);
 }
 
-Var CachedAttention(Context& ctx, const Var& q, const Tensor& k, const Tensor& v, const KeyCache& cache,
-                    const Tensor& positions, const Tensor& slots, AttentionSpec spec) {
+Var CachedAttention(Context& ctx, const Tensor& k, const Tensor& v, const CachedAttentionInputs& inputs) {
   const ArenaLabel label(*ctx.arena, "attention");
   RequireNoTape(ctx, "attention over a cache");
-  const Var out = NewVarLike(ctx, q.value);
-  const Tensor lse = ctx.arena->New(AccumulatorOf(q.value.dtype()), {q.value.dim(0), q.value.dim(1)});
-  StoreKeys(ctx, cache, k, v, positions, slots);
-  CachedAttentionForward(ctx, out.value, lse, q.value, cache, positions, slots, spec);
+  const Tensor& q = inputs.q;
+  const Var out = NewVarLike(ctx, q);
+  const Tensor lse = ctx.arena->New(AccumulatorOf(q.dtype()), {q.dim(0), q.dim(1)});
+  StoreKeys(ctx, inputs.cache, k, v, inputs.q_pos, inputs.slots);
+  CachedAttentionForward(ctx, out.value, lse, inputs);
   return Traced(ctx, out);
 }
 

@@ -22,10 +22,10 @@ Var Reshape(const Var& x, std::initializer_list<std::int64_t> shape);
 
 // Attention over whole documents, as in attn/attention.h.
 Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tensor& q_pos, const Tensor& documents,
-              AttentionSpec spec);
-// Stores k and v in the cache and attends to what is there: inference only, throws under a live tape.
-Var CachedAttention(Context& ctx, const Var& q, const Tensor& k, const Tensor& v, const KeyCache& cache,
-                    const Tensor& positions, const Tensor& slots, AttentionSpec spec);
+              AttentionSpec spec, const Var& sink_logits = {});
+// Stores k and v as the keys of the queries' positions and slots, and attends to what is there: inference only, throws
+// under a live tape.
+Var CachedAttention(Context& ctx, const Tensor& k, const Tensor& v, const CachedAttentionInputs& inputs);
 
 // Both are [N] and the host's, to be read after Wait. The caller fills logp.grad, which holds zeros, with dL/dlogp. A
 // caller whose loss holds the entropy also writes all of entropy.ClaimGrad(), dL/dentropy; the backward leaves the

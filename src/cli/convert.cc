@@ -13,6 +13,14 @@ struct ConvertCommand {
     options.Add("model", model_dir, "model to convert (directory)")->required();
     options.Add("window", spec.window, "visible tokens including the current one, at least 1")->required();
     options.Add("sinks", spec.sinks, "first tokens that stay visible outside the window");
+    options
+        .Add("learned-sinks", learned_sinks,
+             "give every query head a learned sink of this value: exp(INIT) is added to the softmax's denominator, so "
+             "that 0 counts as a key of score 0 without a value, and -100 changes nothing",
+             Between(-kMostSink, kMostSink))
+        ->expected(0, 1)
+        ->default_str("0")
+        ->type_name("INIT");
     options.Add("full-layers", full_layers, "layers that keep full attention, counted from 0, like 0,3");
     options.Add("full-every", full_every,
                 "instead of --full-layers: every K-th layer keeps full attention, layer i, counted from 0, if "
@@ -40,11 +48,17 @@ struct ConvertCommand {
     const int layers = ReadModelConfig(model_dir).layers;
     if (full_every > 0) full = EveryLayer(layers, full_every);
     ConvertModel(model_dir, WindowedAttention(layers, spec, full), output_dir,
-                 {{"resolved_config.json", options.Resolved().dump(2) + "\n"}});
+                 {{"resolved_config.json", options.Resolved().dump(2) + "\n"}}, LearnedSinks());
+  }
+
+  std::optional<double> LearnedSinks() const {
+    return learned_sinks.empty() ? std::nullopt : std::optional(std::stod(learned_sinks));
   }
 
   OptionSet& options;
-  std::string model_dir, output_dir, full_layers;
+  static constexpr double kMostSink = 1e4;  // far beyond any score, and a number in every dtype
+
+  std::string model_dir, output_dir, full_layers, learned_sinks;
   int full_every = 0;
   AttentionSpec spec;
   bool overwrite = false;

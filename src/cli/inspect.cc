@@ -42,6 +42,7 @@ struct InspectCommand {
                            {"tied", c.tied},
                            {"qk_norm", c.qk_norm},
                            {"qkv_bias", c.qkv_bias},
+                           {"learned_sinks", c.learned_sinks},
                            {"attention", ordered_json::array()},
                            {"cpu", Name(ResolveCpu(compute.cpu))},
                            {"supported_cpus", ordered_json::array()},

@@ -30,6 +30,7 @@ struct ModelConfig {
   bool tied = false;                       // the LM head is the embedding
   bool qk_norm = false;                    // RMSNorm over each query and key head, before RoPE
   bool qkv_bias = false;                   // biases of the query, key and value projections
+  bool learned_sinks = false;              // a logit of each query head beside its keys' (attn/attention.h)
   std::vector<AttentionSpec> attention{};  // one per layer
   int eos_id = -1;                         // end of text; -1 if the model names none
   std::vector<int> stop_ids{};             // further ids that end a text in sampling

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -15,11 +16,11 @@
 namespace swarr {
 
 // What decides the defaults and the meaning of fields. "ministral" is a mistral.
-enum class ModelFamily : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3 };
+enum class ModelFamily : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3, kGraniteSwa };
 template <>
-inline constexpr std::array kNames<ModelFamily> = {"llama", "mistral", "qwen2", "qwen3"};
-constexpr std::array kArchitectures = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM",
-                                       "Qwen3ForCausalLM"};
+inline constexpr std::array kNames<ModelFamily> = {"llama", "mistral", "qwen2", "qwen3", "granite_swa"};
+constexpr std::array kArchitectures = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
+                                       "GraniteSWAForCausalLM"};
 static_assert(kArchitectures.size() == kNames<ModelFamily>.size());
 
 namespace {
@@ -30,6 +31,12 @@ using nlohmann::ordered_json;
 constexpr int kDefaultWindow = 4096;
 constexpr int kDefaultMaxWindowLayers = 28;
 constexpr int kMistralKvHeads = 8;
+// GraniteSWA's (transformers 5.24, granite_swa/configuration_granite_swa.py). Its class has learned sinks in every
+// layer (`self_attn.sinks`, as gpt-oss names them) and no key for them; with neutral multipliers all else is Mistral's.
+constexpr int kGraniteWindow = 128;
+constexpr int kGraniteKvHeads = 4;
+constexpr int kGraniteFullEvery = 4;
+constexpr std::array kGraniteMultipliers = {"embedding_multiplier", "residual_multiplier", "logits_scaling"};
 
 constexpr const char* kFull = "full_attention";
 constexpr const char* kSliding = "sliding_attention";
@@ -55,6 +62,7 @@ void CheckArchitectures(ConfigFields& fields, ModelFamily family) {
 }
 
 bool IsQwen(ModelFamily family) { return family == ModelFamily::kQwen2 || family == ModelFamily::kQwen3; }
+bool IsGranite(ModelFamily family) { return family == ModelFamily::kGraniteSwa; }
 
 // transformers' window: `sliding_window`, null for none; Qwen looks at it only where use_sliding_window is true. A
 // Llama may name one that is switched off, or that all of its positions fit into.
@@ -67,14 +75,14 @@ int ReadWindow(ConfigFields& fields, ModelFamily family, int positions) {
                 ", but model_type llama has no sliding_window; the same model with a window is model_type mistral");
     return 0;
   }
-  const int window = none ? 0 : fields.Get<int>("sliding_window", kDefaultWindow);
+  const int window = none ? 0 : fields.Get<int>("sliding_window", IsGranite(family) ? kGraniteWindow : kDefaultWindow);
   SWARR_CHECK(none || window >= 1, fields.where(),
               ": sliding_window must be at least 1, or null for full attention, not ", window);
   const bool use = fields.Get<bool>("use_sliding_window", !IsQwen(family));
   SWARR_CHECK(!none || !fields.Get<bool>("use_sliding_window", false), fields.where(),
               ": use_sliding_window is true, but sliding_window is null; give a window or set the switch to false");
-  SWARR_CHECK(use || none || IsQwen(family), fields.where(),
-              ": use_sliding_window is false, which model_type mistral does not heed; set sliding_window to null");
+  SWARR_CHECK(use || none || IsQwen(family), fields.where(), ": use_sliding_window is false, which model_type ",
+              Name(family), " does not heed; set sliding_window to null");
   return use ? window : 0;
 }
 
@@ -92,11 +100,14 @@ std::vector<bool> ReadLayerTypes(const ordered_json& types, int layers, const st
   return windowed;
 }
 
-// Which layers are windowed: by `layer_types` if they are given, else those from max_window_layers on.
+// Which layers are windowed: by `layer_types` if they are given, else those from max_window_layers on; of a GraniteSWA
+// all but every fourth.
 std::vector<bool> ReadWindowed(ConfigFields& fields, ModelFamily family, int layers, int window) {
   const int first_windowed = IsQwen(family) ? fields.Get<int>("max_window_layers", kDefaultMaxWindowLayers) : 0;
   std::vector<bool> windowed;
-  for (int i = 0; i < layers; ++i) windowed.push_back(window > 0 && i >= first_windowed);
+  for (int i = 0; i < layers; ++i) {
+    windowed.push_back(window > 0 && i >= first_windowed && !(IsGranite(family) && i % kGraniteFullEvery == 0));
+  }
   const ordered_json* types = fields.Find("layer_types");
   if (types == nullptr) return windowed;
   windowed = ReadLayerTypes(*types, layers, fields.where());
@@ -106,8 +117,9 @@ std::vector<bool> ReadWindowed(ConfigFields& fields, ModelFamily family, int lay
                                                                : "use_sliding_window is false";
   SWARR_CHECK(first == windowed.end() || window > 0, fields.where(), ": layer_types asks for ", kSliding, ", but ", why,
               " (layer ", first - windowed.begin(), ")");
-  SWARR_CHECK(first != windowed.end() || window == 0 || IsQwen(family), fields.where(), ": sliding_window is ", window,
-              ", but layer_types names ", kFull, " for every layer; set sliding_window to null");
+  SWARR_CHECK(first != windowed.end() || window == 0 || family != ModelFamily::kMistral, fields.where(),
+              ": sliding_window is ", window, ", but layer_types names ", kFull,
+              " for every layer; set sliding_window to null");
   return windowed;
 }
 
@@ -125,8 +137,8 @@ std::vector<AttentionSpec> ReadAttention(ConfigFields& fields, ModelFamily famil
 int ReadKvHeads(ConfigFields& fields, ModelFamily family, int heads) {
   if (family == ModelFamily::kLlama || fields.IsNull("num_key_value_heads"))
     return fields.Get<int>("num_key_value_heads", heads);
-  return family == ModelFamily::kMistral ? fields.Get<int>("num_key_value_heads", kMistralKvHeads)
-                                         : fields.Get<int>("num_key_value_heads");
+  if (IsQwen(family)) return fields.Get<int>("num_key_value_heads");
+  return fields.Get<int>("num_key_value_heads", IsGranite(family) ? kGraniteKvHeads : kMistralKvHeads);
 }
 
 int ReadHeadDim(ConfigFields& fields, ModelFamily family, const ModelConfig& c) {
@@ -163,6 +175,21 @@ void CheckSupported(ConfigFields& fields, ModelFamily family) {
               ": quantized weights are not supported; use the unquantized model");
 }
 
+// Granite's own factors of the scores, that GraniteSWA's class takes in place of head_dim^-0.5, and of other numbers.
+void CheckGranite(ConfigFields& fields, const ModelConfig& c) {
+  for (const char* key : kGraniteMultipliers) {
+    const double factor = fields.Get<double>(key, 1.0);
+    SWARR_CHECK(factor == 1.0, fields.where(), ": ", key, " is ", factor, ", which is not supported; it must be 1");
+  }
+  const double factor = fields.Get<double>("attention_multiplier", 1.0), scale = 1 / std::sqrt(c.head_dim);
+  SWARR_CHECK(std::abs(factor / scale - 1) < 1e-6, fields.where(), ": attention_multiplier is ", factor,
+              ", which is not supported; it must be head_dim^-0.5 = ", scale);
+  const ordered_json* thetas = fields.Find("layer_rope_theta");
+  const bool same = thetas == nullptr || *thetas == ordered_json(static_cast<std::size_t>(c.layers), c.rope_theta);
+  SWARR_CHECK(same, fields.where(), ": layer_rope_theta differs from rope_theta ", c.rope_theta,
+              " in some layer, which is not supported");
+}
+
 void ValidateAs(const std::string& where, const ModelConfig& config) {
   try {
     config.Validate();
@@ -187,6 +214,7 @@ AttentionSpec SharedWindow(const std::vector<AttentionSpec>& attention) {
 // Llama has no window, so a Llama with windows is a Mistral, whose layers are the same; both words are right for a
 // model without.
 ModelFamily FamilyOf(const ModelConfig& config) {
+  if (config.learned_sinks) return ModelFamily::kGraniteSwa;
   if (config.qk_norm) return ModelFamily::kQwen3;
   if (config.qkv_bias) return ModelFamily::kQwen2;
   const bool windowed = SharedWindow(config.attention).window > 0;
@@ -213,7 +241,9 @@ void WriteAttention(const ModelConfig& config, ModelFamily family, ordered_json&
     json["max_window_layers"] = prefix ? full : config.layers;
   }
   // Without layer_types a Mistral stays a Mistral for every version; with them it becomes a Ministral.
-  if (qwen || mixed) json["layer_types"] = types;
+  if (qwen || mixed || IsGranite(family)) json["layer_types"] = types;
+  // transformers makes a mask of GraniteSWA's window even where no layer has one.
+  if (IsGranite(family) && shared.window == 0) json["sliding_window"] = config.max_positions;
   if (shared.sinks > 0) json[kSinks] = shared.sinks;
 }
 
@@ -242,9 +272,11 @@ ModelConfig ParseModelConfig(const ordered_json& json, const std::string& where)
   c.max_positions = fields.Get<int>("max_position_embeddings");
   c.rms_eps = fields.Get<double>("rms_norm_eps");
   ReadRope(fields, c);
-  c.tied = fields.Get<bool>("tie_word_embeddings", false);
+  c.tied = fields.Get<bool>("tie_word_embeddings", IsGranite(family));
   c.qk_norm = family == ModelFamily::kQwen3;
   c.qkv_bias = family == ModelFamily::kQwen2;
+  c.learned_sinks = IsGranite(family);
+  if (IsGranite(family)) CheckGranite(fields, c);
   c.attention = ReadAttention(fields, family, c);
   ReadEos(fields, c);
   ordered_json extra = fields.Unused();
@@ -273,6 +305,9 @@ ordered_json ToJson(const ModelConfig& config, const std::string& dtype) {
   SWARR_CHECK(
       !(config.qk_norm && config.qkv_bias),
       "no Hugging Face model type has both q/k norm and q/k/v biases; a config.json for this model can't be written");
+  SWARR_CHECK(!config.learned_sinks || (!config.qk_norm && !config.qkv_bias),
+              "no Hugging Face model type that is supported has learned sinks beside q/k norm or q/k/v biases, as this "
+              "model (a Qwen) would; a config.json for it can't be written");
   const ModelFamily family = FamilyOf(config);
   ordered_json json = {{"architectures", {kArchitectures[static_cast<std::size_t>(family)]}},
                        {"model_type", Name(family)},
@@ -289,6 +324,10 @@ ordered_json ToJson(const ModelConfig& config, const std::string& dtype) {
   WriteRope(config, json);
   json["tie_word_embeddings"] = config.tied;
   WriteAttention(config, family, json);
+  if (IsGranite(family)) {
+    for (const char* key : kGraniteMultipliers) json[key] = 1.0;
+    json["attention_multiplier"] = 1 / std::sqrt(config.head_dim);
+  }
   for (const char* key : {"torch_dtype", "dtype"}) json[key] = dtype;
   json["use_cache"] = true;
   // A list of end-of-text ids is kept as long as eos_id is its first. Null, unlike absence, is no class default.

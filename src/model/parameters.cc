@@ -32,6 +32,7 @@ std::vector<ParameterShape> ParameterShapes(const ModelConfig& c) {
       add("self_attn.q_norm.weight", {c.head_dim});
       add("self_attn.k_norm.weight", {c.head_dim});
     }
+    if (c.learned_sinks) add("self_attn.sinks", {c.heads});
     add("self_attn.o_proj.weight", {C, q});
     add("post_attention_layernorm.weight", {C});
     add("mlp.gate_proj.weight", {c.ffn, C});
@@ -105,7 +106,7 @@ void InitializeParameters(const ParameterStore& parameters, int layers, std::uin
     PhiloxStream stream(StreamKey(seed, Purpose::kInit, index++));
     const bool to_residual = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
     const double scale = to_residual ? deviation / std::sqrt(2.0 * layers) : deviation;
-    const double constant = p.name.ends_with(".bias") ? 0.0 : 1.0;
+    const double constant = p.name.ends_with("norm.weight") ? 1.0 : 0.0;
     DispatchSum(master.dtype(), [&]<class T>() {
       for (std::int64_t i = 0; i < master.size(); ++i) {
         master.data<T>()[i] = static_cast<T>(master.rank() == 2 ? scale * stream.NextNormal() : constant);

@@ -63,8 +63,8 @@ class ParameterStore {
 };
 
 // Random initial weights: matrices normal with this standard deviation, those that write to the residual stream
-// (o_proj, down_proj) divided by sqrt(2 layers) as in GPT-2; norm weights 1, biases 0. Each parameter draws from a
-// stream of its own.
+// (o_proj, down_proj) divided by sqrt(2 layers) as in GPT-2; norm weights 1, biases and learned sinks 0. Each parameter
+// draws from a stream of its own.
 void InitializeParameters(const ParameterStore& parameters, int layers, std::uint64_t seed, double deviation = 0.02);
 
 }  // namespace swarr

@@ -81,6 +81,7 @@ Transformer::Transformer(const ModelConfig& config, DType dtype, bool with_gradi
                        .v_bias = get("self_attn.v_proj.bias", config.qkv_bias),
                        .q_norm = get("self_attn.q_norm.weight", config.qk_norm),
                        .k_norm = get("self_attn.k_norm.weight", config.qk_norm),
+                       .sinks = get("self_attn.sinks", config.learned_sinks),
                        .o = get("self_attn.o_proj.weight"),
                        .norm2 = get("post_attention_layernorm.weight"),
                        .gate = get("mlp.gate_proj.weight"),
@@ -177,8 +178,9 @@ Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch
   k = Rope(ctx, k, batch.positions, rope_table_.view());
   const AttentionSpec spec = config_.attention[static_cast<std::size_t>(layer)];
   const Var attended =
-      cache ? CachedAttention(ctx, q, k.value, v.value, cache->layer(layer), batch.positions, batch.slots, spec)
-            : Attention(ctx, q, k, v, batch.positions, batch.documents, spec);
+      cache ? CachedAttention(ctx, k.value, v.value,
+                              {q.value, cache->layer(layer), batch.positions, batch.slots, spec, w.sinks.value})
+            : Attention(ctx, q, k, v, batch.positions, batch.documents, spec, w.sinks);
   const Var middle = Linear(ctx, Reshape(attended, {N, H * D}), w.o, {}, x);
 
   const Var m = RmsNorm(ctx, middle, w.norm2, config_.rms_eps);

@@ -87,7 +87,7 @@ class Transformer {
 
  private:
   struct BlockWeights {
-    Var norm1, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, o, norm2, gate, up, down;
+    Var norm1, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, sinks, o, norm2, gate, up, down;
   };
   Var Run(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const;
   Var Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const;

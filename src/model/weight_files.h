@@ -15,6 +15,7 @@
 namespace swarr {
 
 inline constexpr const char* kWeightsFile = "model.safetensors";
+inline constexpr const char* kIndexFile = "model.safetensors.index.json";
 
 class WeightFiles {
  public:
@@ -39,6 +40,8 @@ class WeightFiles {
   void CheckFinite(const ModelConfig& config) const;
   // The names within the directory, with that of the index.
   const std::vector<std::string>& file_names() const { return file_names_; }
+  // The file of every tensor, by names within the directory.
+  const std::map<std::string, std::string>& file_of() const { return file_of_; }
 
  private:
   void OpenShards(const std::filesystem::path& dir);

@@ -29,10 +29,13 @@ inline Sees WithinDocuments(Indices documents, Indices q_pos, AttentionSpec spec
 }
 
 // q[N, H, D]  k, v[N, G, D]  H a multiple of G: H / G query heads in a row share a key head
+// sink_logits[H]  one more logit of each query head, without a value; empty: none
 struct AttentionInputs {
   Array q, k, v;
   Sees sees;
+  Array sink_logits = {};
 
+  double Sink(int h) const { return sink_logits.empty() ? -std::numeric_limits<double>::infinity() : sink_logits(h); }
   int KeyHead(int h) const { return h / (q.dim(1) / k.dim(1)); }
   // scale * q[n, h] . k[j, g] for every key; -infinity where it is not seen
   std::vector<double> Scores(int n, int h) const {
@@ -47,15 +50,16 @@ struct AttentionInputs {
   }
 };
 
-// out[n, h] = sum_j p_j v[j, g],  p_j = exp(score_j) / sum_i exp(score_i),  lse[n, h] = log sum_j exp(score_j)
-// Exponentials are taken of score_j - largest, which is at most 0. A query that sees nothing has out 0, lse -infinity.
+// out[n, h] = sum_j p_j v[j, g],  p_j = exp(score_j) / exp(lse),  lse[n, h] = log(sum_j exp(score_j) + exp(sink_h))
+// Exponentials are taken of score_j - largest, which is at most 0. A query that sees nothing has out 0 and lse sink_h,
+// which is -infinity where there is no learned sink.
 inline void AttentionForward(Array out, Array lse, const AttentionInputs& in, Rounding stored = Exact) {
   for (int n = 0; n < out.dim(0); ++n) {
     for (int h = 0; h < out.dim(1); ++h) {
       const std::vector<double> scores = in.Scores(n, h);
-      const double largest = *std::max_element(scores.begin(), scores.end());
+      const double largest = std::max(in.Sink(h), *std::max_element(scores.begin(), scores.end()));
       const bool blind = std::isinf(largest);
-      double sum = 0;
+      double sum = blind ? 0 : std::exp(in.Sink(h) - largest);
       for (const double score : scores) sum += blind ? 0 : std::exp(score - largest);
       lse(n, h) = largest + (blind ? 0 : std::log(sum));
       for (int d = 0; d < out.dim(2); ++d) {
@@ -71,10 +75,12 @@ inline void AttentionForward(Array out, Array lse, const AttentionInputs& in, Ro
 
 struct AttentionGradients {
   Array dq, dk, dv;
+  Array dsink_logits = {};  // empty: not wanted
 };
 
 // With p_j = exp(score_j - lse) and dp_j = dout . v_j:
-//   dv_j = p_j dout,  ds_j = scale p_j (dp_j - dout . out),  dq = sum_j ds_j k_j,  dk_j = ds_j q
+//   dv_j = p_j dout,  ds_j = scale p_j (dp_j - dout . out),  dq = sum_j ds_j k_j,  dk_j = ds_j q,
+//   dsink_h = sum_n p_sink (0 - dout . out),  p_sink = exp(sink_h - lse): its value is 0, and so is its dp
 // dout . out is sum_j p_j dp_j, the row term of the softmax's derivative. Keys and values add up what the query heads
 // of their group give. `out` and `lse` are the forward's.
 inline void AttentionBackward(const AttentionGradients& to, Array dout, Array out, Array lse, const AttentionInputs& in,
@@ -95,6 +101,9 @@ inline void AttentionBackward(const AttentionGradients& to, Array dout, Array ou
           to.dq(n, h, d) += ds * in.k(j, g, d);
           to.dk(j, g, d) += ds * in.q(n, h, d);
         }
+      }
+      for (int d = 0; d < D && !to.dsink_logits.empty(); ++d) {
+        to.dsink_logits(h) -= std::exp(in.Sink(h) - lse(n, h)) * dout(n, h, d) * out(n, h, d);
       }
     }
   }

@@ -6,7 +6,7 @@
 // as it is. So a query's bits do not depend on the queries in its block: alone in decoding, or many in training.
 #include <utility>
 
-#include "attn/kernels/key_tiles.h"
+#include "attn/kernels/scratch.h"
 #include "tensor/kernels/math.h"
 
 namespace swarr {
@@ -16,48 +16,6 @@ template <class T>
 Shape<T> ShapeOf(const Context& ctx, std::int64_t H, std::int64_t G, std::int64_t D) {
   return {.H = H, .G = G, .D = D, .kernel = TileKernelOf<SWARR_SET, T>(ctx.cpu)};
 }
-
-// A thread's scratch memory, for blocks that see up to `keys` keys.
-template <class T>
-struct Scratch {
-  using Sum = Accumulator<T>;
-  T *q, *dout = nullptr;                      // [rows, D] the block's rows, gathered
-  T *q_rows = nullptr, *dout_rows = nullptr;  // the same as panels of rows
-  Sum *s, *ds = nullptr;                      // [rows, keys] scores, then weights; their gradient
-  T *p, *dp = nullptr;                        // the same, rounded to T
-  Sum* o;                                     // [rows, width] a product's result
-  Sum *lse, *delta = nullptr;                 // [rows]; in the forward, lse holds 1 / sum of the weights
-  std::byte* packed;
-
-  Scratch(Arena& arena, const Shape<T>& shape, std::int64_t rows, std::int64_t keys, bool backward) {
-    const auto take = [&](std::int64_t n) { return arena.NewArray<T>(n); };
-    const auto sums = [&](std::int64_t n) { return arena.NewArray<Sum>(n); };
-    q = take(rows * shape.D);
-    s = sums(rows * keys);
-    p = RoundedTo(s, arena, rows * keys);
-    o = sums(rows * shape.width);
-    lse = sums(rows);
-    const std::int64_t deepest = std::max({shape.D, keys, rows});
-    packed = arena.NewArray<std::byte>(shape.kernel.PackedBytes(rows, deepest));
-    if (!backward) return;
-    dout = take(rows * shape.D);
-    q_rows = take(PanelDepth<T>(rows) * shape.width);
-    dout_rows = take(PanelDepth<T>(rows) * shape.width);
-    ds = sums(rows * keys);
-    dp = RoundedTo(ds, arena, rows * keys);
-    delta = sums(rows);
-  }
-
- private:
-  // Memory for `sums` rounded to T: the sums themselves if they are of type T.
-  static T* RoundedTo(Sum* sums, Arena& arena, std::int64_t n) {
-    if constexpr (std::is_same_v<T, Sum>) {
-      return sums;
-    } else {
-      return arena.NewArray<T>(n);
-    }
-  }
-};
 
 // scores[rows, keys] = x k^T for the visible tiles, x [rows, D].
 template <class T>
@@ -101,29 +59,38 @@ void Mask(int q_pos, const VisibleKeys& visible, AttentionSpec spec, Sum value, 
   }
 }
 
+// The learned sink of query head h. No sink is one of -infinity: it is never the largest score and weighs exactly 0.
+template <class T>
+Accumulator<T> SinkOf(const T* sinks, std::int64_t h) {
+  using Sum = Accumulator<T>;
+  return sinks ? Sum(sinks[h]) : -std::numeric_limits<Sum>::infinity();
+}
+
 // Turns a row of scores into weights relative to the largest, p_j = exp(scale s_j - max), and rounds them to `rounded`
-// (which may be the row itself). Returns the maximum and the sum of the weights.
+// (which may be the row itself). Returns the maximum and the sum of the weights. The sink takes part in both; it is
+// added to the sum last.
 template <class T, class Sum>
-std::pair<Sum, Sum> SoftmaxInPlace(Sum* row, std::int64_t keys, Sum scale, T* rounded) {
-  const Sum largest = Largest(row, keys) * scale;
+std::pair<Sum, Sum> SoftmaxInPlace(Sum* row, std::int64_t keys, Sum scale, Sum sink, T* rounded) {
+  const Sum largest_key = Largest(row, keys) * scale, largest = largest_key < sink ? sink : largest_key;
   for (std::int64_t j = 0; j < keys; ++j) row[j] = Exp(row[j] * scale - largest);
   if constexpr (!std::is_same_v<T, Sum>) {
     for (std::int64_t j = 0; j < keys; ++j) rounded[j] = static_cast<T>(row[j]);
   }
-  return {largest, LaneSum<Sum>(keys, [&](std::int64_t j) { return row[j]; })};
+  return {largest, LaneSum<Sum>(keys, [&](std::int64_t j) { return row[j]; }) + Exp(sink - largest)};
 }
 
 template <class T>
 void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std::int64_t g, AttentionSpec spec,
-                  const T* q, const Scratch<T>& t, T* out, Accumulator<T>* lse) {
+                  const T* q, const T* sinks, const Scratch<T>& t, T* out, Accumulator<T>* lse) {
   using Sum = Accumulator<T>;
   const std::int64_t rows = b.count * s.group;
   const VisibleKeys visible = VisibleTilesOf(b.first_pos, b.last_pos(), spec);
   const std::int64_t keys = std::int64_t{Count(visible)} * kKeyTile;
+  const auto sink_of = [&](std::int64_t r) { return SinkOf(sinks, g * s.group + r % s.group); };
   if (keys == 0) {
     for (std::int64_t r = 0; r < rows; ++r) {
       std::fill_n(out + HeadOf(s, b, g, r) * s.D, s.D, T());
-      lse[HeadOf(s, b, g, r)] = -std::numeric_limits<Sum>::infinity();
+      lse[HeadOf(s, b, g, r)] = sink_of(r);
     }
     return;
   }
@@ -132,7 +99,7 @@ void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std:
   for (std::int64_t r = 0; r < rows; ++r) {
     Sum* row = t.s + r * keys;
     Mask(b.first_pos + static_cast<int>(r / s.group), visible, spec, -std::numeric_limits<Sum>::infinity(), row);
-    const auto [largest, sum] = SoftmaxInPlace(row, keys, s.scale, t.p + r * keys);
+    const auto [largest, sum] = SoftmaxInPlace(row, keys, s.scale, sink_of(r), t.p + r * keys);
     lse[HeadOf(s, b, g, r)] = largest + std::log(sum);
     t.lse[r] = Sum(1) / sum;
   }
@@ -146,10 +113,13 @@ void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std:
   }
 }
 
-// The forward of all blocks and key heads; any thread takes any of them. tiles_of(owner) gives the keys.
-template <class T, class F>
-void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, const Tensor& lse, const Tensor& q,
-                   const Block* blocks, std::int64_t count, AttentionSpec spec, F&& tiles_of) {
+// The forward of all blocks and key heads; any thread takes any of them. `in` is of either kind of inputs;
+// tiles_of(owner) gives the keys.
+template <class T, class Inputs, class F>
+void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, const Tensor& lse, const Inputs& in,
+                   const Block* blocks, std::int64_t count, F&& tiles_of) {
+  const AttentionSpec spec = in.spec;
+  const T* sinks = in.sink_logits.empty() ? nullptr : in.sink_logits.template data<T>();
   std::int64_t most = 1, work = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t tiles = Count(VisibleTilesOf(blocks[i].first_pos, blocks[i].last_pos(), spec));
@@ -162,9 +132,16 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
   ForTasks(ThreadsFor(ctx, work), count * s.G, [&](int thread, std::int64_t task) {
     const Block& b = blocks[task / s.G];
-    ForwardBlock(s, b, tiles_of(b.owner), task % s.G, spec, q.data<T>(), scratch[thread], out.data<T>(),
-                 lse.data<Accumulator<T>>());
+    ForwardBlock(s, b, tiles_of(b.owner), task % s.G, spec, in.q.template data<T>(), sinks, scratch[thread],
+                 out.data<T>(), lse.data<Accumulator<T>>());
   });
+}
+
+// dout . out of one query and head.
+template <class T>
+Accumulator<T> Delta(const T* dout, const T* out, std::int64_t D) {
+  using Sum = Accumulator<T>;
+  return LaneSum<Sum>(D, [&](std::int64_t d) { return Sum(dout[d]) * Sum(out[d]); });
 }
 
 // The backward of one document and key head, by one thread. dk and dv [tiles * kKeyTile, width] are sums, which are
@@ -225,8 +202,7 @@ struct BackwardTask {
     Gather(s, b, g, q, t.q);
     Gather(s, b, g, dout, t.dout);
     for (std::int64_t r = 0; r < rows; ++r) {
-      const T *o = out + HeadOf(s, b, g, r) * s.D, *grad = t.dout + r * s.D;
-      t.delta[r] = LaneSum<Sum>(s.D, [&](std::int64_t d) { return Sum(grad[d]) * Sum(o[d]); });
+      t.delta[r] = Delta(t.dout + r * s.D, out + HeadOf(s, b, g, r) * s.D, s.D);
       t.lse[r] = lse[HeadOf(s, b, g, r)];
     }
     MultiplyKeys(s, keys, visible, g, rows, t.q, t.packed, t.s);
@@ -255,6 +231,22 @@ void AddHead(const Shape<T>& s, std::int64_t g, std::int64_t rows, const Accumul
   }
 }
 
+// dsink_h -= sum over the queries n of exp(sink_h - lse[n, h]) delta[n, h], ascending. One thread takes a head whole.
+template <class T>
+void AddSinkGradients(const Context& ctx, const Tensor& to, const Tensor& dout, const Tensor& out, const Tensor& lse,
+                      const Tensor& sinks) {
+  using Sum = Accumulator<T>;
+  const std::int64_t N = out.dim(0), H = out.dim(1), D = out.dim(2);
+  ForRows(ctx, H, N * D, [&](std::int64_t h) {
+    const Sum sink = Sum(sinks.data<T>()[h]);
+    Sum sum = 0;
+    for (std::int64_t row = h; row < N * H; row += H) {
+      sum += Exp(sink - lse.data<Sum>()[row]) * Delta(dout.data<T>() + row * D, out.data<T>() + row * D, D);
+    }
+    to.data<Sum>()[h] -= sum;
+  });
+}
+
 }  // namespace
 
 template <>
@@ -273,7 +265,7 @@ void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out,
       return d;
     };
     const std::int64_t count = CutBlocks(in.q_pos, s.block_queries, owner, blocks);
-    ForwardBlocks(ctx, s, out, lse, q, blocks, count, in.spec, [&](std::int64_t document) {
+    ForwardBlocks(ctx, s, out, lse, in, blocks, count, [&](std::int64_t document) {
       Tiles<T> tiles = keys.Of(s, document);
       tiles.rows = values.Of(s, document).rows;
       return tiles;
@@ -283,6 +275,7 @@ void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out,
 
 // With p_j = exp(scale q.k_j - lse) and delta = dout . out = sum_j p_j (dout . v_j):
 //   dv_j += p_j dout;   ds_j = scale p_j (dout . v_j - delta);   dq += ds_j k_j;   dk_j += ds_j q.
+// A learned sink is in lse, and its own weight times -delta is its gradient, since it has no value.
 template <>
 void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout,
                                            const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
@@ -292,6 +285,9 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
     using Sum = Accumulator<T>;
     const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), in.k.dim(1), q.dim(2));
     ArenaScope scope(*ctx.arena);
+    if (const Tensor& to = gradients.dsink_logits; !to.empty()) {
+      AddSinkGradients<T>(ctx, to, dout, out, lse, in.sink_logits);
+    }
     const DocumentTiles<T> keys(ctx, s, in.k, documents, true, true), values(ctx, s, in.v, documents, true, false);
     const std::int32_t* first_row = documents.data<std::int32_t>();
     const std::int64_t docs = documents.dim(0) - 1;
@@ -359,16 +355,16 @@ void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& 
 
 template <>
 void AttentionKernels<SWARR_SET>::CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse,
-                                                const Tensor& q, const KeyCache& cache, const Tensor& q_pos,
-                                                const Tensor& slots, AttentionSpec spec) {
+                                                const CachedAttentionInputs& in) {
+  const Tensor& q = in.q;
+  const KeyCache& cache = in.cache;
   Dispatch(q.dtype(), [&]<class T>() {
     const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), cache.k().dim(1), q.dim(2));
     ArenaScope scope(*ctx.arena);
     Block* blocks = ctx.arena->NewArray<Block>(q.dim(0));
-    const auto owner = [&](std::int64_t n) { return std::int64_t{slots.data<std::int32_t>()[n]}; };
-    const std::int64_t count = CutBlocks(q_pos, s.block_queries, owner, blocks);
-    ForwardBlocks(ctx, s, out, lse, q, blocks, count, spec,
-                  [&](std::int64_t slot) { return SlotTiles(s, cache, slot); });
+    const auto owner = [&](std::int64_t n) { return std::int64_t{in.slots.data<std::int32_t>()[n]}; };
+    const std::int64_t count = CutBlocks(in.q_pos, s.block_queries, owner, blocks);
+    ForwardBlocks(ctx, s, out, lse, in, blocks, count, [&](std::int64_t slot) { return SlotTiles(s, cache, slot); });
   });
 }
 

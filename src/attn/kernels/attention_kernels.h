@@ -16,8 +16,8 @@ struct AttentionKernels {
                        const Tensor& lse, const AttentionInputs& inputs);
   static void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
                         const Tensor& positions, const Tensor& slots);
-  static void CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const Tensor& q,
-                            const KeyCache& cache, const Tensor& q_pos, const Tensor& slots, AttentionSpec spec);
+  static void CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse,
+                            const CachedAttentionInputs& inputs);
 };
 
 }  // namespace swarr

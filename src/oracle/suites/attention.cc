@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The suite `attention`: softmax attention in a sliding window, with sinks, packed documents and grouped heads.
+// The suite `attention`: softmax attention in a sliding window, with sinks, learned sinks, packed documents and grouped
+// heads.
 #include "attn/attention.h"
 
 #include <algorithm>
@@ -36,7 +37,7 @@ Values KernelAttention(const Context& ctx, const Values& inputs, AttentionSpec s
   const std::int64_t N = k.dim(0), first = N - inputs.at("q").dim(0);
   const Tensor q = PaddedInFront(ctx, inputs.at("q"), N, 0), dout = PaddedInFront(ctx, inputs.at("d_out"), N, 0),
                positions = PaddedInFront(ctx, inputs.at("q_position"), N, -1);
-  const AttentionInputs kernel_inputs{q, k, v, positions, documents, spec};
+  const AttentionInputs kernel_inputs{q, k, v, positions, documents, spec, in("sink_logits")};
   const Tensor out = ZerosLike(ctx, q), lse = ctx.arena->New(DType::kF64, {N, q.dim(1)});
   const auto queries = [&](const Tensor& t) { return ValueOf(t.Rows(first, N)); };
   AttentionForward(ctx, out, lse, kernel_inputs);
@@ -45,10 +46,13 @@ Values KernelAttention(const Context& ctx, const Values& inputs, AttentionSpec s
   noise.Disturb(out);
   noise.Disturb(lse);
   const Tensor dq = ZerosLike(ctx, q), dk = ZerosLike(ctx, k), dv = ZerosLike(ctx, v);
-  AttentionBackward(ctx, {dq, dk, dv}, dout, out, lse, kernel_inputs);
+  const bool learned = !kernel_inputs.sink_logits.empty();
+  const Tensor dsink = learned ? ZerosLike(ctx, kernel_inputs.sink_logits) : Tensor{};
+  AttentionBackward(ctx, {dq, dk, dv, dsink}, dout, out, lse, kernel_inputs);
   outputs["dq"] = queries(dq);
   outputs["dk"] = ValueOf(dk);
   outputs["dv"] = ValueOf(dv);
+  if (learned) outputs["dsink_logits"] = ValueOf(dsink);
   return outputs;
 }
 
@@ -69,8 +73,11 @@ struct Setting {
     int queries = 0;  // the last so many of the keys; 0: all
     int blind = 0;    // the first so many queries are padding, at position -1
     double score_scale = 1;
+    bool learned_sinks = false;
   } rest = {};
 };
+
+constexpr Setting::Rest kLearned = {.learned_sinks = true};
 
 const Setting kSettings[] = {
     {"one_token", "T = 1", {1}, {0, 0}, 2, 2, 4},
@@ -111,6 +118,53 @@ const Setting kSettings[] = {
     {"blind_rows", "two rows of padding at position -1, which see nothing", {9}, {3, 0}, 2, 1, 8, {.blind = 2}},
     {"large_scores", "scores of some tens", {11}, {0, 0}, 2, 1, 8, {.score_scale = 16}},
     {"large_scores_window", "scores of some tens in a window", {13}, {4, 1}, 2, 1, 8, {.score_scale = 4}},
+    {"learned_one_token", "one token beside a learned sink", {1}, {0, 0}, 2, 1, 4, kLearned},
+    {"learned_full", "learned sinks, full causal attention", {11}, {0, 0}, 3, 3, 8, kLearned},
+    {"learned_window", "learned sinks beside a window", {17}, {4, 0}, 4, 2, 8, kLearned},
+    {"learned_window_1", "learned sinks, and beside them each token alone", {9}, {1, 0}, 2, 1, 4, kLearned},
+    {"learned_and_sinks", "learned sinks, sinks that are keys, and a window", {19}, {5, 2}, 4, 2, 8, kLearned},
+    {"learned_long", "learned sinks, more than two tiles of 32 keys", {67}, {33, 0}, 1, 1, 8, kLearned},
+    {"learned_packed_full", "three documents in one row, the same learned sinks", {5, 1, 9}, {0, 0}, 2, 1, 8, kLearned},
+    {"learned_packed",
+     "four documents in one row, a window, the same learned sinks",
+     {5, 1, 9, 3},
+     {3, 1},
+     4,
+     2,
+     8,
+     kLearned},
+    {"learned_chunk",
+     "the last 6 of 17 tokens as queries, learned sinks",
+     {17},
+     {4, 1},
+     2,
+     2,
+     8,
+     {.queries = 6, .learned_sinks = true}},
+    {"learned_decode",
+     "one query against the keys so far, learned sinks",
+     {13},
+     {4, 0},
+     4,
+     2,
+     8,
+     {.queries = 1, .learned_sinks = true}},
+    {"learned_blind_rows",
+     "two rows of padding, which see no key but the learned sinks",
+     {9},
+     {3, 0},
+     2,
+     1,
+     8,
+     {.blind = 2, .learned_sinks = true}},
+    {"learned_large_scores",
+     "scores of some tens beside learned sinks",
+     {13},
+     {4, 1},
+     2,
+     1,
+     8,
+     {.score_scale = 4, .learned_sinks = true}},
 };
 
 Case MakeCase(const Setting& s) {
@@ -125,27 +179,30 @@ Case MakeCase(const Setting& s) {
   std::vector<std::int32_t> q_positions(positions.end() - queries, positions.end());
   std::fill_n(q_positions.begin(), s.rest.blind, -1);
   PhiloxStream random = StreamOf("attention", s.name);
-  return {s.name,
-          s.meaning,
-          {{"queries", queries},
-           {"keys", N},
-           {"documents", s.lengths.size()},
-           {"window", s.spec.window},
-           {"sinks", s.spec.sinks},
-           {"heads", s.H},
-           {"kv_heads", s.G},
-           {"heads_per_kv_head", s.H / s.G},
-           {"head_dim", s.D},
-           {"padding_rows", s.rest.blind}},
-          {{"q", RandomNormal(random, {queries, s.H, s.D}, s.rest.score_scale)},
-           {"k", RandomNormal(random, {N, s.G, s.D})},
-           {"v", RandomNormal(random, {N, s.G, s.D})},
-           {"d_out", RandomNormal(random, {queries, s.H, s.D})},
-           {"q_position", Integers(q_positions)},
-           {"q_document", Integers({documents.end() - queries, documents.end()})},
-           {"k_position", Integers(positions)},
-           {"k_document", Integers(documents)}},
-          std::max(N * s.H / s.G, s.D)};  // dk and dv: over queries and heads of the group
+  Case c{s.name,
+         s.meaning,
+         {{"queries", queries},
+          {"keys", N},
+          {"documents", s.lengths.size()},
+          {"window", s.spec.window},
+          {"sinks", s.spec.sinks},
+          {"heads", s.H},
+          {"kv_heads", s.G},
+          {"heads_per_kv_head", s.H / s.G},
+          {"head_dim", s.D},
+          {"padding_rows", s.rest.blind},
+          {"learned_sinks", s.rest.learned_sinks ? 1 : 0}},
+         {{"q", RandomNormal(random, {queries, s.H, s.D}, s.rest.score_scale)},
+          {"k", RandomNormal(random, {N, s.G, s.D})},
+          {"v", RandomNormal(random, {N, s.G, s.D})},
+          {"d_out", RandomNormal(random, {queries, s.H, s.D})},
+          {"q_position", Integers(q_positions)},
+          {"q_document", Integers({documents.end() - queries, documents.end()})},
+          {"k_position", Integers(positions)},
+          {"k_document", Integers(documents)}},
+         std::max(N * s.H / s.G, s.D)};  // dk and dv: over queries and heads of the group
+  if (s.rest.learned_sinks) c.inputs["sink_logits"] = RandomNormal(random, {s.H}, 2);
+  return c;
 }
 
 }  // namespace attention_suite
@@ -165,7 +222,12 @@ Suite AttentionSuite() {
            "window.",
            "lse[i, h] = log sum_j exp(q . k_j / sqrt(D)) over the visible keys, natural logarithm.",
            "A query at position -1 is padding and sees nothing: out is 0, lse -infinity, and it gives no gradient.",
-           "dq, dk, dv are the gradients of sum(out * d_out); dk and dv are summed over the query heads of a group."},
+           "Where learned_sinks = 1, one more logit of each query head joins the softmax, without a key and a value: "
+           "p_j = exp(s_j) / (sum_j exp(s_j) + exp(sink_logits[h])) with the scaled scores s_j, and lse is the "
+           "logarithm of this denominator. It is not scaled, stands beside the window, and is the same in all "
+           "documents. A query that sees no key has out 0 and lse sink_logits[h].",
+           "dq, dk, dv, dsink_logits are the gradients of sum(out * d_out); dk and dv are summed over the query heads "
+           "of a group, dsink_logits over all queries."},
       .inputs = {{"q", "[Tq, H, D]", "queries"},
                  {"k", "[Tk, G, D]", "keys"},
                  {"v", "[Tk, G, D]", "values"},
@@ -173,12 +235,14 @@ Suite AttentionSuite() {
                  {"q_document", "[Tq]", "document of each query"},
                  {"k_position", "[Tk]", "position of each key in its document"},
                  {"k_document", "[Tk]", "document of each key"},
+                 {"sink_logits", "[H]", "learned sink of each query head, where learned_sinks = 1"},
                  {"d_out", "[Tq, H, D]", "gradient of the loss with respect to out"}},
       .outputs = {{"out", "[Tq, H, D]", "weighted values"},
                   {"lse", "[Tq, H]", "log of the sum of exponentials of the scaled scores"},
                   {"dq", "[Tq, H, D]", "gradient of q", true},
                   {"dk", "[Tk, G, D]", "gradient of k", true},
-                  {"dv", "[Tk, G, D]", "gradient of v", true}},
+                  {"dv", "[Tk, G, D]", "gradient of v", true},
+                  {"dsink_logits", "[H]", "gradient of sink_logits, where learned_sinks = 1", true}},
       .roundings = {{"scores q . k", "scores times the scale", "weights exp(s - max)", "weights divided by their sum"},
                     {"weights once more", "d_out . v", "row term sum p dp", "dp less the row term",
                      "its product with p", "ds times the scale", "gradients of a group's heads before their sum"}},
@@ -186,7 +250,8 @@ Suite AttentionSuite() {
       .cases = CasesOf(kSettings, MakeCase),
       .evaluate = Evaluate};
   return {"attention",
-          "Causal softmax attention, full or in a sliding window, with sinks, grouped heads and documents.",
+          "Causal softmax attention, full or in a sliding window, with sinks, learned sinks, grouped heads and "
+          "documents.",
           {std::move(f)}};
 }
 

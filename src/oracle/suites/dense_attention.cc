@@ -48,6 +48,12 @@ struct DenseRule {
   bool scale_in_dq = true, scale_in_dk = true;
   bool lse_has_largest = true;  // log sum exp(s), not log sum exp(s - max)
   double lse_unit = 1;          // 1: natural logarithm
+
+  bool learned_sinks, packed;  // what the case has
+  // Whether a query's softmax has the learned sink.
+  bool (*has_sink)(const DenseRule& r, const Place& q) = [](auto&, auto&) { return true; };
+  double sink_scale = 1;
+  bool sink_in_lse = true, sink_has_gradient = true;
 };
 
 // --- the mistakes ---
@@ -127,6 +133,16 @@ constexpr Mistake<DenseRule> kMistakes[] = {
     {"dq without the scale", [](DenseRule& r) { r.scale_in_dq = false; }},
     {"dk without the scale", [](DenseRule& r) { r.scale_in_dk = false; }},
     {"the softmax's gradient without its row term: ds = p dp", [](DenseRule& r) { r.row_term = false; }},
+    {"learned sinks dropped", [](DenseRule& r) { r.has_sink = [](auto&, auto&) { return false; }; }},
+    {"learned sinks without a gradient", [](DenseRule& r) { r.sink_has_gradient = false; }},
+    {"a learned sink counted inside the window: it takes a key's place",
+     [](DenseRule& r) { r.window -= r.learned_sinks ? 1 : 0; }},
+    {"learned sinks ignored where documents are packed",
+     [](DenseRule& r) { r.has_sink = [](const DenseRule& rule, const Place&) { return !rule.packed; }; }},
+    {"learned sinks in the first document alone",
+     [](DenseRule& r) { r.has_sink = [](const DenseRule&, const Place& q) { return q.document == 0; }; }},
+    {"learned sinks scaled as scores are", [](DenseRule& r) { r.sink_scale = r.scale; }},
+    {"lse without the learned sink", [](DenseRule& r) { r.sink_in_lse = false; }},
 };
 
 // --- the computation ---
@@ -144,15 +160,18 @@ struct QueryPass {
   std::int64_t g = rule.key_head(rule, h);
   const Value &k = inputs.at("k"), &v = inputs.at("v");
   const double *q = &inputs.at("q")(query.row, h), *dout = &inputs.at("d_out")(query.row, h);
-  bool blind = false;
+  bool blind = false;  // sees no key
+  double sink =
+      rule.learned_sinks && rule.has_sink(rule, query) ? rule.sink_scale * inputs.at("sink_logits")(h) : -HUGE_VAL;
   std::vector<char> seen = std::vector<char>(keys.size());
   std::vector<double> score = std::vector<double>(keys.size()), weight = score;
+  double sink_weight = 0;
 
   void Run() {
     Scores();
     blind = *std::max_element(score.begin(), score.end()) == -HUGE_VAL;
     double& lse = outputs.at("lse")(query.row, h);
-    lse = -HUGE_VAL;
+    lse = rule.sink_in_lse ? sink : -HUGE_VAL;
     if (blind && !rule.average_where_blind) return;
     Forward(lse);
     Backward();
@@ -174,10 +193,14 @@ struct QueryPass {
   bool Reaches(std::size_t j) const { return blind || seen[j] || rule.masking == Masking::kZeroScore; }
 
   void Forward(double& lse) {
-    const double largest = *std::max_element(score.begin(), score.end());
-    double sum = rule.one_in_denominator ? std::exp(-largest) : 0;
-    for (const double s : score) sum += blind ? 1 : std::exp(s - largest);
-    if (!blind) lse = ((rule.lse_has_largest ? largest : 0) + std::log(sum)) / rule.lse_unit;
+    const double largest = std::max(sink, *std::max_element(score.begin(), score.end()));
+    double keys_sum = 0;
+    for (const double s : score) keys_sum += blind ? 1 : std::exp(s - largest);
+    sink_weight = blind ? 0 : std::exp(sink - largest);
+    const double sum = keys_sum + sink_weight + (rule.one_in_denominator ? std::exp(-largest) : 0);
+    const double lse_sum = rule.sink_in_lse ? sum : sum - sink_weight;
+    if (!blind) lse = ((rule.lse_has_largest ? largest : 0) + std::log(lse_sum)) / rule.lse_unit;
+    sink_weight = noise.Disturbed(sink_weight / sum);
     double* out = &outputs.at("out")(query.row, h);
     for (std::size_t j = 0; j < keys.size(); ++j) {
       weight[j] = noise.Disturbed((blind ? 1 : std::exp(score[j] - largest)) / sum);
@@ -191,6 +214,9 @@ struct QueryPass {
     for (std::size_t j = 0; j < keys.size(); ++j) {
       dweight[j] = Reaches(j) ? noise.Disturbed(Dot(dout, &v(keys[j].row, g))) : 0;
       row_term += weight[j] * dweight[j];
+    }
+    if (rule.learned_sinks && rule.sink_has_gradient) {
+      outputs.at("dsink_logits")(h) -= rule.sink_scale * sink_weight * noise.Disturbed(row_term);
     }
     if (!rule.row_term) row_term = 0;
     const std::int64_t group = rule.H / rule.G;
@@ -233,7 +259,9 @@ Values DenseAttention(const Case& c, const Values& inputs, const std::string& mi
                         .G = c.Integer("kv_heads"),
                         .D = c.Integer("head_dim"),
                         .window = window > 0 ? window : HUGE_VAL,
-                        .sinks = c.Integer("sinks")};
+                        .sinks = c.Integer("sinks"),
+                        .learned_sinks = c.Integer("learned_sinks") > 0,
+                        .packed = c.Integer("documents") > 1};
   const DenseRule rule = WithMistake(right, kMistakes, mistake);
   const Value &q = inputs.at("q"), &k = inputs.at("k");
   Values outputs = {{"out", Zeros(q.shape)},
@@ -241,6 +269,7 @@ Values DenseAttention(const Case& c, const Values& inputs, const std::string& mi
                     {"dq", Zeros(q.shape)},
                     {"dk", Zeros(k.shape)},
                     {"dv", Zeros(k.shape)}};
+  if (right.learned_sinks) outputs["dsink_logits"] = Zeros({right.H});
   const std::vector<Place> keys = PlacesOf(inputs, "k");
   for (const Place& query : PlacesOf(inputs, "q")) {
     for (std::int64_t h = 0; h < rule.H; ++h) QueryPass{inputs, outputs, rule, keys, query, h, noise}.Run();
