@@ -127,6 +127,15 @@ TEST_CASE("a window of 0 where one is asked for, and layers that do not exist, a
                "no layer 2; its layers are 0 to 1", dir.path());
   CheckRefused({"convert", "--model", model, "--window", "4", "--full-layers", "0,0", "--output-dir", out}, 2, "twice",
                dir.path());
+  CheckRefused(
+      {"convert", "--model", model, "--window", "4", "--full-layers", "0", "--full-every", "2", "--output-dir", out}, 2,
+      "--full-layers or --full-every, not both", dir.path());
+  for (const char* every : {"1", "3"}) {
+    CheckRefused({"convert", "--model", model, "--window", "4", "--full-every", every, "--output-dir", out}, 2,
+                 "in a model of 2 layers; give a number from 2 to 2", dir.path());
+  }
+  CheckRefused(Arguments{"eval", "--model", model, "--full-attention-decode"} + kShort, 2,
+               "needs a model with a window", dir.path());
   CheckRefused({"convert", "--model", model, "--window", "4", "--full-layers", "one", "--output-dir", out}, 2, "'one'",
                dir.path());
   CheckRefused({"convert", "--model", model, "--window", "4", "--output-dir", model}, 1, "in place", dir.path());

@@ -18,8 +18,8 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 TEST_CASE("every command has --help on stdout with its defaults, and ends with status 0") {
-  for (const char* command : {"study", "data", "pretrain", "sft", "rl", "convert", "eval", "generate", "inspect",
-                              "logits", "tokenize", "verify", "bench"}) {
+  for (const char* command : {"study", "data", "pretrain", "sft", "rl", "convert", "eval", "sample", "generate",
+                              "inspect", "logits", "tokenize", "verify", "bench"}) {
     CAPTURE(command);
     const Outcome help = Swarr({command, "--help"});
     CHECK(help.status == 0);
@@ -72,6 +72,34 @@ TEST_CASE("convert changes the attention of the layers asked for and not one byt
   const int tile = 2 * (8 * 32 + 32 * 32) * 4;
   CHECK(shown["kv_bytes"] ==
         json{{{"length", 8}, {"bytes", (1 + 1) * tile}}, {{"length", 640}, {"bytes", (3 + 20) * tile}}});
+}
+
+TEST_CASE("convert --full-every leaves full attention to every K-th layer, counted from 1") {
+  const TempDirectory dir;
+  const std::string deep = (dir / "deep").string(), out = (dir / "out").string();
+  REQUIRE(Swarr(TinyPretrain(deep, 1) + std::vector<std::string>{"--layers", "5"}).status == 0);
+  REQUIRE(Swarr({"convert", "--model", deep, "--window", "3", "--full-every", "2", "--output-dir", out}).status == 0);
+  const json shown = JsonOf({"inspect", "--model", out, "--json"});
+  std::vector<int> full;
+  for (const json& layer : shown["attention"]) {
+    if (layer["attention"] == "full") full.push_back(layer["layer"]);
+  }
+  CHECK(full == std::vector<int>{1, 3});
+}
+
+TEST_CASE("eval --full-attention-decode samples what full attention does, and tells that the window disagrees") {
+  const TempDirectory dir;
+  const std::string windowed = (dir / "swa").string();
+  REQUIRE(Swarr({"convert", "--model", TinyModel(), "--window", "2", "--output-dir", windowed}).status == 0);
+  const auto eval = [&](const std::string& model, const std::vector<std::string>& more) {
+    return JsonOf(std::vector<std::string>{"eval", "--model", model, "--problems", "8", "--json"} + kShort + more);
+  };
+  json gap = eval(windowed, {"--full-attention-decode"});
+  CHECK(gap["logprob_abs_diff_mean"] > 0);
+  CHECK(gap["logprob_abs_diff_max"] > gap["logprob_abs_diff_mean"]);
+  CHECK(gap["logprob_tokens"] == std::lround(8 * gap["mean_length"].get<double>()));
+  const json full = eval(TinyModel(), {});
+  for (const char* name : {"accuracy", "mean_length", "truncated"}) CHECK(gap[name] == full[name]);
 }
 
 TEST_CASE("convert gives a model learned sinks, of 0 where no number is named") {

@@ -12,7 +12,8 @@ namespace swarr {
 namespace {
 
 EvaluatedCompletion Row(std::int64_t problem, const char* answer, int tokens, bool finished, double reward) {
-  return {problem, answer, answer, tokens, finished, reward};
+  const Completion drawn{.tokens = Tokens(static_cast<std::size_t>(tokens)), .logp = {}};
+  return {problem, answer, answer, drawn, finished, reward};
 }
 
 TEST_CASE("a summary counts right answers over completions and majorities, and those that give one") {
@@ -74,6 +75,25 @@ TEST_CASE("scores like the harness's judge a cut text as it stands, where the st
   const std::vector<EvaluatedCompletion> completions = {Row(0, "7", 1, false, 0), Row(1, "7", 1, true, 0)};
   CHECK(Summarize(completions, 1).accuracy == 0.0);
   CHECK(ShareRight(completions, task, same) == 0.5);
+}
+
+TEST_CASE("the training pass repeats the sampler's log-probabilities under its attention and under no other") {
+  Transformer model(TextConfig(), DType::kF32, /*with_gradients=*/false);
+  Randomize(model);
+  TestContext t;
+  const TableTask task({{"ab?", "", ""}, {"ba?", "", ""}, {"d?", "", ""}});
+  const auto completions =
+      Evaluate(t.ctx, model, TextTokenizer(), task, {.samples = 24, .max_completion_length = 12});  // several passes
+  const LogprobGap same = CompareWithTraining(t.ctx, model, TextTokenizer(), task, completions);
+  CHECK(same.largest == 0);
+  CHECK(same.mean == 0);
+  std::int64_t tokens = 0;
+  for (const EvaluatedCompletion& c : completions) tokens += c.tokens();
+  CHECK(same.tokens == tokens);
+  model.SetAttention(std::vector<AttentionSpec>(model.config().attention.size(), {.window = 2, .sinks = 0}));
+  const LogprobGap other = CompareWithTraining(t.ctx, model, TextTokenizer(), task, completions);
+  CHECK(other.mean > 0);
+  CHECK(other.largest > other.mean);
 }
 
 TEST_CASE("a stop text ends a completion before itself, and the earliest counts") {

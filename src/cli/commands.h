@@ -167,7 +167,7 @@ struct CommandGroup {
 
 // Each adds one command; a file per command.
 using CommandAdder = void(const CommandGroup& program);
-CommandAdder AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddGenerate, AddInspect, AddLogits,
-    AddTokenize, AddVerify, AddOracle, AddBench;
+CommandAdder AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddSample, AddGenerate, AddInspect,
+    AddLogits, AddTokenize, AddVerify, AddOracle, AddBench;
 
 }  // namespace swarr

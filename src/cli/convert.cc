@@ -22,6 +22,10 @@ struct ConvertCommand {
         ->default_str("0")
         ->type_name("INIT");
     options.Add("full-layers", full_layers, "layers that keep full attention, counted from 0, like 0,3");
+    options.Add("full-every", full_every,
+                "instead of --full-layers: every K-th layer keeps full attention, layer i, counted from 0, if "
+                "(i + 1) % K is 0; 0 is none",
+                AtLeast(0));
     options
         .AddUnrecorded("output-dir", output_dir,
                        "directory for the converted model; weights and tokenizer files are copied")
@@ -38,9 +42,11 @@ struct ConvertCommand {
   }
 
   void Run() const {
-    const std::vector<int> full = ParseIntegers(full_layers, "--full-layers");
+    std::vector<int> full = ParseIntegers(full_layers, "--full-layers");
+    if (full_every > 0 && !full.empty()) throw UsageError("give --full-layers or --full-every, not both");
     RequireFree();
     const int layers = ReadModelConfig(model_dir).layers;
+    if (full_every > 0) full = EveryLayer(layers, full_every);
     ConvertModel(model_dir, WindowedAttention(layers, spec, full), output_dir,
                  {{"resolved_config.json", options.Resolved().dump(2) + "\n"}}, LearnedSinks());
   }
@@ -53,6 +59,7 @@ struct ConvertCommand {
   static constexpr double kMostSink = 1e4;  // far beyond any score, and a number in every dtype
 
   std::string model_dir, output_dir, full_layers, learned_sinks;
+  int full_every = 0;
   AttentionSpec spec;
   bool overwrite = false;
 };

@@ -4,8 +4,7 @@
 #include <cstdio>
 
 #include "base/files.h"
-#include "cli/task_options.h"
-#include "model/model_files.h"
+#include "cli/generation.h"
 #include "study/statistics.h"
 #include "task/registry.h"
 #include "train/evaluate.h"
@@ -21,7 +20,7 @@ std::string CompletionLines(const std::vector<EvaluatedCompletion>& completions,
     const Example example = task.Get(c.problem, 0);
     const ordered_json line = {{"problem", c.problem},   {"prompt", example.prompt}, {"completion", c.text},
                                {"gold", example.answer}, {"extracted", c.answer},    {"reward", c.reward},
-                               {"tokens", c.tokens},     {"finished", c.finished}};
+                               {"tokens", c.tokens()},   {"finished", c.finished}};
     lines += line.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + '\n';
   }
   return lines;
@@ -38,21 +37,13 @@ int SmallestWindow(const ModelConfig& config) {
 
 struct EvalCommand {
   explicit EvalCommand(OptionSet& options) {
-    evaluate.slots = 128;
-    options.Add("model", model_dir, "model to evaluate (directory)")->required();
-    task.AddTo(options, /*with_completions=*/false);
-    task.AddRewardTo(options);
-    options.Add("problems", evaluate.problems, "how many problems, the first ones; 0 is all", AtLeast(0));
-    options.Add("samples", evaluate.samples, "completions per problem: the k of pass@k and maj@k", CountFrom(1));
-    options.Add("temperature", evaluate.temperature, "of sampling; 0 is greedy", AtLeast(0));
-    options.Add("max-completion-length", evaluate.max_completion_length,
-                "tokens of a completion (a longer one is cut and wrong); 0 is the task's own limit or what the context "
-                "leaves",
-                AtLeast(0));
-    options.AddUnrecorded("slots", evaluate.slots, "sequences decoded at a time; results do not depend on it",
-                          CountFrom(1));
+    generation.AddTo(options, "model to evaluate", "completions per problem: the k of pass@k and maj@k");
     options.Add("greedy", greedy, "measure one greedy completion per problem beside the sampled ones");
-    task.prompt.AddExamplesTo(options);
+    options.Add(
+        "full-attention-decode", full_attention_decode,
+        "a counter-example: sample with full attention in all layers, whatever window the model has, and tell how "
+        "far the log-probabilities are from those of a training pass with the window");
+    generation.task.prompt.AddExamplesTo(options);
     options.Add(
         "lm-eval", lm_eval,
         "GSM8K as lm-evaluation-harness measures it, beside --reward: greedy, Question: ... Answer: prompts with "
@@ -65,30 +56,46 @@ struct EvalCommand {
 
   void Run() {
     if (lm_eval) FollowHarness();
-    LoadedTask problems = task.Load(Split::kEval, {.answer = true}, compute.seed, model_dir);
-    const auto model = compute.Load(model_dir, /*with_gradients=*/false);
-    const Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
-    SetEndOfText(problems, tokenizer, *model);
-    evaluate.max_completion_length =
-        CompletionLimit(evaluate.max_completion_length, problems, tokenizer, model->config());
-    ReportDropped(problems);
-    evaluate.seed = compute.seed;
+    const auto [problems, model, tokenizer] = generation.Load(Split::kEval);
+    const std::vector<AttentionSpec> attention = model->config().attention;
+    const int window = SmallestWindow(model->config());
+    if (full_attention_decode) LiftWindow(*model);
     compute.Need(EvaluateParts(model->config(), model->dtype(), compute.ResolveDevice(), *problems.task, evaluate));
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
     const std::vector<EvaluatedCompletion> completions = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
     if (!completions_out.empty()) WriteFileAtomically(completions_out, CompletionLines(completions, *problems.task));
-    AddResults(completions, problems, SmallestWindow(model->config()));
+    AddResults(completions, problems, window);
     if (greedy) {
       evaluate.samples = 1;
       evaluate.temperature = 0;
       const std::vector<EvaluatedCompletion> once = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
       AddShare("accuracy_greedy", Summarize(once, 1).accuracy, once.size());
     }
+    if (full_attention_decode) {
+      model->SetAttention(attention);
+      AddGap(CompareWithTraining(ctx, *model, tokenizer, *problems.task, completions));
+    }
     model->NoteMemory(compute.memory);
     if (json && compute.memory_report) results["memory"] = compute.memory.ToJson(steps.arena());
     Report();
     if (!json) compute.PrintMemory(steps.arena());
+  }
+
+  // Gives all layers full attention.
+  static void LiftWindow(Transformer& model) {
+    if (SmallestWindow(model.config()) == 0) {
+      throw UsageError("--full-attention-decode needs a model with a window; all layers of this one are full already");
+    }
+    std::vector<AttentionSpec> attention = model.config().attention;
+    for (AttentionSpec& spec : attention) spec.window = spec.sinks = 0;
+    model.SetAttention(attention);
+  }
+
+  void AddGap(const LogprobGap& gap) {
+    results["logprob_abs_diff_mean"] = gap.mean;
+    results["logprob_abs_diff_max"] = gap.largest;
+    results["logprob_tokens"] = gap.tokens;
   }
 
   // The settings of the harness's task gsm8k. The harness looks for its stops in the text.
@@ -144,7 +151,7 @@ struct EvalCommand {
     double squares = 0;
     for (std::size_t begin = 0; begin < completions.size(); begin += k) {
       double sum = 0;
-      for (std::size_t i = begin; i < begin + k; ++i) sum += completions[i].tokens;
+      for (std::size_t i = begin; i < begin + k; ++i) sum += completions[i].tokens();
       const double distance = sum / static_cast<double>(k) - mean;
       squares += distance * distance;
     }
@@ -189,12 +196,13 @@ struct EvalCommand {
     std::printf("\n");
   }
 
-  std::string model_dir, completions_out;
-  bool greedy = false, lm_eval = false;
+  std::string completions_out;
+  bool greedy = false, lm_eval = false, full_attention_decode = false;
   std::vector<std::pair<std::string, RewardRule>> harness_scores;  // with --lm-eval
-  TaskOptions task;
-  EvaluateOptions evaluate;
-  ComputeOptions compute;
+  GenerationOptions generation;
+  TaskOptions& task = generation.task;
+  EvaluateOptions& evaluate = generation.evaluate;
+  ComputeOptions& compute = generation.compute;
   bool json = false;
   ordered_json results;
 };

@@ -89,8 +89,8 @@ int Run(const std::vector<std::string>& arguments) {
   program.option_defaults()->always_capture_default()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   program.require_subcommand(1);
   const Environment environment{.command_line = Join(arguments), .watch_signals = WatchSignals};
-  for (CommandAdder* add : {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddGenerate, AddInspect,
-                            AddLogits, AddTokenize, AddVerify, AddOracle, AddBench}) {
+  for (CommandAdder* add : {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddSample, AddGenerate,
+                            AddInspect, AddLogits, AddTokenize, AddVerify, AddOracle, AddBench}) {
     add({program, environment});
   }
   try {

@@ -32,6 +32,16 @@ std::vector<AttentionSpec> WindowedAttention(int layers, AttentionSpec spec, con
   return attention;
 }
 
+std::vector<int> EveryLayer(int layers, int every) {
+  if (every < 2 || every > layers) {
+    throw UsageError(Concat("one full layer in ", every, " makes no mixture in a model of ", layers,
+                            " layers; give a number from 2 to ", layers));
+  }
+  std::vector<int> chosen;
+  for (int layer = every - 1; layer < layers; layer += every) chosen.push_back(layer);
+  return chosen;
+}
+
 namespace {
 
 namespace fs = std::filesystem;

@@ -16,6 +16,10 @@ namespace swarr {
 // layer does not exist or is named twice, or if spec.window < 1 or spec.sinks < 0.
 std::vector<AttentionSpec> WindowedAttention(int layers, AttentionSpec spec, const std::vector<int>& full_layers);
 
+// Every `every`-th of the layers, as Gemma 3 and gpt-oss count: layer i, from 0, if (i + 1) % every == 0. Throws
+// UsageError if these are none of the layers or all.
+std::vector<int> EveryLayer(int layers, int every);
+
 // Writes the model of directory `from` to `to` with this attention, one spec a layer: weights, tokenizer and other side
 // files (model_files.h) byte for byte, config.json with the new attention, and `more` files beside them (name to
 // content). The tokenizer need not be one that this program can read. `to` appears when it is complete and replaces a

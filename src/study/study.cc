@@ -181,7 +181,7 @@ class SeedStudy {
            .steps = problem.n,
            .correct_sampled = sampled[i].reward == 1.0,
            .correct_greedy = greedy[i].reward == 1.0,
-           .length = sampled[i].tokens,
+           .length = sampled[i].tokens(),
            .truncated = !sampled[i].finished,
            .steps_written = trace.steps,
            .restatements = trace.restatements,

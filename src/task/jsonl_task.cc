@@ -20,8 +20,8 @@ JsonlTask::JsonlTask(const std::filesystem::path& path, JsonlFields needed, Rewa
     if (!schema) schema.emplace(fields, names);
     std::vector<DataRow> rows = schema->Read(fields, text, needed);
     if (needed.answer) rows.erase(rows.begin(), rows.end() - 1);  // the gold answer is the last turn's
-    for (const DataRow& row : rows) {
-      Problem problem{line, {}, fields};
+    for (DataRow& row : rows) {
+      Problem problem{.line = line, .fields = fields};
       const auto [reason, sentence] = WhyDropped(row, needed, format);
       if (!reason.empty()) {
         Drop(reason, Where(problem), sentence);
@@ -34,6 +34,7 @@ JsonlTask::JsonlTask(const std::filesystem::path& path, JsonlFields needed, Rewa
       }
       // Rows that are only imitated may have fields of the same names that mean something else.
       if (needed.answer && rule_.check_row) rule_.check_row(fields);
+      problem.conversation = std::move(row.prompt);
       problems_.push_back(std::move(problem));
     }
   });
@@ -82,6 +83,14 @@ const JsonlTask::Problem& JsonlTask::At(std::int64_t index) const {
   SWARR_CHECK(index >= 0 && index < size(), path_.string(), ": problem ", index, " was asked for, and there are ",
               size());
   return problems_[static_cast<std::size_t>(index)];
+}
+
+nlohmann::ordered_json JsonlTask::Prompt(std::int64_t index) const {
+  const std::vector<Message>& conversation = At(index).conversation;
+  if (conversation.size() == 1 && conversation[0].role == "user") return conversation[0].content;
+  auto messages = nlohmann::ordered_json::array();
+  for (const auto& [role, content] : conversation) messages.push_back({{"role", role}, {"content", content}});
+  return messages;
 }
 
 std::string JsonlTask::Where(const Problem& problem) const { return Concat(path_.string(), ":", problem.line); }

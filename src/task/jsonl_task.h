@@ -41,6 +41,8 @@ class JsonlTask final : public Task {
   // The whole row as it stands in the file, with the fields that this class does not know.
   nlohmann::ordered_json Row(std::int64_t index, std::uint64_t) const override { return At(index).fields; }
 
+  nlohmann::ordered_json Prompt(std::int64_t index) const override;
+
   // "path:line" of the row, to open a sentence about it.
   std::string Where(std::int64_t index) const { return Where(At(index)); }
   // What was left out, a reason each, in the order in which the reasons came up.
@@ -56,8 +58,9 @@ class JsonlTask final : public Task {
  private:
   struct Problem {
     int line;
-    Example example;
+    Example example{};
     nlohmann::json fields;
+    std::vector<Message> conversation{};  // as it stands in the row
   };
   const Problem& At(std::int64_t index) const;
   std::string Where(const Problem& problem) const;

@@ -37,6 +37,8 @@ class Task {
 
   // The tokens that any right completion fits in; 0 if the task does not know.
   virtual int completion_limit() const { return 0; }
+  // The field "prompt" of the problem in a data file: a text, or a conversation; before any format is applied.
+  virtual nlohmann::ordered_json Prompt(std::int64_t index) const { return Get(index, 0).prompt; }
   // The problem as a row of a data file.
   virtual nlohmann::ordered_json Row(std::int64_t index, std::uint64_t draw) const {
     const Example e = Get(index, draw);

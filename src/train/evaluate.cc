@@ -2,8 +2,10 @@
 #include "train/evaluate.h"
 
 #include <algorithm>
+#include <cmath>
+#include <span>
 
-#include "tensor/philox.h"
+#include "train/data.h"
 
 namespace swarr {
 namespace {
@@ -61,15 +63,15 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
     longest = std::max(longest, prompt.size());
     for (int s = 0; s < options.samples; ++s) {
       requests.push_back({prompt, options.max_completion_length, options.temperature,
-                          StreamKey(options.seed, Purpose::kEvaluate, options.step, static_cast<std::uint32_t>(p),
+                          StreamKey(options.seed, options.purpose, options.step, static_cast<std::uint32_t>(p),
                                     static_cast<std::uint32_t>(s))});
     }
   }
   Decoder decoder(model, options.slots, static_cast<int>(longest) + options.max_completion_length);
-  const std::vector<Completion> completions = decoder.Generate(ctx, requests);
+  std::vector<Completion> completions = decoder.Generate(ctx, requests);
   std::vector<EvaluatedCompletion> results;
   for (std::size_t i = 0; i < completions.size(); ++i) {
-    const Completion& c = completions[i];
+    Completion& c = completions[i];
     const std::int64_t p = static_cast<std::int64_t>(i) / options.samples;
     std::vector<std::int32_t> tokens = c.tokens;
     const bool at_token = CutAtStopToken(tokens, tokenizer, options.stop_texts);
@@ -77,16 +79,49 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
     const bool finished = CutAtStop(text, options.stop_texts) || at_token || c.finished;
     const double reward = task.Reward(task.Get(p, 0), text, finished);
     std::string answer = task.Extract(text);
-    results.push_back({p, std::move(text), std::move(answer), static_cast<int>(c.tokens.size()), finished, reward});
+    results.push_back({p, std::move(text), std::move(answer), std::move(c), finished, reward});
   }
   return results;
+}
+
+LogprobGap CompareWithTraining(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
+                               const std::vector<EvaluatedCompletion>& completions) {
+  constexpr std::size_t kDocuments = 32;  // of a pass
+  LogprobGap gap;
+  for (std::size_t begin = 0; begin < completions.size(); begin += kDocuments) {
+    const auto part = std::span(completions).subspan(begin, std::min(kDocuments, completions.size() - begin));
+    std::vector<Document> documents;
+    for (const EvaluatedCompletion& c : part) {
+      std::vector<std::int32_t> tokens = tokenizer.EncodePrompt(task.Get(c.problem, 0).prompt);
+      const auto prompt = static_cast<int>(tokens.size());
+      tokens.insert(tokens.end(), c.drawn.tokens.begin(), c.drawn.tokens.end());
+      documents.push_back({std::move(tokens), prompt});
+    }
+    ResetStep(ctx);
+    const PackedPass pass = ForwardPacked(ctx, model, documents, /*checkpoint_blocks=*/false);
+    Wait(ctx);
+    DispatchSum(pass.result.logp.value.dtype(), [&]<class T>() {
+      for (std::size_t d = 0; d < part.size(); ++d) {
+        const T* logp =
+            pass.result.logp.value.data<T>() + pass.packed.first_row(d) + documents[d].first_predicting_row();
+        for (const double sampled : part[d].drawn.logp) {
+          const double distance = std::abs(sampled - static_cast<double>(*logp++));
+          gap.mean += distance;
+          gap.largest = std::max(gap.largest, distance);
+          ++gap.tokens;
+        }
+      }
+    });
+  }
+  gap.mean /= static_cast<double>(std::max<std::int64_t>(1, gap.tokens));
+  return gap;
 }
 
 AccuracySummary Summarize(const std::vector<EvaluatedCompletion>& completions, int samples) {
   AccuracySummary sum{};
   for (const EvaluatedCompletion& c : completions) {
     sum.accuracy += Correct(c);
-    sum.mean_length += c.tokens;
+    sum.mean_length += c.tokens();
     sum.truncated += !c.finished;
     sum.extracted += !c.answer.empty();
   }

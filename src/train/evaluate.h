@@ -9,6 +9,7 @@
 #include "model/decoder.h"
 #include "model/tokenizer.h"
 #include "task/task.h"
+#include "tensor/philox.h"
 #include "train/requirements.h"
 
 namespace swarr {
@@ -22,15 +23,18 @@ struct EvaluateOptions {
   std::uint64_t seed = 0;
   std::vector<std::string> stop_texts = {};  // a completion also ends before the first of these in its text
   std::uint32_t step = 0;                    // separates the noise of evaluations at different times
+  Purpose purpose = Purpose::kEvaluate;      // separates it from the noise of what is sampled to be learned from
 };
 
 struct EvaluatedCompletion {
   std::int64_t problem;
   std::string text;    // without special tokens, and up to a stop text
   std::string answer;  // what the task extracts
-  int tokens;          // drawn, end of text included
-  bool finished;
+  Completion drawn;    // the tokens, end of text included, also those after a stop text
+  bool finished;       // by end of text or a stop text
   double reward;
+
+  int tokens() const { return static_cast<int>(drawn.tokens.size()); }
 };
 
 // What Evaluate will hold in memory beside the model.
@@ -40,6 +44,15 @@ std::vector<MemoryPart> EvaluateParts(const ModelConfig& config, DType dtype, De
 // options.samples completions for each problem, problem by problem.
 std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model, const Tokenizer& tokenizer,
                                           const Task& task, const EvaluateOptions& options);
+
+// |log p by the sampler - log p by the training pass| of all tokens drawn. Both are 0 under one attention (P8).
+struct LogprobGap {
+  double mean = 0, largest = 0;
+  std::int64_t tokens = 0;
+};
+// What the decoder recorded against a training pass over the same tokens with the attention that the model has now.
+LogprobGap CompareWithTraining(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
+                               const std::vector<EvaluatedCompletion>& completions);
 
 // Over completions grouped by problem, `samples` each; a completion is correct if its reward is 1.
 struct AccuracySummary {

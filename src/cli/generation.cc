@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/generation.h"
+
+#include <utility>
+
+#include "model/model_files.h"
+
+namespace swarr {
+
+void GenerationOptions::AddTo(OptionSet& options, const std::string& use, const std::string& samples) {
+  options.Add("model", model_dir, use + " (directory)")->required();
+  task.AddTo(options, /*with_completions=*/false);
+  task.AddRewardTo(options);
+  options.Add("problems", evaluate.problems, "how many problems, the first ones; 0 is all", AtLeast(0));
+  options.Add("samples", evaluate.samples, samples, CountFrom(1));
+  options.Add("temperature", evaluate.temperature, "of sampling; 0 is greedy", AtLeast(0));
+  options.Add("max-completion-length", evaluate.max_completion_length,
+              "tokens of a completion (a longer one is cut and wrong); 0 is the task's own limit or what the context "
+              "leaves",
+              AtLeast(0));
+  options.AddUnrecorded("slots", evaluate.slots, "sequences decoded at a time; results do not depend on it",
+                        CountFrom(1));
+}
+
+GenerationOptions::Loaded GenerationOptions::Load(Split split) {
+  LoadedTask problems = task.Load(split, {.answer = true}, compute.seed, model_dir);
+  std::unique_ptr<Transformer> model = compute.Load(model_dir, /*with_gradients=*/false);
+  Tokenizer tokenizer = LoadTokenizer(model_dir, model->config());
+  SetEndOfText(problems, tokenizer, *model);
+  evaluate.max_completion_length =
+      CompletionLimit(evaluate.max_completion_length, problems, tokenizer, model->config());
+  ReportDropped(problems);
+  evaluate.seed = compute.seed;
+  return {std::move(problems), std::move(model), std::move(tokenizer)};
+}
+
+}  // namespace swarr
