@@ -73,6 +73,13 @@ struct LossRule : ObjectiveOptions {
   }
 };
 
+// EvaluateKl() of rl/objective.h, with the mistakes that are everywhere where there is a KL.
+KlTerm MistakenKl(double d, const LossRule& rule);
+
+// Advantages() of rl/objective.h. `places` are those of the tokens, `padding` how many the mask has left out.
+std::vector<double> MistakenAdvantages(const SampledTokens& sampled, std::span<const std::size_t> places,
+                                       const LossRule& rule, std::size_t padding);
+
 // Inputs and outputs as the loss suite names them.
 Values EvaluateLoss(const Values& inputs, const LossRule& rule, int group_size, Noise& noise);
 
