@@ -80,8 +80,9 @@ std::vector<ModelCase> ModelCases() {
 }
 
 void Randomize(const Transformer& model, std::uint32_t stream) {
-  std::uint32_t index = 0;
+  std::uint32_t weights = 0, sinks = 1 << 16;  // the other weights are those of a model without learned sinks
   model.parameters().Set([&](const Parameter& p, const Tensor& w) {
+    std::uint32_t& index = p.name.ends_with(".sinks") ? sinks : weights;
     PhiloxStream random(StreamKey(2, Purpose::kInit, index++, stream));
     const double center = p.name.ends_with("norm.weight") ? 1.0 : 0.0;
     const double scale = w.rank() == 1                             ? 0.5

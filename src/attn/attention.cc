@@ -6,6 +6,7 @@
 
 #include "attn/kernels/attention_kernels.h"
 #include "tensor/kernels/tile_kernel.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
 namespace {
@@ -92,6 +93,7 @@ void AttentionBackward(const Context& ctx, const AttentionGradients& gradients, 
   if (const Tensor& to = gradients.dsink_logits; !to.empty()) {
     SWARR_CHECK(!inputs.sink_logits.empty(), "a gradient of learned sinks is wanted, but attention has none");
     CheckShape(to, AccumulatorOf(inputs.q.dtype()), {inputs.q.dim(1)}, "the gradient of learned sinks");
+    if (to.fresh()) FillZero(ctx, to);
   }
   OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::Backward(ctx, gradients, dout, out, lse, inputs); });
 }

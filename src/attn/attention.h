@@ -42,7 +42,7 @@ struct AttentionInputs {
 // Empty: not wanted; fresh: to be written (ops.h).
 struct AttentionGradients {
   Tensor dq, dk, dv;
-  Tensor dsink_logits = {};  // [H], sum dtype: a sum over all queries, never fresh
+  Tensor dsink_logits = {};  // [H], sum dtype
 };
 // out [N, H, D]   lse [N, H], sum dtype (ops.h)
 void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& inputs);
