@@ -102,6 +102,31 @@ TEST_CASE("a teacher that does not fit the student, and settings without a teach
   refuses({"--teacher", chat}, 1, "the teacher's chat template is chatml and the model's plain");
 }
 
+TEST_CASE("rl --objective opd learns from the teacher that --ref-model names, exactly on-policy, and asks for one") {
+  const TempDirectory dir;
+  const std::string teacher = (dir / "teacher").string(), run = (dir / "run").string();
+  REQUIRE(Swarr(TinyPretrain(teacher, 2) + std::vector<std::string>{"--seed", "7"}).status == 0);
+  const auto rl = [&](const std::vector<std::string>& more) {
+    return Swarr(std::vector<std::string>{"rl", "--model", TinyModel(), "--objective", "opd", "--max-steps", "2",
+                                          "--prompts-per-step", "2", "--num-generations", "3", "--output-dir", run} +
+                 kShort + more);
+  };
+  const Outcome alone = rl({});
+  CHECK(alone.status == 2);
+  CHECK(alone.Says("with --reward-weight 0 the reference model is the teacher; name it with --ref-model"));
+  const std::string swapped = ChangedModel(dir / "swapped", "tokenizer.json", [](json& tokenizer) {
+    std::swap(tokenizer["model"]["vocab"]["0"], tokenizer["model"]["vocab"]["1"]);
+  });
+  const Outcome other = rl({"--ref-model", swapped});
+  CHECK(other.status == 1);
+  CHECK(other.IsOneSentence());
+  CHECK(other.Says("to the reference model and '"));
+  const Outcome taught = rl({"--ref-model", teacher});
+  REQUIRE_MESSAGE(taught.status == 0, taught.err);
+  CHECK(taught.Says("largest difference 0\n"));
+  CHECK(Lines(fs::path(run) / "metrics.jsonl")[0]["kl"] != 0.0);
+}
+
 TEST_CASE("a teacher of another vocabulary is refused") {
   const TempDirectory dir;
   const std::string teacher = (dir / "teacher").string(), run = (dir / "run").string();

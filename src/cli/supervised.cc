@@ -44,7 +44,7 @@ struct SupervisedCommand {
       distill_options.push_back(options.Add(name, value, help, checks...));
     };
     options.Add("teacher", teacher_dir,
-                "model (directory) whose distributions are to be come near to, as those of full attention");
+                "model (directory) to come near to, such as the one with full attention");
     add("distill-weight", distill.weight,
         "A in the loss (1 - A) cross-entropy + A T^2 KL from the teacher over the whole vocabulary", Between(0, 1));
     add("distill-temperature", distill.options.temperature, "T, by which the logits of both models are divided",

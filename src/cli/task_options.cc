@@ -120,6 +120,7 @@ void SetEndOfText(const LoadedTask& task, const Tokenizer& tokenizer, Transforme
 
 void RequireSameTexts(const SecondModel& second, const std::string& dir, const ModelConfig& config,
                       const Tokenizer& tokenizer, const PromptOptions& prompt) {
+  if (second.dir == dir) return;
   SWARR_CHECK(second.config.vocab == config.vocab, "the ", second.name, " has a vocabulary of ", second.config.vocab,
               " tokens, the model one of ", config.vocab, "; both must have the same");
   const Tokenizer other = LoadTokenizer(second.dir, second.config);
