@@ -248,7 +248,7 @@ Diagnosis DiagnoseFamily(Expectations& expectations, const Candidate& candidate,
     return a.explained + b.contradicted > b.explained + a.contradicted;
   });
   if (!diagnosis.complete()) {
-    constexpr std::size_t kLikely = 4;
+    constexpr std::size_t kLikely = 12;
     std::vector<std::string> likely;
     for (const Explanation& e : found) {
       if (likely.size() < kLikely) likely.push_back(e.mistakes.front());
