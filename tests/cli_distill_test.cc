@@ -95,6 +95,10 @@ TEST_CASE("a teacher that does not fit the student, and settings without a teach
     tokenizer["model"]["vocab"].erase(last);
   });
   refuses({"--teacher", fewer}, 1, "the teacher's tokenizer has");
+  const std::string shorter =
+      ChangedModel(dir / "shorter", "config.json", [](json& config) { config["max_position_embeddings"] = 30; });
+  refuses({"--teacher", shorter, "--max-seq-len", "40"}, 2,
+          "--max-seq-len 40 exceeds the teacher's context of 30 tokens");
   const std::string chat = (dir / "chat").string();
   fs::copy(TinyModel(), chat);
   WriteFileAtomically(fs::path(chat) / "chat_template.jinja",

@@ -72,7 +72,7 @@ TEST_CASE("wrong usage is one sentence and status 2") {
   CheckRefused(
       rl({"--objective", "ppo"}), 2,
       "unknown objective \"ppo\"; use reinforce, rloo, reinforce++, reinforce++-baseline, grpo, dr_grpo, dapo, "
-      "gspo or cispo",
+      "gspo, cispo or opd",
       dir.path());
   CheckRefused(rl({"--clip", "hard"}), 2, "clip is \"hard\"; use none, ppo or weight", dir.path());
   CheckRefused(rl({"--scale-rewards", "std"}), 2, "use none, group or batch", dir.path());

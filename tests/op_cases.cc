@@ -95,7 +95,7 @@ void AddLarge(Table& table) {
   table.AddEntropy(30, 6, 9001, true);
   table.AddDistill(1100, 20, 50, {kForward, 2}, true);
   table.AddDistill(40, 6, 700, {kReverse, 0.75}, true);
-  table.AddDistill(30, 6, 9001, {kReverse}, true);
+  table.AddDistill(12, 6, 9001, {kReverse}, true);
 }
 
 void AddLearnedSinks(Table& table) {

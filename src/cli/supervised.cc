@@ -43,8 +43,7 @@ struct SupervisedCommand {
     const auto add = [&](const char* name, auto& value, const char* help, auto... checks) {
       distill_options.push_back(options.Add(name, value, help, checks...));
     };
-    options.Add("teacher", teacher_dir,
-                "model (directory) to come near to, such as the one with full attention");
+    options.Add("teacher", teacher_dir, "model (directory) to come near to, such as the one with full attention");
     add("distill-weight", distill.weight,
         "A in the loss (1 - A) cross-entropy + A T^2 KL from the teacher over the whole vocabulary", Between(0, 1));
     add("distill-temperature", distill.options.temperature, "T, by which the logits of both models are divided",
@@ -89,11 +88,12 @@ struct SupervisedCommand {
     const auto teacher = LoadTeacher(model, tokenizer);
     distill.teacher = teacher.get();
     SetEndOfText(problems, tokenizer, model);
-    const int context = model.config().max_positions;
+    const bool teacher_ends_first = teacher && teacher->config().max_positions < model.config().max_positions;
+    const int context = (teacher_ends_first ? *teacher : model).config().max_positions;
     if (sft.max_length == 0) sft.max_length = context + 1;  // end of text is predicted, never read
     if (sft.max_length > context + 1) {
-      throw UsageError(
-          Concat("--max-seq-len ", sft.max_length, " exceeds the model's context of ", context, " tokens"));
+      throw UsageError(Concat("--max-seq-len ", sft.max_length, " exceeds the ",
+                              teacher_ends_first ? "teacher" : "model", "'s context of ", context, " tokens"));
     }
     if (problems.file) problems.file->DropLongDocuments(tokenizer, sft.max_length);
     if (evaluation.task) {
