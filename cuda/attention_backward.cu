@@ -24,7 +24,7 @@ struct ScoreGradient {
 template <class T>
 __global__ void QueryGradientKernel(DocumentQueries<T> source, Gradient<T> dq, const T* dout, const Accumulator<T>* lse,
                                     const Accumulator<T>* delta, const T* q, const std::int32_t* q_pos,
-                                    AttentionSpec spec, Accumulator<T> scale) {
+                                    const std::int32_t* prompts, AttentionSpec of_model, Accumulator<T> scale) {
   using Sum = Accumulator<T>;
   __shared__ Chunk<Sum> chunk;
   __shared__ Weights<Sum> weights[kWarps];
@@ -32,6 +32,7 @@ __global__ void QueryGradientKernel(DocumentQueries<T> source, Gradient<T> dq, c
   const std::int64_t D = source.D;
   const QueryBlock<T> b = source.Block(gridDim.x - 1 - blockIdx.x, warps * kRows, q_pos);
   if (b.count <= 0) return;
+  const AttentionSpec spec = SpecOfRow(of_model, prompts, b.first / source.H);
   const WarpRows rows(b, q_pos, source.H);
   const T *x[kRows], *grad[kRows];
   rows.Point(q, D, x);
@@ -66,7 +67,8 @@ __global__ void QueryGradientKernel(DocumentQueries<T> source, Gradient<T> dq, c
 template <class T>
 __global__ void KeyGradientKernel(DocumentQueries<T> source, Gradient<T> dk, Gradient<T> dv, const T* dout,
                                   const Accumulator<T>* lse, QueryScratch<Accumulator<T>> scratch, const T* q,
-                                  const std::int32_t* q_pos, AttentionSpec spec, Accumulator<T> scale) {
+                                  const std::int32_t* q_pos, const std::int32_t* prompts, AttentionSpec of_model,
+                                  Accumulator<T> scale) {
   using Sum = Accumulator<T>;
   __shared__ Chunk<Sum> chunk;
   __shared__ Weights<Sum> weights[kWarps];
@@ -74,6 +76,7 @@ __global__ void KeyGradientKernel(DocumentQueries<T> source, Gradient<T> dk, Gra
   const std::int64_t D = source.D, H = source.H, G = source.G, group = H / G, g = blockIdx.x % G;
   const DocumentBlock b = DocumentBlockOf(source.first_row, source.documents, warps * kRows, blockIdx.x / G);
   if (b.begin >= b.end) return;
+  const AttentionSpec spec = SpecOfRow(of_model, prompts, b.first_row);
   const int first_key = b.begin + warp * kRows, count = max(0, min(kRows, b.end - first_key));
   const T *x[kRows], *y[kRows];
 #pragma unroll
@@ -188,14 +191,14 @@ void AttentionKernels<Cuda>::Backward(const Context& ctx, const AttentionGradien
       const int warps = WarpsFor<Sum>(D, 1);
       const LaunchShape shape{source.Blocks(N, warps * kRows), warps * kWarp, SumsBytes<Sum>(warps, D, 1)};
       Launch(ctx, shape, QueryGradientKernel<T>, source, Gradient<T>(dq), dout, lse, scratch.delta, in.q, q_pos,
-             in.spec, scale);
+             in.prompts, in.spec, scale);
     }
     if (dk.empty() && dv.empty()) return;
     const int warps = WarpsFor<Sum>(D, 2);
     const LaunchShape shape{DocumentBlocks(N, source.documents, warps * kRows) * source.G, warps * kWarp,
                             SumsBytes<Sum>(warps, D, 2)};
     Launch(ctx, shape, KeyGradientKernel<T>, source, Gradient<T>(dk), Gradient<T>(dv), dout, lse, scratch, in.q, q_pos,
-           in.spec, scale);
+           in.prompts, in.spec, scale);
   });
 }
 

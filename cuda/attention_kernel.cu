@@ -17,7 +17,8 @@ namespace {
 
 template <class T, class Source>
 __global__ void ForwardKernel(Source source, T* out, Accumulator<T>* lse, const T* q, const std::int32_t* q_pos,
-                              const T* sinks, AttentionSpec spec, Accumulator<T> scale) {
+                              const std::int32_t* prompts, const T* sinks, AttentionSpec of_model,
+                              Accumulator<T> scale) {
   using Sum = Accumulator<T>;
   constexpr Sum kNothing = -std::numeric_limits<Sum>::infinity();
   __shared__ Chunk<Sum> chunk;
@@ -26,6 +27,7 @@ __global__ void ForwardKernel(Source source, T* out, Accumulator<T>* lse, const 
   const std::int64_t D = source.D;
   const QueryBlock<T> b = source.Block(gridDim.x - 1 - blockIdx.x, warps * kRows, q_pos);
   if (b.count <= 0) return;
+  const AttentionSpec spec = SpecOfRow(of_model, prompts, b.first / source.H);
   const WarpRows rows(b, q_pos, source.H);
   const T* x[kRows];
   rows.Point(q, D, x);
@@ -76,7 +78,7 @@ void LaunchForward(const Context& ctx, const Source& source, int warps, const Te
   const std::size_t bytes = SumsBytes<Sum>(warps, source.D, 1);
   const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(source.D));
   Launch(ctx, {source.Blocks(in.q.dim(0), warps * kRows), warps * kWarp, bytes}, ForwardKernel<T, Source>, source, out,
-         lse, in.q, in.q_pos, in.sink_logits, in.spec, scale);
+         lse, in.q, in.q_pos, in.prompts, in.sink_logits, in.spec, scale);
 }
 
 // A warp stores one head of one row. Both layouts of a tile are rows of D numbers.

@@ -145,8 +145,8 @@ __device__ void Store(const QueryBlock<BFloat16>& b, int first, int D, const Sof
 template <int P, int M, int kBlockWarps, class Source>
 __global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source source, BFloat16* out, float* lse,
                                                                     const BFloat16* q, const std::int32_t* q_pos,
-                                                                    const BFloat16* sinks, AttentionSpec spec,
-                                                                    float scale2) {
+                                                                    const std::int32_t* prompts, const BFloat16* sinks,
+                                                                    AttentionSpec of_model, float scale2) {
   extern __shared__ uint4 shared[];
   constexpr int kRows = kBlockWarps * M * 16;
   BFloat16 *queries = reinterpret_cast<BFloat16*>(shared), *stages = queries + kRows * kPitch<P>;
@@ -154,6 +154,7 @@ __global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source sourc
   const QueryBlock<BFloat16> b = source.Block(gridDim.x - 1 - blockIdx.x, kRows, q_pos);
   if (b.count <= 0) return;
 
+  const AttentionSpec spec = SpecOfRow(of_model, prompts, b.first / source.H);
   const TileList tiles = BoundsOf(b, 0, b.count, q_pos, source.H).Tiles(spec);
   const auto copy_tile = [&](int i) {
     if (i < tiles.count()) CopyKeysAndValues<P>(stages + i % kStages * 2 * kTileSize<P>, b.keys, tiles[i], D);
@@ -217,8 +218,8 @@ template <int P, int M, int kBlockWarps, class Source, class Inputs>
 void LaunchForward(const Context& ctx, const Source& source, const Tensor& out, const Tensor& lse, const Inputs& in) {
   const LaunchShape shape{source.Blocks(in.q.dim(0), kBlockWarps * M * 16), kBlockWarps * kWarp,
                           kSharedBytes<P, M>(kBlockWarps)};
-  Launch(ctx, shape, ForwardKernel<P, M, kBlockWarps, Source>, source, out, lse, in.q, in.q_pos, in.sink_logits,
-         in.spec, ScoreScale2(source.D));
+  Launch(ctx, shape, ForwardKernel<P, M, kBlockWarps, Source>, source, out, lse, in.q, in.q_pos, in.prompts,
+         in.sink_logits, in.spec, ScoreScale2(source.D));
 }
 
 }  // namespace

@@ -47,7 +47,8 @@ __global__ __launch_bounds__(kBlockWarps* kWarp,
                              3) void QueryGradientKernel(DocumentQueries<BFloat16> source, Gradient<BFloat16> dq,
                                                          const BFloat16* dout, const float* lse, const float* delta,
                                                          const BFloat16* q, const std::int32_t* q_pos,
-                                                         AttentionSpec spec, ScoreGradient gradient) {
+                                                         const std::int32_t* prompts, AttentionSpec of_model,
+                                                         ScoreGradient gradient) {
   extern __shared__ uint4 shared[];
   BFloat16 *queries = reinterpret_cast<BFloat16*>(shared), *grads = queries + kRows * kPitch<P>,
            *stages = grads + kRows * kPitch<P>;
@@ -55,6 +56,7 @@ __global__ __launch_bounds__(kBlockWarps* kWarp,
   const QueryBlock<BFloat16> b = source.Block(gridDim.x - 1 - blockIdx.x, kRows, q_pos);
   if (b.count <= 0) return;
 
+  const AttentionSpec spec = SpecOfRow(of_model, prompts, b.first / source.H);
   const TileList tiles = BoundsOf(b, 0, b.count, q_pos, source.H).Tiles(spec);
   const auto copy_tile = [&](int i) {
     if (i < tiles.count()) CopyKeysAndValues<P>(stages + i % kStages * 2 * kTileSize<P>, b.keys, tiles[i], D);
@@ -124,8 +126,8 @@ constexpr std::size_t kKeySharedBytes = sizeof(BFloat16) * (2 * kRows * kPitch<P
 template <int P>
 __global__ __launch_bounds__(kBlockWarps* kWarp, P <= 64 ? 3 : 2) void KeyGradientKernel(
     DocumentQueries<BFloat16> source, Gradient<BFloat16> dk, Gradient<BFloat16> dv, const BFloat16* dout,
-    const float* lse, QueryScratch<float> scratch, const BFloat16* q, const std::int32_t* q_pos, AttentionSpec spec,
-    ScoreGradient gradient) {
+    const float* lse, QueryScratch<float> scratch, const BFloat16* q, const std::int32_t* q_pos,
+    const std::int32_t* prompts, AttentionSpec of_model, ScoreGradient gradient) {
   extern __shared__ uint4 shared[];
   BFloat16 *keys = reinterpret_cast<BFloat16*>(shared), *values = keys + kRows * kPitch<P>,
            *stages = values + kRows * kPitch<P>;
@@ -135,6 +137,7 @@ __global__ __launch_bounds__(kBlockWarps* kWarp, P <= 64 ? 3 : 2) void KeyGradie
   const DocumentBlock b = DocumentBlockOf(source.first_row, source.documents, kRows, blockIdx.x / G);
   if (b.begin >= b.end) return;
 
+  const AttentionSpec spec = SpecOfRow(of_model, prompts, b.first_row);
   const KeyRange range = QueryTilesOf(b.begin, b.end, b.length, scratch.irregular[b.document] == 0, spec);
   const int tiles = range.size(), count = tiles * static_cast<int>(group);
   const auto tile_of = [&](int i) { return range.begin + i % tiles; };
@@ -216,13 +219,13 @@ void MmaBackward(const Context& ctx, const AttentionGradients& gradients, const 
     if (!dq.empty()) {
       const LaunchShape shape{source.Blocks(N, kRows), kBlockWarps * kWarp, kQuerySharedBytes<P>};
       Launch(ctx, shape, QueryGradientKernel<P>, source, Gradient<T>(dq), dout, lse, scratch.delta, in.q, in.q_pos,
-             in.spec, gradient);
+             in.prompts, in.spec, gradient);
     }
     if (dk.empty() && dv.empty()) return;
     const LaunchShape shape{DocumentBlocks(N, source.documents, kRows) * source.G, kBlockWarps * kWarp,
                             kKeySharedBytes<P>};
     Launch(ctx, shape, KeyGradientKernel<P>, source, Gradient<T>(dk), Gradient<T>(dv), dout, lse, scratch, in.q,
-           in.q_pos, in.spec, gradient);
+           in.q_pos, in.prompts, in.spec, gradient);
   });
 }
 

@@ -117,6 +117,11 @@ SlotQueries<T> QueriesOfSlots(const Tensor& q, const KeyCache& cache, const Tens
           k.dim(3),    v.dim(3),    cache.sink_tiles(),         cache.ring()};
 }
 
+// The attention of the document that row n stands in.
+__device__ inline AttentionSpec SpecOfRow(AttentionSpec spec, const std::int32_t* prompts, std::int64_t n) {
+  return spec.prompt ? OfDocument(spec, prompts[n]) : spec;
+}
+
 // Tiles that some queries see, ascending.
 struct TileList {
   VisibleKeys ranges;

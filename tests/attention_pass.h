@@ -33,14 +33,14 @@ inline Tensor InF64(Arena& arena, const Tensor& t) {
 
 // Documents packed one after another, forward and backward.
 struct AttentionPass {
-  Tensor q, k, v, dout;  // [N, H, D], [N, G, D], as dout = q
-  Tensor sink_logits;    // [H]; empty: no learned sinks
-  Tensor q_pos, documents;
+  Tensor q, k, v, dout;              // [N, H, D], [N, G, D], as dout = q
+  Tensor sink_logits;                // [H]; empty: no learned sinks
+  Tensor q_pos, documents, prompts;  // prompts: [N], where the spec keeps them
   Tensor out, lse, dq, dk, dv, dsink_logits;
 };
 
 inline void RunAttention(const Context& ctx, const AttentionPass& p, AttentionSpec spec) {
-  const AttentionInputs inputs{p.q, p.k, p.v, p.q_pos, p.documents, spec, p.sink_logits};
+  const AttentionInputs inputs{p.q, p.k, p.v, p.q_pos, p.documents, spec, p.sink_logits, p.prompts};
   AttentionForward(ctx, p.out, p.lse, inputs);
   for (const Tensor& t : {p.dq, p.dk, p.dv, p.dsink_logits}) FillZero(ctx, t);
   AttentionBackward(ctx, {p.dq, p.dk, p.dv, p.dsink_logits}, p.dout, p.out, p.lse, inputs);

@@ -22,6 +22,11 @@ constexpr bool Defined(int q, int k, int window, int sinks) {
   return k >= first || k < sinks;
 }
 
+static_assert(OfDocument({3, 2}, 9) == AttentionSpec{3, 2});
+static_assert(OfDocument({3, 0, true}, 9) == AttentionSpec{3, 9} && OfDocument({3, 0, true}, 0) == AttentionSpec{3, 0});
+// Where prompts are kept, a cache holds whatever its sequences may have.
+static_assert(CacheTiles({3, 0, true}, 100, 1) == 4 && CacheTiles({3, 0}, 100, 1) == 2);
+
 constexpr bool In(KeyRange range, int position) { return range.begin <= position && position < range.end; }
 
 template <class F>

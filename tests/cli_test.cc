@@ -102,6 +102,26 @@ TEST_CASE("eval --full-attention-decode samples what full attention does, and te
   for (const char* name : {"accuracy", "mean_length", "truncated"}) CHECK(gap[name] == full[name]);
 }
 
+TEST_CASE("convert keeps each text's own prompt visible where it is asked for, and generate and eval run so") {
+  const TempDirectory dir;
+  const std::string out = (dir / "prompt").string();
+  const std::vector<std::string> convert = {"convert",     "--model",      TinyModel(), "--window", "5",
+                                            "--overwrite", "--output-dir", out,         "--sinks"};
+  REQUIRE(Swarr(convert + std::vector<std::string>{"prompt"}).status == 0);
+  CHECK(json::parse(ReadFile(fs::path(out) / "config.json"))["swarr_attention_sinks"] == "prompt");
+  CHECK(JsonOf({"inspect", "--model", out, "--json"})["attention"][0]["sinks"] == "prompt");
+  CHECK(Swarr({"inspect", "--model", out}).out.find("window 5, the prompt visible") != std::string::npos);
+  CHECK(Swarr({"generate", "--model", out, "--prompt", "a7b3n02x5?", "--max-new-tokens", "9"}).status == 0);
+  CHECK(JsonOf({"eval", "--model", out, "--problems", "2", "--max-completion-length", "9", "--n-min", "1", "--n-max",
+                "2", "--json"})["problems"] == 2);
+  for (const char* wrong : {"many", "1,2", "-3", ""}) {
+    const Outcome refused = Swarr(convert + std::vector<std::string>{wrong});
+    CAPTURE(wrong);
+    CHECK(refused.status == 2);
+    CHECK(refused.IsOneSentence());
+  }
+}
+
 TEST_CASE("convert gives a model learned sinks, of 0 where no number is named") {
   const TempDirectory dir;
   const auto convert = [&](const std::vector<std::string>& sinks) {

@@ -90,6 +90,8 @@ TEST_CASE("a Qwen is windowed only where use_sliding_window says so, from max_wi
 TEST_CASE("sinks belong to the windowed layers") {
   const ordered_json json = {{"sliding_window", 8}, {"layer_types", kMixedTypes}, {"swarr_attention_sinks", 3}};
   CHECK(AttentionOf("mistral", json) == Specs{kFull, {8, 3}, kFull, {8, 3}});
+  const ordered_json prompt = With(json, {{"swarr_attention_sinks", "prompt"}});
+  CHECK(AttentionOf("mistral", prompt) == Specs{kFull, {8, 0, true}, kFull, {8, 0, true}});
 }
 
 // What makes a GraniteSWA of 16 numbers a head a model without Granite's factors.
@@ -268,7 +270,8 @@ TEST_CASE("every model that Hugging Face can spell survives writing and reading"
                               kMixed,
                               {kFull, kFull, kWindow, kWindow},
                               {kWindow, kFull, kFull, kFull},
-                              Specs(4, AttentionSpec{8, 3})};
+                              Specs(4, AttentionSpec{8, 3}),
+                              {kFull, {8, 0, true}, kFull, {8, 0, true}}};
   for (const Specs& attention : attentions) {
     for (int family : {0, 1, 2, 3}) {
       ModelConfig c = Model(attention, family == 1, family == 2);
@@ -340,11 +343,6 @@ TEST_CASE("a Llama stays a Llama while it has no window, and becomes a Mistral w
 
 TEST_CASE("what Hugging Face can't spell is refused, not written as something else") {
   CHECK_THROWS_WITH_AS(ToJson(Model(kAllFull, true, true)), Contains("has both q/k norm and q/k/v biases"), Error);
-  for (const bool bias : {false, true}) {
-    ModelConfig c = Model(kAllFull, !bias, bias);
-    c.learned_sinks = true;
-    CHECK_THROWS_WITH_AS(ToJson(c), Contains("has learned sinks beside q/k norm or q/k/v biases"), Error);
-  }
   CHECK_THROWS_WITH_AS(ToJson(Model({kWindow, {9, 0}, kFull, kFull})), Contains("different windows or sinks"), Error);
   CHECK_THROWS_WITH_AS(ToJson(Model({{8, 1}, kWindow, kFull, kFull})), Contains("different windows or sinks"), Error);
   CHECK_THROWS_WITH_AS(ToJson(Model({})), Contains("the attention of 0 layers"), Error);

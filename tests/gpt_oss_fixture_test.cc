@@ -81,7 +81,7 @@ TEST_CASE(
       const Var q = Rope(t.ctx, heads("q_proj", H), positions, table);
       const Var k = Rope(t.ctx, heads("k_proj", G), positions, table), v = heads("v_proj", G);
       const AttentionSpec spec{fixture.at("windows").at(static_cast<std::size_t>(index)), 0};
-      const Var attended = Attention(t.ctx, q, k, v, positions, documents, spec, block.Parameter("sinks"));
+      const Var attended = Attention(t.ctx, {q, k, v, block.Parameter("sinks")}, positions, documents, spec);
       const Var y = Linear(t.ctx, Reshape(attended, {T, H * D}), block.Parameter("o_proj.weight"),
                            block.Parameter("o_proj.bias"));
       CHECK(RelativeError(y.value, block.Read("y")) <= kBound);

@@ -27,7 +27,7 @@ TEST_CASE("the gradient of a whole model is the derivative of its loss") {
       TestContext t;
       Transformer model(c.config, DType::kF64, /*with_gradients=*/true);
       Randomize(model);
-      const Batch batch = PackDocuments(t.arena, documents);
+      const Batch batch = PackDocuments(t.arena, documents, PromptsOf(documents));
       const Tensor targets = NextTokens(t.arena, documents);
       std::vector<Var> parameters;
       for (const Parameter& p : model.parameters().all()) parameters.push_back(p.var);

@@ -151,7 +151,7 @@ class Table {
     c.longest_sum = static_cast<int>(N * s.H / s.G + 2 * s.D);
     const auto sinks = [](In in) { return in.size() > 5 ? in[5] : Var{}; };
     c.run = [=, spec = s.spec](Context& ctx, In in) {
-      return OpResult{Attention(ctx, in[0], in[1], in[2], in[3].value, in[4].value, spec, sinks(in))};
+      return OpResult{Attention(ctx, {in[0], in[1], in[2], sinks(in)}, in[3].value, in[4].value, spec)};
     };
     c.stores = true;
     c.run_plain = [=, spec = s.spec](Context& ctx, In in, Rounding stored) {

@@ -57,6 +57,7 @@ std::vector<ModelCase> ModelCases() {
       {"window 3", WithAttention(tiny, {{3, 0}, {3, 0}})},
       {"window 3, 2 sinks", WithAttention(tiny, {{3, 2}, {3, 2}})},
       {"full, window, window with a sink", WithAttention(tiny, {{}, {3, 0}, {2, 1}})},
+      {"full, window with the prompt kept", WithAttention(tiny, {{}, {3, 0, true}})},
   };
   const auto add = [&](const char* name, auto change) {
     ModelConfig config = tiny;
@@ -114,6 +115,12 @@ std::vector<Tokens> RandomDocuments(const std::vector<int>& lengths, int vocab) 
   return documents;
 }
 
+std::vector<int> PromptsOf(const std::vector<Tokens>& documents) {
+  std::vector<int> prompts;
+  for (const Tokens& d : documents) prompts.push_back(static_cast<int>(d.size() / 3));
+  return prompts;
+}
+
 Tensor NextTokens(Arena& arena, const std::vector<Tokens>& documents) {
   std::vector<std::int32_t> next;
   for (const Tokens& d : documents) {
@@ -124,7 +131,7 @@ Tensor NextTokens(Arena& arena, const std::vector<Tokens>& documents) {
 }
 
 Pass RunForward(Context& ctx, const Transformer& model, const std::vector<Tokens>& documents) {
-  const Batch batch = PackDocuments(ctx.HostArena(), documents);
+  const Batch batch = PackDocuments(ctx.HostArena(), documents, PromptsOf(documents));
   const Var hidden = model.Forward(ctx, batch);
   const Tensor logp = model.Logprob(ctx, hidden, NextTokens(ctx.HostArena(), documents)).logp.value;
   return {OnHost(ctx, hidden.value), logp};
@@ -135,7 +142,7 @@ void RunBackward(Context& ctx, const Transformer& model, const std::vector<Token
   FillZero(ctx, model.parameters().flat_gradients());
   Tape tape;
   const TapeScope recording(ctx, &tape);
-  const Batch batch = PackDocuments(ctx.HostArena(), documents);
+  const Batch batch = PackDocuments(ctx.HostArena(), documents, PromptsOf(documents));
   const Tensor targets = NextTokens(ctx.HostArena(), documents);
   const LogprobResult result = model.Logprob(ctx, model.Forward(ctx, batch, checkpoint), targets);
   const auto set = [](const Tensor& grad, std::span<const double> values) {

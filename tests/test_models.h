@@ -38,6 +38,9 @@ void Randomize(const Transformer& model, std::uint32_t stream = 0);
 Tokens RandomTokens(int count, int vocab, std::uint32_t stream);
 std::vector<Tokens> RandomDocuments(const std::vector<int>& lengths, int vocab);
 
+// The lengths of what counts as the documents' prompts: a third of each.
+std::vector<int> PromptsOf(const std::vector<Tokens>& documents);
+
 // For each row of packed documents, the token after it in its document; the first token after the last.
 Tensor NextTokens(Arena& arena, const std::vector<Tokens>& documents);
 

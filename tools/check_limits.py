@@ -54,7 +54,7 @@ def long_lists(name):
         before = BEFORE_LIST.search(code[max(0, begin - 200):begin])
         if not before or before[1] in CONTROL or not BEFORE_BODY.match(code, end):
             continue
-        declaration = code[max(code.rfind(c, 0, begin) for c in ";}"):begin]
+        declaration = code[max(code.rfind(c, 0, begin) for c in ";}") + 1:begin]
         if "__global__" in declaration or "__device__" in declaration:
             continue
         count = parameters_in(code[begin + 1:end - 1].replace("->", "  "))

@@ -3,6 +3,7 @@
 #include "attn/attention.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "attn/kernels/attention_kernels.h"
 #include "tensor/kernels/tile_kernel.h"
@@ -11,19 +12,23 @@
 namespace swarr {
 namespace {
 
-void CheckQueries(const Tensor& out, const Tensor& lse, const Tensor& q, std::int64_t G, const Tensor& sink_logits) {
+// `in` is of either kind of inputs.
+template <class Inputs>
+void CheckQueries(const Tensor& out, const Tensor& lse, std::int64_t G, const Inputs& in) {
+  const auto& [q, sink_logits, prompts] = std::tie(in.q, in.sink_logits, in.prompts);
   const std::int64_t N = q.dim(0), H = q.dim(1), D = q.dim(2);
   SWARR_CHECK(G > 0 && H % G == 0, "attention has ", H, " query heads for ", G,
               " key heads; the first must be a multiple");
   CheckShape(out, q.dtype(), {N, H, D}, "attention output");
   CheckShape(lse, AccumulatorOf(q.dtype()), {N, H}, "attention lse");
   if (!sink_logits.empty()) CheckShape(sink_logits, q.dtype(), {H}, "the tensor of learned sinks, one a query head,");
+  if (in.spec.prompt) CheckShape(prompts, DType::kI32, {N}, "attention prompts");
 }
 
 void CheckAttention(const Tensor& out, const Tensor& lse, const AttentionInputs& inputs) {
-  const auto& [q, k, v, q_pos, documents, spec, sink_logits] = inputs;
+  const auto& [q, k, v, q_pos, documents, spec, sink_logits, prompts] = inputs;
   const std::int64_t N = q.dim(0), D = q.dim(2), G = k.dim(1);
-  CheckQueries(out, lse, q, G, sink_logits);
+  CheckQueries(out, lse, G, inputs);
   CheckShape(k, q.dtype(), {N, G, D}, "attention keys");
   CheckShape(v, q.dtype(), {N, G, D}, "attention values");
   CheckShape(q_pos, DType::kI32, {N}, "attention positions");
@@ -57,6 +62,16 @@ void CheckDocuments(const Tensor& documents, const Tensor& q_pos) {
     for (std::int32_t n = first[d]; n < first[d + 1]; ++n) {
       SWARR_CHECK(pos[n] < first[d + 1] - first[d], "attention position ", pos[n], " is outside a document of ",
                   first[d + 1] - first[d], " tokens");
+    }
+  }
+}
+
+void CheckPrompts(const Tensor& prompts, const Tensor& documents) {
+  const std::int32_t *first = documents.data<std::int32_t>(), *prompt = prompts.data<std::int32_t>();
+  for (std::int64_t d = 0; d + 1 < documents.dim(0); ++d) {
+    for (std::int32_t n = first[d]; n < first[d + 1]; ++n) {
+      SWARR_CHECK(prompt[n] >= 0 && prompt[n] == prompt[first[d]], "row ", n, " has a prompt of ", prompt[n],
+                  " tokens where document ", d, " has one of ", prompt[first[d]]);
     }
   }
 }
@@ -111,7 +126,7 @@ void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor&
                             const CachedAttentionInputs& inputs) {
   const Tensor& q = inputs.q;
   const KeyCache& cache = inputs.cache;
-  CheckQueries(out, lse, q, cache.k().dim(1), inputs.sink_logits);
+  CheckQueries(out, lse, cache.k().dim(1), inputs);
   CheckCached(inputs.q_pos, inputs.slots, q.dim(0));
   SWARR_CHECK(q.dtype() == cache.k().dtype(), "queries of ", Name(q.dtype()), " over a cache of ",
               Name(cache.k().dtype()));

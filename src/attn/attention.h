@@ -27,8 +27,10 @@ namespace swarr {
 
 // Whoever makes documents, positions and slots checks them, as with other i32 tensors (ops.h); the ops below rely on
 // it. CheckDocuments throws unless `documents`, as below, ascends from 0 to the number of queries and no query is
-// beyond its document. CheckSlots throws unless a cache of `count` slots has all of `slots`, and for positions below 0.
+// beyond its document. CheckPrompts throws unless `prompts`, as below, is one number from 0 on for each document.
+// CheckSlots throws unless a cache of `count` slots has all of `slots`, and for positions below 0.
 void CheckDocuments(const Tensor& documents, const Tensor& q_pos);
+void CheckPrompts(const Tensor& prompts, const Tensor& documents);
 void CheckSlots(const Tensor& slots, const Tensor& positions, std::int64_t count);
 
 // Whole documents, one after another. Row documents[d] + p of k and v belongs to position p of document d.
@@ -38,6 +40,7 @@ struct AttentionInputs {
   Tensor documents;  // [documents + 1] i32: the first row of each document, then N
   AttentionSpec spec;
   Tensor sink_logits = {};  // [H]: the learned sink of each query head; empty: none
+  Tensor prompts = {};      // [N] i32: tokens of the prompt of each query's document; only where the spec keeps prompts
 };
 // Empty: not wanted; fresh: to be written (ops.h).
 struct AttentionGradients {
@@ -84,7 +87,7 @@ struct CachedAttentionInputs {
   const KeyCache& cache;
   Tensor q_pos, slots;  // [N] i32: query n sees keys of slot slots[n], which must be there
   AttentionSpec spec;
-  Tensor sink_logits = {};
+  Tensor sink_logits = {}, prompts = {};
 };
 // AttentionForward of the same queries over their documents, bit for bit.
 void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse,

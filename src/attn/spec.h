@@ -4,18 +4,28 @@
 //
 // A query at position q sees the key at position k iff (0 = the first token of the document)
 //   full attention (window == 0):   0 <= k <= q
-//   window W, S sinks:              0 <= k <= q  and  (q - k < W  or  k < S).
+//   window W, S sinks:              0 <= k <= q  and  (q - k < W  or  k < S)
+//   window W, the prompt kept:      the same, S being the length of the document's own prompt.
 // W counts the current token, as in Hugging Face's `sliding_window` (flash-attention's left window is W - 1).
 #pragma once
+
+#include <limits>
 
 namespace swarr {
 
 // The attention of one layer.
 struct AttentionSpec {
-  int window = 0;  // visible keys, the current one included; 0: all
-  int sinks = 0;   // first positions that stay visible outside the window, at their own positions
+  int window = 0;       // visible keys, the current one included; 0: all
+  int sinks = 0;        // first positions that stay visible outside the window, at their own positions
+  bool prompt = false;  // the sinks are each document's prompt, however long; sinks is 0 then
   constexpr bool operator==(const AttentionSpec&) const = default;
 };
+
+// The attention of a document whose prompt has so many tokens. Everything below but SinkTiles and CacheTiles wants
+// this.
+constexpr AttentionSpec OfDocument(AttentionSpec spec, int prompt) {
+  return spec.prompt ? AttentionSpec{spec.window, prompt} : spec;
+}
 
 // Positions begin <= p < end.
 struct KeyRange {
@@ -68,15 +78,19 @@ constexpr int TilesOf(int length) { return length / kKeyTile + (length % kKeyTil
   return {{0, sinks < begin ? sinks : begin}, {begin, last_pos / kKeyTile + 1}};
 }
 
-// Tiles that hold the sinks and stay; none without a window.
-constexpr int SinkTiles(AttentionSpec spec) { return spec.window == 0 ? 0 : TilesOf(spec.sinks); }
+// Tiles that hold the sinks and stay; none without a window. A prompt may be as long as its document, so where prompts
+// are kept all tiles stay: the window saves time, not memory.
+constexpr int SinkTiles(AttentionSpec spec) {
+  if (spec.window == 0) return 0;
+  return spec.prompt ? std::numeric_limits<int>::max() : TilesOf(spec.sinks);
+}
 
 // Tiles that a key/value cache needs for documents of up to max_length tokens that arrive in chunks of up to max_chunk.
 // The keys of a whole chunk are stored before its first query looks back W - 1 positions, and W - 1 + max_chunk
 // positions in a row touch at most TilesOf(W - 2 + max_chunk) + 1 tiles; the sinks have tiles of their own.
 constexpr int CacheTiles(AttentionSpec spec, int max_length, int max_chunk) {
   const int all = TilesOf(max_length);
-  if (spec.window == 0) return all;
+  if (spec.window == 0 || spec.prompt) return all;
   const long long reach = static_cast<long long>(spec.window) + max_chunk - 2;
   if (reach >= max_length) return all;
   const long long tiles = static_cast<long long>(SinkTiles(spec)) + TilesOf(static_cast<int>(reach)) + 1;

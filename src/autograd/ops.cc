@@ -75,16 +75,17 @@ Var Reshape(const Var& x, std::initializer_list<std::int64_t> shape) {
   return {x.value.Reshape(shape), x.grad.empty() ? x.grad : x.grad.Reshape(shape), x.fresh};
 }
 
-Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tensor& q_pos, const Tensor& documents,
-              AttentionSpec spec, const Var& sink_logits) {
+Var Attention(Context& ctx, const AttentionVars& in, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec,
+              const Tensor& prompts) {
   const ArenaLabel label(*ctx.arena, "attention");
-  const Var out = NewVarLike(ctx, q.value);
-  const Tensor lse = ctx.arena->New(AccumulatorOf(q.value.dtype()), {q.value.dim(0), q.value.dim(1)});
-  const AttentionInputs inputs{q.value, k.value, v.value, q_pos, documents, spec, sink_logits.value};
+  const Tensor& q = in.q.value;
+  const Var out = NewVarLike(ctx, q);
+  const Tensor lse = ctx.arena->New(AccumulatorOf(q.dtype()), {q.dim(0), q.dim(1)});
+  const AttentionInputs inputs{q, in.k.value, in.v.value, q_pos, documents, spec, in.sink_logits.value, prompts};
   AttentionForward(ctx, out.value, lse, inputs);
   RecordBackward(ctx, [=](Context& c) {
-    const Tensor dq = q.ClaimGrad(), dk = k.ClaimGrad(), dv = v.ClaimGrad();
-    AttentionBackward(c, {dq, dk, dv, sink_logits.ClaimGrad()}, out.SettleGrad(c), out.value, lse, inputs);
+    const Tensor dq = in.q.ClaimGrad(), dk = in.k.ClaimGrad(), dv = in.v.ClaimGrad();
+    AttentionBackward(c, {dq, dk, dv, in.sink_logits.ClaimGrad()}, out.SettleGrad(c), out.value, lse, inputs);
   });
   return Traced(ctx, out);
 }

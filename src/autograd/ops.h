@@ -21,8 +21,12 @@ Var Add(Context& ctx, const Var& a, const Var& b);
 Var Reshape(const Var& x, std::initializer_list<std::int64_t> shape);
 
 // Attention over whole documents, as in attn/attention.h.
-Var Attention(Context& ctx, const Var& q, const Var& k, const Var& v, const Tensor& q_pos, const Tensor& documents,
-              AttentionSpec spec, const Var& sink_logits = {});
+struct AttentionVars {
+  Var q, k, v;
+  Var sink_logits = {};
+};
+Var Attention(Context& ctx, const AttentionVars& in, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec,
+              const Tensor& prompts = {});
 // Stores k and v as the keys of the queries' positions and slots, and attends to what is there: inference only, throws
 // under a live tape.
 Var CachedAttention(Context& ctx, const Tensor& k, const Tensor& v, const CachedAttentionInputs& inputs);

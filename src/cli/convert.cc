@@ -11,8 +11,10 @@ namespace {
 struct ConvertCommand {
   explicit ConvertCommand(OptionSet& set) : options(set) {
     options.Add("model", model_dir, "model to convert (directory)")->required();
-    options.Add("window", spec.window, "visible tokens including the current one, at least 1")->required();
-    options.Add("sinks", spec.sinks, "first tokens that stay visible outside the window");
+    options.Add("window", window, "visible tokens including the current one, at least 1")->required();
+    options.Add("sinks", sinks,
+                "first tokens that stay visible outside the window: a number, or prompt, which keeps each text's own "
+                "prompt visible");
     options
         .Add("learned-sinks", learned_sinks,
              "give every query head a learned sink of this value: exp(INIT) is added to the softmax's denominator, so "
@@ -47,8 +49,15 @@ struct ConvertCommand {
     RequireFree();
     const int layers = ReadModelConfig(model_dir).layers;
     if (full_every > 0) full = EveryLayer(layers, full_every);
-    ConvertModel(model_dir, WindowedAttention(layers, spec, full), output_dir,
+    ConvertModel(model_dir, WindowedAttention(layers, Windowed(), full), output_dir,
                  {{"resolved_config.json", options.Resolved().dump(2) + "\n"}}, LearnedSinks());
+  }
+
+  AttentionSpec Windowed() const {
+    if (sinks == "prompt") return {.window = window, .prompt = true};
+    const std::vector<int> numbers = ParseIntegers(sinks, "--sinks");
+    if (numbers.size() != 1) throw UsageError(Concat("--sinks is '", sinks, "'; give a number, or prompt"));
+    return {window, numbers[0]};
   }
 
   std::optional<double> LearnedSinks() const {
@@ -58,9 +67,9 @@ struct ConvertCommand {
   OptionSet& options;
   static constexpr double kMostSink = 1e4;  // far beyond any score, and a number in every dtype
 
-  std::string model_dir, output_dir, full_layers, learned_sinks;
+  std::string model_dir, output_dir, full_layers, learned_sinks, sinks = "0";
+  int window = 0;
   int full_every = 0;
-  AttentionSpec spec;
   bool overwrite = false;
 };
 

@@ -53,7 +53,7 @@ struct InspectCommand {
       layers.push_back({{"layer", layers.size()},
                         {"attention", spec.window == 0 ? "full" : "window"},
                         {"window", spec.window == 0 ? ordered_json(nullptr) : ordered_json(spec.window)},
-                        {"sinks", spec.sinks}});
+                        {"sinks", spec.prompt ? ordered_json("prompt") : ordered_json(spec.sinks)}});
     }
     for (const Cpu cpu : SupportedCpus()) result["supported_cpus"].push_back(Name(cpu));
     if (const std::string cuda = CudaDeviceName(); !cuda.empty()) result["cuda_device"] = cuda;
@@ -78,7 +78,8 @@ struct InspectCommand {
     for (const ordered_json& layer : result["attention"]) {
       std::printf("layer %-8d %s", layer["layer"].get<int>(), layer["attention"].get<std::string>().c_str());
       if (layer["window"].is_number()) {
-        std::printf(" %d, %d sinks", layer["window"].get<int>(), layer["sinks"].get<int>());
+        const std::string sinks = layer["sinks"].is_number() ? layer["sinks"].dump() + " sinks" : "the prompt visible";
+        std::printf(" %d, %s", layer["window"].get<int>(), sinks.c_str());
       }
       std::printf("\n");
     }

@@ -38,10 +38,12 @@ void ModelConfig::Validate() const {
   SWARR_CHECK(attention.size() == static_cast<std::size_t>(layers), "the attention of ", attention.size(),
               " layers is given for ", layers, " layers");
   for (std::size_t i = 0; i < attention.size(); ++i) {
-    const auto [window, sinks] = attention[i];
+    const auto [window, sinks, prompt] = attention[i];
     SWARR_CHECK(window >= 0 && sinks >= 0, "layer ", i, " has window ", window, " and ", sinks,
                 " sinks, which can't be negative");
     SWARR_CHECK(window > 0 || sinks == 0, "layer ", i, " has ", sinks, " sinks but no window");
+    SWARR_CHECK(!prompt || (window > 0 && sinks == 0), "layer ", i,
+                " keeps the prompt visible, which goes with a window and without a number of sinks");
   }
 }
 

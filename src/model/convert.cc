@@ -19,6 +19,7 @@ std::vector<AttentionSpec> WindowedAttention(int layers, AttentionSpec spec, con
     throw UsageError(Concat("the window is ", spec.window,
                             "; give at least 1, the number of visible tokens including the current one"));
   }
+  if (spec.prompt && spec.sinks > 0) throw UsageError("the sinks are a number or the prompt, not both");
   if (spec.sinks < 0) throw UsageError(Concat("the number of sinks is ", spec.sinks, "; give 0 or more"));
   std::vector<AttentionSpec> attention(static_cast<std::size_t>(layers), spec);
   for (const int layer : full_layers) {

@@ -49,7 +49,7 @@ Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, c
 DeviceSteps::DeviceSteps(int max_rows) {
   const std::int64_t most =
       std::max<std::int64_t>(max_rows, GraphRows(std::min<std::int64_t>(max_rows, kMostGraphRows)));
-  for (OwnedTensor* t : {&ids_, &positions_, &slots_, &draw_rows_, &draw_positions_}) {
+  for (OwnedTensor* t : {&ids_, &positions_, &slots_, &prompts_, &draw_rows_, &draw_positions_}) {
     *t = OwnedTensor(DType::kI32, {most}, MemoryKind::kPinned);
   }
   draws_ = OwnedTensor(AsTensor(nullptr, most), MemoryKind::kPinned);
@@ -66,7 +66,8 @@ StepBatch DeviceSteps::Fill(const StepBatch& step, std::int64_t rows, std::int64
   return {.fed = {.ids = fill(ids_, step.fed.ids, rows),
                   .positions = fill(positions_, step.fed.positions, rows),
                   .documents = {},
-                  .slots = fill(slots_, step.fed.slots, rows)},
+                  .slots = fill(slots_, step.fed.slots, rows),
+                  .prompts = fill(prompts_, step.fed.prompts, rows)},
           .draw_rows = fill(draw_rows_, step.draw_rows, draws),
           .draw_positions = fill(draw_positions_, step.draw_positions, draws),
           .draws = static_cast<const SampleRow*>(how.raw())};

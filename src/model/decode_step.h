@@ -51,7 +51,7 @@ class DeviceSteps {
   StepBatch Fill(const StepBatch& step, std::int64_t rows, std::int64_t draws);
 
   Arena arena_{MemoryKind::kDevice}, host_{MemoryKind::kPinned};
-  OwnedTensor ids_, positions_, slots_, draw_rows_, draw_positions_, draws_;  // pinned
+  OwnedTensor ids_, positions_, slots_, prompts_, draw_rows_, draw_positions_, draws_;  // pinned
   std::map<std::int64_t, Recorded> recorded_;
   std::vector<AttentionSpec> attention_;  // the recorded graphs have computed with these and with gemm_
   GemmKind gemm_ = GemmKind::kOwn;

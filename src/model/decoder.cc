@@ -134,7 +134,7 @@ void Decoder::NoteMemory(MemoryReport& report) const {
 }
 
 void Decoder::StepRows::Clear() {
-  for (auto* v : {&ids, &positions, &slots, &draw_rows, &draw_positions}) v->clear();
+  for (auto* v : {&ids, &positions, &slots, &prompts, &draw_rows, &draw_positions}) v->clear();
   draws.clear();
   drawing.clear();
 }
@@ -153,6 +153,7 @@ void Decoder::FillRows(const Work& work, Team& team) {
       rows.ids.push_back(slot.fed < prompt ? request.prompt[at] : completion.tokens[at - request.prompt.size()]);
       rows.positions.push_back(slot.fed);
       rows.slots.push_back(slot.cache_slot);
+      rows.prompts.push_back(prompt);
     }
     if (slot.fed < known) continue;
     rows.drawing.push_back(slot.request);
@@ -171,11 +172,14 @@ void Decoder::Step(Context& ctx, Work& work, Team& team) {
   const auto view = [](std::vector<std::int32_t>& v) {
     return Tensor(v.data(), DType::kI32, {static_cast<std::int64_t>(v.size())});
   };
-  const StepBatch step{
-      .fed = {.ids = view(rows.ids), .positions = view(rows.positions), .documents = {}, .slots = view(rows.slots)},
-      .draw_rows = view(rows.draw_rows),
-      .draw_positions = view(rows.draw_positions),
-      .draws = rows.draws.data()};
+  const StepBatch step{.fed = {.ids = view(rows.ids),
+                               .positions = view(rows.positions),
+                               .documents = {},
+                               .slots = view(rows.slots),
+                               .prompts = view(rows.prompts)},
+                       .draw_rows = view(rows.draw_rows),
+                       .draw_positions = view(rows.draw_positions),
+                       .draws = rows.draws.data()};
   const auto [tokens, logp] =
       device_steps_ ? device_steps_->Run(ctx, model_, cache_, step) : DecodeStep(ctx, model_, cache_, step);
   for (std::size_t m = 0; m < rows.drawing.size(); ++m) {

@@ -48,8 +48,8 @@ class Decoder {
   struct Work;
   // What a step feeds and draws, row by row. Teams keep it so that its memory is used again.
   struct StepRows {
-    std::vector<std::int32_t> ids, positions, slots;      // fed
-    std::vector<std::int32_t> draw_rows, draw_positions;  // of the rows fed, those after which a token is drawn
+    std::vector<std::int32_t> ids, positions, slots, prompts;  // fed; prompts: tokens of the row's prompt
+    std::vector<std::int32_t> draw_rows, draw_positions;       // of the rows fed, those after which a token is drawn
     std::vector<SampleRow> draws;
     std::vector<std::size_t> drawing;  // requests
     void Clear();

@@ -41,6 +41,7 @@ constexpr std::array kGraniteMultipliers = {"embedding_multiplier", "residual_mu
 constexpr const char* kFull = "full_attention";
 constexpr const char* kSliding = "sliding_attention";
 constexpr const char* kSinks = "swarr_attention_sinks";
+constexpr const char* kPrompt = "prompt";  // their number is the length of each text's own prompt
 
 ModelFamily ParseFamily(const std::string& model_type, const std::string& where) {
   const std::optional<ModelFamily> family = FindName<ModelFamily>(model_type == "ministral" ? "mistral" : model_type);
@@ -127,10 +128,13 @@ std::vector<AttentionSpec> ReadAttention(ConfigFields& fields, ModelFamily famil
   const int window = ReadWindow(fields, family, c.max_positions);
   const std::vector<bool> windowed = ReadWindowed(fields, family, c.layers, window);
   const bool any = std::find(windowed.begin(), windowed.end(), true) != windowed.end();
-  const int sinks = fields.Get<int>(kSinks, 0);
-  SWARR_CHECK(any || sinks == 0, fields.where(), ": ", kSinks, " is ", sinks, ", but no layer has a window");
+  const ordered_json* text = fields.Find(kSinks);
+  const bool prompt = text != nullptr && *text == kPrompt;
+  const int sinks = prompt ? 0 : fields.Get<int>(kSinks, 0);
+  SWARR_CHECK(any || (sinks == 0 && !prompt), fields.where(), ": ", kSinks, " is ",
+              prompt ? kPrompt : std::to_string(sinks), ", but no layer has a window");
   std::vector<AttentionSpec> attention;
-  for (bool w : windowed) attention.push_back(w ? AttentionSpec{window, sinks} : AttentionSpec{});
+  for (bool w : windowed) attention.push_back(w ? AttentionSpec{window, sinks, prompt} : AttentionSpec{});
   return attention;
 }
 
@@ -245,6 +249,7 @@ void WriteAttention(const ModelConfig& config, ModelFamily family, ordered_json&
   // transformers makes a mask of GraniteSWA's window even where no layer has one.
   if (IsGranite(family) && shared.window == 0) json["sliding_window"] = config.max_positions;
   if (shared.sinks > 0) json[kSinks] = shared.sinks;
+  if (shared.prompt) json[kSinks] = kPrompt;
 }
 
 }  // namespace

@@ -15,8 +15,8 @@ namespace swarr {
 // llama (full attention only), mistral, ministral, qwen2, qwen3 or granite_swa (learned sinks; its multipliers must
 // leave the numbers as they are); the attention of every layer is resolved as transformers does, fields that are absent
 // take its class defaults. sliding_window counts the current token. `swarr_attention_sinks` gives the windowed layers
-// sinks. What this program can't compute (other activations, other RoPE scalings than llama3, biases elsewhere) is
-// refused by name, as is a contradiction between fields. Throws Error.
+// sinks: a number, or "prompt" for each text's own prompt. What this program can't compute (other activations, other
+// RoPE scalings than llama3, biases elsewhere) is refused by name, as is a contradiction between fields. Throws Error.
 ModelConfig ReadModelConfig(const std::filesystem::path& dir);
 // The same from the JSON of config.json; `where` opens the sentence of every error. Of several ids in eos_token_id the
 // first is eos_id, the others are stop_ids.

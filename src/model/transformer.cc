@@ -35,17 +35,19 @@ Batch ToDevice(const Context& ctx, const Batch& batch) {
   return {.ids = ToDevice(ctx, batch.ids),
           .positions = ToDevice(ctx, batch.positions),
           .documents = ToDevice(ctx, batch.documents),
-          .slots = ToDevice(ctx, batch.slots)};
+          .slots = ToDevice(ctx, batch.slots),
+          .prompts = ToDevice(ctx, batch.prompts)};
 }
 
-Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents) {
+Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents, std::span<const int> prompts) {
   std::int64_t rows = 0;
   for (const auto& d : documents) rows += static_cast<std::int64_t>(d.size());
   const auto ints = [&](std::int64_t n) { return arena.New(DType::kI32, {n}); };
   const Batch batch{.ids = ints(rows),
                     .positions = ints(rows),
                     .documents = ints(static_cast<std::int64_t>(documents.size()) + 1),
-                    .slots = {}};
+                    .slots = {},
+                    .prompts = prompts.empty() ? Tensor{} : ints(rows)};
   std::int32_t *id = batch.ids.data<std::int32_t>(), *position = batch.positions.data<std::int32_t>(),
                *first = batch.documents.data<std::int32_t>();
   *first = 0;
@@ -54,6 +56,10 @@ Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> doc
     std::iota(position, position + d.size(), 0);
     position += d.size();
     first[1] = *first + static_cast<std::int32_t>(d.size());
+    if (!prompts.empty()) {
+      const auto d_index = static_cast<std::size_t>(first - batch.documents.data<std::int32_t>());
+      std::fill_n(batch.prompts.data<std::int32_t>() + *first, d.size(), prompts[d_index]);
+    }
     ++first;
   }
   return batch;
@@ -125,7 +131,14 @@ LogprobResult Transformer::Logprob(Context& ctx, const Var& hidden, const Tensor
 void Transformer::Check(const Batch& batch, const KvCache* cache) const {
   CheckIds(batch.ids, config_.vocab, "token id");
   CheckPositions(batch.positions, config_.max_positions);
-  if (!cache) return CheckDocuments(batch.documents, batch.positions);
+  const bool keeps = std::ranges::any_of(config_.attention, &AttentionSpec::prompt);
+  SWARR_CHECK(!keeps || !batch.prompts.empty(),
+              "this model keeps the prompt of each text visible, and it is not said here how long the prompt is");
+  if (!cache) {
+    CheckDocuments(batch.documents, batch.positions);
+    if (keeps) CheckPrompts(batch.prompts, batch.documents);
+    return;
+  }
   CheckSlots(batch.slots, batch.positions, cache->slots());
   const std::int32_t *slot = batch.slots.data<std::int32_t>(), *position = batch.positions.data<std::int32_t>();
   int chunk = 0;  // tokens of the row's slot so far; too many would overwrite keys that are still visible
@@ -178,9 +191,10 @@ Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch
   k = Rope(ctx, k, batch.positions, rope_table_.view());
   const AttentionSpec spec = config_.attention[static_cast<std::size_t>(layer)];
   const Var attended =
-      cache ? CachedAttention(ctx, k.value, v.value,
-                              {q.value, cache->layer(layer), batch.positions, batch.slots, spec, w.sinks.value})
-            : Attention(ctx, q, k, v, batch.positions, batch.documents, spec, w.sinks);
+      cache ? CachedAttention(
+                  ctx, k.value, v.value,
+                  {q.value, cache->layer(layer), batch.positions, batch.slots, spec, w.sinks.value, batch.prompts})
+            : Attention(ctx, {q, k, v, w.sinks}, batch.positions, batch.documents, spec, batch.prompts);
   const Var middle = Linear(ctx, Reshape(attended, {N, H * D}), w.o, {}, x);
 
   const Var m = RmsNorm(ctx, middle, w.norm2, config_.rms_eps);

@@ -37,17 +37,20 @@ std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int lengt
 // The rows of one forward pass: the tokens of several sequences, one sequence after another. They lie in the
 // processor's memory; a forward pass moves them to the device.
 struct Batch {
-  Tensor ids;        // [N] i32
-  Tensor positions;  // [N] i32, ascending by one within a sequence
-  Tensor documents;  // [documents + 1] i32: first row of each document, then N; only without a cache
-  Tensor slots;      // [N] i32: the slot of each token's sequence; only with a cache
+  Tensor ids;           // [N] i32
+  Tensor positions;     // [N] i32, ascending by one within a sequence
+  Tensor documents;     // [documents + 1] i32: first row of each document, then N; only without a cache
+  Tensor slots;         // [N] i32: the slot of each token's sequence; only with a cache
+  Tensor prompts = {};  // [N] i32: tokens of the prompt of each token's sequence; empty: not known
 };
 
 // The batch in memory that the ops of the context's device read (tensor/transfer.h).
 Batch ToDevice(const Context& ctx, const Batch& batch);
 
-// Packs whole documents one after another. They do not see each other.
-Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents);
+// Packs whole documents one after another. They do not see each other. `prompts` are the lengths of their prompts, if
+// these are known; a model that keeps prompts visible asks for them.
+Batch PackDocuments(Arena& arena, std::span<const std::vector<std::int32_t>> documents,
+                    std::span<const int> prompts = {});
 
 class Transformer {
  public:

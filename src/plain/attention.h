@@ -19,12 +19,13 @@ using Sees = std::function<bool(int n, int j)>;
 
 // Row documents[d] + p of the keys is position p of document d, where `documents` holds the first row of each document
 // and N at the end. A query stands in the document of its row, at q_pos[n], and sees that document's keys within the
-// window, and its sinks. At position -1 it sees nothing.
-inline Sees WithinDocuments(Indices documents, Indices q_pos, AttentionSpec spec) {
+// window, and its sinks: where the spec keeps prompts, prompts[n] of them. At position -1 it sees nothing.
+inline Sees WithinDocuments(Indices documents, Indices q_pos, AttentionSpec spec, Indices prompts = {}) {
   return [=](int n, int j) {
     int d = 0;
     while (n >= documents(d + 1)) ++d;
-    return j >= documents(d) && j < documents(d + 1) && Visible(q_pos(n), j - documents(d), spec);
+    const AttentionSpec own = spec.prompt ? OfDocument(spec, prompts(n)) : spec;
+    return j >= documents(d) && j < documents(d + 1) && Visible(q_pos(n), j - documents(d), own);
   };
 }
 

@@ -38,12 +38,14 @@ int ShortestPrompt(const Task& task, const Tokenizer& tokenizer) {
 
 PackedBatch Pack(Arena& arena, std::span<const Document> documents) {
   std::vector<std::vector<std::int32_t>> inputs;
+  std::vector<int> prompts;
   PackedBatch packed;
   for (const Document& d : documents) {
     SWARR_CHECK(d.tokens.size() >= 2, "a document of ", d.tokens.size(), " tokens has nothing to predict");
     inputs.emplace_back(d.tokens.begin(), d.tokens.end() - 1);
+    prompts.push_back(d.prompt_length);
   }
-  packed.batch = PackDocuments(arena, inputs);
+  packed.batch = PackDocuments(arena, inputs, prompts);
   packed.targets = arena.NewLike(packed.batch.ids);
   std::int32_t* target = packed.targets.data<std::int32_t>();
   for (const Document& d : documents) target = std::copy(d.tokens.begin() + 1, d.tokens.end(), target);

@@ -118,10 +118,10 @@ void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std:
 template <class T, class Inputs, class F>
 void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, const Tensor& lse, const Inputs& in,
                    const Block* blocks, std::int64_t count, F&& tiles_of) {
-  const AttentionSpec spec = in.spec;
   const T* sinks = in.sink_logits.empty() ? nullptr : in.sink_logits.template data<T>();
   std::int64_t most = 1, work = 0;
   for (std::int64_t i = 0; i < count; ++i) {
+    const AttentionSpec spec = SpecOfRow(in, blocks[i].row);
     const std::int64_t tiles = Count(VisibleTilesOf(blocks[i].first_pos, blocks[i].last_pos(), spec));
     most = std::max(most, tiles);
     work += tiles * kKeyTile * blocks[i].count * s.H * s.D;
@@ -132,8 +132,8 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
   ForTasks(ThreadsFor(ctx, work), count * s.G, [&](int thread, std::int64_t task) {
     const Block& b = blocks[task / s.G];
-    ForwardBlock(s, b, tiles_of(b.owner), task % s.G, spec, in.q.template data<T>(), sinks, scratch[thread],
-                 out.data<T>(), lse.data<Accumulator<T>>());
+    ForwardBlock(s, b, tiles_of(b.owner), task % s.G, SpecOfRow(in, b.row), in.q.template data<T>(), sinks,
+                 scratch[thread], out.data<T>(), lse.data<Accumulator<T>>());
   });
 }
 
@@ -280,7 +280,6 @@ template <>
 void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout,
                                            const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
   const Tensor &q = in.q, &documents = in.documents, &dq = gradients.dq, &dk = gradients.dk, &dv = gradients.dv;
-  const AttentionSpec spec = in.spec;
   Dispatch(q.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
     const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), in.k.dim(1), q.dim(2));
@@ -295,7 +294,8 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
     const int threads = static_cast<int>(std::min<std::int64_t>(ctx.threads, docs * s.G));
     std::int64_t longest = 0;
     for (std::int64_t d = 0; d < docs; ++d) longest = std::max<std::int64_t>(longest, keys.Of(s, d).count);
-    const std::int64_t most = CacheTiles(spec, static_cast<int>(longest) * kKeyTile, static_cast<int>(s.block_queries));
+    const std::int64_t most =
+        CacheTiles(in.spec, static_cast<int>(longest) * kKeyTile, static_cast<int>(s.block_queries));
     struct Work {
       Scratch<T> scratch;
       Block* blocks;
@@ -315,6 +315,7 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
       const std::int64_t used = keys.Of(s, d).count * kKeyTile * s.width;
       std::fill_n(w.dk, used, Sum(0));
       std::fill_n(w.dv, used, Sum(0));
+      const AttentionSpec spec = length > 0 ? SpecOfRow(in, first_row[d]) : in.spec;
       const BackwardTask<T> backward{s, w.scratch, spec, g, keys.Of(s, d), values.Of(s, d), w.dk, w.dv, dq.fresh()};
       const std::int64_t count = CutBlocks(
           in.q_pos.Rows(first_row[d], first_row[d + 1]), s.block_queries, [](std::int64_t) { return std::int64_t{0}; },

@@ -84,6 +84,12 @@ struct Block {
   int last_pos() const { return first_pos + static_cast<int>(count) - 1; }
 };
 
+// The attention of row n, of either kind of inputs; all rows of a block have the same.
+template <class Inputs>
+AttentionSpec SpecOfRow(const Inputs& in, std::int64_t n) {
+  return in.spec.prompt ? OfDocument(in.spec, in.prompts.template data<std::int32_t>()[n]) : in.spec;
+}
+
 // Cuts rows into blocks. owner(n) is the document or slot of row n.
 template <class F>
 std::int64_t CutBlocks(const Tensor& q_pos, std::int64_t most, F&& owner, Block* blocks) {
