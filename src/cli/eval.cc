@@ -87,9 +87,7 @@ struct EvalCommand {
     if (SmallestWindow(model.config()) == 0) {
       throw UsageError("--full-attention-decode needs a model with a window; all layers of this one are full already");
     }
-    std::vector<AttentionSpec> attention = model.config().attention;
-    for (AttentionSpec& spec : attention) spec.window = spec.sinks = 0;
-    model.SetAttention(attention);
+    model.SetAttention(std::vector<AttentionSpec>(model.config().attention.size()));
   }
 
   void AddGap(const LogprobGap& gap) {
