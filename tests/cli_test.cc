@@ -112,8 +112,8 @@ TEST_CASE("convert keeps each text's own prompt visible where it is asked for, a
   CHECK(JsonOf({"inspect", "--model", out, "--json"})["attention"][0]["sinks"] == "prompt");
   CHECK(Swarr({"inspect", "--model", out}).out.find("window 5, the prompt visible") != std::string::npos);
   CHECK(Swarr({"generate", "--model", out, "--prompt", "a7b3n02x5?", "--max-new-tokens", "9"}).status == 0);
-  CHECK(JsonOf({"eval", "--model", out, "--problems", "2", "--max-completion-length", "9", "--n-min", "1", "--n-max",
-                "2", "--json"})["problems"] == 2);
+  CHECK(JsonOf(std::vector<std::string>{"eval", "--model", out, "--problems", "2", "--json"} + kShort)["problems"] ==
+        2);
   for (const char* wrong : {"many", "1,2", "-3", ""}) {
     const Outcome refused = Swarr(convert + std::vector<std::string>{wrong});
     CAPTURE(wrong);
