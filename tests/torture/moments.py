@@ -14,7 +14,6 @@ is left. --share 0.1 makes a tenth of the trials.
 """
 import argparse
 import concurrent.futures
-import json
 import os
 import pathlib
 import random
@@ -24,7 +23,7 @@ import subprocess
 import tempfile
 import time
 
-from torture import CHAIN, SHAPE, Command
+from torture import ARMS, CHAIN, SHAPE, Command, write_preset
 
 SAVING = ["--save-every", "5", "--threads", "1", "--quiet"]
 TRIALS = {"sft": {"kill": 100, "term": 25, "pipe": 25, "double": 16},
@@ -39,22 +38,14 @@ def make_commands(run, scratch):
     (data / "presets").mkdir(parents=True)
     base = data / "base"
     run(["pretrain", *SHAPE, *CHAIN, *SAVING, "--max-steps", "2", "--batch-size", "2", "--output-dir", str(base)])
-    optimizer = {"lr": 1e-3, "lr_schedule": "constant", "min_lr_ratio": 1.0, "warmup_steps": 0, "weight_decay": 0.0,
-                 "beta1": 0.9, "beta2": 0.95, "max_grad_norm": 1.0}
-    preset = {"base_model": "base", "task": {"n_min": 1, "n_max": 2, "restate_probability": 0.15},
-              "attention": {"window": 16, "sinks": 0}, "evaluation": {"problems": 20},
-              "sft": {"steps": 200, "batch_size": 2, **optimizer},
-              "rl": {"steps": 40, "prompts_per_step": 1, "num_generations": 2, "objective": "grpo", "epsilon": 0.2,
-                     "scale_rewards": "group", "normalizer": "token-mean", **optimizer}}
-    (data / "presets" / "short.json").write_text(json.dumps(preset))
+    write_preset(data, problems=20, sft_steps=200, rl_steps=40)
     resume = ["--resume", "auto"]
-    arms = [f"runs/{arm}-seed0" for arm in ("sa_sft", "swa_sft", "sa_rl", "swa_rl", "swa_sft_more")]
     return [
         Command("sft", ["sft", "--model", str(base), *CHAIN, *SAVING, "--max-steps", "1000", "--batch-size", "2"], resume,
                 ["."], 1000),
         Command("rl", ["rl", "--model", str(base), *CHAIN, *SAVING, "--max-steps", "200", "--prompts-per-step", "1",
                        "--num-generations", "2"], resume, ["."], 200),
-        Command("study", ["study", "--preset", "short", "--data-dir", str(data), "--threads", "1", "--quiet"], [], arms,
+        Command("study", ["study", "--preset", "tiny", "--data-dir", str(data), "--threads", "1", "--quiet"], [], ARMS,
                 40),
     ]
 

@@ -47,6 +47,21 @@ class Command:
         return files
 
 
+ARMS = [f"runs/{arm}-seed0" for arm in ("sa_sft", "swa_sft", "sa_rl", "swa_rl", "swa_sft_more")]
+
+
+def write_preset(data, problems, sft_steps, rl_steps):
+    """The preset `tiny` of a study, for the base model in data/base."""
+    optimizer = {"lr": 1e-3, "lr_schedule": "constant", "min_lr_ratio": 1.0, "warmup_steps": 0, "weight_decay": 0.0,
+                 "beta1": 0.9, "beta2": 0.95, "max_grad_norm": 1.0}
+    preset = {"base_model": "base", "task": {"n_min": 1, "n_max": 2, "restate_probability": 0.15},
+              "attention": {"window": 16, "sinks": 0}, "evaluation": {"problems": problems},
+              "sft": {"steps": sft_steps, "batch_size": 2, **optimizer},
+              "rl": {"steps": rl_steps, "prompts_per_step": 1, "num_generations": 2, "objective": "grpo", "epsilon": 0.2,
+                     "scale_rewards": "group", "normalizer": "token-mean", **optimizer}}
+    (data / "presets" / "tiny.json").write_text(json.dumps(preset))
+
+
 def make_commands(run, scratch):
     base = scratch / "base"
     run(["pretrain", *SHAPE, *CHAIN, *SAVING, "--max-steps", "2", "--batch-size", "2", "--output-dir", str(base)])
@@ -56,16 +71,8 @@ def make_commands(run, scratch):
     data = scratch / "data"
     (data / "presets").mkdir(parents=True)
     shutil.copytree(base, data / "base")
-    optimizer = {"lr": 1e-3, "lr_schedule": "constant", "min_lr_ratio": 1.0, "warmup_steps": 0, "weight_decay": 0.0,
-                 "beta1": 0.9, "beta2": 0.95, "max_grad_norm": 1.0}
-    preset = {"base_model": "base", "task": {"n_min": 1, "n_max": 2, "restate_probability": 0.15},
-              "attention": {"window": 16, "sinks": 0}, "evaluation": {"problems": 2},
-              "sft": {"steps": 2, "batch_size": 2, **optimizer},
-              "rl": {"steps": 2, "prompts_per_step": 1, "num_generations": 2, "objective": "grpo", "epsilon": 0.2,
-                     "scale_rewards": "group", "normalizer": "token-mean", **optimizer}}
-    (data / "presets" / "tiny.json").write_text(json.dumps(preset))
+    write_preset(data, problems=2, sft_steps=2, rl_steps=2)
     resume = ["--resume", "auto"]
-    arms = [f"runs/{arm}-seed0" for arm in ("sa_sft", "swa_sft", "sa_rl", "swa_rl", "swa_sft_more")]
     return [
         Command("pretrain", ["pretrain", *SHAPE, *CHAIN, *SAVING, "--max-steps", "5", "--batch-size", "2"], resume, ["."],
                 5),
@@ -73,7 +80,7 @@ def make_commands(run, scratch):
                         "2"], resume, ["."], 5),
         Command("rl", ["rl", "--model", str(base), *CHAIN, *SAVING, "--max-steps", "5", "--prompts-per-step", "1",
                        "--num-generations", "2"], resume, ["."], 5),
-        Command("study", ["study", "--preset", "tiny", "--data-dir", str(data), "--threads", "1", "--quiet"], [], arms, 2),
+        Command("study", ["study", "--preset", "tiny", "--data-dir", str(data), "--threads", "1", "--quiet"], [], ARMS, 2),
     ]
 
 
