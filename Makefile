@@ -84,7 +84,7 @@ check-deep:
 	cmake --workflow --preset asan
 	cmake --preset tsan
 	cmake --build --preset tsan
-	ctest --preset tsan -R "$(THREADED)"
+	TSAN_OPTIONS=die_after_fork=0 ctest --preset tsan -R "$(THREADED)"
 	tools/coverage.sh out/coverage.txt
 
 check-form:
