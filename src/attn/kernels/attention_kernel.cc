@@ -59,11 +59,13 @@ void Mask(int q_pos, const VisibleKeys& visible, AttentionSpec spec, Sum value, 
   }
 }
 
-// The learned sink of query head h. No sink is one of -infinity: it is never the largest score and weighs exactly 0.
+template <class Sum>
+constexpr Sum kNothing = -std::numeric_limits<Sum>::infinity();
+
+// The learned sink of query head h. No sink is one of -infinity: it is never the largest score and weighs nothing.
 template <class T>
 Accumulator<T> SinkOf(const T* sinks, std::int64_t h) {
-  using Sum = Accumulator<T>;
-  return sinks ? Sum(sinks[h]) : -std::numeric_limits<Sum>::infinity();
+  return sinks ? Accumulator<T>(sinks[h]) : kNothing<Accumulator<T>>;
 }
 
 // Turns a row of scores into weights relative to the largest, p_j = exp(scale s_j - max), and rounds them to `rounded`
@@ -76,7 +78,8 @@ std::pair<Sum, Sum> SoftmaxInPlace(Sum* row, std::int64_t keys, Sum scale, Sum s
   if constexpr (!std::is_same_v<T, Sum>) {
     for (std::int64_t j = 0; j < keys; ++j) rounded[j] = static_cast<T>(row[j]);
   }
-  return {largest, LaneSum<Sum>(keys, [&](std::int64_t j) { return row[j]; }) + Exp(sink - largest)};
+  const Sum sum = LaneSum<Sum>(keys, [&](std::int64_t j) { return row[j]; });
+  return {largest, sink == kNothing<Sum> ? sum : sum + Exp(sink - largest)};
 }
 
 template <class T>
@@ -98,7 +101,7 @@ void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std:
   MultiplyKeys(s, tiles, visible, g, rows, t.q, t.packed, t.s);
   for (std::int64_t r = 0; r < rows; ++r) {
     Sum* row = t.s + r * keys;
-    Mask(b.first_pos + static_cast<int>(r / s.group), visible, spec, -std::numeric_limits<Sum>::infinity(), row);
+    Mask(b.first_pos + static_cast<int>(r / s.group), visible, spec, kNothing<Sum>, row);
     const auto [largest, sum] = SoftmaxInPlace(row, keys, s.scale, sink_of(r), t.p + r * keys);
     lse[HeadOf(s, b, g, r)] = largest + std::log(sum);
     t.lse[r] = Sum(1) / sum;
