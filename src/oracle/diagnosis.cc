@@ -177,8 +177,16 @@ std::vector<std::string> HintsOf(Expectations& expectations, const Cases& failin
 
 // --- mistakes ---
 
+// Whether two mistakes give the same results in a case. Most change nothing in most cases.
+bool SameResults(Expectations& expectations, const CaseVerdict& verdict, const std::string& a, const std::string& b) {
+  const Values& other = expectations.Outputs(*verdict.family, *verdict.c, b);
+  return std::ranges::all_of(expectations.Outputs(*verdict.family, *verdict.c, a),
+                             [&](const auto& item) { return Distance(item.second, other.at(item.first)) == 0; });
+}
+
 bool Matches(Expectations& expectations, const Candidate& candidate, const CaseVerdict& verdict,
              const std::string& mistake) {
+  if (SameResults(expectations, verdict, mistake, kNoMistake)) return !verdict.wrong();
   const Values& mistaken = expectations.Outputs(*verdict.family, *verdict.c, mistake);
   return std::ranges::all_of(verdict.tensors, [&](const TensorVerdict& t) {
     if (t.finding == Finding::kMissing || t.finding == Finding::kUnusable) return true;
@@ -226,7 +234,9 @@ std::optional<Explanation> ExplainByPair(Expectations& expectations, const Candi
                                   [&](const CaseVerdict* c) { return !Matches(expectations, candidate, *c, first); });
     for (const std::string& second : family.mistakes) {
       const std::string both = Together({first, second});
-      if (second == first || !all_match(cases, both) || !all_match(passing, both)) continue;
+      // In the first of the cases the first mistake alone does not do.
+      if (second == first || SameResults(expectations, *cases.front(), both, first)) continue;
+      if (!all_match(cases, both) || !all_match(passing, both)) continue;
       return Explanation{
           .mistakes = {first, second}, .explained = failing.size(), .alone = {count(first), count(second)}};
     }
@@ -253,6 +263,9 @@ Diagnosis DiagnoseFamily(Expectations& expectations, const Candidate& candidate,
     for (const Explanation& e : found) {
       if (likely.size() < kLikely) likely.push_back(e.mistakes.front());
     }
+    // Few mistakes make few pairs: then one need not show itself alone.
+    constexpr std::size_t kFew = 20;
+    if (likely.empty() && family.mistakes.size() <= kFew) likely = family.mistakes;
     if (const auto pair = ExplainByPair(expectations, candidate, family, failing, passing, likely)) found = {*pair};
   }
   if (diagnosis.complete()) {
