@@ -137,6 +137,10 @@ bool Fits(const std::vector<std::string>& patterns, const std::string& name) {
                              [&](const std::string& p) { return ::fnmatch(p.c_str(), name.c_str(), 0) == 0; });
 }
 
+bool IsAsked(const JudgeOptions& options, const std::string& output) {
+  return options.outputs.empty() || std::ranges::count(options.outputs, output) > 0;
+}
+
 void CheckOptions(const Suite& suite, const JudgeOptions& options) {
   for (const std::string& pattern : Joined(options.cases, options.skip)) {
     const auto fits = [&](const Case& c) { return Fits({pattern}, c.name); };
@@ -166,11 +170,13 @@ Candidate WithoutBatchDimension(Expectations& expectations, Candidate candidate)
   return candidate;
 }
 
-// Whether the candidate has values of a suite that wants gradients, but no gradient. A candidate without values too has
-// simply everything missing.
-bool HasValuesAlone(const std::map<std::string, const TensorInfo*>& outputs, const Candidate& candidate) {
+// Whether the candidate has values where gradients are asked for too, but no gradient. A candidate without values too
+// has simply everything missing.
+bool HasValuesAlone(const std::map<std::string, const TensorInfo*>& outputs, const Candidate& candidate,
+                    const JudgeOptions& options) {
   bool wanted = false, values = false, gradients = false;
   for (const auto& [name, output] : outputs) {
+    if (!IsAsked(options, output->name)) continue;
     wanted = wanted || output->gradient;
     if (candidate.contains(name)) (output->gradient ? gradients : values) = true;
   }
@@ -231,12 +237,11 @@ Verdict Judge(Expectations& expectations, const Candidate& given, const JudgeOpt
   }
   const Candidate candidate = WithoutBatchDimension(expectations, given);
   Verdict verdict{.suite = suite.name,
-                  .values_alone = options.forward_only || HasValuesAlone(outputs, candidate),
+                  .values_alone = options.forward_only || HasValuesAlone(outputs, candidate, options),
                   .outputs = options.outputs,
                   .accepted = expectations.accepted()};
   const auto asked = [&](const TensorInfo& output) {
-    const bool named = options.outputs.empty() || std::ranges::count(options.outputs, output.name) > 0;
-    return named && !(verdict.values_alone && output.gradient);
+    return IsAsked(options, output.name) && !(verdict.values_alone && output.gradient);
   };
   for (const Family& family : suite.families) {
     for (const Case& c : family.cases) {
