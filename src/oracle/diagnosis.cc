@@ -230,8 +230,8 @@ std::optional<Explanation> ExplainByPair(Expectations& expectations, const Candi
   for (const std::string& first : likely) {
     // Those that the first does not explain come first: most pairs fail there.
     Cases cases = failing;
-    std::ranges::stable_partition(cases,
-                                  [&](const CaseVerdict* c) { return !Matches(expectations, candidate, *c, first); });
+    std::stable_partition(cases.begin(), cases.end(),
+                          [&](const CaseVerdict* c) { return !Matches(expectations, candidate, *c, first); });
     for (const std::string& second : family.mistakes) {
       const std::string both = Together({first, second});
       // In the first of the cases the first mistake alone does not do.
