@@ -66,6 +66,24 @@ TEST_CASE("a file that a command writes never replaces another, unless --overwri
   }
 }
 
+TEST_CASE("a file that can't be written is refused before anything is computed, and a model's file always") {
+  const TempDirectory dir;
+  const std::string model = (dir / "model").string();
+  REQUIRE(Swarr({"convert", "--model", TinyModel(), "--window", "4", "--output-dir", model}).status == 0);
+  const auto refused = [](const std::string& out, const std::string& why) {
+    const Outcome outcome = Swarr({"data", "chain", "--count", "1", "--overwrite", "--out", out});
+    CHECK(outcome.status != 0);
+    CHECK(outcome.IsOneSentence());
+    CHECK_MESSAGE(outcome.Says(why), outcome.err);
+  };
+  refused("", "is empty");
+  refused((dir / "nowhere" / "rows").string(), "there is no directory");
+  refused(model, "is a directory");
+  refused(model + "/model.safetensors", "of a model or a run");
+  const Outcome again = Swarr({"convert", "--model", TinyModel(), "--window", "4", "--output-dir", model});
+  CHECK(again.Says("is not empty"));
+}
+
 TEST_CASE("sft imitates whole GSM8K answers, and leaves out what is too long, with a word on it") {
   const TempDirectory dir;
   const std::string file = (dir / "rows.jsonl").string(), out = (dir / "out").string();

@@ -102,6 +102,9 @@ TEST_CASE("what is not asked for is not judged, and the verdict says how much th
   const Verdict values = Judge(expectations, candidate, {.cases = {"window_[12]"}, .outputs = {"out"}});
   CHECK(values.cases.size() == 2);
   CHECK(Accepted(values, false));  // no gradient is asked for
+  CHECK_THROWS_WITH_AS(Judge(expectations, candidate, {.skip = {"*"}}), doctest::Contains("nothing"), UsageError);
+  CHECK_THROWS_WITH_AS(Judge(expectations, candidate, {.forward_only = true, .outputs = {"dq"}}),
+                       doctest::Contains("nothing"), UsageError);
   CHECK_THROWS_WITH_AS(Judge(expectations, candidate, {.cases = {"no_such"}}), doctest::Contains("no case"),
                        UsageError);
   CHECK_THROWS_WITH_AS(Judge(expectations, candidate, {.outputs = {"output"}}), doctest::Contains("called 'output'"),

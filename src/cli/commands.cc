@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <iostream>
 #include <limits>
+#include <set>
 #include <thread>
 
 #include "base/files.h"
@@ -63,15 +64,32 @@ OptionSet::OptionSet(CLI::App& app, const Environment& environment) : app_(app),
 
 CLI::Option* OptionSet::AddOutput(const std::string& name, std::string& path, const std::string& help) {
   if (outputs_.empty()) AddUnrecorded("overwrite", overwrite_, "replace files that are there already");
-  outputs_.emplace_back(name, &path);
-  return AddUnrecorded(name, path, help);
+  CLI::Option* option = AddUnrecorded(name, path, help);
+  outputs_.push_back({"--" + name, &path, option});
+  return option;
 }
 
-void OptionSet::RequireNewOutputs() const {
-  for (const auto& [name, path] : outputs_) {
+void OptionSet::CheckOutputs() const {
+  namespace fs = std::filesystem;
+  std::set<fs::path> seen;
+  for (const auto& [flag, path, option] : outputs_) {
+    if (option->count() == 0) continue;
+    if (path->empty()) throw UsageError(flag + " is empty; name a file");
     std::error_code ignored;
-    SWARR_CHECK(overwrite_ || path->empty() || !std::filesystem::exists(*path, ignored), "--", name, " names ", *path,
+    const fs::path file = fs::absolute(*path, ignored), directory = file.parent_path();
+    if (!seen.insert(fs::weakly_canonical(file, ignored)).second) {
+      throw UsageError(Concat(flag, " names ", *path, ", as another flag does; give each a file of its own"));
+    }
+    SWARR_CHECK(fs::is_directory(directory, ignored), flag, " names ", *path, ", but there is no directory ",
+                directory.string(), "; create it first");
+    SWARR_CHECK(!fs::is_directory(file, ignored), flag, " names ", *path, ", which is a directory; name a file in it");
+    if (!fs::exists(fs::symlink_status(file, ignored))) continue;
+    SWARR_CHECK(overwrite_, flag, " names ", *path,
                 ", which is there already; choose another file, or replace it with --overwrite");
+    for (const char* mark : {"config.json", "run.json"}) {
+      SWARR_CHECK(!fs::exists(directory / mark, ignored), flag, " names ", *path,
+                  " in the directory of a model or a run, whose files are never replaced; choose another place");
+    }
   }
 }
 

@@ -66,10 +66,11 @@ class OptionSet {
     return option;
   }
 
-  // The file that --name names, which the command writes. If there is one already, the command is refused before it
-  // runs, unless --overwrite, an option that this adds, says otherwise.
+  // The file that --name names, which the command writes. The command is refused before it runs if the file can't be
+  // written, or if there is one already, unless --overwrite, an option that this adds, says otherwise. A file in the
+  // directory of a model or a run is never replaced.
   CLI::Option* AddOutput(const std::string& name, std::string& path, const std::string& help);
-  void RequireNewOutputs() const;
+  void CheckOutputs() const;
 
   // Takes an option out of the resolved configuration, since it has no meaning beside the others.
   void Omit(const std::string& name) {
@@ -85,7 +86,12 @@ class OptionSet {
   const Environment& environment_;
   std::string config_;
   std::vector<std::pair<std::string, std::function<nlohmann::ordered_json()>>> records_;
-  std::vector<std::pair<std::string, const std::string*>> outputs_;
+  struct Output {
+    std::string flag;
+    const std::string* path;
+    const CLI::Option* option;
+  };
+  std::vector<Output> outputs_;
   bool overwrite_ = false;
 };
 
@@ -159,7 +165,7 @@ struct CommandGroup {
     const auto options = std::make_shared<OptionSet>(*command_app, environment);
     const auto command = std::make_shared<Command>(*options, arguments...);
     command_app->callback([options, command] {
-      options->RequireNewOutputs();
+      options->CheckOutputs();
       command->Run();
     });
   }

@@ -2,6 +2,8 @@
 // swarr convert: full attention to a sliding window.
 #include "model/convert.h"
 
+#include <set>
+
 #include "cli/commands.h"
 #include "model/hf_config.h"
 
@@ -15,14 +17,15 @@ struct ConvertCommand {
     options.Add("sinks", sinks,
                 "first tokens that stay visible outside the window: a number, or prompt, which keeps each text's own "
                 "prompt visible");
-    options
-        .Add("learned-sinks", learned_sinks,
-             "give every query head a learned sink of this value: exp(INIT) is added to the softmax's denominator, so "
-             "that 0 counts as a key of score 0 without a value, and -100 changes nothing",
-             Between(-kMostSink, kMostSink))
-        ->expected(0, 1)
-        ->default_str("0")
-        ->type_name("INIT");
+    learned_option = options
+                         .Add("learned-sinks", learned_sinks,
+                              "give every query head a learned sink of this value: exp(INIT) is added to the softmax's "
+                              "denominator, so "
+                              "that 0 counts as a key of score 0 without a value, and -100 changes nothing",
+                              Between(-kMostSink, kMostSink))
+                         ->expected(0, 1)
+                         ->default_str("0")
+                         ->type_name("INIT");
     options.Add("full-layers", full_layers, "layers that keep full attention, counted from 0, like 0,3");
     options.Add("full-every", full_every,
                 "instead of --full-layers: every K-th layer keeps full attention, layer i, counted from 0, if "
@@ -35,12 +38,14 @@ struct ConvertCommand {
     options.AddUnrecorded("overwrite", overwrite, "replace a model in --output-dir");
   }
 
-  // Throws if a model is there that must not be replaced. ConvertModel itself refuses to convert in place.
+  // Throws if anything is there that must not be replaced. ConvertModel itself refuses to convert in place, and to
+  // replace what is no model's.
   void RequireFree() const {
+    if (output_dir.empty()) throw UsageError("--output-dir is empty; name a directory");
     std::error_code ignored;
-    const bool holds = std::filesystem::exists(std::filesystem::path(output_dir) / "config.json", ignored);
+    const bool holds = std::filesystem::exists(output_dir, ignored) && !std::filesystem::is_empty(output_dir, ignored);
     SWARR_CHECK(!holds || overwrite || std::filesystem::equivalent(model_dir, output_dir, ignored), output_dir,
-                " holds a model; choose another --output-dir, or replace it with --overwrite");
+                " is not empty; choose another --output-dir, or replace a model there with --overwrite");
   }
 
   void Run() const {
@@ -49,6 +54,9 @@ struct ConvertCommand {
     RequireFree();
     const int layers = ReadModelConfig(model_dir).layers;
     if (full_every > 0) full = EveryLayer(layers, full_every);
+    if (static_cast<int>(std::set<int>(full.begin(), full.end()).size()) >= layers) {
+      throw UsageError("no layer would have a window; leave one out of --full-layers");
+    }
     ConvertModel(model_dir, WindowedAttention(layers, Windowed(), full), output_dir,
                  {{"resolved_config.json", options.Resolved().dump(2) + "\n"}}, LearnedSinks());
   }
@@ -61,6 +69,8 @@ struct ConvertCommand {
   }
 
   std::optional<double> LearnedSinks() const {
+    if (learned_option->count() > 0 && learned_sinks.empty())
+      throw UsageError("--learned-sinks is empty; give a number");
     return learned_sinks.empty() ? std::nullopt : std::optional(std::stod(learned_sinks));
   }
 
@@ -70,6 +80,7 @@ struct ConvertCommand {
   std::string model_dir, output_dir, full_layers, learned_sinks, sinks = "0";
   int window = 0;
   int full_every = 0;
+  const CLI::Option* learned_option = nullptr;
   bool overwrite = false;
 };
 

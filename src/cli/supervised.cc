@@ -43,7 +43,8 @@ struct SupervisedCommand {
     const auto add = [&](const char* name, auto& value, const char* help, auto... checks) {
       distill_options.push_back(options.Add(name, value, help, checks...));
     };
-    options.Add("teacher", teacher_dir, "model (directory) to come near to, such as the one with full attention");
+    teacher_option =
+        options.Add("teacher", teacher_dir, "model (directory) to come near to, such as the one with full attention");
     add("distill-weight", distill.weight,
         "A in the loss (1 - A) cross-entropy + A T^2 KL from the teacher over the whole vocabulary", Between(0, 1));
     add("distill-temperature", distill.options.temperature, "T, by which the logits of both models are divided",
@@ -56,6 +57,7 @@ struct SupervisedCommand {
     distill.options.direction = ParseName<KlDirection>("--distill-kl", distill_kl);
     if (distill.options.temperature == 0) throw UsageError("--distill-temperature is 0; it must be above 0");
     if (!teacher_dir.empty()) return;
+    if (teacher_option->count() > 0) throw UsageError("--teacher is empty; name a model's directory");
     for (const CLI::Option* option : distill_options) {
       if (option->count() > 0) {
         throw UsageError(Concat(option->get_name(), " means nothing without a teacher; name one with --teacher"));
@@ -137,6 +139,7 @@ struct SupervisedCommand {
   Distillation& distill = sft.distill;
   std::string teacher_dir, distill_kl = Name(distill.options.direction);
   std::vector<const CLI::Option*> distill_options;
+  const CLI::Option* teacher_option = nullptr;
   double epochs = 1;
   TrainingOptions training;
 };

@@ -253,6 +253,8 @@ Verdict Judge(Expectations& expectations, const Candidate& given, const JudgeOpt
       verdict.cases.push_back(std::move(judged));
     }
   }
+  if (verdict.cases.empty())
+    throw UsageError("nothing of the suite is left to judge; ask for a case with such outputs");
   for (const auto& item : candidate) {
     if (!outputs.contains(item.first)) verdict.unknown.push_back(item.first);
   }

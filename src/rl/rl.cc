@@ -269,6 +269,11 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
   }
   if (options.objective.beta == 0) reference = nullptr;
   CheckReference(model, reference, options);
+  const int longest = LongestPrompt(task, tokenizer) + options.max_completion_length;
+  SWARR_CHECK(reference == nullptr || longest <= reference->config().max_positions,
+              "a prompt and a completion of up to ", longest,
+              " tokens in all don't fit the reference model's context of ", reference->config().max_positions,
+              "; allow shorter completions, or take another reference model");
   Sampler sampler(model, reference, tokenizer, task, options);
   OnPolicyCheck check;
   Watch watch(run.output_dir(), run.step());

@@ -321,6 +321,7 @@ bool MakesAgain(const StudyOptions& options, const nlohmann::ordered_json& setti
 
 StudyResults RunStudy(const StudyOptions& options) {
   if (options.seeds.empty()) throw UsageError("a study needs at least one seed");
+  if (options.output_dir.empty()) throw UsageError("--output-dir is empty; name a directory");
   const StepTimer timer;
   StudySettings settings = ReadStudySettings(options.data_dir, options.preset);
   const ModelConfig base = ReadModelConfig(options.data_dir / settings.base_model);

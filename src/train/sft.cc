@@ -35,7 +35,8 @@ std::vector<Document> DocumentsOf(std::int64_t step, const Transformer& model, c
     documents.push_back(EncodeDocument(tokenizer, task.Get(item.problem, item.epoch), model.config().eos_id));
     const auto length = static_cast<std::int64_t>(documents.back().tokens.size());
     SWARR_CHECK(options.max_length == 0 || length <= options.max_length, "problem ", item.problem, " has ", length,
-                " tokens, more than --max-seq-len ", options.max_length);
+                " tokens, more than the ", options.max_length,
+                " that --max-seq-len, the model's context and that of a teacher allow");
   }
   return documents;
 }
