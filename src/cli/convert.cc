@@ -19,9 +19,9 @@ struct ConvertCommand {
                 "prompt visible");
     learned_option = options
                          .Add("learned-sinks", learned_sinks,
-                              "give every query head a learned sink of this value: exp(INIT) is added to the softmax's "
-                              "denominator, so "
-                              "that 0 counts as a key of score 0 without a value, and -100 changes nothing",
+                              "give every query head a learned sink of this value (without the flag there are none): "
+                              "exp(INIT) is added to the softmax's denominator, so that 0 counts as a key of score 0 "
+                              "without a value, and -100 changes nothing",
                               Between(-kMostSink, kMostSink))
                          ->expected(0, 1)
                          ->default_str("0")

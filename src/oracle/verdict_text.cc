@@ -117,7 +117,7 @@ ordered_json DtypeCounts(const Verdict& verdict) {
   return counts;
 }
 
-// "in f32", "36 in f32, 2 in bf16 (like window_3)"; empty if nothing was.
+// "in f32", "36 in f32, 2 in bf16"; empty if nothing was.
 std::string Dtypes(const Verdict& verdict) {
   const ordered_json counts = DtypeCounts(verdict);
   if (counts.size() == 1) return "in " + counts.begin().key();
@@ -132,8 +132,9 @@ std::string Conclusion(const Verdict& verdict, bool forward_only) {
   std::string text = Concat("all ", cases, " cases pass");
   if (failures > 0) text = Concat(failures, " of ", cases, " cases ", failures == 1 ? "fails" : "fail");
   if (!dtypes.empty()) text += ", judged " + dtypes;
-  if (cases < verdict.suite_cases)
+  if (cases < verdict.suite_cases) {
     text += Concat("; ", cases, " of the suite's ", verdict.suite_cases, " were asked for");
+  }
   if (!verdict.outputs.empty()) text += "; of the outputs only " + Some(verdict.outputs, verdict.outputs.size());
   for (const std::string& name : verdict.accepted) text += "; accepted: " + name;
   if (!verdict.accepted.empty()) text += Concat(" (", verdict.bent, " cases differ by it)");

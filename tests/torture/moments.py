@@ -129,8 +129,10 @@ def main():
                         failures += 1
                         print(f"{command.name}, {kind} {number}: {done.exception()!r}")
                 disturbed = sum(not done.exception() and done.result() for done in running)
-                if disturbed == 0:
+                # Moments are spread over the whole run, so a program that goes by them is stopped in most trials.
+                if 2 * disturbed < count:
                     failures += 1
+                    print(f"{command.name}, {kind}: too few trials have disturbed the run")
                 print(f"{command.name}, {kind}: {count} trials, {disturbed} stopped or refused before the end",
                       flush=True)
     shutil.rmtree(trials.scratch)

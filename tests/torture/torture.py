@@ -7,8 +7,8 @@ usage: torture.py PROGRAM FAULTS_LIBRARY [--every N] [--jobs N]
 For a pretraining, a fine-tuning, a reinforcement run and a study, each of a few steps:
   kill   before each file operation within the output directory the process is killed (kill -9), then the command is
          given again with --resume auto;
-  full   from each file operation on the disk is full; the command must fail with one sentence, and ends well when it is
-         given again with space;
+  full   from each file operation on the disk is full; a command that fails does so with one sentence and status 1 (what
+         comes last may still fit), and ends well when it is given again with space;
   replace  as full, over a complete run with --overwrite: the old model must stay whole until the new one is.
 In the end the weights are those of a run that was left alone, to the bit, every metric is there once, and no hidden file
 is left. --every N tries each N-th operation alone (from a different first one for each command).
