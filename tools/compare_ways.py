@@ -9,7 +9,7 @@ fine-tuned (SWA, SFT), and fine-tuned under full attention (SA, SFT: the teacher
 until it has trained on as many tokens as RL has with that seed. Ways that change the architecture are converted in their
 own manner, fine-tuned alike, and go on with as much more SFT.
 
-Every way is tuned over as many values as RL, three learning rates, on a seed and on evaluation problems of their own.
+Every way is tuned over as many values as RL, five learning rates, on a seed and on evaluation problems of their own.
 The value with the best accuracy there is then run with the reported seeds. Writes OUTPUT/results.json and prints a table.
 A job that has finished is not run again, so an interrupted comparison goes on where it stopped; a way that fails is
 reported at the end, and the others go on.
@@ -30,7 +30,8 @@ import time
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data"
 TUNING_SEED, SEEDS = 7, (0, 101, 202)
-SFT_RATES, RL_RATES = (5e-4, 1e-3, 2e-3), (7.5e-5, 1.5e-4, 3e-4)  # the quick study's in the middle
+# The quick study's rates, each halved and doubled; and lower ones, since the best of three was often the lowest.
+SFT_RATES, RL_RATES = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3), (1.875e-5, 3.75e-5, 7.5e-5, 1.5e-4, 3e-4)
 SAMPLES = 4  # completions per problem of the RL split; so one round samples about as many as RL does
 ROUNDS = 3  # of expert iteration
 PROMPT_TOKENS = 10  # of every problem: a7b3n20x5?
