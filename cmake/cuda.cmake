@@ -45,13 +45,21 @@ if(NOT TARGET CUDA::cublas)
   message(FATAL_ERROR "This CUDA toolkit has no cuBLAS, which --gemm cublas and the benchmarks' peaks are measured with; install it (libcublas-dev).")
 endif()
 
+# Hopper's own instructions exist for that chip alone (sm_90a). Other chips never launch these kernels.
+file(GLOB hopper_sources CONFIGURE_DEPENDS cuda/*_wgmma.cu)
 file(GLOB cuda_sources CONFIGURE_DEPENDS cuda/*.cu)
+list(REMOVE_ITEM cuda_sources ${hopper_sources})
 add_library(swarr-cuda OBJECT ${cuda_sources})
-target_include_directories(swarr-cuda PRIVATE src ${PROJECT_SOURCE_DIR})
-set_target_properties(swarr-cuda PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF)
-# A fused multiply-add is written out where it is meant, so that inlining can't change a bit (CMakeLists.txt).
-target_compile_options(swarr-cuda PRIVATE -fmad=false --expt-relaxed-constexpr
-                       "SHELL:-Xcompiler -Wall,-Wextra,-ffp-contract=off")
-target_compile_definitions(swarr-cuda PRIVATE SWARR_CUDA)
-set(cuda_objects $<TARGET_OBJECTS:swarr-cuda>)
+add_library(swarr-cuda-hopper OBJECT ${hopper_sources})
+set_target_properties(swarr-cuda-hopper PROPERTIES CUDA_ARCHITECTURES OFF)
+target_compile_options(swarr-cuda-hopper PRIVATE "SHELL:-gencode arch=compute_90a,code=sm_90a")
+foreach(target swarr-cuda swarr-cuda-hopper)
+  target_include_directories(${target} PRIVATE src ${PROJECT_SOURCE_DIR})
+  set_target_properties(${target} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF)
+  # A fused multiply-add is written out where it is meant, so that inlining can't change a bit (CMakeLists.txt).
+  target_compile_options(${target} PRIVATE -fmad=false --expt-relaxed-constexpr
+                         "SHELL:-Xcompiler -Wall,-Wextra,-ffp-contract=off")
+  target_compile_definitions(${target} PRIVATE SWARR_CUDA)
+endforeach()
+set(cuda_objects $<TARGET_OBJECTS:swarr-cuda> $<TARGET_OBJECTS:swarr-cuda-hopper>)
 set(cuda_libraries CUDA::cudart_static CUDA::cublas)

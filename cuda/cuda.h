@@ -21,6 +21,7 @@ struct CudaStream {
   cudaStream_t handle = nullptr;
   int multiprocessors = 0;
   int shared_memory = 0;          // bytes that a block can ask for
+  bool has_warpgroups = false;    // that multiply (sm_90a: gemm_wgmma.cu)
   std::shared_ptr<void> library;  // cuBLAS's handle, from its first product on (gemm_cublas.cu)
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of src/tensor/kernels/gemm.cc: the three products of a linear layer, and the gradient of its bias, which is a
 // sum over rows (cuda/sums.h). The products are one product c = a b^T of operands that are stored as they are or
-// transposed. The kernel here is for f64 and f32; the one for bf16 is in gemm_mma.cu.
+// transposed. The kernel here is for f64 and f32; those for bf16 are in gemm_mma.cu and gemm_wgmma.cu.
 //
 // A block of 16 x 16 threads computes a tile of c; each thread computes R x C elements. Tiles of the operands, 16 of k
 // deep, pass through two buffers of shared memory: while one tile is multiplied the next is on its way. Every element
@@ -162,7 +162,7 @@ template <class T, class Out>
 void Multiply(const Context& ctx, const Product<T, Out>& p) {
   if (ctx.gemm == GemmKind::kCublas && !p.bias && p.depth > 0) return MultiplyByCublas(ctx, p);
   if constexpr (std::is_same_v<T, BFloat16>) {
-    MultiplyOnTensorCores(ctx, p);
+    WarpgroupsTake(ctx, p) ? MultiplyByWarpgroups(ctx, p) : MultiplyOnTensorCores(ctx, p);
   } else {
     if (p.rows <= kSide) return LaunchProduct<1, 4>(ctx, p);
     if constexpr (std::is_same_v<T, float>) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the two kernels of matrix products share: gemm.cu for f64 and f32, gemm_mma.cu for bf16.
+// What the kernels of matrix products share: gemm.cu for f64 and f32, gemm_mma.cu and gemm_wgmma.cu for bf16.
 #pragma once
 
 #include "cuda/cuda.h"
@@ -53,6 +53,13 @@ __device__ inline TileOrigin OriginOfTile(unsigned index, std::int64_t rows, std
 // The product in bf16, on tensor cores (gemm_mma.cu). Out is BFloat16 or float.
 template <class Out>
 void MultiplyOnTensorCores(const Context& ctx, const Product<BFloat16, Out>& product);
+
+// The same product with the same bits, on devices whose warpgroups multiply (gemm_wgmma.cu), and whether they can take
+// it: more than a few rows, and all rows at multiples of 16 bytes.
+template <class Out>
+bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& product);
+template <class Out>
+void MultiplyByWarpgroups(const Context& ctx, const Product<BFloat16, Out>& product);
 
 // A whole product by cuBLAS (gemm_cublas.cu), without bias and of a depth of at least 1. An addend that is not c is
 // copied to c first.

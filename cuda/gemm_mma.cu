@@ -9,7 +9,7 @@
 // Every element is the same chain of multiply-accumulate instructions, each of 16 k, ascending, padded with zeros to a
 // multiple of 64. That does not depend on the shape of the tile, which is chosen for speed and may depend on the number
 // of rows. Operands whose rows don't begin at multiples of 16 bytes are loaded element by element. Left out: Hopper's
-// own instructions (wgmma, TMA), and blocks that live on for another tile.
+// own instructions and blocks that live on for another tile, which gemm_wgmma.cu has.
 #include <algorithm>
 #include <array>
 #include <limits>

@@ -41,6 +41,9 @@ std::shared_ptr<CudaStream> OpenCudaStream() {
   auto stream = std::make_unique<CudaStream>();
   SWARR_CUDA_CHECK(cudaDeviceGetAttribute(&stream->multiprocessors, cudaDevAttrMultiProcessorCount, 0));
   SWARR_CUDA_CHECK(cudaDeviceGetAttribute(&stream->shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
+  int major = 0;
+  SWARR_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  stream->has_warpgroups = major == 9;
   SWARR_CUDA_CHECK(cudaStreamCreateWithFlags(&stream->handle, cudaStreamNonBlocking));
   return {stream.release(), [](CudaStream* s) {
             s->library.reset();  // while it has its stream

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <Eigen/Core>
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -91,21 +92,46 @@ void CheckAgainstDefinition(Cpu cpu, const Product& p, std::int64_t rows, std::i
   }
 }
 
-// The product for rows [begin, end) of the left operand alone.
-Tensor RowsAlone(Context& ctx, const Product& p, const Problem& q, std::int64_t begin, std::int64_t end) {
-  const std::int64_t M = end - begin;
-  const Tensor c = ctx.arena->New(q.a.dtype(), {M, q.columns});
-  if (!p.a_transposed) {
-    p.run(ctx, c, q.a.Rows(begin, end), q.b, false);
-    return c;
-  }
-  const Tensor a = ctx.arena->New(q.a.dtype(), {q.depth, M});
+// Rows [begin, end) of the left operand, as stored.
+Tensor RowsOfA(Arena& arena, const Product& p, const Problem& q, std::int64_t begin, std::int64_t end) {
+  if (!p.a_transposed) return q.a.Rows(begin, end);
+  const Tensor a = arena.New(q.a.dtype(), {q.depth, end - begin});
   for (std::int64_t k = 0; k < q.depth; ++k) {
     const Tensor row = q.a.Rows(k, k + 1).Reshape({q.rows}).Rows(begin, end);
-    Copy(a.Rows(k, k + 1).Reshape({M}), row);
+    Copy(a.Rows(k, k + 1).Reshape({end - begin}), row);
   }
-  p.run(ctx, c, a, q.b, false);
+  return a;
+}
+
+// The product for these rows alone.
+Tensor RowsAlone(Context& ctx, const Product& p, const Problem& q, std::int64_t begin, std::int64_t end) {
+  const Tensor c = ctx.arena->New(q.a.dtype(), {end - begin, q.columns});
+  p.run(ctx, c, RowsOfA(*ctx.arena, p, q, begin, end), q.b, false);
   return c;
+}
+
+// Checks on a device that a product of many rows has the bits of those rows few at a time, which another kernel
+// multiplies. `biased`: a linear layer with bias and residual.
+void CheckFewRowsAtATime(const Product& p, DType out, bool biased, std::int64_t rows, std::int64_t columns,
+                         std::int64_t depth) {
+  INFO(p.name << " " << rows << "x" << columns << "x" << depth << " to " << Name(out) << " " << biased);
+  constexpr std::int64_t kFew = 64;
+  TestContext t(Device::kCuda);
+  Arena& host = *t.ctx.host;
+  const Problem q = MakeProblem(host, p, DType::kBF16, rows, columns, depth);
+  const Tensor a = ToDevice(t.ctx, q.a), b = ToDevice(t.ctx, q.b), start = Random(host, out, {rows, columns}, 3);
+  const Tensor bias = biased ? ToDevice(t.ctx, Random(host, DType::kBF16, {columns}, 4)) : Tensor{};
+  const auto run = [&](const Tensor& c, const Tensor& left) {
+    if (biased) return LinearForward(t.ctx, c, left, b, bias, c);
+    p.run(t.ctx, c, left, b, true);
+  };
+  const Tensor many = ToDevice(t.ctx, start), few = ToDevice(t.ctx, start);
+  run(many, a);
+  for (std::int64_t begin = 0; begin < rows; begin += kFew) {
+    const std::int64_t end = std::min(rows, begin + kFew);
+    run(few.Rows(begin, end), p.a_transposed ? ToDevice(t.ctx, RowsOfA(host, p, q, begin, end)) : a.Rows(begin, end));
+  }
+  CHECK(SameBits(OnHost(t.ctx, many), OnHost(t.ctx, few)));
 }
 
 }  // namespace
@@ -195,6 +221,24 @@ TEST_CASE("CUDA: our products agree with cuBLAS's, with bias and residual too") 
       const double bound = OrderBound(dtype, 300) + (dtype == DType::kBF16 ? 0x1p-7 : 0);
       CHECK(RelativeError(OnHost(t.ctx, theirs), OnHost(t.ctx, ours)) <= bound);
     }
+  }
+}
+
+TEST_CASE("CUDA: a product in bf16 has the bits of its rows few at a time, whichever kernel multiplies (P8)") {
+  if (CudaDeviceName().empty()) {
+    MESSAGE("skipped: no CUDA device");
+    return;
+  }
+  // On a device of 132 multiprocessors the many rows have narrow tiles, some over the edge, then middle and wide ones.
+  const std::int64_t shapes[][3] = {
+      {257, 328, 200}, {1000, 968, 2504}, {65, 8, 8}, {16896, 192, 136}, {16896, 256, 72}};
+  for (const auto& [rows, columns, depth] : shapes) {
+    for (const Product& p : kProducts) {
+      for (const DType out : {DType::kBF16, DType::kF32}) {
+        CheckFewRowsAtATime(p, out, /*biased=*/false, rows, columns, depth);
+      }
+    }
+    CheckFewRowsAtATime(kProducts[0], DType::kBF16, /*biased=*/true, rows, columns, depth);
   }
 }
 
