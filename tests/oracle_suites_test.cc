@@ -17,7 +17,8 @@ using namespace swarr::oracle;
 
 namespace {
 
-const std::vector<std::string> kSuites = {"ops", "attention", "loss", "distill", "step", "model", "rollout"};
+const std::vector<std::string> kSuites = {"ops",     "attention", "loss",  "advantages", "policy",
+                                          "distill", "step",      "model", "rollout"};
 constexpr std::string_view kDTypes[] = {"f64", "f32", "bf16"};
 
 // What no candidate in this dtype can tell apart: gelu's tanh approximation differs from gelu by at most 5e-4 of its

@@ -138,10 +138,13 @@ std::string SuiteNames();
 // Throws UsageError on an unknown name.
 Suite MakeSuite(const std::string& name);
 
-// The suites, each in the file of its name in suites/. A new one is a function here and a line in suite.cc.
+// The suites, each in the file of its name in suites/, `advantages` and `policy` in loss.cc. A new one is a function
+// here and a line in suite.cc.
 Suite AttentionSuite();
 Suite OpsSuite();
 Suite LossSuite();
+Suite AdvantagesSuite();
+Suite PolicySuite();
 Suite DistillSuite();
 Suite StepSuite();
 Suite ModelSuite();

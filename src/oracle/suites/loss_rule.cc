@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "rl/objective_names.h"
+
 namespace swarr::oracle {
 namespace {
 
@@ -85,13 +87,18 @@ void MistakenPolicy(const CompletionTokens& c, const LossRule& rule) {
   for (double& d : c.dlogp) d += shared ? c.weight * share * by_shared_ratio : 0;
 }
 
-// The KL of a token, with its derivative by the token's own log p.
-KlTerm KlOf(const CompletionTokens& c, std::size_t t, const LossRule& rule) {
-  if (rule.beta == 0 || rule.kl_in != KlPlace::kLoss) return {0, 0};
+// The estimate of a token's KL, with its derivative by the token's own log p.
+KlTerm KlEstimateOf(const CompletionTokens& c, std::size_t t, const LossRule& rule) {
   const double sign = rule.kl_turned_in_loss ? -1 : 1;
   const double d = c.logp[t] - (rule.kl_from_old ? c.old_logp[t] : c.ref_logp[t]);
   const KlTerm kl = MistakenKl(sign * d, rule);
   return {kl.value, sign * kl.derivative};
+}
+
+// The same where the loss holds a KL.
+KlTerm KlOf(const CompletionTokens& c, std::size_t t, const LossRule& rule) {
+  if (rule.beta == 0 || rule.kl_in != KlPlace::kLoss) return {0, 0};
+  return KlEstimateOf(c, t, rule);
 }
 
 void MistakenRest(const CompletionTokens& c, const LossRule& rule) {
@@ -132,6 +139,13 @@ Sampled Gather(const Value& mask, Tokens tokens) {
     sampled.places.insert(sampled.places.end(), places.begin(), places.end());
   }
   return sampled;
+}
+
+// The elements at the tokens' places.
+std::vector<double> Picked(const Value& value, const Sampled& sampled) {
+  std::vector<double> picked;
+  for (std::size_t place : sampled.places) picked.push_back(value.data[place]);
+  return picked;
 }
 
 // What each completion is taken to hold.
@@ -224,28 +238,42 @@ void SpreadKl(const Values& inputs, const LossRule& rule, std::span<const double
 
 }  // namespace
 
-Values EvaluateLoss(const Values& inputs, const LossRule& rule, int group_size, Noise& noise) {
+LossRule RightRule(const Case& c) {
+  nlohmann::ordered_json switches = c.parameters;
+  for (const char* other : {"group_size", "objective"}) switches.erase(other);
+  LossRule rule{ObjectiveFromJson(switches)};
+  rule.truth = true;
+  return rule;
+}
+
+Value AdvantagesOf(const Values& inputs, const LossRule& rule, int group_size, Noise& noise) {
   const Value& mask = inputs.at("mask");
   const Sampled sampled = Gather(mask, rule.tokens);
-  const auto picked = [&](const char* name) {
-    std::vector<double> values;
-    for (std::size_t place : sampled.places) values.push_back(inputs.at(name).data[place]);
-    return values;
-  };
-  const std::vector<double> logp = picked("logp"), old_logp = picked("old_logp"), ref_logp = picked("ref_logp"),
-                            entropy = picked("entropy");
+  const std::vector<double> old_logp = Picked(inputs.at("old_logp"), sampled),
+                            ref_logp = Picked(inputs.at("ref_logp"), sampled);
   const SampledTokens tokens{.lengths = sampled.lengths,
                              .group_size = group_size,
                              .rewards = inputs.at("rewards").data,
                              .old_logp = old_logp,
                              .ref_logp = rule.kl_from_old ? old_logp : ref_logp};
-  std::vector<double> advantage =
+  const std::vector<double> of_tokens =
       rule.truth ? Advantages(tokens, rule)
-                 : MistakenAdvantages(tokens, sampled.places, rule, mask.data.size() - logp.size());
-  for (double& a : advantage) a = noise.Disturbed(a);
-  const std::vector<double> weights = Weights(sampled.lengths, mask.dim(1), rule, group_size);
+                 : MistakenAdvantages(tokens, sampled.places, rule, mask.data.size() - sampled.places.size());
+  Value advantages = Zeros(mask.shape);
+  for (std::size_t i = 0; i < of_tokens.size(); ++i) {
+    advantages.data[sampled.places[i]] = noise.Disturbed(of_tokens[i]);
+  }
+  return advantages;
+}
 
-  Value advantages = Zeros(mask.shape), terms = advantages, dlogp = advantages, dentropy = advantages;
+Values LossOf(const Values& inputs, const LossRule& rule, int group_size, Noise& noise) {
+  const Value& mask = inputs.at("mask");
+  const Sampled sampled = Gather(mask, rule.tokens);
+  const auto picked = [&](const char* name) { return Picked(inputs.at(name), sampled); };
+  const std::vector<double> logp = picked("logp"), old_logp = picked("old_logp"), ref_logp = picked("ref_logp"),
+                            entropy = picked("entropy"), advantage = picked("advantages"),
+                            weights = Weights(sampled.lengths, mask.dim(1), rule, group_size);
+  Value policies = Zeros(mask.shape), kls = policies, terms = policies, dlogp = policies, dentropy = policies;
   double loss = 0;
   std::size_t begin = 0;
   for (std::size_t i = 0; i < sampled.lengths.size(); ++i) {
@@ -263,18 +291,19 @@ Values EvaluateLoss(const Values& inputs, const LossRule& rule, int group_size, 
     const Terms policy = TermsOf(c, rule, true), rest = TermsOf(c, rule, false);
     for (std::size_t t = 0; t < length; ++t) {
       const std::size_t place = sampled.places[begin + t];
-      const double term = noise.Disturbed(policy.term[t]) + noise.Disturbed(rest.term[t]);
-      advantages.data[place] = advantage[begin + t];
-      terms.data[place] = term;
-      dlogp.data[place] = noise.Disturbed(policy.dlogp[t]) + noise.Disturbed(rest.dlogp[t]);
+      policies.data[place] = noise.Disturbed(policy.term[t]);
+      kls.data[place] = KlEstimateOf(c, t, rule).value;
+      terms.data[place] = policies.data[place] + noise.Disturbed(rest.term[t]);
+      dlogp.data[place] = noise.Disturbed(policy.dlogp[t]);
+      dlogp.data[place] += noise.Disturbed(rest.dlogp[t]);
       dentropy.data[place] = -rule.entropy_coef * weight;
-      loss += weight * noise.Disturbed(term);
+      loss += weight * noise.Disturbed(terms.data[place]);
     }
     begin += length;
   }
   if (rule.kl_over_padding) SpreadKl(inputs, rule, weights, sampled, loss, dlogp);
-  return {
-      {"advantages", advantages}, {"terms", terms}, {"dlogp", dlogp}, {"dentropy", dentropy}, {"loss", Scalar(loss)}};
+  return {{"policy", policies},   {"kl", kls},           {"terms", terms}, {"dlogp", dlogp},
+          {"dentropy", dentropy}, {"loss", Scalar(loss)}};
 }
 
 }  // namespace swarr::oracle

@@ -80,7 +80,15 @@ KlTerm MistakenKl(double d, const LossRule& rule);
 std::vector<double> MistakenAdvantages(const SampledTokens& sampled, std::span<const std::size_t> places,
                                        const LossRule& rule, std::size_t padding);
 
-// Inputs and outputs as the loss suite names them.
-Values EvaluateLoss(const Values& inputs, const LossRule& rule, int group_size, Noise& noise);
+// The rule of a case, without a mistake. Its parameters are switches of the objective; those that it lacks are of no
+// importance to it.
+LossRule RightRule(const Case& c);
+
+// The two parts of a loss. Inputs and outputs have the names of the suites'.
+//
+// The advantages of the tokens that count, 0 elsewhere, from old_logp, ref_logp, mask and rewards.
+Value AdvantagesOf(const Values& inputs, const LossRule& rule, int group_size, Noise& noise);
+// policy, kl, terms, loss, dlogp and dentropy from logp, old_logp, ref_logp, entropy, mask and the given advantages.
+Values LossOf(const Values& inputs, const LossRule& rule, int group_size, Noise& noise);
 
 }  // namespace swarr::oracle
