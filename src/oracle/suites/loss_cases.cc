@@ -155,6 +155,7 @@ std::vector<Case> LossCases() {
   add("return_over_gaps", "gapped", "dr_grpo", {{"kl", "k1"}, {"kl_in", "return"}, {"beta", 1}});
   add("sequence_sum", "masked", "grpo", {{"normalizer", "sequence-sum"}});
   add("dapo_longest", "mixed", "dapo", {{"max_completion_length", 8}});
+  add("dapo_half_longest", "near", "dapo", {{"max_completion_length", 4}, {"overlong_share", 0}});
   add("dr_grpo_longest", "mixed", "dr_grpo", {{"max_completion_length", 8}});
   add("kl_beside_ratios", "mixed", "grpo", {{"beta", 0.25}});
   add("kl_beside_sequence_ratios", "mixed", "gspo", {{"beta", 0.25}, {"kl", "k2"}});

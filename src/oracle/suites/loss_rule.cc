@@ -28,11 +28,25 @@ Ratio RatioOf(const CompletionTokens& c, std::size_t t, const LossRule& rule) {
     const double ratio = std::exp(LogRatioOf(c, t, rule));
     return {ratio, sign * ratio};
   }
-  double d = 0;
-  for (std::size_t u = 0; u < c.logp.size(); ++u) d += LogRatioOf(c, u, rule);
-  if (rule.ratio == RatioKind::kSequenceMean) d /= static_cast<double>(c.logp.size());
-  if (rule.sequence_cut && d > 10) return {std::exp(10), 0};
-  return {std::exp(d), sign * std::exp(d)};
+  double d = 0, sum = 0;  // of log rho, of rho
+  for (std::size_t u = 0; u < c.logp.size(); ++u) {
+    d += LogRatioOf(c, u, rule);
+    sum += std::exp(LogRatioOf(c, u, rule));
+  }
+  const double count = rule.ratio == RatioKind::kSequenceMean ? static_cast<double>(c.logp.size()) : 1;
+  if (rule.ratios_added) return {sum / count, sign * sum / count};
+  if (rule.sequence_cut && d / count > 10) return {std::exp(10), 0};
+  return {std::exp(d / count), sign * std::exp(d / count)};
+}
+
+// What the logarithm of a sequence's ratio moves by, as log p of one of its tokens moves by 1.
+double ShareOf(const CompletionTokens& c, std::size_t t, const LossRule& rule) {
+  if (rule.ratios_added) {
+    double sum = 0;
+    for (std::size_t u = 0; u < c.logp.size(); ++u) sum += std::exp(LogRatioOf(c, u, rule));
+    return std::exp(LogRatioOf(c, t, rule)) / sum;
+  }
+  return rule.ratio == RatioKind::kSequenceMean ? 1.0 / static_cast<double>(c.logp.size()) : 1.0;
 }
 
 // A policy's term at a ratio, and its derivatives: by the logarithm of the ratio, and by log p where that stands by
@@ -78,13 +92,15 @@ void MistakenPolicy(const CompletionTokens& c, const LossRule& rule) {
   const bool shared = kind == RatioKind::kSequence || (mean && !rule.sequence_by_token);
   double by_shared_ratio = 0;
   for (std::size_t t = 0; t < c.logp.size(); ++t) {
-    const Term term = PolicyTerm(c, t, rule);
+    Term term = PolicyTerm(c, t, rule);
+    if (rule.negated) term = {-term.value, -term.by_log_ratio, -term.by_logp};
     c.term[t] = term.value;
     c.dlogp[t] = c.weight * (term.by_logp + (shared ? 0 : term.by_log_ratio));
     by_shared_ratio += term.by_log_ratio;
   }
-  const double share = mean ? 1.0 / static_cast<double>(c.logp.size()) : 1.0;
-  for (double& d : c.dlogp) d += shared ? c.weight * share * by_shared_ratio : 0;
+  for (std::size_t t = 0; shared && t < c.logp.size(); ++t) {
+    c.dlogp[t] += c.weight * ShareOf(c, t, rule) * by_shared_ratio;
+  }
 }
 
 // The estimate of a token's KL, with its derivative by the token's own log p.
@@ -92,7 +108,7 @@ KlTerm KlEstimateOf(const CompletionTokens& c, std::size_t t, const LossRule& ru
   const double sign = rule.kl_turned_in_loss ? -1 : 1;
   const double d = c.logp[t] - (rule.kl_from_old ? c.old_logp[t] : c.ref_logp[t]);
   const KlTerm kl = MistakenKl(sign * d, rule);
-  return {kl.value, sign * kl.derivative};
+  return {kl.value, sign * kl.derivative + (rule.kl_score ? kl.value : 0)};
 }
 
 // The same where the loss holds a KL.
@@ -104,7 +120,6 @@ KlTerm KlOf(const CompletionTokens& c, std::size_t t, const LossRule& rule) {
 void MistakenRest(const CompletionTokens& c, const LossRule& rule) {
   const bool times_ratio = rule.kl_times_ratio && rule.ratio != RatioKind::kNone;
   const bool shared = rule.ratio != RatioKind::kToken;
-  const double share = rule.ratio == RatioKind::kSequenceMean ? 1.0 / static_cast<double>(c.logp.size()) : 1.0;
   double by_shared_ratio = 0;
   for (std::size_t t = 0; t < c.logp.size(); ++t) {
     const KlTerm kl = KlOf(c, t, rule);
@@ -114,7 +129,9 @@ void MistakenRest(const CompletionTokens& c, const LossRule& rule) {
     const double derivative = ratio.value * kl.derivative + (shared ? 0 : ratio.by_log * kl.value);
     c.dlogp[t] = rule.kl_gradient ? c.weight * rule.beta * derivative : 0;
   }
-  for (double& d : c.dlogp) d += shared ? c.weight * rule.beta * share * by_shared_ratio : 0;
+  for (std::size_t t = 0; shared && t < c.logp.size(); ++t) {
+    c.dlogp[t] += c.weight * rule.beta * ShareOf(c, t, rule) * by_shared_ratio;
+  }
 }
 
 // --- the batch ---
@@ -148,8 +165,14 @@ std::vector<double> Picked(const Value& value, const Sampled& sampled) {
   return picked;
 }
 
+// Whether a completion is left out of the loss for its length.
+bool IsLeftOut(int length, const LossRule& rule) {
+  return rule.longest != Longest::kKept && length == rule.max_completion_length;
+}
+
 // What each completion is taken to hold.
-std::vector<int> CountedLengths(const std::vector<int>& sampled, std::int64_t T, const LossRule& rule) {
+std::vector<int> CountedLengths(std::vector<int> sampled, std::int64_t T, const LossRule& rule) {
+  for (int& length : sampled) length = rule.longest == Longest::kLeftOut && IsLeftOut(length, rule) ? 0 : length;
   const bool token_mean = rule.aggregation == Aggregation::kTokenMean;
   const bool padded = rule.count == Count::kPadded || (rule.count == Count::kPaddedInTokenMean && token_mean) ||
                       (rule.count == Count::kPaddedInSequenceMean && !token_mean);
@@ -278,7 +301,10 @@ Values LossOf(const Values& inputs, const LossRule& rule, int group_size, Noise&
   std::size_t begin = 0;
   for (std::size_t i = 0; i < sampled.lengths.size(); ++i) {
     const auto length = static_cast<std::size_t>(sampled.lengths[i]);
-    const auto part = [&](const std::vector<double>& values) { return std::span(values).subspan(begin, length); };
+    const std::size_t first = begin;
+    begin += length;
+    if (IsLeftOut(sampled.lengths[i], rule)) continue;
+    const auto part = [&](const std::vector<double>& values) { return std::span(values).subspan(first, length); };
     const double weight = noise.Disturbed(weights[i]);
     const CompletionTokens c{.logp = part(logp),
                              .old_logp = part(old_logp),
@@ -290,7 +316,7 @@ Values LossOf(const Values& inputs, const LossRule& rule, int group_size, Noise&
                              .dlogp = {}};
     const Terms policy = TermsOf(c, rule, true), rest = TermsOf(c, rule, false);
     for (std::size_t t = 0; t < length; ++t) {
-      const std::size_t place = sampled.places[begin + t];
+      const std::size_t place = sampled.places[first + t];
       policies.data[place] = noise.Disturbed(policy.term[t]);
       kls.data[place] = KlEstimateOf(c, t, rule).value;
       terms.data[place] = policies.data[place] + noise.Disturbed(rest.term[t]);
@@ -299,7 +325,6 @@ Values LossOf(const Values& inputs, const LossRule& rule, int group_size, Noise&
       dentropy.data[place] = -rule.entropy_coef * weight;
       loss += weight * noise.Disturbed(terms.data[place]);
     }
-    begin += length;
   }
   if (rule.kl_over_padding) SpreadKl(inputs, rule, weights, sampled, loss, dlogp);
   return {{"policy", policies},   {"kl", kls},           {"terms", terms}, {"dlogp", dlogp},

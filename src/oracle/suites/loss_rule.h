@@ -24,6 +24,9 @@ enum class Count : std::uint8_t {
 };
 enum class Choice : std::uint8_t { kMinimum, kClipped, kMaximum };  // between a product and its clipped form
 enum class Whitened : std::uint8_t { kTogether, kByGroup, kWithPadding };
+// Completions of max_completion_length tokens, which may have been cut off: in the loss; left out of it; or left out of
+// it and counted in the normaliser.
+enum class Longest : std::uint8_t { kKept, kLeftOut, kCountedAlone };
 
 struct LossRule : ObjectiveOptions {
   bool truth = false;  // by rl/objective.h; then everything below is as it is by default
@@ -42,8 +45,10 @@ struct LossRule : ObjectiveOptions {
   bool empty_in_group = true;  // completions without tokens count in their group's mean and deviation
   double sign = 1;
   // The policy's term.
+  bool negated = false;  // A in place of -A
   bool inverse_ratio = false;
   bool ratio_is_one = false;             // exp(logp - logp.detach())
+  bool ratios_added = false;             // a sequence's ratio is the sum, or the mean, of its tokens'
   bool sequence_cut = false;             // the logarithm of a sequence's ratio is at most 10
   bool sequence_by_token = false;        // the derivative of a sequence's ratio is taken token by token
   bool ratio_in_gradient = true;         // in a clipped objective of token ratios
@@ -56,9 +61,11 @@ struct LossRule : ObjectiveOptions {
   bool k3_cut = false;  // at 10
   bool kl_from_old = false;
   bool kl_gradient = true;
+  bool kl_score = false;         // KL dlog p in the gradient too, as of a constant reward
   bool kl_times_ratio = false;   // in the loss
   bool kl_over_padding = false;  // in the loss: beta times the mean over all B T positions
   // The normaliser.
+  Longest longest = Longest::kKept;
   bool constant_counts_completions = true;  // in constant
   double divided = 1;                       // loss and gradients, once more
 
