@@ -28,8 +28,9 @@ DTYPES = {"f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16}
 # The name begins with the suite's.
 CANDIDATES = {f.__name__: f for f in (
     kernels.attention_plain, kernels.attention_sdpa, kernels.attention_flex, kernels.attention_wrong_window,
-    kernels.ops_torch, training.loss_torch, training.loss_wrong_eos, training.distill_torch,
-    training.distill_wrong_direction, training.step_torch, model.model_torch,
+    kernels.ops_torch, training.loss_torch, training.loss_wrong_eos, training.advantages_torch,
+    training.advantages_wrong_deviation, training.policy_torch, training.policy_wrong_accumulation,
+    training.distill_torch, training.distill_wrong_direction, training.step_torch, model.model_torch,
     model.rollout_torch)}
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from oracle_torch_kernels import gradients
 
 
-# --- suite loss: log-probabilities, masks and rewards -> advantages, terms, loss and gradients ---
+# --- suites loss, advantages, policy: log-probabilities, masks and rewards -> advantages -> terms, loss and gradients ---
 
 
 def masked_mean(values, mask):
@@ -20,7 +20,8 @@ def kl_estimate(d, kind):
     return {"k1": d, "k2": d * d / 2, "k3": torch.exp(-d) + d - 1}[kind]
 
 
-def advantages(p, x, mask, kl):
+def advantages(p, x, mask, bessel=True):
+    kl = kl_estimate(x["old_logp"].to(mask.dtype) - x["ref_logp"].to(mask.dtype), p["kl"])
     lengths = mask.sum(dim=1)
     r = p["reward_weight"] * x["rewards"].to(mask.dtype)
     buffer = p["overlong_share"] * p["max_completion_length"]
@@ -33,7 +34,8 @@ def advantages(p, x, mask, kl):
     a = groups - {"none": 0 * mean, "group-mean": mean,
                   "leave-one-out": (groups.sum(dim=1, keepdim=True) - groups) / (size - 1)}[p["baseline"]]
     if p["scale_rewards"] != "none":
-        a = a / ((groups.std(dim=1, keepdim=True) if p["scale_rewards"] == "group" else r.std()) + 1e-4)
+        values, dim = (groups, 1) if p["scale_rewards"] == "group" else (r, 0)
+        a = a / (values.std(dim=dim, keepdim=True, correction=int(bessel)) + 1e-4)
     if p["baseline"] != "none":
         a = a.masked_fill((groups == groups[:, :1]).all(dim=1, keepdim=True), 0)
     a = a.view(-1, 1) * mask
@@ -70,26 +72,54 @@ def completion_weights(p, mask):
             "sequence-sum": torch.ones_like(lengths) / count}[p["normalizer"]]
 
 
+def loss_of(p, x, mask, a, divided=1):
+    """Everything that comes after the advantages."""
+    logp, entropy = (x[name].to(mask.dtype).requires_grad_() for name in ("logp", "entropy"))
+    policy = policy_term(p, logp, x["old_logp"].to(mask.dtype), a, mask) * mask
+    kl = kl_estimate(logp - x["ref_logp"].to(mask.dtype), p["kl"]) * mask
+    terms = policy - p["entropy_coef"] * entropy * mask
+    if p["kl_in"] == "loss":
+        terms = terms + p["beta"] * kl
+    loss = (completion_weights(p, mask)[:, None] * terms).sum() / divided
+    dlogp, dentropy = gradients([loss], [torch.ones_like(loss)], [logp, entropy])
+    return {"policy": policy, "kl": kl, "terms": terms, "loss": loss.reshape(1), "dlogp": dlogp, "dentropy": dentropy}
+
+
+def only(case, outputs):
+    """Those that the case asks for."""
+    return {name: outputs[name] for name in case["outputs"]}
+
+
 def loss_torch(case, x, dtype, lose_last=False):
-    p = case["parameters"]
-    logp, entropy = (x[name].to(dtype).requires_grad_() for name in ("logp", "entropy"))
-    old_logp, ref_logp, mask = (x[name].to(dtype) for name in ("old_logp", "ref_logp", "mask"))
+    p, mask = case["parameters"], x["mask"].to(dtype)
     if lose_last:
         last = mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
         mask = mask.scatter(1, last[:, None], 0.0)
-    a = advantages(p, x, mask, kl_estimate(old_logp - ref_logp, p["kl"]))
-    terms = policy_term(p, logp, old_logp, a, mask) - p["entropy_coef"] * entropy
-    if p["kl_in"] == "loss":
-        terms = terms + p["beta"] * kl_estimate(logp - ref_logp, p["kl"])
-    terms = terms * mask
-    loss = (completion_weights(p, mask)[:, None] * terms).sum()
-    dlogp, dentropy = gradients([loss], [torch.ones_like(loss)], [logp, entropy])
-    return {"advantages": a, "terms": terms, "loss": loss.reshape(1), "dlogp": dlogp, "dentropy": dentropy}
+    a = advantages(p, x, mask)
+    return only(case, {"advantages": a} | loss_of(p, x, mask, a))
 
 
 def loss_wrong_eos(case, x, dtype):
     """Infers the mask from `token != pad`, where the pad token is the end-of-text token."""
     return loss_torch(case, x, dtype, lose_last=True)
+
+
+def advantages_torch(case, x, dtype):
+    return {"advantages": advantages(case["parameters"], x, x["mask"].to(dtype))}
+
+
+def advantages_wrong_deviation(case, x, dtype):
+    """Takes numpy's standard deviation for torch's."""
+    return {"advantages": advantages(case["parameters"], x, x["mask"].to(dtype), bessel=False)}
+
+
+def policy_torch(case, x, dtype, divided=1):
+    return only(case, loss_of(case["parameters"], x, x["mask"].to(dtype), x["advantages"].to(dtype), divided))
+
+
+def policy_wrong_accumulation(case, x, dtype):
+    """Divides by the steps of accumulation, as the trainer around it does too."""
+    return policy_torch(case, x, dtype, divided=4)
 
 
 # --- suite distill: hidden states and heads of a student and a teacher -> KL, loss and the student's gradients ---
