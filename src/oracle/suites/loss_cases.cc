@@ -10,7 +10,7 @@
 #include "tensor/bf16.h"
 
 namespace swarr::oracle {
-namespace {
+namespace loss_suite {
 
 using nlohmann::ordered_json;
 
@@ -108,9 +108,10 @@ Case MakeCase(const std::string& name, const char* batch_name, ordered_json swit
   return c;
 }
 
-}  // namespace
+}  // namespace loss_suite
 
 std::vector<Case> LossCases() {
+  using namespace loss_suite;
   std::vector<Case> cases;
   const auto add = [&](const std::string& name, const char* batch, const std::string& objective,
                        ordered_json switches = ordered_json::object()) {
@@ -163,7 +164,7 @@ std::vector<Case> LossCases() {
   return cases;
 }
 
-namespace {
+namespace loss_suite {
 
 // The right advantages of a case, as bf16 holds them.
 Value GivenAdvantages(const Case& c) {
@@ -192,18 +193,18 @@ std::vector<Case> CasesOfPart(const std::vector<std::string>& parameters, const 
   return cases;
 }
 
-}  // namespace
+}  // namespace loss_suite
 
 std::vector<Case> AdvantageCases() {
-  return CasesOfPart({"group_size", "reward_weight", "baseline", "scale_rewards", "whiten", "max_completion_length",
-                      "kl", "kl_in", "beta", "overlong_share"},
-                     {"old_logp", "ref_logp", "mask", "rewards"});
+  return loss_suite::CasesOfPart({"group_size", "reward_weight", "baseline", "scale_rewards", "whiten",
+                                  "max_completion_length", "kl", "kl_in", "beta", "overlong_share"},
+                                 {"old_logp", "ref_logp", "mask", "rewards"});
 }
 
 std::vector<Case> PolicyCases() {
-  return CasesOfPart({"group_size", "ratio", "clip", "epsilon", "epsilon_high", "normalizer", "max_completion_length",
-                      "kl", "kl_in", "beta", "entropy_coef"},
-                     {"logp", "old_logp", "ref_logp", "entropy", "mask", "advantages"});
+  return loss_suite::CasesOfPart({"group_size", "ratio", "clip", "epsilon", "epsilon_high", "normalizer",
+                                  "max_completion_length", "kl", "kl_in", "beta", "entropy_coef"},
+                                 {"logp", "old_logp", "ref_logp", "entropy", "mask", "advantages"});
 }
 
 }  // namespace swarr::oracle
