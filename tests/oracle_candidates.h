@@ -3,12 +3,14 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "oracle/diagnosis.h"
 #include "oracle/judge.h"
-#include "tensor/bf16.h"
 
 namespace swarr::oracle {
 
@@ -19,10 +21,17 @@ inline const Precision& PrecisionNamed(std::string_view name) {
   throw UsageError(Concat("there is no precision ", name));
 }
 
+// To the nearest number of the dtype, to the even one of two.
 inline double RoundedTo(const Precision& precision, double x) {
-  if (precision.name == "f32") return static_cast<double>(static_cast<float>(x));
-  if (precision.name == "bf16") return static_cast<double>(static_cast<float>(BFloat16(x)));
-  return x;
+  if (precision.name == "f64" || x == 0 || !std::isfinite(x)) return x;
+  int exponent = 0;  // |x| is in [2^exponent, 2^(exponent + 1))
+  std::frexp(x, &exponent);
+  --exponent;
+  const double spacing = std::max(std::ldexp(2 * precision.u, exponent), 2 * precision.least);
+  const double rounded = std::nearbyint(x / spacing) * spacing;
+  constexpr double kLargestF16 = 65504;
+  const bool overflows = precision.name == "f16" && std::abs(rounded) > kLargestF16;
+  return overflows ? std::copysign(HUGE_VAL, x) : rounded;
 }
 
 // All outputs of all cases with this mistake ("": the truth), stored in a dtype.
@@ -53,6 +62,19 @@ inline CandidateTensor CandidateOf(const Tensor& t, const Precision& precision) 
   for (int i = 0; i < t.rank(); ++i) tensor.value.shape.push_back(t.dim(i));
   DispatchSum(t.dtype(), [&]<class T>() { tensor.value.data.assign(t.data<T>(), t.data<T>() + t.size()); });
   return tensor;
+}
+
+// A suite, and its truths and mistakes as far as some test of the program has needed them.
+struct Prepared {
+  Suite suite;
+  Expectations expectations{suite};
+};
+
+inline Prepared& PreparedSuite(const std::string& name) {
+  static std::map<std::string, std::unique_ptr<Prepared>> prepared;
+  auto& known = prepared[name];
+  if (!known) known.reset(new Prepared{MakeSuite(name)});
+  return *known;
 }
 
 // The largest error of a candidate in units of its tolerance.

@@ -16,8 +16,8 @@ using namespace swarr::oracle;
 namespace {
 
 struct Bench {
-  Suite suite = MakeSuite("attention");
-  Expectations expectations{suite};
+  const Suite& suite = PreparedSuite("attention").suite;
+  Expectations& expectations = PreparedSuite("attention").expectations;
   const Family& family() const { return suite.families.front(); }
   Candidate Right(std::string_view dtype = "f32") { return TruthIn(expectations, PrecisionNamed(dtype)); }
   Candidate With(const std::string& mistake, std::string_view dtype = "f32") {
@@ -44,8 +44,7 @@ const TensorVerdict& Of(const Verdict& verdict, const std::string& name, const s
 
 // The hints to a right candidate of f32 of which `wrong` cases were spoilt: in the family's first output, by 1.
 std::vector<std::string> HintsWhere(const std::string& suite_name, const std::function<bool(const Case&)>& wrong) {
-  const Suite suite = MakeSuite(suite_name);
-  Expectations expectations(suite);
+  auto& [suite, expectations] = PreparedSuite(suite_name);
   const Family& family = suite.families.front();
   Candidate candidate = TruthIn(expectations, PrecisionNamed("f32"));
   for (const Case& c : family.cases) {
@@ -156,8 +155,7 @@ TEST_CASE("a row shows the first wrong output on the way from values to gradient
 }
 
 TEST_CASE("integers in another dtype are said how to convert") {
-  const Suite suite = MakeSuite("rollout");
-  Expectations expectations(suite);
+  auto& [suite, expectations] = PreparedSuite("rollout");
   const Family& family = suite.families.front();
   Candidate candidate = TruthIn(expectations, PrecisionNamed("f32"));
   CandidateTensor& tokens = candidate.at(family.cases.front().name + ".tokens");
@@ -279,8 +277,7 @@ TEST_CASE("where nothing separates exactly, hints hold to one side, with counts"
 TEST_CASE("a model wrong in everything is told so in a few names, values first") {
   const std::vector<std::string> hints = HintsWhere("model", [](const Case&) { return true; });
   CHECK(hints == std::vector<std::string>{"wrong in every failing case: logits"});
-  const Suite suite = MakeSuite("model");
-  Expectations expectations(suite);
+  auto& [suite, expectations] = PreparedSuite("model");
   Candidate candidate = TruthIn(expectations, PrecisionNamed("f32"));
   for (auto& item : candidate) {
     for (double& x : item.second.value.data) x += 1;
@@ -341,8 +338,7 @@ TEST_CASE("a mistake made in some cases alone explains these, and the passing on
 }
 
 TEST_CASE("mistakes in two families are named side by side") {
-  const Suite suite = MakeSuite("ops");
-  Expectations expectations(suite);
+  auto& [suite, expectations] = PreparedSuite("ops");
   const Family &norm = suite.families.at(2), &rope = suite.families.at(3);
   Candidate candidate = CandidateWith(expectations, norm, "eps missing", PrecisionNamed("f32"));
   const Candidate other = CandidateWith(expectations, rope, "rotation the other way", PrecisionNamed("f32"));
@@ -356,8 +352,7 @@ TEST_CASE("mistakes in two families are named side by side") {
 }
 
 TEST_CASE("what two of many cases have in common may be chance, and is not said") {
-  const Suite suite = MakeSuite("ops");
-  Expectations expectations(suite);
+  auto& [suite, expectations] = PreparedSuite("ops");
   Candidate candidate = TruthIn(expectations, PrecisionNamed("f32"));
   for (const char* name : {"rope_llama3", "rope_llama3_64"}) {
     for (double& x : candidate.at(Concat(name, ".dx")).value.data) x = 1 - x;

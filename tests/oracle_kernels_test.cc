@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Right candidates pass: the library's own kernels in f64, f32 and bf16, run on what a suite exports.
+// Right candidates pass: the library's own kernels in f64, f32 and bf16, run on what a suite exports, and those of f32
+// on tensors that are stored in f16.
 #include <doctest/doctest.h>
 
+#include <span>
+
 #include "attn/attention.h"
+#include "base/names.h"
 #include "oracle_candidates.h"
 #include "tensor/ops.h"
 #include "tensor/rope_table.h"
@@ -13,10 +17,16 @@ using namespace swarr::oracle;
 
 namespace {
 
-// Kernels in one dtype, from the inputs of a case to tensors of a candidate.
+// Kernels in one dtype, from the inputs of a case to tensors of a candidate. The library has no f16: there they compute
+// in f32, and every tensor between two kernels is rounded to f16, as kernels do that keep sums in f32.
 class KernelRun {
  public:
-  KernelRun(const Case& c, DType dtype, Candidate& candidate) : c_(c), dtype_(dtype), candidate_(candidate) {}
+  KernelRun(const Case& c, const Precision& precision, int threads, Candidate& candidate)
+      : t_(threads),
+        c_(c),
+        precision_(precision),
+        dtype_(IsF16() ? DType::kF32 : ParseName<DType>("dtype", std::string(precision.name))),
+        candidate_(candidate) {}
 
   const Context& ctx() const { return t_.ctx; }
   DType sum() const { return AccumulatorOf(dtype_); }
@@ -32,16 +42,25 @@ class KernelRun {
   Tensor InSum(const char* name) { return InDType(name, sum()); }
   Tensor New(const Tensor& like) { return ZeroLike(t_.arena, dtype_, like); }
   Tensor NewSum(const Tensor& like) { return ZeroLike(t_.arena, sum(), like); }
+  // Between two kernels.
+  void Store(const Tensor& t) const {
+    if (!IsF16()) return;
+    for (float& x : std::span(t.data<float>(), static_cast<std::size_t>(t.size()))) {
+      x = static_cast<float>(RoundedTo(precision_, static_cast<double>(x)));
+    }
+  }
   Tensor Ints(const std::vector<std::int32_t>& values) { return swarr::Ints(t_.arena, values); }
 
   void Give(const std::string& name, const Tensor& t) {
+    Store(t);
     CandidateTensor& to = candidate_[c_.name + "." + name];
     for (int i = 0; i < t.rank(); ++i) to.value.shape.push_back(t.dim(i));
     for (std::int64_t i = 0; i < t.size(); ++i) to.value.data.push_back(ValueAt(t, i));
-    to.stored = PrecisionNamed(Name(t.dtype())).stored;
+    to.stored = (IsF16() ? precision_ : PrecisionNamed(Name(t.dtype()))).stored;
   }
 
  private:
+  bool IsF16() const { return precision_.name == "f16"; }
   Tensor InDType(const char* name, DType dtype) {
     const Tensor exact = InArena(t_.ctx, Of(name));
     if (Of(name).integer) return exact;
@@ -52,6 +71,7 @@ class KernelRun {
 
   TestContext t_;
   const Case& c_;
+  const Precision& precision_;
   DType dtype_;
   Candidate& candidate_;
 };
@@ -117,6 +137,7 @@ void RunLogprob(KernelRun& run) {
         t.data<T>()[i] = static_cast<T>(static_cast<Accumulator<T>>(t.data<T>()[i]) / temperature);
       }
     });
+    run.Store(t);
   };
   const Tensor x = run.In("x");
   over(x);
@@ -176,6 +197,7 @@ void RunAttention(KernelRun& run, int more) {
   const Tensor sinks = run.Has("sink_logits") ? run.In("sink_logits") : Tensor{};
   const Tensor dsinks = sinks.empty() ? sinks : run.NewSum(sinks);
   AttentionForward(run.ctx(), out, lse, {q, k, v, q_pos, docs, spec, sinks});
+  run.Store(out), run.Store(lse);
   AttentionBackward(run.ctx(), {dq, dk, dv, dsinks}, dout, out, lse, {q, k, v, q_pos, docs, spec, sinks});
   if (!sinks.empty()) run.Give("dsink_logits", dsinks);
   run.Give("out", out.Rows(first, N)), run.Give("lse", lse.Rows(first, N)), run.Give("dq", dq.Rows(first, N));
@@ -192,11 +214,11 @@ bool HasWholeDocuments(const Case& c) {
   return c.parameters.at("rows_in_order") == "yes" && std::ranges::min(c.inputs.at("k_position").data) >= 0;
 }
 
-Candidate ByKernels(const Suite& suite, DType dtype, int more_keys = 0) {
+Candidate ByKernels(const Suite& suite, const Precision& precision, int threads, int more_keys = 0) {
   Candidate candidate;
   for (const Family& family : suite.families) {
     for (const Case& c : family.cases) {
-      KernelRun run(c, dtype, candidate);
+      KernelRun run(c, precision, threads, candidate);
       if (family.name == "linear") RunLinear(run);
       if (family.name == "embedding") RunEmbedding(run);
       if (family.name == "rmsnorm") RunRmsNorm(run);
@@ -212,31 +234,39 @@ Candidate ByKernels(const Suite& suite, DType dtype, int more_keys = 0) {
 
 }  // namespace
 
-TEST_CASE("the library's kernels in f64, f32 and bf16 pass the oracle") {
+TEST_CASE("the library's kernels in f64, f32, bf16 and rounded to f16 pass the oracle") {
+  std::size_t judged = 0;
   for (const std::string name : {"ops", "attention", "distill"}) {
     const Suite suite = MakeSuite(name);
     Expectations expectations(suite);
-    for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
-      const Verdict verdict = Judge(expectations, ByKernels(suite, dtype), AskedOf(name));
+    for (std::size_t i = 0; i < 2 * std::size(kPrecisions); ++i) {
+      const Precision& precision = kPrecisions[i / 2];
+      const int threads = i % 2 == 0 ? 1 : 3;
+      const Verdict verdict = Judge(expectations, ByKernels(suite, precision, threads), AskedOf(name));
       CAPTURE(name);
-      CAPTURE(Name(dtype));
+      CAPTURE(precision.name);
+      CAPTURE(threads);
       CHECK(!verdict.values_alone);
       for (const CaseVerdict& c : verdict.cases) {
         for (const TensorVerdict& t : c.tensors) {
           CHECK_MESSAGE(t.finding == Finding::kPass, c.c->name << "." << t.tensor << " " << t.problem << " error "
                                                                << t.error << " tolerance " << t.tolerance);
         }
+        judged += c.tensors.size();
       }
+      if (precision.name != "f64") CHECK(LargestExcess(verdict) > 0.01);  // as far from the truth as the dtype makes it
+      CHECK(LargestExcess(verdict) <= 0.5);
     }
   }
+  MESSAGE(judged << " right tensors are judged");
 }
 
-TEST_CASE("a window of W+1 keys is named where it was computed in f32 or bf16, not only rounded to it") {
+TEST_CASE("a window of W+1 keys is named where it was computed in f32, bf16 or f16, not only rounded to it") {
   const Suite suite = MakeSuite("attention");
   Expectations expectations(suite);
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    CAPTURE(Name(dtype));
-    const Candidate candidate = ByKernels(suite, dtype, 1);
+  for (const char* dtype : {"f32", "bf16", "f16"}) {
+    CAPTURE(std::string(dtype));
+    const Candidate candidate = ByKernels(suite, PrecisionNamed(dtype), 1, 1);
     const std::vector<Diagnosis> diagnoses =
         Diagnose(expectations, candidate, Judge(expectations, candidate, AskedOf("attention")));
     REQUIRE(diagnoses.size() == 1);

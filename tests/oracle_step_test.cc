@@ -52,10 +52,10 @@ void RunInF32(const Case& c, const Precision& precision, Candidate& candidate) {
 
 }  // namespace
 
-TEST_CASE("the product's AdamW in f32 passes the oracle of steps, also stored in bf16") {
+TEST_CASE("the product's AdamW in f32 passes the oracle of steps, also stored in bf16 and f16") {
   const Suite suite = StepSuite();
   Expectations expectations(suite);
-  for (const char* name : {"f32", "bf16"}) {
+  for (const char* name : {"f32", "bf16", "f16"}) {
     CAPTURE(std::string(name));
     const Precision& precision = PrecisionNamed(name);
     Candidate candidate = TruthIn(expectations, precision);  // of the rates, which are not of tensors

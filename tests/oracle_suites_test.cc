@@ -19,66 +19,95 @@ namespace {
 
 const std::vector<std::string> kSuites = {"ops",     "attention", "loss",  "advantages", "policy",
                                           "distill", "step",      "model", "rollout"};
-constexpr std::string_view kDTypes[] = {"f64", "f32", "bf16"};
 
 // What no candidate in this dtype can tell apart: gelu's tanh approximation differs from gelu by at most 5e-4 of its
-// argument, where numbers of bf16 lie 4e-3 apart.
+// argument, where numbers of f16 lie 1e-3 apart, and those of bf16 8e-3.
 bool Twins(const std::string& a, const std::string& b, std::string_view dtype) {
   const std::set<std::string> gelus = {"gelu instead of silu", "gelu's tanh approximation instead of silu"};
-  return dtype == "bf16" && gelus.contains(a) && gelus.contains(b);
+  return (dtype == "f16" || dtype == "bf16") && gelus.contains(a) && gelus.contains(b);
 }
 
-}  // namespace
+// What became of a mistake that was planted in a right candidate.
+struct Planted {
+  std::vector<std::string> rejecting = {};  // cases
+  double margin = 0;                        // of the largest error over its tolerance
+  std::vector<Diagnosis> diagnoses = {};
 
-TEST_CASE("the oracle's truth passes, in f64 and rounded to f32 and bf16") {
-  for (const std::string& name : kSuites) {
-    const Suite suite = MakeSuite(name);
-    Expectations expectations(suite);
-    for (const std::string_view dtype : kDTypes) {
-      CAPTURE(name);
-      CAPTURE(dtype);
-      const oracle::Verdict verdict = Judge(expectations, TruthIn(expectations, PrecisionNamed(dtype)));
-      CHECK(verdict.failures() == 0);
-      CHECK(!verdict.values_alone);
-      CHECK(verdict.unknown.empty());
+  bool named_alone(const std::string& mistake, std::string_view dtype) const {
+    if (diagnoses.size() != 1 || !diagnoses[0].complete()) return false;
+    bool named = false;
+    for (const Explanation& e : diagnoses[0].explanations) {
+      named = named || Together(e.mistakes) == mistake;
+      if (Together(e.mistakes) != mistake && !Twins(Together(e.mistakes), mistake, dtype)) return false;
+    }
+    return named;
+  }
+};
+
+Planted Plant(Expectations& expectations, const Family& family, const std::string& mistake,
+              const Precision& precision) {
+  const Candidate candidate = CandidateWith(expectations, family, mistake, precision);
+  const oracle::Verdict verdict = Judge(expectations, candidate);
+  Planted planted{.margin = LargestExcess(verdict), .diagnoses = Diagnose(expectations, candidate, verdict)};
+  for (const CaseVerdict& c : verdict.cases) {
+    if (!c.passes()) planted.rejecting.push_back(c.c->name);
+  }
+  return planted;
+}
+
+// Calls f(family, mistake, precision, planted) for every mistake of a suite in every dtype.
+template <class F>
+void PlantAll(const Suite& suite, const F& f) {
+  Expectations expectations(suite);
+  for (const Family& family : suite.families) {
+    for (const std::string& mistake : family.mistakes) {
+      for (const Precision& p : kPrecisions) f(family, mistake, p, Plant(expectations, family, mistake, p));
     }
   }
 }
 
-TEST_CASE("every known mistake is rejected in f64, f32 and bf16, and is the one that the oracle names") {
+}  // namespace
+
+TEST_CASE("the oracle's truth passes, in f64 and rounded to f32, f16 and bf16") {
+  std::size_t judged = 0;
   for (const std::string& name : kSuites) {
     const Suite suite = MakeSuite(name);
     Expectations expectations(suite);
-    // Of the error that gives a mistake away over its tolerance, and whose it is.
-    std::map<std::string, std::pair<double, std::string>> smallest_margin;
-    for (const Family& family : suite.families) {
-      for (const std::string& mistake : family.mistakes) {
-        for (const std::string_view dtype : kDTypes) {
-          CAPTURE(name);
-          CAPTURE(family.name);
-          CAPTURE(mistake);
-          CAPTURE(dtype);
-          const Candidate candidate = CandidateWith(expectations, family, mistake, PrecisionNamed(dtype));
-          const oracle::Verdict verdict = Judge(expectations, candidate);
-          CHECK(verdict.failures() > 0);
-          auto& margin = smallest_margin.try_emplace(std::string(dtype), HUGE_VAL, "").first->second;
-          margin = std::min(margin, {LargestExcess(verdict), mistake});
-          const std::vector<Diagnosis> diagnoses = Diagnose(expectations, candidate, verdict);
-          REQUIRE(diagnoses.size() == 1);
-          CHECK(diagnoses[0].family == family.name);
-          CHECK(diagnoses[0].complete());
-          std::set<std::string> named;
-          for (const Explanation& e : diagnoses[0].explanations) named.insert(Together(e.mistakes));
-          CHECK(named.contains(mistake));
-          for (const std::string& other : named)
-            CHECK_MESSAGE((other == mistake || Twins(other, mistake, dtype)), other);
-        }
-      }
+    for (const Precision& precision : kPrecisions) {
+      CAPTURE(name);
+      CAPTURE(precision.name);
+      const oracle::Verdict verdict = Judge(expectations, TruthIn(expectations, precision));
+      CHECK(verdict.failures() == 0);
+      CHECK(!verdict.values_alone);
+      CHECK(verdict.unknown.empty());
+      for (const CaseVerdict& c : verdict.cases) judged += c.tensors.size();
     }
+  }
+  MESSAGE(judged << " right tensors are judged");
+}
+
+TEST_CASE("every known mistake is rejected in f64, f32, f16 and bf16, and is the one that the oracle names") {
+  for (const std::string& name : kSuites) {
+    const Suite suite = MakeSuite(name);
+    // Of the error that gives a mistake away over its tolerance, and whose it is.
+    std::map<std::string_view, std::pair<double, std::string>> smallest_margin;
+    PlantAll(suite, [&](const Family& family, const std::string& mistake, const Precision& p, const Planted& planted) {
+      CAPTURE(name);
+      CAPTURE(family.name);
+      CAPTURE(mistake);
+      CAPTURE(p.name);
+      CHECK(!planted.rejecting.empty());
+      REQUIRE(planted.diagnoses.size() == 1);
+      CHECK(planted.diagnoses[0].family == family.name);
+      CHECK(planted.named_alone(mistake, p.name));
+      auto& margin = smallest_margin.try_emplace(p.name, HUGE_VAL, "").first->second;
+      margin = std::min(margin, {planted.margin, mistake});
+    });
     for (const auto& [dtype, margin] : smallest_margin) {
       MESSAGE(name << " in " << dtype << ": each mistake is off by " << margin.first
                    << " tolerances or more somewhere (" << margin.second << ")");
-      CHECK(margin.first >= 2);
+      // AdamW's case of gradients of a millionth has few bits in f16.
+      CHECK(margin.first >= (name == "step" && dtype == "f16" ? 1 : 2));
     }
   }
 }
@@ -102,7 +131,7 @@ TEST_CASE("what computes the oracle's mistakes gives the truth where no mistake 
   }
 }
 
-TEST_CASE("floating inputs of the oracle are numbers of bf16") {
+TEST_CASE("floating inputs of the oracle are numbers of bf16 and of f16") {
   for (const std::string& name : kSuites) {
     const Suite suite = MakeSuite(name);
     for (const Family& family : suite.families) {
@@ -110,8 +139,10 @@ TEST_CASE("floating inputs of the oracle are numbers of bf16") {
         for (const auto& [input, value] : c.inputs) {
           CAPTURE(c.name);
           CAPTURE(input);
-          CHECK(std::all_of(value.data.begin(), value.data.end(),
-                            [&](double x) { return value.integer || RoundedTo(PrecisionNamed("bf16"), x) == x; }));
+          CHECK(std::ranges::all_of(value.data, [&](double x) {
+            const auto holds = [&](const char* dtype) { return RoundedTo(PrecisionNamed(dtype), x) == x; };
+            return value.integer || (holds("bf16") && holds("f16"));
+          }));
         }
       }
     }

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Why a candidate fails: which known mistake gives what it gives.
+// Why a candidate fails: which known mistakes give what it gives.
 //
 // A mistake explains a failing case if the mistaken results, computed on the same inputs, are as near to the
 // candidate's tensors as a right candidate has to be to the truth; tensors that are missing are passed over. A mistake
-// contradicts a passing case if its results are not as near there. Where no mistake explains
-// all and contradicts nothing, pairs made together are tried: of one that explains some failing case by itself, with
-// any other.
+// contradicts a passing case if its results are not as near there. Where no mistake explains all and contradicts
+// nothing, the fewest that do it together are looked for, first those that are made in every case at once, then those
+// that are made in cases of their own:
+//   - two at once, one of which explains some failing case by itself;
+//   - two, each in its own cases;
+//   - three at once, one of which explains some failing case by itself, and another one beside it;
+//   - up to kMostInOwnCases, each in its own cases.
 #pragma once
 
 #include <string>
@@ -15,10 +19,15 @@
 
 namespace swarr::oracle {
 
+inline constexpr std::size_t kMostInOwnCases = 4;
+
 struct Explanation {
-  std::vector<std::string> mistakes;          // one, or two that are made together
-  std::size_t explained = 0;                  // failing cases
-  std::vector<std::size_t> alone = {};        // of a pair: the failing cases that each explains without the other
+  std::vector<std::string> mistakes;
+  // Several mistakes: whether they are made at once, everywhere; else every failing case has one of them alone.
+  bool at_once = true;
+  std::size_t explained = 0;  // failing cases
+  // By each of several mistakes without the others: the failing cases.
+  std::vector<std::vector<std::string>> alone = {};
   std::size_t contradicted = 0;               // passing cases
   std::vector<std::string> unexplained = {};  // the other failing cases
 };
@@ -27,9 +36,9 @@ struct Explanation {
 struct Diagnosis {
   std::string family;
   std::size_t failing = 0;  // cases in which a tensor is wrong
-  // All mistakes that explain everything and contradict nothing; if there is none, the three that explain most.
+  // All that explain everything and contradict nothing; if there is none, the three that explain most.
   std::vector<Explanation> explanations;
-  std::vector<std::string> hints;  // where no mistake explains everything: what failing cases have in common
+  std::vector<std::string> hints;  // where nothing explains everything: what failing cases have in common
 
   bool complete() const;  // explained without a rest
 };

@@ -30,6 +30,12 @@ double Distance(const Value& other, const Value& truth) {
   return largest;
 }
 
+Value OverflownInF16(Value value) {
+  constexpr double kBeyondF16 = 65520;  // half a spacing above 65504
+  for (double& x : value.data) x = std::abs(x) >= kBeyondF16 ? std::copysign(HUGE_VAL, x) : x;
+  return value;
+}
+
 // One set of kernels for all: truths have the same bits on all machines of one compiler's baseline.
 Expectations::Expectations(const Suite& suite, int threads, std::vector<std::string> accepted)
     : suite_(suite), accepted_(std::move(accepted)), ctx_{.arena = &arena_, .threads = threads, .cpu = Cpu::kPortable} {
@@ -70,19 +76,21 @@ const Values& Expectations::Outputs(const Family& family, const Case& c, const s
 }
 
 const Expectations::Sensitivity& Expectations::SensitivityOf(const Family& family, const Case& c,
-                                                             const std::string& mistake, double u) {
-  const Key key(&c, mistake, u);
-  if (const auto known = sensitivities_.find(key); known != sensitivities_.end()) return known->second;
+                                                             const std::string& mistake, const Precision& precision,
+                                                             int patterns) {
+  Sensitivity& known = sensitivities_[Key(&c, mistake, precision.probe)];
+  if (known.patterns >= patterns) return known;
   const Values& exact = Outputs(family, c, mistake);
-  Sensitivity largest;
-  for (std::uint32_t pattern = 0; pattern < kPatterns; ++pattern) {
-    Noise noise(u, StreamKey(pattern, Purpose::kBootstrap));
+  for (; known.patterns < patterns; ++known.patterns) {
+    Noise noise(precision.probe, precision.least,
+                StreamKey(static_cast<std::uint32_t>(known.patterns), Purpose::kBootstrap));
     const Values disturbed = Evaluate(family, c, mistake, noise);
     for (const auto& [name, value] : exact) {
-      largest[name] = std::max(largest[name], Distance(disturbed.at(name), value));
+      double& largest = known.largest[name];
+      largest = std::max(largest, Distance(disturbed.at(name), value));
     }
   }
-  return sensitivities_.emplace(key, std::move(largest)).first->second;
+  return known;
 }
 
 double Expectations::Tolerance(const Family& family, const Case& c, const std::string& mistake,
@@ -91,16 +99,26 @@ double Expectations::Tolerance(const Family& family, const Case& c, const std::s
   return mistake.empty() ? own : std::max(own, OwnTolerance(family, c, "", output, precision));
 }
 
+bool Expectations::Tolerates(double error, const Family& family, const Case& c, const std::string& mistake,
+                             const std::string& output, const Precision& precision) {
+  if (error <= OwnTolerance(family, c, "", output, precision)) return true;
+  // Patterns move an output by about as much as each other. One alone may move a single number by less, since its
+  // roundings cancel, but hardly by less than a hundredth.
+  constexpr double kFar = 100;
+  if (error > kFar * OwnTolerance(family, c, mistake, output, precision, 1)) return false;
+  return error <= OwnTolerance(family, c, mistake, output, precision);
+}
+
 double Expectations::OwnTolerance(const Family& family, const Case& c, const std::string& mistake,
-                                  const std::string& output, const Precision& precision) {
+                                  const std::string& output, const Precision& precision, int patterns) {
   const Value& exact = Outputs(family, c, mistake).at(output);
   if (exact.integer) return 0;
   std::size_t roundings = 1 + family.roundings.forward.size();
   if (family.Output(output).gradient) roundings += family.roundings.backward.size();
   if (precision.sums) roundings += static_cast<std::size_t>(c.longest_sum);
   const double sensitivity =
-      SensitivityOf(family, c, mistake, precision.probe).at(output) * (precision.u / precision.probe);
-  return static_cast<double>(roundings) * sensitivity + precision.u * LargestFinite(exact);
+      SensitivityOf(family, c, mistake, precision, patterns).largest.at(output) * (precision.u / precision.probe);
+  return static_cast<double>(roundings) * sensitivity + std::max(precision.u * LargestFinite(exact), precision.least);
 }
 
 }  // namespace swarr::oracle

@@ -3,7 +3,7 @@
 //
 // The tolerance of an output f of a case in a dtype of unit roundoff u (half the spacing of numbers at 1):
 //
-//   tolerance = (K + n) * S(u) + u * max |f|
+//   tolerance = (K + n) * S(u) + max(u * max |f|, least)
 //
 //   S(u) = max |f~ - f| over the output's elements and kPatterns evaluations f~ in f64, in which every element of the
 //          inputs, and of the intermediate results that the evaluator has in hand, is multiplied by 1 + u or 1 - u at
@@ -13,6 +13,9 @@
 //          n - 1 roundings of the sum (Higham, Accuracy and Stability of Numerical Algorithms, 4.2). In bf16 and f16 it
 //          is 0: nobody adds up in these, and in f32 the n roundings are 2^-13 and less of one of theirs.
 //   u max |f|  the rounding of the result itself.
+//   least  half the spacing of the dtype's smallest numbers, 2^-25 in f16: numbers below 2^-14 have no smaller one
+//   there,
+//          and S is measured with it. f32, f64 and bf16 reach down to 2^-126, below anything that is judged here: 0.
 //
 // S grows in proportion to u. That of f64 is too small to be measured in f64, and is taken as that of f32 times 2^-29.
 #pragma once
@@ -33,10 +36,11 @@ struct Precision {
   double u;
   bool sums;     // whether sums are taken in it, not in f32
   double probe;  // the u of S, which is then scaled to `u`
+  double least = 0;
 };
 inline constexpr Precision kPrecisions[] = {{"F64", "f64", 0x1p-53, true, 0x1p-24},
                                             {"F32", "f32", 0x1p-24, true, 0x1p-24},
-                                            {"F16", "f16", 0x1p-11, false, 0x1p-11},
+                                            {"F16", "f16", 0x1p-11, false, 0x1p-11, 0x1p-25},
                                             {"BF16", "bf16", 0x1p-8, false, 0x1p-8}};
 const Precision* FindPrecision(std::string_view stored);  // null where it is none of these
 
@@ -45,6 +49,8 @@ inline constexpr int kPatterns = 8;
 // Largest |a - b| over the elements; infinity if one of them is finite and the other is not, or both are not but
 // differ. NaN equals NaN: mistakes may give it, truths never do.
 double Distance(const Value& other, const Value& truth);
+// With infinities for what is beyond the largest number of f16. Mistakes give such numbers; no truth does.
+Value OverflownInF16(Value value);
 // Largest |x| of those that are finite.
 double LargestFinite(const Value& value);
 
@@ -64,16 +70,25 @@ class Expectations {
   // and who makes it in fewer places than the oracle errs as much there.
   double Tolerance(const Family& family, const Case& c, const std::string& mistake, const std::string& output,
                    const Precision& precision);
+  // Whether an error is at most Tolerance(), at a fraction of its cost where the truth's tolerance allows the error
+  // already, or where it is far beyond: then fewer than kPatterns evaluations show it.
+  bool Tolerates(double error, const Family& family, const Case& c, const std::string& mistake,
+                 const std::string& output, const Precision& precision);
 
  private:
-  using Sensitivity = std::map<std::string, double>;  // S of each output
+  struct Sensitivity {
+    int patterns = 0;                       // evaluated so far
+    std::map<std::string, double> largest;  // S of each output, by these
+  };
   using Key = std::tuple<const Case*, std::string, double>;
 
   Values Evaluate(const Family& family, const Case& c, const std::string& mistake, Noise& noise);
-  const Sensitivity& SensitivityOf(const Family& family, const Case& c, const std::string& mistake, double u);
+  // By at least so many patterns.
+  const Sensitivity& SensitivityOf(const Family& family, const Case& c, const std::string& mistake,
+                                   const Precision& precision, int patterns);
 
   double OwnTolerance(const Family& family, const Case& c, const std::string& mistake, const std::string& output,
-                      const Precision& precision);
+                      const Precision& precision, int patterns = kPatterns);
 
   const Suite& suite_;
   std::vector<std::string> accepted_;

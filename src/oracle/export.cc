@@ -59,8 +59,9 @@ ordered_json ToleranceRule() {
   ordered_json units = ordered_json::object();
   for (const Precision& p : kPrecisions) units[std::string(p.name)] = p.u;
   return {{"measure", "largest |candidate - expected| over the tensor; what is not finite must be the same"},
-          {"rule", "(K + n) S(u) + u max|expected|"},
+          {"rule", "(K + n) S(u) + max(u max|expected|, least)"},
           {"unit_roundoff", units},
+          {"least", Concat(FindPrecision("F16")->least, " in f16, half the spacing of its smallest numbers; else 0")},
           {"S", Concat("largest change of the output in ", kPatterns,
                        " exact evaluations with every input element, and what the evaluator stores, times 1 + u or "
                        "1 - u at random")},

@@ -2,6 +2,7 @@
 #include "oracle/suite.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace swarr::oracle {
 namespace {
@@ -15,8 +16,10 @@ constexpr std::pair<const char*, Suite (*)()> kSuites[] = {
 
 double Noise::Disturbed(double x, double most) {
   if (u_ == 0) return x;
+  const bool away = (random_.NextWord() & 1U) != 0;  // from 0
   const double u = std::min(u_, most);
-  return (random_.NextWord() & 1U) != 0 ? x * (1 + u) : x * (1 - u);
+  if (u == u_ && x != 0 && u * std::abs(x) < least_) return away == (x > 0) ? x + least_ : x - least_;
+  return away ? x * (1 + u) : x * (1 - u);
 }
 
 void Noise::Disturb(Value& value) {

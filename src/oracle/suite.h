@@ -17,12 +17,13 @@
 namespace swarr::oracle {
 
 // Simulates storing numbers in a dtype of unit roundoff u: multiplies each by 1 + u or 1 - u, at random. With u = 0 it
-// does nothing. The framework calls it on the inputs, an evaluator on each intermediate result that it has in hand;
+// does nothing. Numbers so small that the dtype's spacing no longer shrinks with them move by `least` instead, half
+// that spacing. The framework calls it on the inputs, an evaluator on each intermediate result that it has in hand;
 // results that an evaluator can't reach are counted in Family::roundings.
 class Noise {
  public:
   Noise() : random_(0) {}
-  Noise(double u, std::uint64_t key) : u_(u), random_(key) {}
+  Noise(double u, double least, std::uint64_t key) : u_(u), least_(least), random_(key) {}
 
   void Disturb(Value& value);     // integers stay
   void Disturb(const Tensor& t);  // f64
@@ -30,7 +31,7 @@ class Noise {
   double Disturbed(double x, double most = 1);
 
  private:
-  double u_ = 0;
+  double u_ = 0, least_ = 0;
   PhiloxStream random_;
 };
 

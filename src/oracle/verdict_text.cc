@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iomanip>
+#include <set>
 #include <sstream>
 
 namespace swarr::oracle {
@@ -70,9 +71,41 @@ void WriteFailures(std::ostream& out, const Verdict& verdict) {
   if (rest > 0) out << "  and " << rest << " more\n";
 }
 
-// "a window of W+1 keys", "a window of W+1 keys together with no scaling".
+// "a window of W+1 keys", "a window of W+1 keys together with no scaling", "no scaling in some cases, lse in base 2 in
+// others".
 std::string NameOf(const Explanation& e) {
-  return e.mistakes.size() == 1 ? e.mistakes[0] : e.mistakes[0] + " together with " + e.mistakes[1];
+  std::string text;
+  for (const std::string& mistake : e.mistakes) {
+    const bool first = text.empty();
+    if (e.at_once) text += (first ? "" : " together with ") + mistake;
+    if (!e.at_once) text += (first ? "" : ", ") + mistake + (first ? " in some cases" : " in others");
+  }
+  return text;
+}
+
+// Which of several mistakes explains which cases.
+void WriteShares(std::ostream& out, const Explanation& e) {
+  std::set<std::string> alone;
+  for (std::size_t i = 0; i < e.alone.size(); ++i) {
+    out << "    " << e.mistakes[i] << " alone: " << e.alone[i].size();
+    if (!e.alone[i].empty()) out << " (" << Some(e.alone[i], 3) << ")";
+    out << '\n';
+    alone.insert(e.alone[i].begin(), e.alone[i].end());
+  }
+  if (!e.alone.empty() && e.explained > alone.size())
+    out << "    only together: " << e.explained - alone.size() << '\n';
+}
+
+void WriteNearest(std::ostream& out, const Explanation& e, const std::string& of) {
+  out << "    " << NameOf(e) << ": " << e.explained << of;
+  // Where a mistake explains little, a list of all the rest says nothing.
+  if (!e.unexplained.empty() && e.unexplained.size() < e.explained) out << ", not " << Some(e.unexplained, 3);
+  if (e.contradicted > 0) {
+    out << ", but " << Counted(e.contradicted, "passing") << (e.contradicted == 1 ? " speaks" : " speak")
+        << " against it";
+  }
+  out << '\n';
+  WriteShares(out, e);
 }
 
 void Write(std::ostream& out, const Diagnosis& d) {
@@ -81,27 +114,13 @@ void Write(std::ostream& out, const Diagnosis& d) {
   if (d.complete()) {
     out << "matches ";
     for (std::size_t i = 0; i < d.explanations.size(); ++i) out << (i == 0 ? "" : ", or ") << NameOf(d.explanations[i]);
-    out << ": " << d.failing << of;
-    const std::vector<std::size_t>& alone = d.explanations.front().alone;
-    if (!alone.empty()) {
-      out << ", " << alone[0] << " by the first alone, " << alone[1] << " by the second, "
-          << d.failing - std::min(d.failing, alone[0] + alone[1]) << " by both";
-    }
-    out << '\n';
+    out << ": " << d.failing << of << '\n';
+    WriteShares(out, d.explanations.front());
   } else if (d.explanations.empty()) {
     out << "no known mistake gives these results (" << Counted(d.failing, "failing") << ")\n";
   } else {
     out << "no known mistake explains everything; the nearest\n";
-    for (const Explanation& e : d.explanations) {
-      out << "    " << NameOf(e) << ": " << e.explained << of;
-      // Where a mistake explains little, a list of all the rest says nothing.
-      if (!e.unexplained.empty() && e.unexplained.size() < e.explained) out << ", not " << Some(e.unexplained, 3);
-      if (e.contradicted > 0) {
-        out << ", but " << Counted(e.contradicted, "passing") << (e.contradicted == 1 ? " speaks" : " speak")
-            << " against it";
-      }
-      out << '\n';
-    }
+    for (const Explanation& e : d.explanations) WriteNearest(out, e, of);
   }
   for (const std::string& hint : d.hints) out << "    " << hint << '\n';
 }
@@ -166,6 +185,8 @@ ordered_json DiagnosisEntry(const Diagnosis& d) {
                         {"hints", d.hints}};
   for (const Explanation& e : d.explanations) {
     entry["explanations"].push_back({{"mistakes", e.mistakes},
+                                     {"at_once", e.at_once},
+                                     {"alone", e.alone},
                                      {"explained", e.explained},
                                      {"contradicted", e.contradicted},
                                      {"unexplained", e.unexplained}});
