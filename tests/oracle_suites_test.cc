@@ -4,8 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <iomanip>
+#include <iostream>
 #include <map>
+#include <regex>
 #include <set>
+#include <sstream>
 
 #include "base/files.h"
 #include "oracle/export.h"
@@ -53,6 +58,16 @@ Planted Plant(Expectations& expectations, const Family& family, const std::strin
     if (!c.passes()) planted.rejecting.push_back(c.c->name);
   }
   return planted;
+}
+
+// "| `ops` | 73 | 41 |": how many cases and mistakes a suite has, as docs/oracle.md says it.
+std::string CountsOf(const Suite& suite) {
+  std::size_t cases = 0, mistakes = 0;
+  for (const Family& family : suite.families) {
+    cases += family.cases.size();
+    mistakes += family.mistakes.size();
+  }
+  return Concat("| `", suite.name, "` | ", cases, " | ", mistakes, " |");
 }
 
 // Calls f(family, mistake, precision, planted) for every mistake of a suite in every dtype.
@@ -175,4 +190,63 @@ TEST_CASE("names of the oracle's cases are unique in a suite, and mistakes in a 
       CHECK(std::set<std::string>(family.mistakes.begin(), family.mistakes.end()).size() == family.mistakes.size());
     }
   }
+}
+
+TEST_CASE("the kill matrix" * doctest::skip()) {
+  std::ostringstream summary, matrix;
+  matrix << "| suite | mistake | cases that reject it in f64, f32, f16, bf16 |\n|---|---|---|\n";
+  for (const std::string& name : kSuites) {
+    const Suite suite = MakeSuite(name);
+    std::map<std::string_view, std::size_t> killed, named;
+    std::map<std::string_view, double> margin;
+    PlantAll(suite, [&](const Family& family, const std::string& mistake, const Precision& p, const Planted& planted) {
+      const bool first = p.name == kPrecisions[0].name, last = p.name == std::end(kPrecisions)[-1].name;
+      if (first) matrix << "| " << name << ' ' << family.name << " | " << mistake << " | ";
+      matrix << (first ? "" : ", ") << planted.rejecting.size();
+      if (last) matrix << " |\n";
+      killed[p.name] += !planted.rejecting.empty();
+      named[p.name] += planted.named_alone(mistake, p.name);
+      margin[p.name] = std::min(margin.try_emplace(p.name, HUGE_VAL).first->second, planted.margin);
+    });
+    summary << CountsOf(suite);
+    for (const Precision& p : kPrecisions) {
+      summary << (p.name == kPrecisions[0].name ? " " : ", ") << std::min(killed[p.name], named[p.name]);
+    }
+    summary << " |" << std::setprecision(2);
+    for (const Precision& p : kPrecisions) summary << (p.name == kPrecisions[0].name ? " " : ", ") << margin[p.name];
+    summary << " |\n";
+  }
+  std::cout << summary.str() << '\n' << matrix.str();
+}
+
+TEST_CASE("docs/oracle.md counts the cases and mistakes of every suite") {
+  const std::string page = ReadFile(std::filesystem::path(SWARR_TEST_DATA) / "../../docs/oracle.md");
+  for (const std::string& name : kSuites) {
+    const std::string counts = CountsOf(MakeSuite(name));
+    CHECK_MESSAGE(page.find(counts) != std::string::npos, counts);
+  }
+}
+
+TEST_CASE("the public faults of docs/oracle.md are rejected by the case, and given the name, that stand there") {
+  std::istringstream page(ReadFile(std::filesystem::path(SWARR_TEST_DATA) / "../../docs/oracle.md"));
+  const std::regex row(R"(\| .*#\d.* \| .* \| `(\w+)` `(\S+)` \| `(.*)` \|)");
+  int rows = 0, named = 0;
+  std::smatch found;
+  for (std::string line; std::getline(page, line);) {
+    if (!std::regex_match(line, found, row)) continue;
+    ++rows;
+    CAPTURE(line);
+    const Suite suite = MakeSuite(found[1]);
+    Expectations expectations(suite);
+    for (const Family& family : suite.families) {
+      const std::string mistake = found[3];
+      if (std::ranges::count(family.mistakes, mistake) == 0) continue;
+      const Planted planted = Plant(expectations, family, mistake, PrecisionNamed("f32"));
+      CHECK_MESSAGE(std::ranges::count(planted.rejecting, found[2].str()) == 1, Some(planted.rejecting, 5));
+      CHECK(planted.named_alone(mistake, "f32"));
+      ++named;
+    }
+  }
+  CHECK(rows >= 11);
+  CHECK(named == rows);
 }
