@@ -35,6 +35,20 @@ Candidate InTurn(Expectations& expectations, const Family& family, const Mistake
   return candidate;
 }
 
+bool Differ(const Candidate& a, const Candidate& b) {
+  return std::ranges::any_of(a,
+                             [&](const auto& item) { return Distance(item.second.value, b.at(item.first).value) > 0; });
+}
+
+// Whether one of the mistakes changes nothing beside the others.
+bool OneIsHidden(Expectations& expectations, const Family& family, const Mistakes& mistakes, const Candidate& all) {
+  return std::ranges::any_of(mistakes, [&](const std::string& mistake) {
+    Mistakes others = mistakes;
+    std::erase(others, mistake);
+    return !Differ(all, CandidateWith(expectations, family, Together(others), PrecisionNamed("f32")));
+  });
+}
+
 std::set<std::string> NamedIn(const Diagnosis& diagnosis) {
   std::set<std::string> named;
   for (const Explanation& e : diagnosis.explanations) named.insert(e.mistakes.begin(), e.mistakes.end());
@@ -63,6 +77,7 @@ TEST_CASE("three mistakes at once are all named, or it is said that nothing expl
   int triples = 0, named = 0;
   ForTriples([&](Expectations& expectations, const Family& family, const Mistakes& three) {
     const Candidate candidate = CandidateWith(expectations, family, Together(three), PrecisionNamed("f32"));
+    if (OneIsHidden(expectations, family, three, candidate)) return;  // then there are no three to name
     const std::vector<Diagnosis> diagnoses = Diagnose(expectations, candidate, Judge(expectations, candidate));
     REQUIRE(diagnoses.size() == 1);
     CAPTURE(Together(three));

@@ -46,7 +46,7 @@ class Verdict:
 
     def __init__(self, text, result):
         self.text, self.json, self.accepted = text, result, result["accepted"]
-        self.explanations = [" together with ".join(e["mistakes"])
+        self.explanations = [(" together with " if e["at_once"] else ", in other cases ").join(e["mistakes"])
                              for d in result["diagnosis"] if d["complete"] for e in d["explanations"]]
 
     def __str__(self):
