@@ -7,7 +7,8 @@
     for case in oracle:
         out = my_attention(**case.inputs, window=case.parameters["window"])
         case.give(out=out)                              # in whatever dtype you compute; it is judged in that dtype
-    verdict = oracle.check(outputs=["out"], skip=["*sinks*"], accept=[])
+        # or case.skip(), where yours has no such thing
+    verdict = oracle.check(outputs=["out"], accept=[])
     print(verdict)                                      # what a person reads
     assert verdict.accepted, verdict.explanations       # what a program asks
 
@@ -25,11 +26,15 @@ class Case:
     """One computation: `family`, `name`, `meaning`, `parameters` (numbers and texts), `inputs` (tensors by name), and the
     names of the `outputs` that it wants."""
 
-    def __init__(self, family, entry, inputs, given):
+    def __init__(self, family, entry, inputs, given, skipped):
         self.family, self.name, self.meaning = family["name"], entry["name"], entry["meaning"]
         self.parameters, self.outputs = entry["parameters"], list(entry["outputs"])
         self.inputs = {name: inputs[f"{self.name}.{name}"] for name in entry["inputs"]}
-        self._given = given
+        self._given, self._skipped = given, skipped
+
+    def skip(self):
+        """Leaves the case out of what is judged: yours has no such thing. The verdict says how many were judged."""
+        self._skipped.append(self.name)
 
     def give(self, **results):
         """Hands in results by the names of outputs; also as give(**{"grad.weight": t}). None is none."""
@@ -42,12 +47,14 @@ class Case:
 
 
 class Verdict:
-    """`accepted`, the printed `text`, `json` (docs/oracle.md), and `explanations`: the mistakes that explain failures."""
+    """`accepted`, the printed `text`, `json` (docs/oracle.md), `explanations`: the mistakes that explain failures, and
+    `hints` where none does."""
 
     def __init__(self, text, result):
         self.text, self.json, self.accepted = text, result, result["accepted"]
         self.explanations = [(" together with " if e["at_once"] else ", in other cases ").join(e["mistakes"])
                              for d in result["diagnosis"] if d["complete"] for e in d["explanations"]]
+        self.hints = [hint for d in result["diagnosis"] if not d["complete"] for hint in d["hints"]]
 
     def __str__(self):
         return self.text
@@ -60,12 +67,12 @@ class Oracle:
         self.suite, self.framework = suite, framework
         self._swarr = swarr or os.environ.get("SWARR", "swarr")
         self._files = tempfile.TemporaryDirectory(prefix="swarr-oracle-")
-        self._given = {}
+        self._given, self._skipped = {}, []
         self._run("export", "--output-dir", self._files.name)
         directory = pathlib.Path(self._files.name) / suite
         self.manifest = json.loads((directory / "manifest.json").read_text())
         inputs = self._load(directory / "inputs.safetensors", device)
-        self.cases = [Case(family, entry, inputs, self._given)
+        self.cases = [Case(family, entry, inputs, self._given, self._skipped)
                       for family in self.manifest["families"] for entry in family["cases"]]
 
     def __iter__(self):
@@ -76,23 +83,26 @@ class Oracle:
         return [name for family in self.manifest["families"] for name in family["known_mistakes"]]
 
     def check(self, cases=(), skip=(), outputs=(), accept=(), forward_only=False):
-        """The verdict. `cases` and `skip` are patterns of names; without `outputs` those are judged that were given for
-        any case, so that an output forgotten everywhere is not asked for: name them to be sure."""
-        outputs = list(outputs) or sorted({name.split(".", 1)[1] for name in self._given}, key=self._order())
+        """The verdict. `cases` and `skip` are patterns of names, `skip` beside the cases that were skipped. Without
+        `outputs` those are judged that were given for any case, so that an output forgotten everywhere is not asked
+        for: name them to be sure."""
+        outputs = list(outputs) or self._given_of_wanted()
         directory = pathlib.Path(self._files.name) / "candidate"
         directory.mkdir(exist_ok=True)
         self._save(directory / f"{self.suite}.safetensors")
         options = ["--candidate", directory]
-        for flag, values in (("--cases", cases), ("--skip", skip), ("--outputs", outputs)):
+        for flag, values in (("--cases", cases), ("--skip", [*skip, *self._skipped]), ("--outputs", outputs)):
             options += [flag, ",".join(values)] if values else []
         for name in accept:
             options += ["--accept", name]
         options += ["--forward-only"] if forward_only else []
         return Verdict(self._run("check", *options), json.loads(self._run("check", *options, "--json")))
 
-    def _order(self):
-        names = [o for family in self.manifest["families"] for case in family["cases"] for o in case["outputs"]]
-        return names.index
+    def _given_of_wanted(self):
+        """The outputs that were given for any case, in the manifest's order; none if those are all."""
+        wanted = list(dict.fromkeys(o for case in self.cases if case.name not in self._skipped for o in case.outputs))
+        given = {name.split(".", 1)[1] for name in self._given}
+        return [] if given == set(wanted) else [o for o in wanted if o in given]
 
     def _run(self, command, *options):
         done = subprocess.run([self._swarr, "oracle", command, "--suite", self.suite, *map(str, options)],
