@@ -4,8 +4,8 @@
 
     python3 tools/run_oracle_adapters.py [--swarr build/swarr] [part of an adapter's name ...]
 
-needs torch, transformers, trl and datasets. The adapters are the functions of tools/oracle_adapters, each for a colleague to
-copy beside tools/oracle_client.py. The exit status is 1 if a verdict differs from the one in KNOWN.
+needs torch, transformers, trl and datasets. The adapters are the functions of tools/oracle_adapters, each for a
+colleague to copy beside tools/oracle_client.py. The exit status is 1 if a verdict differs from the one in KNOWN.
 """
 
 import argparse
@@ -31,8 +31,10 @@ import transformers_decoder
 import transformers_generate
 import transformers_ops
 import transformers_schedules
+import trl_advantages
 import trl_distill
-import trl_trainers
+import trl_loss
+import trl_policy
 
 DTYPES = {"f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 ALL = "f64 f32 bf16 f16"
@@ -76,15 +78,24 @@ KNOWN = [
     (torch_adamw.adamw_of_all, {"f64 f32 bf16": "weight decay of norms and biases too"}),
     (transformers_schedules.schedules, {"f64 f32": PASSES}),
     (transformers_schedules.schedules_not_accepted, {"f64 f32": transformers_schedules.WARMUP}),
-    # nanstd() has its n / (n - 1) in f32.
-    (trl_trainers.grpo, {"f64": UNNAMED, COARSE: PASSES}),
-    (trl_trainers.grpo_by_default, {COARSE: "the KL in the loss times the ratio"}),
-    (trl_trainers.rloo, {ALL: PASSES}),
+    # nanstd() has its n / (n - 1) in f32. Rewards are in f32 whatever the model is in.
+    (trl_advantages.grpo, {"f64": UNNAMED, "f32": PASSES}),
+    (trl_advantages.rloo, {"f64 f32": PASSES}),
+    (trl_policy.grpo, {ALL: PASSES}),
+    (trl_policy.grpo_by_default, {ALL: "the KL in the loss times the ratio"}),
+    (trl_policy.grpo_two_sided, {ALL: trl_policy.DUAL_CLIP}),
+    (trl_policy.grpo_two_sided_accepted, {ALL: PASSES}),
+    (trl_policy.rloo, {ALL: PASSES}),
+    (trl_loss.grpo, {"f64": UNNAMED, COARSE: PASSES}),
     (trl_distill.gkd, {ALL: PASSES}),
     (trl_distill.gkd_not_accepted, {ALL: trl_distill.NO_SQUARE}),
     (trl_distill.gkd_swapped, {ALL: "the KL's directions swapped: KL(p || q) for forward, KL(q || p) for reverse"}),
     (trl_distill.distillation, {ALL: PASSES}),
 ]
+
+
+def name_of(adapter):
+    return f"{adapter.__module__}.{adapter.__name__}"
 
 
 def told(verdict):
@@ -106,13 +117,12 @@ def run(adapter, known):
         verdict = adapter(DTYPES[dtype])
         given, accepted = told(verdict), " and ".join(verdict.json["accepted_mistakes"])
         row = (verdict.json["suite"], f"{verdict.json['cases']} of {verdict.json['suite_cases']}",
-               f"{given} (accepted: {accepted})" if accepted else given)
+               (f"{given} (accepted: {accepted})" if accepted else given).replace("|", "\\|"))  # a table's separator
         rows.setdefault(row, []).append(dtype)
         if given != expected:
             differing.append(f"{dtype}: known is '{expected}', not\n{verdict}")
-    name = f"{adapter.__module__}.{adapter.__name__}"
     for (suite, cases, given), dtypes in rows.items():
-        print(f"| {name} | {suite} | {cases} | {' '.join(dtypes)} | {given} |", flush=True)
+        print(f"| {name_of(adapter)} | {suite} | {cases} | {' '.join(dtypes)} | {given} |", flush=True)
     print("\n".join(differing), end="")
     return not differing
 
@@ -128,7 +138,7 @@ def main():
     print(", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl")), "on a CPU,",
           f"{datetime.date.today()}\n\n| adapter | suite | cases | dtypes | verdict |\n|---|---|---|---|---|")
     results = [run(adapter, known) for adapter, known in KNOWN
-               if not options.adapters or any(part in f"{adapter.__module__}.{adapter.__name__}" for part in options.adapters)]
+               if not options.adapters or any(part in name_of(adapter) for part in options.adapters)]
     print(f"\n{sum(results)} of {len(results)} adapters have the verdicts that are known of them")
     sys.exit(0 if all(results) else 1)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small decoders of transformers with the cases' weights, judged by the oracle. They have no sinks that are keys.
 
-Llama stands for full attention, Mistral for one window in all layers, Qwen2 for biases and for windows in some layers, and
-Qwen3 for normed queries and keys.
+Llama stands for full attention, Mistral for one window in all layers, Qwen2 for biases and for windows in some layers,
+and Qwen3 for normed queries and keys.
 """
 
 import torch
@@ -23,7 +23,8 @@ def model_of(case, dtype, implementation):
     if len(widths) > 1 or any(p[f"sinks_{layer}"] for layer in range(len(windows))):
         return None
     settings = {name: p[name] for name in SAME_NAMES} | {
-        "rope_parameters": {"rope_type": "default", "rope_theta": p["rope_theta"]}, "attn_implementation": implementation,
+        "rope_parameters": {"rope_type": "default", "rope_theta": p["rope_theta"]},
+        "attn_implementation": implementation,
         "tie_word_embeddings": bool(p["tie_word_embeddings"]), "pad_token_id": None,
         "eos_token_id": max(p["eos_token_id"], 0), "sliding_window": max(widths, default=None)}
     by_layer = {"use_sliding_window": True,

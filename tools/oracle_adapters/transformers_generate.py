@@ -38,8 +38,9 @@ def judge(dtype, with_mask=True, **options):
         noise = GumbelNoise(p["temperature"], x["noise"].to(dtype), prompts.shape[1])
         result = model.generate(
             prompts.where(is_token, PAD), attention_mask=is_token.long() if with_mask else torch.ones_like(prompts),
-            logits_processor=LogitsProcessorList([noise]), max_new_tokens=p["max_new_tokens"], do_sample=False,
-            eos_token_id=p["eos_token_id"], pad_token_id=PAD, output_logits=True, return_dict_in_generate=True, **options)
+            logits_processor=LogitsProcessorList([noise]), do_sample=False, max_new_tokens=p["max_new_tokens"],
+            eos_token_id=p["eos_token_id"], pad_token_id=PAD, output_logits=True, return_dict_in_generate=True,
+            **options)
         tokens = result.sequences[:, prompts.shape[1]:]
         logp = torch.stack(result.logits, dim=1).to(dtype).log_softmax(-1).gather(2, tokens[..., None])[..., 0]
         ended = (tokens == p["eos_token_id"]).cumsum(1)
