@@ -72,6 +72,8 @@ KNOWN = [
     (transformers_generate.generate_static_cache, {"f64": WITHIN_F32, COARSE: PASSES}),
     (transformers_generate.generate_without_cache, {"f64": WITHIN_F32, COARSE: PASSES}),
     (transformers_generate.generate_without_mask, {COARSE: "padding before shorter prompts seen as tokens"}),
+    (transformers_generate.generate_right_padded_without_mask,
+     {COARSE: "padding behind shorter prompts seen as tokens: generation goes on after it"}),
     # f16 has no eps of 1e-8: without a gradient 0 is divided by 0.
     (torch_adamw.adamw, {"f64 f32 bf16": PASSES, "f16": NAN}),
     (torch_adamw.adamw_not_accepted, {"f64 f32 bf16": torch_adamw.CLIP}),
@@ -87,6 +89,8 @@ KNOWN = [
     (trl_policy.grpo_two_sided_accepted, {ALL: PASSES}),
     (trl_policy.rloo, {ALL: PASSES}),
     (trl_loss.grpo, {"f64": UNNAMED, COARSE: PASSES}),
+    (trl_loss.grpo_without_truncated,
+     {COARSE: "completions of max_completion_length tokens left out of the loss (overlong filtering)"}),
     (trl_distill.gkd, {ALL: PASSES}),
     (trl_distill.gkd_not_accepted, {ALL: trl_distill.NO_SQUARE}),
     (trl_distill.gkd_swapped, {ALL: "the KL's directions swapped: KL(p || q) for forward, KL(q || p) for reverse"}),

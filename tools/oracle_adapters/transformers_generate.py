@@ -25,7 +25,7 @@ class GumbelNoise(LogitsProcessor):
         return scores / self.temperature + self.noise[:, input_ids.shape[1] - self.prompt_length]
 
 
-def judge(dtype, with_mask=True, **options):
+def judge(dtype, with_mask=True, pads_in_front=True, **options):
     oracle = Oracle("rollout")
     for case in oracle:
         model = model_of(case, dtype, "sdpa")
@@ -33,7 +33,9 @@ def judge(dtype, with_mask=True, **options):
             case.skip()
             continue
         p, x = case.parameters, case.inputs
-        prompts = torch.stack([row.roll(int((row < 0).sum())) for row in x["prompts"]]).long()  # padding in front
+        prompts = x["prompts"].long()  # padded behind
+        if pads_in_front:
+            prompts = torch.stack([row.roll(int((row < 0).sum())) for row in prompts])
         is_token = prompts >= 0
         noise = GumbelNoise(p["temperature"], x["noise"].to(dtype), prompts.shape[1])
         result = model.generate(
@@ -67,3 +69,7 @@ def generate_without_cache(dtype):
 def generate_without_mask(dtype):
     """Without an attention mask padding before shorter prompts is taken for tokens."""
     return judge(dtype, with_mask=False)
+
+
+def generate_right_padded_without_mask(dtype):
+    return judge(dtype, with_mask=False, pads_in_front=False)

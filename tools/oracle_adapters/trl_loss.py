@@ -9,7 +9,7 @@ from trl_policy import KINDS, LEVELS
 from trl_trainer import in_dtype, make
 
 
-def grpo(dtype):
+def judge(dtype, **settings):
     oracle = Oracle("loss")
     for case in oracle:
         p = case.parameters
@@ -24,13 +24,23 @@ def grpo(dtype):
         high = p["epsilon_high"] + (1 if kind == "cispo" else 0)  # the cap of CISPO's weight itself
         trainer = make(GRPOTrainer, GRPOConfig, case, x, loss_type=kind, importance_sampling_level=level,
                        epsilon=p["epsilon"], epsilon_high=high, scale_rewards=p["scale_rewards"],
-                       reward_weights=[p["reward_weight"]], use_bias_correction_kl=False)
+                       reward_weights=[p["reward_weight"]], use_bias_correction_kl=False, **settings)
         completions, width = x["mask"].shape
+        cut = x["mask"].sum(1) == p["max_completion_length"]
+        tokens = [[0] * (width - 1) + [0 if is_cut else 1] for is_cut in cut]  # 1 ends a text
         trainer._calculate_rewards = lambda *_: x["rewards"][:, None]
-        trainer._generate = lambda _: ([[0]] * completions, [[0] * width] * completions, x["mask"].tolist(),
-                                       [""] * completions, None, {}, None, [])
+        trainer._generate = lambda _: ([[0]] * completions, tokens, x["mask"].tolist(), [""] * completions,
+                                       None, {}, None, [])
         scored = trainer._generate_and_score_completions([{"prompt": ""}] * completions)
         loss = trainer.compute_loss("now", scored)
         case.give(advantages=scored["advantages"][:, None] * x["mask"], loss=loss.to(dtype),
                   dlogp=torch.autograd.grad(loss, x["logp"])[0])
     return oracle.check(outputs=["advantages", "loss", "dlogp"])
+
+
+def grpo(dtype):
+    return judge(dtype)
+
+
+def grpo_without_truncated(dtype):
+    return judge(dtype, mask_truncated_completions=True)
