@@ -34,6 +34,7 @@ import transformers_schedules
 import trl_advantages
 import trl_distill
 import trl_loss
+import trl_ops
 import trl_policy
 
 DTYPES = {"f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -80,6 +81,7 @@ KNOWN = [
     (torch_adamw.adamw_of_all, {"f64 f32 bf16": "weight decay of norms and biases too"}),
     (transformers_schedules.schedules, {"f64 f32": PASSES}),
     (transformers_schedules.schedules_not_accepted, {"f64 f32": transformers_schedules.WARMUP}),
+    (trl_ops.selective_log_softmax, {ALL: PASSES}),
     # nanstd() has its n / (n - 1) in f32. Rewards are in f32 whatever the model is in.
     (trl_advantages.grpo, {"f64": UNNAMED, "f32": PASSES}),
     (trl_advantages.rloo, {"f64 f32": PASSES}),
