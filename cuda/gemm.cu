@@ -8,9 +8,10 @@
 // is one accumulator that begins with the addend and takes its products in ascending k by fma, padded with zeros to a
 // multiple of 16. That does not depend on the size of the tile, which may therefore depend on the number of rows.
 //
-// Gradients of weights have few elements and many k. There k is cut into parts by its length alone, and the parts' sums
-// are added in ascending order. Left out: 16-byte loads from global memory.
+// Gradients of weights have few elements and many k. There k is cut into parts, by the shape of the product alone, and
+// the parts' sums are added in ascending order. Left out: 16-byte loads from global memory.
 #include <algorithm>
+#include <limits>
 
 #include "cuda/gemm.h"
 #include "cuda/pack.h"
@@ -173,10 +174,24 @@ void Multiply(const Context& ctx, const Product<T, Out>& p) {
   }
 }
 
-// At most 8 parts of at least 2048 of k. It depends on the depth alone.
-constexpr std::int64_t PartDepth(std::int64_t depth) {
-  constexpr std::int64_t kParts = 8, kAtLeast = 2048, kMultiple = 64;
-  return std::max(kAtLeast, Blocks(depth, kParts * kMultiple) * kMultiple);
+// The depth of a part, of which there are at most 16: the one with which a device is done soonest. It depends on the
+// shape alone. So the device is always taken to have 132 multiprocessors, lest bits depend on it. Each multiplies tiles
+// of 128 rows, of the best width, one after another. To store a tile of sums and to add it up takes as long as 640 of
+// k.
+std::int64_t PartDepth(std::int64_t rows, std::int64_t columns, std::int64_t depth) {
+  constexpr std::int64_t kParts = 16, kAtLeast = 256, kMultiple = 64, kAtOnce = 132, kStored = 640;
+  std::int64_t best = depth, lowest = std::numeric_limits<std::int64_t>::max();
+  for (std::int64_t parts = 1; parts <= kParts && depth >= parts * kAtLeast; ++parts) {
+    const std::int64_t part = Blocks(depth, parts * kMultiple) * kMultiple;
+    for (const std::int64_t width : {128, 192, 256}) {
+      const std::int64_t tiles = Blocks(rows, 128) * Blocks(columns, width) * Blocks(depth, part),
+                         cost = Blocks(tiles, kAtOnce) * width * (part + (parts > 1 ? kStored : 0));
+      if (cost >= lowest) continue;
+      lowest = cost;
+      best = part;
+    }
+  }
+  return best;
 }
 
 template <class Sum, class Out>
@@ -192,7 +207,7 @@ __global__ void AddPartsKernel(std::int64_t parts, std::int64_t size, const Sum*
 template <class T, class Out>
 void MultiplyInParts(const Context& ctx, const Product<T, Out>& p) {
   using Sum = Accumulator<T>;
-  const std::int64_t part_depth = PartDepth(p.depth);
+  const std::int64_t part_depth = PartDepth(p.rows, p.columns, p.depth);
   if (p.depth <= part_depth || ctx.gemm == GemmKind::kCublas) return Multiply(ctx, p);
   ArenaScope scope(*ctx.arena);
   const std::int64_t parts = Blocks(p.depth, part_depth), size = p.rows * p.columns;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products in bf16 by Hopper's warpgroups (cuda/wgmma.h); called by gemm.cu. The plain twin is gemm_mma.cu: the same
 // bits, one warp at a time. Every element is again one chain of instructions of 16 k each, ascending, padded with zeros
-// to a multiple of 64, and the two instructions agree bit for bit (gemm_test.cc compares them).
+// to a multiple of 64, and the two instructions agree bit for bit (cuda_gemm_test.cc compares them).
 //
 // A block lives on from tile to tile of c. One of its three groups of 128 threads feeds: its first thread has the copy
 // engine bring tiles of the operands, 64 of k deep, into a ring of stages in shared memory. The other two groups

@@ -2,7 +2,6 @@
 #include <doctest/doctest.h>
 
 #include <Eigen/Core>
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -10,51 +9,17 @@
 #include <utility>
 #include <vector>
 
-#include "gradient_check.h"
-#include "tensor/ops.h"
+#include "gemm_problems.h"
 #include "tensor/packed_weights.h"
-#include "tensors.h"
 
 using namespace swarr;
 
 namespace {
 
-// The three products as functions of a[rows, depth] and b[depth, columns], each operand stored as its product wants it.
-struct Product {
-  const char* name;
-  void (*run)(const Context&, const Tensor& c, const Tensor& a, const Tensor& b, bool accumulate);
-  bool a_transposed, b_transposed;
-};
-void WithoutBias(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
-  LinearForward(ctx, y, x, w, {}, accumulate ? y : Tensor{});
-}
-const Product kProducts[] = {
-    {"x w^T", WithoutBias, false, true}, {"dy w", MatMulNN, false, false}, {"dy^T x", MatMulTN, true, false}};
-constexpr DType kDTypes[] = {DType::kF32, DType::kF64, DType::kBF16};
-
-struct Problem {
-  std::int64_t rows, columns, depth;
-  Tensor a, b;  // as stored
-};
-
-Problem MakeProblem(Arena& arena, const Product& p, DType dtype, std::int64_t rows, std::int64_t columns,
-                    std::int64_t depth) {
-  return {rows, columns, depth,
-          p.a_transposed ? Random(arena, dtype, {depth, rows}, 1) : Random(arena, dtype, {rows, depth}, 1),
-          p.b_transposed ? Random(arena, dtype, {columns, depth}, 2) : Random(arena, dtype, {depth, columns}, 2)};
-}
-
-// Two orders of one sum of `depth` terms differ by at most this: both round, once a term, by at most 2^-24 (2^-53) of a
-// partial sum. Tensor cores, which take bf16, cut off instead.
-double OrderBound(DType dtype, std::int64_t depth) {
-  const double rounding = dtype == DType::kF64 ? 0x1p-53 : dtype == DType::kF32 ? 0x1p-24 : 0x1p-23;
-  return 2 * static_cast<double>(depth) * rounding;
-}
-
 // The definition. `fused`: one fused multiply-add for each k, or a rounded product and a rounded sum. Where the result
 // is rounded, what it held is added to the whole sum; else the sum goes on from there.
 template <class T, class Out>
-Tensor TripleLoop(Arena& arena, const Product& p, const Problem& q, const Tensor& start, bool fused) {
+Tensor TripleLoop(Arena& arena, const GemmProduct& p, const GemmProblem& q, const Tensor& start, bool fused) {
   using Sum = Accumulator<T>;
   constexpr bool kRounds = !std::is_same_v<Out, Sum>;
   const Tensor c = CopyOf(arena, start);
@@ -75,9 +40,10 @@ Tensor TripleLoop(Arena& arena, const Product& p, const Problem& q, const Tensor
 }
 
 template <class T, class Out>
-void CheckAgainstDefinition(Cpu cpu, const Product& p, std::int64_t rows, std::int64_t columns, std::int64_t depth) {
+void CheckAgainstDefinition(Cpu cpu, const GemmProduct& p, std::int64_t rows, std::int64_t columns,
+                            std::int64_t depth) {
   TestContext t(1, cpu);
-  const Problem q = MakeProblem(t.arena, p, kDTypeOf<T>, rows, columns, depth);
+  const GemmProblem q = MakeProblem(t.arena, p, kDTypeOf<T>, rows, columns, depth);
   for (bool accumulate : {false, true}) {
     INFO(Name(cpu) << " " << p.name << " " << rows << "x" << columns << "x" << depth << " " << Name(kDTypeOf<T>)
                    << " to " << Name(kDTypeOf<Out>) << " " << accumulate);
@@ -92,46 +58,11 @@ void CheckAgainstDefinition(Cpu cpu, const Product& p, std::int64_t rows, std::i
   }
 }
 
-// Rows [begin, end) of the left operand, as stored.
-Tensor RowsOfA(Arena& arena, const Product& p, const Problem& q, std::int64_t begin, std::int64_t end) {
-  if (!p.a_transposed) return q.a.Rows(begin, end);
-  const Tensor a = arena.New(q.a.dtype(), {q.depth, end - begin});
-  for (std::int64_t k = 0; k < q.depth; ++k) {
-    const Tensor row = q.a.Rows(k, k + 1).Reshape({q.rows}).Rows(begin, end);
-    Copy(a.Rows(k, k + 1).Reshape({end - begin}), row);
-  }
-  return a;
-}
-
 // The product for these rows alone.
-Tensor RowsAlone(Context& ctx, const Product& p, const Problem& q, std::int64_t begin, std::int64_t end) {
+Tensor RowsAlone(Context& ctx, const GemmProduct& p, const GemmProblem& q, std::int64_t begin, std::int64_t end) {
   const Tensor c = ctx.arena->New(q.a.dtype(), {end - begin, q.columns});
   p.run(ctx, c, RowsOfA(*ctx.arena, p, q, begin, end), q.b, false);
   return c;
-}
-
-// Checks on a device that a product of many rows has the bits of those rows few at a time, which another kernel
-// multiplies. `biased`: a linear layer with bias and residual.
-void CheckFewRowsAtATime(const Product& p, DType out, bool biased, std::int64_t rows, std::int64_t columns,
-                         std::int64_t depth) {
-  INFO(p.name << " " << rows << "x" << columns << "x" << depth << " to " << Name(out) << " " << biased);
-  constexpr std::int64_t kFew = 64;
-  TestContext t(Device::kCuda);
-  Arena& host = *t.ctx.host;
-  const Problem q = MakeProblem(host, p, DType::kBF16, rows, columns, depth);
-  const Tensor a = ToDevice(t.ctx, q.a), b = ToDevice(t.ctx, q.b), start = Random(host, out, {rows, columns}, 3);
-  const Tensor bias = biased ? ToDevice(t.ctx, Random(host, DType::kBF16, {columns}, 4)) : Tensor{};
-  const auto run = [&](const Tensor& c, const Tensor& left) {
-    if (biased) return LinearForward(t.ctx, c, left, b, bias, c);
-    p.run(t.ctx, c, left, b, true);
-  };
-  const Tensor many = ToDevice(t.ctx, start), few = ToDevice(t.ctx, start);
-  run(many, a);
-  for (std::int64_t begin = 0; begin < rows; begin += kFew) {
-    const std::int64_t end = std::min(rows, begin + kFew);
-    run(few.Rows(begin, end), p.a_transposed ? ToDevice(t.ctx, RowsOfA(host, p, q, begin, end)) : a.Rows(begin, end));
-  }
-  CHECK(SameBits(OnHost(t.ctx, many), OnHost(t.ctx, few)));
 }
 
 }  // namespace
@@ -141,7 +72,7 @@ TEST_CASE("every product is, bit for bit, one accumulator over ascending k (P8)"
   for (Cpu cpu : SupportedCpus()) {
     // Instructions for products of bf16 have an order of their own within a pair of k: tile_kernel_test.cc.
     const bool widens = cpu < Cpu::kAvx512Bf16;
-    for (const Product& p : kProducts) {
+    for (const GemmProduct& p : kProducts) {
       for (std::int64_t depth : {0, 1, 2, 127, 128, 129, 385}) {
         for (auto [rows, columns] : {std::pair{1, 1}, {1, 33}, {3, 7}, {9, 32}, {130, 17}, {70, 65}}) {
           CheckAgainstDefinition<float, float>(cpu, p, rows, columns, depth);
@@ -156,11 +87,11 @@ TEST_CASE("every product is, bit for bit, one accumulator over ascending k (P8)"
 }
 
 TEST_CASE("our products agree with Eigen's") {
-  for (const Product& p : kProducts) {
+  for (const GemmProduct& p : kProducts) {
     for (DType dtype : {DType::kF32, DType::kF64}) {
       TestContext t;
       const std::int64_t rows = 67, columns = 45, depth = 300;
-      const Problem q = MakeProblem(t.arena, p, dtype, rows, columns, depth);
+      const GemmProblem q = MakeProblem(t.arena, p, dtype, rows, columns, depth);
       const Tensor ours = Random(t.arena, dtype, {rows, columns}, 3), theirs = CopyOf(t.arena, ours);
       const Tensor plain = CopyOf(t.arena, ours);
       p.run(t.ctx, ours, q.a, q.b, true);
@@ -181,67 +112,6 @@ TEST_CASE("our products agree with Eigen's") {
   }
 }
 
-TEST_CASE("CUDA: our products agree with cuBLAS's, with bias and residual too") {
-  if (CudaDeviceName().empty()) {
-    MESSAGE("skipped: no CUDA device");
-    return;
-  }
-  for (const Product& p : kProducts) {
-    for (const DType dtype : kDTypes) {
-      for (const bool accumulate : {false, true}) {
-        INFO(p.name << " " << Name(dtype) << " " << accumulate);
-        TestContext t(Device::kCuda);
-        // Deeper than a part of the gradients of weights, and no multiple of any tile.
-        const std::int64_t rows = 67, columns = 45, depth = 2500;
-        const Problem q = MakeProblem(*t.ctx.host, p, dtype, rows, columns, depth);
-        const Tensor a = ToDevice(t.ctx, q.a), b = ToDevice(t.ctx, q.b);
-        const Tensor start = Random(*t.ctx.host, AccumulatorOf(dtype), {rows, columns}, 3);
-        const Tensor ours = ToDevice(t.ctx, start), theirs = ToDevice(t.ctx, start);
-        p.run(t.ctx, ours, a, b, accumulate);
-        t.ctx.gemm = GemmKind::kCublas;
-        p.run(t.ctx, theirs, a, b, accumulate);
-        CHECK(RelativeError(OnHost(t.ctx, theirs), OnHost(t.ctx, ours)) <= OrderBound(dtype, depth));
-      }
-    }
-  }
-  for (const DType dtype : kDTypes) {
-    for (const bool biased : {false, true}) {
-      INFO(Name(dtype) << " " << biased);
-      TestContext t(Device::kCuda);
-      Arena& host = *t.ctx.host;
-      const Problem q = MakeProblem(host, kProducts[0], dtype, 67, 45, 300);
-      const Tensor x = ToDevice(t.ctx, q.a), w = ToDevice(t.ctx, q.b);
-      const Tensor residual = ToDevice(t.ctx, Random(host, dtype, {67, 45}, 3));
-      const Tensor bias = biased ? ToDevice(t.ctx, Random(host, dtype, {45}, 4)) : Tensor{};
-      const Tensor ours = t.arena.NewLike(residual), theirs = t.arena.NewLike(residual);
-      LinearForward(t.ctx, ours, x, w, bias, residual);
-      t.ctx.gemm = GemmKind::kCublas;
-      LinearForward(t.ctx, theirs, x, w, bias, residual);
-      // In bf16 sums that differ by as little may be rounded to neighbours.
-      const double bound = OrderBound(dtype, 300) + (dtype == DType::kBF16 ? 0x1p-7 : 0);
-      CHECK(RelativeError(OnHost(t.ctx, theirs), OnHost(t.ctx, ours)) <= bound);
-    }
-  }
-}
-
-TEST_CASE("CUDA: a product in bf16 has the bits of its rows few at a time, whichever kernel multiplies (P8)") {
-  if (CudaDeviceName().empty()) {
-    MESSAGE("skipped: no CUDA device");
-    return;
-  }
-  // On a device of 132 multiprocessors the many rows have narrow tiles, some over the edge, then middle and wide ones.
-  const std::int64_t shapes[][3] = {
-      {257, 328, 200}, {1000, 968, 2504}, {65, 8, 8}, {16896, 192, 136}, {16896, 256, 72}};
-  for (const auto& [rows, columns, depth] : shapes) {
-    for (const Product& p : kProducts) {
-      for (const DType out : {DType::kBF16, DType::kF32}) {
-        CheckFewRowsAtATime(p, out, /*biased=*/false, rows, columns, depth);
-      }
-    }
-    CheckFewRowsAtATime(kProducts[0], DType::kBF16, /*biased=*/true, rows, columns, depth);
-  }
-}
-
 TEST_CASE("a library's product is refused on the device that it is not made for") {
   for (const Device device : {Device::kCpu, Device::kCuda}) CHECK(ParseGemm("own", device) == GemmKind::kOwn);
   CHECK(ParseGemm("eigen", Device::kCpu) == GemmKind::kEigen);
@@ -256,10 +126,10 @@ TEST_CASE("a row of a product has the same bits alone and in any batch (P8)") {
   PhiloxStream random(StreamKey(3, Purpose::kData));
   constexpr std::int64_t kRows = 257;
   for (Cpu cpu : SupportedCpus()) {
-    for (const Product& p : kProducts) {
-      for (DType dtype : kDTypes) {
+    for (const GemmProduct& p : kProducts) {
+      for (DType dtype : kGemmDTypes) {
         TestContext t(2, cpu);
-        const Problem q = MakeProblem(t.arena, p, dtype, kRows, 45, 131);
+        const GemmProblem q = MakeProblem(t.arena, p, dtype, kRows, 45, 131);
         const Tensor all = RowsAlone(t.ctx, p, q, 0, kRows);
         for (std::int64_t M = 1; M <= kRows; ++M) {
           ArenaScope scope(t.arena);
@@ -274,12 +144,12 @@ TEST_CASE("a row of a product has the same bits alone and in any batch (P8)") {
 
 TEST_CASE("a product has the same bits with 1, 2 and 3 threads (P8)") {
   for (Cpu cpu : SupportedCpus()) {
-    for (const Product& p : kProducts) {
-      for (DType dtype : kDTypes) {
+    for (const GemmProduct& p : kProducts) {
+      for (DType dtype : kGemmDTypes) {
         std::vector<Tensor> results;
         TestContext t(1, cpu);
         // 3 row blocks, at least 5 panels, several blocks of k.
-        const Problem q = MakeProblem(t.arena, p, dtype, 300, 150, 900);
+        const GemmProblem q = MakeProblem(t.arena, p, dtype, 300, 150, 900);
         for (int threads : {1, 2, 3}) {
           t.ctx.threads = threads;
           results.push_back(Random(t.arena, dtype, {300, 150}, 3));
@@ -293,13 +163,13 @@ TEST_CASE("a product has the same bits with 1, 2 and 3 threads (P8)") {
 
 TEST_CASE("a bias is added once to the whole sum, and a product of no depth is the bias") {
   for (Cpu cpu : SupportedCpus()) {
-    for (DType dtype : kDTypes) {
+    for (DType dtype : kGemmDTypes) {
       for (std::int64_t depth : {0, 1, 128, 900}) {
         for (bool accumulate : {false, true}) {
           INFO(Name(cpu) << " " << Name(dtype) << " depth " << depth << " " << accumulate);
           TestContext t(2, cpu);
           const std::int64_t rows = 131, columns = 75;
-          const Problem q = MakeProblem(t.arena, kProducts[0], dtype, rows, columns, depth);
+          const GemmProblem q = MakeProblem(t.arena, kProducts[0], dtype, rows, columns, depth);
           const Tensor bias = Random(t.arena, dtype, {columns}, 4);
           // In the sum dtype, where nothing is rounded between the sum and the bias.
           const Tensor with = Random(t.arena, AccumulatorOf(dtype), {rows, columns}, 3),
@@ -320,9 +190,9 @@ TEST_CASE("a bias is added once to the whole sum, and a product of no depth is t
 
 TEST_CASE("bf16 is rounded once, when the whole sum is stored") {
   for (Cpu cpu : SupportedCpus()) {
-    for (const Product& p : kProducts) {
+    for (const GemmProduct& p : kProducts) {
       TestContext t(1, cpu);
-      const Problem q = MakeProblem(t.arena, p, DType::kBF16, 70, 45, 1300);  // deeper than a block
+      const GemmProblem q = MakeProblem(t.arena, p, DType::kBF16, 70, 45, 1300);  // deeper than a block
       const Tensor rounded = t.arena.New(DType::kBF16, {70, 45}), sums = t.arena.New(DType::kF32, {70, 45});
       p.run(t.ctx, rounded, q.a, q.b, false);
       p.run(t.ctx, sums, q.a, q.b, false);
@@ -335,12 +205,12 @@ TEST_CASE("bf16 is rounded once, when the whole sum is stored") {
 
 TEST_CASE("packed weights give the same bits, until they are packed again those of when they were packed") {
   for (Cpu cpu : SupportedCpus()) {
-    for (DType dtype : kDTypes) {
+    for (DType dtype : kGemmDTypes) {
       TestContext t(2, cpu);
       for (const auto& size : {std::array{1, 1, 1}, {3, 45, 33}, {140, 65, 900}}) {
         const std::int64_t rows = size[0], columns = size[1], depth = size[2];
         INFO(Name(cpu) << " " << Name(dtype) << " " << rows << "x" << columns << "x" << depth);
-        const Problem q = MakeProblem(t.arena, kProducts[0], dtype, rows, columns, depth);
+        const GemmProblem q = MakeProblem(t.arena, kProducts[0], dtype, rows, columns, depth);
         const auto product = [&](const PackedWeights* packed) {
           const Tensor y = t.arena.New(dtype, {rows, columns});
           t.ctx.packed = packed;
@@ -366,12 +236,12 @@ TEST_CASE("packed weights give the same bits, until they are packed again those 
 }
 
 TEST_CASE("products of small integers are exact") {
-  for (const Product& p : kProducts) {
+  for (const GemmProduct& p : kProducts) {
     TestContext t(2);
     const std::int64_t rows = 66, columns = 47, depth = 300;
-    Problem single = MakeProblem(t.arena, p, DType::kF32, rows, columns, depth);
-    Problem wide = MakeProblem(t.arena, p, DType::kF64, rows, columns, depth);
-    for (Problem* q : {&single, &wide}) {
+    GemmProblem single = MakeProblem(t.arena, p, DType::kF32, rows, columns, depth);
+    GemmProblem wide = MakeProblem(t.arena, p, DType::kF64, rows, columns, depth);
+    for (GemmProblem* q : {&single, &wide}) {
       for (const Tensor& m : {q->a, q->b}) {  // -8 .. 8: every partial sum is an integer below 300 * 64 < 2^24
         DispatchSum(m.dtype(), [&]<class T>() {
           for (std::int64_t i = 0; i < m.size(); ++i) m.data<T>()[i] = std::round(m.data<T>()[i] * 8);
@@ -407,7 +277,7 @@ TEST_CASE("products of mismatched shapes are refused") {
 }
 
 TEST_CASE("an addend is what accumulating onto a copy of it gives, bit for bit") {
-  for (DType dtype : kDTypes) {
+  for (DType dtype : kGemmDTypes) {
     for (Cpu cpu : SupportedCpus()) {
       TestContext t(2);
       t.ctx.cpu = cpu;

@@ -42,7 +42,7 @@ void EmbeddingBackward(const Context& ctx, const Tensor& dw, const Tensor& dy, c
 // gemm.cc: matrix products in one fixed order. Every output element is one accumulator that adds its products in
 // ascending k, whatever the number of rows, columns and threads (tile_kernel.h). So a row of a product has the same
 // bits alone and in any batch, which is half of what makes rollouts exactly on-policy (docs/exactness.md). Threads
-// split rows and columns, never k. A CUDA device cuts a long sum of MatMulTN into parts, by its length alone
+// split rows and columns, never k. A CUDA device cuts a long sum of MatMulTN into parts, by its shape alone
 // (cuda/gemm.cu). f64 and f32 fuse each product with its sum where the processor can. bf16 is multiplied exactly or by
 // the processor's own instructions, summed in f32, and rounded once, when it is stored.
 //

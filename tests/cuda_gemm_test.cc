@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrix products on a CUDA device: against cuBLAS, and one kernel against the other.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "cuda_report.h"
+#include "gemm_problems.h"
+
+using namespace swarr;
+
+namespace {
+
+// Checks on a device that a product of many rows has the bits of those rows few at a time, which another kernel
+// multiplies. `biased`: a linear layer with bias and residual.
+void CheckFewRowsAtATime(const GemmProduct& p, DType out, bool biased, std::int64_t rows, std::int64_t columns,
+                         std::int64_t depth) {
+  INFO(p.name << " " << rows << "x" << columns << "x" << depth << " to " << Name(out) << " " << biased);
+  constexpr std::int64_t kFew = 64;
+  TestContext t(Device::kCuda);
+  Arena& host = *t.ctx.host;
+  const GemmProblem q = MakeProblem(host, p, DType::kBF16, rows, columns, depth);
+  const Tensor a = ToDevice(t.ctx, q.a), b = ToDevice(t.ctx, q.b), start = Random(host, out, {rows, columns}, 3);
+  const Tensor bias = biased ? ToDevice(t.ctx, Random(host, DType::kBF16, {columns}, 4)) : Tensor{};
+  const auto run = [&](const Tensor& c, const Tensor& left) {
+    if (biased) return LinearForward(t.ctx, c, left, b, bias, c);
+    p.run(t.ctx, c, left, b, true);
+  };
+  const Tensor many = ToDevice(t.ctx, start), few = ToDevice(t.ctx, start);
+  run(many, a);
+  for (std::int64_t begin = 0; begin < rows; begin += kFew) {
+    const std::int64_t end = std::min(rows, begin + kFew);
+    run(few.Rows(begin, end), p.a_transposed ? ToDevice(t.ctx, RowsOfA(host, p, q, begin, end)) : a.Rows(begin, end));
+  }
+  CHECK(SameBits(OnHost(t.ctx, many), OnHost(t.ctx, few)));
+}
+
+}  // namespace
+
+TEST_CASE("CUDA: our products agree with cuBLAS's, with bias and residual too") {
+  if (SkippedWithoutCuda()) return;
+  for (const GemmProduct& p : kProducts) {
+    for (const DType dtype : kGemmDTypes) {
+      for (const bool accumulate : {false, true}) {
+        INFO(p.name << " " << Name(dtype) << " " << accumulate);
+        TestContext t(Device::kCuda);
+        // Deeper than a part of the gradients of weights, and no multiple of any tile.
+        const std::int64_t rows = 67, columns = 45, depth = 2500;
+        const GemmProblem q = MakeProblem(*t.ctx.host, p, dtype, rows, columns, depth);
+        const Tensor a = ToDevice(t.ctx, q.a), b = ToDevice(t.ctx, q.b);
+        const Tensor start = Random(*t.ctx.host, AccumulatorOf(dtype), {rows, columns}, 3);
+        const Tensor ours = ToDevice(t.ctx, start), theirs = ToDevice(t.ctx, start);
+        p.run(t.ctx, ours, a, b, accumulate);
+        t.ctx.gemm = GemmKind::kCublas;
+        p.run(t.ctx, theirs, a, b, accumulate);
+        CHECK(RelativeError(OnHost(t.ctx, theirs), OnHost(t.ctx, ours)) <= OrderBound(dtype, depth));
+      }
+    }
+  }
+  for (const DType dtype : kGemmDTypes) {
+    for (const bool biased : {false, true}) {
+      INFO(Name(dtype) << " " << biased);
+      TestContext t(Device::kCuda);
+      Arena& host = *t.ctx.host;
+      const GemmProblem q = MakeProblem(host, kProducts[0], dtype, 67, 45, 300);
+      const Tensor x = ToDevice(t.ctx, q.a), w = ToDevice(t.ctx, q.b);
+      const Tensor residual = ToDevice(t.ctx, Random(host, dtype, {67, 45}, 3));
+      const Tensor bias = biased ? ToDevice(t.ctx, Random(host, dtype, {45}, 4)) : Tensor{};
+      const Tensor ours = t.arena.NewLike(residual), theirs = t.arena.NewLike(residual);
+      LinearForward(t.ctx, ours, x, w, bias, residual);
+      t.ctx.gemm = GemmKind::kCublas;
+      LinearForward(t.ctx, theirs, x, w, bias, residual);
+      // In bf16 sums that differ by as little may be rounded to neighbours.
+      const double bound = OrderBound(dtype, 300) + (dtype == DType::kBF16 ? 0x1p-7 : 0);
+      CHECK(RelativeError(OnHost(t.ctx, theirs), OnHost(t.ctx, ours)) <= bound);
+    }
+  }
+}
+
+TEST_CASE("CUDA: a product in bf16 has the bits of its rows few at a time, whichever kernel multiplies (P8)") {
+  if (SkippedWithoutCuda()) return;
+  // On a device of 132 multiprocessors the many rows have narrow tiles, some over the edge, then middle and wide ones.
+  const std::int64_t shapes[][3] = {
+      {257, 328, 200}, {1000, 968, 2504}, {65, 8, 8}, {16896, 192, 136}, {16896, 256, 72}};
+  for (const auto& [rows, columns, depth] : shapes) {
+    for (const GemmProduct& p : kProducts) {
+      for (const DType out : {DType::kBF16, DType::kF32}) {
+        CheckFewRowsAtATime(p, out, /*biased=*/false, rows, columns, depth);
+      }
+    }
+    CheckFewRowsAtATime(kProducts[0], DType::kBF16, /*biased=*/true, rows, columns, depth);
+  }
+}
