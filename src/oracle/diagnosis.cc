@@ -132,7 +132,7 @@ class Search {
   // The failing cases, those first that the mistake does not explain alone: most that is tried beside it fails there.
   CaseVerdicts UnexplainedFirst(const std::string& mistake) const {
     CaseVerdicts cases = small_first_;
-    std::ranges::stable_partition(cases, [&](const CaseVerdict* c) { return !Matches(*c, mistake); });
+    std::stable_partition(cases.begin(), cases.end(), [&](const CaseVerdict* c) { return !Matches(*c, mistake); });
     return cases;
   }
 
