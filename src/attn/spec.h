@@ -9,6 +9,7 @@
 // W counts the current token, as in Hugging Face's `sliding_window` (flash-attention's left window is W - 1).
 #pragma once
 
+#include <cstdint>
 #include <limits>
 
 namespace swarr {
@@ -91,9 +92,9 @@ constexpr int SinkTiles(AttentionSpec spec) {
 constexpr int CacheTiles(AttentionSpec spec, int max_length, int max_chunk) {
   const int all = TilesOf(max_length);
   if (spec.window == 0 || spec.prompt) return all;
-  const long long reach = static_cast<long long>(spec.window) + max_chunk - 2;
+  const std::int64_t reach = static_cast<std::int64_t>(spec.window) + max_chunk - 2;
   if (reach >= max_length) return all;
-  const long long tiles = static_cast<long long>(SinkTiles(spec)) + TilesOf(static_cast<int>(reach)) + 1;
+  const std::int64_t tiles = static_cast<std::int64_t>(SinkTiles(spec)) + TilesOf(static_cast<int>(reach)) + 1;
   return tiles < all ? static_cast<int>(tiles) : all;
 }
 

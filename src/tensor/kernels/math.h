@@ -36,8 +36,9 @@ template <class T>
   const T n = shifted - kShift;
   const T r = (clamped - n * kLn2High) - n * kLn2Low;
   T sum = 1;
-  for (int k = kDegree; k >= 1; --k)
+  for (int k = kDegree; k >= 1; --k) {
     sum = 1 + sum * r * (T(1) / static_cast<T>(k));  // Horner: 1 + r(1 + r/2(1 + r/3(...)))
+  }
   const Bits exponent = std::bit_cast<Bits>(shifted)
                         << kMantissa;  // moves n into the exponent field; the rest falls off
   const T y = std::bit_cast<T>(static_cast<Bits>(std::bit_cast<Bits>(sum) + exponent));

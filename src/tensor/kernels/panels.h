@@ -75,8 +75,9 @@ inline void PackTile(Strided<T> a, int rows, std::int64_t depth, std::byte* pack
       if (a.column_stride == 1 && block == kBlock) {
         for (std::int64_t k = 0; k < kBlock; ++k) out[k] = static_cast<To>(from[k]);
       } else {
-        for (std::int64_t k = 0; k < kBlock; ++k)
+        for (std::int64_t k = 0; k < kBlock; ++k) {
           out[k] = k < block ? static_cast<To>(from[k * a.column_stride]) : To();
+        }
       }
     }
   }

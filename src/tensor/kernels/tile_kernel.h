@@ -41,8 +41,8 @@ constexpr std::int64_t PanelDepth(std::int64_t depth) {
 // Where element (k, j) of a panel is.
 template <class T>
 constexpr std::int64_t PanelIndex(std::int64_t k, std::int64_t j) {
-  constexpr std::int64_t p = kPairing<T>;
-  return k / p * p * kPanel + j * p + k % p;
+  constexpr std::int64_t kPair = kPairing<T>;
+  return k / kPair * kPair * kPanel + j * kPair + k % kPair;
 }
 
 // A matrix whose element (i, j) is data[i * row_stride + j * column_stride].
