@@ -55,6 +55,7 @@ TEST_CASE("the quick preset is read as it stands in its file") {
   CHECK(s.attention.window == json["attention"]["window"]);
   CHECK(s.attention.sinks == json["attention"]["sinks"]);
   CHECK(s.evaluation_problems == json["evaluation"]["problems"]);
+  CHECK(s.longest_cost == json["cost"]["longest"]);
   CHECK(s.sft.steps == json["sft"]["steps"]);
   CHECK(s.sft.batch_size == json["sft"]["batch_size"]);
   CHECK(s.rl.steps == json["rl"]["steps"]);
@@ -177,6 +178,8 @@ TEST_CASE("unknown choices, a window of 0 and a file that is no JSON are refused
           "normalizer is \"mean\"; use token-mean, sequence-mean, constant or sequence-sum");
   refused("sft", "lr_schedule", "step", "unknown learning-rate schedule 'step'");
   refused("attention", "window", 0, "attention.window is 0");
+  refused("cost", "longest", 63, "cost.longest is 63; it must be from 64 to");
+  refused("cost", "longest", 1 << 23, "cost.longest is 8388608");
   CHECK(ErrorOf("{\"task\": ").find("own.json") != std::string::npos);
 }
 

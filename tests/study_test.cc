@@ -26,6 +26,7 @@ void WriteData(const fs::path& dir) {
                        {"task", {{"n_min", 1}, {"n_max", 2}, {"restate_probability", 0.15}}},
                        {"attention", {{"window", 16}, {"sinks", 0}}},
                        {"evaluation", {{"problems", 4}}},
+                       {"cost", {{"longest", 64}}},
                        {"sft",
                         {{"steps", 3},
                          {"batch_size", 2},

@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "base/files.h"
+#include "model/limits.h"
 #include "rl/objective_names.h"
 #include "study/study.h"
 
@@ -84,10 +85,10 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
   const std::string path = file.string();
   StudySettings s;
   s.json = ParseJson<ordered_json>(ReadFile(file), path);
-  ordered_json task, attention, evaluation, sft, rl;
+  ordered_json task, attention, evaluation, cost, sft, rl;
   ReadFields(path, "root", s.json,
              {Field("base_model", s.base_model), Field("task", task), Field("attention", attention),
-              Field("evaluation", evaluation), Field("sft", sft), Field("rl", rl)});
+              Field("evaluation", evaluation), Field("cost", cost), Field("sft", sft), Field("rl", rl)});
   ReadFields(path, "task", task,
              {Field("n_min", s.task.n_min), Field("n_max", s.task.n_max),
               Field("restate_probability", s.task.restate_probability)});
@@ -95,6 +96,10 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
   SWARR_CHECK(s.attention.window >= 1, path, ": attention.window is ", s.attention.window,
               "; the study needs a window of at least 1 token");
   ReadFields(path, "evaluation", evaluation, {Field("problems", s.evaluation_problems)});
+  ReadFields(path, "cost", cost, {Field("longest", s.longest_cost)});
+  constexpr int kLeastLongest = 64;  // a 64th of it is a token
+  SWARR_CHECK(s.longest_cost >= kLeastLongest && s.longest_cost <= kMostPositions, path, ": cost.longest is ",
+              s.longest_cost, "; it must be from ", kLeastLongest, " to ", kMostPositions);
   ReadStage(path, "sft", sft, {Field("steps", s.sft.steps), Field("batch_size", s.sft.batch_size)}, s.sft_optimizer);
 
   std::string objective, scale_rewards, normalizer;

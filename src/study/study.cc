@@ -214,7 +214,6 @@ class SeedStudy {
   const ChainTask eval_task_{Split::kEval, settings_.task};
 };
 
-constexpr std::array<int, 4> kCostLengths = {256, 1024, 4096, 16384};
 constexpr int kCostRepeats = 15;
 
 // Median milliseconds of one forward step of one sequence whose newest token is at position length - 1.
@@ -251,18 +250,20 @@ double ForwardTokensPerSecond(Context& ctx, const Transformer& model, int length
 
 // What a sequence costs with and without the window. Measures, by its length, the cache bytes of one sequence, the
 // median time of decoding one more token, and the speed of a forward pass over the whole sequence. The model has this
-// shape, once with full attention ("sa") and once with `windowed` in every layer ("swa"). Nothing depends on the
-// weights or on what the cache holds, so weights are random and nothing is prefilled. Takes about two seconds.
-std::vector<CostPoint> MeasureCost(Context& ctx, const StudyOptions& options, const ModelConfig& shape,
-                                   AttentionSpec windowed) {
+// shape, once with full attention ("sa") and once with the window in every layer ("swa"). Nothing depends on the
+// weights or on what the cache holds, so weights are random and nothing is prefilled. The quick preset's lengths take
+// about two seconds.
+std::vector<CostPoint> MeasureCost(Context& ctx, const StudyOptions& options, const StudySettings& settings,
+                                   const ModelConfig& shape) {
   ModelConfig config = shape;
-  config.max_positions = kCostLengths.back();
+  config.max_positions = settings.longest_cost;
   std::vector<CostPoint> points;
-  for (const auto& [arm, spec] : {std::pair{"sa", AttentionSpec{}}, std::pair{"swa", windowed}}) {
+  for (const auto& [arm, spec] : {std::pair{"sa", AttentionSpec{}}, std::pair{"swa", settings.attention}}) {
     config.attention.assign(static_cast<std::size_t>(config.layers), spec);
     const Transformer model(config, DType::kF32, /*with_gradients=*/false, MemoryOf(ctx.device()));
     InitializeParameters(model.parameters(), config.layers, /*seed=*/0);
-    for (const int length : kCostLengths) {
+    for (const int share : {64, 16, 4, 1}) {
+      const int length = settings.longest_cost / share;
       StopIfAsked(options);
       points.push_back({.arm = arm,
                         .length = length,
@@ -289,8 +290,8 @@ void CheckRequirements(const StudyOptions& options, const StudySettings& setting
   check(base, true, {StepPart(base, DType::kF32, Product({settings.sft.batch_size, kPrompt}), PassKind::kTraining)});
   check(windowed, true, RlParts(windowed, DType::kF32, options.device, kPrompt, settings.rl));
   ModelConfig costly = windowed;
-  costly.max_positions = kCostLengths.back();
-  check(costly, false, {StepPart(costly, DType::kF32, kCostLengths.back(), PassKind::kForward)});
+  costly.max_positions = settings.longest_cost;
+  check(costly, false, {StepPart(costly, DType::kF32, settings.longest_cost, PassKind::kForward)});
 
   constexpr std::int64_t kTrainedArms = 5;
   const std::int64_t model = TrainingDisk(base, DType::kF32, options.output_dir, 0, 0, 1, false).model;
@@ -357,7 +358,7 @@ StudyResults RunStudy(const StudyOptions& options) {
     SeedStudy(ctx, options, settings, again, results).Run();
   }
   if (options.progress) options.progress("cost by length");
-  results.cost = MeasureCost(ctx, options, base, settings.attention);
+  results.cost = MeasureCost(ctx, options, settings, base);
   results.summary = Summarize(results.runs);
   results.wall_seconds = timer.Seconds();
   WriteReport(results, options.output_dir);

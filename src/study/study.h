@@ -49,6 +49,7 @@ struct StudySettings {
   ChainOptions task;        // its seed, and that of rl, is set for each set of arms
   AttentionSpec attention;  // in every layer of the SWA arms
   std::int64_t evaluation_problems = 0;
+  int longest_cost = 0;  // cost is measured for sequences of a 64th, a 16th, a quarter and all of these tokens
   SftOptions sft;
   OptimizerOptions sft_optimizer;
   RlOptions rl;

@@ -56,6 +56,7 @@ def write_preset(data, problems, sft_steps, rl_steps):
                  "beta1": 0.9, "beta2": 0.95, "max_grad_norm": 1.0}
     preset = {"base_model": "base", "task": {"n_min": 1, "n_max": 2, "restate_probability": 0.15},
               "attention": {"window": 16, "sinks": 0}, "evaluation": {"problems": problems},
+              "cost": {"longest": 64},
               "sft": {"steps": sft_steps, "batch_size": 2, **optimizer},
               "rl": {"steps": rl_steps, "prompts_per_step": 1, "num_generations": 2, "objective": "grpo", "epsilon": 0.2,
                      "scale_rewards": "group", "normalizer": "token-mean", **optimizer}}
