@@ -220,12 +220,16 @@ void BenchRows::NoteMemory(const Transformer& model, const Optimizer* optimizer)
 }
 
 Tensor BenchRows::Random(DType dtype, std::initializer_list<std::int64_t> shape) {
-  constexpr std::int64_t kDistinct = 1'000'003;  // a prime: rows of a matrix differ
+  constexpr std::size_t kDistinct = 1'000'003;  // a prime: rows of a matrix differ
+  while (numbers_.size() < kDistinct) numbers_.push_back(static_cast<float>(random_.NextUniform() - 0.5));
   const Tensor t = ctx_.HostArena().New(dtype, shape);
+  const auto size = static_cast<std::size_t>(t.size());
   Dispatch(dtype, [&]<class T>() {
     T* to = t.data<T>();
-    for (std::int64_t i = 0; i < t.size(); ++i) {
-      to[i] = i < kDistinct ? static_cast<T>(random_.NextUniform() - 0.5) : to[i - kDistinct];
+    for (std::size_t done = 0, count = 0; done < size; done += count) {
+      count = std::min(size - done, kDistinct - next_);
+      std::transform(&numbers_[next_], &numbers_[next_] + count, to + done, [](float x) { return static_cast<T>(x); });
+      next_ = (next_ + count) % kDistinct;
     }
   });
   return ToDevice(ctx_, t);

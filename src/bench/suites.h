@@ -82,7 +82,7 @@ class BenchRows {
   // Notes what these hold, if the context asks for it. `optimizer` may be null.
   void NoteMemory(const Transformer& model, const Optimizer* optimizer) const;
 
-  // Numbers in (-0.5, 0.5) in step memory; they repeat after a million.
+  // Numbers in (-0.5, 0.5) in step memory: each tensor's begin elsewhere in one list of a million, which repeats.
   Tensor Random(DType dtype, std::initializer_list<std::int64_t> shape);
   Documents RandomDocuments(int count, int length, int vocab);
 
@@ -91,6 +91,8 @@ class BenchRows {
   const BenchOptions& options_;
   AvailableMemory available_;
   PhiloxStream random_;
+  std::vector<float> numbers_;  // of Random; drawing them anew would take longer than a short run measures
+  std::size_t next_ = 0;
   nlohmann::ordered_json rows_ = nlohmann::ordered_json::array();
   std::optional<Peaks> peaks_;
 };
