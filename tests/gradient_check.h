@@ -25,7 +25,8 @@ double RelativeError(const Tensor& value, const Tensor& reference);
 // Returns, for each input, max |backward - differences| / max |differences|, infinity where one is not finite. Where
 // the gradient is 0 by the maths (the query of a token that sees one key) the differences hold only their rounding:
 // the denominator is therefore at least 1e-4 of the largest derivative by any of the inputs.
-// Cost: four calls of f per element.
-std::vector<double> GradientErrors(Context ctx, std::span<const Var> inputs, const std::function<Var(Context&)>& f);
+// Cost: four calls of f per element. With a stride above 1 every stride-th element of an input is compared alone.
+std::vector<double> GradientErrors(Context ctx, std::span<const Var> inputs, const std::function<Var(Context&)>& f,
+                                   std::int64_t stride = 1);
 
 }  // namespace swarr

@@ -138,7 +138,8 @@ TEST_CASE("no text makes the verifier throw, and comparison is reflexive and sym
   const std::vector<std::string> seeds = FixtureTexts();
   std::string before = "1";
   int equal = 0;
-  for (int i = 0; i < 30'000; ++i) {
+  // `make fuzz` judges millions of such texts; so many find soon what comes often.
+  for (int i = 0; i < 10'000; ++i) {
     const std::string text = i % 2 == 0 ? RandomText(random) : Mutated(seeds, random);
     CAPTURE(text);
     CHECK_NOTHROW(JudgeByAllRules(text));
