@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/directories.h"
+#include "base/paths.h"
 #include "temp_directory.h"
 
 namespace swarr {
@@ -143,6 +144,32 @@ TEST_CASE("a directory that holds anybody else's file is not replaced") {
   WriteFileAtomically(dir / "model/thesis.tex", "written meanwhile");
   CHECK_THROWS_WITH_AS(model.Commit(), Contains("it holds thesis.tex"), Error);
   CHECK(ReadFile(dir / "model/thesis.tex") == "written meanwhile");
+}
+
+TEST_CASE("a directory that must not replace another is refused, also if the other comes while it is written") {
+  const TempDirectory dir;
+  fs::create_directory(dir / "model");  // an empty one is in nobody's way
+  AtomicDirectory model(dir / "model", {"a"}, Existing::kKept);
+  WriteFileAtomically(model.path() / "a", "new");
+  WriteFileAtomically(dir / "model/a", "written meanwhile");
+  CHECK_THROWS_WITH_AS(model.Commit(), Contains("it holds a"), Error);
+  CHECK(ReadFile(dir / "model/a") == "written meanwhile");
+  CHECK_THROWS_WITH_AS(AtomicDirectory(dir / "model", {"a"}, Existing::kKept), Contains("it holds a"), Error);
+  fs::remove(dir / "model/a");
+  model.Commit();
+  CHECK(ReadFile(dir / "model/a") == "new");
+}
+
+TEST_CASE("a file takes a name only if nothing has it") {
+  const TempDirectory dir;
+  WriteFileAtomically(dir / "a", "1");
+  WriteFileAtomically(dir / "b", "2");
+  CHECK_FALSE(RenameToFree(dir / "a", dir / "b"));
+  CHECK(ReadFile(dir / "b") == "2");
+  CHECK(RenameToFree(dir / "a", dir / "c"));
+  CHECK(ReadFile(dir / "c") == "1");
+  CHECK(NamesIn(dir.path()) == Names{"b", "c"});
+  CHECK_THROWS_WITH_AS(RenameToFree(dir / "a", dir / "d"), Contains("No such file"), Error);
 }
 
 TEST_CASE("what a killed run left beside a directory does not get into the next one") {

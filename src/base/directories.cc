@@ -60,8 +60,11 @@ void CheckReplaceable(const fs::path& destination, const std::vector<std::string
 
 }  // namespace
 
-AtomicDirectory::AtomicDirectory(const fs::path& destination, std::vector<std::string> names)
-    : destination_(Resolve(destination)), partial_(Sibling(destination_, "partial")), names_(std::move(names)) {
+AtomicDirectory::AtomicDirectory(const fs::path& destination, std::vector<std::string> names, Existing existing)
+    : destination_(Resolve(destination)),
+      partial_(Sibling(destination_, "partial")),
+      names_(existing == Existing::kReplaced ? std::move(names) : std::vector<std::string>{}),
+      existing_(existing) {
   RecoverDirectory(destination_);
   CheckReplaceable(destination_, names_);
   std::error_code error;
@@ -81,7 +84,8 @@ void AtomicDirectory::Commit() {
   CheckReplaceable(destination_, names_);
   SyncDirectory(partial_);
   const fs::path old = Sibling(destination_, "old");
-  if (Exists(destination_)) Rename(destination_, old);
+  // Where nothing may be replaced the system sees to it: it gives no directory the name of one that holds anything.
+  if (existing_ == Existing::kReplaced && Exists(destination_)) Rename(destination_, old);
   try {
     Rename(partial_, destination_);
   } catch (...) {

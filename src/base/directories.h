@@ -14,6 +14,9 @@
 
 namespace swarr {
 
+// What becomes of what has the name of a directory that is to be written.
+enum class Existing { kReplaced, kKept };
+
 // A directory that appears under its name when it is complete (a model, a checkpoint):
 //   AtomicDirectory dir(destination, {"config.json", "model.safetensors"});
 //   WriteFileAtomically(dir.path() / "config.json", ...); ...
@@ -23,8 +26,9 @@ namespace swarr {
 class AtomicDirectory {
  public:
   // `names`: what the directory may hold. An existing destination is replaced only if it holds nothing else, so that no
-  // files get lost. Missing parents are created.
-  AtomicDirectory(const std::filesystem::path& destination, std::vector<std::string> names);
+  // files get lost, and with kKept only if it is empty. Missing parents are created.
+  AtomicDirectory(const std::filesystem::path& destination, std::vector<std::string> names,
+                  Existing existing = Existing::kReplaced);
   ~AtomicDirectory();
   AtomicDirectory(const AtomicDirectory&) = delete;
   AtomicDirectory& operator=(const AtomicDirectory&) = delete;
@@ -37,6 +41,7 @@ class AtomicDirectory {
   std::filesystem::path destination_;
   std::filesystem::path partial_;
   std::vector<std::string> names_;
+  Existing existing_;
 };
 
 // Puts the old directory back if a run was killed between moving it away and moving the new one in. Call it before

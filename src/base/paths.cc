@@ -57,6 +57,18 @@ void Rename(const fs::path& from, const fs::path& to) {
   if (std::rename(from.c_str(), to.c_str()) != 0) throw SystemError("write", to, errno);
 }
 
+bool RenameToFree(const fs::path& from, const fs::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
+  if (errno == EINVAL) {  // a file system that can't, such as NFS; a second name can't replace anything either
+    if (::link(from.c_str(), to.c_str()) == 0) {
+      ::unlink(from.c_str());
+      return true;
+    }
+  }
+  if (errno == EEXIST) return false;
+  throw SystemError("write", to, errno);
+}
+
 fs::path Resolve(const fs::path& path) {
   std::error_code error;
   fs::path resolved = fs::absolute(path, error);

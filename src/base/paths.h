@@ -23,6 +23,10 @@ void SyncDirectory(const std::filesystem::path& directory);
 // Throws SystemError if it fails.
 void Rename(const std::filesystem::path& from, const std::filesystem::path& to);
 
+// Gives `from` the name `to` unless something has it: then it returns false, and both stay. Nothing can come between.
+// Throws SystemError if it fails.
+bool RenameToFree(const std::filesystem::path& from, const std::filesystem::path& to);
+
 // The absolute path behind links, "." and trailing slashes.
 std::filesystem::path Resolve(const std::filesystem::path& path);
 

@@ -87,7 +87,8 @@ void WriteLearnedSinks(const fs::path& dir, const ModelConfig& config, const Wei
 }  // namespace
 
 void ConvertModel(const fs::path& from, const std::vector<AttentionSpec>& attention, const fs::path& to,
-                  const std::map<std::string, std::string>& more, std::optional<double> learned_sinks) {
+                  const std::map<std::string, std::string>& more, std::optional<double> learned_sinks,
+                  Existing existing) {
   std::error_code ignored;
   SWARR_CHECK(!fs::equivalent(from, to, ignored), "won't convert ", from.string(),
               " in place; choose another output directory");
@@ -112,7 +113,7 @@ void ConvertModel(const fs::path& from, const std::vector<AttentionSpec>& attent
   std::vector<std::string> names = AllFileNames({kSinksFile, kOtherFile, kIndexFile});
   for (const auto& [name, new_name] : copied) names.push_back(new_name);
   for (const auto& [name, content] : more) names.push_back(name);
-  AtomicDirectory out(to, names);
+  AtomicDirectory out(to, names, existing);
   for (const auto& [name, new_name] : copied) CopyFile(from / name, out.path() / new_name);
   if (learned_sinks) WriteLearnedSinks(out.path(), config, weights, *learned_sinks);
   WriteFileAtomically(out.path() / "config.json", config_text);

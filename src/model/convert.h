@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attn/spec.h"
+#include "base/directories.h"
 
 namespace swarr {
 
@@ -22,13 +23,13 @@ std::vector<int> EveryLayer(int layers, int every);
 
 // Writes the model of directory `from` to `to` with this attention, one spec a layer: weights, tokenizer and other side
 // files (model_files.h) byte for byte, config.json with the new attention, and `more` files beside them (name to
-// content). The tokenizer need not be one that this program can read. `to` appears when it is complete and replaces a
-// model that stands there. With `learned_sinks` the model gets a learned sink of this value for every query head of
-// every layer, in one more file of weights; an index beside it then names the file of each tensor. Throws if `from` is
-// damaged, weights that are NaN or infinite included, if `to` is `from`, or if `from` has learned sinks already or is
-// of a kind to which no Hugging Face model type gives them. Needs little memory.
+// content). The tokenizer need not be one that this program can read. `to` appears when it is complete and, unless
+// `existing` says otherwise, replaces a model that stands there. With `learned_sinks` the model gets a learned sink of
+// this value for every query head of every layer, in one more file of weights; an index beside it then names the file
+// of each tensor. Throws if `from` is damaged, weights that are NaN or infinite included, if `to` is `from`, or if
+// `from` has learned sinks already or is of a kind to which no Hugging Face model type gives them. Needs little memory.
 void ConvertModel(const std::filesystem::path& from, const std::vector<AttentionSpec>& attention,
                   const std::filesystem::path& to, const std::map<std::string, std::string>& more = {},
-                  std::optional<double> learned_sinks = {});
+                  std::optional<double> learned_sinks = {}, Existing existing = Existing::kReplaced);
 
 }  // namespace swarr

@@ -103,7 +103,7 @@ void WriteValues(const std::filesystem::path& path, const std::map<std::string, 
   WriteSafetensors(path, tensors);
 }
 
-void Export(Expectations& expectations, const std::filesystem::path& directory) {
+void Export(Expectations& expectations, const std::filesystem::path& directory, Existing existing) {
   const Suite& suite = expectations.suite();
   std::map<std::string, const Value*> inputs, outputs;
   for (const Family& family : suite.families) {
@@ -112,7 +112,8 @@ void Export(Expectations& expectations, const std::filesystem::path& directory) 
       for (const auto& [name, value] : expectations.Outputs(family, c, "")) outputs[c.name + "." + name] = &value;
     }
   }
-  AtomicDirectory target(directory / suite.name, {"manifest.json", "inputs.safetensors", "expected.safetensors"});
+  AtomicDirectory target(directory / suite.name, {"manifest.json", "inputs.safetensors", "expected.safetensors"},
+                         existing);
   WriteFileAtomically(target.path() / "manifest.json", Manifest(expectations).dump(2) + "\n");
   WriteValues(target.path() / "inputs.safetensors", inputs);
   WriteValues(target.path() / "expected.safetensors", outputs);

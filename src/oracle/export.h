@@ -8,14 +8,16 @@
 
 #include <filesystem>
 
+#include "base/directories.h"
 #include "oracle/expectations.h"
 
 namespace swarr::oracle {
 
 inline constexpr int kManifestVersion = 1;
 
-// Replaces the directory of an earlier export; throws where it holds other files.
-void Export(Expectations& expectations, const std::filesystem::path& directory);
+// Replaces the directory of an earlier export, unless `existing` says otherwise; throws where it holds other files.
+void Export(Expectations& expectations, const std::filesystem::path& directory,
+            Existing existing = Existing::kReplaced);
 
 nlohmann::ordered_json Manifest(Expectations& expectations);
 
