@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Data of several schemas and prompts of several kinds, end to end.
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
@@ -64,6 +67,115 @@ TEST_CASE("a file that a command writes never replaces another, unless --overwri
     CHECK(Swarr(command + std::vector<std::string>{"--overwrite"}).status == 0);
     CHECK(ReadFile(out) != "precious");
   }
+}
+
+TEST_CASE("a file that appears under an output's name while a command runs stays, and the result is kept beside it") {
+  const TempDirectory dir;
+  const std::string out = (dir / "rows.jsonl").string();
+  // The command can't end before somebody has written there: it waits for data from a pipe that we open afterwards.
+  const std::string data = (dir / "data").string();
+  REQUIRE(::mkfifo(data.c_str(), 0600) == 0);
+  Program eval({"eval", "--model", TinyModel(), "--data", data, "--problems", "1", "--max-completion-length", "2",
+                "--completions-out", out});
+  const int pipe = ::open(data.c_str(), O_WRONLY);  // until the command reads, it has seen that the name is free
+  WriteFileAtomically(out, "precious");
+  const std::string row = R"({"prompt": "a7b3n01x5?", "answer": "C"})"
+                          "\n";
+  CHECK(::write(pipe, row.data(), row.size()) == static_cast<ssize_t>(row.size()));
+  ::close(pipe);
+  const Outcome done = eval.Wait();
+  CHECK(done.status == 1);
+  CHECK_MESSAGE(done.Says("has been written by another process meanwhile and stays; the result is in " + out + ".new"),
+                done.err);
+  CHECK(ReadFile(out) == "precious");
+  CHECK(Lines(out + ".new").size() == 1);
+  CHECK(HoldsOnly(dir.path(), {"data", "rows.jsonl", "rows.jsonl.new"}));
+}
+
+TEST_CASE("what a command reads is never overwritten by what it writes, through a link neither") {
+  const TempDirectory dir;
+  const std::string data = (dir / "rows.jsonl").string(), model = (dir / "model").string();
+  const std::string link = (dir / "link").string(), config = (dir / "config").string();
+  WriteFileAtomically(data, kRows);
+  WriteFileAtomically(config, "{\"problems\": 1}");
+  std::filesystem::copy(TinyModel(), model);
+  const std::vector<std::string> eval = {"eval", "--model", model, "--data", data, "--config", config, "--overwrite"};
+  const auto refused = [&](const std::vector<std::string>& more, const std::string& why) {
+    const Outcome outcome = Swarr(eval + more);
+    CHECK(outcome.status != 0);
+    CHECK(outcome.IsOneSentence());
+    CHECK_MESSAGE(outcome.Says(why), outcome.err);
+    CHECK(ReadFile(data) == kRows);
+  };
+  refused({"--completions-out", data}, "which --data reads; choose another file");
+  refused({"--completions-out", config}, "which --config reads");
+  std::filesystem::create_symlink(data, link);
+  refused({"--completions-out", link}, "which --data reads");
+  refused({"--completions-out", model + "/config.json"}, "of a model or a run");
+  std::filesystem::remove(link);
+  std::filesystem::create_symlink(model + "/model.safetensors", link);
+  const std::string weights = ReadFile(link);
+  refused({"--completions-out", link}, "of a model or a run");
+  CHECK(ReadFile(link) == weights);
+}
+
+TEST_CASE("flags that would do nothing are refused by the flag that makes them idle") {
+  const TempDirectory dir;
+  const std::string model = TinyModel(), out = (dir / "out").string(), data = (dir / "rows.jsonl").string();
+  WriteFileAtomically(data, R"({"prompt": "a7b3n01x5?", "completion": "01:C,#C", "answer": "C"})");
+  using Arguments = std::vector<std::string>;
+  const Arguments task = {"--task", "chain"}, rows = {"--data", data}, to = {"--output-dir", out};
+  const auto refused = [&](const Arguments& command, const std::string& flag, const std::string& why) {
+    const Outcome outcome = Swarr(command);
+    CAPTURE(outcome.err);
+    CHECK(outcome.status == 2);
+    CHECK(outcome.IsOneSentence());
+    CHECK(outcome.Says(flag + " has no effect " + why));
+    CHECK(HoldsOnly(dir.path(), {"rows.jsonl"}));
+  };
+  const Arguments sample = {"sample", "--model", model, "--output", out}, eval = {"eval", "--model", model},
+                  rl = Arguments{"rl", "--model", model, "--max-steps", "1"} + to,
+                  sft = Arguments{"sft", "--model", model} + to, pretrain = Arguments{"pretrain"} + to;
+  for (const Arguments& command : {sample, eval, rl, sft, pretrain}) {
+    CAPTURE(command[0]);
+    for (const Arguments& flag : {Arguments{"--template", "chatml"},
+                                  {"--instruction", "boxed"},
+                                  {"--reward", "chain"},
+                                  {"--system", "none"},
+                                  {"--prompt-field", "p"},
+                                  {"--answer-field", "a"}}) {
+      refused(command + task + flag, flag[0], "with --task, whose problems and rule are its own; leave it out");
+    }
+    refused(command + rows + Arguments{"--n-max", "3"}, "--n-max", "with --data");
+  }
+  refused(sft + task + Arguments{"--strip-calculator-marks"}, "--strip-calculator-marks", "with --task");
+  refused(sft + rows + Arguments{"--restate", "0.2"}, "--restate", "with --data");
+  refused(sft + task + Arguments{"--max-steps", "1", "--epochs", "2"}, "--epochs", "with --max-steps");
+  for (const char* flag : {"--eval-data", "--eval-examples", "--eval-max-completion-length"}) {
+    refused(sft + task + Arguments{flag, "1"}, flag, "where --eval-every is 0");
+  }
+  refused(sft + rows + Arguments{"--reward", "math"}, "--reward", "where --eval-every is 0");
+  refused(sft + task + Arguments{"--keep-checkpoints", "2"}, "--keep-checkpoints", "where --save-every is 0");
+  refused(sft + task + Arguments{"--change", "lr"}, "--change", "without --resume");
+  refused(sample + rows + Arguments{"--split", "sft"}, "--split", "with --data");
+  refused(rl + task + Arguments{"--ref-model", model}, "--ref-model", "where --beta is 0");
+  refused(eval + task + Arguments{"--lm-eval"}, "--lm-eval", "with --task");
+  refused(eval + rows + Arguments{"--shots", "3"}, "--shots", "without --few-shot-data");
+  refused(eval + rows + Arguments{"--lm-eval", "--shots", "0", "--samples", "2"}, "--samples", "with --lm-eval");
+  refused(pretrain + task + Arguments{"--model", model, "--layers", "2"}, "--layers", "with --model");
+  refused({"tokenize", "--model", model, "--decode", "1", "--special-as-text"}, "--special-as-text", "with --decode");
+  refused({"generate", "--model", model, "--prompt", "a", "--system", "be brief"}, "--system", "with --template plain");
+}
+
+TEST_CASE("a flag that speaks of rows has its effect with --task where the evaluation reads rows") {
+  const TempDirectory dir;
+  const std::string data = (dir / "rows.jsonl").string();
+  WriteFileAtomically(data, R"({"prompt": "a7b3n01x5?", "gold": "C"})");
+  const std::vector<std::string> sft = {
+      "sft", "--model",     TinyModel(), "--max-steps",    "1",    "--quiet",      "--eval-every",
+      "1",   "--eval-data", data,        "--answer-field", "gold", "--output-dir", (dir / "out").string()};
+  const Outcome done = Swarr(sft + kShort);
+  CHECK_MESSAGE(done.status == 0, done.err);
 }
 
 TEST_CASE("a file that can't be written is refused before anything is computed, and a model's file always") {

@@ -72,14 +72,15 @@ TEST_CASE("a teacher that does not fit the student, and settings without a teach
     CHECK_MESSAGE(outcome.Says(sentence), outcome.err);
     CHECK(!fs::exists(run));
   };
-  refuses({"--distill-weight", "0.5"}, 2, "--distill-weight means nothing without a teacher; name one with --teacher");
-  refuses({"--distill-kl", "forward"}, 2, "--distill-kl means nothing without a teacher");
+  refuses({"--distill-weight", "0.5"}, 2, "--distill-weight has no effect without --teacher; leave it out");
+  refuses({"--distill-kl", "forward"}, 2, "--distill-kl has no effect without --teacher");
   const std::vector<std::string> taught = {"--teacher", TinyModel()};
   refuses(taught + std::vector<std::string>{"--distill-weight", "1.5"}, 2, "a number from 0 to 1 is needed");
   refuses(taught + std::vector<std::string>{"--distill-weight", "-0.1"}, 2, "a number from 0 to 1 is needed");
-  refuses(taught + std::vector<std::string>{"--distill-temperature", "0"}, 2,
-          "--distill-temperature is 0; it must be above 0");
-  refuses(taught + std::vector<std::string>{"--distill-temperature", "-1"}, 2, "a number of at least 0 is needed");
+  for (const char* temperature : {"-1", "0", "0.09", "100"}) {
+    refuses(taught + std::vector<std::string>{"--distill-temperature", temperature}, 2,
+            "a number from 0.1 to 20 is needed");
+  }
   refuses(taught + std::vector<std::string>{"--distill-kl", "sideways"}, 2, "sideways");
   refuses({"--teacher", (dir / "none").string()}, 1, "none");
 
@@ -103,7 +104,14 @@ TEST_CASE("a teacher that does not fit the student, and settings without a teach
   fs::copy(TinyModel(), chat);
   WriteFileAtomically(fs::path(chat) / "chat_template.jinja",
                       "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}");
-  refuses({"--teacher", chat}, 1, "the teacher's chat template is chatml and the model's plain");
+  const std::string rows = (dir / "rows.jsonl").string();
+  REQUIRE(Swarr({"data", "chain", "--count", "9", "--n-min", "1", "--n-max", "2", "--out", rows}).status == 0);
+  const Outcome turns = Swarr({"sft", "--model", TinyModel(), "--max-steps", "1", "--quiet", "--output-dir", run,
+                               "--data", rows, "--teacher", chat});
+  CHECK(turns.status == 1);
+  CHECK_MESSAGE(turns.Says("the teacher's chat template is chatml and the model's plain"), turns.err);
+  // Problems of a built-in task are put to both models in the same words.
+  CHECK(Swarr(Sft(run, {"--teacher", chat})).status == 0);
 }
 
 TEST_CASE("rl --objective opd learns from the teacher that --ref-model names, exactly on-policy, and asks for one") {

@@ -58,6 +58,17 @@ TEST_CASE("wrong usage is one sentence and status 2") {
                dir.path());
   CheckRefused({"sft", "--model", model, "--task", "chain", "--output-dir", out, "--lr", "fast"}, 2, "--lr",
                dir.path());
+  // What the option takes, in words of ours.
+  CheckRefused({"sft", "--model", model, "--task", "chain", "--output-dir", out, "--seed", "-1"}, 2,
+               "--seed: -1 given where a whole number from 0 to 18446744073709551615 is needed", dir.path());
+  CheckRefused({"sft", "--model", model, "--task", "chain", "--output-dir", out, "--batch-size", "1.5"}, 2,
+               "--batch-size: 1.5 given where a whole number", dir.path());
+  CheckRefused({"sft", "--model", model, "--task", "chain", "--output-dir", out, "--quiet=maybe"}, 2,
+               "--quiet: maybe given where true or false is needed", dir.path());
+  CheckRefused({"convert", "--model", model, "--window", "wide", "--output-dir", out}, 2,
+               "--window: wide given where a whole number", dir.path());
+  CheckRefused({"sft", "--model", model, "--task", "chain", "--output-dir", out, "--restate", "often"}, 2,
+               "--restate: often given where a number is needed", dir.path());
   CheckRefused({"sft", "--model", model, "--task", "chain", "--output-dir", out, "--batch-size", "0"}, 2,
                "--batch-size", dir.path());
   CheckRefused({"sft", "--model", model, "--task", "chain", "--output-dir", out, "--lr-schedule", "wavy"}, 2, "'wavy'",
@@ -234,6 +245,8 @@ TEST_CASE("an unknown key, a wrong type or another command's configuration is re
   refused(R"({"config": "x"})", 2, "no option \"config\"");
   refused(R"({"train-on-prompt": 1})", 2, "true or false is needed");
   refused(R"({"lr": null})", 2, "\"lr\" is null");
+  refused(R"({"lr": [1, 2]})", 2, "\"lr\" is [1,2] where a text or a number is needed");
+  refused(R"({"change": [["lr"]]})", 2, "a list of these is needed");
   refused(R"({"lr": "fast"})", 2, "--lr");
   refused(R"({"command": "rl"})", 2, "is for the command \"rl\", not for sft");
   refused("{", 1, "no valid JSON");

@@ -66,6 +66,12 @@ TEST_CASE("oracle check accepts what export expects with status 0, and names a m
   const Outcome right = Swarr({"oracle", "check", "--suite", "attention", "--candidate", (dir / "right").string()});
   CHECK(right.status == 0);
   CHECK(right.out == "suite attention: all 60 cases pass, judged in f64\n");
+  const Outcome cancelled =
+      Swarr({"oracle", "check", "--suite", "attention", "--candidate", (dir / "right").string(), "--cases", "window_2",
+             "--accept", "a window of W+1 keys", "--accept", "a window of W-1 keys"});
+  CHECK(cancelled.status == 2);
+  CHECK(cancelled.IsOneSentence());
+  CHECK(cancelled.Says("the conventions of --accept cancel each other"));
 
   WriteCandidate(dir / "wrong", "attention", "sinks counted inside the window");
   const std::vector<std::string> check = {"oracle",    "check",       "--suite",
@@ -101,6 +107,25 @@ TEST_CASE("oracle says in one sentence what is no suite and where there is no ca
   CHECK(file.status == 1);
   CHECK(file.IsOneSentence());
   CHECK(file.Says(path + " is a file; a candidate for the suite ops is the directory that holds ops.safetensors"));
+}
+
+TEST_CASE("oracle export replaces an earlier export with --overwrite alone, and what is no export's never") {
+  const TempDirectory dir;
+  const auto manifest = dir / "out" / "rollout" / "manifest.json";
+  const std::vector<std::string> command = {"oracle",  "export",       "--suite",
+                                            "rollout", "--output-dir", (dir / "out").string()};
+  std::filesystem::create_directories(manifest.parent_path());
+  WriteFileAtomically(manifest, "mine");
+  const Outcome refused = Swarr(command);
+  CHECK(refused.status == 1);
+  CHECK(refused.IsOneSentence());
+  CHECK_MESSAGE(refused.Says("is not empty; choose another --output-dir, or replace what is there with --overwrite"),
+                refused.err);
+  CHECK(ReadFile(manifest) == "mine");
+  CHECK(Swarr(command + std::vector<std::string>{"--overwrite"}).status == 0);
+  CHECK(ReadFile(manifest) != "mine");
+  WriteFileAtomically(manifest.parent_path() / "notes.txt", "mine");
+  CHECK(Swarr(command + std::vector<std::string>{"--overwrite"}).Says("it holds notes.txt"));
 }
 
 TEST_CASE("oracle export refuses an empty directory's name and threads that no machine has") {

@@ -278,6 +278,31 @@ TEST_CASE("verify --reward math says which rules found and compared the answer, 
   CHECK(refused.Says("the gold answer is empty"));
 }
 
+TEST_CASE("a configuration gives lists as lists, and a flag takes the place of the whole list") {
+  const TempDirectory dir;
+  const std::string config = (dir / "config.json").string(), out = (dir / "out").string(), model = TinyModel();
+  WriteFileAtomically(config, R"({"lengths": [8, "16"]})");
+  const std::vector<std::string> inspect = {"inspect", "--model", model, "--json", "--config", config};
+  const json two = JsonOf(inspect)["kv_bytes"],
+             one = JsonOf(inspect + std::vector<std::string>{"--lengths", "4"})["kv_bytes"];
+  CHECK(two.size() == 2);
+  CHECK(two[1]["length"] == 16);
+  CHECK(one.size() == 1);
+  CHECK(one[0]["length"] == 4);
+
+  WriteFileAtomically(config, json{{"model", model}, {"window", 4}, {"full-layers", {1}}}.dump());
+  REQUIRE(Swarr({"convert", "--config", config, "--output-dir", out}).status == 0);
+  const json layers = JsonOf({"inspect", "--model", out, "--json"})["attention"];
+  CHECK(layers[0]["attention"] == "window");
+  CHECK(layers[1]["attention"] == "full");
+
+  WriteFileAtomically(config, R"({"resume": "auto", "change": ["lr", "speed"]})");
+  const std::vector<std::string> sft = {
+      "sft", "--model", model, "--config", config, "--output-dir", (dir / "sft").string()};
+  CHECK(Swarr(sft).Says("speed"));
+  CHECK_FALSE(Swarr(sft + std::vector<std::string>{"--change", "eps"}).Says("speed"));
+}
+
 TEST_CASE("bench names the processor, the threads and a median for every row") {
   const TempDirectory dir;
   const std::string out = (dir / "ops.json").string();

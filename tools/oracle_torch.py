@@ -79,7 +79,8 @@ def main():
     options = parser.parse_args()
     names = options.candidates or list(CANDIDATES)
     for suite in sorted({name.split("_")[0] for name in names}):
-        subprocess.run([options.swarr, "oracle", "export", "--suite", suite, "--output-dir", options.output_dir],
+        subprocess.run([options.swarr, "oracle", "export", "--suite", suite, "--output-dir", options.output_dir,
+                        "--overwrite"],
                        check=True)
     print(f"torch {torch.__version__} on {options.device}")
     as_expected = True

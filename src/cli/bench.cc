@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <utility>
 
-#include "base/files.h"
 #include "cli/commands.h"
 
 namespace swarr {
@@ -22,7 +21,7 @@ struct BenchCommand {
   }
 
   void Run() {
-    if (!svg.empty() && bench.suite != "scaling") throw UsageError("--svg is for --suite scaling");
+    if (!svg.path.empty() && bench.suite != "scaling") throw UsageError("--svg is for --suite scaling");
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
     bench.dtype = compute.MakeDType();
@@ -38,12 +37,12 @@ struct BenchCommand {
     nlohmann::ordered_json results = RunBench(ctx, bench);
     if (compute.memory_report) results["memory"] = compute.memory.ToJson(steps.arena());
     compute.PrintMemory(steps.arena());
-    if (!json.empty()) WriteFileAtomically(json, results.dump(1) + "\n");
-    if (!svg.empty()) WriteFileAtomically(svg, ScalingFigure(results));
+    if (!json.path.empty()) json.Write(results.dump(1) + "\n");
+    if (!svg.path.empty()) svg.Write(ScalingFigure(results));
   }
 
   BenchOptions bench;
-  std::string json, svg;
+  OutputFile json, svg;
   ComputeOptions compute;
 };
 

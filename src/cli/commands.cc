@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "base/files.h"
+#include "base/paths.h"
 #include "model/model_files.h"
 #include "tensor/ops.h"
 #include "text/unicode.h"
@@ -21,6 +22,7 @@ namespace swarr {
 namespace {
 
 using nlohmann::ordered_json;
+namespace fs = std::filesystem;
 
 // The value of --config among the arguments of a command, the last one if there are several; empty if there is none.
 std::string ConfigPath(const std::vector<std::string>& arguments) {
@@ -33,20 +35,41 @@ std::string ConfigPath(const std::vector<std::string>& arguments) {
   return path;
 }
 
-// `value` as arguments: --key value, or --key=true for a flag.
-void AppendArgument(const std::string& where, const CLI::Option& option, const std::string& key,
-                    const ordered_json& value, std::vector<std::string>& to) {
+bool TakesSeveral(const CLI::Option& option) { return option.get_items_expected_max() > 1; }
+bool TakesList(const CLI::Option& option) { return TakesSeveral(option) || option.get_type_name() == kListType; }
+
+// A list as one text with commas between its parts, any other value as it is written.
+std::string TextOf(const ordered_json& value) {
+  if (!value.is_array()) return value.is_string() ? value.get<std::string>() : value.dump();
+  std::string text;
+  for (const ordered_json& part : value) text += (text.empty() ? "" : ",") + TextOf(part);
+  return text;
+}
+
+// `value` as arguments: --key value, for several values several times, or --key=true for a flag.
+void AppendArguments(const std::string& where, const CLI::Option& option, const std::string& key,
+                     const ordered_json& value, std::vector<std::string>& to) {
+  const auto is_scalar = [](const ordered_json& v) { return v.is_string() || v.is_number(); };
   const bool is_flag = option.get_items_expected_max() == 0;
-  if (value.is_structured() || value.is_null() || is_flag != value.is_boolean()) {
-    throw UsageError(Concat(where, ": \"", key, "\" is ", value.dump(), " where ",
-                            is_flag ? "true or false" : "a text or a number", " is needed"));
+  const bool is_list = TakesList(option) && value.is_array() && std::ranges::all_of(value, is_scalar);
+  if (is_flag ? !value.is_boolean() : !is_scalar(value) && !is_list) {
+    const char* wanted = is_flag             ? "true or false"
+                         : TakesList(option) ? "a text, a number or a list of these"
+                                             : "a text or a number";
+    throw UsageError(Concat(where, ": \"", key, "\" is ", value.dump(), " where ", wanted, " is needed"));
   }
-  const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
-  if (is_flag) {
-    to.push_back("--" + key + "=" + text);
-  } else {
-    to.insert(to.end(), {"--" + key, text});
+  if (is_flag) return to.push_back("--" + key + "=" + TextOf(value));
+  const bool several = TakesSeveral(option) && is_list;
+  for (const ordered_json& part : several ? value : ordered_json::array({value})) {
+    to.insert(to.end(), {"--" + key, TextOf(part)});
   }
+}
+
+// Whether the option --key is among the arguments.
+bool IsGiven(const std::vector<std::string>& arguments, const std::string& key) {
+  return std::ranges::any_of(arguments, [name = "--" + key](const std::string& argument) {
+    return argument == name || argument.starts_with(name + "=");
+  });
 }
 
 // JSON can't hold other bytes, which names of files may have.
@@ -58,38 +81,86 @@ std::string Utf8(const std::string& text) {
 
 }  // namespace
 
-OptionSet::OptionSet(CLI::App& app, const Environment& environment) : app_(app), environment_(environment) {
-  app_.add_option("--config", config_, "JSON file that gives options by the same names; flags win");
+void OutputFile::Write(const std::function<void(const fs::path&)>& write) const {
+  if (overwrite) return write(path);
+  const fs::path target = Resolve(path), hidden = Sibling(target, "new"), beside = target.string() + ".new";
+  std::error_code ignored;
+  fs::remove(hidden, ignored);
+  try {
+    write(hidden);
+    if (RenameToFree(hidden, target)) return SyncDirectory(target.parent_path());
+    SWARR_CHECK(RenameToFree(hidden, beside), path, " and ", beside.string(),
+                " have been written by others meanwhile and stay; choose another file");
+  } catch (...) {
+    fs::remove(hidden, ignored);
+    throw;
+  }
+  throw Error(
+      Concat(path, " has been written by another process meanwhile and stays; the result is in ", beside.string()));
 }
 
-CLI::Option* OptionSet::AddOutput(const std::string& name, std::string& path, const std::string& help) {
+void OutputFile::Write(std::string_view bytes) const {
+  Write([&](const fs::path& to) { WriteFileAtomically(to, bytes); });
+}
+
+OptionSet::OptionSet(CLI::App& app, const Environment& environment) : app_(app), environment_(environment) {
+  inputs_.push_back(
+      {"--config", &config_,
+       app_.add_option("--config", config_, "JSON file that gives options by the same names; flags win")});
+}
+
+CLI::Option* OptionSet::AddOutput(const std::string& name, OutputFile& file, const std::string& help) {
   if (outputs_.empty()) AddUnrecorded("overwrite", overwrite_, "replace files that are there already");
-  CLI::Option* option = AddUnrecorded(name, path, help);
-  outputs_.push_back({"--" + name, &path, option});
+  CLI::Option* option = AddUnrecorded(name, file.path, help);
+  outputs_.push_back({{"--" + name, &file.path, option}, &file.overwrite});
   return option;
 }
 
-void OptionSet::CheckOutputs() const {
-  namespace fs = std::filesystem;
+void OptionSet::CheckOutput(const Output& output) const {
+  const auto& [flag, path, option] = static_cast<const File&>(output);
+  if (path->empty()) throw UsageError(flag + " is empty; name a file");
+  std::error_code ignored;
+  const fs::path file = fs::absolute(*path, ignored), directory = file.parent_path();
+  SWARR_CHECK(fs::is_directory(directory, ignored), flag, " names ", *path, ", but there is no directory ",
+              directory.string(), "; create it first");
+  SWARR_CHECK(!fs::is_directory(file, ignored), flag, " names ", *path, ", which is a directory; name a file in it");
+  if (!fs::exists(fs::symlink_status(file, ignored))) return;
+  for (const File& input : inputs_) {
+    if (!fs::equivalent(*input.path, file, ignored)) continue;
+    throw UsageError(Concat(flag, " names ", *path, ", which ", input.flag, " reads; choose another file"));
+  }
+  SWARR_CHECK(overwrite_, flag, " names ", *path,
+              ", which is there already; choose another file, or replace it with --overwrite");
+  const fs::path replaced = fs::weakly_canonical(file, ignored).parent_path();  // behind links
+  for (const char* mark : {"config.json", "run.json"}) {
+    SWARR_CHECK(!fs::exists(replaced / mark, ignored), flag, " names ", *path,
+                " in the directory of a model or a run, whose files are never replaced; choose another place");
+  }
+}
+
+void OptionSet::CheckIdle(const Idle& idle) {
+  for (const std::string& name : idle.names) {
+    const CLI::Option* option = app_.get_option_no_throw("--" + name);
+    if (option == nullptr) continue;
+    if (option->count() > 0) throw UsageError(Concat("--", name, " has no effect ", idle.why, "; leave it out"));
+    std::erase_if(records_, [&](const auto& record) { return record.first == name; });
+  }
+}
+
+void OptionSet::Check() {
   std::set<fs::path> seen;
-  for (const auto& [flag, path, option] : outputs_) {
-    if (option->count() == 0) continue;
-    if (path->empty()) throw UsageError(flag + " is empty; name a file");
+  for (const Output& output : outputs_) {
+    if (output.option->count() == 0) continue;
+    CheckOutput(output);
     std::error_code ignored;
-    const fs::path file = fs::absolute(*path, ignored), directory = file.parent_path();
-    if (!seen.insert(fs::weakly_canonical(file, ignored)).second) {
-      throw UsageError(Concat(flag, " names ", *path, ", as another flag does; give each a file of its own"));
+    if (!seen.insert(fs::weakly_canonical(fs::absolute(*output.path, ignored), ignored)).second) {
+      throw UsageError(
+          Concat(output.flag, " names ", *output.path, ", as another flag does; give each a file of its own"));
     }
-    SWARR_CHECK(fs::is_directory(directory, ignored), flag, " names ", *path, ", but there is no directory ",
-                directory.string(), "; create it first");
-    SWARR_CHECK(!fs::is_directory(file, ignored), flag, " names ", *path, ", which is a directory; name a file in it");
-    if (!fs::exists(fs::symlink_status(file, ignored))) continue;
-    SWARR_CHECK(overwrite_, flag, " names ", *path,
-                ", which is there already; choose another file, or replace it with --overwrite");
-    for (const char* mark : {"config.json", "run.json"}) {
-      SWARR_CHECK(!fs::exists(directory / mark, ignored), flag, " names ", *path,
-                  " in the directory of a model or a run, whose files are never replaced; choose another place");
-    }
+    *output.overwrite = overwrite_;
+  }
+  for (const Idle& idle : idle_) {
+    if (idle.holds()) CheckIdle(idle);
   }
 }
 
@@ -125,7 +196,9 @@ std::vector<std::string> ExpandConfig(CLI::App& program, const std::vector<std::
     }
     const CLI::Option* option = key == "config" ? nullptr : command->get_option_no_throw("--" + key);
     if (option == nullptr) throw UsageError(Concat(path, ": ", command->get_name(), " has no option \"", key, "\""));
-    AppendArgument(path, *option, key, value, expanded);
+    // Of other options the last value counts; several would be joined.
+    if (TakesSeveral(*option) && IsGiven(arguments, key)) continue;
+    AppendArguments(path, *option, key, value, expanded);
   }
   expanded.insert(expanded.end(), split, arguments.end());
   return expanded;
@@ -227,6 +300,12 @@ int ResolveThreads(int threads) {
   cpu_set_t processors;
   if (sched_getaffinity(0, sizeof processors, &processors) == 0) return CPU_COUNT(&processors);
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+void RequireFree(const fs::path& directory, bool overwrite) {
+  std::error_code ignored;
+  SWARR_CHECK(overwrite || !fs::exists(directory, ignored) || fs::is_empty(directory, ignored), directory.string(),
+              " is not empty; choose another --output-dir, or replace what is there with --overwrite");
 }
 
 void PrintJson(const ordered_json& json) {

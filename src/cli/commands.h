@@ -6,15 +6,19 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "tensor/memory_report.h"
 #include "tensor/transfer.h"
 #include "train/requirements.h"
@@ -35,6 +39,39 @@ struct Environment {
   // From this call on the first SIGINT (Ctrl-C), SIGTERM or SIGHUP does not end the process. Only commands that can
   // stop in good order call it.
   std::function<Stopping()> watch_signals;
+};
+
+// For CLI11 checks: a text that becomes a T. CLI11's own refusal does not say what is wanted.
+template <class T>
+CLI::Validator Convertible() {
+  return CLI::Validator(
+      [](const std::string& text) {
+        T value{};
+        const bool wraps = std::is_unsigned_v<T> && text.starts_with('-');  // CLI11 takes -1 for the largest
+        if (!wraps && CLI::detail::lexical_cast(text, value)) return std::string();
+        std::string wanted = "a number";
+        if constexpr (std::is_same_v<T, bool>) {
+          wanted = "true or false";
+        } else if constexpr (std::is_integral_v<T>) {
+          wanted = Concat("a whole number from ", std::numeric_limits<T>::min(), " to ", std::numeric_limits<T>::max());
+        }
+        return Concat(text, " given where ", wanted, " is needed");
+      },
+      "");
+}
+
+// The type of options whose value is a text with commas between its parts; --config may give a list.
+inline constexpr const char* kListType = "LIST";
+
+// A file that a command writes when it has computed what goes there.
+struct OutputFile {
+  std::string path;        // as it was given
+  bool overwrite = false;  // whether a file of this name may be replaced
+
+  // Calls write(p) with the path, or with a hidden one beside it, whose file then gets its name. If another file has
+  // come by that name since the command began, it stays unless `overwrite`: then an Error says where the result is.
+  void Write(const std::function<void(const std::filesystem::path&)>& write) const;
+  void Write(std::string_view bytes) const;
 };
 
 // The options of one command. Values stay where they are: the set refers to them.
@@ -63,19 +100,31 @@ class OptionSet {
       option = app_.add_option("--" + name, value, help);
     }
     (option->check(checks), ...);
+    if constexpr (std::is_arithmetic_v<T>) option->check(Convertible<T>());
     return option;
   }
 
+  // The file that --name names, which the command reads. It is never overwritten by an output of the same command.
+  CLI::Option* AddInput(const std::string& name, std::string& path, const std::string& help) {
+    CLI::Option* option = Add(name, path, help);
+    inputs_.push_back({"--" + name, &path, option});
+    return option;
+  }
   // The file that --name names, which the command writes. The command is refused before it runs if the file can't be
   // written, or if there is one already, unless --overwrite, an option that this adds, says otherwise. A file in the
   // directory of a model or a run is never replaced.
-  CLI::Option* AddOutput(const std::string& name, std::string& path, const std::string& help);
-  void CheckOutputs() const;
+  CLI::Option* AddOutput(const std::string& name, OutputFile& file, const std::string& help);
 
-  // Takes an option out of the resolved configuration, since it has no meaning beside the others.
-  void Omit(const std::string& name) {
-    std::erase_if(records_, [&](const auto& record) { return record.first == name; });
+  // Says of options of the command that they do nothing while `idle` holds, and why: "with --task". Then they are
+  // refused where they are given, and left out of the resolved configuration. Names that the command lacks count for
+  // nothing.
+  void HaveNoEffect(const std::vector<std::string>& names, const std::string& why, std::function<bool()> idle) {
+    idle_.push_back({names, why, std::move(idle)});
   }
+
+  // To be called when the arguments have been parsed, before the command runs. Throws if an output can't be written or
+  // an option would do nothing.
+  void Check();
 
   // {"command": ..., option: value, ...} as the values are now; empty texts are left out. Taken as --config, it gives
   // the same again.
@@ -86,12 +135,25 @@ class OptionSet {
   const Environment& environment_;
   std::string config_;
   std::vector<std::pair<std::string, std::function<nlohmann::ordered_json()>>> records_;
-  struct Output {
+  struct File {
     std::string flag;
     const std::string* path;
     const CLI::Option* option;
   };
+  struct Output : File {
+    bool* overwrite;
+  };
+  struct Idle {
+    std::vector<std::string> names;
+    std::string why;
+    std::function<bool()> holds;
+  };
+  void CheckOutput(const Output& output) const;
+  void CheckIdle(const Idle& idle);
+
+  std::vector<File> inputs_;
   std::vector<Output> outputs_;
+  std::vector<Idle> idle_;
   bool overwrite_ = false;
 };
 
@@ -142,8 +204,11 @@ struct ComputeOptions {
 };
 
 // What --threads may be, and how many it stands for: 0 is one for every processor that this process may use.
-inline const CLI::Range kThreadRange(0, 1024);  // far beyond this the system refuses to start them
+inline const CLI::Validator kThreadRange = Between(0, 1024);  // far beyond this the system refuses to start them
 int ResolveThreads(int threads);
+
+// Throws unless nothing is in the directory, or `overwrite`. `directory` may not exist.
+void RequireFree(const std::filesystem::path& directory, bool overwrite);
 
 // One line on stdout. Bytes that are no UTF-8 become U+FFFD.
 void PrintJson(const nlohmann::ordered_json& json);
@@ -165,7 +230,7 @@ struct CommandGroup {
     const auto options = std::make_shared<OptionSet>(*command_app, environment);
     const auto command = std::make_shared<Command>(*options, arguments...);
     command_app->callback([options, command] {
-      options->CheckOutputs();
+      options->Check();
       command->Run();
     });
   }

@@ -26,7 +26,8 @@ struct ConvertCommand {
                          ->expected(0, 1)
                          ->default_str("0")
                          ->type_name("INIT");
-    options.Add("full-layers", full_layers, "layers that keep full attention, counted from 0, like 0,3");
+    options.Add("full-layers", full_layers, "layers that keep full attention, counted from 0, like 0,3")
+        ->type_name(kListType);
     options.Add("full-every", full_every,
                 "instead of --full-layers: every K-th layer keeps full attention, layer i, counted from 0, if "
                 "(i + 1) % K is 0; 0 is none",
@@ -38,27 +39,21 @@ struct ConvertCommand {
     options.AddUnrecorded("overwrite", overwrite, "replace a model in --output-dir");
   }
 
-  // Throws if anything is there that must not be replaced. ConvertModel itself refuses to convert in place, and to
-  // replace what is no model's.
-  void RequireFree() const {
-    if (output_dir.empty()) throw UsageError("--output-dir is empty; name a directory");
-    std::error_code ignored;
-    const bool holds = std::filesystem::exists(output_dir, ignored) && !std::filesystem::is_empty(output_dir, ignored);
-    SWARR_CHECK(!holds || overwrite || std::filesystem::equivalent(model_dir, output_dir, ignored), output_dir,
-                " is not empty; choose another --output-dir, or replace a model there with --overwrite");
-  }
-
   void Run() const {
     std::vector<int> full = ParseIntegers(full_layers, "--full-layers");
     if (full_every > 0 && !full.empty()) throw UsageError("give --full-layers or --full-every, not both");
-    RequireFree();
+    if (output_dir.empty()) throw UsageError("--output-dir is empty; name a directory");
+    // ConvertModel itself refuses to convert in place, and to replace what is no model's.
+    std::error_code ignored;
+    if (!std::filesystem::equivalent(model_dir, output_dir, ignored)) RequireFree(output_dir, overwrite);
     const int layers = ReadModelConfig(model_dir).layers;
     if (full_every > 0) full = EveryLayer(layers, full_every);
     if (static_cast<int>(std::set<int>(full.begin(), full.end()).size()) >= layers) {
       throw UsageError("no layer would have a window; leave one out of --full-layers");
     }
     ConvertModel(model_dir, WindowedAttention(layers, Windowed(), full), output_dir,
-                 {{"resolved_config.json", options.Resolved().dump(2) + "\n"}}, LearnedSinks());
+                 {{"resolved_config.json", options.Resolved().dump(2) + "\n"}}, LearnedSinks(),
+                 overwrite ? Existing::kReplaced : Existing::kKept);
   }
 
   AttentionSpec Windowed() const {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // swarr data TASK: problems of a built-in task as JSON Lines.
-#include "base/files.h"
 #include "cli/task_options.h"
 #include "train/requirements.h"
 
@@ -27,13 +26,14 @@ struct DataCommand {
                           .option = "--count",
                           .value = count};
     AvailableMemory(Device::kCpu).Check({&rows, 1});
-    WriteFileAtomically(out, DataRows(*task.make(ParseName<Split>("split", split), seed), count));
+    out.Write(DataRows(*task.make(ParseName<Split>("split", split), seed), count));
   }
 
   BuiltInTask task;
   std::int64_t count = 0;
   std::uint64_t seed = 0;
-  std::string out, split = "sft";
+  std::string split = "sft";
+  OutputFile out;
 };
 
 }  // namespace

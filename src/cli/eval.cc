@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstdio>
 
-#include "base/files.h"
 #include "cli/generation.h"
 #include "study/statistics.h"
 #include "task/registry.h"
@@ -49,6 +48,10 @@ struct EvalCommand {
         "GSM8K as lm-evaluation-harness measures it, beside --reward: greedy, Question: ... Answer: prompts with "
         "--few-shot-data, cut completions judged as they stand by gsm8k-strict-match and "
         "gsm8k-flexible-extract");
+    options.HaveNoEffect({"samples", "temperature", "instruction"}, "with --lm-eval, which sets it",
+                         [this] { return lm_eval; });
+    options.HaveNoEffect({"shots"}, "without --few-shot-data",
+                         [this] { return task.prompt.few_shot_data.empty() && !lm_eval; });
     options.AddOutput("completions-out", completions_out, "JSON Lines file for all completions and their rewards");
     options.AddUnrecorded("json", json, "print one JSON object");
     compute.AddTo(options);
@@ -64,7 +67,7 @@ struct EvalCommand {
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
     const std::vector<EvaluatedCompletion> completions = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
-    if (!completions_out.empty()) WriteFileAtomically(completions_out, CompletionLines(completions, *problems.task));
+    if (!completions_out.path.empty()) completions_out.Write(CompletionLines(completions, *problems.task));
     AddResults(completions, problems, window);
     if (greedy) {
       evaluate.samples = 1;
@@ -194,7 +197,7 @@ struct EvalCommand {
     std::printf("\n");
   }
 
-  std::string completions_out;
+  OutputFile completions_out;
   bool greedy = false, lm_eval = false, full_attention_decode = false;
   std::vector<std::pair<std::string, RewardRule>> harness_scores;  // with --lm-eval
   GenerationOptions generation;

@@ -15,7 +15,8 @@ using nlohmann::ordered_json;
 struct InspectCommand {
   explicit InspectCommand(OptionSet& options) {
     options.Add("model", model_dir, "model to look at (directory)")->required();
-    options.Add("lengths", lengths, "sequence lengths in tokens for which the cache is computed, like 1024,4096");
+    options.Add("lengths", lengths, "sequence lengths in tokens for which the cache is computed, like 1024,4096")
+        ->type_name(kListType);
     options.Add("dtype", compute.dtype, "number format of the cache: f32, f64 or bf16");
     options.Add("cpu", compute.cpu, "CPU kernels: auto, or one of those that the result shows");
     options.Add("json", json, "print one JSON object");

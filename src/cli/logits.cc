@@ -11,7 +11,7 @@ namespace {
 struct LogitsCommand {
   explicit LogitsCommand(OptionSet& options) {
     options.Add("model", model_dir, "model to run (directory)")->required();
-    options.Add("tokens", tokens, "token ids, like 1,2,3");
+    options.Add("tokens", tokens, "token ids, like 1,2,3")->type_name(kListType);
     options.Add("prompt", prompt, "instead of --tokens: a text");
     options.AddOutput("out", out, "safetensors file to write: logits [T, V] f32, tokens [T] i32")->required();
     compute.AddTo(options);
@@ -36,12 +36,15 @@ struct LogitsCommand {
     CastForward(ctx, rounded, logits);
     const Tensor result = ToHost(ctx, rounded);
     Wait(ctx);
-    WriteSafetensors(out, {{"logits", result}, {"tokens", batch.ids}});
+    out.Write([&](const std::filesystem::path& path) {
+      WriteSafetensors(path, {{"logits", result}, {"tokens", batch.ids}});
+    });
     model->NoteMemory(compute.memory);
     compute.PrintMemory(steps.arena());
   }
 
-  std::string model_dir, tokens, prompt, out;
+  std::string model_dir, tokens, prompt;
+  OutputFile out;
   ComputeOptions compute;
 };
 

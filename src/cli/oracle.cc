@@ -14,17 +14,20 @@ struct OracleExportCommand {
     options.Add("suite", suite, "what to export: " + oracle::SuiteNames())->required();
     options.Add("output-dir", output_dir, "directory that gets <suite>/ with manifest, inputs and expected outputs")
         ->required();
+    options.AddUnrecorded("overwrite", overwrite, "replace an earlier export of the suite");
     options.Add("threads", threads, "threads, 0 for one per processor; they change nothing but the pace", kThreadRange);
   }
 
   void Run() const {
     if (output_dir.empty()) throw UsageError("--output-dir is empty; name a directory");
     const oracle::Suite made = oracle::MakeSuite(suite);
+    RequireFree(std::filesystem::path(output_dir) / suite, overwrite);
     oracle::Expectations expectations(made, ResolveThreads(threads));
-    oracle::Export(expectations, output_dir);
+    oracle::Export(expectations, output_dir, overwrite ? Existing::kReplaced : Existing::kKept);
   }
 
   std::string suite, output_dir;
+  bool overwrite = false;
   int threads = 1;
 };
 
@@ -47,6 +50,11 @@ struct OracleCheckCommand {
     const oracle::Candidate candidate = oracle::ReadCandidate(candidate_dir, suite);
     oracle::Expectations expectations(made, /*threads=*/1, accepted);
     const oracle::Verdict verdict = oracle::Judge(expectations, candidate, asked);
+    if (accepted.size() > 1 && verdict.bent == 0) {
+      throw UsageError(
+          "the conventions of --accept cancel each other: together they change none of the cases judged; "
+          "leave them out");
+    }
     const std::vector<oracle::Diagnosis> diagnoses = oracle::Diagnose(expectations, candidate, verdict);
     if (json) {
       PrintJson(oracle::ToJson(verdict, diagnoses, asked.forward_only));

@@ -56,16 +56,21 @@ class ObjectiveSwitches {
   // configuration holds the name and the values of all switches, given or not. Throws UsageError as ObjectiveFromJson
   // and CheckObjective do.
   ObjectiveOptions Resolve() {
-    ordered_json given = {{"objective", name_}};
-    for (const Switch& s : switches_) {
-      if (s.option->count() > 0) given[s.name] = s.read();
-    }
-    ObjectiveOptions objective = ObjectiveFromJson(given);
+    ObjectiveOptions objective = Given();
     const ordered_json all = ToJson(objective);
     for (const Switch& s : switches_) s.write(all[s.name]);
     objective.max_completion_length = 1;  // stands for the length that is not known yet
     CheckObjective(objective);
     return objective;
+  }
+
+  // The same without a check or a record.
+  ObjectiveOptions Given() const {
+    ordered_json given = {{"objective", name_}};
+    for (const Switch& s : switches_) {
+      if (s.option->count() > 0) given[s.name] = s.read();
+    }
+    return ObjectiveFromJson(given);
   }
 
   // After Resolve: the name, the switches that differ from what it stands for, and all switches as flags, in one line.
@@ -137,6 +142,7 @@ struct RlCommand {
     options.Add("ref-model", ref_model_dir,
                 "reference model of the KL (directory), where --beta is not 0; without it the one that --model names. "
                 "The teacher of --objective opd");
+    options.HaveNoEffect({"ref-model"}, "where --beta is 0", [this] { return objective.Given().beta == 0; });
     training.AddTo(options);
   }
 
@@ -174,14 +180,11 @@ struct RlCommand {
 
   // The model that the run began with, on a resume too, never a checkpoint. Null without a KL.
   std::unique_ptr<Transformer> LoadReference(const Transformer& model, const Tokenizer& tokenizer) {
-    if (rl.objective.beta == 0) {
-      options.Omit("ref-model");
-      return nullptr;
-    }
+    if (rl.objective.beta == 0) return nullptr;
     if (ref_model_dir.empty()) ref_model_dir = model_dir;
     auto reference = training.compute.Load(ref_model_dir, /*with_gradients=*/false, " of the reference");
     RequireSameTexts({"reference model", ref_model_dir, reference->config()}, model_dir, model.config(), tokenizer,
-                     task.prompt);
+                     task);
     return reference;
   }
 

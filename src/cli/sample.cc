@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "base/files.h"
 #include "cli/generation.h"
 #include "task/registry.h"
 #include "train/samples.h"
@@ -19,6 +18,8 @@ struct SampleCommand {
     evaluate.purpose = Purpose::kSample;
     generation.AddTo(options, "model to sample from", "completions per problem");
     options.Add("split", split, "with --task, which of the three disjoint sets of problems: sft, rl or eval");
+    options.HaveNoEffect({"split"}, "with --data",
+                         [this] { return generation.task.task.empty() && !generation.task.data.empty(); });
     options.Add("keep", keep,
                 "which completions become rows: correct, all, or shortest: the shortest correct one of each problem");
     options.AddOutput("output", output, "JSON Lines file to write, for sft --data")->required();
@@ -45,7 +46,7 @@ struct SampleCommand {
     const SampledRows rows = RowsToLearn(completions, source, kept);
     SWARR_CHECK(rows.rows > 0, "none of the ", completions.size(), " completions can be kept (", rows.not_read_back,
                 " can't be read back as the tokens that were drawn); raise --samples or take a better model");
-    WriteFileAtomically(output, rows.lines);
+    output.Write(rows.lines);
     Report(completions, rows);
     model->NoteMemory(compute.memory);
     compute.PrintMemory(steps.arena());
@@ -71,7 +72,8 @@ struct SampleCommand {
 
   GenerationOptions generation;
   EvaluateOptions& evaluate = generation.evaluate;
-  std::string split = "rl", keep = "correct", output;
+  std::string split = "rl", keep = "correct";
+  OutputFile output;
   bool json = false;
 };
 

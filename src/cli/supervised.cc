@@ -30,46 +30,45 @@ struct SupervisedCommand {
         AtLeast(0));
     options.Add("train-on-prompt", sft.train_on_prompt, "put prompt tokens into the loss too");
     options.Add("eval-every", sft.eval_every, "steps between evaluations by generation; 0 is none", AtLeast(0));
-    options.Add("eval-data", eval_data, "JSON Lines file to evaluate on; needed with --data");
+    options.AddInput("eval-data", task.eval_data, "JSON Lines file to evaluate on; needed with --data");
     options.Add("eval-examples", sft.eval_problems, "problems of an evaluation; 0 is all", AtLeast(0));
     options.Add("eval-max-completion-length", sft.eval_max_completion_length,
                 "tokens of a completion in an evaluation; 0 is the task's own limit or what the context leaves",
                 AtLeast(0));
+    options.HaveNoEffect({"epochs"}, "with --max-steps", [this] { return sft.steps > 0; });
+    options.HaveNoEffect({"eval-data", "eval-examples", "eval-max-completion-length"}, "where --eval-every is 0",
+                         [this] { return sft.eval_every == 0; });
     task.AddRewardTo(options);
     training.AddTo(options);
   }
 
   void AddTeacher() {
-    const auto add = [&](const char* name, auto& value, const char* help, auto... checks) {
-      distill_options.push_back(options.Add(name, value, help, checks...));
-    };
+    constexpr double kLeastTemperature = 0.1, kMostTemperature = 20;
     teacher_option =
         options.Add("teacher", teacher_dir, "model (directory) to come near to, such as the one with full attention");
-    add("distill-weight", distill.weight,
-        "A in the loss (1 - A) cross-entropy + A T^2 KL from the teacher over the whole vocabulary", Between(0, 1));
-    add("distill-temperature", distill.options.temperature, "T, by which the logits of both models are divided",
-        AtLeast(0));
-    add("distill-kl", distill_kl, "forward, KL(teacher || student), or reverse, KL(student || teacher)");
+    options.Add("distill-weight", distill.weight,
+                "A in the loss (1 - A) cross-entropy + A T^2 KL from the teacher over the whole vocabulary",
+                Between(0, 1));
+    options.Add("distill-temperature", distill.options.temperature,
+                "T, by which the logits of both models are divided, from 0.1, where little but the likeliest token "
+                "counts, to 20: beyond, the KL of two nearly uniform distributions drowns in the rounding of f32",
+                Between(kLeastTemperature, kMostTemperature));
+    options.Add("distill-kl", distill_kl, "forward, KL(teacher || student), or reverse, KL(student || teacher)");
+    options.HaveNoEffect({"distill-weight", "distill-temperature", "distill-kl"}, "without --teacher",
+                         [this] { return teacher_dir.empty(); });
   }
 
-  // Flags that speak of a teacher are refused where there is none, and left out of the record.
   void CheckTeacher() {
     distill.options.direction = ParseName<KlDirection>("--distill-kl", distill_kl);
-    if (distill.options.temperature == 0) throw UsageError("--distill-temperature is 0; it must be above 0");
-    if (!teacher_dir.empty()) return;
-    if (teacher_option->count() > 0) throw UsageError("--teacher is empty; name a model's directory");
-    for (const CLI::Option* option : distill_options) {
-      if (option->count() > 0) {
-        throw UsageError(Concat(option->get_name(), " means nothing without a teacher; name one with --teacher"));
-      }
-      options.Omit(option->get_single_name());
+    if (teacher_dir.empty() && teacher_option->count() > 0) {
+      throw UsageError("--teacher is empty; name a model's directory");
     }
   }
 
   std::unique_ptr<Transformer> LoadTeacher(const Transformer& model, const Tokenizer& tokenizer) {
     if (teacher_dir.empty()) return nullptr;
     auto teacher = training.compute.Load(teacher_dir, /*with_gradients=*/false, " of the teacher");
-    RequireSameTexts({"teacher", teacher_dir, teacher->config()}, model_dir, model.config(), tokenizer, task.prompt);
+    RequireSameTexts({"teacher", teacher_dir, teacher->config()}, model_dir, model.config(), tokenizer, task);
     training.run.inputs.emplace_back("teacher", teacher_dir);
     return teacher;
   }
@@ -86,7 +85,7 @@ struct SupervisedCommand {
     const LoadedTask problems = task.Load(Split::kSft, {.completion = true}, training.compute.seed, model_dir);
     const LoadedTask evaluation = LoadEvaluation();
     if (!task.data.empty()) training.run.inputs.emplace_back("data", task.data);
-    if (!eval_data.empty()) training.run.inputs.emplace_back("eval-data", eval_data);
+    if (!task.eval_data.empty()) training.run.inputs.emplace_back("eval-data", task.eval_data);
     const auto teacher = LoadTeacher(model, tokenizer);
     distill.teacher = teacher.get();
     SetEndOfText(problems, tokenizer, model);
@@ -127,18 +126,17 @@ struct SupervisedCommand {
 
   LoadedTask LoadEvaluation() const {
     if (sft.eval_every == 0) return {};
-    if (!eval_data.empty()) return task.LoadFile(eval_data, {.answer = true}, model_dir);
+    if (!task.eval_data.empty()) return task.LoadFile(task.eval_data, {.answer = true}, model_dir);
     if (!task.data.empty()) throw UsageError("--eval-every needs --eval-data FILE beside --data");
     return task.Load(Split::kEval, {.answer = true}, training.compute.seed, model_dir);
   }
 
   OptionSet& options;
-  std::string model_dir, eval_data;
+  std::string model_dir;
   TaskOptions task;
   SftOptions sft;
   Distillation& distill = sft.distill;
   std::string teacher_dir, distill_kl = Name(distill.options.direction);
-  std::vector<const CLI::Option*> distill_options;
   const CLI::Option* teacher_option = nullptr;
   double epochs = 1;
   TrainingOptions training;
@@ -150,6 +148,7 @@ struct SftCommand : SupervisedCommand {
     options.Add("model", model_dir, "model to start from (directory)")->required();
     AddTeacher();
     AddOptions();
+    options.HaveNoEffect({"reward"}, "where --eval-every is 0", [this] { return sft.eval_every == 0; });
   }
 
   void Run() {
@@ -171,8 +170,9 @@ struct PretrainCommand : SupervisedCommand {
   }
 
   void AddShape() {
+    std::vector<std::string> names;
     const auto add = [&](const char* name, auto& value, const char* help, auto... checks) {
-      shape_options.push_back(options.Add(name, value, help, checks...));
+      names.push_back(options.Add(name, value, help, checks...)->get_single_name());
     };
     add("layers", shape.layers, "blocks", Between(1, kMostLayers));
     add("hidden-size", shape.hidden, "width of the residual stream", Between(1, kMostWidth));
@@ -187,6 +187,7 @@ struct PretrainCommand : SupervisedCommand {
     add("initializer-range", deviation,
         "standard deviation of random matrices; smaller where the residual stream is written", AtLeast(0));
     add("tied,!--untied", shape.tied, "the output layer is the embedding");
+    options.HaveNoEffect(names, "with --model, whose shape is what it is", [this] { return !model_dir.empty(); });
   }
 
   // The shape with what was left open filled in: the vocabulary is the tokenizer's.
@@ -211,15 +212,7 @@ struct PretrainCommand : SupervisedCommand {
 
   void Run() {
     const DType dtype = training.compute.MakeDType();
-    if (!model_dir.empty()) {
-      for (const CLI::Option* option : shape_options) {
-        if (option->count() > 0) {
-          throw UsageError(Concat(option->get_name(), " can't be given with --model, whose shape is what it is"));
-        }
-        options.Omit(option->get_single_name());
-      }
-      return SupervisedCommand::Run();
-    }
+    if (!model_dir.empty()) return SupervisedCommand::Run();
     const BuiltInTask& new_task = task.ChosenBuiltIn();
     const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(new_task.alphabet, kEndOfText),
                               Concat("the ", new_task.name, " task's tokenizer"));
@@ -233,7 +226,6 @@ struct PretrainCommand : SupervisedCommand {
   ModelConfig shape;
   AttentionSpec attention;
   double deviation = 0.02;
-  std::vector<const CLI::Option*> shape_options;
 };
 
 }  // namespace

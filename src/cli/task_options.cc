@@ -31,6 +31,7 @@ void PromptOptions::AddTemplateTo(OptionSet& options) {
       "how turns are written: plain (not at all), chatml, qwen3, qwen3-thinking, or auto: as the model's files say");
   options.Add("system", system,
               "system message where a conversation has none; auto is the model family's, none is none");
+  options.HaveNoEffect({"system"}, "with --template plain", [this] { return chat_template == "plain"; });
 }
 
 void PromptOptions::AddInstructionTo(OptionSet& options, bool with_completions) {
@@ -43,8 +44,9 @@ void PromptOptions::AddInstructionTo(OptionSet& options, bool with_completions) 
 }
 
 void PromptOptions::AddExamplesTo(OptionSet& options) {
-  options.Add("few-shot-data", few_shot_data,
-              "JSON Lines file whose first rows are shown before each problem, with --instruction question-answer");
+  options.AddInput(
+      "few-shot-data", few_shot_data,
+      "JSON Lines file whose first rows are shown before each problem, with --instruction question-answer");
   options.Add("shots", shots, "how many of them", AtLeast(0));
 }
 
@@ -70,9 +72,10 @@ PromptFormat PromptOptions::MakeFormat(const std::string& model_dir) const {
 }
 
 void TaskOptions::AddTo(OptionSet& options, bool with_completions) {
-  options.Add("data", data,
-              "JSON Lines file of problems: prompt and completion or answer, question and answer (GSM8K), problem and "
-              "solution (MATH), messages; the first row decides");
+  options.AddInput(
+      "data", data,
+      "JSON Lines file of problems: prompt and completion or answer, question and answer (GSM8K), problem and "
+      "solution (MATH), messages; the first row decides");
   options.Add("prompt-field", fields.prompt,
               "field of the problem, instead of what the first row suggests; a.b is b in a");
   if (with_completions) options.Add("completion-field", fields.completion, "field of the text to imitate");
@@ -80,9 +83,15 @@ void TaskOptions::AddTo(OptionSet& options, bool with_completions) {
   prompt.AddTemplateTo(options);
   prompt.AddInstructionTo(options, with_completions);
   options.Add("task", task, Concat("instead of --data: a built-in task, drawn afresh: ", Listed(NamesOf(built_in))));
+  options.HaveNoEffect({"prompt-field", "completion-field", "answer-field", "template", "system", "instruction",
+                        "strip-calculator-marks", "few-shot-data", "lm-eval", "reward"},
+                       "with --task, whose problems and rule are its own",
+                       [this] { return !task.empty() && data.empty() && eval_data.empty(); });
   for (const BuiltInTask& t : built_in) {
     for (const TaskParameter& p : t.parameters) {
-      if (with_completions || !p.of_completions) AddParameter(options, p, t.name + " task: ");
+      if (!with_completions && p.of_completions) continue;
+      AddParameter(options, p, t.name + " task: ");
+      options.HaveNoEffect({p.name}, "with --data", [this] { return task.empty() && !data.empty(); });
     }
   }
 }
@@ -119,7 +128,7 @@ void SetEndOfText(const LoadedTask& task, const Tokenizer& tokenizer, Transforme
 }
 
 void RequireSameTexts(const SecondModel& second, const std::string& dir, const ModelConfig& config,
-                      const Tokenizer& tokenizer, const PromptOptions& prompt) {
+                      const Tokenizer& tokenizer, const TaskOptions& task) {
   if (second.dir == dir) return;
   SWARR_CHECK(second.config.vocab == config.vocab, "the ", second.name, " has a vocabulary of ", second.config.vocab,
               " tokens, the model one of ", config.vocab, "; both must have the same");
@@ -130,7 +139,8 @@ void RequireSameTexts(const SecondModel& second, const std::string& dir, const M
     SWARR_CHECK(other.Piece(id) == tokenizer.Piece(id), "token ", id, " is '", Excerpt(other.Piece(id)), "' to the ",
                 second.name, " and '", Excerpt(tokenizer.Piece(id)), "' to the model; both must have one tokenizer");
   }
-  const ChatTemplate theirs = prompt.MakeTemplate(second.dir), ours = prompt.MakeTemplate(dir);
+  if (task.data.empty()) return;  // a built-in task has no turns
+  const ChatTemplate theirs = task.prompt.MakeTemplate(second.dir), ours = task.prompt.MakeTemplate(dir);
   SWARR_CHECK(theirs.format == ours.format && theirs.system == ours.system, "the ", second.name, "'s chat template is ",
               Name(theirs.format), " and the model's ", Name(ours.format),
               theirs.format == ours.format ? " with another system line" : "",

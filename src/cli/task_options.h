@@ -44,7 +44,7 @@ struct LoadedTask {
 void AddParameter(OptionSet& options, const TaskParameter& parameter, const std::string& help_prefix = "");
 
 struct TaskOptions {
-  std::string data, task, reward = "chain";
+  std::string data, task, eval_data, reward = "chain";  // eval_data: problems to evaluate on, where a command trains
   std::vector<BuiltInTask> built_in = BuiltInTasks();
   FieldNames fields;
   PromptOptions prompt;
@@ -72,10 +72,10 @@ struct SecondModel {
   std::string dir;
   const ModelConfig& config;
 };
-// Throws Error unless the second model has the first one's vocabulary, token by token, and chat template. `tokenizer`:
-// that of the first, the model in `dir`.
+// Throws Error unless the second model has the first one's vocabulary, token by token, and the chat template that rows
+// of a file are written by. `tokenizer`: that of the first, the model in `dir`.
 void RequireSameTexts(const SecondModel& second, const std::string& dir, const ModelConfig& config,
-                      const Tokenizer& tokenizer, const PromptOptions& prompt);
+                      const Tokenizer& tokenizer, const TaskOptions& task);
 
 // Says on stderr how many rows of its file the task left out, and why; nothing if none was.
 void ReportDropped(const LoadedTask& task);

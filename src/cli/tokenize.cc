@@ -23,9 +23,11 @@ struct TokenizeCommand {
   explicit TokenizeCommand(OptionSet& options) {
     options.Add("model", model_dir, "directory with the tokenizer.json")->required();
     text_option = options.Add("text", text, "text to split into tokens");
-    decode_option = options.Add("decode", decode, "instead of --text: ids to turn into text, like 1,2,3");
+    decode_option =
+        options.Add("decode", decode, "instead of --text: ids to turn into text, like 1,2,3")->type_name(kListType);
     options.Add("special-as-text", special_as_text,
                 "with --text: special tokens written in it are text like any other");
+    options.HaveNoEffect({"special-as-text"}, "with --decode", [this] { return decode_option->count() > 0; });
     options.Add("json", json, "print one JSON object: ids, pieces, text");
   }
 

@@ -109,11 +109,12 @@ void TrainingOptions::AddTo(OptionSet& options) {
   options.AddUnrecorded("overwrite", run.overwrite, "replace an earlier run in --output-dir");
   options.AddUnrecorded("save-every", run.save_every, "steps between checkpoints; 0 is none", AtLeast(0));
   options.AddUnrecorded("keep-checkpoints", run.keep_checkpoints, "how many checkpoints stay", AtLeast(1));
+  options.HaveNoEffect({"keep-checkpoints"}, "where --save-every is 0", [this] { return run.save_every == 0; });
+  options.HaveNoEffect({"change"}, "without --resume", [this] { return run.resume.empty(); });
   options.Add("lr", optimizer.lr, "peak learning rate", AtLeast(0));
   options.Add("lr-schedule", schedule, "after the warm-up: constant, linear or cosine");
   options.Add("warmup-steps", optimizer.warmup_steps, "steps over which the rate rises to --lr", AtLeast(0));
-  options.Add("min-lr-ratio", optimizer.min_lr_ratio, "where linear and cosine end, as a share of --lr",
-              CLI::Range(0.0, 1.0));
+  options.Add("min-lr-ratio", optimizer.min_lr_ratio, "where linear and cosine end, as a share of --lr", Between(0, 1));
   options.Add("weight-decay", optimizer.adamw.weight_decay, "AdamW's, on matrices only", AtLeast(0));
   options.Add("max-grad-norm", optimizer.max_grad_norm, "gradients are scaled down to this global norm; 0 is never",
               AtLeast(0));
