@@ -2,8 +2,8 @@
 // The suite `model`: tokens through a small decoder to logits, log-probabilities and gradients of all weights.
 #include <algorithm>
 
+#include "oracle/suites/masked_decoder.h"
 #include "oracle/suites/small_models.h"
-#include "tensor/ops.h"
 
 namespace swarr::oracle {
 namespace model_suite {
@@ -20,25 +20,41 @@ Documents DocumentsIn(const Values& inputs) {
   return documents;
 }
 
+// Hidden states of all rows.
+Var Forward(Context& ctx, const Transformer& model, const ModelRule& rule) {
+  const Documents documents = DocumentsIn(rule.inputs);
+  if (!rule.documents_forgotten) return model.Forward(ctx, PackDocuments(*ctx.arena, documents));
+  MaskedRows rows;
+  for (const auto& document : documents) {
+    const std::vector<std::int32_t> positions = Counting(std::ssize(document));
+    rows.tokens.insert(rows.tokens.end(), document.begin(), document.end());
+    rows.positions.insert(rows.positions.end(), positions.begin(), positions.end());
+  }
+  rows.sees = [](const AttentionSpec& spec, std::int64_t row, std::int64_t key) {
+    return Visible(static_cast<int>(row), static_cast<int>(key), spec);
+  };
+  return MaskedForward(ctx, model, rows);
+}
+
 // Logits and log-probabilities. Gradients have the names of the weights.
 Values RunModel(Context ctx, const ModelRule& rule, Values& gradients) {
   const auto model = ModelWith(rule.config, rule.inputs, true);
   Tape tape;
   const TapeScope recording(ctx, &tape);
-  const Var hidden = model->Forward(ctx, PackDocuments(*ctx.arena, DocumentsIn(rule.inputs)));
+  const Var hidden = Forward(ctx, *model, rule);
   const Var logp = model->Logprob(ctx, hidden, InArena(ctx, rule.inputs.at("targets"))).logp;
-  const Tensor logits = ctx.arena->New(DType::kF64, {hidden.value.dim(0), rule.config.vocab});
-  LinearForward(ctx, logits, hidden.value, model->head().value, {});
   std::ranges::copy(rule.inputs.at("d_logp").data, logp.grad.data<double>());
   tape.Backward(ctx);
   for (const Parameter& p : model->parameters().all()) gradients[p.name] = ValueOf(p.var.grad);
-  return {{"logits", ValueOf(logits)}, {"logp", ValueOf(logp.value)}};
+  return {{"logits", LogitsOf(ctx, *model, hidden.value)}, {"logp", ValueOf(logp.value)}};
 }
 
 // Mistakes in what the model is given, not in the model.
 constexpr Mistake<ModelRule> kUseMistakes[] = {
     {"documents that see each other, positions counted through the row",
      [](ModelRule& r) { std::ranges::fill(r.inputs.at("document").data, 0); }},
+    {"documents that see each other, positions counted anew in each",
+     [](ModelRule& r) { r.documents_forgotten = true; }},
     {"log-probabilities of the tokens themselves instead of the targets",
      [](ModelRule& r) { r.inputs.at("targets") = r.inputs.at("tokens"); }},
     {"log-probabilities of the next row's target",

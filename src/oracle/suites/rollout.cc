@@ -7,7 +7,6 @@
 #include "oracle/suites/small_models.h"
 #include "tensor/bf16.h"
 #include "tensor/kernels/math.h"
-#include "tensor/ops.h"
 
 namespace swarr::oracle {
 namespace rollout_suite {
@@ -42,15 +41,6 @@ struct Rollout {
   std::vector<double> logp;
   double margin = HUGE_VAL;  // least lead of a chosen token before the next best, in logits
 };
-
-// [T, V] logits of a text.
-Value LogitsOf(Context ctx, const Transformer& model, const Tokens& text) {
-  const ArenaScope scope(*ctx.arena);
-  const Var hidden = model.Forward(ctx, PackDocuments(*ctx.arena, std::span(&text, 1)));
-  const Tensor logits = ctx.arena->New(DType::kF64, {hidden.value.dim(0), model.config().vocab});
-  LinearForward(ctx, logits, hidden.value, model.head().value, {});
-  return ValueOf(logits);
-}
 
 double LogSumExp(std::span<const double> z, double scale) {
   const double largest = *std::ranges::max_element(z);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <functional>
 
+#include "tensor/ops.h"
+
 namespace swarr::oracle {
 namespace {
 
@@ -295,6 +297,17 @@ std::unique_ptr<Transformer> ModelWith(const ModelConfig& config, const Values& 
     });
   });
   return model;
+}
+
+Value LogitsOf(const Context& ctx, const Transformer& model, const Tensor& hidden) {
+  const Tensor logits = ctx.arena->New(DType::kF64, {hidden.dim(0), model.config().vocab});
+  LinearForward(ctx, logits, hidden, model.head().value, {});
+  return ValueOf(logits);
+}
+
+Value LogitsOf(Context ctx, const Transformer& model, const std::vector<std::int32_t>& text) {
+  const ArenaScope scope(*ctx.arena);
+  return LogitsOf(ctx, model, model.Forward(ctx, PackDocuments(*ctx.arena, std::span(&text, 1))).value);
 }
 
 std::span<const Mistake<ModelRule>> AttentionMistakes() { return kAttentionMistakes; }

@@ -29,10 +29,16 @@ std::vector<TensorInfo> WeightInfos(bool gradients);
 std::unique_ptr<Transformer> ModelWith(const ModelConfig& config, const Values& inputs, bool with_gradients,
                                        DType dtype = DType::kF64);
 
+// [T, V] logits of a text.
+Value LogitsOf(Context ctx, const Transformer& model, const std::vector<std::int32_t>& text);
+// [N, V] logits of hidden states.
+Value LogitsOf(const Context& ctx, const Transformer& model, const Tensor& hidden);
+
 // What a case asks for: a mistake is the right model on another config, on other weights or on other inputs.
 struct ModelRule {
   ModelConfig config;
-  Values inputs;  // weights among them
+  Values inputs;                     // weights among them
+  bool documents_forgotten = false;  // a row sees those before it whatever their document, each at its own position
   // Makes gradients of the other weights those that someone with this mistake has of the given ones; null: they are
   // the same. Where the other model lacks a weight, its gradient is 0.
   void (*pull_back)(const ModelConfig& right, Values& gradients) = nullptr;
