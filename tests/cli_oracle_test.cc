@@ -65,7 +65,7 @@ TEST_CASE("oracle check accepts what export expects with status 0, and names a m
   WriteCandidate(dir / "right", "attention", "");
   const Outcome right = Swarr({"oracle", "check", "--suite", "attention", "--candidate", (dir / "right").string()});
   CHECK(right.status == 0);
-  CHECK(right.out == "suite attention: all 60 cases pass, judged in f64\n");
+  CHECK(right.out == "suite attention: all 67 cases pass, judged in f64\n");
   const Outcome cancelled =
       Swarr({"oracle", "check", "--suite", "attention", "--candidate", (dir / "right").string(), "--cases", "window_2",
              "--accept", "a window of W+1 keys", "--accept", "a window of W-1 keys"});
@@ -79,14 +79,14 @@ TEST_CASE("oracle check accepts what export expects with status 0, and names a m
   const Outcome wrong = Swarr(check);
   CHECK(wrong.status == 1);
   CHECK(wrong.IsOneSentence());
-  CHECK(wrong.out.find("matches sinks counted inside the window: 18 of 18 failing cases") != std::string::npos);
+  CHECK(wrong.out.find("matches sinks counted inside the window: 20 of 20 failing cases") != std::string::npos);
   std::vector<std::string> as_json = check;
   as_json.push_back("--json");
   const Outcome machine = Swarr(as_json);
   CHECK(machine.status == 1);
   const json result = json::parse(machine.out);
   CHECK(result["accepted"] == false);
-  CHECK(result["failing"].size() == 18);
+  CHECK(result["failing"].size() == 20);
   CHECK(result["diagnosis"][0]["complete"] == true);
   CHECK(result["diagnosis"][0]["explanations"][0]["mistakes"][0] == "sinks counted inside the window");
 }

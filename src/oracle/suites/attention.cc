@@ -137,6 +137,10 @@ Suite AttentionSuite() {
            "key "
            "at position -1 is padding and is seen by nobody.",
            "Rows may stand in any order, as in a ring cache that has wrapped: positions alone say what is before what.",
+           "Keys may be left over in a cache: of documents that ask nothing, in slots that were theirs, and of "
+           "positions "
+           "after all queries, of tokens that were rejected. The rule above lets nobody see them, and they have no "
+           "gradient.",
            "Where learned_sinks = 1, one more logit of each query head joins the softmax, without a key and a value: "
            "p_j = exp(s_j) / (sum_j exp(s_j) + exp(sink_logits[h])) with the scaled scores s_j, and lse is the "
            "logarithm of this denominator. It is not scaled, stands beside the window, and is the same in all "

@@ -8,6 +8,13 @@
 namespace swarr::oracle {
 namespace attention_suite {
 
+// What a slot of a cache holds. Documents from the number of the setting's on ask nothing: they are other texts, whose
+// slots these were.
+struct Slot {
+  Slot(int held, int of = 0) : position(held), document(of) {}  // NOLINT(google-explicit-constructor): lists of numbers
+  int position, document;                                       // position -1: never written
+};
+
 struct Setting {
   const char* name;
   const char* meaning;
@@ -15,10 +22,10 @@ struct Setting {
   AttentionSpec spec;
   std::int64_t H, G, D;
   struct Rest {
-    int queries = 0;  // the last so many of the keys; 0: all
+    int queries = 0;  // the last so many positions of each document; 0: all
     int blind = 0;    // the first so many queries are padding, at position -1
     double score_scale = 1;
-    std::vector<int> keys = {};            // of one document: the positions that are there, in the order of their rows
+    std::vector<Slot> keys = {};           // what is there, in the order of its rows; empty: every position
     bool shuffled = false;                 // rows of queries and keys in another order, their own each
     int pad_in_front = 0, pad_behind = 0;  // every document gets rows of padding, up to so many in all
     bool learned_sinks = false;
@@ -96,6 +103,76 @@ const Setting kSettings[] = {
      1,
      8,
      {.queries = 2, .keys = {4, 5, 6, 7, 8, 0, 1, 2, 3}}},
+    {"ring_longer",
+     "one query against a ring cache of 8 slots, longer than the window",
+     {13},
+     {4, 0},
+     4,
+     2,
+     8,
+     {.queries = 1, .keys = {8, 9, 10, 11, 12, 5, 6, 7}}},
+    {"cache_reused",
+     "one query against a ring of 6 slots, half of which still hold another text's keys",
+     {3},
+     {6, 0},
+     4,
+     2,
+     8,
+     {.queries = 1, .keys = {0, 1, 2, {9, 1}, {10, 1}, {11, 1}}}},
+    {"cache_reused_full",
+     "two queries, full attention: behind their text another one's keys, and a slot that was never written",
+     {5},
+     {0, 0},
+     2,
+     1,
+     8,
+     {.queries = 2, .keys = {0, 1, 2, 3, 4, {5, 1}, {6, 1}, {-1, 1}}}},
+    {"cache_pool",
+     "a query of each of two texts in one pool of slots, among keys of a third at positions that would fit",
+     {7, 9},
+     {4, 1},
+     2,
+     2,
+     8,
+     {.queries = 1,
+      .keys = {{5, 2},
+               {0, 0},
+               {6, 1},
+               {5, 0},
+               {-1, 2},
+               {0, 1},
+               {8, 1},
+               {3, 0},
+               {6, 2},
+               {4, 0},
+               {7, 1},
+               {1, 2},
+               {6, 0},
+               {5, 1}}}},
+    {"cache_rollback",
+     "one query after a rollback: a ring of 8 slots, three of which hold rejected tokens",
+     {9},
+     {5, 0},
+     4,
+     2,
+     8,
+     {.queries = 1, .keys = {8, 9, 10, 11, 4, 5, 6, 7}}},
+    {"cache_rollback_full",
+     "two queries after a rollback, full attention: rejected tokens behind them",
+     {6},
+     {0, 0},
+     2,
+     2,
+     8,
+     {.queries = 2, .keys = {0, 1, 2, 3, 4, 5, 6, 7, 8}}},
+    {"cache_rollback_sinks",
+     "three queries after a rollback: two sinks, and behind them a ring of 7 slots",
+     {10},
+     {3, 2},
+     4,
+     2,
+     8,
+     {.queries = 3, .keys = {0, 1, 9, 10, 11, 5, 6, 7, 8}}},
     {"shuffled",
      "two documents with rows of queries and keys in any order, a window",
      {7, 9},
@@ -213,18 +290,28 @@ Rows KeysOf(const Setting& s) {
   for (std::size_t d = 0; d < s.lengths.size(); ++d) {
     pad(d, s.rest.pad_in_front);
     for (int t = 0; t < s.lengths[d] && s.rest.keys.empty(); ++t) rows.Add(t, d);
-    for (const int position : s.rest.keys) rows.Add(position, d);
     pad(d, s.rest.pad_behind);
+  }
+  for (const Slot& slot : s.rest.keys) rows.Add(slot.position, static_cast<std::size_t>(slot.document));
+  return rows;
+}
+
+// Those of the keys, or the last positions of each document.
+Rows QueriesOf(const Setting& s, const Rows& keys) {
+  if (s.rest.queries == 0) return keys;
+  Rows rows;
+  for (std::size_t d = 0; d < s.lengths.size(); ++d) {
+    for (int t = s.lengths[d] - s.rest.queries; t < s.lengths[d]; ++t) rows.Add(t, d);
   }
   return rows;
 }
 
-// Those of the keys, or the last positions of the only document.
-Rows QueriesOf(const Setting& s, const Rows& keys) {
-  if (s.rest.queries == 0) return keys;
-  Rows rows;
-  for (int t = s.lengths[0] - s.rest.queries; t < s.lengths[0]; ++t) rows.Add(t, 0);
-  return rows;
+// Slots that no query may see, now or later, unless they are written anew.
+std::int64_t LeftOver(const Setting& s) {
+  return std::ranges::count_if(s.rest.keys, [&](const Slot& slot) {
+    const auto d = static_cast<std::size_t>(slot.document);
+    return d >= s.lengths.size() || slot.position >= s.lengths[d];
+  });
 }
 
 Case MakeCase(const Setting& s) {
@@ -235,7 +322,6 @@ Case MakeCase(const Setting& s) {
   }
   std::fill_n(asking.positions.begin(), s.rest.blind, -1);
   const std::int64_t N = std::ssize(keys.positions), queries = std::ssize(asking.positions);
-  const bool in_order = std::ranges::is_sorted(keys.positions) || s.lengths.size() > 1;
   PhiloxStream random = StreamOf("attention", s.name);
   Case c{s.name,
          s.meaning,
@@ -249,7 +335,8 @@ Case MakeCase(const Setting& s) {
           {"heads_per_kv_head", s.H / s.G},
           {"head_dim", s.D},
           {"padding_rows", std::ranges::count(asking.positions, -1)},
-          {"rows_in_order", in_order && !s.rest.shuffled ? "yes" : "no"},
+          {"rows_in_order", s.rest.keys.empty() && !s.rest.shuffled ? "yes" : "no"},
+          {"leftover_slots", LeftOver(s)},
           {"learned_sinks", s.rest.learned_sinks ? 1 : 0}},
          {{"q", RandomNormal(random, {queries, s.H, s.D}, s.rest.score_scale)},
           {"k", RandomNormal(random, {N, s.G, s.D})},

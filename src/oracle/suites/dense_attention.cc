@@ -3,191 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
+
+#include "oracle/suites/attention_rule.h"
 
 namespace swarr::oracle {
 namespace dense_attention {
-
-// A query or a key: where it stands in its document, and in its tensor. Positions below 0 are padding.
-struct Place {
-  std::int32_t position = 0, document = 0;
-  std::int64_t row = 0;
-  std::int64_t key_row = 0;  // of the key that stands as far from the end: where who goes by rows takes a query to be
-};
-
-enum class Masking : std::uint8_t {
-  kBeforeSoftmax,  // right: an unseen score is -infinity
-  kAfterSoftmax,   // the softmax runs over all earlier keys of the document, then unseen weights become 0
-  kZeroScore,      // an unseen score becomes 0, and its key takes part
-};
-
-bool SameDocument(const Place& q, const Place& k) { return q.document == k.document; }
-// Key k is a token of the query's document and not after it.
-bool Causal(const Place& q, const Place& k) {
-  return SameDocument(q, k) && 0 <= k.position && k.position <= q.position;
-}
-
-struct DenseRule {
-  std::int64_t H, G, D;
-  double window;  // keys, with the current one; infinite in full attention, where one more or less changes nothing
-  int sinks;
-  bool HasWindow() const { return std::isfinite(window); }
-  // The rule of attn/spec.h; unlike there a window of 0 keys is one of none.
-  bool InWindow(const Place& q, const Place& k) const {
-    return Causal(q, k) && (q.position - k.position < window || k.position < sinks);
-  }
-
-  bool (*sees)(const DenseRule& r, const Place& q, const Place& k) = [](auto& r, auto& q, auto& k) {
-    return r.InWindow(q, k);
-  };
-  std::int64_t (*key_head)(const DenseRule& r, std::int64_t h) = [](auto& r, auto h) { return h / (r.H / r.G); };
-  double scale = 1 / std::sqrt(static_cast<double>(D));
-  Masking masking = Masking::kBeforeSoftmax;
-  // What a query head, a member of its group, counts in the gradients of its keys and values.
-  double (*share)(double member, double group) = [](double, double) { return 1.0; };
-  bool average_where_blind = false;  // a query that sees nothing gets the mean of all values
-  bool one_in_denominator = false;   // softmax over the scores and one more, 0, without a value
-  bool row_term = true;              // ds = p (dp - sum p dp), not p dp
-  bool scale_in_dq = true, scale_in_dk = true;
-  bool lse_has_largest = true;  // log sum exp(s), not log sum exp(s - max)
-  double lse_unit = 1;          // 1: natural logarithm
-
-  bool learned_sinks, packed;  // what the case has
-  // Whether a query's softmax has the learned sink.
-  bool (*has_sink)(const DenseRule& r, const Place& q) = [](auto&, auto&) { return true; };
-  double sink_scale = 1;
-  bool sink_in_lse = true, sink_has_gradient = true;
-};
-
-// --- the mistakes ---
-
-// Rows taken for positions.
-Place ByRow(const Place& place, std::int32_t document) {
-  const auto row = static_cast<std::int32_t>(place.key_row);
-  return {place.position < 0 ? -1 : row, document, place.row, place.key_row};
-}
-
-bool InBlock(const DenseRule& r, const Place& q, const Place& k) {
-  const bool same_block = std::floor(q.position / r.window) == std::floor(k.position / r.window);
-  return Causal(q, k) && (same_block || k.position < r.sinks);
-}
-
-bool ToBothSides(const DenseRule& r, const Place& q, const Place& k) {
-  const bool near = k.position >= 0 && std::abs(q.position - k.position) < r.window;
-  return q.position >= 0 && SameDocument(q, k) && (near || r.InWindow(q, k));
-}
-
-bool WithFuture(const DenseRule& r, const Place& q, const Place& k) {
-  return r.InWindow(q, k) || (q.position >= 0 && SameDocument(q, k) && k.position > q.position);
-}
-
-bool WithoutItself(const DenseRule& r, const Place& q, const Place& k) {
-  return r.InWindow(q, k) && k.position != q.position;
-}
-
-bool FromTopLeft(const DenseRule& r, const Place& q, const Place& k) {
-  return r.InWindow({std::min(q.position, static_cast<std::int32_t>(q.row)), q.document, q.row}, k);
-}
-
-bool AcrossDocuments(const DenseRule& r, const Place& q, const Place& k) {
-  return r.InWindow(ByRow(q, 0), ByRow(k, 0));
-}
-
-bool ByRowInDocument(const DenseRule& r, const Place& q, const Place& k) {
-  return r.InWindow(ByRow(q, q.document), ByRow(k, k.document));
-}
-
-// Every key before the first `sinks` rows is a sink, and no other.
-bool FirstRowsForSinks(const DenseRule& r, const Place& q, const Place& k) {
-  return Causal(q, k) && (q.position - k.position < r.window || k.row < r.sinks);
-}
-
-// Positions start anew in each document, but nobody asks for the document.
-bool AtSamePositions(const DenseRule& r, const Place& q, const Place& k) {
-  return r.InWindow({q.position, 0, q.row, q.key_row}, {k.position, 0, k.row, k.key_row});
-}
-
-// What a row sees where padding is taken for tokens: by the distance of rows.
-bool NearByRow(const DenseRule& r, const Place& q, const Place& k) {
-  const auto distance = static_cast<double>(q.key_row - k.key_row);
-  const bool sink = 0 <= k.position && k.position < r.sinks;
-  return SameDocument(q, k) && distance >= 0 && (distance < r.window || sink);
-}
-
-bool WithPaddingKeys(const DenseRule& r, const Place& q, const Place& k) {
-  return q.position >= 0 && k.position < 0 ? NearByRow(r, q, k) : r.InWindow(q, k);
-}
-
-bool WithPaddingQueries(const DenseRule& r, const Place& q, const Place& k) {
-  return q.position < 0 && k.position >= 0 ? NearByRow(r, q, k) : r.InWindow(q, k);
-}
-
-// A ring with W - 1 slots in use: when it is full, the oldest key goes one step early. Before, all is seen.
-bool InShortRing(const DenseRule& r, const Place& q, const Place& k) {
-  const bool full = q.position >= r.window;
-  return r.InWindow(q, k) && (!full || q.position - k.position < r.window - 1 || k.position < r.sinks);
-}
-
-constexpr Mistake<DenseRule> kMistakes[] = {
-    {"a window of W+1 keys", [](DenseRule& r) { ++r.window; }},
-    {"a window of W-1 keys", [](DenseRule& r) { --r.window; }},
-    {"the window ignored", [](DenseRule& r) { r.window = HUGE_VAL; }},
-    {"sinks counted inside the window", [](DenseRule& r) { r.window = std::max(1.0, r.window - r.sinks); }},
-    {"sinks missing", [](DenseRule& r) { r.sinks = 0; }},
-    {"one sink too many", [](DenseRule& r) { r.sinks += r.sinks > 0; }},
-    {"one sink too few", [](DenseRule& r) { --r.sinks; }},
-    {"blocks of W keys instead of a sliding window", [](DenseRule& r) { r.sees = InBlock; }},
-    {"a window to both sides, |i - j| < W, without a causal mask",
-     [](DenseRule& r) { r.sees = r.HasWindow() ? ToBothSides : r.sees; }},
-    {"no causal mask: all future keys seen", [](DenseRule& r) { r.sees = WithFuture; }},
-    {"a query that does not see itself", [](DenseRule& r) { r.sees = WithoutItself; }},
-    {"the first query aligned with the first key (top-left) in a chunk", [](DenseRule& r) { r.sees = FromTopLeft; }},
-    {"documents that see each other", [](DenseRule& r) { r.sees = AcrossDocuments; }},
-    {"documents that see each other at the same positions", [](DenseRule& r) { r.sees = AtSamePositions; }},
-    {"rows taken for positions", [](DenseRule& r) { r.sees = ByRowInDocument; }},
-    {"sinks of the first document alone: the first rows of the keys",
-     [](DenseRule& r) { r.sees = r.HasWindow() ? FirstRowsForSinks : r.sees; }},
-    {"padding keys seen as tokens", [](DenseRule& r) { r.sees = WithPaddingKeys; }},
-    {"padding queries computed as tokens", [](DenseRule& r) { r.sees = WithPaddingQueries; }},
-    {"a ring cache that wraps one slot early: W-1 keys once it is full",
-     [](DenseRule& r) { r.sees = r.HasWindow() ? InShortRing : r.sees; }},
-    {"the mask applied after the softmax, weights not renormalised",
-     [](DenseRule& r) { r.masking = Masking::kAfterSoftmax; }},
-    {"masked scores set to 0 instead of -infinity", [](DenseRule& r) { r.masking = Masking::kZeroScore; }},
-    {"a 1 added to the softmax's denominator", [](DenseRule& r) { r.one_in_denominator = true; }},
-    {"rows that see nothing given the average of all values", [](DenseRule& r) { r.average_where_blind = true; }},
-    {"key heads interleaved: query head h reads key head h mod G",
-     [](DenseRule& r) { r.key_head = [](const DenseRule& rule, std::int64_t h) { return h % rule.G; }; }},
-    {"all query heads reading the first key head",
-     [](DenseRule& r) { r.key_head = [](const DenseRule&, std::int64_t) { return std::int64_t{0}; }; }},
-    {"scores without the scale 1/sqrt(D)", [](DenseRule& r) { r.scale = 1; }},
-    {"scores scaled by 1/D (the scale applied twice)", [](DenseRule& r) { r.scale = 1 / static_cast<double>(r.D); }},
-    {"scores scaled by 1/sqrt(H D), the model's width",
-     [](DenseRule& r) { r.scale = 1 / std::sqrt(static_cast<double>(r.H * r.D)); }},
-    {"lse in base 2", [](DenseRule& r) { r.lse_unit = std::log(2.0); }},
-    {"lse without the largest score", [](DenseRule& r) { r.lse_has_largest = false; }},
-    {"gradients of k and v from the first query head of a group alone",
-     [](DenseRule& r) { r.share = [](double member, double) { return member == 0 ? 1.0 : 0.0; }; }},
-    {"gradients of k and v from the last query head of a group alone",
-     [](DenseRule& r) { r.share = [](double member, double group) { return member == group - 1 ? 1.0 : 0.0; }; }},
-    {"gradients of k and v averaged over a group",
-     [](DenseRule& r) { r.share = [](double, double group) { return 1 / group; }; }},
-    {"dq without the scale", [](DenseRule& r) { r.scale_in_dq = false; }},
-    {"dk without the scale", [](DenseRule& r) { r.scale_in_dk = false; }},
-    {"the softmax's gradient without its row term: ds = p dp", [](DenseRule& r) { r.row_term = false; }},
-    {"learned sinks dropped", [](DenseRule& r) { r.has_sink = [](auto&, auto&) { return false; }; }},
-    {"learned sinks without a gradient", [](DenseRule& r) { r.sink_has_gradient = false; }},
-    {"a learned sink counted inside the window: it takes a key's place",
-     [](DenseRule& r) { r.window -= r.learned_sinks ? 1 : 0; }},
-    {"learned sinks ignored where documents are packed",
-     [](DenseRule& r) { r.has_sink = [](const DenseRule& rule, const Place&) { return !rule.packed; }; }},
-    {"learned sinks in the first document alone",
-     [](DenseRule& r) { r.has_sink = [](const DenseRule&, const Place& q) { return q.document == 0; }; }},
-    {"learned sinks scaled as scores are", [](DenseRule& r) { r.sink_scale = r.scale; }},
-    {"lse without the learned sink", [](DenseRule& r) { r.sink_in_lse = false; }},
-};
-
-// --- the computation ---
 
 // One query of one head, forward and backward.
 struct QueryPass {
@@ -277,13 +99,27 @@ struct QueryPass {
   }
 };
 
+std::map<double, Asking> AskingOf(const Values& inputs) {
+  const Value &position = inputs.at("q_position"), &document = inputs.at("q_document");
+  std::map<double, Asking> asking;
+  for (std::int64_t n = 0; n < position.size(); ++n) {
+    if (position(n) < 0) continue;
+    const auto at = static_cast<std::int32_t>(position(n));
+    Asking& of = asking[document(n)];
+    of = {of.count + 1, of.count == 0 ? at : std::min(of.first, at), std::max(of.last, at)};
+  }
+  return asking;
+}
+
 // Rows of <which>_position and <which>_document, with `which` "q" or "k".
 std::vector<Place> PlacesOf(const Values& inputs, const std::string& which) {
   const Value &position = inputs.at(which + "_position"), &document = inputs.at(which + "_document");
   const std::int64_t before = inputs.at("k_position").size() - position.size();
+  std::map<double, Asking> asking = AskingOf(inputs);
   std::vector<Place> places;
   for (std::int64_t n = 0; n < position.size(); ++n) {
-    places.push_back({static_cast<std::int32_t>(position(n)), static_cast<std::int32_t>(document(n)), n, before + n});
+    places.push_back({static_cast<std::int32_t>(position(n)), static_cast<std::int32_t>(document(n)), n, before + n,
+                      asking[document(n)]});
   }
   return places;
 }
@@ -292,7 +128,7 @@ std::vector<Place> PlacesOf(const Values& inputs, const std::string& which) {
 
 std::vector<std::string> AttentionMistakeNames() {
   using namespace dense_attention;
-  return NamesOf(kMistakes);
+  return NamesOf(Mistakes());
 }
 
 Values DenseAttention(const Case& c, const Values& inputs, const std::string& mistake, Noise& noise) {
@@ -304,8 +140,9 @@ Values DenseAttention(const Case& c, const Values& inputs, const std::string& mi
                         .window = window > 0 ? window : HUGE_VAL,
                         .sinks = c.Integer("sinks"),
                         .learned_sinks = c.Integer("learned_sinks") > 0,
-                        .packed = c.Integer("documents") > 1};
-  const DenseRule rule = WithMistake(right, kMistakes, mistake);
+                        .packed = c.Integer("documents") > 1,
+                        .one_query = c.Integer("queries") == 1};
+  const DenseRule rule = WithMistake(right, Mistakes(), mistake);
   const Value &q = inputs.at("q"), &k = inputs.at("k");
   Values outputs = {{"out", Zeros(q.shape)},
                     {"lse", Zeros({q.dim(0), q.dim(1)})},

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention in plain loops over all queries and keys, forward and backward, with a switch for everything that an
-// implementation may get wrong. By default the switches are right: then it computes what attn/attention.h defines, and
-// a test holds it to that.
+// Attention in plain loops over all queries and keys, forward and backward, by any rule of attention_rule.h. By the
+// right one it computes what attn/attention.h defines, and a test holds it to that.
 #pragma once
 
 #include "oracle/suite.h"
