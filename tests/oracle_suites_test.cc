@@ -23,7 +23,7 @@ using namespace swarr::oracle;
 namespace {
 
 const std::vector<std::string> kSuites = {"ops",     "attention", "loss",  "advantages", "policy",
-                                          "distill", "step",      "model", "rollout"};
+                                          "distill", "step",      "model", "decode",     "rollout"};
 
 // What no candidate in this dtype can tell apart: gelu's tanh approximation differs from gelu by at most 5e-4 of its
 // argument, where numbers of f16 lie 1e-3 apart, and those of bf16 8e-3.

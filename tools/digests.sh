@@ -23,7 +23,7 @@ trap 'rm -rf "$scratch"' EXIT
 mkdir -p "$(dirname "$file")"
 
 "$build/swarr-op-digest" "$device" >"$scratch/digests"
-for suite in ops attention loss distill step model rollout; do
+for suite in ops attention loss distill step model decode rollout; do
   "$build/swarr" oracle export --suite $suite --threads 0 --output-dir "$scratch/oracle"
 done
 files="oracle/*/*"

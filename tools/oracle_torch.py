@@ -31,7 +31,7 @@ CANDIDATES = {f.__name__: f for f in (
     kernels.ops_torch, training.loss_torch, training.loss_wrong_eos, training.advantages_torch,
     training.advantages_wrong_deviation, training.policy_torch, training.policy_wrong_accumulation,
     training.distill_torch, training.distill_wrong_direction, training.step_torch, model.model_torch,
-    model.rollout_torch)}
+    model.decode_torch, model.decode_wrong_rollback, model.rollout_torch)}
 
 
 def compute(candidate, directory, dtype, device):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Candidates of tools/oracle_torch.py: a decoder in plain PyTorch operations, and sampling from it."""
+"""Candidates of tools/oracle_torch.py: a decoder in plain PyTorch operations, with caches, and sampling from it."""
 
 import torch
 import torch.nn.functional as F
@@ -21,16 +21,20 @@ def rotate(x, positions, theta):
     return x * a.cos().to(x.dtype) + turned * a.sin().to(x.dtype)
 
 
-def visible(positions, documents, window, sinks):
-    i, j = positions[:, None], positions[None, :]
-    near = (i - j < window) | (j < sinks) if window > 0 else torch.ones_like(i - j, dtype=torch.bool)
-    return (documents[:, None] == documents[None, :]) & (j <= i) & near
+def near(i, j, window, sinks):
+    return (j <= i) & ((i - j < window) | (j < sinks) if window > 0 else torch.ones_like(i - j, dtype=torch.bool))
 
 
-def logits(p, w, tokens, documents):
-    """[T, V]. `w`: weights by their Hugging Face names."""
-    T, H, G, D, eps = len(tokens), p["num_attention_heads"], p["num_key_value_heads"], p["head_dim"], p["rms_norm_eps"]
-    positions = (documents[:, None] == documents[None, :]).tril(-1).sum(dim=1)
+def attended(q, k, v, see):
+    """q [T, H, D], k and v [Tk, G, D], see [T, Tk] -> [T, H, D]"""
+    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    s = (torch.einsum("qhd,khd->hqk", q, k) * q.shape[-1]**-0.5).masked_fill(~see, float("-inf"))
+    return torch.einsum("hqk,khd->qhd", torch.softmax(s, dim=-1), v)
+
+
+def decoder(p, w, tokens, positions, attend):
+    """[T, V]. `w`: weights by their Hugging Face names. `attend(layer, q, k, v)` -> [T, H, D]"""
+    T, D, eps = len(tokens), p["head_dim"], p["rms_norm_eps"]
     x = w["model.embed_tokens.weight"][tokens]
     for layer in range(p["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
@@ -43,15 +47,23 @@ def logits(p, w, tokens, documents):
         if p["qk_norm"]:
             q, k = (norm(t, w[f"{prefix}self_attn.{name}_norm.weight"], eps) for t, name in ((q, "q"), (k, "k")))
         q, k = rotate(q, positions, p["rope_theta"]), rotate(k, positions, p["rope_theta"])
-        k, v = k.repeat_interleave(H // G, dim=1), v.repeat_interleave(H // G, dim=1)
-        see = visible(positions, documents, p[f"window_{layer}"], p[f"sinks_{layer}"])
-        s = (torch.einsum("qhd,khd->hqk", q, k) * D**-0.5).masked_fill(~see, float("-inf"))
-        attended = torch.einsum("hqk,khd->qhd", torch.softmax(s, dim=-1), v).reshape(T, H * D)
-        x = x + linear("self_attn.o_proj", attended)
+        x = x + linear("self_attn.o_proj", attend(layer, q, k, v).reshape(T, -1))
         h = norm(x, w[prefix + "post_attention_layernorm.weight"], eps)
         x = x + linear("mlp.down_proj", F.silu(linear("mlp.gate_proj", h)) * linear("mlp.up_proj", h))
     head = w["model.embed_tokens.weight" if p["tie_word_embeddings"] else "lm_head.weight"]
     return F.linear(norm(x, w["model.norm.weight"], eps), head)
+
+
+def logits(p, w, tokens, documents):
+    """[T, V] of packed documents."""
+    same = documents[:, None] == documents[None, :]
+    positions = same.tril(-1).sum(dim=1)
+
+    def attend(layer, q, k, v):
+        see = near(positions[:, None], positions[None, :], p[f"window_{layer}"], p[f"sinks_{layer}"])
+        return attended(q, k, v, same & see)
+
+    return decoder(p, w, tokens, positions, attend)
 
 
 def weights_of(x, dtype):
@@ -96,3 +108,71 @@ def rollout_torch(case, x, dtype):
         outputs["logp"][n, : len(logp)] = torch.stack(logp)
         outputs["length"][n] = len(tokens)
     return outputs
+
+
+# --- suite decode: tokens, position and call [N] -> logits [N, V] ---
+
+
+class GrowingCache:
+    """All keys of the text, cut off at a rollback."""
+
+    def __init__(self, p):
+        self.p, self.keys, self.values = p, {}, {}
+
+    def begin(self, position):
+        for kept in (self.keys, self.values):
+            kept.update({layer: t[:position] for layer, t in kept.items()})
+
+    def attend(self, layer, q, k, v):
+        for kept, new in ((self.keys, k), (self.values, v)):
+            kept[layer] = torch.cat((kept[layer], new)) if layer in kept else new
+        j = torch.arange(len(self.keys[layer]), device=q.device)
+        see = near(j[-len(q):, None], j[None], self.p[f"window_{layer}"], self.p[f"sinks_{layer}"])
+        return attended(q, self.keys[layer], self.values[layer], see)
+
+
+class CarelessRing:
+    """Sinks and a ring of W slots. A rollback sets the position back and leaves the slots: wrong where rejected tokens
+    have taken the slots of keys that are in the window again."""
+
+    def __init__(self, p):
+        self.p, self.position, self.slots = p, 0, {}
+
+    def begin(self, position):
+        self.position = position
+
+    def slot(self, layer, position):
+        window, sinks = self.p[f"window_{layer}"], self.p[f"sinks_{layer}"]
+        return position if window == 0 or position < sinks else sinks + (position - sinks) % window
+
+    def attend(self, layer, q, k, v):
+        out = []
+        for t in range(len(q)):
+            position, slots = self.position + t, self.slots.setdefault(layer, {})
+            slots[self.slot(layer, position)] = k[t], v[t]
+            seen = [slots[s] for s in sorted({self.slot(layer, j) for j in range(position + 1)})]
+            keys, values = (torch.stack(kept) for kept in zip(*seen))
+            out.append(attended(q[t:t + 1], keys, values, torch.ones(1, len(seen), dtype=torch.bool, device=q.device)))
+        if layer == self.p["num_hidden_layers"] - 1:
+            self.position += len(q)
+        return torch.cat(out)
+
+
+@torch.no_grad()
+def decode(cache, case, x, dtype):
+    p, w = case["parameters"], weights_of(x, dtype)
+    cache, rows = cache(p), []
+    for call in range(p["calls"]):
+        fed = x["call"] == call
+        positions = x["position"][fed]
+        cache.begin(int(positions[0]))
+        rows.append(decoder(p, w, x["tokens"][fed].long(), positions, cache.attend))
+    return {"logits": torch.cat(rows)}
+
+
+def decode_torch(case, x, dtype):
+    return decode(GrowingCache, case, x, dtype)
+
+
+def decode_wrong_rollback(case, x, dtype):
+    return decode(CarelessRing, case, x, dtype)

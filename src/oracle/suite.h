@@ -149,6 +149,7 @@ Suite PolicySuite();
 Suite DistillSuite();
 Suite StepSuite();
 Suite ModelSuite();
+Suite DecodeSuite();
 Suite RolloutSuite();
 
 }  // namespace swarr::oracle
