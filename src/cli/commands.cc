@@ -266,8 +266,9 @@ Device ComputeOptions::ResolveDevice() {
 }
 
 DType ComputeOptions::MakeDType() const {
-  if (dtype != "f32" && dtype != "f64" && dtype != "bf16")
+  if (dtype != "f32" && dtype != "f64" && dtype != "bf16") {
     throw UsageError(Concat("unknown --dtype '", dtype, "'; use f32, f64 or bf16"));
+  }
   return ParseName<DType>("dtype", dtype);
 }
 

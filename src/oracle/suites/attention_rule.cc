@@ -126,6 +126,8 @@ constexpr Mistake<DenseRule> kMistakes[] = {
     {"a window of W-1 keys", [](DenseRule& r) { --r.window; }},
     {"the window ignored", [](DenseRule& r) { r.window = HUGE_VAL; }},
     {"sinks counted inside the window", [](DenseRule& r) { r.window = std::max(1.0, r.window - r.sinks); }},
+    {"sinks counted inside the window, where they leave no key if they fill it",
+     [](DenseRule& r) { r.window -= r.sinks; }},
     {"sinks missing", [](DenseRule& r) { r.sinks = 0; }},
     {"one sink too many", [](DenseRule& r) { r.sinks += r.sinks > 0; }},
     {"one sink too few", [](DenseRule& r) { --r.sinks; }},
