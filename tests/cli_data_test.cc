@@ -140,21 +140,22 @@ TEST_CASE("flags that would do nothing are refused by the flag that makes them i
     CAPTURE(command[0]);
     for (const Arguments& flag : {Arguments{"--template", "chatml"},
                                   {"--instruction", "boxed"},
-                                  {"--reward", "chain"},
                                   {"--system", "none"},
                                   {"--prompt-field", "p"},
                                   {"--answer-field", "a"}}) {
-      refused(command + task + flag, flag[0], "with --task, whose problems and rule are its own; leave it out");
+      refused(command + task + flag, flag[0], "with --task, whose problems are its own; leave it out");
     }
+    refused(command + task + Arguments{"--reward", "math"}, "--reward", "with --task, which has its own rule");
     refused(command + rows + Arguments{"--n-max", "3"}, "--n-max", "with --data");
   }
+  // The task's own rule may be named.
+  CHECK(Swarr(eval + Arguments{"--reward", "chain", "--problems", "1"} + kShort).status == 0);
   refused(sft + task + Arguments{"--strip-calculator-marks"}, "--strip-calculator-marks", "with --task");
   refused(sft + rows + Arguments{"--restate", "0.2"}, "--restate", "with --data");
   refused(sft + task + Arguments{"--max-steps", "1", "--epochs", "2"}, "--epochs", "with --max-steps");
   for (const char* flag : {"--eval-data", "--eval-examples", "--eval-max-completion-length"}) {
     refused(sft + task + Arguments{flag, "1"}, flag, "where --eval-every is 0");
   }
-  refused(sft + rows + Arguments{"--reward", "math"}, "--reward", "where --eval-every is 0");
   refused(sft + task + Arguments{"--keep-checkpoints", "2"}, "--keep-checkpoints", "where --save-every is 0");
   refused(sft + task + Arguments{"--change", "lr"}, "--change", "without --resume");
   refused(sample + rows + Arguments{"--split", "sft"}, "--split", "with --data");

@@ -148,7 +148,6 @@ struct SftCommand : SupervisedCommand {
     options.Add("model", model_dir, "model to start from (directory)")->required();
     AddTeacher();
     AddOptions();
-    options.HaveNoEffect({"reward"}, "where --eval-every is 0", [this] { return sft.eval_every == 0; });
   }
 
   void Run() {

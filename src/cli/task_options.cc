@@ -84,9 +84,8 @@ void TaskOptions::AddTo(OptionSet& options, bool with_completions) {
   prompt.AddInstructionTo(options, with_completions);
   options.Add("task", task, Concat("instead of --data: a built-in task, drawn afresh: ", Listed(NamesOf(built_in))));
   options.HaveNoEffect({"prompt-field", "completion-field", "answer-field", "template", "system", "instruction",
-                        "strip-calculator-marks", "few-shot-data", "lm-eval", "reward"},
-                       "with --task, whose problems and rule are its own",
-                       [this] { return !task.empty() && data.empty() && eval_data.empty(); });
+                        "strip-calculator-marks", "few-shot-data", "lm-eval"},
+                       "with --task, whose problems are its own", [this] { return ReadsNoRows(); });
   for (const BuiltInTask& t : built_in) {
     for (const TaskParameter& p : t.parameters) {
       if (!with_completions && p.of_completions) continue;
@@ -98,6 +97,8 @@ void TaskOptions::AddTo(OptionSet& options, bool with_completions) {
 
 void TaskOptions::AddRewardTo(OptionSet& options) {
   options.Add("reward", reward, "the rule that judges answers: " + RewardNames());
+  options.HaveNoEffect({"reward"}, "with --task, which has its own rule",
+                       [this] { return ReadsNoRows() && reward != ChosenBuiltIn().reward.name; });
 }
 
 LoadedTask TaskOptions::Load(Split split, JsonlFields needed, std::uint64_t seed, const std::string& model_dir) const {

@@ -59,6 +59,8 @@ struct TaskOptions {
   // The built-in task of --task; with --data the one whose reward judges the file, or else the first. A new model's
   // vocabulary is its characters.
   const BuiltInTask& ChosenBuiltIn() const;
+  // Whether all problems are a built-in task's.
+  bool ReadsNoRows() const { return !task.empty() && data.empty() && eval_data.empty(); }
   // The problems of another file, read in the same way.
   LoadedTask LoadFile(const std::string& path, JsonlFields needed, const std::string& model_dir) const;
 };
