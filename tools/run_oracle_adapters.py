@@ -57,6 +57,9 @@ KNOWN = [
     (transformers_attention.mistral_sdpa, {ALL: PASSES}),
     (transformers_attention.mistral_sdpa_padding_kept, {ALL: "padding queries computed as tokens"}),
     (transformers_attention.mistral_sdpa_packed_with_mask, {ALL: "documents that see each other"}),
+    # The cache of a sliding window keeps its last W - 1 keys; [-W + 1:] of a window of 1 is all of them.
+    (transformers_attention.mistral_sdpa_by_token, {ALL: PASSES}),
+    (transformers_attention.mistral_sdpa_by_token_window_1, {ALL: "the window ignored"}),
     (transformers_attention.gpt_oss_eager, {ALL: PASSES}),
     (torch_ops.ops, {ALL: PASSES}),
     (torch_ops.padding_idx, {ALL: "no gradient for id 0, as if it were padding"}),
