@@ -27,6 +27,7 @@ import torch_adamw
 import torch_attention
 import torch_ops
 import transformers_attention
+import transformers_cache
 import transformers_decoder
 import transformers_generate
 import transformers_ops
@@ -72,6 +73,11 @@ KNOWN = [
     (transformers_ops.gemma_embedding, {"f64": UNNAMED, COARSE: "embeddings multiplied by sqrt(C), as Gemma does"}),
     (transformers_decoder.decoder_eager, {"f64": WITHIN_F32, COARSE: PASSES}),
     (transformers_decoder.decoder_sdpa, {"f64": WITHIN_F32, COARSE: PASSES}),
+    (transformers_decoder.decoder_packed_with_mask,
+     {COARSE: "documents that see each other, positions counted anew in each"}),
+    (transformers_cache.dynamic, {"f64": WITHIN_F32, COARSE: PASSES}),
+    (transformers_cache.static, {"f64": WITHIN_F32, COARSE: PASSES}),
+    (transformers_cache.static_cropped_anyway, {COARSE: transformers_cache.ROLLED}),
     (transformers_generate.generate, {"f64": WITHIN_F32, COARSE: PASSES}),
     (transformers_generate.generate_static_cache, {"f64": WITHIN_F32, COARSE: PASSES}),
     (transformers_generate.generate_without_cache, {"f64": WITHIN_F32, COARSE: PASSES}),
