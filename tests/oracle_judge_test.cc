@@ -84,6 +84,38 @@ TEST_CASE("a missing, a misshapen and an unreadable tensor fail their case and a
   CHECK(text.find(Concat("3 of ", b.family().cases.size(), " cases fail")) != std::string::npos);
 }
 
+TEST_CASE("too few and too many elements for a shape fail their case in a sentence, whatever is read from them") {
+  Bench b;
+  Candidate candidate = b.Right();
+  candidate.at("full.dk").value.data.clear();
+  candidate.at("window_3.out").value.data.pop_back();
+  candidate.at("sinks_1.lse").value.data.push_back(0);
+  const Verdict verdict = Judge(b.expectations, candidate);
+  CHECK(verdict.failures() == 3);
+  CHECK(Of(verdict, "full", "dk").problem == "shape [7, 3, 8] has 168 elements, got 0");
+  CHECK(Of(verdict, "window_3", "out").problem == "shape [17, 2, 8] has 272 elements, got 271");
+  CHECK(Of(verdict, "sinks_1", "lse").problem == "shape [17, 2] has 34 elements, got 35");
+  CHECK(Diagnose(b.expectations, candidate, verdict).empty());
+  CHECK(Text(verdict, {}, false).find("dk: shape [7, 3, 8] has 168 elements, got 0\n") != std::string::npos);
+}
+
+TEST_CASE("a forgotten dtype is said to be nothing, and integers go by their dtype's name") {
+  Bench b;
+  Candidate candidate = b.Right();
+  candidate.at("full.dk").stored = "";
+  CHECK(Of(Judge(b.expectations, candidate), "full", "dk").problem == "expected F64, F32, BF16 or F16, got nothing");
+  auto& [suite, expectations] = PreparedSuite("rollout");
+  Candidate rollout = TruthIn(expectations, PrecisionNamed("f32"));
+  CandidateTensor& tokens = rollout.at(suite.families.front().cases.front().name + ".tokens");
+  tokens.value.integer = false;
+  CHECK(Judge(expectations, rollout).failures() == 0);
+  tokens.value.data[0] = std::nan("");
+  const Verdict verdict = Judge(expectations, rollout);
+  CHECK(verdict.failures() == 1);
+  CHECK(
+      Of(verdict, suite.families.front().cases.front().name, "tokens").problem.starts_with("1 NaN where numbers are"));
+}
+
 TEST_CASE("what is not finite where the truth is fails, and so does a finite number for -infinity") {
   Bench b;
   for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity()}) {

@@ -95,7 +95,7 @@ class Search {
       const Value& expected = mistaken.at(t.tensor);
       const double error =
           given.stored == "F16" ? Distance(given.value, OverflownInF16(expected)) : Distance(given.value, expected);
-      if (error == 0 || given.value.integer) return error == 0;
+      if (error == 0 || expected.integer) return error == 0;
       return expectations_.Tolerates(error, family_, *verdict.c, mistake, t.tensor, *t.precision);
     });
   }

@@ -23,6 +23,8 @@ void Read(const SafetensorsFile& file, const std::string& name, Value& value) {
   }
 }
 
+bool IsInteger(std::string_view stored) { return stored == "I32" || stored == "I64"; }
+
 std::string NameOf(const Case& c, const std::string& tensor) { return c.name + "." + tensor; }
 
 // Why the tensor can't be compared with the truth; empty if it can.
@@ -30,12 +32,13 @@ std::string ProblemOf(const CandidateTensor& tensor, const Value& truth) {
   if (tensor.value.shape != truth.shape) {
     return Concat("expected ", ShapeString(truth.shape), ", got ", ShapeString(tensor.value.shape));
   }
-  if (truth.integer) {
-    return tensor.value.integer ? ""
-                                : Concat("expected I32 or I64, got ", tensor.stored, "; in PyTorch .to(torch.int32)");
+  const std::string stored = tensor.stored.empty() ? "nothing" : tensor.stored;
+  if (truth.integer && !IsInteger(stored)) {
+    return Concat("expected I32 or I64, got ", stored, "; in PyTorch .to(torch.int32)");
   }
-  if (!FindPrecision(tensor.stored)) return Concat("expected F64, F32, BF16 or F16, got ", tensor.stored);
-  return "";
+  if (!truth.integer && !FindPrecision(stored)) return Concat("expected F64, F32, BF16 or F16, got ", stored);
+  if (tensor.value.size() == truth.size()) return "";
+  return Concat("shape ", ShapeString(truth.shape), " has ", truth.size(), " elements, got ", tensor.value.size());
 }
 
 // What an element is: as what is expected, and as one or many that were given.
@@ -112,7 +115,8 @@ TensorVerdict JudgeTensor(Expectations& expectations, const CaseVerdict& verdict
   const double error = Distance(value, exact);
   if (exact.integer) {
     if (error == 0) return {.tensor = output.name};
-    return {output.name, Finding::kWrong, DifferingIntegers(value, exact), error};
+    const std::string mixed_up = MixedUpKinds(value, exact);
+    return {output.name, Finding::kWrong, mixed_up.empty() ? DifferingIntegers(value, exact) : mixed_up, error};
   }
   const Precision* precision = CoarsestOf(*verdict.family, *verdict.c, truth, candidate, output.gradient || output.sum);
   const double tolerance = expectations.Tolerance(*verdict.family, *verdict.c, "", output.name, *precision);
@@ -200,7 +204,7 @@ Candidate ReadCandidate(const std::filesystem::path& directory, const std::strin
     tensor.stored = file.stored_dtype(name);
     tensor.value.shape = file.shape(name);
     if (tensor.value.shape.empty()) tensor.value.shape = {1};
-    tensor.value.integer = tensor.stored == "I32" || tensor.stored == "I64";
+    tensor.value.integer = IsInteger(tensor.stored);
     if (tensor.value.integer || file.IsFloating(name)) Read(file, name, tensor.value);
   }
   return candidate;

@@ -12,9 +12,13 @@
 
 namespace swarr::oracle {
 
+// One output of the candidate. Whoever hands in their own fills in the shape and as many elements; their number is
+// checked. A tensor from a file has no data where its dtype can't be read.
 struct CandidateTensor {
-  Value value;         // no data where the stored dtype can't be read
-  std::string stored;  // dtype by its name in safetensors
+  Value value;  // row-major doubles, whatever the dtype; Value::integer is not looked at
+  // The dtype in which it was computed, by its name in safetensors: "F64", "F32", "F16" or "BF16", for integers "I32"
+  // or "I64". It is a claim that picks the tolerance: nothing is rounded to it.
+  std::string stored;
 };
 // By "<case>.<tensor>".
 using Candidate = std::map<std::string, CandidateTensor>;
@@ -32,9 +36,9 @@ enum class Finding : std::uint8_t { kPass, kWrong, kMissing, kUnusable };
 struct TensorVerdict {
   std::string tensor;
   Finding finding = Finding::kPass;
-  // Why the tensor can't be compared, "expected [2, 3], got [3, 2]", or, where it is wrong and its error is no number,
-  // "8 NaN where numbers are expected, the first at [3, 0, 2]", "3 of 9 differ, the first at [4]: 17, not 12". A wrong
-  // tensor without a problem has an error above its tolerance.
+  // Why the tensor can't be compared, "expected [2, 3], got [3, 2]", "shape [2, 3] has 6 elements, got 5", or, where it
+  // is wrong and its error is no number, "8 NaN where numbers are expected, the first at [3, 0, 2]", "3 of 9 differ,
+  // the first at [4]: 17, not 12". A wrong tensor without a problem has an error above its tolerance.
   std::string problem = {};
   double error = 0, tolerance = 0;  // largest |candidate - truth|; both 0 where nothing could be compared
   // In which it was judged: a value by the coarsest dtype among the case's values, since no value suffers from what its

@@ -16,7 +16,7 @@ namespace swarr::oracle {
 
 struct Value {
   std::vector<std::int64_t> shape;  // rank 1 to 4; a scalar is [1]
-  std::vector<double> data;         // row-major
+  std::vector<double> data;         // row-major, as many as the shape has; integers too
   bool integer = false;             // ids and positions: i32 in files, compared exactly
 
   std::int64_t dim(int i) const { return shape.at(static_cast<std::size_t>(i)); }
