@@ -129,11 +129,33 @@ TEST_CASE("which of two mistakes explains which cases is told, in text and in JS
   CHECK(std::ranges::count(e.alone[i], "full") == 1);
   CHECK(std::ranges::count(e.alone[1 - i], "full") == 0);
   const std::string text = Text(verdict, diagnoses, false);
-  CHECK(text.find(Concat("    ", scale, " alone: ", e.alone[i].size(), " (")) != std::string::npos);
+  CHECK(text.find("\" together with \"") != std::string::npos);
+  CHECK(text.find(Concat("    \"", scale, "\" alone: ", e.alone[i].size(), " (")) != std::string::npos);
   CHECK(text.find("    only together: ") != std::string::npos);
   const nlohmann::ordered_json json = ToJson(verdict, diagnoses, false)["diagnosis"][0]["explanations"][0];
   CHECK(json["at_once"] == true);
   CHECK(json["alone"][i] == e.alone[i]);
+}
+
+TEST_CASE("what is not finite in one case hides no mistake in the others, and makes no name of its own") {
+  auto& [suite, expectations] = PreparedSuite("attention");
+  const Family& family = suite.families[0];
+  const Mistakes both = {"a window of W+1 keys", "key heads interleaved: query head h reads key head h mod G"};
+  for (const std::string& mistake : both) REQUIRE(std::ranges::count(family.mistakes, mistake) == 1);
+  for (const double bad : {std::nan(""), HUGE_VAL}) {
+    for (const char* spoilt : {"window_3.out", "window_4_gqa.dq", "one_token.lse"}) {
+      CAPTURE(spoilt);
+      Candidate candidate = CandidateWith(expectations, family, Together(both), PrecisionNamed("f32"));
+      candidate.at(spoilt).value.data[0] = bad;
+      const Verdict verdict = Judge(expectations, candidate);
+      const std::vector<Diagnosis> diagnoses = Diagnose(expectations, candidate, verdict);
+      REQUIRE(diagnoses.size() == 1);
+      CHECK(diagnoses[0].complete());
+      CHECK(NamedIn(diagnoses[0]) == std::set<std::string>(both.begin(), both.end()));
+      CHECK(diagnoses[0].hints == Mistakes{Concat("passed over, for it is not finite: ", spoilt)});
+      CHECK(Text(verdict, diagnoses, false).find("where numbers are expected, at [0, 0") != std::string::npos);
+    }
+  }
 }
 
 TEST_CASE("a mistake for every failing case is no explanation") {

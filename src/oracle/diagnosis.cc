@@ -2,6 +2,7 @@
 #include "oracle/diagnosis.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <optional>
 
@@ -27,15 +28,21 @@ class Search {
     std::ranges::stable_sort(small_first_, {}, size);
   }
 
-  // Each that explains everything and contradicts nothing, or else each that explains a failing case, the best first.
-  std::vector<Explanation> BySingles() const {
+  // Each that explains everything and contradicts nothing. Most mistakes are refuted by one case, so that this costs
+  // little beside counting all that they explain.
+  std::vector<Explanation> Complete() const {
     std::vector<Explanation> found;
-    // Most mistakes are refuted by one case, so that this costs little beside counting all that they explain.
     for (const std::string& mistake : Known()) {
       if (MatchesAll(small_first_, mistake) && MatchesAll(passing_, mistake)) {
         found.push_back({.mistakes = {mistake}, .explained = failing_.size()});
       }
     }
+    return found;
+  }
+
+  // Those, or else each that explains a failing case, the best first.
+  std::vector<Explanation> BySingles() const {
+    std::vector<Explanation> found = Complete();
     if (!found.empty()) return found;
     for (const std::string& mistake : Known()) {
       const Explanation e = Explain(mistake);
@@ -226,8 +233,86 @@ class Search {
   mutable std::map<std::pair<const CaseVerdict*, std::string>, bool> matches_;
 };
 
-Diagnosis DiagnoseFamily(Expectations& expectations, const Candidate& candidate, const Family& family,
-                         const CaseVerdicts& failing, const CaseVerdicts& passing) {
+struct Split {
+  CaseVerdicts failing, passing;
+};
+
+Split SplitOf(const std::vector<CaseVerdict>& cases) {
+  Split split;
+  for (const CaseVerdict& c : cases) {
+    if (c.wrong()) split.failing.push_back(&c);
+    if (c.passes()) split.passing.push_back(&c);
+  }
+  return split;
+}
+
+// --- a coarser dtype ---
+
+// The cases as they would be judged, had what is finer been stored in this dtype.
+std::vector<CaseVerdict> JudgedIn(const Precision& precision, Expectations& expectations,
+                                  std::vector<CaseVerdict> cases) {
+  for (CaseVerdict& c : cases) {
+    for (TensorVerdict& t : c.tensors) {
+      if (!t.precision || t.precision->u >= precision.u) continue;
+      t.precision = &precision;
+      t.tolerance = expectations.Tolerance(*c.family, *c.c, "", t.tensor, precision);
+      if (t.finding == Finding::kWrong && t.error <= t.tolerance) t.finding = Finding::kPass;
+    }
+  }
+  return cases;
+}
+
+// The dtypes coarser than that of every failing case, from fine to coarse. Results computed in one of them fail nearly
+// everywhere in a finer one. There are none where most cases pass: errors in a few come from something else.
+std::vector<const Precision*> CoarserThanStored(const Split& split) {
+  std::vector<const Precision*> coarser;
+  if (split.failing.size() <= split.passing.size()) return coarser;
+  for (const Precision& precision : kPrecisions) {
+    const auto is_finer = [&](const CaseVerdict* c) { return c->precision() && c->precision()->u < precision.u; };
+    if (std::ranges::all_of(split.failing, is_finer)) coarser.push_back(&precision);
+  }
+  return coarser;
+}
+
+// A sentence on the first dtype in whose tolerance everything is, or else on the first in whose tolerance a mistake
+// explains everything that is not; empty if there is neither.
+std::string CoarserHint(Expectations& expectations, const Candidate& candidate, const std::vector<CaseVerdict>& cases) {
+  const std::vector<const Precision*> coarser = CoarserThanStored(SplitOf(cases));
+  const auto within = [](const Precision& p) {
+    return Concat(" within the tolerance of ", p.name, ": if that is what you computed in, store ", p.stored);
+  };
+  for (const Precision* precision : coarser) {
+    if (SplitOf(JudgedIn(*precision, expectations, cases)).failing.empty()) return "all is" + within(*precision);
+  }
+  for (const Precision* precision : coarser) {
+    const std::vector<CaseVerdict> judged = JudgedIn(*precision, expectations, cases);
+    const Split split = SplitOf(judged);
+    const Search search(expectations, candidate, *cases.front().family, split.failing, split.passing);
+    const std::vector<Explanation> found = search.Complete();
+    if (!found.empty()) return NamesOf(found) + (found.size() == 1 ? " gives" : " give") + " them" + within(*precision);
+  }
+  return "";
+}
+
+// --- a family ---
+
+// Takes what is not finite where numbers are expected, or the other way round, for something that can't be compared.
+// Returns these tensors' full names.
+std::vector<std::string> PassOverWhatIsNotFinite(std::vector<CaseVerdict>& cases) {
+  std::vector<std::string> names;
+  for (CaseVerdict& c : cases) {
+    for (TensorVerdict& t : c.tensors) {
+      if (t.finding != Finding::kWrong || std::isfinite(t.error)) continue;
+      t.finding = Finding::kUnusable;
+      names.push_back(c.c->name + "." + t.tensor);
+    }
+  }
+  return names;
+}
+
+Diagnosis DiagnoseCases(Expectations& expectations, const Candidate& candidate, const std::vector<CaseVerdict>& cases) {
+  const auto [failing, passing] = SplitOf(cases);
+  const Family& family = *cases.front().family;
   const Search search(expectations, candidate, family, failing, passing);
   Diagnosis diagnosis{family.name, failing.size(), search.BySingles(), {}};
   std::vector<Explanation>& found = diagnosis.explanations;
@@ -236,28 +321,60 @@ Diagnosis DiagnoseFamily(Expectations& expectations, const Candidate& candidate,
     if (IsComplete(*several)) found.clear();
     found.insert(found.begin(), *several);
   }
-  if (!diagnosis.complete()) {
-    constexpr std::size_t kShown = 3;
-    found.resize(std::min(found.size(), kShown));
-    diagnosis.hints = HintsOf(expectations, failing, passing);
+  if (diagnosis.complete()) return diagnosis;
+  constexpr std::size_t kShown = 3;
+  found.resize(std::min(found.size(), kShown));
+  const std::string coarser = CoarserHint(expectations, candidate, cases);
+  if (coarser.empty()) {
+    diagnosis.hints = HintsOf(failing, passing);
+  } else {
+    // Mistakes that come near in a dtype that is not the candidate's say nothing beside it.
+    found.clear();
+    diagnosis.hints = {coarser};
   }
   return diagnosis;
+}
+
+// A mistake may give what is not finite, and is named by it. If none explains it, it is passed over, for the rest not
+// to be hidden by it.
+Diagnosis DiagnoseFamily(Expectations& expectations, const Candidate& candidate, std::vector<CaseVerdict> cases) {
+  Diagnosis all = DiagnoseCases(expectations, candidate, cases);
+  if (all.complete()) return all;
+  const std::vector<std::string> passed_over = PassOverWhatIsNotFinite(cases);
+  if (passed_over.empty() || SplitOf(cases).failing.empty()) return all;
+  Diagnosis rest = DiagnoseCases(expectations, candidate, cases);
+  rest.hints.push_back("passed over, for it is not finite: " + Some(passed_over, 3));
+  return rest;
 }
 
 }  // namespace
 
 bool Diagnosis::complete() const { return !explanations.empty() && IsComplete(explanations.front()); }
 
+std::string NameOf(const Explanation& explanation) {
+  std::string text;
+  for (const std::string& mistake : explanation.mistakes) {
+    const bool first = text.empty();
+    if (explanation.at_once) text += Concat(first ? "" : " together with ", '"', mistake, '"');
+    if (!explanation.at_once)
+      text += Concat(first ? "" : ", ", '"', mistake, first ? "\" in some cases" : "\" in others");
+  }
+  return text;
+}
+
+std::string NamesOf(const std::vector<Explanation>& explanations) {
+  std::string text;
+  for (const Explanation& e : explanations) text += (text.empty() ? "" : ", or ") + NameOf(e);
+  return text;
+}
+
 std::vector<Diagnosis> Diagnose(Expectations& expectations, const Candidate& candidate, const Verdict& verdict) {
   std::vector<Diagnosis> diagnoses;
   for (const Family& family : expectations.suite().families) {
-    CaseVerdicts failing, passing;
-    for (const CaseVerdict& c : verdict.cases) {
-      if (c.family != &family) continue;
-      if (c.wrong()) failing.push_back(&c);
-      if (c.passes()) passing.push_back(&c);
-    }
-    if (!failing.empty()) diagnoses.push_back(DiagnoseFamily(expectations, candidate, family, failing, passing));
+    std::vector<CaseVerdict> cases = verdict.cases;
+    std::erase_if(cases, [&](const CaseVerdict& c) { return c.family != &family; });
+    if (SplitOf(cases).failing.empty()) continue;
+    diagnoses.push_back(DiagnoseFamily(expectations, candidate, std::move(cases)));
   }
   return diagnoses;
 }

@@ -11,44 +11,27 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// --- a coarser dtype ---
-
-bool WithinToleranceOf(const Precision& precision, Expectations& expectations, const CaseVerdict& verdict) {
-  return std::ranges::all_of(verdict.tensors, [&](const TensorVerdict& t) {
-    return t.finding != Finding::kWrong || !t.precision ||
-           t.error <= expectations.Tolerance(*verdict.family, *verdict.c, "", t.tensor, precision);
-  });
-}
-
-// The first dtype, from fine to coarse, that is coarser than that of every failing case and would let them all pass.
-// Results computed in it fail nearly everywhere. Errors of that size in a few cases come from something else.
-const Precision* CoarserThatFits(Expectations& expectations, const CaseVerdicts& failing, const CaseVerdicts& passing) {
-  if (failing.size() <= passing.size()) return nullptr;
-  for (const Precision& precision : kPrecisions) {
-    const auto fits = [&](const CaseVerdict* c) {
-      return c->precision() && precision.u > c->precision()->u && WithinToleranceOf(precision, expectations, *c);
-    };
-    if (std::ranges::all_of(failing, fits)) return &precision;
-  }
-  return nullptr;
-}
-
 // --- outputs ---
 
-void AddOutputs(const CaseVerdicts& failing, std::vector<std::string>& hints) {
-  std::set<std::string> wrong, right;
-  for (const CaseVerdict* c : failing) {
-    for (const TensorVerdict& t : c->tensors) (t.finding == Finding::kWrong ? wrong : right).insert(t.tensor);
+// The outputs with this finding in some of the cases, in the family's order: values first.
+std::vector<const TensorInfo*> OutputsWith(Finding finding, const CaseVerdicts& cases) {
+  std::vector<const TensorInfo*> outputs;
+  for (const TensorInfo& output : cases.front()->family->outputs) {
+    const auto has = [&](const TensorVerdict& t) { return t.tensor == output.name && t.finding == finding; };
+    if (std::ranges::any_of(cases, [&](const CaseVerdict* c) { return std::ranges::any_of(c->tensors, has); })) {
+      outputs.push_back(&output);
+    }
   }
-  bool values_wrong = false;
-  std::vector<std::string> always;  // wrong somewhere, right nowhere among failing cases; values first
-  for (const TensorInfo& output : failing.front()->family->outputs) {
-    if (!wrong.contains(output.name)) continue;
-    values_wrong = values_wrong || !output.gradient;
-    if (!right.contains(output.name)) always.push_back(output.name);
+  return outputs;
+}
+
+void AddWrongInAll(const CaseVerdicts& failing, std::vector<std::string>& hints) {
+  const std::vector<const TensorInfo*> right = OutputsWith(Finding::kPass, failing);
+  std::vector<std::string> names;
+  for (const TensorInfo* output : OutputsWith(Finding::kWrong, failing)) {
+    if (std::ranges::count(right, output) == 0) names.push_back(output->name);
   }
-  if (!values_wrong) hints.emplace_back("values are right, gradients are wrong");
-  if (!always.empty()) hints.push_back("wrong in every failing case: " + Some(always, 3));
+  if (!names.empty()) hints.push_back("wrong in every failing case: " + Some(names, 3));
 }
 
 // --- parameters ---
@@ -79,6 +62,9 @@ void AddConditions(const std::string& parameter, const CaseVerdicts& failing, co
                                        {" <= ", true, true, false, std::less_equal<>()}};
   std::set<ordered_json> values;
   for (const CaseVerdict* c : Joined(failing, passing)) values.insert(c->c->parameters.at(parameter));
+  // Where counts are 0, 2 and 4, ">= 2" would say more than the cases do: any at all is ">= 1".
+  const auto is_count = [](const ordered_json& value) { return value.is_number_integer() && value >= 0; };
+  if (values.contains(0) && std::ranges::all_of(values, is_count)) values.insert(1);
   for (const Relation& relation : relations) {
     for (const ordered_json& value : values) {
       if (!(value.is_number() ? relation.numbers : relation.texts)) continue;
@@ -158,14 +144,14 @@ void AddSeparations(const CaseVerdicts& failing, const CaseVerdicts& passing, st
 
 }  // namespace
 
-std::vector<std::string> HintsOf(Expectations& expectations, const CaseVerdicts& failing, const CaseVerdicts& passing) {
+std::vector<std::string> HintsOf(const CaseVerdicts& failing, const CaseVerdicts& passing) {
   std::vector<std::string> hints;
-  if (const Precision* coarser = CoarserThatFits(expectations, failing, passing)) {
-    hints.push_back(Concat("all is within the tolerance of ", coarser->name,
-                           ": if that is what you computed in, store ", coarser->stored));
+  const auto is_gradient = [](const TensorInfo* output) { return output->gradient; };
+  if (std::ranges::all_of(OutputsWith(Finding::kWrong, failing), is_gradient)) {
+    hints.emplace_back("values are right, gradients are wrong");
   }
-  AddOutputs(failing, hints);
   if (!passing.empty()) AddSeparations(failing, passing, hints);
+  AddWrongInAll(failing, hints);
   return hints;
 }
 

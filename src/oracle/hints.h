@@ -11,12 +11,12 @@ namespace swarr::oracle {
 
 using CaseVerdicts = std::vector<const CaseVerdict*>;
 
-// Sentences on one family's cases, in this order:
-//   - a coarser dtype in whose tolerance everything is, if most cases fail: results of bf16 stored as F32;
-//   - which outputs are wrong;
+// Sentences on one family's cases, the most telling first:
+//   - that gradients alone are wrong;
 //   - what separates failing from passing cases, as a condition on one parameter: exactly, or else to one side, as
-//     "only cases with ... fail" and "all cases with ... fail".
+//     "only cases with ... fail" and "all cases with ... fail";
+//   - which outputs are wrong in every failing case.
 // `failing` has at least one case; cases that are in neither list have tensors that can't be compared.
-std::vector<std::string> HintsOf(Expectations& expectations, const CaseVerdicts& failing, const CaseVerdicts& passing);
+std::vector<std::string> HintsOf(const CaseVerdicts& failing, const CaseVerdicts& passing);
 
 }  // namespace swarr::oracle

@@ -71,23 +71,11 @@ void WriteFailures(std::ostream& out, const Verdict& verdict) {
   if (rest > 0) out << "  and " << rest << " more\n";
 }
 
-// "a window of W+1 keys", "a window of W+1 keys together with no scaling", "no scaling in some cases, lse in base 2 in
-// others".
-std::string NameOf(const Explanation& e) {
-  std::string text;
-  for (const std::string& mistake : e.mistakes) {
-    const bool first = text.empty();
-    if (e.at_once) text += (first ? "" : " together with ") + mistake;
-    if (!e.at_once) text += (first ? "" : ", ") + mistake + (first ? " in some cases" : " in others");
-  }
-  return text;
-}
-
 // Which of several mistakes explains which cases.
 void WriteShares(std::ostream& out, const Explanation& e) {
   std::set<std::string> alone;
   for (std::size_t i = 0; i < e.alone.size(); ++i) {
-    out << "    " << e.mistakes[i] << " alone: " << e.alone[i].size();
+    out << "    \"" << e.mistakes[i] << "\" alone: " << e.alone[i].size();
     if (!e.alone[i].empty()) out << " (" << Some(e.alone[i], 3) << ")";
     out << '\n';
     alone.insert(e.alone[i].begin(), e.alone[i].end());
@@ -112,9 +100,9 @@ void Write(std::ostream& out, const Diagnosis& d) {
   out << "  " << d.family << ": ";
   const std::string of = " of " + Counted(d.failing, "failing");
   if (d.complete()) {
-    out << "matches ";
-    for (std::size_t i = 0; i < d.explanations.size(); ++i) out << (i == 0 ? "" : ", or ") << NameOf(d.explanations[i]);
-    out << ": " << d.failing << of << '\n';
+    const bool is_one = d.explanations.size() == 1 && d.explanations[0].mistakes.size() == 1;
+    out << "matches " << (is_one ? d.explanations[0].mistakes[0] : NamesOf(d.explanations)) << ": " << d.failing << of
+        << '\n';
     WriteShares(out, d.explanations.front());
   } else if (d.explanations.empty()) {
     out << "no known mistake gives these results (" << Counted(d.failing, "failing") << ")\n";

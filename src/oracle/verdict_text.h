@@ -16,9 +16,7 @@ bool Accepted(const Verdict& verdict, bool forward_only);
 // A table of failing cases, the diagnosis, the verdict.
 std::string Text(const Verdict& verdict, const std::vector<Diagnosis>& diagnoses, bool forward_only);
 
-// {"suite", "accepted", "values_alone", "cases", "failing": [{"case", "dtype", "tensors": [{"tensor", "error",
-// "tolerance"} or {"tensor", "problem"}]}], "diagnosis": [{"family", "failing", "complete", "explanations":
-// [{"mistake", "explained", "contradicted", "unexplained": [cases]}], "hints"}], "unknown": [names]}.
+// The same as one object. The table of docs/oracle.md has its fields.
 nlohmann::ordered_json ToJson(const Verdict& verdict, const std::vector<Diagnosis>& diagnoses, bool forward_only);
 
 }  // namespace swarr::oracle
