@@ -38,8 +38,13 @@ TEST_CASE("oracle export writes a suite whose manifest names every tensor of its
     const Outcome done = Swarr({"oracle", "export", "--suite", name, "--output-dir", (dir / "out").string()});
     REQUIRE_MESSAGE(done.status == 0, done.err);
     const std::filesystem::path out = dir / "out" / name;
+    const std::string files = "manifest.json, inputs.safetensors and expected.safetensors";
+    CHECK(done.out.starts_with(Concat("wrote ", files, " of ")));
+    CHECK(done.out.ends_with(Concat(" cases to ", out.string(), "\n")));
     const json manifest = json::parse(ReadFile(out / "manifest.json"));
     const SafetensorsFile inputs(out / "inputs.safetensors"), expected(out / "expected.safetensors");
+    const std::string rule = manifest["tolerance"]["dtype"];
+    CHECK(rule.find("of a gradient, and of a value that is a `sum`, the coarsest among all") != std::string::npos);
     std::size_t in = 0, of_truth = 0;
     for (const json& family : manifest["families"]) {
       for (const json& c : family["cases"]) {
@@ -96,7 +101,7 @@ TEST_CASE("oracle says in one sentence what is no suite and where there is no ca
   const Outcome suite = Swarr({"oracle", "export", "--suite", "optics", "--output-dir", (dir / "out").string()});
   CHECK(suite.status == 2);
   CHECK(suite.IsOneSentence());
-  CHECK(suite.Says("there is no suite 'optics'; there are ops, attention"));
+  CHECK(suite.Says("there is no suite 'optics'; there are attention, ops, loss, advantages, policy"));
   const Outcome candidate = Swarr({"oracle", "check", "--suite", "ops", "--candidate", dir.path().string()});
   CHECK(candidate.status == 1);
   CHECK(candidate.IsOneSentence());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // swarr oracle: golden tensors for other implementations, and the judge of theirs.
+#include <filesystem>
 #include <iostream>
 
 #include "cli/commands.h"
@@ -24,6 +25,10 @@ struct OracleExportCommand {
     RequireFree(std::filesystem::path(output_dir) / suite, overwrite);
     oracle::Expectations expectations(made, ResolveThreads(threads));
     oracle::Export(expectations, output_dir, overwrite ? Existing::kReplaced : Existing::kKept);
+    std::size_t cases = 0;
+    for (const oracle::Family& family : made.families) cases += family.cases.size();
+    std::cout << "wrote manifest.json, inputs.safetensors and expected.safetensors of " << cases << " cases to "
+              << (std::filesystem::path(output_dir) / suite).string() << '\n';
   }
 
   std::string suite, output_dir;

@@ -15,7 +15,7 @@ ordered_json Infos(const std::vector<TensorInfo>& infos, bool outputs) {
   ordered_json list = ordered_json::array();
   for (const TensorInfo& info : infos) {
     ordered_json entry = {{"name", info.name}, {"shape", info.shape}, {"meaning", info.meaning}};
-    if (outputs) entry["gradient"] = info.gradient;
+    if (outputs) entry.update({{"gradient", info.gradient}, {"sum", info.sum}});
     list.push_back(entry);
   }
   return list;
@@ -69,7 +69,9 @@ ordered_json ToleranceRule() {
            "1 + the family's roundings.forward; of a gradient also + roundings.backward: what a plain "
            "implementation stores on the way"},
           {"n", "the case's longest_sum in f32 and f64, whose sums are taken in the dtype itself; 0 in bf16 and f16"},
-          {"dtype", "of a case: the coarsest among the candidate's tensors of it"},
+          {"dtype",
+           "of a value: the coarsest among the candidate's values of the case; of a gradient, and of a value that is a "
+           "`sum`, the coarsest among all of its tensors"},
           {"integers", "must be equal"}};
 }
 

@@ -8,9 +8,9 @@ namespace swarr::oracle {
 namespace {
 
 constexpr std::pair<const char*, Suite (*)()> kSuites[] = {
-    {"ops", OpsSuite},       {"attention", AttentionSuite}, {"loss", LossSuite}, {"advantages", AdvantagesSuite},
-    {"policy", PolicySuite}, {"distill", DistillSuite},     {"step", StepSuite}, {"model", ModelSuite},
-    {"decode", DecodeSuite}, {"rollout", RolloutSuite}};
+    {"attention", AttentionSuite}, {"ops", OpsSuite},         {"loss", LossSuite}, {"advantages", AdvantagesSuite},
+    {"policy", PolicySuite},       {"distill", DistillSuite}, {"step", StepSuite}, {"model", ModelSuite},
+    {"decode", DecodeSuite},       {"rollout", RolloutSuite}};
 
 }  // namespace
 
