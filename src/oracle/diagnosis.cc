@@ -284,6 +284,8 @@ std::string CoarserHint(Expectations& expectations, const Candidate& candidate, 
   for (const Precision* precision : coarser) {
     if (SplitOf(JudgedIn(*precision, expectations, cases)).failing.empty()) return "all is" + within(*precision);
   }
+  // Whoever makes a mistake in a coarser dtype has values that show the dtype.
+  if (AreGradientsAloneWrong(SplitOf(cases).failing)) return "";
   for (const Precision* precision : coarser) {
     const std::vector<CaseVerdict> judged = JudgedIn(*precision, expectations, cases);
     const Split split = SplitOf(judged);
@@ -331,6 +333,7 @@ Diagnosis DiagnoseCases(Expectations& expectations, const Candidate& candidate, 
     // Mistakes that come near in a dtype that is not the candidate's say nothing beside it.
     found.clear();
     diagnosis.hints = {coarser};
+    if (AreGradientsAloneWrong(failing)) diagnosis.hints.emplace_back(kGradientsAloneAreWrong);
   }
   return diagnosis;
 }

@@ -144,12 +144,13 @@ void AddSeparations(const CaseVerdicts& failing, const CaseVerdicts& passing, st
 
 }  // namespace
 
+bool AreGradientsAloneWrong(const CaseVerdicts& failing) {
+  return std::ranges::all_of(OutputsWith(Finding::kWrong, failing), &TensorInfo::gradient);
+}
+
 std::vector<std::string> HintsOf(const CaseVerdicts& failing, const CaseVerdicts& passing) {
   std::vector<std::string> hints;
-  const auto is_gradient = [](const TensorInfo* output) { return output->gradient; };
-  if (std::ranges::all_of(OutputsWith(Finding::kWrong, failing), is_gradient)) {
-    hints.emplace_back("values are right, gradients are wrong");
-  }
+  if (AreGradientsAloneWrong(failing)) hints.emplace_back(kGradientsAloneAreWrong);
   if (!passing.empty()) AddSeparations(failing, passing, hints);
   AddWrongInAll(failing, hints);
   return hints;

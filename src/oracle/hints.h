@@ -11,6 +11,10 @@ namespace swarr::oracle {
 
 using CaseVerdicts = std::vector<const CaseVerdict*>;
 
+// Whether every value is right in the failing cases.
+bool AreGradientsAloneWrong(const CaseVerdicts& failing);
+inline constexpr const char* kGradientsAloneAreWrong = "values are right, gradients are wrong";
+
 // Sentences on one family's cases, the most telling first:
 //   - that gradients alone are wrong;
 //   - what separates failing from passing cases, as a condition on one parameter: exactly, or else to one side, as
