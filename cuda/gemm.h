@@ -54,8 +54,8 @@ __device__ inline TileOrigin OriginOfTile(unsigned index, std::int64_t rows, std
 template <class Out>
 void MultiplyOnTensorCores(const Context& ctx, const Product<BFloat16, Out>& product);
 
-// The same product with the same bits, on devices whose warpgroups multiply (gemm_wgmma.cu), and whether they can take
-// it: more than a few rows, and all rows at multiples of 16 bytes.
+// The same product with the same bits, on devices whose warpgroups multiply (gemm_wgmma.cu), and whether they are to
+// take it: enough tiles for all multiprocessors, and all rows at multiples of 16 bytes.
 template <class Out>
 bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& product);
 template <class Out>

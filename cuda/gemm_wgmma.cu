@@ -332,11 +332,14 @@ void LaunchCheapest(const Context& ctx, const Product<BFloat16, Out>& p) {
 
 }  // namespace
 
+// A product of fewer tiles than multiprocessors is left to gemm_mma.cu, which has smaller tiles.
 template <class Out>
 bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& p) {
-  constexpr int kChunk = kPack<BFloat16>, kFewRows = 64;  // of so few rows gemm_mma.cu has flatter tiles
-  return ctx.stream->has_warpgroups && p.rows > kFewRows && p.depth > 0 && RowsAligned<kChunk>(p.a.stride, p.a.data) &&
-         RowsAligned<kChunk>(p.b.stride, p.b.data) && RowsAligned<kChunk>(p.columns, p.c, p.addend);
+  constexpr int kChunk = kPack<BFloat16>;
+  const std::int64_t works = Blocks(p.rows, kRows) * Blocks(p.columns, Square::kColumns) * p.parts();
+  return ctx.stream->has_warpgroups && works >= ctx.stream->multiprocessors && p.rows > kRows / 2 && p.depth > 0 &&
+         RowsAligned<kChunk>(p.a.stride, p.a.data) && RowsAligned<kChunk>(p.b.stride, p.b.data) &&
+         RowsAligned<kChunk>(p.columns, p.c, p.addend);
 }
 
 template <class Out>
