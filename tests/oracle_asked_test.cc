@@ -46,6 +46,20 @@ TEST_CASE("a gradient in bf16 excuses no value in f32") {
   CHECK(ToJson(verdict, {}, false)["dtypes"]["bf16"] == 1);
 }
 
+TEST_CASE("an output that is in no case is said to be so, with the flag that judges the others alone") {
+  const Suite suite = MakeSuite("attention");
+  Expectations expectations(suite);
+  Candidate candidate = TruthIn(expectations, PrecisionNamed("f32"));
+  std::erase_if(candidate, [](const auto& tensor) { return tensor.first.ends_with(".lse"); });
+  const std::string hint = "; hand it in, or judge what there is: --outputs out,dq,dk,dv,dsink_logits\n";
+  const auto text = [&] { return Text(Judge(expectations, candidate), {}, false); };
+  CHECK(text().find("no case has lse, and all else is right" + hint) != std::string::npos);
+  candidate.at("full.out").value.data[0] += 5e-3;
+  CHECK(text().find("no case has lse" + hint) != std::string::npos);
+  candidate["full.lse"] = TruthIn(expectations, PrecisionNamed("f32")).at("full.lse");
+  CHECK(text().find("no case has") == std::string::npos);
+}
+
 TEST_CASE("a token that differs is told with its place and both ids") {
   const Suite suite = MakeSuite("rollout");
   Expectations expectations(suite);

@@ -150,6 +150,26 @@ std::string Conclusion(const Verdict& verdict, bool forward_only) {
   return text;
 }
 
+// Where outputs are in no case, says so and how to judge the others alone; else, or if there are no others, empty.
+std::string NeverGiven(const Verdict& verdict) {
+  std::vector<std::string> given, never;
+  bool is_right = true;  // what was given
+  for (const CaseVerdict& c : verdict.cases) {
+    for (const TensorVerdict& t : c.tensors) {
+      const bool missing = t.finding == Finding::kMissing;
+      std::vector<std::string>& names = missing ? never : given;
+      if (std::ranges::count(names, t.tensor) == 0) names.push_back(t.tensor);
+      is_right = is_right && (missing || t.finding == Finding::kPass);
+    }
+  }
+  std::erase_if(never, [&](const std::string& name) { return std::ranges::count(given, name) > 0; });
+  if (never.empty() || given.empty()) return "";
+  std::string flag = "--outputs ";
+  for (const std::string& name : given) flag += (&name == &given.front() ? "" : ",") + name;
+  return Concat("no case has ", Some(never, never.size()), is_right ? ", and all else is right" : "",
+                "; hand it in, or judge what there is: ", flag, "\n");
+}
+
 ordered_json TensorEntry(const TensorVerdict& t) {
   if (!t.problem.empty()) return {{"tensor", t.tensor}, {"problem", t.problem}};
   return {{"tensor", t.tensor}, {"dtype", t.precision->name}, {"error", t.error}, {"tolerance", t.tolerance}};
@@ -195,7 +215,7 @@ std::string Text(const Verdict& verdict, const std::vector<Diagnosis>& diagnoses
   if (!diagnoses.empty()) out << "diagnosis\n";
   for (const Diagnosis& d : diagnoses) Write(out, d);
   if (!verdict.unknown.empty()) out << "not of this suite: " << Some(verdict.unknown, kShownNames) << '\n';
-  out << "suite " << verdict.suite << ": " << Conclusion(verdict, forward_only) << '\n';
+  out << NeverGiven(verdict) << "suite " << verdict.suite << ": " << Conclusion(verdict, forward_only) << '\n';
   return out.str();
 }
 
