@@ -8,10 +8,10 @@
 namespace swarr {
 namespace {
 
-// A thread reads only those logits that it has divided itself: BlockSoftmaxOf shares a row out in the same way.
 template <class T>
 __device__ SoftmaxRow<T> DivideAndNormalise(T* z, std::int64_t V, T temperature) {
   for (std::int64_t v = threadIdx.x; v < V; v += blockDim.x) z[v] /= temperature;
+  __syncthreads();  // BlockSoftmaxOf shares a row out in another way
   return BlockSoftmaxOf(z, V);
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/rmsnorm.cc. Forward and dx: a warp takes a row; lane l takes the packs l, l + 32, ... of k
-// elements, and a butterfly adds the lanes' partial sums. k depends on C and the dtype alone: 16 bytes, or 2 elements
-// where that would leave lanes idle. dw: a sum over rows in the order of cuda/sums.h. Left out: keeping the row in
-// registers between its two readings; the second one hits the L1 cache.
+// Twin of src/tensor/kernels/rmsnorm.cc. A warp takes a row; lane l takes the packs l, l + 32, ... of k elements, and a
+// butterfly adds the lanes' partial sums. k depends on C and the dtype alone: 16 bytes, or 2 elements where that would
+// leave lanes idle. The backward computes dx and dw in one pass; the blocks' parts of dw are added in the order of
+// cuda/sums.h. Left out: keeping the row in registers between its two readings; the second one hits the L1 cache.
 #include "cuda/pack.h"
 #include "cuda/sums.h"
 #include "tensor/kernels/formulas.h"
@@ -33,43 +33,63 @@ __global__ void ForwardKernel(std::int64_t rows, std::int64_t C, bool aligned, T
   if (lane == 0) rstd[n] = r;
 }
 
+// In the backward a block takes kRowsPerBlock rows, of which each warp takes every kWarps-th. A lane keeps its sums of
+// dw in registers, for kKept packs of columns: a range. Wider rows have several ranges, each a block's own
+// (blockIdx.y).
+constexpr int kKept = 4;
+constexpr std::int64_t kRowsPerBlock = 8 * kWarps;
+template <int k>
+constexpr int kRange = kWarp* k* kKept;
+
+// dx, and each block's part of dw: the sum over each warp's rows, ascending, then over the warps. Null: not wanted.
 template <int k, class T>
-__global__ void BackwardKernel(std::int64_t rows, std::int64_t C, bool aligned, bool fresh, T* dx, const T* dy,
-                               const T* x, const T* w, const Accumulator<T>* rstd) {
+__global__ void __launch_bounds__(kThreads)
+    BackwardKernel(std::int64_t rows, std::int64_t C, bool aligned, bool fresh, T* dx, Accumulator<T>* dw_parts,
+                   const T* dy, const T* x, const T* w, const Accumulator<T>* rstd) {
   using Sum = Accumulator<T>;
-  const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  if (n >= rows) return;
-  const T *in = x + n * C, *grad = dy + n * C;
-  Sum sum = 0;
-  for (std::int64_t c = lane * k; c < C; c += kWarp * k) {
-    const Pack<T, k> g = LoadPack<k>(grad, c, C, aligned), weight = LoadPack<k>(w, c, C, aligned),
-                     value = LoadPack<k>(in, c, C, aligned);
-    for (int j = 0; j < k; ++j) sum += Sum(g.at[j]) * Sum(weight.at[j]) * Sum(value.at[j]);
-  }
-  const Sum scale = rstd[n], mean = WarpSum(sum) * scale / static_cast<Sum>(C);
-  for (std::int64_t c = lane * k; c < C; c += kWarp * k) {
-    const Pack<T, k> g = LoadPack<k>(grad, c, C, aligned), weight = LoadPack<k>(w, c, C, aligned),
-                     value = LoadPack<k>(in, c, C, aligned);
-    Pack<T, k> out = LoadGradient<k>(fresh, dx + n * C, c, C, aligned);
-    for (int j = 0; j < k; ++j) {
-      const Sum d = NormedGradient(Sum(g.at[j]), Sum(weight.at[j]), Sum(value.at[j]), scale, mean);
-      out.at[j] = static_cast<T>(Sum(out.at[j]) + d);
+  __shared__ Sum of_warp[kWarps][kRange<k>];
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const std::int64_t begin = std::int64_t{blockIdx.y} * kRange<k>, end = min(rows, (blockIdx.x + 1) * kRowsPerBlock);
+  Sum dw[kKept][k] = {};
+  for (std::int64_t n = blockIdx.x * kRowsPerBlock + warp; n < end; n += kWarps) {
+    const T *in = x + n * C, *grad = dy + n * C;
+    const Sum scale = rstd[n];
+    Sum sum = 0;
+    for (std::int64_t c = lane * k; c < C; c += kWarp * k) {
+      const Pack<T, k> g = LoadPack<k>(grad, c, C, aligned), weight = LoadPack<k>(w, c, C, aligned),
+                       value = LoadPack<k>(in, c, C, aligned);
+      for (int j = 0; j < k; ++j) sum += Sum(g.at[j]) * Sum(weight.at[j]) * Sum(value.at[j]);
     }
-    StorePack<k>(dx + n * C, c, C, aligned, out);
+    const Sum mean = WarpSum(sum) * scale / static_cast<Sum>(C);
+#pragma unroll
+    for (int i = 0; i < kKept; ++i) {
+      const std::int64_t c = begin + (i * kWarp + lane) * k;
+      if (c >= C) break;
+      const Pack<T, k> g = LoadPack<k>(grad, c, C, aligned), value = LoadPack<k>(in, c, C, aligned);
+      for (int j = 0; j < k; ++j) dw[i][j] += NormWeightGradient(Sum(g.at[j]), Sum(value.at[j]), scale);
+      if (!dx) continue;
+      const Pack<T, k> weight = LoadPack<k>(w, c, C, aligned);
+      Pack<T, k> out = LoadGradient<k>(fresh, dx + n * C, c, C, aligned);
+      for (int j = 0; j < k; ++j) {
+        const Sum d = NormedGradient(Sum(g.at[j]), Sum(weight.at[j]), Sum(value.at[j]), scale, mean);
+        out.at[j] = static_cast<T>(Sum(out.at[j]) + d);
+      }
+      StorePack<k>(dx + n * C, c, C, aligned, out);
+    }
+  }
+  if (!dw_parts) return;
+#pragma unroll
+  for (int i = 0; i < kKept; ++i) {
+#pragma unroll
+    for (int j = 0; j < k; ++j) of_warp[warp][(i * kWarp + lane) * k + j] = dw[i][j];
+  }
+  __syncthreads();
+  for (std::int64_t c = threadIdx.x; c < min(std::int64_t{kRange<k>}, C - begin); c += kThreads) {
+    Sum sum = of_warp[0][c];
+    for (int i = 1; i < kWarps; ++i) sum += of_warp[i][c];
+    dw_parts[blockIdx.x * C + begin + c] = sum;
   }
 }
-
-// A row's part of dw.
-template <class T>
-struct NormTerm {
-  const T *dy, *x;
-  const Accumulator<T>* rstd;
-  std::int64_t C;
-  __device__ Accumulator<T> operator()(std::int64_t n, std::int64_t c) const {
-    using Sum = Accumulator<T>;
-    return NormWeightGradient(Sum(dy[n * C + c]), Sum(x[n * C + c]), rstd[n]);
-  }
-};
 
 // Calls f.template operator()<k>() with the size of the packs of rows of C elements.
 template <class T, class F>
@@ -99,18 +119,18 @@ void Kernels<Cuda>::RmsNormForward(const Context& ctx, const Tensor& y, const Te
 template <>
 void Kernels<Cuda>::RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy,
                                     const Tensor& x, const Tensor& w, const Tensor& rstd) {
-  const std::int64_t C = w.dim(0), rows = x.size() / C;
+  const std::int64_t C = w.dim(0), rows = x.size() / C, blocks = Blocks(rows, kRowsPerBlock);
   Dispatch(x.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
-    if (!dx.empty()) {
-      WithPackOf<T>(C, [&]<int k>() {
-        const bool aligned = RowsAligned<k>(C, dx.data<T>(), dy.data<T>(), x.data<T>(), w.data<T>());
-        Launch(ctx, {Blocks(rows, kWarps)}, BackwardKernel<k, T>, rows, C, aligned, dx.fresh(), dx, dy, x, w, rstd);
-      });
-    }
-    if (!dw.empty()) {
-      AddColumnSums(ctx, dw.data<Sum>(), rows, C, NormTerm<T>{dy.data<T>(), x.data<T>(), rstd.data<Sum>(), C});
-    }
+    ArenaScope scope(*ctx.arena);
+    Sum* dw_parts = dw.empty() ? nullptr : ctx.arena->NewArray<Sum>(blocks * C);
+    WithPackOf<T>(C, [&]<int k>() {
+      const bool aligned =
+          RowsAligned<k>(C, dx.empty() ? nullptr : dx.data<T>(), dy.data<T>(), x.data<T>(), w.data<T>());
+      const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(Blocks(C, kRange<k>)));
+      Launch(ctx, {grid}, BackwardKernel<k, T>, rows, C, aligned, dx.fresh(), dx, dw_parts, dy, x, w, rstd);
+    });
+    if (dw_parts) AddPartialSums(ctx, dw.data<Sum>(), blocks, C, dw_parts);
   });
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stands in for runtime.cu in a build without CUDA.
+// Stands in for runtime.cu and head_wgmma.cu in a build without CUDA.
 #include "base/check.h"
 #include "tensor/device.h"
 #include "tensor/device_memory.h"
+#include "tensor/fused_head.h"
 
 namespace swarr {
 namespace {
@@ -24,5 +25,14 @@ void WaitFor(CudaStream&) { ThrowNoCuda(); }
 void CopyAndWait(void*, const void*, std::size_t) { ThrowNoCuda(); }
 CudaGraph::CudaGraph(CudaStream&, const std::function<void()>&) { ThrowNoCuda(); }
 void CudaGraph::Launch(CudaStream&) const { ThrowNoCuda(); }
+
+bool FusedHeadTakes(const Context&, const LogprobInputs&) { return false; }
+void FusedTokenLogprob(const Context&, const Tensor&, const Tensor&, const Tensor&, const LogprobInputs&) {
+  ThrowNoCuda();
+}
+void FusedLogitGradients(const Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                         const LogprobInputs&) {
+  ThrowNoCuda();
+}
 
 }  // namespace swarr

@@ -40,6 +40,13 @@ __global__ void AddPartialSumsKernel(std::int64_t blocks, std::int64_t columns, 
   to[c] += sum;
 }
 
+// to[c] += sum over b of partial[b, c], b < blocks.
+template <class Sum>
+void AddPartialSums(const Context& ctx, Sum* to, std::int64_t blocks, std::int64_t columns, const Sum* partial) {
+  Launch(ctx, {Blocks(columns, kWarp), dim3(kWarp, kSumLanes)}, AddPartialSumsKernel<Sum>, blocks, columns, partial,
+         to);
+}
+
 // to[c] += sum over n of term(n, c), c < columns, n < rows.
 template <class Sum, class F>
 void AddColumnSums(const Context& ctx, Sum* to, std::int64_t rows, std::int64_t columns, F term) {
@@ -50,8 +57,7 @@ void AddColumnSums(const Context& ctx, Sum* to, std::int64_t rows, std::int64_t 
   constexpr int kColumns = 64;
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(Blocks(columns, kColumns)));
   Launch(ctx, {grid, kColumns}, PartialSumsKernel<Sum, F>, rows, columns, partial, term);
-  Launch(ctx, {Blocks(columns, kWarp), dim3(kWarp, kSumLanes)}, AddPartialSumsKernel<Sum>, blocks, columns, partial,
-         to);
+  AddPartialSums(ctx, to, blocks, columns, partial);
 }
 
 }  // namespace swarr

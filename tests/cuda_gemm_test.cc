@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products on a CUDA device: against cuBLAS, and one kernel against the other.
+// Matrix products and the LM head on a CUDA device: against cuBLAS, and one kernel against the other.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -35,7 +35,57 @@ void CheckFewRowsAtATime(const GemmProduct& p, DType out, bool biased, std::int6
   CHECK(SameBits(OnHost(t.ctx, many), OnHost(t.ctx, few)));
 }
 
+// What the LM head gives for rows of x: forward results and dx.
+struct HeadResults {
+  Tensor logp, lse, entropy, dx;
+  HeadResults Rows(std::int64_t begin, std::int64_t end) const {
+    return {logp.Rows(begin, end), lse.Rows(begin, end), entropy.Rows(begin, end), dx.Rows(begin, end)};
+  }
+};
+struct HeadInputs {
+  Tensor x, w, targets, dlogp, dentropy;
+  void Run(const Context& ctx, const HeadResults& r, std::int64_t begin, std::int64_t end) const {
+    const LogprobInputs in{x.Rows(begin, end), w, targets.Rows(begin, end)};
+    const HeadResults to = r.Rows(begin, end);
+    TokenLogprobForward(ctx, to.logp, to.lse, to.entropy, in);
+    const Tensor dh = dentropy.empty() ? dentropy : dentropy.Rows(begin, end);
+    const Tensor dw = ZeroLike(ctx, DType::kF32, w);
+    TokenLogprobBackward(ctx, to.dx.Fresh(), dw, dlogp.Rows(begin, end), dh, to.lse, to.entropy, in);
+  }
+};
+
 }  // namespace
+
+TEST_CASE("CUDA: the LM head in bf16 has the bits of its rows few at a time, where logits are held (P8)") {
+  if (SkippedWithoutCuda()) return;
+  constexpr std::int64_t kRows = 300, kVocab = 5000, kWidth = 136, kFew = 50;
+  for (const bool entropy : {false, true}) {
+    INFO(entropy);
+    TestContext t(Device::kCuda);
+    Arena& host = *t.ctx.host;
+    std::vector<std::int32_t> targets;
+    for (int n = 0; n < kRows; ++n) targets.push_back(n * 997 % static_cast<int>(kVocab));
+    targets[1] = 0;
+    targets[2] = static_cast<std::int32_t>(kVocab) - 1;
+    const auto random = [&](DType dtype, std::initializer_list<std::int64_t> shape, int seed) {
+      return ToDevice(t.ctx, Random(host, dtype, shape, seed));
+    };
+    const HeadInputs in{random(DType::kBF16, {kRows, kWidth}, 1), random(DType::kBF16, {kVocab, kWidth}, 2),
+                        ToDevice(t.ctx, Ints(host, targets)), random(DType::kF32, {kRows}, 3),
+                        entropy ? random(DType::kF32, {kRows}, 4) : Tensor{}};
+    const auto results = [&] {
+      const auto column = [&] { return t.arena.New(DType::kF32, {kRows}); };
+      return HeadResults{column(), column(), column(), t.arena.NewLike(in.x)};
+    };
+    const HeadResults many = results(), few = results();
+    in.Run(t.ctx, many, 0, kRows);
+    for (std::int64_t begin = 0; begin < kRows; begin += kFew) in.Run(t.ctx, few, begin, begin + kFew);
+    CHECK(SameBits(OnHost(t.ctx, many.logp), OnHost(t.ctx, few.logp)));
+    CHECK(SameBits(OnHost(t.ctx, many.lse), OnHost(t.ctx, few.lse)));
+    CHECK(SameBits(OnHost(t.ctx, many.entropy), OnHost(t.ctx, few.entropy)));
+    CHECK(SameBits(OnHost(t.ctx, many.dx), OnHost(t.ctx, few.dx)));
+  }
+}
 
 TEST_CASE("CUDA: our products agree with cuBLAS's, with bias and residual too") {
   if (SkippedWithoutCuda()) return;

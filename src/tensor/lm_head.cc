@@ -3,6 +3,7 @@
 // product, and log-probabilities by the same softmax.
 #include <algorithm>
 
+#include "tensor/fused_head.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/transfer.h"
 
@@ -11,8 +12,14 @@ namespace {
 
 // Rows whose logits are held at a time. The number leaves no trace in forward values, whose rows are independent. On
 // the processor it leaves none in the weight gradient either, which goes on adding to the same accumulators; on a CUDA
-// device it is part of that gradient's order of sums. A device gets more rows at a time, to keep all of it busy.
-std::int64_t ChunkRows(const Context& ctx) { return ctx.device() == Device::kCuda ? 4096 : 1024; }
+// device it is part of that gradient's order of sums. A device gets more rows at a time, to keep all of it busy: as
+// many as give each of 132 multiprocessors one tile of dx, of 128 rows by 256 columns.
+std::int64_t ChunkRows(const Context& ctx, std::int64_t C) {
+  constexpr std::int64_t kTiles = 132, kTileRows = 128, kTileColumns = 256, kMost = 8192;
+  if (ctx.device() == Device::kCpu) return 1024;
+  const std::int64_t across = (C + kTileColumns - 1) / kTileColumns;
+  return std::min(kMost, kTileRows * std::max<std::int64_t>(1, kTiles / across));
+}
 
 // z = x w^T in the arena, not rounded to bf16.
 Tensor LogitsOf(const Context& ctx, const Tensor& x, const Tensor& w) {
@@ -21,30 +28,31 @@ Tensor LogitsOf(const Context& ctx, const Tensor& x, const Tensor& w) {
   return logits;
 }
 
-// Calls f(begin, end, logits [end - begin, V]) for chunk after chunk of the rows of x.
+// Calls f(begin, end) for chunk after chunk of the rows of x.
 template <class F>
-void ForLogitChunks(const Context& ctx, const Tensor& x, const Tensor& w, F&& f) {
-  const std::int64_t chunk = ChunkRows(ctx);
+void ForChunks(const Context& ctx, const Tensor& x, F&& f) {
+  const std::int64_t chunk = ChunkRows(ctx, x.dim(1));
   for (std::int64_t begin = 0; begin < x.dim(0); begin += chunk) {
     ArenaScope scope(*ctx.arena);
-    const std::int64_t end = std::min(x.dim(0), begin + chunk);
-    f(begin, end, LogitsOf(ctx, x.Rows(begin, end), w));
+    f(begin, std::min(x.dim(0), begin + chunk));
   }
 }
 
 Tensor RowsOf(const Tensor& t, std::int64_t begin, std::int64_t end) { return t.empty() ? t : t.Rows(begin, end); }
 
-// Calls f(begin, end, dlogits, logits), which writes the gradient of a chunk's logits, perhaps over them; then adds
-// dx = dz w and dw += dz^T x. The logits are computed again rather than kept.
+// Where the gradients of logits of these rows go: over the logits, unless they are rounded.
+Tensor GradientsOf(const Context& ctx, const Tensor& x, const Tensor& logits) {
+  return x.dtype() == logits.dtype() ? logits : ctx.arena->New(x.dtype(), {logits.dim(0), logits.dim(1)});
+}
+
+// Calls f(begin, end), which returns the gradient dz of a chunk's logits; then adds dx = dz w and dw += dz^T x. The
+// logits are computed again rather than kept.
 template <class F>
 void BackwardInChunks(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& x, const Tensor& w, F&& f) {
   if (dw.fresh()) FillZero(ctx, dw);  // the chunks add to it
   const Tensor sums = dw.Over(dw.raw());
-  ForLogitChunks(ctx, x, w, [&](std::int64_t begin, std::int64_t end, const Tensor& logits) {
-    const bool rounds = x.dtype() != logits.dtype();
-    const Tensor dlogits = rounds ? ctx.arena->New(x.dtype(), {logits.dim(0), logits.dim(1)}) : logits;
-    f(begin, end, dlogits, logits);
-    LinearBackward(ctx, RowsOf(dx, begin, end), sums, {}, dlogits, x.Rows(begin, end), w);
+  ForChunks(ctx, x, [&](std::int64_t begin, std::int64_t end) {
+    LinearBackward(ctx, RowsOf(dx, begin, end), sums, {}, f(begin, end), x.Rows(begin, end), w);
   });
 }
 
@@ -63,7 +71,9 @@ void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& l
   for (const Tensor& t : {logp, lse, entropy}) {
     CheckShape(t, AccumulatorOf(x.dtype()), {N}, "a result of token_logprob");
   }
-  ForLogitChunks(ctx, x, w, [&](std::int64_t begin, std::int64_t end, const Tensor& logits) {
+  if (FusedHeadTakes(ctx, inputs)) return FusedTokenLogprob(ctx, logp, lse, entropy, inputs);
+  ForChunks(ctx, x, [&](std::int64_t begin, std::int64_t end) {
+    const Tensor logits = LogitsOf(ctx, x.Rows(begin, end), w);
     OnDevice(ctx, [&]<class Set>() {
       Kernels<Set>::LogSoftmaxRows(ctx, logp.Rows(begin, end), lse.Rows(begin, end), entropy.Rows(begin, end), logits,
                                    targets.Rows(begin, end));
@@ -74,12 +84,20 @@ void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& l
 void TokenLogprobBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dlogp,
                           const Tensor& dentropy, const Tensor& lse, const Tensor& entropy,
                           const LogprobInputs& inputs) {
-  const auto gradient = [&](std::int64_t begin, std::int64_t end, const Tensor& dlogits, const Tensor& logits) {
+  const auto gradient = [&](std::int64_t begin, std::int64_t end) {
+    const auto rows = [&](const Tensor& t) { return RowsOf(t, begin, end); };
+    const LogprobInputs chunk{rows(inputs.x), inputs.w, rows(inputs.targets)};
+    if (FusedHeadTakes(ctx, chunk)) {
+      const Tensor dlogits = ctx.arena->New(chunk.x.dtype(), {end - begin, inputs.w.dim(0)});
+      FusedLogitGradients(ctx, dlogits, rows(dlogp), rows(dentropy), rows(lse), rows(entropy), chunk);
+      return dlogits;
+    }
+    const Tensor logits = LogitsOf(ctx, chunk.x, inputs.w), dlogits = GradientsOf(ctx, chunk.x, logits);
     OnDevice(ctx, [&]<class Set>() {
-      Kernels<Set>::LogSoftmaxRowsBackward(ctx, dlogits, dlogp.Rows(begin, end), RowsOf(dentropy, begin, end),
-                                           lse.Rows(begin, end), entropy.Rows(begin, end), logits,
-                                           inputs.targets.Rows(begin, end));
+      Kernels<Set>::LogSoftmaxRowsBackward(ctx, dlogits, rows(dlogp), rows(dentropy), rows(lse), rows(entropy), logits,
+                                           chunk.targets);
     });
+    return dlogits;
   };
   BackwardInChunks(ctx, dx, dw, inputs.x, inputs.w, gradient);
 }
@@ -93,7 +111,8 @@ void DistillForward(const Context& ctx, const DistillResults& results, const Dis
   for (const Tensor& t : {results.kl, results.lse, results.teacher_lse}) {
     CheckShape(t, AccumulatorOf(in.x.dtype()), {N}, "a result of distillation");
   }
-  ForLogitChunks(ctx, in.x, in.w, [&](std::int64_t begin, std::int64_t end, const Tensor& logits) {
+  ForChunks(ctx, in.x, [&](std::int64_t begin, std::int64_t end) {
+    const Tensor logits = LogitsOf(ctx, in.x.Rows(begin, end), in.w);
     const Tensor teacher_logits = LogitsOf(ctx, in.teacher_x.Rows(begin, end), in.teacher_w);
     OnDevice(ctx, [&]<class Set>() {
       Kernels<Set>::DistillRows(ctx, RowsOf(results, begin, end), logits, teacher_logits, in.options);
@@ -103,12 +122,14 @@ void DistillForward(const Context& ctx, const DistillResults& results, const Dis
 
 void DistillBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dkl,
                      const DistillResults& results, const DistillInputs& in) {
-  const auto gradient = [&](std::int64_t begin, std::int64_t end, const Tensor& dlogits, const Tensor& logits) {
+  const auto gradient = [&](std::int64_t begin, std::int64_t end) {
+    const Tensor logits = LogitsOf(ctx, in.x.Rows(begin, end), in.w), dlogits = GradientsOf(ctx, in.x, logits);
     const Tensor teacher_logits = LogitsOf(ctx, in.teacher_x.Rows(begin, end), in.teacher_w);
     OnDevice(ctx, [&]<class Set>() {
       Kernels<Set>::DistillRowsBackward(ctx, dlogits, dkl.Rows(begin, end), RowsOf(results, begin, end), logits,
                                         teacher_logits, in.options);
     });
+    return dlogits;
   };
   BackwardInChunks(ctx, dx, dw, in.x, in.w, gradient);
 }
