@@ -12,6 +12,7 @@
 // the parts' sums are added in ascending order. Left out: 16-byte loads from global memory.
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "cuda/gemm.h"
 #include "cuda/pack.h"
@@ -176,16 +177,16 @@ void Multiply(const Context& ctx, const Product<T, Out>& p) {
 
 // The depth of a part, of which there are at most 16: the one with which a device is done soonest. It depends on the
 // shape alone. So the device is always taken to have 132 multiprocessors, lest bits depend on it. Each multiplies tiles
-// of 128 rows, of the best width, one after another. To store a tile of sums and to add it up takes as long as 640 of
-// k.
+// of 128 rows, of the best width, one after another; 128 columns take as long as 146 and 192 as 185 would at the speed
+// of 256 (the rates in product_wgmma.h). To store a tile of sums and to add it up takes as long as 640 of k.
 std::int64_t PartDepth(std::int64_t rows, std::int64_t columns, std::int64_t depth) {
   constexpr std::int64_t kParts = 16, kAtLeast = 256, kMultiple = 64, kAtOnce = 132, kStored = 640;
   std::int64_t best = depth, lowest = std::numeric_limits<std::int64_t>::max();
   for (std::int64_t parts = 1; parts <= kParts && depth >= parts * kAtLeast; ++parts) {
     const std::int64_t part = Blocks(depth, parts * kMultiple) * kMultiple;
-    for (const std::int64_t width : {128, 192, 256}) {
+    for (const auto& [width, time] : {std::pair{128, 146}, {192, 185}, {256, 256}}) {
       const std::int64_t tiles = Blocks(rows, 128) * Blocks(columns, width) * Blocks(depth, part),
-                         cost = Blocks(tiles, kAtOnce) * width * (part + (parts > 1 ? kStored : 0));
+                         cost = Blocks(tiles, kAtOnce) * time * (part + (parts > 1 ? kStored : 0));
       if (cost >= lowest) continue;
       lowest = cost;
       best = part;

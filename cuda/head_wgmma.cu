@@ -18,8 +18,32 @@ using Logits = Product<BFloat16, float>;  // c is null
 
 constexpr std::int64_t kRowsAtOnce = 16384;  // whose parts are held
 
-// Sums of a tile's 64 rows: where the entry i of this lane's entries of a slice is, in the upper or lower 8 rows.
-__device__ constexpr int SumOf(int slice, int half, int i) { return (slice * 8 + i / 2) * 4 + half * 2 + i % 2; }
+// z = this lane's entries of the slice `at` / 2 of a tile's 64 rows, of the upper or lower 8 rows that the lane has.
+template <int at, std::size_t n>
+__device__ void CopyEntries(const float (&sums)[n], float (&z)[kLaneEntries]) {
+#pragma unroll
+  for (int i = 0; i < kLaneEntries; ++i) z[i] = sums[(at / 2 * 8 + i / 2) * 4 + at % 2 * 2 + i % 2];
+}
+// Registers have no index at run time. With a case for each, the long code that works on the entries is there once and
+// stays in the instruction cache; unrolled over all slices it took twice the time.
+template <std::size_t n>
+__device__ void LoadEntries(int at, const float (&sums)[n], float (&z)[kLaneEntries]) {
+  static_assert(n == 3 * kSlice / 2);
+  switch (at) {
+    case 0:
+      return CopyEntries<0>(sums, z);
+    case 1:
+      return CopyEntries<1>(sums, z);
+    case 2:
+      return CopyEntries<2>(sums, z);
+    case 3:
+      return CopyEntries<3>(sums, z);
+    case 4:
+      return CopyEntries<4>(sums, z);
+    case 5:
+      return CopyEntries<5>(sums, z);
+  }
+}
 
 // Keeps of each slice its part, and each row's logit of its target.
 struct TakeParts {
@@ -31,30 +55,27 @@ struct TakeParts {
   __device__ void Take(const Logits& p, TileOrigin origin, const float (&sums)[kColumns / 2]) const {
     const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x % kGroup / kWarp;
     const std::int64_t slices = Blocks(p.columns, kSlice);
-    const int columns = static_cast<int>(p.columns - origin.column);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const std::int64_t row = origin.row + warp * 16 + half * 8 + lane / 4;
-      const int target = row < p.rows ? static_cast<int>(targets[row] - origin.column) : -1;
-#pragma unroll
-      for (int s = 0; s < kColumns / kSlice; ++s) {
-        float z[kLaneEntries];
+#pragma unroll 1
+    for (int at = 0; at < kColumns / kSlice * 2; ++at) {
+      const std::int64_t row = origin.row + warp * 16 + at % 2 * 8 + lane / 4, first = origin.column + at / 2 * kSlice;
+      const int columns = static_cast<int>(p.columns - first);
+      const int target = row < p.rows ? static_cast<int>(targets[row] - first) : -1;
+      float z[kLaneEntries];
+      LoadEntries(at, sums, z);
+      if (columns < kSlice) {
 #pragma unroll
         for (int i = 0; i < kLaneEntries; ++i) {
-          const int column = s * kSlice + PairInSlice(i / 2) + i % 2;
-          z[i] = column < columns ? sums[SumOf(s, half, i)] : kLowest<float>;
-        }
-        if (target / kSlice == s && target >= 0) {
-#pragma unroll
-          for (int i = 0; i < kLaneEntries; ++i) {
-            if (s * kSlice + PairInSlice(i / 2) + i % 2 == target) chosen[row] = z[i];
-          }
-        }
-        const Part part = PartOfSlice(z);
-        if (lane % kSliceLanes == 0 && row < p.rows && s * kSlice < columns) {
-          parts[row * slices + origin.column / kSlice + s] = part;
+          if (PairInSlice(i / 2) + i % 2 >= columns) z[i] = kLowest<float>;
         }
       }
+      if (target >= 0 && target < kSlice) {
+#pragma unroll
+        for (int i = 0; i < kLaneEntries; ++i) {
+          if (PairInSlice(i / 2) + i % 2 == target) chosen[row] = z[i];
+        }
+      }
+      const Part part = PartOfSlice(z);
+      if (lane % kSliceLanes == 0 && row < p.rows && columns > 0) parts[row * slices + first / kSlice] = part;
     }
   }
 };
@@ -82,23 +103,32 @@ struct TakeGradients {
   template <int kColumns>
   __device__ void Take(const Logits& p, TileOrigin origin, const float (&sums)[kColumns / 2]) const {
     const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x % kGroup / kWarp;
+#pragma unroll 1
+    for (int at = 0; at < kColumns / kSlice * 2; ++at) {
+      const std::int64_t row = origin.row + warp * 16 + at % 2 * 8 + lane / 4, in = min(row, p.rows - 1);
+      const std::int64_t first = origin.column + at / 2 * kSlice, column = first + lane % 4 * 8;
+      const std::int64_t columns = row < p.rows ? p.columns - column : 0;
+      const float c = dlogp[in], log_sum = lse[in];
+      const int target = static_cast<int>(targets[in] - first);
+      float z[kLaneEntries];
+      LoadEntries(at, sums, z);
+      if (dentropy) {
+        const float dh = dentropy[in], h = entropy[in];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const std::int64_t row = origin.row + warp * 16 + half * 8 + lane / 4, in = min(row, p.rows - 1);
-      const float c = dlogp[in], log_sum = lse[in], h = entropy[in], dh = dentropy ? dentropy[in] : 0.0f;
-      const int target = static_cast<int>(targets[in] - origin.column);
-      const std::int64_t first = origin.column + lane % 4 * 8;
-      const std::int64_t columns = row < p.rows ? p.columns - first : 0;
+        for (float& x : z) x = LogitGradient(x - log_sum, c, dh, h);
+      } else {
 #pragma unroll
-      for (int j = 0; j < kColumns / 32; ++j) {
+        for (float& x : z) x = LogitGradient(x - log_sum, c);
+      }
+#pragma unroll
+      for (int quads = 0; quads < 2; ++quads) {
         Quad quad;
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-          const float log_p = sums[(j * 4 + i / 2) * 4 + half * 2 + i % 2] - log_sum;
-          const float others = dentropy ? LogitGradient(log_p, c, dh, h) : LogitGradient(log_p, c);
-          quad.at[i] = j * 32 + PairInSlice(i / 2) + i % 2 == target ? c + others : others;
+          const float others = z[quads * 8 + i];
+          quad.at[i] = PairInSlice(quads * 4 + i / 2) + i % 2 == target ? c + others : others;
         }
-        quad.Store(dlogits + row * p.columns + first + j * 32, j * 32 < columns);
+        quad.Store(dlogits + row * p.columns + column + quads * 32, quads * 32 < columns);
       }
     }
   }

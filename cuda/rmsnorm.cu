@@ -43,7 +43,7 @@ constexpr int kRange = kWarp* k* kKept;
 
 // dx, and each block's part of dw: the sum over each warp's rows, ascending, then over the warps. Null: not wanted.
 template <int k, class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     BackwardKernel(std::int64_t rows, std::int64_t C, bool aligned, bool fresh, T* dx, Accumulator<T>* dw_parts,
                    const T* dy, const T* x, const T* w, const Accumulator<T>* rstd) {
   using Sum = Accumulator<T>;
@@ -54,7 +54,13 @@ __global__ void __launch_bounds__(kThreads)
   for (std::int64_t n = blockIdx.x * kRowsPerBlock + warp; n < end; n += kWarps) {
     const T *in = x + n * C, *grad = dy + n * C;
     const Sum scale = rstd[n];
+    Pack<T, k> out[kKept];  // loaded early: their memory takes as long as that of dy and x
+#pragma unroll
+    for (int i = 0; i < kKept; ++i) {
+      out[i] = LoadGradient<k>(fresh || !dx, dx + n * C, begin + (i * kWarp + lane) * k, C, aligned);
+    }
     Sum sum = 0;
+#pragma unroll kKept
     for (std::int64_t c = lane * k; c < C; c += kWarp * k) {
       const Pack<T, k> g = LoadPack<k>(grad, c, C, aligned), weight = LoadPack<k>(w, c, C, aligned),
                        value = LoadPack<k>(in, c, C, aligned);
@@ -65,16 +71,14 @@ __global__ void __launch_bounds__(kThreads)
     for (int i = 0; i < kKept; ++i) {
       const std::int64_t c = begin + (i * kWarp + lane) * k;
       if (c >= C) break;
-      const Pack<T, k> g = LoadPack<k>(grad, c, C, aligned), value = LoadPack<k>(in, c, C, aligned);
-      for (int j = 0; j < k; ++j) dw[i][j] += NormWeightGradient(Sum(g.at[j]), Sum(value.at[j]), scale);
-      if (!dx) continue;
-      const Pack<T, k> weight = LoadPack<k>(w, c, C, aligned);
-      Pack<T, k> out = LoadGradient<k>(fresh, dx + n * C, c, C, aligned);
+      const Pack<T, k> g = LoadPack<k>(grad, c, C, aligned), value = LoadPack<k>(in, c, C, aligned),
+                       weight = LoadPack<k>(w, c, C, aligned);
       for (int j = 0; j < k; ++j) {
         const Sum d = NormedGradient(Sum(g.at[j]), Sum(weight.at[j]), Sum(value.at[j]), scale, mean);
-        out.at[j] = static_cast<T>(Sum(out.at[j]) + d);
+        out[i].at[j] = static_cast<T>(Sum(out[i].at[j]) + d);
+        dw[i][j] += NormWeightGradient(Sum(g.at[j]), Sum(value.at[j]), scale);
       }
-      StorePack<k>(dx + n * C, c, C, aligned, out);
+      if (dx) StorePack<k>(dx + n * C, c, C, aligned, out[i]);
     }
   }
   if (!dw_parts) return;
