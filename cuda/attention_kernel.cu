@@ -90,8 +90,7 @@ __global__ void StoreKernel(SlotQueries<T> cache, T* to_k, T* to_v, const T* k, 
   const std::int64_t n = i / cache.G, g = i % cache.G;
   const int position = positions[n];
   if (position < 0) return;
-  const std::int64_t tile =
-      (cache.slots[n] * cache.G + g) * cache.tiles + CacheTile(position / kKeyTile, cache.sink_tiles, cache.ring);
+  const std::int64_t tile = cache.TileOf(n, g, position / kKeyTile);
   const std::int64_t row = position % kKeyTile * D;
   for (std::int64_t c = threadIdx.x % kWarp; c < D; c += kWarp) {
     to_k[tile * cache.k_tile + row + c] = k[i * D + c];

@@ -150,6 +150,8 @@ __global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source sourc
   extern __shared__ uint4 shared[];
   constexpr int kRows = kBlockWarps * M * 16;
   BFloat16 *queries = reinterpret_cast<BFloat16*>(shared), *stages = queries + kRows * kPitch<P>;
+  LetNextBegin();
+  WaitForPrevious();
   const int D = static_cast<int>(source.D), first = static_cast<int>(threadIdx.x) / kWarp * M * 16;
   const QueryBlock<BFloat16> b = source.Block(gridDim.x - 1 - blockIdx.x, kRows, q_pos);
   if (b.count <= 0) return;
@@ -217,7 +219,7 @@ __global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source sourc
 template <int P, int M, int kBlockWarps, class Source, class Inputs>
 void LaunchForward(const Context& ctx, const Source& source, const Tensor& out, const Tensor& lse, const Inputs& in) {
   const LaunchShape shape{source.Blocks(in.q.dim(0), kBlockWarps * M * 16), kBlockWarps * kWarp,
-                          kSharedBytes<P, M>(kBlockWarps)};
+                          kSharedBytes<P, M>(kBlockWarps), /*early=*/true};
   Launch(ctx, shape, ForwardKernel<P, M, kBlockWarps, Source>, source, out, lse, in.q, in.q_pos, in.prompts,
          in.sink_logits, in.spec, ScoreScale2(source.D));
 }

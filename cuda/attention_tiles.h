@@ -90,6 +90,10 @@ struct SlotQueries {
   std::int64_t H, G, D, tiles, k_tile, v_tile;
   int sink_tiles, ring;
 
+  // Where the slot of row n has a tile of key head g.
+  __device__ std::int64_t TileOf(std::int64_t n, std::int64_t g, int tile) const {
+    return (slots[n] * G + g) * tiles + CacheTile(tile, sink_tiles, ring);
+  }
   __host__ __device__ std::int64_t Parts(int rows) const { return (H / G + rows - 1) / rows; }
   std::int64_t Blocks(std::int64_t N, int rows) const { return N * G * Parts(rows); }
   __device__ QueryBlock<T> Block(std::int64_t block, int rows, const std::int32_t* q_pos) const {

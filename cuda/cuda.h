@@ -22,6 +22,7 @@ struct CudaStream {
   int multiprocessors = 0;
   int shared_memory = 0;          // bytes that a block can ask for
   bool has_warpgroups = false;    // that multiply (sm_90a: gemm_wgmma.cu)
+  bool begins_early = false;      // a kernel, where it may (LaunchShape)
   std::shared_ptr<void> library;  // cuBLAS's handle, from its first product on (gemm_cublas.cu)
 };
 
@@ -40,11 +41,27 @@ constexpr int kWarps = kThreads / kWarp;
 
 constexpr std::int64_t Blocks(std::int64_t work, std::int64_t per_block) { return (work + per_block - 1) / per_block; }
 
-// How a kernel is launched: its blocks, the threads of a block, and the shared memory that it asks for.
+// How a kernel is launched: its blocks, the threads of a block, and the shared memory that it asks for. An early kernel
+// may begin before the one before it is done, if that lets it (programmatic dependent launch, CUDA C++ Programming
+// Guide): it calls WaitForPrevious, and before that it neither writes nor reads anything that a kernel writes, but for
+// what was written before the last kernel that is not early began.
 struct LaunchShape {
   dim3 blocks, threads = kThreads;
   std::size_t shared_bytes = 0;
+  bool early = false;
 };
+// Waits until the kernels before are done and what they wrote can be read. Every thread of an early kernel calls this.
+__device__ inline void WaitForPrevious() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" : : : "memory");
+#endif
+}
+// From when all blocks have called this, an early kernel that comes next may begin.
+__device__ inline void LetNextBegin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" : : : "memory");
+#endif
+}
 
 // The argument for a kernel's parameter of type P: the elements of a tensor, null if it is empty, or the value itself.
 template <class P, class A>
@@ -66,8 +83,17 @@ void Launch(const Context& ctx, const LaunchShape& shape, void (*kernel)(P...), 
     SWARR_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                           static_cast<int>(shape.shared_bytes)));
   }
-  kernel<<<shape.blocks, shape.threads, shape.shared_bytes, ctx.stream->handle>>>(ArgumentOf<P>(arguments)...);
-  SWARR_CUDA_CHECK(cudaGetLastError());
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.blocks;
+  config.blockDim = shape.threads;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = ctx.stream->handle;
+  config.attrs = &early;
+  config.numAttrs = shape.early && ctx.stream->begins_early ? 1 : 0;
+  SWARR_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, ArgumentOf<P>(arguments)...));
 }
 
 // A gradient in device code: null if it is not wanted, written where it is fresh.

@@ -164,6 +164,7 @@ template <class T, class Out>
 void Multiply(const Context& ctx, const Product<T, Out>& p) {
   if (ctx.gemm == GemmKind::kCublas && !p.bias && p.depth > 0) return MultiplyByCublas(ctx, p);
   if constexpr (std::is_same_v<T, BFloat16>) {
+    if (FewRowsTake(ctx, p)) return MultiplyFewRows(ctx, p);
     WarpgroupsTake(ctx, p) ? MultiplyByWarpgroups(ctx, p) : MultiplyOnTensorCores(ctx, p);
   } else {
     if (p.rows <= kSide) return LaunchProduct<1, 4>(ctx, p);

@@ -61,6 +61,13 @@ bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& product);
 template <class Out>
 void MultiplyByWarpgroups(const Context& ctx, const Product<BFloat16, Out>& product);
 
+// The same product with the same bits, of few rows with weights as they are stored (few_rows.cu), and whether that
+// kernel is to take it.
+template <class Out>
+bool FewRowsTake(const Context& ctx, const Product<BFloat16, Out>& product);
+template <class Out>
+void MultiplyFewRows(const Context& ctx, const Product<BFloat16, Out>& product);
+
 // A whole product by cuBLAS (gemm_cublas.cu), without bias and of a depth of at least 1. An addend that is not c is
 // copied to c first.
 template <class T, class Out>

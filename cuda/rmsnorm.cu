@@ -3,9 +3,8 @@
 // butterfly adds the lanes' partial sums. k depends on C and the dtype alone: 16 bytes, or 2 elements where that would
 // leave lanes idle. The backward computes dx and dw in one pass; the blocks' parts of dw are added in the order of
 // cuda/sums.h. Left out: keeping the row in registers between its two readings; the second one hits the L1 cache.
-#include "cuda/pack.h"
+#include "cuda/norm_row.h"
 #include "cuda/sums.h"
-#include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 
 namespace swarr {
@@ -95,16 +94,6 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 }
 
-// Calls f.template operator()<k>() with the size of the packs of rows of C elements.
-template <class T, class F>
-void WithPackOf(std::int64_t C, F&& f) {
-  if (C >= kWarp * kPack<T>) {
-    f.template operator()<kPack<T>>();
-  } else {
-    f.template operator()<2>();
-  }
-}
-
 }  // namespace
 
 template <>
@@ -112,7 +101,7 @@ void Kernels<Cuda>::RmsNormForward(const Context& ctx, const Tensor& y, const Te
                                    const Tensor& w, double eps) {
   const std::int64_t C = w.dim(0), rows = x.size() / C;
   Dispatch(x.dtype(), [&]<class T>() {
-    WithPackOf<T>(C, [&]<int k>() {
+    WithNormPack<T>(C, [&]<int k>() {
       const bool aligned = RowsAligned<k>(C, y.data<T>(), x.data<T>(), w.data<T>());
       Launch(ctx, {Blocks(rows, kWarps)}, ForwardKernel<k, T>, rows, C, aligned, y, rstd, x, w,
              static_cast<Accumulator<T>>(eps));
@@ -128,7 +117,7 @@ void Kernels<Cuda>::RmsNormBackward(const Context& ctx, const Tensor& dx, const 
     using Sum = Accumulator<T>;
     ArenaScope scope(*ctx.arena);
     Sum* dw_parts = dw.empty() ? nullptr : ctx.arena->NewArray<Sum>(blocks * C);
-    WithPackOf<T>(C, [&]<int k>() {
+    WithNormPack<T>(C, [&]<int k>() {
       const bool aligned =
           RowsAligned<k>(C, dx.empty() ? nullptr : dx.data<T>(), dy.data<T>(), x.data<T>(), w.data<T>());
       const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(Blocks(C, kRange<k>)));

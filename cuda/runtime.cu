@@ -44,6 +44,7 @@ std::shared_ptr<CudaStream> OpenCudaStream() {
   int major = 0;
   SWARR_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
   stream->has_warpgroups = major == 9;
+  stream->begins_early = major >= 9;
   SWARR_CUDA_CHECK(cudaStreamCreateWithFlags(&stream->handle, cudaStreamNonBlocking));
   return {stream.release(), [](CudaStream* s) {
             s->library.reset();  // while it has its stream

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/sample.cc, in two launches. ChooseKernel: several blocks share the entries of a row, since
-// noise costs two logarithms in f64 an entry; each block finds its largest score. FinishKernel: one block for each row
-// takes the largest of these and computes its log-probability by the softmax of training. A maximum does not round, so
-// the way in which entries are shared out leaves no trace.
+// Twin of src/tensor/kernels/sample.cc, in two launches. ChooseKernel: several blocks share the entries of a row, and
+// each finds its largest score. FinishKernel: one block for each row takes the largest of these and computes its
+// log-probability by the softmax of training. A maximum does not round, so the way in which entries are shared out
+// leaves no trace.
 #include <limits>
 
 #include "cuda/softmax_row.h"
@@ -46,34 +46,66 @@ __device__ Choice BlockBest(Choice choice) {
   return WarpBest(choice);
 }
 
-// The best of the entries v .. v + kDraws - 1, v a multiple of kDraws.
+// kDraws entries of a row and their random words.
 template <class T>
-__device__ Choice ChooseOf(const T* z, std::int64_t v, std::int64_t V, const SampleRow& row, std::int32_t position,
-                           Choice best) {
-  const bool greedy = row.temperature == 0;
-  const double scale = greedy ? 1.0 : row.temperature;
-  const PhiloxWords words =
-      Philox(row.key, {static_cast<std::uint32_t>(v / kDraws), static_cast<std::uint32_t>(position), 0, 0});
-  for (int i = 0; i < kDraws; ++i) {
-    if (v + i >= V) break;
-    const double noise = greedy ? 0.0 : GumbelFrom(words[i]);
-    const double score = static_cast<double>(z[v + i]) / scale + noise;
-    if (score > best.score) best = {score, v + i};
-  }
-  return best;
-}
+struct Draws {
+  T z[kDraws];
+  PhiloxWords words;
+  int count;  // less at the end of a row
 
-// Block (n, part) finds the best of the part-th kEntriesPerBlock entries of row n: choices[n, part].
+  __device__ Draws(const T* row, std::int64_t v, std::int64_t V, std::uint64_t key, std::int32_t position)
+      : words(Philox(key, {static_cast<std::uint32_t>(v / kDraws), static_cast<std::uint32_t>(position), 0, 0})),
+        count(static_cast<int>(max(std::int64_t{0}, min(std::int64_t{kDraws}, V - v)))) {
+#pragma unroll
+    for (int i = 0; i < kDraws; ++i) z[i] = i < count ? row[v + i] : T(0);
+  }
+};
+
+// Bounds of a score, by far cheaper than the score. 2^-20 is more than what f32 rounds off on the way.
+struct ScoreBounds {
+  float least, most;
+  template <class T>
+  __device__ ScoreBounds(T z, float inverse, bool greedy, std::uint32_t word) {
+    const float score = static_cast<float>(z) * inverse, slack = (fabsf(score) + 32) * 0x1p-20f;
+    const GumbelBounds noise(word);
+    least = score - slack + (greedy ? 0.0f : noise.least);
+    most = score + slack + (greedy ? 0.0f : noise.most);
+  }
+};
+
+// Block (n, part) finds the best of the part-th kEntriesPerBlock entries of row n: choices[n, part]. Most entries can't
+// be it: their score is below what another's is at least. So few scores are computed, whose noise costs two logarithms
+// in f64.
 template <class T>
 __global__ void __launch_bounds__(kChooseThreads)
     ChooseKernel(std::int64_t V, std::int64_t parts, Choice* choices, const T* logits, const std::int32_t* positions,
                  const SampleRow* rows) {
   const std::int64_t n = blockIdx.x / parts, begin = blockIdx.x % parts * kEntriesPerBlock;
   const SampleRow row = rows[n];
+  const std::int32_t position = positions[n];
+  const bool greedy = row.temperature == 0;
+  const double scale = greedy ? 1.0 : row.temperature;
+  const float inverse = static_cast<float>(1 / scale);
+  const auto first_of = [&](int turn) { return begin + (turn * kChooseThreads + threadIdx.x) * kDraws; };
+  const auto draws_of = [&](int turn) { return Draws<T>(logits + n * V, first_of(turn), V, row.key, position); };
+  float least = -std::numeric_limits<float>::infinity();
+  for (int turn = 0; turn < kTurns; ++turn) {
+    const Draws<T> draws = draws_of(turn);
+#pragma unroll
+    for (int i = 0; i < kDraws; ++i) {
+      if (i < draws.count) least = fmaxf(least, ScoreBounds(draws.z[i], inverse, greedy, draws.words[i]).least);
+    }
+  }
+  least = BlockMax(least);
   Choice best;
   for (int turn = 0; turn < kTurns; ++turn) {
-    const std::int64_t v = begin + (turn * kChooseThreads + threadIdx.x) * kDraws;
-    if (v < V) best = ChooseOf(logits + n * V, v, V, row, positions[n], best);
+    const Draws<T> draws = draws_of(turn);
+    for (int i = 0; i < draws.count; ++i) {
+      if (!(ScoreBounds(draws.z[i], inverse, greedy, draws.words[i]).most >= least)) continue;
+      const double noise = greedy ? 0.0 : GumbelFrom(draws.words[i]),
+                   score = static_cast<double>(draws.z[i]) / scale + noise;
+      if (score > best.score) best = {score, first_of(turn) + i};
+    }
   }
   best = BlockBest(best);
   if (threadIdx.x == 0) choices[blockIdx.x] = best;

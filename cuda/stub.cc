@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stands in for runtime.cu and head_wgmma.cu in a build without CUDA.
+// Stands in for runtime.cu, head_wgmma.cu and few_rows_fused.cu in a build without CUDA.
 #include "base/check.h"
+#include "model/fused.h"
 #include "tensor/device.h"
 #include "tensor/device_memory.h"
 #include "tensor/fused_head.h"
@@ -33,6 +34,10 @@ void FusedTokenLogprob(const Context&, const Tensor&, const Tensor&, const Tenso
 void FusedLogitGradients(const Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                          const LogprobInputs&) {
   ThrowNoCuda();
+}
+Tensor FusedGated(const Context&, const NormedRows&, const Tensor&, const Tensor&) { return {}; }
+Tensor FusedQkv(const Context&, const KeyCache&, std::int64_t, const NormedRows&, const QkvWeights&, const QkvRows&) {
+  return {};
 }
 
 }  // namespace swarr

@@ -73,7 +73,7 @@ TEST_CASE("an op without a backward throws under a live tape (P1)") {
   const KeyCache cache(DType::kF32, /*slots=*/1, /*G=*/2, /*D=*/4, {}, /*max_length=*/1, /*max_chunk=*/1);
   const std::vector<SampleRow> how(2, {1, 1.0});
   const Tensor rows = x.Reshape({2, 4}), logp = t.arena.New(DType::kF32, {2}), two = Ints(t.arena, {0, 1});
-  const auto attend = [&] { CachedAttention(t.ctx, x, x, {x, cache, at, at, {0, 0}}); };
+  const auto attend = [&] { CachedAttention(t.ctx, {x, cache, at, at, {0, 0}}); };
   const auto sample = [&] { SampleForward(t.ctx, Ints(t.arena, {0, 0}), logp, rows, rows, two, how.data()); };
   {
     const TapeScope recording(t.ctx, &tape);

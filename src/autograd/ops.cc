@@ -90,13 +90,12 @@ Var Attention(Context& ctx, const AttentionVars& in, const Tensor& q_pos, const 
   return Traced(ctx, out);
 }
 
-Var CachedAttention(Context& ctx, const Tensor& k, const Tensor& v, const CachedAttentionInputs& inputs) {
+Var CachedAttention(Context& ctx, const CachedAttentionInputs& inputs) {
   const ArenaLabel label(*ctx.arena, "attention");
   RequireNoTape(ctx, "attention over a cache");
   const Tensor& q = inputs.q;
   const Var out = NewVarLike(ctx, q);
   const Tensor lse = ctx.arena->New(AccumulatorOf(q.dtype()), {q.dim(0), q.dim(1)});
-  StoreKeys(ctx, inputs.cache, k, v, inputs.q_pos, inputs.slots);
   CachedAttentionForward(ctx, out.value, lse, inputs);
   return Traced(ctx, out);
 }

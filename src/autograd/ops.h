@@ -27,9 +27,8 @@ struct AttentionVars {
 };
 Var Attention(Context& ctx, const AttentionVars& in, const Tensor& q_pos, const Tensor& documents, AttentionSpec spec,
               const Tensor& prompts = {});
-// Stores k and v as the keys of the queries' positions and slots, and attends to what is there: inference only, throws
-// under a live tape.
-Var CachedAttention(Context& ctx, const Tensor& k, const Tensor& v, const CachedAttentionInputs& inputs);
+// Attends to what is stored in a cache, the queries' own keys among it: inference only, throws under a live tape.
+Var CachedAttention(Context& ctx, const CachedAttentionInputs& inputs);
 
 // Both are [N] and the host's, to be read after Wait. The caller fills logp.grad, which holds zeros, with dL/dlogp. A
 // caller whose loss holds the entropy also writes all of entropy.ClaimGrad(), dL/dentropy; the backward leaves the

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "model/fused.h"
 #include "tensor/memory_report.h"
 #include "tensor/rope_table.h"
 #include "tensor/transfer.h"
@@ -177,8 +178,16 @@ Var Transformer::Run(Context& ctx, const Batch& host, const KvCache* cache, bool
 // y = x + o(attention(norm1(x))); returns y + down(silu(gate(m)) * up(m)) with m = norm2(y).
 Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const {
   const BlockWeights& w = blocks_[static_cast<std::size_t>(layer)];
-  const std::int64_t N = x.value.dim(0), H = config_.heads, G = config_.kv_heads, D = config_.head_dim;
+  const std::int64_t N = x.value.dim(0), H = config_.heads, D = config_.head_dim;
+  const Var attended = cache ? CachedAttend(ctx, layer, x, batch, *cache)
+                             : Attention(ctx, Project(ctx, w, x, batch), batch.positions, batch.documents,
+                                         config_.attention[static_cast<std::size_t>(layer)], batch.prompts);
+  const Var middle = Linear(ctx, Reshape(attended, {N, H * D}), w.o, {}, x);
+  return Linear(ctx, GatedUnits(ctx, w, middle), w.down, {}, middle);
+}
 
+AttentionVars Transformer::Project(Context& ctx, const BlockWeights& w, const Var& x, const Batch& batch) const {
+  const std::int64_t N = x.value.dim(0), H = config_.heads, G = config_.kv_heads, D = config_.head_dim;
   const Var h = RmsNorm(ctx, x, w.norm1, config_.rms_eps);
   Var q = Reshape(Linear(ctx, h, w.q, w.q_bias), {N, H, D});
   Var k = Reshape(Linear(ctx, h, w.k, w.k_bias), {N, G, D});
@@ -189,17 +198,34 @@ Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch
   }
   q = Rope(ctx, q, batch.positions, rope_table_.view());
   k = Rope(ctx, k, batch.positions, rope_table_.view());
-  const AttentionSpec spec = config_.attention[static_cast<std::size_t>(layer)];
-  const Var attended =
-      cache ? CachedAttention(
-                  ctx, k.value, v.value,
-                  {q.value, cache->layer(layer), batch.positions, batch.slots, spec, w.sinks.value, batch.prompts})
-            : Attention(ctx, {q, k, v, w.sinks}, batch.positions, batch.documents, spec, batch.prompts);
-  const Var middle = Linear(ctx, Reshape(attended, {N, H * D}), w.o, {}, x);
+  return {q, k, v, w.sinks};
+}
 
-  const Var m = RmsNorm(ctx, middle, w.norm2, config_.rms_eps);
-  const Var gated = SwiGlu(ctx, Linear(ctx, m, w.gate), Linear(ctx, m, w.up));
-  return Linear(ctx, gated, w.down, {}, middle);
+Var Transformer::CachedAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const {
+  const BlockWeights& w = blocks_[static_cast<std::size_t>(layer)];
+  const KeyCache& keys = cache.layer(layer);
+  const auto attend = [&](const Tensor& q) {
+    return CachedAttention(ctx, {q, keys, batch.positions, batch.slots,
+                                 config_.attention[static_cast<std::size_t>(layer)], w.sinks.value, batch.prompts});
+  };
+  const QkvWeights weights{w.q.value,      w.k.value,      w.v.value,      w.q_bias.value,
+                           w.k_bias.value, w.v_bias.value, w.q_norm.value, w.k_norm.value};
+  const Tensor q = FusedQkv(ctx, keys, config_.head_dim, {x.value, w.norm1.value, config_.rms_eps}, weights,
+                            {batch.positions, batch.slots, rope_table_.view()});
+  if (!q.empty()) return attend(q);
+  const AttentionVars projected = Project(ctx, w, x, batch);
+  StoreKeys(ctx, keys, projected.k.value, projected.v.value, batch.positions, batch.slots);
+  return attend(projected.q.value);
+}
+
+// silu(gate(m)) * up(m) with m = norm2(x).
+Var Transformer::GatedUnits(Context& ctx, const BlockWeights& w, const Var& x) const {
+  if (!ctx.tape) {
+    const Tensor y = FusedGated(ctx, {x.value, w.norm2.value, config_.rms_eps}, w.gate.value, w.up.value);
+    if (!y.empty()) return {y, {}};
+  }
+  const Var m = RmsNorm(ctx, x, w.norm2, config_.rms_eps);
+  return SwiGlu(ctx, Linear(ctx, m, w.gate), Linear(ctx, m, w.up));
 }
 
 }  // namespace swarr

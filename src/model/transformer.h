@@ -94,6 +94,9 @@ class Transformer {
   };
   Var Run(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const;
   Var Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const;
+  AttentionVars Project(Context& ctx, const BlockWeights& w, const Var& x, const Batch& batch) const;
+  Var CachedAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const;
+  Var GatedUnits(Context& ctx, const BlockWeights& w, const Var& x) const;
 
   ModelConfig config_;
   ParameterStore parameters_;

@@ -4,6 +4,7 @@
 // around the same formula. T is the type that is computed in. docs/derivations.md has the derivations.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 
@@ -85,6 +86,19 @@ template <class T>
 
 // Standard Gumbel noise from a random word.
 [[gnu::always_inline]] constexpr double GumbelFrom(std::uint32_t word) { return -Log(-Log(UniformFrom(word))); }
+
+// least < GumbelFrom(word) < most, for a few instructions. With b leading ones in the word, 2^-(b+1) <= 1 - u <= 2^-b.
+// Since 1 - u < -log u, the noise is below -log(1 - u) <= (b + 1) log 2. Where u >= 1/2, -log u < (1 - u) / u <=
+// 2^(1-b), so it is above (b - 1) log 2; else it is above that of the least u, 2^-33, which is -3.13.
+struct GumbelBounds {
+  float least, most;
+  [[gnu::always_inline]] constexpr explicit GumbelBounds(std::uint32_t word) {
+    constexpr float kLn2 = 0.69314724f;  // more than log 2
+    const auto ones = static_cast<float>(std::countl_one(word));
+    most = (ones + 1) * kLn2;
+    least = ones > 0 ? (ones - 1) * 0.69314712f : -3.14f;  // less than log 2
+  }
+};
 
 // AdamW: the constants of one step (ops.h) in the dtype of the weights.
 template <class T>

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// The plain product of few rows (few_rows.h), with bias and addend; called by gemm.cu.
+#include "cuda/few_rows_launch.h"
+#include "cuda/gemm.h"
+
+namespace swarr {
+namespace {
+
+template <class Out>
+struct LinearLayer {
+  Product<BFloat16, Out> p;
+
+  template <class S>
+  __device__ const BFloat16* WeightRow(int tile, int column) const {
+    const std::int64_t at = std::int64_t{tile} * S::kColumns + column;
+    return at < p.columns ? p.b.data + at * p.depth : nullptr;
+  }
+  // c = (sums + bias) + addend, in runs of 16 bytes of c, as in gemm_mma.cu.
+  template <class S>
+  __device__ void Store(const float* sums, int tile, int row, int rows) const {
+    constexpr int kRun = 16 / sizeof(Out), kRuns = S::kColumns / kRun;
+    for (int i = static_cast<int>(threadIdx.x); i < rows * kRuns; i += S::kThreads) {
+      const std::int64_t column = std::int64_t{tile} * S::kColumns + i % kRuns * kRun,
+                         begin = std::int64_t{row + i / kRuns} * p.columns + column;
+      if (column >= p.columns) continue;
+      float run[kRun];
+      LoadSums(run, sums + i / kRuns * S::kSumsStride + i % kRuns * kRun);
+      if (p.bias) AddRun(run, LoadPack<kRun>(p.bias, column, p.columns, /*aligned=*/false));
+      if (p.addend) AddRun(run, *reinterpret_cast<const Pack<Out, kRun>*>(p.addend + begin));
+      StoreRun(p.c + begin, run);
+    }
+  }
+};
+
+}  // namespace
+
+// Many columns are left to kernels with larger tiles, which read the rows fewer times.
+template <class Out>
+bool FewRowsTake(const Context& ctx, const Product<BFloat16, Out>& p) {
+  constexpr std::int64_t kMost = 256, kWide = 8192;
+  return p.rows <= (p.columns > kWide ? kMost / 4 : kMost) && !p.a.transposed && !p.b.transposed &&
+         p.a.stride == p.depth && FewRowsFit(ctx, p.depth) && RowsAligned<kChunk>(p.depth, p.a.data, p.b.data) &&
+         RowsAligned<16 / static_cast<int>(sizeof(Out))>(p.columns, p.c, p.addend);
+}
+
+template <class Out>
+void MultiplyFewRows(const Context& ctx, const Product<BFloat16, Out>& p) {
+  LaunchFewRows(ctx, LinearLayer<Out>{p},
+                {.x = p.a.data, .rows = static_cast<int>(p.rows), .depth = static_cast<int>(p.depth)}, p.columns);
+}
+
+template bool FewRowsTake(const Context&, const Product<BFloat16, BFloat16>&);
+template bool FewRowsTake(const Context&, const Product<BFloat16, float>&);
+template void MultiplyFewRows(const Context&, const Product<BFloat16, BFloat16>&);
+template void MultiplyFewRows(const Context&, const Product<BFloat16, float>&);
+
+}  // namespace swarr

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// A block of a model but for attention and residuals, in two launches (model/fused.h): products of few rows
+// (few_rows.h) with the norm before them and what follows them. Values are rounded where the ops would store them.
+#include <cmath>
+
+#include "cuda/attention_tiles.h"
+#include "cuda/few_rows_launch.h"
+#include "model/fused.h"
+
+namespace swarr {
+namespace {
+
+constexpr std::int64_t kMostRows = 256;
+constexpr int kRun = kPack<BFloat16>;
+using Run = Pack<BFloat16, kRun>;
+
+__device__ inline float Rounded(float x) { return static_cast<float>(BFloat16(x)); }
+
+// One half of the columns of a tile are gates, the other their units.
+struct GatedLayer {
+  const BFloat16 *gate, *up;
+  BFloat16* y;
+  int units, depth;
+
+  template <class S>
+  __device__ const BFloat16* WeightRow(int tile, int column) const {
+    constexpr int kHalf = S::kColumns / 2;
+    const int unit = tile * kHalf + column % kHalf;
+    return unit < units ? (column < kHalf ? gate : up) + std::int64_t{unit} * depth : nullptr;
+  }
+  template <class S>
+  __device__ void Store(float* sums, int tile, int row, int rows) const {
+    constexpr int kHalf = S::kColumns / 2, kRuns = kHalf / kRun;
+    for (int i = static_cast<int>(threadIdx.x); i < rows * kRuns; i += S::kThreads) {
+      const int unit = tile * kHalf + i % kRuns * kRun;
+      if (unit >= units) continue;
+      const float* from = sums + i / kRuns * S::kSumsStride + i % kRuns * kRun;
+      float gates[kRun], ups[kRun];
+      LoadSums(gates, from);
+      LoadSums(ups, from + kHalf);
+      Run out;
+#pragma unroll
+      for (int j = 0; j < kRun; ++j) out.at[j] = static_cast<BFloat16>(Gated(Rounded(gates[j]), Rounded(ups[j])));
+      *reinterpret_cast<Run*>(y + std::int64_t{row + i / kRuns} * units + unit) = out;
+    }
+  }
+};
+
+// A kind of head: its weights, with bias and norm or null.
+struct Heads {
+  const BFloat16 *weight, *bias, *norm;
+};
+
+// Columns are those of all heads: queries, then keys, then values. A tile has whole heads.
+struct QkvLayer {
+  Heads kinds[3];
+  int H, G, D, depth;
+  float eps;
+  BFloat16* q;
+  BFloat16 *to_k, *to_v;
+  SlotQueries<BFloat16> cache;
+  const std::int32_t* positions;
+  const float* table;
+
+  // A head as one of its kind; kind is 3 behind the last.
+  struct Head {
+    int kind, index;
+  };
+  __device__ Head HeadOf(int head) const {
+    if (head < H) return {0, head};
+    if (head < H + G) return {1, head - H};
+    return head < H + 2 * G ? Head{2, head - H - G} : Head{3, 0};
+  }
+  template <class S>
+  __device__ const BFloat16* WeightRow(int tile, int column) const {
+    const int at = tile * S::kColumns + column;
+    const Head head = HeadOf(at / D);
+    return head.kind < 3 ? kinds[head.kind].weight + std::int64_t{head.index * D + at % D} * depth : nullptr;
+  }
+
+  template <class S>
+  __device__ void Store(float* sums, int tile, int row, int rows) const {
+    auto* heads = reinterpret_cast<BFloat16*>(sums + S::kRows * S::kSumsStride);
+    const int first_head = tile * S::kColumns / D;
+    Round<S>(heads, sums, first_head);
+    __syncthreads();
+    if (kinds[0].norm) {
+      NormHeads<S>(heads, first_head, rows);
+      __syncthreads();
+    }
+    StoreHeads<S>(heads, first_head, row, rows);
+  }
+
+ private:
+  // What the linear layers would store, [kRows, kColumns].
+  template <class S>
+  __device__ void Round(BFloat16* heads, const float* sums, int first_head) const {
+    constexpr int kRuns = S::kColumns / kRun;
+    for (int i = static_cast<int>(threadIdx.x); i < S::kRows * kRuns; i += S::kThreads) {
+      const int column = i % kRuns * kRun;
+      const Head head = HeadOf(first_head + column / D);
+      float run[kRun];
+      LoadSums(run, sums + i / kRuns * S::kSumsStride + column);
+      if (head.kind < 3 && kinds[head.kind].bias) {
+        AddRun(run, *reinterpret_cast<const Run*>(kinds[head.kind].bias + head.index * D + column % D));
+      }
+      StoreRun(heads + i / kRuns * S::kColumns + column, run);
+    }
+  }
+  template <class S>
+  __device__ void NormHeads(BFloat16* heads, int first_head, int rows) const {
+    constexpr int kAtOnce = 4, kWarps = S::kThreads / kWarp;
+    const int across = S::kColumns / D;
+    for (int i = static_cast<int>(threadIdx.x) / kWarp; i / across * kAtOnce < rows; i += kWarps) {
+      const Head head = HeadOf(first_head + i % across);
+      if (head.kind >= 2) continue;
+      BFloat16* from = heads + i / across * kAtOnce * S::kColumns + i % across * D;
+      NormRowsInPlace<kAtOnce>(D, eps, kinds[head.kind].norm, [&](int j, int c) { return from + j * S::kColumns + c; });
+    }
+  }
+  // Turns queries and keys, and writes a run of 8 of each half of a head.
+  template <class S>
+  __device__ void StoreHeads(const BFloat16* heads, int first_head, int row, int rows) const {
+    const int half = D / 2, runs = half / kRun, across = S::kColumns / D;
+    for (int i = static_cast<int>(threadIdx.x); i < rows * across * runs; i += S::kThreads) {
+      const int r = i / (across * runs), part = i / runs % across, at = i % runs * kRun;
+      const Head head = HeadOf(first_head + part);
+      if (head.kind == 3) continue;
+      const std::int64_t n = row + r;
+      const int position = positions[n];
+      const BFloat16* from = heads + r * S::kColumns + part * D + at;
+      Run first = *reinterpret_cast<const Run*>(from), second = *reinterpret_cast<const Run*>(from + half);
+      if (head.kind < 2) Turn(first, second, table + std::int64_t{position} * D + at, half);
+      BFloat16* to = PlaceOf(head, n, position) + at;
+      *reinterpret_cast<Run*>(to) = first;
+      *reinterpret_cast<Run*>(to + half) = second;
+    }
+  }
+  __device__ static void Turn(Run& first, Run& second, const float* angles, int half) {
+    float cosine[kRun], sine[kRun];
+    LoadSums(cosine, angles);
+    LoadSums(sine, angles + half);
+#pragma unroll
+    for (int j = 0; j < kRun; ++j) {
+      const TurnedPair<float> turned(float(first.at[j]), float(second.at[j]), cosine[j], sine[j]);
+      // 0 +: as in rope.cu, which adds to a gradient.
+      first.at[j] = static_cast<BFloat16>(0.0f + turned.first);
+      second.at[j] = static_cast<BFloat16>(0.0f + turned.second);
+    }
+  }
+  __device__ BFloat16* PlaceOf(Head head, std::int64_t n, int position) const {
+    if (head.kind == 0) return q + (n * H + head.index) * D;
+    const std::int64_t tile = cache.TileOf(n, head.index, position / kKeyTile), line = position % kKeyTile * D;
+    return head.kind == 1 ? to_k + tile * cache.k_tile + line : to_v + tile * cache.v_tile + line;
+  }
+};
+
+FewRows RowsOf(const NormedRows& in) {
+  return {.x = in.x.data<BFloat16>(),
+          .rows = static_cast<int>(in.x.dim(0)),
+          .depth = static_cast<int>(in.x.dim(1)),
+          .norm = in.weight.data<BFloat16>(),
+          .eps = static_cast<float>(in.eps)};
+}
+bool Takes(const Context& ctx, const NormedRows& in) {
+  const std::int64_t N = in.x.dim(0);
+  return ctx.stream && ctx.gemm == GemmKind::kOwn && !ctx.trace_non_finite && in.x.dtype() == DType::kBF16 && N > 0 &&
+         N <= kMostRows && FewRowsFit(ctx, in.x.dim(1)) &&
+         RowsAligned<kRun>(in.x.dim(1), in.x.data<BFloat16>(), in.weight.data<BFloat16>());
+}
+const BFloat16* DataOf(const Tensor& t) { return t.empty() ? nullptr : t.data<BFloat16>(); }
+
+}  // namespace
+
+Tensor FusedGated(const Context& ctx, const NormedRows& in, const Tensor& gate, const Tensor& up) {
+  const std::int64_t units = gate.dim(0);
+  if (!Takes(ctx, in) || !RowsAligned<kRun>(units, gate.data<BFloat16>(), up.data<BFloat16>())) return {};
+  const Tensor y = ctx.arena->New(DType::kBF16, {in.x.dim(0), units});
+  const GatedLayer layer{gate.data<BFloat16>(), up.data<BFloat16>(), y.data<BFloat16>(), static_cast<int>(units),
+                         static_cast<int>(in.x.dim(1))};
+  LaunchFewRows(ctx, layer, RowsOf(in), 2 * units);
+  return y;
+}
+
+Tensor FusedQkv(const Context& ctx, const KeyCache& cache, std::int64_t D, const NormedRows& in, const QkvWeights& w,
+                const QkvRows& rows) {
+  if (!Takes(ctx, in) || D % (2 * kRun) != 0 || !HeadsFit(D) ||
+      !Aligned<kRun>(DataOf(w.q), DataOf(w.k), DataOf(w.v), DataOf(w.q_bias), DataOf(w.k_bias), DataOf(w.v_bias),
+                     DataOf(w.q_norm), DataOf(w.k_norm))) {
+    return {};
+  }
+  const std::int64_t H = w.q.dim(0) / D, G = w.k.dim(0) / D;
+  const Tensor q = ctx.arena->New(DType::kBF16, {in.x.dim(0), H, D});
+  const QkvLayer layer{.kinds = {{DataOf(w.q), DataOf(w.q_bias), DataOf(w.q_norm)},
+                                 {DataOf(w.k), DataOf(w.k_bias), DataOf(w.k_norm)},
+                                 {DataOf(w.v), DataOf(w.v_bias), nullptr}},
+                       .H = static_cast<int>(H),
+                       .G = static_cast<int>(G),
+                       .D = static_cast<int>(D),
+                       .depth = static_cast<int>(in.x.dim(1)),
+                       .eps = static_cast<float>(in.eps),
+                       .q = q.data<BFloat16>(),
+                       .to_k = cache.k().data<BFloat16>(),
+                       .to_v = cache.v().data<BFloat16>(),
+                       .cache = QueriesOfSlots<BFloat16>(q, cache, rows.slots),
+                       .positions = rows.positions.data<std::int32_t>(),
+                       .table = rows.table.data<float>()};
+  LaunchFewRowsOfHeads(ctx, layer, RowsOf(in), (H + 2 * G) * D, D);
+  return q;
+}
+
+}  // namespace swarr

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// RmsNorm of rows in shared memory, with the bits of rmsnorm.cu: lane l takes the packs l, l + 32, ... of k elements,
+// and a butterfly adds the lanes' sums of squares.
+#pragma once
+
+#include "cuda/pack.h"
+#include "tensor/kernels/formulas.h"
+
+namespace swarr {
+
+// Calls f.template operator()<k>() with the size of the packs of rows of C elements: 16 bytes, or 2 elements where that
+// would leave lanes idle.
+template <class T, class F>
+__host__ __device__ void WithNormPack(std::int64_t C, F&& f) {
+  if (C >= kWarp * kPack<T>) {
+    f.template operator()<kPack<T>>();
+  } else {
+    f.template operator()<2>();
+  }
+}
+
+// Norms `count` rows of C elements in place, by one warp. at(i, c) is the address of element c of row i; packs from
+// there on lie side by side. w[C] may be in any memory.
+template <int count, class T, class At>
+__device__ inline void NormRowsInPlace(int C, Accumulator<T> eps, const T* w, At&& at) {
+  using Sum = Accumulator<T>;
+  WithNormPack<T>(C, [&]<int k>() {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    Sum r[count] = {};
+    for (int c = lane * k; c < C; c += kWarp * k) {
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+        const auto value = *reinterpret_cast<const Pack<T, k>*>(at(i, c));
+#pragma unroll
+        for (int j = 0; j < k; ++j) r[i] += Sum(value.at[j]) * Sum(value.at[j]);
+      }
+    }
+#pragma unroll
+    for (Sum& x : r) x = InverseRms(WarpSum(x), std::int64_t{C}, eps);
+    for (int c = lane * k; c < C; c += kWarp * k) {
+      const auto weight = *reinterpret_cast<const Pack<T, k>*>(w + c);
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+        auto& value = *reinterpret_cast<Pack<T, k>*>(at(i, c));
+#pragma unroll
+        for (int j = 0; j < k; ++j) value.at[j] = static_cast<T>(Normed(Sum(value.at[j]), r[i], Sum(weight.at[j])));
+      }
+    }
+  });
+}
+
+}  // namespace swarr

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fused launches of a step of decoding (model/fused.h) beside the ops one after another.
+#include <doctest/doctest.h>
+
+#include "autograd/ops.h"
+#include "cuda_report.h"
+#include "model/fused.h"
+#include "op_runs.h"
+#include "tensor/rope_table.h"
+
+using namespace swarr;
+
+namespace {
+
+constexpr double kEps = 1e-5;
+
+struct BlockShape {
+  int H, G, D;
+  std::int64_t C, F;
+  bool biases, norms;
+};
+// Shapes of real models, a small one whose heads share a tile, and one whose width is no multiple of any tile.
+constexpr BlockShape kBlockShapes[] = {{9, 3, 64, 576, 1536, false, false},
+                                       {16, 8, 128, 1024, 3072, false, true},
+                                       {4, 2, 32, 128, 384, true, false},
+                                       {3, 1, 16, 40, 72, true, true}};
+constexpr std::int64_t kRowCounts[] = {1, 2, 16, 17, 33, 64, 65, 100, 256};
+
+// A block's weights and rows on the device.
+struct BlockProblem {
+  BlockProblem(TestContext& t, const BlockShape& s, std::int64_t N) {
+    std::uint32_t seed = 1;
+    const auto random = [&](std::initializer_list<std::int64_t> shape, bool wanted = true) {
+      return wanted ? ToDevice(t.ctx, Random(*t.ctx.host, DType::kBF16, shape, seed++)) : Tensor{};
+    };
+    const std::int64_t q = s.H * s.D, k = s.G * s.D;
+    in = {random({N, s.C}), random({s.C}), kEps};
+    weights = {random({q, s.C}),      random({k, s.C}),      random({k, s.C}),       random({q}, s.biases),
+               random({k}, s.biases), random({k}, s.biases), random({s.D}, s.norms), random({s.D}, s.norms)};
+    gate = random({s.F, s.C});
+    up = random({s.F, s.C});
+    const Tensor table = t.ctx.host->New(DType::kF32, {kLength, s.D}), ints = t.ctx.host->New(DType::kI32, {2, N});
+    FillRopeTable(table, 10000.0);
+    for (std::int64_t n = 0; n < N; ++n) {
+      ints.data<std::int32_t>()[n] = static_cast<std::int32_t>(n * 7 % kLength);
+      ints.data<std::int32_t>()[N + n] = static_cast<std::int32_t>(n);
+    }
+    const Tensor on_device = ToDevice(t.ctx, ints);
+    rows = {on_device.Rows(0, 1).Reshape({N}), on_device.Rows(1, 2).Reshape({N}), ToDevice(t.ctx, table)};
+  }
+
+  static constexpr int kLength = 200;
+  NormedRows in;
+  QkvWeights weights;
+  Tensor gate, up;
+  QkvRows rows;
+};
+
+Tensor Normed(TestContext& t, const Tensor& x, const Tensor& w) {
+  return w.empty() ? x : RmsNorm(t.ctx, {x, {}}, {w, {}}, kEps).value;
+}
+Tensor Product(TestContext& t, const Tensor& x, const Tensor& w, const Tensor& bias = {}) {
+  const Tensor y = t.ctx.arena->New(DType::kBF16, {x.dim(0), w.dim(0)});
+  LinearForward(t.ctx, y, x, w, bias);
+  return y;
+}
+
+}  // namespace
+
+TEST_CASE("CUDA: fused launches of decoding have the bits of the ops one after another, for any number of rows") {
+  if (SkippedWithoutCuda()) return;
+  for (const BlockShape& s : kBlockShapes) {
+    for (const std::int64_t N : kRowCounts) {
+      INFO("width " << s.C << ", heads of " << s.D << ", " << N << " rows");
+      TestContext t(Device::kCuda);
+      const BlockProblem p(t, s, N);
+      const Tensor m = Normed(t, p.in.x, p.in.weight);
+
+      const Tensor gated = t.ctx.arena->New(DType::kBF16, {N, s.F});
+      SwiGluForward(t.ctx, gated, Product(t, m, p.gate), Product(t, m, p.up));
+      const Tensor fused = FusedGated(t.ctx, p.in, p.gate, p.up);
+      REQUIRE(!fused.empty());
+      CHECK(SameBits(OnHost(t.ctx, gated), OnHost(t.ctx, fused)));
+
+      const auto new_cache = [&] {
+        return KeyCache(DType::kBF16, static_cast<int>(N), s.G, s.D, {0, 0}, BlockProblem::kLength, 1,
+                        MemoryKind::kDevice);
+      };
+      const KeyCache expected = new_cache(), got = new_cache();
+      const QkvWeights& w = p.weights;
+      const auto heads = [&](const Tensor& weight, const Tensor& bias, const Tensor& norm, bool turned) {
+        const Tensor x = Normed(t, Product(t, m, weight, bias).Reshape({N, -1, s.D}), norm);
+        return turned ? Rope(t.ctx, {x, {}}, p.rows.positions, p.rows.table).value : x;
+      };
+      const Tensor q = heads(w.q, w.q_bias, w.q_norm, true);
+      StoreKeys(t.ctx, expected, heads(w.k, w.k_bias, w.k_norm, true), heads(w.v, w.v_bias, {}, false),
+                p.rows.positions, p.rows.slots);
+      const Tensor fused_q = FusedQkv(t.ctx, got, s.D, p.in, w, p.rows);
+      REQUIRE(!fused_q.empty());
+      CHECK(SameBits(OnHost(t.ctx, q), OnHost(t.ctx, fused_q)));
+      CHECK(SameBits(OnHost(t.ctx, expected.k()), OnHost(t.ctx, got.k())));
+      CHECK(SameBits(OnHost(t.ctx, expected.v()), OnHost(t.ctx, got.v())));
+    }
+  }
+}
+
+TEST_CASE(
+    "CUDA: nothing is fused in other dtypes, of many rows, under a library's products or while values are traced") {
+  if (SkippedWithoutCuda()) return;
+  TestContext t(Device::kCuda);
+  const BlockProblem p(t, kBlockShapes[2], 16), many(t, kBlockShapes[2], 257);
+  CHECK(!FusedGated(t.ctx, p.in, p.gate, p.up).empty());
+  CHECK(FusedGated(t.ctx, many.in, many.gate, many.up).empty());
+  const Tensor x = t.ctx.arena->New(DType::kF32, {16, 128}), w = t.ctx.arena->New(DType::kF32, {384, 128});
+  CHECK(FusedGated(t.ctx, {x, t.ctx.arena->New(DType::kF32, {128}), kEps}, w, w).empty());
+  Context library = t.ctx, traced = t.ctx;
+  library.gemm = GemmKind::kCublas;
+  traced.trace_non_finite = true;
+  CHECK(FusedGated(library, p.in, p.gate, p.up).empty());
+  CHECK(FusedGated(traced, p.in, p.gate, p.up).empty());
+}
