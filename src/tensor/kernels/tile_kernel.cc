@@ -26,13 +26,14 @@ using Vector = typename VectorOf<T>::type;
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 
+// By value: a reference that a template returns has clang forget the type's alignment, and it takes a whole vector's.
 template <class T>
-[[gnu::always_inline]] inline Vector<T>& At(T* p) {
-  return *reinterpret_cast<Vector<T>*>(p);
+[[gnu::always_inline]] inline Vector<T> Load(const T* p) {
+  return *reinterpret_cast<const Vector<T>*>(p);
 }
 template <class T>
-[[gnu::always_inline]] inline const Vector<T>& At(const T* p) {
-  return *reinterpret_cast<const Vector<T>*>(p);
+[[gnu::always_inline]] inline void Store(const Vector<T>& v, T* p) {
+  *reinterpret_cast<Vector<T>*>(p) = v;
 }
 
 // A tile's sums: rows by 2 vectors for each span of columns.
@@ -53,7 +54,7 @@ template <int kCount, int kSpans, class Sum>
 // Row k of a panel, or the pair of rows k and k + 1, times the packed a at x.
 template <int kCount, int kSpans, class T>
 [[gnu::always_inline]] inline void AddStep(Sums<T, kCount, kSpans>& sum, int span, const T* x, const T* b) {
-  AddProducts<kCount, kSpans, T>(sum, span, x, kSegment<T>, At(b), At(b + kLanes<T>));
+  AddProducts<kCount, kSpans, T>(sum, span, x, kSegment<T>, Load(b), Load(b + kLanes<T>));
 }
 // A 32-bit word of a panel of bf16 holds a pair of rows, the even one in its lower half.
 template <int kCount, int kSpans>
@@ -61,7 +62,7 @@ template <int kCount, int kSpans>
                                            const BFloat16* b) {
   using Words = Vector<std::uint32_t>;
   const auto* words = reinterpret_cast<const std::uint32_t*>(b);
-  const Words w0 = At(words), w1 = At(words + kLanes<float>);
+  const Words w0 = Load(words), w1 = Load(words + kLanes<float>);
   const Words even0 = w0 << 16, even1 = w1 << 16, odd0 = w0 & 0xffff0000u, odd1 = w1 & 0xffff0000u;
   AddProducts<kCount, kSpans, float>(sum, span, x, kSegment<BFloat16>, (Vector<float>)even0, (Vector<float>)even1);
   AddProducts<kCount, kSpans, float>(sum, span, x + 1, kSegment<BFloat16>, (Vector<float>)odd0, (Vector<float>)odd1);
@@ -75,16 +76,14 @@ void Multiply(std::int64_t depth, const Accumulator<T>* a, const T* b, std::int6
   using Sum = Accumulator<T>;
   constexpr std::int64_t kBlock = kSegment<T>;
   Sums<Sum, kCount, kSpans> sum = {};
-  const auto at = [&](int i, int span, int v) -> Vector<Sum>& {
-    return At(c + i * c_stride + span * c_span + v * kLanes<Sum>);
-  };
+  const auto at = [&](int i, int span, int v) { return c + i * c_stride + span * c_span + v * kLanes<Sum>; };
   if (accumulate) {
 #pragma GCC unroll 16
     for (int i = 0; i < kCount; ++i) {
 #pragma GCC unroll 4
       for (int span = 0; span < kSpans; ++span) {
-        sum[i][span][0] = at(i, span, 0);
-        sum[i][span][1] = at(i, span, 1);
+        sum[i][span][0] = Load(at(i, span, 0));
+        sum[i][span][1] = Load(at(i, span, 1));
       }
     }
   }
@@ -102,8 +101,8 @@ void Multiply(std::int64_t depth, const Accumulator<T>* a, const T* b, std::int6
   for (int i = 0; i < kCount; ++i) {
 #pragma GCC unroll 4
     for (int span = 0; span < kSpans; ++span) {
-      at(i, span, 0) = sum[i][span][0];
-      at(i, span, 1) = sum[i][span][1];
+      Store(sum[i][span][0], at(i, span, 0));
+      Store(sum[i][span][1], at(i, span, 1));
     }
   }
 }
