@@ -15,7 +15,7 @@ case "${1:-build}" in
   docs) packages="doxygen" ;;
   coverage) packages="$packages gcovr" ;;
   lint) packages="$packages clang-tidy clang" ;;
-  clang) packages="$packages clang libclang-rt-dev" ;;
+  clang) packages="$packages clang-19 libclang-rt-19-dev" ;;
   peers) packages="python3-torch libopenblas0-openmp python3-numpy" ;; # generic BLAS would be a hundred times slower
   peers-pypi) packages="python3-venv" ;;
   *)
