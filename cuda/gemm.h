@@ -61,8 +61,8 @@ bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& product);
 template <class Out>
 void MultiplyByWarpgroups(const Context& ctx, const Product<BFloat16, Out>& product);
 
-// The same product with the same bits, of few rows with weights as they are stored (few_rows.cu), and whether that
-// kernel is to take it.
+// The same product with the same bits, of few rows with weights as they are stored (decode/few_rows.cu), and whether
+// that kernel is to take it.
 template <class Out>
 bool FewRowsTake(const Context& ctx, const Product<BFloat16, Out>& product);
 template <class Out>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tiles of the operands of a product in bf16, in shared memory, and a warp's share of their product (cuda/mma.h). For
-// gemm_mma.cu and few_rows.h, whose shapes S say kRows and kColumns of a block, kWarpRows and kWarpColumns of a warp,
-// and kSumsStride, the pitch of staged sums.
+// gemm_mma.cu and decode/few_rows.h, whose shapes S say kRows and kColumns of a block, kWarpRows and kWarpColumns of a
+// warp, and kSumsStride, the pitch of staged sums.
 #pragma once
 
 #include "cuda/mma.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stands in for runtime.cu, head_wgmma.cu and few_rows_fused.cu in a build without CUDA.
+// Stands in for runtime.cu, head_wgmma.cu and decode/few_rows_fused.cu in a build without CUDA.
 #include "base/check.h"
 #include "model/fused.h"
 #include "tensor/device.h"

@@ -89,7 +89,7 @@ TEST_CASE("CUDA: fused launches of decoding have the bits of the ops one after a
       const KeyCache expected = new_cache(), got = new_cache();
       const QkvWeights& w = p.weights;
       const auto heads = [&](const Tensor& weight, const Tensor& bias, const Tensor& norm, bool turned) {
-        const Tensor x = Normed(t, Product(t, m, weight, bias).Reshape({N, -1, s.D}), norm);
+        const Tensor x = Normed(t, Product(t, m, weight, bias).Reshape({N, weight.dim(0) / s.D, s.D}), norm);
         return turned ? Rope(t.ctx, {x, {}}, p.rows.positions, p.rows.table).value : x;
       };
       const Tensor q = heads(w.q, w.q_bias, w.q_norm, true);

@@ -8,7 +8,9 @@
 #include <numeric>
 #include <vector>
 
+#include "tensor/kernels/formulas.h"
 #include "tensor/ops.h"
+#include "tensor/philox.h"
 #include "tensors.h"
 
 using namespace swarr;
@@ -189,6 +191,21 @@ TEST_CASE("the noise of every entry is that of the definition, on every processo
       CHECK(wrong == 0);
     }
   }
+}
+
+TEST_CASE("the bounds of Gumbel noise hold for words with any number of leading ones") {
+  const auto check = [](std::uint32_t word) {
+    const GumbelBounds bounds(word);
+    const double noise = -std::log(-std::log(UniformFrom(word)));
+    CHECK(static_cast<double>(bounds.least) < noise);
+    CHECK(noise < static_cast<double>(bounds.most));
+  };
+  for (int ones = 0; ones <= 32; ++ones) {
+    const auto least = static_cast<std::uint32_t>(~(0xffffffffull >> ones)), most = least | (0x7fffffffu >> ones % 32);
+    for (const std::uint32_t word : {least, most, least / 2 + most / 2}) check(word);
+  }
+  PhiloxStream stream(5);
+  for (int i = 0; i < 10'000; ++i) check(stream.NextWord());
 }
 
 TEST_CASE("sampled frequencies are the softmax at the temperature (P9)") {

@@ -4,7 +4,7 @@
 // (cuda_fused_test.cc), so the processor needs no twin. A function that returns an empty tensor has done nothing: then
 // the caller runs the ops.
 //
-// Defined in cuda/few_rows_fused.cu or, in a build without CUDA, in cuda/stub.cc. Shapes are those of the ops.
+// Defined in cuda/decode/few_rows_fused.cu or, in a build without CUDA, in cuda/stub.cc. Shapes are those of the ops.
 #pragma once
 
 #include "attn/attention.h"

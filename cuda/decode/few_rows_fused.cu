@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "cuda/attention_tiles.h"
-#include "cuda/few_rows_launch.h"
+#include "cuda/decode/few_rows_launch.h"
 #include "model/fused.h"
 
 namespace swarr {

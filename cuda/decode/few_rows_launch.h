@@ -6,7 +6,7 @@
 #include <array>
 #include <limits>
 
-#include "cuda/few_rows.h"
+#include "cuda/decode/few_rows.h"
 
 namespace swarr {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The plain product of few rows (few_rows.h), with bias and addend; called by gemm.cu.
-#include "cuda/few_rows_launch.h"
+#include "cuda/decode/few_rows_launch.h"
 #include "cuda/gemm.h"
 
 namespace swarr {
