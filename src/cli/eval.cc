@@ -148,7 +148,7 @@ struct EvalCommand {
   // The mean length, with a normal interval from the spread of the problems' means.
   void AddLength(const std::vector<EvaluatedCompletion>& completions, double mean) {
     const auto k = static_cast<std::size_t>(evaluate.samples);
-    const double count = static_cast<double>(completions.size() / k);
+    const double count = static_cast<double>(completions.size()) / static_cast<double>(k);
     double squares = 0;
     for (std::size_t begin = 0; begin < completions.size(); begin += k) {
       double sum = 0;
@@ -166,7 +166,7 @@ struct EvalCommand {
     std::vector<nlohmann::json> rows;
     std::vector<std::string> texts;
     for (const EvaluatedCompletion& c : completions) {
-      rows.push_back(problems.task->Row(c.problem, 0));
+      rows.emplace_back(problems.task->Row(c.problem, 0));
       texts.push_back(c.text);
     }
     for (const auto& [name, value] : problems.reward.measure(rows, texts, window)) results[name] = value;

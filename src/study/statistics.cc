@@ -60,7 +60,7 @@ double Percentile(const std::vector<double>& sorted, double share) {
 }  // namespace
 
 Interval WilsonInterval(std::int64_t successes, std::int64_t trials) {
-  constexpr double z = kZ95;
+  const double z = kZ95;
   SWARR_CHECK(0 <= successes && successes <= trials, "no interval for ", successes, " successes in ", trials,
               " trials; successes must lie between 0 and the number of trials");
   if (trials == 0) return {0, 1};

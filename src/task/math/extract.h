@@ -25,7 +25,7 @@ struct ExtractedAnswer {
 
 constexpr const char* kNoMark = "no marked answer";  // the rule where there is neither box nor ####
 
-ExtractedAnswer ExtractAnswer(std::string_view text, Extraction mode);
+ExtractedAnswer ExtractAnswer(std::string_view whole, Extraction mode);
 
 // The text that is marked as the answer, by \boxed{} or "####"; empty if there is none. Worked solutions and
 // completions are read by the same rule.

@@ -89,8 +89,9 @@ void Multiply(std::int64_t depth, const Accumulator<T>* a, const T* b, std::int6
   }
   const auto step = [&](std::int64_t k) {
 #pragma GCC unroll 4
-    for (int span = 0; span < kSpans; ++span)
+    for (int span = 0; span < kSpans; ++span) {
       AddStep<kCount, kSpans>(sum, span, a + k, b + k * kPanel + span * b_stride);
+    }
   };
   for (; depth >= kBlock; depth -= kBlock, a += kCount * kBlock, b += kBlock * kPanel) {
 #pragma GCC unroll 4
