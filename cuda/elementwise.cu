@@ -27,13 +27,11 @@ struct GatedValue {
   __device__ Accumulator<T> operator()(T gate, T up) const { return Gated(Accumulator<T>(gate), Accumulator<T>(up)); }
 };
 
-template <class T>
-__global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, Gradient<T> dup, const T* dy,
-                               const T* gate, const T* up) {
+template <class T, class Aligned>
+__device__ void BackwardOfPack(std::int64_t i, std::int64_t n, Aligned aligned, Gradient<T> dgate, Gradient<T> dup,
+                               const T* dy, const T* gate, const T* up) {
   using Sum = Accumulator<T>;
   constexpr int k = kPack<T>;
-  const std::int64_t i = FirstOfThread<k>();
-  if (i >= n) return;
   const Pack<T, k> grad = LoadPack<k>(dy, i, n, aligned), g = LoadPack<k>(gate, i, n, aligned),
                    u = LoadPack<k>(up, i, n, aligned);
   Pack<T, k> dg = LoadGradient<k>(dgate.fresh || !dgate.data, dgate.data, i, n, aligned),
@@ -45,6 +43,16 @@ __global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, 
   }
   if (dgate.data) StorePack<k>(dgate.data, i, n, aligned, dg);
   if (dup.data) StorePack<k>(dup.data, i, n, aligned, du);
+}
+
+template <class T>
+__global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, Gradient<T> dup, const T* dy,
+                               const T* gate, const T* up) {
+  constexpr int k = kPack<T>;
+  const std::int64_t i = FirstOfThread<k>();
+  if (i >= n) return;
+  aligned&& i + k <= n ? BackwardOfPack(i, n, std::true_type{}, dgate, dup, dy, gate, up)
+                       : BackwardOfPack(i, n, aligned, dgate, dup, dy, gate, up);
 }
 
 }  // namespace

@@ -53,9 +53,28 @@ __device__ inline void StorePack(T* to, std::int64_t i, std::int64_t n, bool ali
   }
 }
 
-// A pack of a gradient, to be added to: zeros if it is fresh. (0 + g is g, but for the sign of a zero.)
+// The same where it is known when compiling that packs are whole: aligned, and n a multiple of k, or i + k <= n. A
+// kernel that loads several packs should know: with the choice between two ways in each load, every load waits for the
+// one before.
 template <int k, class T>
-__device__ inline Pack<T, k> LoadGradient(bool fresh, const T* from, std::int64_t i, std::int64_t n, bool aligned) {
+__device__ inline Pack<T, k> LoadPack(const T* from, std::int64_t i, std::int64_t n, std::true_type) {
+  Pack<T, k> pack{};
+  if (i < n) pack = *reinterpret_cast<const Pack<T, k>*>(from + i);
+  return pack;
+}
+template <int k, class T>
+__device__ inline void StorePack(T* to, std::int64_t i, std::int64_t n, std::true_type, const Pack<T, k>& pack) {
+  if (i < n) *reinterpret_cast<Pack<T, k>*>(to + i) = pack;
+}
+// Calls f.template operator()<whole>().
+template <class F>
+void WithWhole(bool whole, F&& f) {
+  whole ? f.template operator()<true>() : f.template operator()<false>();
+}
+
+// A pack of a gradient, to be added to: zeros if it is fresh. (0 + g is g, but for the sign of a zero.)
+template <int k, class T, class Aligned>
+__device__ inline Pack<T, k> LoadGradient(bool fresh, const T* from, std::int64_t i, std::int64_t n, Aligned aligned) {
   return fresh ? Pack<T, k>{} : LoadPack<k>(from, i, n, aligned);
 }
 
@@ -80,7 +99,11 @@ __global__ void MapKernel(std::int64_t n, bool aligned, F f, Out* y, const In*..
     for (int j = 0; j < k; ++j) out.at[j] = static_cast<Out>(f(in.at[j]...));
     return out;
   };
-  StorePack<k>(y, i, n, aligned, compute(LoadPack<k>(x, i, n, aligned)...));
+  if (aligned && i + k <= n) {
+    StorePack<k>(y, i, n, std::true_type{}, compute(LoadPack<k>(x, i, n, std::true_type{})...));
+  } else {
+    StorePack<k>(y, i, n, aligned, compute(LoadPack<k>(x, i, n, aligned)...));
+  }
 }
 template <int k, class F, class Out, class... In>
 void Map(const Context& ctx, std::int64_t n, F f, Out* y, const In*... x) {

@@ -3,6 +3,8 @@
 // butterfly adds the lanes' partial sums. k depends on C and the dtype alone: 16 bytes, or 2 elements where that would
 // leave lanes idle. The backward computes dx and dw in one pass; the blocks' parts of dw are added in the order of
 // cuda/sums.h. Left out: keeping the row in registers between its two readings; the second one hits the L1 cache.
+#include <tuple>
+
 #include "cuda/norm_row.h"
 #include "cuda/sums.h"
 #include "tensor/kernels/kernels.h"
@@ -10,14 +12,16 @@
 namespace swarr {
 namespace {
 
-template <int k, class T>
-__global__ void ForwardKernel(std::int64_t rows, std::int64_t C, bool aligned, T* y, Accumulator<T>* rstd, const T* x,
-                              const T* w, Accumulator<T> eps) {
+template <int k, bool whole, class T>
+__global__ void ForwardKernel(std::int64_t rows, std::int64_t C, T* y, Accumulator<T>* rstd, const T* x, const T* w,
+                              Accumulator<T> eps) {
   using Sum = Accumulator<T>;
+  constexpr std::bool_constant<whole> aligned;
   const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   if (n >= rows) return;
   const T* in = x + n * C;
   Sum squares = 0;
+#pragma unroll 4
   for (std::int64_t c = lane * k; c < C; c += kWarp * k) {
     const Pack<T, k> value = LoadPack<k>(in, c, C, aligned);
     for (int j = 0; j < k; ++j) squares += Sum(value.at[j]) * Sum(value.at[j]);
@@ -41,11 +45,12 @@ template <int k>
 constexpr int kRange = kWarp* k* kKept;
 
 // dx, and each block's part of dw: the sum over each warp's rows, ascending, then over the warps. Null: not wanted.
-template <int k, class T>
+template <int k, bool whole, class T>
 __global__ void __launch_bounds__(kThreads, 2)
-    BackwardKernel(std::int64_t rows, std::int64_t C, bool aligned, bool fresh, T* dx, Accumulator<T>* dw_parts,
-                   const T* dy, const T* x, const T* w, const Accumulator<T>* rstd) {
+    BackwardKernel(std::int64_t rows, std::int64_t C, bool fresh, T* dx, Accumulator<T>* dw_parts, const T* dy,
+                   const T* x, const T* w, const Accumulator<T>* rstd) {
   using Sum = Accumulator<T>;
+  constexpr std::bool_constant<whole> aligned;
   __shared__ Sum of_warp[kWarps][kRange<k>];
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const std::int64_t begin = std::int64_t{blockIdx.y} * kRange<k>, end = min(rows, (blockIdx.x + 1) * kRowsPerBlock);
@@ -94,6 +99,17 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 }
 
+// Calls f.template operator()<k, whole>() with the size of the packs of rows of C elements, and whether all of them are
+// whole in the rows of these tensors.
+template <class F, class... T>
+void WithPacks(std::int64_t C, F&& f, const T*... tensors) {
+  using First = std::tuple_element_t<0, std::tuple<T...>>;
+  const auto with = [&]<int k>() {
+    WithWhole(RowsAligned<k>(C, tensors...), [&]<bool whole>() { f.template operator()<k, whole>(); });
+  };
+  WithNormPack<First>(C, with);
+}
+
 }  // namespace
 
 template <>
@@ -101,11 +117,11 @@ void Kernels<Cuda>::RmsNormForward(const Context& ctx, const Tensor& y, const Te
                                    const Tensor& w, double eps) {
   const std::int64_t C = w.dim(0), rows = x.size() / C;
   Dispatch(x.dtype(), [&]<class T>() {
-    WithNormPack<T>(C, [&]<int k>() {
-      const bool aligned = RowsAligned<k>(C, y.data<T>(), x.data<T>(), w.data<T>());
-      Launch(ctx, {Blocks(rows, kWarps)}, ForwardKernel<k, T>, rows, C, aligned, y, rstd, x, w,
+    const auto launch = [&]<int k, bool whole>() {
+      Launch(ctx, {Blocks(rows, kWarps)}, ForwardKernel<k, whole, T>, rows, C, y, rstd, x, w,
              static_cast<Accumulator<T>>(eps));
-    });
+    };
+    WithPacks(C, launch, y.data<T>(), x.data<T>(), w.data<T>());
   });
 }
 
@@ -117,12 +133,11 @@ void Kernels<Cuda>::RmsNormBackward(const Context& ctx, const Tensor& dx, const 
     using Sum = Accumulator<T>;
     ArenaScope scope(*ctx.arena);
     Sum* dw_parts = dw.empty() ? nullptr : ctx.arena->NewArray<Sum>(blocks * C);
-    WithNormPack<T>(C, [&]<int k>() {
-      const bool aligned =
-          RowsAligned<k>(C, dx.empty() ? nullptr : dx.data<T>(), dy.data<T>(), x.data<T>(), w.data<T>());
+    const auto launch = [&]<int k, bool whole>() {
       const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(Blocks(C, kRange<k>)));
-      Launch(ctx, {grid}, BackwardKernel<k, T>, rows, C, aligned, dx.fresh(), dx, dw_parts, dy, x, w, rstd);
-    });
+      Launch(ctx, {grid}, BackwardKernel<k, whole, T>, rows, C, dx.fresh(), dx, dw_parts, dy, x, w, rstd);
+    };
+    WithPacks(C, launch, dy.data<T>(), x.data<T>(), w.data<T>(), dx.empty() ? nullptr : dx.data<T>());
     if (dw_parts) AddPartialSums(ctx, dw.data<Sum>(), blocks, C, dw_parts);
   });
 }

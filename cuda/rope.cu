@@ -12,10 +12,11 @@ constexpr int kPairs = 4;
 constexpr int kRotateThreads = 128;
 
 // out (+)= x turned by `sign` times the angles of its position.
-template <class T>
-__global__ void RotateKernel(std::int64_t H, std::int64_t half, bool aligned, bool fresh, T* out, const T* x,
+template <bool whole, class T>
+__global__ void RotateKernel(std::int64_t H, std::int64_t half, bool fresh, T* out, const T* x,
                              const std::int32_t* positions, const Accumulator<T>* table, Accumulator<T> sign) {
   using Sum = Accumulator<T>;
+  constexpr std::bool_constant<whole> aligned;
   const std::int64_t n = blockIdx.x;
   const Sum* angles = table + positions[n] * (2 * half);
   const int packs = static_cast<int>((half + kPairs - 1) / kPairs);  // of a head
@@ -44,9 +45,10 @@ void Rotate(const Context& ctx, bool fresh, const Tensor& out, const Tensor& x, 
             const Tensor& table, Accumulator<T> sign) {
   using Sum = Accumulator<T>;
   const std::int64_t N = x.dim(0), H = x.dim(1), half = x.dim(2) / 2;
-  const bool aligned =
-      RowsAligned<kPairs>(half, out.data<T>(), x.data<T>()) && RowsAligned<kPairs>(half, table.data<Sum>());
-  Launch(ctx, {N, kRotateThreads}, RotateKernel<T>, H, half, aligned, fresh, out, x, positions, table, sign);
+  WithWhole(RowsAligned<kPairs>(half, out.data<T>(), x.data<T>()) && RowsAligned<kPairs>(half, table.data<Sum>()),
+            [&]<bool whole>() {
+              Launch(ctx, {N, kRotateThreads}, RotateKernel<whole, T>, H, half, fresh, out, x, positions, table, sign);
+            });
 }
 
 }  // namespace
