@@ -51,8 +51,8 @@ __global__ void BackwardKernel(std::int64_t n, bool aligned, Gradient<T> dgate, 
   constexpr int k = kPack<T>;
   const std::int64_t i = FirstOfThread<k>();
   if (i >= n) return;
-  aligned&& i + k <= n ? BackwardOfPack(i, n, std::true_type{}, dgate, dup, dy, gate, up)
-                       : BackwardOfPack(i, n, aligned, dgate, dup, dy, gate, up);
+  if (aligned && i + k <= n) return BackwardOfPack(i, n, std::true_type{}, dgate, dup, dy, gate, up);
+  BackwardOfPack(i, n, aligned, dgate, dup, dy, gate, up);
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ template <class Out>
 void MultiplyOnTensorCores(const Context& ctx, const Product<BFloat16, Out>& product);
 
 // The same product with the same bits, on devices whose warpgroups multiply (gemm_wgmma.cu), and whether they are to
-// take it: enough tiles for all multiprocessors, and all rows at multiples of 16 bytes.
+// take it: enough tiles for half of the multiprocessors, and all rows at multiples of 16 bytes.
 template <class Out>
 bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& product);
 template <class Out>

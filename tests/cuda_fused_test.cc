@@ -104,6 +104,19 @@ TEST_CASE("CUDA: fused launches of decoding have the bits of the ops one after a
   }
 }
 
+TEST_CASE("CUDA: a product of few rows waits for a weight that the product before it makes") {
+  if (SkippedWithoutCuda()) return;
+  TestContext t(Device::kCuda);
+  const auto random = [&](std::initializer_list<std::int64_t> shape, std::uint32_t seed) {
+    return ToDevice(t.ctx, Random(*t.ctx.host, DType::kBF16, shape, seed));
+  };
+  const Tensor x = random({16, 64}, 1), a = random({256, 1024}, 2), b = random({64, 1024}, 3);
+  const Tensor w = Product(t, a, b);
+  Wait(t.ctx);
+  const Tensor expected = OnHost(t.ctx, Product(t, x, w));
+  for (int i = 0; i < 20; ++i) CHECK(SameBits(expected, OnHost(t.ctx, Product(t, x, Product(t, a, b)))));
+}
+
 TEST_CASE(
     "CUDA: nothing is fused in other dtypes, of many rows, under a library's products or while values are traced") {
   if (SkippedWithoutCuda()) return;

@@ -37,8 +37,8 @@ struct LinearLayer {
 // Many columns are left to kernels with larger tiles, which read the rows fewer times.
 template <class Out>
 bool FewRowsTake(const Context& ctx, const Product<BFloat16, Out>& p) {
-  constexpr std::int64_t kMost = 256, kWide = 8192;
-  return p.rows <= (p.columns > kWide ? kMost / 4 : kMost) && !p.a.transposed && !p.b.transposed &&
+  constexpr std::int64_t kWide = 8192;
+  return p.rows <= (p.columns > kWide ? kMostFewRows / 4 : kMostFewRows) && !p.a.transposed && !p.b.transposed &&
          p.a.stride == p.depth && FewRowsFit(ctx, p.depth) && RowsAligned<kChunk>(p.depth, p.a.data, p.b.data) &&
          RowsAligned<16 / static_cast<int>(sizeof(Out))>(p.columns, p.c, p.addend);
 }

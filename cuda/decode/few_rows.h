@@ -3,8 +3,8 @@
 // bits of gemm_mma.cu, since every element is the same chain of instructions over ascending k. What counts here is how
 // soon a launch is done, and little else:
 //
-//   - A launch may begin before the launch before it is done (cuda.h). Its blocks then fetch weights, which nobody
-//     writes, and wait for x afterwards.
+//   - Where weights are steady (context.h), a launch may begin before the launch before it is done (cuda.h). Its blocks
+//     then fetch weights, and wait for x afterwards.
 //   - All of a block's rows of x are in shared memory at once. They may be normed there (norm_row.h), since a block has
 //     whole rows; so the norm costs no launch.
 //   - Sums pass through shared memory, where a whole head or a gate and its unit meet, and what follows the product is

@@ -10,7 +10,6 @@
 namespace swarr {
 namespace {
 
-constexpr std::int64_t kMostRows = 256;
 constexpr int kRun = kPack<BFloat16>;
 using Run = Pack<BFloat16, kRun>;
 
@@ -165,7 +164,7 @@ FewRows RowsOf(const NormedRows& in) {
 bool Takes(const Context& ctx, const NormedRows& in) {
   const std::int64_t N = in.x.dim(0);
   return ctx.stream && ctx.gemm == GemmKind::kOwn && !ctx.trace_non_finite && in.x.dtype() == DType::kBF16 && N > 0 &&
-         N <= kMostRows && FewRowsFit(ctx, in.x.dim(1)) &&
+         N <= kMostFewRows && FewRowsFit(ctx, in.x.dim(1)) &&
          RowsAligned<kRun>(in.x.dim(1), in.x.data<BFloat16>(), in.weight.data<BFloat16>());
 }
 const BFloat16* DataOf(const Tensor& t) { return t.empty() ? nullptr : t.data<BFloat16>(); }

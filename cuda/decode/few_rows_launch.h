@@ -10,6 +10,8 @@
 
 namespace swarr {
 
+constexpr std::int64_t kMostFewRows = 256;
+
 template <class S>
 bool FewRowsFit(const Context& ctx, std::int64_t depth) {
   return S::SharedBytes(depth) <= static_cast<std::size_t>(ctx.stream->shared_memory);
@@ -31,7 +33,8 @@ template <class S, class Layer>
 void LaunchFewRowsAs(const Context& ctx, const Layer& layer, const FewRows& in, std::int64_t columns) {
   const dim3 grid(static_cast<unsigned>(Blocks(columns, S::kColumns)),
                   static_cast<unsigned>(Blocks(in.rows, S::kRows)));
-  Launch(ctx, {grid, S::kThreads, S::SharedBytes(in.depth), /*early=*/true}, FewRowsKernel<S, Layer>, layer, in);
+  Launch(ctx, {grid, S::kThreads, S::SharedBytes(in.depth), /*early=*/ctx.steady_weights}, FewRowsKernel<S, Layer>,
+         layer, in);
 }
 
 // `columns`: of all outputs.

@@ -77,6 +77,7 @@ Drawn DeviceSteps::Run(const Context& ctx, const Transformer& model, const KvCac
   Context own = ctx;
   own.arena = &arena_;
   own.host = &host_;
+  own.steady_weights = true;  // a step begins with copies and the embedding, which no launch overtakes
   arena_.Release({});
   host_.Release({});
   const std::int64_t fed = step.fed.ids.dim(0), draws = step.draw_rows.dim(0);

@@ -2,8 +2,8 @@
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 // Scalar functions of the kernels, written so that a compiler can vectorise the loops around them. They use only single
 // additions, multiplications and divisions (a device fuses where MultiplyAdd says so), and the build sets
-// -ffp-contract=off. So a value does not depend on whether
-// it was computed in a vector loop, in its remainder, or alone. They are constexpr, so that device code has them too.
+// -ffp-contract=off. So a value does not depend on whether it was computed in a vector loop, in its remainder, or
+// alone. They are constexpr, so that device code has them too.
 #pragma once
 
 #include <bit>
