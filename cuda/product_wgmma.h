@@ -13,14 +13,10 @@
 //   full[stage]   the stage's bytes have arrived
 //   empty[stage]  all groups that multiply the stage are done with it
 //   turns[group]  the other group has begun its last product, so that this one may begin
-//
-// Swizzle: chunk c (16 bytes) of line l stands at the place of chunk c ^ (l % 8), as in gemm_mma.cu. The copy engine
-// and the instructions both know it as the swizzle of 128 bytes.
 #pragma once
 
 #include <algorithm>
 
-#include "base/check.h"
 #include "cuda/gemm.h"
 #include "cuda/pack.h"
 #include "cuda/wgmma.h"
@@ -28,12 +24,8 @@
 namespace swarr {
 namespace {
 
-constexpr int kStep = 64;    // k of a stage
-constexpr int kRows = 128;   // of a tile of c
-constexpr int kGroup = 128;  // threads
-constexpr int kPanel = 64;   // elements of a line of shared memory, 128 bytes; also rows of an instruction
-constexpr int kLineBytes = 128;
-constexpr int kPanelBytes = kPanel * kLineBytes;
+constexpr int kStep = 64;   // k of a stage
+constexpr int kRows = 128;  // of a tile of c
 
 // `turns`: the groups take whole tiles in turns. `rate`: the speed in proportion to the size of the tile, in percent.
 template <int columns, int stages, bool turns, int rate>
@@ -47,16 +39,6 @@ struct Shape {
 using Wide = Shape<256, 4, false, 100>;
 using Large = Shape<192, 5, true, 104>;
 using Square = Shape<128, 6, true, 88>;
-
-// Where products find a tile: address, and the distances of panels and of groups of 8 lines, all in units of 16 bytes.
-__device__ inline std::uint64_t Describe(const char* tile) {
-  constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
-  return SharedAddress(tile) / 16 | std::uint64_t{kPanelBytes / 16} << 16 | std::uint64_t{8 * kLineBytes / 16} << 32 |
-         kSwizzle128;
-}
-// From 16 k to the next 16, in the same units: along the lines, or 16 lines further.
-template <bool kTransposed>
-constexpr int kNextSlice = kTransposed ? 16 * kLineBytes / 16 : 2;
 
 // Brings the tile at (row, k) of an operand: kSize lines of 64 k, or, if it is transposed, panels of 64 rows with 64
 // lines.
@@ -229,28 +211,9 @@ __global__ void __launch_bounds__(3 * kGroup, 1)
   }
 }
 
-// Describes an operand to the copy engine: a matrix as it is stored, read in boxes of 64 elements by `lines` lines.
-CUtensorMap DescribeMatrix(const Operand<BFloat16>& x, std::int64_t n, std::int64_t depth, int lines) {
-  using Encode = decltype(&cuTensorMapEncodeTiled);
-  static const Encode encode = [] {
-    void* function = nullptr;
-    cudaDriverEntryPointQueryResult found{};
-    SWARR_CUDA_CHECK(
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found));
-    return reinterpret_cast<Encode>(function);
-  }();
-  SWARR_CHECK(encode != nullptr, "this CUDA driver can't describe matrices to the copy engine; install a newer one");
-  const auto along = static_cast<cuuint64_t>(x.transposed ? n : depth),
-             across = static_cast<cuuint64_t>(x.transposed ? depth : n);
-  const cuuint64_t sizes[] = {along, across}, stride = static_cast<cuuint64_t>(x.stride) * sizeof(BFloat16);
-  const cuuint32_t box[] = {kPanel, static_cast<cuuint32_t>(lines)}, steps[] = {1, 1};
-  CUtensorMap map;
-  const CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<BFloat16*>(x.data), sizes,
-                                 &stride, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                 CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  SWARR_CHECK(result == CUDA_SUCCESS, "the copy engine can't read a matrix of ", across, " rows of ", along,
-              " elements, ", x.stride, " apart (CUDA error ", static_cast<int>(result), ")");
-  return map;
+// Describes an operand to the copy engine as it is stored.
+CUtensorMap DescribeOperand(const Operand<BFloat16>& x, std::int64_t n, std::int64_t depth, int lines) {
+  return DescribeMatrix(x.data, x.transposed ? depth : n, x.transposed ? n : depth, x.stride, lines);
 }
 
 template <class S, bool kTransposedA, bool kTransposedB, class Out, class End>
@@ -258,8 +221,8 @@ void LaunchProduct(const Context& ctx, const Product<BFloat16, Out>& p, const En
   const std::int64_t tiles = Blocks(p.rows, kRows) * Blocks(p.columns, S::kColumns), works = tiles * p.parts();
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(works, ctx.stream->multiprocessors));
   Launch(ctx, {blocks, 3 * kGroup, S::kSharedBytes}, ProductKernel<S, kTransposedA, kTransposedB, Out, End>,
-         DescribeMatrix(p.a, p.rows, p.depth, kTransposedA ? kStep : kRows),
-         DescribeMatrix(p.b, p.columns, p.depth, kTransposedB ? kStep : S::kColumns), p, end,
+         DescribeOperand(p.a, p.rows, p.depth, kTransposedA ? kStep : kRows),
+         DescribeOperand(p.b, p.columns, p.depth, kTransposedB ? kStep : S::kColumns), p, end,
          static_cast<unsigned>(tiles), static_cast<unsigned>(works));
 }
 

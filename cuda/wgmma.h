@@ -7,13 +7,24 @@
 // A group is four warps, 128 threads, that multiply together. Lane l of warp w has of sums[64, n] the elements
 // (16 w + l / 4, 8 j + 2 (l % 4)) and its right neighbour in sums[4 j] and sums[4 j + 1], and those 8 rows below in the
 // next two.
+//
+// Tiles in shared memory are panels: lines of 64 elements, 128 bytes, at multiples of 1024 bytes. Swizzle: chunk c (16
+// bytes) of line l stands at the place of chunk c ^ (l % 8), so that eight lines' chunks c are in different banks. The
+// copy engine and products both know this as the swizzle of 128 bytes.
 #pragma once
 
 #include <cuda.h>
 
+#include "base/check.h"
+#include "cuda/cuda.h"
 #include "cuda/mma.h"
 
 namespace swarr {
+
+constexpr int kGroup = 128;  // threads of a group
+constexpr int kPanel = 64;   // elements of a line; also rows of an instruction
+constexpr int kLineBytes = 128;
+constexpr int kPanelBytes = kPanel * kLineBytes;  // of a panel of 64 lines
 
 // A barrier is passed when `arrivals` threads have arrived at it and all bytes that it expects are there; it then
 // begins anew. Its rounds have the parities 0, 1, 0, ...
@@ -51,6 +62,13 @@ __device__ inline void CopyBox(void* to_shared, const CUtensorMap& matrix, int x
                : "memory");
 }
 
+// Lets the copy engine and products see what this thread has stored in shared memory.
+__device__ inline void ShowStores() { asm volatile("fence.proxy.async.shared::cta;" : : : "memory"); }
+// Waits until `threads` threads of the block have come to barrier `barrier`, 1 to 15; __syncthreads has number 0.
+__device__ inline void SyncThreads(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" : : "r"(barrier), "r"(threads) : "memory");
+}
+
 // Between other uses of the registers that hold sums, and products.
 __device__ inline void FenceSums() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
 // Closes a batch of products: those that this group began since it closed the last one.
@@ -73,6 +91,21 @@ __device__ inline void ShrinkRegisters() {
 
 // Begin sums[64, n] = a[64, 16] b[n, 16]^T, plus sums if `keep`. a and b are descriptors of tiles in shared memory; a
 // transposed one is stored as [16, 64] or [16, n].
+template <bool kTransposedA, bool kTransposedB>
+__device__ inline void MultiplyAccumulateGroup(float (&sums)[32], std::uint64_t a, std::uint64_t b, int keep) {
+  asm volatile(
+      "{ .reg .pred keep; setp.ne.b32 keep, %34, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "%32, %33, keep, 1, 1, %35, %36; }"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]), "+f"(sums[4]), "+f"(sums[5]), "+f"(sums[6]),
+        "+f"(sums[7]), "+f"(sums[8]), "+f"(sums[9]), "+f"(sums[10]), "+f"(sums[11]), "+f"(sums[12]), "+f"(sums[13]),
+        "+f"(sums[14]), "+f"(sums[15]), "+f"(sums[16]), "+f"(sums[17]), "+f"(sums[18]), "+f"(sums[19]), "+f"(sums[20]),
+        "+f"(sums[21]), "+f"(sums[22]), "+f"(sums[23]), "+f"(sums[24]), "+f"(sums[25]), "+f"(sums[26]), "+f"(sums[27]),
+        "+f"(sums[28]), "+f"(sums[29]), "+f"(sums[30]), "+f"(sums[31])
+      : "l"(a), "l"(b), "r"(keep), "n"(int{kTransposedA}), "n"(int{kTransposedB}));
+}
+
 template <bool kTransposedA, bool kTransposedB>
 __device__ inline void MultiplyAccumulateGroup(float (&sums)[64], std::uint64_t a, std::uint64_t b, int keep) {
   asm volatile(
@@ -156,6 +189,83 @@ __device__ inline void MultiplyAccumulateGroup(float (&sums)[128], std::uint64_t
         "+f"(sums[116]), "+f"(sums[117]), "+f"(sums[118]), "+f"(sums[119]), "+f"(sums[120]), "+f"(sums[121]),
         "+f"(sums[122]), "+f"(sums[123]), "+f"(sums[124]), "+f"(sums[125]), "+f"(sums[126]), "+f"(sums[127])
       : "l"(a), "l"(b), "r"(keep), "n"(int{kTransposedA}), "n"(int{kTransposedB}));
+}
+
+// The same with a in registers: warp w has rows 16 w .., as MultiplyAccumulate of mma.h takes them. The registers may
+// not change before the products are waited for.
+template <bool kTransposedB>
+__device__ inline void MultiplyAccumulateGroup(float (&sums)[32], const std::uint32_t (&a)[4], std::uint64_t b,
+                                               int keep) {
+  asm volatile(
+      "{ .reg .pred keep; setp.ne.b32 keep, %37, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, keep, 1, 1, %38; }"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]), "+f"(sums[4]), "+f"(sums[5]), "+f"(sums[6]),
+        "+f"(sums[7]), "+f"(sums[8]), "+f"(sums[9]), "+f"(sums[10]), "+f"(sums[11]), "+f"(sums[12]), "+f"(sums[13]),
+        "+f"(sums[14]), "+f"(sums[15]), "+f"(sums[16]), "+f"(sums[17]), "+f"(sums[18]), "+f"(sums[19]), "+f"(sums[20]),
+        "+f"(sums[21]), "+f"(sums[22]), "+f"(sums[23]), "+f"(sums[24]), "+f"(sums[25]), "+f"(sums[26]), "+f"(sums[27]),
+        "+f"(sums[28]), "+f"(sums[29]), "+f"(sums[30]), "+f"(sums[31])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep), "n"(int{kTransposedB}));
+}
+
+template <bool kTransposedB>
+__device__ inline void MultiplyAccumulateGroup(float (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b,
+                                               int keep) {
+  asm volatile(
+      "{ .reg .pred keep; setp.ne.b32 keep, %69, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      "{%64, %65, %66, %67}, %68, keep, 1, 1, %70; }"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]), "+f"(sums[4]), "+f"(sums[5]), "+f"(sums[6]),
+        "+f"(sums[7]), "+f"(sums[8]), "+f"(sums[9]), "+f"(sums[10]), "+f"(sums[11]), "+f"(sums[12]), "+f"(sums[13]),
+        "+f"(sums[14]), "+f"(sums[15]), "+f"(sums[16]), "+f"(sums[17]), "+f"(sums[18]), "+f"(sums[19]), "+f"(sums[20]),
+        "+f"(sums[21]), "+f"(sums[22]), "+f"(sums[23]), "+f"(sums[24]), "+f"(sums[25]), "+f"(sums[26]), "+f"(sums[27]),
+        "+f"(sums[28]), "+f"(sums[29]), "+f"(sums[30]), "+f"(sums[31]), "+f"(sums[32]), "+f"(sums[33]), "+f"(sums[34]),
+        "+f"(sums[35]), "+f"(sums[36]), "+f"(sums[37]), "+f"(sums[38]), "+f"(sums[39]), "+f"(sums[40]), "+f"(sums[41]),
+        "+f"(sums[42]), "+f"(sums[43]), "+f"(sums[44]), "+f"(sums[45]), "+f"(sums[46]), "+f"(sums[47]), "+f"(sums[48]),
+        "+f"(sums[49]), "+f"(sums[50]), "+f"(sums[51]), "+f"(sums[52]), "+f"(sums[53]), "+f"(sums[54]), "+f"(sums[55]),
+        "+f"(sums[56]), "+f"(sums[57]), "+f"(sums[58]), "+f"(sums[59]), "+f"(sums[60]), "+f"(sums[61]), "+f"(sums[62]),
+        "+f"(sums[63])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep), "n"(int{kTransposedB}));
+}
+
+// Where products find a tile: address, and the distances of panels (of 64 lines each) and of groups of 8 lines, all in
+// units of 16 bytes.
+__device__ inline std::uint64_t Describe(const char* tile) {
+  constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
+  return SharedAddress(tile) / 16 | std::uint64_t{kPanelBytes / 16} << 16 | std::uint64_t{8 * kLineBytes / 16} << 32 |
+         kSwizzle128;
+}
+// From 16 k to the next 16, in the same units: along the lines, or 16 lines further.
+template <bool kTransposed>
+constexpr int kNextSlice = kTransposed ? 16 * kLineBytes / 16 : 2;
+
+// Describes a matrix of bf16 to the copy engine: it is read in boxes of 64 columns by `lines` rows. `stride` elements
+// lie between the starts of two rows, at multiples of 16 bytes.
+inline CUtensorMap DescribeMatrix(const BFloat16* data, std::int64_t rows, std::int64_t columns, std::int64_t stride,
+                                  int lines) {
+  using Encode = decltype(&cuTensorMapEncodeTiled);
+  static const Encode encode = [] {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+    SWARR_CUDA_CHECK(
+        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found));
+    return reinterpret_cast<Encode>(function);
+  }();
+  SWARR_CHECK(encode != nullptr, "this CUDA driver can't describe matrices to the copy engine; install a newer one");
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)},
+                   row_bytes = static_cast<cuuint64_t>(stride) * sizeof(BFloat16);
+  const cuuint32_t box[] = {kPanel, static_cast<cuuint32_t>(lines)}, steps[] = {1, 1};
+  CUtensorMap map;
+  const CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<BFloat16*>(data), sizes,
+                                 &row_bytes, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  SWARR_CHECK(result == CUDA_SUCCESS, "the copy engine can't read a matrix of ", rows, " rows of ", columns,
+              " elements, ", stride, " apart (CUDA error ", static_cast<int>(result), ")");
+  return map;
 }
 
 }  // namespace swarr
