@@ -104,7 +104,7 @@ template <>
 void AttentionKernels<Cuda>::Forward(const Context& ctx, const Tensor& out, const Tensor& lse,
                                      const AttentionInputs& in) {
   const std::int64_t D = in.q.dim(2);
-  if (OnTensorCores(in.q.dtype(), D)) return MmaForward(ctx, out, lse, in);
+  if (OnTensorCores(in.q.dtype(), D)) return (OnWarpgroups(ctx, D) ? WarpgroupForward : MmaForward)(ctx, out, lse, in);
   Dispatch(in.q.dtype(), [&]<class T>() {
     const int warps = WarpsFor<Accumulator<T>>(D, 1);
     LaunchForward<T>(ctx, QueriesOfDocuments<T>(in), warps, out, lse, in);

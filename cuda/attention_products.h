@@ -28,15 +28,18 @@ __device__ inline float Exp2(float x) {
   return y;
 }
 
-// Starts to copy `rows` rows of D numbers as a tile; zeros stand for rows from `valid` on. The whole block takes part.
-// D is a multiple of 8, and every row of `from` starts at a multiple of 16 bytes.
-template <int P>
+// Starts to copy `rows` rows of D numbers as a tile; zeros stand for rows from `valid` on. The whole block of kThreads
+// takes part. D is a multiple of 8, and every row of `from` starts at a multiple of 16 bytes.
+template <int P, int kThreads = 4 * kWarp>
 __device__ inline void CopyRows(BFloat16* tile, int rows, const BFloat16* from, std::int64_t stride, int valid, int D) {
-  constexpr int kPieces = P / 8;
-  for (int i = static_cast<int>(threadIdx.x); i < rows * kPieces; i += static_cast<int>(blockDim.x)) {
-    const int row = i / kPieces, column = i % kPieces * 8;
-    const bool copy = row < valid && column < D;
-    CopyAsync16(tile + row * kPitch<P> + column, copy ? from + row * stride + column : from, copy ? 16 : 0);
+  constexpr int kPieces = P / 8, kStep = kThreads / kPieces;
+  const int first = static_cast<int>(threadIdx.x) / kPieces, column = static_cast<int>(threadIdx.x) % kPieces * 8,
+            count = column < D ? valid : 0;
+  const BFloat16* at = from + first * stride + column;
+#pragma unroll
+  for (int row = 0; row < rows; row += kStep, at += kStep * stride) {
+    const bool copy = row + first < count;
+    CopyAsync16(tile + (row + first) * kPitch<P> + column, copy ? at : from, copy ? 16 : 0);
   }
 }
 

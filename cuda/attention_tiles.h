@@ -146,9 +146,15 @@ struct PositionBounds {
   bool blind;       // whether some are negative
 
   __device__ TileList Tiles(AttentionSpec spec) const { return {VisibleTilesOf(least, most, spec)}; }
+  // The recent keys that every query sees.
+  __device__ KeyRange SeenByAll(AttentionSpec spec) const {
+    if (blind || least > most) return {};
+    return {VisibleKeysOf(most, spec).recent.begin, VisibleKeysOf(least, spec).recent.end};
+  }
   // Every query sees every key begin <= k < end.
   __device__ bool SeeAll(int begin, int end, AttentionSpec spec) const {
-    return !blind && begin >= VisibleKeysOf(most, spec).recent.begin && end <= VisibleKeysOf(least, spec).recent.end;
+    const KeyRange all = SeenByAll(spec);
+    return begin >= all.begin && end <= all.end;
   }
 };
 
@@ -194,12 +200,18 @@ inline float ScoreScale2(std::int64_t D) {
   return static_cast<float>(1.4426950408889634074 / std::sqrt(static_cast<double>(D)));
 }
 
-// attention_mma.cu, attention_mma_backward.cu: bf16 on tensor cores. The choice of a kernel depends on D and dtype
+// attention_mma.cu, attention_mma_backward.cu: bf16 on tensor cores. The choice of these kernels depends on D and dtype
 // alone.
 inline bool OnTensorCores(DType dtype, std::int64_t D) { return dtype == DType::kBF16 && D % 8 == 0 && D <= 128; }
 void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in);
 void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const CachedAttentionInputs& in);
 void MmaBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& lse,
                  const AttentionInputs& in, const QueryScratch<float>& scratch);
+
+// attention_wgmma.cu: MmaForward by warpgroups, bit for bit, and whether they can.
+inline bool OnWarpgroups(const Context& ctx, std::int64_t D) {
+  return ctx.stream->has_warpgroups && (D == 64 || D == 128);
+}
+void WarpgroupForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in);
 
 }  // namespace swarr

@@ -73,10 +73,21 @@ __device__ inline void SyncThreads(int barrier, int threads) {
 __device__ inline void FenceSums() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
 // Closes a batch of products: those that this group began since it closed the last one.
 __device__ inline void CommitProducts() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
-// Waits until all but the last n batches of this group are done.
+// Keeps the compiler from computing with these numbers later than here, or earlier.
+template <int n>
+__device__ inline void KeepHere(float (&numbers)[n]) {
+#pragma unroll
+  for (float& x : numbers) asm volatile("" : "+f"(x) : : "memory");
+}
+// Waits until all but the last n batches of this group are done. `sums` are those that have changed until then.
 template <int n>
 __device__ inline void WaitProducts() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" : : "n"(n) : "memory");
+}
+template <int n, int kSums>
+__device__ inline void WaitProducts(float (&sums)[kSums]) {
+  WaitProducts<n>();
+  KeepHere(sums);
 }
 
 // How many registers each thread of the group has from here on.
@@ -238,6 +249,11 @@ __device__ inline std::uint64_t Describe(const char* tile) {
   constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
   return SharedAddress(tile) / 16 | std::uint64_t{kPanelBytes / 16} << 16 | std::uint64_t{8 * kLineBytes / 16} << 32 |
          kSwizzle128;
+}
+// The place `units` further. It does not leave the lower word.
+__device__ inline std::uint64_t Advance(std::uint64_t place, int units) {
+  constexpr std::uint64_t kUpper = ~std::uint64_t{0} << 32;
+  return (place & kUpper) | (static_cast<std::uint32_t>(place) + static_cast<std::uint32_t>(units));
 }
 // From 16 k to the next 16, in the same units: along the lines, or 16 lines further.
 template <bool kTransposed>
