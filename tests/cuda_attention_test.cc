@@ -16,7 +16,7 @@ constexpr int kLength = 150;  // more than four tiles and three windows
 
 // One document: the inputs, and what attention over all of it gives, on the device.
 struct Document {
-  Tensor q, k, v, sink_logits, out, lse;
+  Tensor q, k, v, sink_logits, out, lse, prompts = {};
 };
 
 Document Attend(const Context& ctx, DType dtype, Heads h, AttentionSpec spec, LearnedSinks learned) {
@@ -35,21 +35,22 @@ Document Attend(const Context& ctx, DType dtype, Heads h, AttentionSpec spec, Le
   return d;
 }
 
-// The document again, `chunk` tokens at a time over a cache; returns how many rows of out or lse have other bits.
-int DifferentRows(const Context& ctx, const Document& d, DType dtype, Heads h, AttentionSpec spec, int chunk) {
-  const KeyCache cache(dtype, /*slots=*/2, static_cast<int>(h.G), static_cast<int>(h.D), spec, kLength, chunk,
-                       MemoryKind::kDevice);
+// The document again, `chunk` tokens at a time over a cache; returns how many chunks of out or lse have other bits.
+int DifferentChunks(const Context& ctx, const Document& d, AttentionSpec spec, int chunk) {
+  const auto length = static_cast<int>(d.q.dim(0)), G = static_cast<int>(d.k.dim(1)), D = static_cast<int>(d.q.dim(2));
+  const KeyCache cache(d.q.dtype(), /*slots=*/2, G, D, spec, length, chunk, MemoryKind::kDevice);
   int different = 0;
-  for (int begin = 0; begin < kLength; begin += chunk) {
-    const int end = std::min(kLength, begin + chunk);
+  for (int begin = 0; begin < length; begin += chunk) {
+    const int end = std::min(length, begin + chunk);
     std::vector<std::int32_t> positions;
     for (std::int32_t n = begin; n < end; ++n) positions.push_back(n);
     const Tensor at = ToDevice(ctx, Ints(ctx.HostArena(), positions)),
-                 slots = ToDevice(ctx, Ints(ctx.HostArena(), std::vector<std::int32_t>(positions.size(), 1)));
-    const Tensor out = ctx.arena->New(dtype, {end - begin, h.H, h.D}),
-                 lse = ctx.arena->New(AccumulatorOf(dtype), {end - begin, h.H});
+                 slots = ToDevice(ctx, Ints(ctx.HostArena(), std::vector<std::int32_t>(positions.size(), 1))),
+                 prompts = d.prompts.empty() ? Tensor{} : d.prompts.Rows(begin, end);
+    const Tensor out = ctx.arena->New(d.q.dtype(), {end - begin, d.q.dim(1), D}),
+                 lse = ctx.arena->New(d.lse.dtype(), {end - begin, d.q.dim(1)});
     StoreKeys(ctx, cache, d.k.Rows(begin, end), d.v.Rows(begin, end), at, slots);
-    CachedAttentionForward(ctx, out, lse, {d.q.Rows(begin, end), cache, at, slots, spec, d.sink_logits});
+    CachedAttentionForward(ctx, out, lse, {d.q.Rows(begin, end), cache, at, slots, spec, d.sink_logits, prompts});
     different += !SameBits(OnHost(ctx, out), OnHost(ctx, d.out.Rows(begin, end))) ||
                  !SameBits(OnHost(ctx, lse), OnHost(ctx, d.lse.Rows(begin, end)));
   }
@@ -69,7 +70,7 @@ TEST_CASE(
         for (const int chunk : {1, 5, 16}) {
           for (const LearnedSinks learned : kWithAndWithout) {
             TestContext t(Device::kCuda);
-            different += DifferentRows(t.ctx, Attend(t.ctx, dtype, h, spec, learned), dtype, h, spec, chunk);
+            different += DifferentChunks(t.ctx, Attend(t.ctx, dtype, h, spec, learned), spec, chunk);
           }
         }
       }
@@ -110,6 +111,37 @@ TEST_CASE(
       for (const std::int64_t n : blind) {
         for (std::int64_t i = 0; i < h.H; ++i) CHECK(ValueAt(lse, n * h.H + i) == ValueAt(host.sink_logits, i));
         for (std::int64_t i = n * h.H * h.D; i < (n + 1) * h.H * h.D; ++i) CHECK(ValueAt(out, i) == 0);
+      }
+    }
+  }
+}
+
+// On Hopper warpgroups multiply for documents of these head dims, and warps for a cache.
+TEST_CASE(
+    "CUDA: documents packed together have the bits of each alone over a cache, however tiles and groups cut them") {
+  if (SkippedWithoutCuda()) return;
+  constexpr int kChunk = 50;
+  const std::vector<int> lengths = {1, 63, 64, 65, 150, 700, 200};  // around the tiles, and in several blocks
+  for (const Heads& h : {Heads{3, 3, 64}, Heads{6, 2, 64}, Heads{8, 1, 128}, Heads{2, 2, 128}}) {
+    for (const AttentionSpec spec :
+         {AttentionSpec{0, 0}, {1, 0}, {40, 4}, {64, 0}, {100, 65}, {33, 300}, {512, 4}, {40, 0, /*prompt=*/true}}) {
+      for (const LearnedSinks learned : kWithAndWithout) {
+        TestContext t(Device::kCuda);
+        AttentionPass host = MakePass(t.ctx.HostArena(), DType::kBF16, lengths, h, learned);
+        std::vector<std::int32_t> prompts;
+        for (const int length : lengths) prompts.insert(prompts.end(), static_cast<std::size_t>(length), length / 3);
+        const AttentionPass p = MovedToDevice(t.ctx, host);
+        const Tensor of_rows = spec.prompt ? ToDevice(t.ctx, Ints(t.ctx.HostArena(), prompts)) : Tensor{};
+        AttentionForward(t.ctx, p.out, p.lse, {p.q, p.k, p.v, p.q_pos, p.documents, spec, p.sink_logits, of_rows});
+        int different = 0, begin = 0;
+        for (const int length : lengths) {
+          const int end = begin + length;
+          const auto rows = [&](const Tensor& x) { return x.empty() ? x : x.Rows(begin, end); };
+          const Document d{rows(p.q), rows(p.k), rows(p.v), p.sink_logits, rows(p.out), rows(p.lse), rows(of_rows)};
+          different += DifferentChunks(t.ctx, d, spec, kChunk);
+          begin = end;
+        }
+        CHECK(different == 0);
       }
     }
   }

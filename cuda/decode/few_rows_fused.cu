@@ -3,7 +3,7 @@
 // (few_rows.h) with the norm before them and what follows them. Values are rounded where the ops would store them.
 #include <cmath>
 
-#include "cuda/attention_tiles.h"
+#include "cuda/attention/attention_tiles.h"
 #include "cuda/decode/few_rows_launch.h"
 #include "model/fused.h"
 

@@ -5,7 +5,7 @@
 // ascending in j, in shared memory. Left out: register tiles wider than a warp's kRows, and asynchronous copies.
 #pragma once
 
-#include "cuda/attention_tiles.h"
+#include "cuda/attention/attention_tiles.h"
 
 namespace swarr {
 namespace {

@@ -7,7 +7,7 @@
 // do not mix, so what stands in other rows changes no bits.
 #pragma once
 
-#include "cuda/attention_tiles.h"
+#include "cuda/attention/attention_tiles.h"
 #include "cuda/mma.h"
 
 namespace swarr {

@@ -9,7 +9,7 @@
 // its maximum, sum and output as they are: Exp(0) is 1, and a weight of 0 adds 0.
 #include <cmath>
 
-#include "cuda/attention_rows.h"
+#include "cuda/attention/attention_rows.h"
 #include "tensor/kernels/math.h"
 
 namespace swarr {

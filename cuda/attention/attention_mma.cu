@@ -8,7 +8,7 @@
 //
 // Documents of head dim 64 and 128 are left to warpgroups where there are any (attention_wgmma.cu); bits are the same.
 // Left out: splitting a long context over several blocks when few rows decode.
-#include "cuda/attention_softmax.h"
+#include "cuda/attention/attention_softmax.h"
 
 namespace swarr {
 namespace {

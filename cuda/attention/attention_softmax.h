@@ -12,7 +12,7 @@
 // by the second's.
 #pragma once
 
-#include "cuda/attention_products.h"
+#include "cuda/attention/attention_products.h"
 
 namespace swarr {
 

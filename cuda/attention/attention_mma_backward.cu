@@ -5,7 +5,7 @@
 // warp. Launch: one block of 4 warps for 64 consecutive queries of one head, or for 64 keys of one key head, which go
 // through the queries of their heads one head after another, ascending. Left out: wgmma; computing p and ds once for
 // both kernels, which would need dq summed across blocks.
-#include "cuda/attention_products.h"
+#include "cuda/attention/attention_products.h"
 
 namespace swarr {
 namespace {

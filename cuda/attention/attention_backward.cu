@@ -5,7 +5,7 @@
 // head.
 #include <cmath>
 
-#include "cuda/attention_rows.h"
+#include "cuda/attention/attention_rows.h"
 #include "cuda/sums.h"
 #include "tensor/kernels/math.h"
 

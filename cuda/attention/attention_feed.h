@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// How attention's warpgroups are fed (attention_wgmma.cu): in which order blocks of queries are worked on, which tiles
+// of keys each needs, and how these come to shared memory.
+//
+// A block lives on from work to work. A work is some queries of one head, 64 for each group that multiplies. Of the
+// group that feeds, one warp makes the plan of the next work and has the copy engine bring its queries and its keys; a
+// thread of another brings the values, so that neither waits for the other's ring. Both run ahead as far as there is
+// room, and groups find their next work there.
+//
+//   ready[plan]          the plan stands and its queries have arrived
+//   done[plan]           all are done with it
+//   full[stage][half]    the stage's keys, or values, have arrived
+//   empty[stage][half]   all groups are done with them
+#pragma once
+
+#include "cuda/attention/attention_softmax.h"
+#include "cuda/wgmma.h"
+
+namespace swarr {
+namespace {
+
+static_assert(kSoftmaxTile == kPanel);
+
+constexpr int kPlans = 2;
+enum Half { kKeys, kValues, kHalves };
+
+// P: head dim. `groups`: of a block, beside the one that feeds, with so many registers a thread.
+template <int P, int groups, int stages, bool kept, int registers>
+struct Shape {
+  static constexpr int kWidth = P, kGroups = groups, kStages = stages, kRegisters = registers;
+  static constexpr bool kKept = kept;  // queries stay in registers
+  static constexpr int kRows = groups * kPanel, kThreads = (groups + 1) * kGroup, kWarps = groups * kGroup / kWarp;
+  static constexpr int kTileBytes = P / kPanel * kPanelBytes, kQueryBytes = groups * kTileBytes;
+  static constexpr int kTilesBytes = kPlans * kQueryBytes + stages * kHalves * kTileBytes;
+};
+
+// Tiles begin <= i < end of a plan that a group sees, one after another. The first of them is tile `first` of the
+// document.
+struct Run {
+  int begin, end, first;
+};
+
+// What all must know of a block of queries.
+template <class S>
+struct Plan {
+  std::int64_t first;  // of the block's rows of [N, H]
+  int count;           // of them; 0: there is no more work
+  unsigned head;
+  int first_key;  // row of the document's first key
+  AttentionSpec spec;
+  TileList tiles;           // of the softmax, as they come through the rings
+  Run runs[S::kGroups][2];  // what each group sees of them: sinks and recent ones
+  KeyRange by_all[S::kGroups];
+  int positions[S::kRows];
+};
+
+// The order in which works are taken: blocks of queries of all heads. Some key heads after the others, as many as the
+// second-level cache holds; within them blocks of all documents in turns, each document's from its end, since later
+// ones see more keys; then heads.
+struct WorkOrder {
+  unsigned blocks, documents, heads, heads_together, heads_of_key;
+
+  struct Work {
+    unsigned block, head;
+  };
+  __host__ __device__ unsigned count() const { return blocks * heads; }
+  __device__ Work At(unsigned index) const {
+    const unsigned first = index / (blocks * heads_together) * heads_together, within = index - first * blocks,
+                   width = min(heads_together, heads - first), slot = within / width, each = blocks / documents;
+    // Documents of one length have `each` blocks.
+    const unsigned block = slot < each * documents ? slot % documents * each + (each - 1 - slot / documents) : slot;
+    return {block, first + within % width};
+  }
+};
+
+template <class S>
+struct SharedState {
+  std::uint64_t ready[kPlans], done[kPlans], full[S::kStages][kHalves], empty[S::kStages][kHalves];
+  Plan<S> plans[kPlans];
+};
+
+// Shared memory as one side sees it, feeder or group. Plans and tiles have running numbers over all works of a block.
+template <class S>
+struct Rings {
+  SharedState<S>& state;
+  char* memory;
+
+  __device__ char* Queries(unsigned plan) const { return memory + plan % kPlans * S::kQueryBytes; }
+  __device__ char* Tile(unsigned tile, Half half) const {
+    return memory + kPlans * S::kQueryBytes + (tile % S::kStages * kHalves + half) * S::kTileBytes;
+  }
+  __device__ const char* WaitTile(unsigned tile, Half half) const {
+    WaitBarrier(&state.full[tile % S::kStages][half], tile / S::kStages % 2);
+    return Tile(tile, half);
+  }
+  __device__ void Release(unsigned tile, Half half) const {
+    __syncwarp();
+    if (Lane() == 0) Arrive(&state.empty[tile % S::kStages][half]);
+  }
+};
+
+// What the feeder reads.
+struct Source {
+  CUtensorMap q, k, v;
+  DocumentQueries<BFloat16> documents;
+  const std::int32_t *q_pos, *prompts;
+  AttentionSpec spec;  // of the model
+};
+
+// Copies 64 rows of one head, in panels of 64 columns.
+template <class S>
+__device__ void CopyHead(char* to, const CUtensorMap& matrix, int row, unsigned head, std::uint64_t* barrier) {
+#pragma unroll
+  for (int panel = 0; panel < S::kWidth / kPanel; ++panel) {
+    CopyBox(to + panel * kPanelBytes, matrix, static_cast<int>(head) * S::kWidth + panel * kPanel, row, barrier);
+  }
+}
+
+// The tiles that a group sees as part of those of the plan.
+__device__ inline Run RunOf(KeyRange seen, TileList tiles) {
+  const auto [sinks, recent] = tiles.ranges;
+  const int begin = seen.begin < sinks.end ? seen.begin : sinks.size() + seen.begin - recent.begin;
+  return {begin, begin + seen.size(), seen.begin};
+}
+
+// Makes the plan for the rows of a document that `b` has. One warp.
+template <class S>
+__device__ void MakePlan(Plan<S>& plan, const Source& source, const DocumentBlock& b, unsigned head) {
+  constexpr int kEach = kPanel / kWarp;  // rows of a group for each lane
+  const int row = b.first_row + b.begin, count = b.end - b.begin;
+  int positions[S::kGroups][kEach];
+#pragma unroll
+  for (int i = 0; i < S::kGroups * kEach; ++i) {
+    const int r = i * kWarp + Lane();
+    positions[i / kEach][i % kEach] = r < count ? source.q_pos[row + r] : -1;
+  }
+  const AttentionSpec spec = SpecOfRow(source.spec, source.prompts, row);
+  PositionBounds bounds[S::kGroups], all{std::numeric_limits<int>::max(), -1, false};
+#pragma unroll
+  for (int group = 0; group < S::kGroups; ++group) {
+    int least = std::numeric_limits<int>::max(), most = -1;
+    bool blind = false;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int r = group * kPanel + i * kWarp + Lane(), position = positions[group][i];
+      plan.positions[r] = position;
+      if (position >= 0) least = min(least, position);
+      most = max(most, position);
+      blind = blind || (position < 0 && r < count);
+    }
+    bounds[group] = WarpBounds(least, most, blind);
+    all = {min(all.least, bounds[group].least), max(all.most, bounds[group].most), false};
+  }
+  const TileList tiles = SoftmaxTilesOf(all.Tiles(spec));
+#pragma unroll
+  for (int group = 0; group < S::kGroups; ++group) {
+    const auto [sinks, recent] = SoftmaxTilesOf(bounds[group].Tiles(spec)).ranges;
+    plan.runs[group][0] = RunOf(sinks, tiles), plan.runs[group][1] = RunOf(recent, tiles);
+    plan.by_all[group] = bounds[group].SeenByAll(spec);
+  }
+  plan.first = std::int64_t{row} * source.documents.H + head, plan.count = count, plan.head = head;
+  plan.first_key = b.first_row, plan.spec = spec, plan.tiles = tiles;
+}
+
+// Brings keys, or values, of a plan's tiles. `tile`: the number of the next one. One thread.
+template <class S, Half half>
+__device__ void FeedTiles(const Rings<S>& rings, const Plan<S>& plan, const CUtensorMap& matrix, unsigned key_head,
+                          unsigned& tile) {
+  const TileList tiles = plan.tiles;
+  const int first_key = plan.first_key, count = tiles.count();
+  for (int i = 0; i < count; ++i, ++tile) {
+    std::uint64_t* full = &rings.state.full[tile % S::kStages][half];
+    WaitBarrier(&rings.state.empty[tile % S::kStages][half], tile / S::kStages % 2 ^ 1);
+    ArriveAndExpect(full, S::kTileBytes);
+    CopyHead<S>(rings.Tile(tile, half), matrix, first_key + tiles[i] * kSoftmaxTile, key_head, full);
+  }
+}
+
+// Makes plans, and brings their queries and keys. One warp.
+template <class S>
+__device__ void FeedKeys(const Rings<S>& rings, const Source& source, const WorkOrder& order) {
+  SharedState<S>& state = rings.state;
+  const auto& documents = source.documents;
+  const unsigned works = order.count();
+  unsigned number = 0, tile = 0;
+  const auto wait_for_plan = [&] { WaitBarrier(&state.done[number % kPlans], number / kPlans % 2 ^ 1); };
+  // Works are dealt out forwards and backwards in turns, so that no block has the longest every time.
+  for (unsigned round = 0; round * gridDim.x < works; ++round) {
+    const unsigned place = round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x, index = round * gridDim.x + place;
+    if (index >= works) continue;
+    const WorkOrder::Work work = order.At(index);
+    const DocumentBlock b = DocumentBlockOf(documents.first_row, documents.documents, S::kRows, work.block);
+    if (b.begin >= b.end) continue;
+    wait_for_plan();
+    Plan<S>& plan = state.plans[number % kPlans];
+    MakePlan(plan, source, b, work.head);
+    __syncwarp();
+    if (Lane() == 0) {
+      std::uint64_t* ready = &state.ready[number % kPlans];
+      ArriveAndExpect(ready, S::kQueryBytes);
+      for (int group = 0; group < S::kGroups; ++group) {
+        CopyHead<S>(rings.Queries(number) + group * S::kTileBytes, source.q, b.first_row + b.begin + group * kPanel,
+                    work.head, ready);
+      }
+      FeedTiles<S, kKeys>(rings, plan, source.k, work.head / order.heads_of_key, tile);
+    }
+    __syncwarp();
+    ++number;
+  }
+  wait_for_plan();
+  if (Lane() == 0) {
+    state.plans[number % kPlans].count = 0;
+    Arrive(&state.ready[number % kPlans]);
+  }
+}
+
+// Brings the values. One thread.
+template <class S>
+__device__ void FeedValues(const Rings<S>& rings, const Source& source, const WorkOrder& order) {
+  SharedState<S>& state = rings.state;
+  unsigned tile = 0;
+  for (unsigned number = 0;; ++number) {
+    const Plan<S>& plan = state.plans[number % kPlans];
+    WaitBarrier(&state.ready[number % kPlans], number / kPlans % 2);
+    if (plan.count == 0) return;
+    FeedTiles<S, kValues>(rings, plan, source.v, plan.head / order.heads_of_key, tile);
+    Arrive(&state.done[number % kPlans]);
+  }
+}
+
+}  // namespace
+}  // namespace swarr
