@@ -101,18 +101,34 @@ double MultiplyAddPeak(const Context& ctx) {
 
 const BenchSizes& BenchRows::sizes() const {
   static const BenchSizes kCpu;
-  static const BenchSizes kCuda = {.op_shapes = "A",
+  static const BenchSizes kCuda = {.product_shapes = "AB",
+                                   .op_shapes = "A",
                                    .op_rows = 16'384,
                                    .op_documents = 8,
                                    .op_length = 2048,
                                    .op_window = 512,
-                                   .model_shapes = "ACD",
-                                   .train = {{8, 2048}},
+                                   .attention = {{8, 8192, 16, 16, 64, 0},
+                                                 {8, 8192, 16, 16, 64, 512},
+                                                 {8, 8192, 16, 16, 64, 128},
+                                                 {8, 8192, 16, 16, 128, 0},
+                                                 {8, 8192, 16, 16, 128, 512},
+                                                 {8, 8192, 16, 16, 128, 128},
+                                                 {2, 8192, 64, 8, 64, 1024}},
+                                   .train = {{'A', 16, 2048},
+                                             {'A', 4, 8192},
+                                             {'B', 8, 2048},
+                                             {'B', 2, 8192},
+                                             {'C', 64, 2048},
+                                             {'C', 16, 8192},
+                                             {'D', 8, 2048}},
                                    .train_window = 512,
+                                   .decode_shapes = "ABCD",
                                    .decode = {1, 16, 64, 256},
                                    .decode_window = 128,
                                    .prompt = 128,
                                    .new_tokens = 256,
+                                   .scaling_shape = 'A',
+                                   .scaling_window = 512,
                                    .longest = 1'048'576};
   return on_device() ? kCuda : kCpu;
 }
@@ -120,6 +136,15 @@ const BenchSizes& BenchRows::sizes() const {
 ModelConfig BenchShape(char name, int max_positions, int window) {
   static const std::map<char, ModelConfig> kShapes = {
       {'A', {.layers = 30, .hidden = 576, .heads = 9, .kv_heads = 3, .head_dim = 64, .ffn = 1536, .vocab = 49152}},
+      {'B',
+       {.layers = 28,
+        .hidden = 1024,
+        .heads = 16,
+        .kv_heads = 8,
+        .head_dim = 128,
+        .ffn = 3072,
+        .vocab = 151936,
+        .qk_norm = true}},
       {'C', {.layers = 6, .hidden = 384, .heads = 6, .kv_heads = 6, .head_dim = 64, .ffn = 1024, .vocab = 256}},
       {'D', {.layers = 4, .hidden = 128, .heads = 4, .kv_heads = 4, .head_dim = 32, .ffn = 352, .vocab = 64}}};
   ModelConfig c = kShapes.at(name);
@@ -213,6 +238,11 @@ void BenchRows::CheckMemory(const std::string& row, const ModelConfig& config, b
   }
 }
 
+void BenchRows::ForgetStepMemory() const {
+  ResetStep(ctx_);
+  *ctx_.arena = Arena(ctx_.arena->kind());
+}
+
 void BenchRows::NoteMemory(const Transformer& model, const Optimizer* optimizer) const {
   if (!ctx_.memory) return;
   model.NoteMemory(*ctx_.memory);
@@ -272,12 +302,13 @@ std::string BenchLine(const ordered_json& row) {
     const char* format;
     double unit;
   };
-  static constexpr std::array<Column, 7> kColumns = {{{"tokens_per_second", "%12.0f tokens/s", 1},
+  static constexpr std::array<Column, 8> kColumns = {{{"tokens_per_second", "%12.0f tokens/s", 1},
                                                       {"gflops", "%10.2f GFLOP/s", 1},
                                                       {"model_gflops", "%9.1f model GFLOP/s", 1},
                                                       {"gb_per_second", "%10.2f GB/s   ", 1},
                                                       {"peak_share", "%7.1f%% of the peak", 100},
                                                       {"arena_bytes_per_token", "%10.0f arena bytes/token", 1},
+                                                      {"memory_bytes", "%9.2f GB", 1e-9},
                                                       {"kv_bytes", "%11.0f cache bytes", 1}}};
   char text[256];
   std::snprintf(text, sizeof text, "%-36s %11.3f ms", row["name"].get<std::string>().c_str(), row["ms"].get<double>());

@@ -1,26 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// How fast this library is on this machine. Four suites over three model shapes (all tied, without biases and q/k
-// norm):
+// How fast this library is on this machine. Four suites over four model shapes (all tied, without biases; B alone
+// norms queries and keys):
 //   A  30 layers, width 576, 9 heads of 64 with 3 key heads, ffn 1536, vocabulary 49152: 135M parameters
+//   B  28 layers, width 1024, 16 heads of 128 with 8 key heads, ffn 3072, vocabulary 151936: 596M parameters
 //   C  6 layers, width 384, 6 heads of 64, ffn 1024, vocabulary 256
 //   D  4 layers, width 128, 4 heads of 32, ffn 352, vocabulary 64
 //
 // What a suite measures                                          on the processor        on a CUDA device
-//   ops      single kernels, forward and backward:               C and D, 4096 rows      A, 16384 rows
-//            products also at 1, 16, 64 and 256 rows (on the
+//   ops      single kernels, forward and backward:               C and D, 4096 rows      A, products of A and B,
+//            products also at 1, 16, 64 and 256 rows (on the                             16384 rows
 //            processor with weights packed as in decoding);
-//            attention, full and windowed, over                  1 x 1024 tokens, W=128  8 x 2048 tokens, W=512
-//   train    whole optimizer steps: forward, backward,           C and D, 16 x 256 and   A, C and D, 8 x 2048
-//            clipping, AdamW; full and windowed attention        4 x 1024 tokens, W=64   tokens, W=512
-//   decode   greedy and sampled decoding of several sequences    C and D, 1, 16, 64,     A, C and D, 1, 16, 64, 256,
+//            attention, full and windowed, over                  1 x 1024 tokens, W=128  8 x 2048 tokens, W=512; and
+//                                                                                        at other widths, 8192 tokens
+//   train    whole optimizer steps: forward, backward,           C and D, 16 x 256 and   A, B, C of 2048 and 8192
+//            clipping, AdamW; full and windowed attention        4 x 1024 tokens, W=64   tokens, D; W=512
+//   decode   greedy and sampled decoding of several sequences    C and D, 1, 16, 64,     A, B, C and D, 1, 16, 64, 256,
 //            at a time, after a prompt that is not timed;        32 + 128 tokens, W=64   128 + 256 tokens, W=128
 //            full and windowed attention
-//   scaling  D over one sequence, from 1k tokens up to           256k tokens             1M tokens
-//            with a window of 128: a forward pass with the LM
-//            head, and training steps with gradient
-//            checkpointing. Full attention beside it, where
-//            a run should take less than 20 seconds, judged by
-//            the windowed run and by how much more work it is
+//   scaling  one sequence of 1k tokens up to                     D, 256k tokens, W=128   A, 1M tokens, W=512
+//            under a window: a forward pass with the LM head,
+//            training steps with gradient checkpointing, and
+//            decoding of its last tokens. Full attention
+//            beside it, where a run should take less than 20
+//            seconds, judged by the windowed run and by how
+//            much more work it is
 // Weights are random and small, and no sequence ends early. Not measured: other programs (measure them beside this one,
 // on the same machine), loading, data, several processes.
 //
@@ -60,11 +63,12 @@ struct BenchOptions {
 //                          exceed 1; on a device cuBLAS's product of 8192^3 in the dtype. Bytes: copying between
 //                          buffers larger than a cache, so an op on data in a cache can exceed 1
 //   calls                  of an op on a device: between two waits
-//   arena_bytes_per_token  step memory at its high-water mark
+//   arena_bytes_per_token  step memory at its high-water mark, in the row
+//   memory_bytes           that and the weights, gradients and moments
 //   kv_bytes               the cache that a sequence of this length needs in decoding
 // If the context asks for a memory report, it gets the largest model, optimizer and decoder of all rows. The arena's
-// high-water mark is over all rows; in the suite scaling, over the last. Throws UsageError for an unknown suite and if
-// no row's name fits.
+// high-water mark is over all rows; of suites of whole models, over the last pass. Throws UsageError for an unknown
+// suite and if no row's name fits.
 nlohmann::ordered_json RunBench(Context& ctx, const BenchOptions& options);
 
 // The results of the suite scaling as a figure: tokens per second against length, SVG.

@@ -7,6 +7,7 @@
 #include "bench/suites.h"
 #include "model/decoder.h"
 #include "plot/svg.h"
+#include "tensor/memory_report.h"
 #include "train/step_timer.h"
 
 namespace swarr {
@@ -14,11 +15,12 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// The suite scaling: its window, its shortest sequence, and how many times as long the next one is.
-constexpr int kWindow = 128;
+// The suite scaling: its shortest sequence, and how many times as long the next one is.
 constexpr int kShortest = 1024, kGrowth = 4;
 // Full attention is measured where a run should take less than this.
 constexpr double kMostSeconds = 20;
+// Decoding at the end of a long sequence: tokens drawn, and tokens of the prompt fed at a time.
+constexpr int kLastTokens = 64, kPromptChunk = 4096;
 
 // A whole training step, loss over all tokens: forward, backward, clipping, AdamW.
 void TrainStep(Context& ctx, const Transformer& model, Optimizer& optimizer, const Documents& documents,
@@ -51,6 +53,7 @@ double MeasureModel(BenchRows& bench, ordered_json& row, const ModelConfig& conf
   std::optional<Optimizer> optimizer;
   if (trains) optimizer.emplace(model.parameters(), OptimizerOptions());
   bench.NoteMemory(model, trains ? &*optimizer : nullptr);
+  bench.ForgetStepMemory();
   const Documents documents = bench.RandomDocuments(batch, length, config.vocab);
   const double seconds = bench.Measure(row, [&] {
     ResetStep(ctx);  // waits
@@ -67,10 +70,17 @@ double MeasureModel(BenchRows& bench, ordered_json& row, const ModelConfig& conf
   const double tokens = double{1} * batch * length;
   row["tokens_per_second"] = tokens / seconds;
   row["model_gflops"] = (trains ? 3e-9 : 1e-9) * ForwardFlopsPerToken(config, length) * tokens / seconds;
+  MemoryReport held;
+  model.NoteMemory(held);
+  if (optimizer) optimizer->NoteMemory(held);
+  const std::size_t step = ctx.arena->high_water_bytes();
+  row["arena_bytes_per_token"] = static_cast<double>(step) / tokens;
+  row["memory_bytes"] = held.held_bytes() + step;
   return seconds;
 }
 
-void TrainRow(BenchRows& bench, char shape, int batch, int length, int window) {
+void TrainRow(BenchRows& bench, const TrainSize& size, int window) {
+  const auto [shape, batch, length] = size;
   const std::string name = Concat(shape, " train B", batch, " T", length, " ", AttentionName(window));
   if (!bench.Wanted(name)) return;
   const double peak = bench.on_device() ? bench.MeasurePeaks().gflops : 0;
@@ -116,17 +126,54 @@ void DecodeRow(BenchRows& bench, Models& models, char shape, int batch, double t
   bench.Add(std::move(row));
 }
 
-// Measures one row of scaling. Returns its seconds, or 0 if it is not wanted.
-double ScalingRow(BenchRows& bench, bool trains, int length, int window) {
-  const std::string name = Concat(trains ? "D train T" : "D forward T", length, " ", AttentionName(window));
+// Decodes the last tokens of a sequence of config.max_positions, once, since the tokens before them take far longer.
+// Sets the row's "ms", the mean of the last half's tokens, and "tokens_per_second"; returns the seconds of all.
+double MeasureLastTokens(BenchRows& bench, ordered_json& row, const ModelConfig& config) {
+  Context& ctx = bench.ctx();
+  const int length = config.max_positions;
+  bench.CheckMemory(row["name"], config, /*trained=*/false,
+                    DecodeParts(config, bench.dtype(), ctx.device(), {.max_length = length, .option = ""}));
+  const Transformer model(config, bench.dtype(), /*with_gradients=*/false, bench.kind());
+  InitializeParameters(model.parameters(), config.layers, /*seed=*/0);
+  const std::vector<Request> requests = {{.prompt = bench.RandomDocuments(1, length - kLastTokens, config.vocab)[0],
+                                          .max_new_tokens = kLastTokens,
+                                          .key = StreamKey(0, Purpose::kSample)}};
+  Decoder decoder(model, 1, length, std::min(length, kPromptChunk));
+  ResetStep(ctx);
+  std::vector<double> times;  // of each token
+  const StepTimer timer;
+  decoder.Generate(ctx, requests, [&](std::size_t, std::int32_t) { times.push_back(timer.Seconds()); });
+  constexpr int kHalf = kLastTokens / 2;
+  const double seconds = (times[kLastTokens - 1] - times[kHalf - 1]) / kHalf;
+  row["ms"] = 1e3 * seconds;
+  row["repetitions"] = kHalf;
+  row["tokens_per_second"] = 1 / seconds;
+  return times.back();
+}
+
+enum class ScalingKind : std::uint8_t { kForward, kTrain, kDecode };
+const char* Name(ScalingKind kind) {
+  switch (kind) {
+    case ScalingKind::kForward:
+      return "forward";
+    case ScalingKind::kTrain:
+      return "train";
+    case ScalingKind::kDecode:
+      return "decode";
+  }
+  throw Error("Name: a kind of scaling that does not exist");
+}
+
+// Measures one row of scaling. Returns the seconds of a run, or 0 if it is not wanted.
+double ScalingRow(BenchRows& bench, ScalingKind kind, int length, int window) {
+  const char shape = bench.sizes().scaling_shape;
+  const std::string name = Concat(shape, " ", Name(kind), " T", length, " ", AttentionName(window));
   if (!bench.Wanted(name)) return 0;
-  Arena& arena = *bench.ctx().arena;
-  ResetStep(bench.ctx());
-  arena = Arena(arena.kind());  // for the row's own high-water mark
-  const ModelConfig config = BenchShape('D', length, window);
+  const ModelConfig config = BenchShape(shape, length, window);
   ordered_json row = {{"name", name}, {"T", length}, {"window", window}};
-  const double seconds = MeasureModel(bench, row, config, /*batch=*/1, trains, /*checkpoint=*/true);
-  row["arena_bytes_per_token"] = static_cast<double>(arena.high_water_bytes()) / length;
+  const double seconds = kind == ScalingKind::kDecode ? MeasureLastTokens(bench, row, config)
+                                                      : MeasureModel(bench, row, config, /*batch=*/1,
+                                                                     kind == ScalingKind::kTrain, /*checkpoint=*/true);
   row["kv_bytes"] = KvBytesPerSequence(config, bench.dtype(), length);
   bench.Add(std::move(row));
   return seconds;
@@ -136,16 +183,14 @@ double ScalingRow(BenchRows& bench, bool trains, int length, int window) {
 
 void TrainSuite(BenchRows& bench) {
   const BenchSizes& sizes = bench.sizes();
-  for (const char shape : sizes.model_shapes) {
-    for (const auto& [batch, length] : sizes.train) {
-      for (const int window : {0, sizes.train_window}) TrainRow(bench, shape, batch, length, window);
-    }
+  for (const TrainSize& size : sizes.train) {
+    for (const int window : {0, sizes.train_window}) TrainRow(bench, size, window);
   }
 }
 
 void DecodeSuite(BenchRows& bench) {
   const BenchSizes& sizes = bench.sizes();
-  for (const char shape : sizes.model_shapes) {
+  for (const char shape : sizes.decode_shapes) {
     Models models;
     for (const int batch : sizes.decode) {
       DecodeRow(bench, models, shape, batch, 0.0, 0);
@@ -155,36 +200,49 @@ void DecodeSuite(BenchRows& bench) {
 }
 
 void ScalingSuite(BenchRows& bench) {
-  for (const bool trains : {false, true}) {
-    for (int length = kShortest; length <= bench.sizes().longest; length *= kGrowth) {
-      const double seconds = ScalingRow(bench, trains, length, kWindow);
-      const double more_work = ForwardFlopsPerToken(BenchShape('D', length, 0), length) /
-                               ForwardFlopsPerToken(BenchShape('D', length, kWindow), length);
-      if (more_work * seconds < kMostSeconds) ScalingRow(bench, trains, length, /*window=*/0);
+  const BenchSizes& sizes = bench.sizes();
+  const auto work = [&](int length, int window) {
+    return ForwardFlopsPerToken(BenchShape(sizes.scaling_shape, length, window), length);
+  };
+  for (const ScalingKind kind : {ScalingKind::kForward, ScalingKind::kTrain, ScalingKind::kDecode}) {
+    for (int length = kShortest; length <= sizes.longest; length *= kGrowth) {
+      const double seconds = ScalingRow(bench, kind, length, sizes.scaling_window);
+      const double more_work = work(length, 0) / work(length, sizes.scaling_window);
+      if (more_work * seconds < kMostSeconds) ScalingRow(bench, kind, length, /*window=*/0);
     }
   }
 }
 
 std::string ScalingFigure(const ordered_json& results) {
-  std::vector<Series> lines;
-  for (const bool forward : {true, false}) {
-    const char* kind = forward ? "forward" : "train";
-    for (const int window : {kWindow, 0}) {
-      Series line{.legend = Concat(forward ? "forward" : "training",
-                                   window == 0 ? ", full attention" : Concat(", window of ", window)),
-                  .style = {.colour = window == 0 ? colour::kBlue : colour::kVermillion,
-                            .marker = forward ? Marker::kCircle : Marker::kSquare,
-                            .filled = forward,
-                            .line = true}};
+  struct Line {
+    const char *name, *legend, *key;
+    double unit;
+    Marker marker;
+  };
+  const auto panel = [&](const char* unit, std::initializer_list<Line> kinds) {
+    std::vector<Series> lines;
+    for (const Line& kind : kinds) {
+      std::map<int, Series> by_window;
       for (const ordered_json& row : results["rows"]) {
-        if (row["window"] != window || row["name"].get<std::string>().find(kind) == std::string::npos) continue;
-        const double thousands = row["tokens_per_second"].get<double>() / 1000;  // short tick labels
-        line.points.push_back({row["T"].get<double>(), thousands});
+        if (row["name"].get<std::string>().find(kind.name) == std::string::npos) continue;
+        by_window[row["window"]].points.push_back({row["T"].get<double>(), kind.unit * row[kind.key].get<double>()});
       }
-      lines.push_back(std::move(line));
+      for (auto& [window, line] : by_window) {
+        line.legend = Concat(kind.legend, window == 0 ? ", full attention" : Concat(", window of ", window));
+        line.style = {.colour = window == 0 ? colour::kBlue : colour::kVermillion,
+                      .marker = kind.marker,
+                      .filled = kind.marker != Marker::kSquare,
+                      .line = true};
+        lines.push_back(std::move(line));
+      }
     }
-  }
-  return SvgFigure("Speed against length", {PanelByLength("", "thousand tokens per second", std::move(lines))});
+    return PanelByLength("", unit, std::move(lines));
+  };
+  return SvgFigure(
+      "Speed against length",
+      {panel("thousand tokens per second", {{" forward ", "forward", "tokens_per_second", 1e-3, Marker::kCircle},
+                                            {" train ", "training", "tokens_per_second", 1e-3, Marker::kSquare}}),
+       panel("milliseconds a decoded token", {{" decode ", "decoding", "ms", 1, Marker::kTriangle}})});
 }
 
 }  // namespace swarr

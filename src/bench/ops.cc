@@ -25,10 +25,16 @@ class Ops {
   Ops(BenchRows& bench, char shape)
       : bench_(bench), prefix_(Concat(shape, " ")), config_(BenchShape(shape, sizes_.op_length, 0)) {}
 
-  void Run() {
+  void ProductRows() {
     for (const int rows : {1, 16, 64, 256, rows_}) Products(rows);
     LinearBackwards();
-    for (const int window : {0, sizes_.op_window}) AttentionRows(window);
+  }
+
+  void OtherRows() {
+    for (const int window : {0, sizes_.op_window}) {
+      AttentionRows(prefix_, Concat(" T", sizes_.op_length, " ", AttentionName(window)),
+                    {sizes_.op_documents, sizes_.op_length, config_.heads, config_.kv_heads, config_.head_dim, window});
+    }
     for (const auto rows : {&Ops::Norm, &Ops::RopeRows, &Ops::Gated, &Ops::Sums, &Ops::EmbeddingRows, &Ops::Head,
                             &Ops::Distill, &Ops::OptimizerRows}) {
       StepScope scope(ctx_);
@@ -36,11 +42,38 @@ class Ops {
     }
   }
 
+  // Two products a visible key forward. Five backward: the scores again, and the gradients of weights, values, queries
+  // and keys. Names are `before`, "attention" or "attention backward", and `after`.
+  void AttentionRows(const std::string& before, const std::string& after, AttentionSize size) {
+    const std::string forward_name = Concat(before, "attention", after),
+                      backward_name = Concat(before, "attention backward", after);
+    if (!bench_.Wanted(forward_name) && !bench_.Wanted(backward_name)) return;
+    StepScope scope(ctx_);
+    const AttentionSpec spec{size.window, 0};
+    const int tokens = size.documents * size.length, H = size.heads, G = size.kv_heads;
+    const double keys = size.documents * VisibleKeyCount(spec, size.length), product = 2 * keys * H * size.head_dim;
+    const Batch batch = RandomBatch(size.documents, size.length);
+    const auto random = [&](int heads) { return Random({tokens, heads, size.head_dim}); };
+    const Tensor q = random(H), out = random(H), dout = random(H), dq = random(H);
+    const Tensor k = random(G), v = random(G), dk = random(G), dv = random(G);
+    const Tensor lse = RandomSums({tokens, H});
+    const AttentionInputs inputs{q, k, v, batch.positions, batch.documents, spec};
+    const auto forward = [&] { AttentionForward(ctx_, out, lse, inputs); };
+    RowNamed(forward_name, {.flops = 2 * product}, forward);
+    forward();  // the backward needs its results, whether or not it was measured
+    RowNamed(backward_name, {.flops = 5 * product}, [&] {
+      AttentionBackward(ctx_, {dq, dk, dv}, dout, out, lse, inputs);
+    });
+  }
+
  private:
-  // Times `run` and compares its rate with the peak that bounds it.
   template <class F>
   void Row(const std::string& kernel, Work work, const F& run) {
-    const std::string name = prefix_ + kernel;
+    RowNamed(prefix_ + kernel, work, run);
+  }
+  // Times `run` and compares its rate with the peak that bounds it.
+  template <class F>
+  void RowNamed(const std::string& name, Work work, const F& run) {
     if (!bench_.Wanted(name)) return;
     const bool arithmetic = work.flops > 0;
     const double peak = arithmetic ? bench_.MeasurePeaks().gflops : bench_.MeasurePeaks().gb_per_second;
@@ -68,11 +101,13 @@ class Ops {
   // y = x w^T as the model computes it, for weights [N, K] of several N. For few rows the weights are packed, as
   // decoding on the processor does it.
   void Product(const std::string& layer, int M, std::initializer_list<int> columns, int K, DType result) {
+    const bool packs = M <= 256 && !bench_.on_device();
+    const std::string kernel = Concat("gemm ", layer, " M", M, packs ? " packed" : "");
+    if (!bench_.Wanted(prefix_ + kernel)) return;
     StepScope scope(ctx_);
     const Tensor x = Random({M, K});
     std::vector<Tensor> weights, results;
     PackedWeights packed;
-    const bool packs = M <= 256 && !bench_.on_device();
     double elements = 0;
     for (const int N : columns) {
       weights.push_back(Random({N, K}));
@@ -82,7 +117,7 @@ class Ops {
     }
     Context ctx = ctx_;
     if (packs) ctx.packed = &packed;
-    Row(Concat("gemm ", layer, " M", M, packs ? " packed" : ""), {.flops = 2.0 * M * elements}, [&] {
+    Row(kernel, {.flops = 2.0 * M * elements}, [&] {
       for (std::size_t i = 0; i < weights.size(); ++i) LinearForward(ctx, results[i], x, weights[i]);
     });
   }
@@ -97,38 +132,26 @@ class Ops {
     Product("head", M, {c.vocab}, c.hidden, AccumulatorOf(bench_.dtype()));
   }
 
-  // The two products of a backward, for the layer down.
-  void LinearBackwards() {
+  // The two products of a backward, for weights [N, K].
+  void LinearBackward(const std::string& layer, int N, int K) {
+    const std::string kernel = Concat("gemm ", layer, " backward ");
+    if (!bench_.Wanted(prefix_ + kernel + "dx") && !bench_.Wanted(prefix_ + kernel + "dw")) return;
     StepScope scope(ctx_);
-    const int N = config_.hidden, K = config_.ffn;
     const Tensor x = Rows(K), dx = Rows(K), dy = Rows(N), w = Random({N, K}), dw = RandomSums({N, K});
     const Work work = {.flops = 2.0 * rows_ * N * K};
-    Row("gemm down backward dx", work, [&] { MatMulNN(ctx_, dx, dy, w, /*accumulate=*/true); });
-    Row("gemm down backward dw", work, [&] { MatMulTN(ctx_, dw, dy, x, /*accumulate=*/true); });
+    Row(kernel + "dx", work, [&] { MatMulNN(ctx_, dx, dy, w, /*accumulate=*/true); });
+    Row(kernel + "dw", work, [&] { MatMulTN(ctx_, dw, dy, x, /*accumulate=*/true); });
   }
 
-  // Two products a visible key forward. Five backward: the scores again, and the gradients of weights, values, queries
-  // and keys.
-  void AttentionRows(int window) {
-    StepScope scope(ctx_);
-    const AttentionSpec spec{window, 0};
-    const int length = sizes_.op_length, tokens = sizes_.op_documents * length;
-    const double keys = sizes_.op_documents * VisibleKeyCount(spec, length);
-    const double product = 2 * keys * config_.heads * config_.head_dim;
-    const Batch batch = RandomBatch(sizes_.op_documents, length);
-    const auto random = [&](int heads) { return Random({tokens, heads, config_.head_dim}); };
-    const int H = config_.heads, G = config_.kv_heads;
-    const Tensor q = random(H), out = random(H), dout = random(H), dq = random(H);
-    const Tensor k = random(G), v = random(G), dk = random(G), dv = random(G);
-    const Tensor lse = RandomSums({tokens, config_.heads});
-    const AttentionInputs inputs{q, k, v, batch.positions, batch.documents, spec};
-    const auto forward = [&] { AttentionForward(ctx_, out, lse, inputs); };
-    const std::string name = Concat(" T", length, " ", AttentionName(window));
-    Row("attention" + name, {.flops = 2 * product}, forward);
-    forward();  // the backward needs its results, whether or not it was measured
-    Row("attention backward" + name, {.flops = 5 * product}, [&] {
-      AttentionBackward(ctx_, {dq, dk, dv}, dout, out, lse, inputs);
-    });
+  // Of the layers with several weights, one weight.
+  void LinearBackwards() {
+    const ModelConfig& c = config_;
+    const int heads = c.heads * c.head_dim;
+    LinearBackward("q", heads, c.hidden);
+    LinearBackward("k", c.kv_heads * c.head_dim, c.hidden);
+    LinearBackward("o", c.hidden, heads);
+    LinearBackward("gate", c.ffn, c.hidden);
+    LinearBackward("down", c.hidden, c.ffn);
   }
 
   void Norm() {
@@ -231,7 +254,16 @@ class Ops {
 }  // namespace
 
 void OpsSuite(BenchRows& bench) {
-  for (const char shape : bench.sizes().op_shapes) Ops(bench, shape).Run();
+  const BenchSizes& sizes = bench.sizes();
+  for (const char shape : sizes.product_shapes) Ops(bench, shape).ProductRows();
+  for (const char shape : sizes.op_shapes) Ops(bench, shape).OtherRows();
+  for (const AttentionSize& a : sizes.attention) {
+    Ops(bench, sizes.op_shapes[0])
+        .AttentionRows("",
+                       Concat(" B", a.documents, " T", a.length, " H", a.heads, "/", a.kv_heads, " D", a.head_dim, " ",
+                              AttentionName(a.window)),
+                       a);
+  }
 }
 
 }  // namespace swarr

@@ -19,22 +19,35 @@ namespace swarr {
 
 using Documents = std::vector<std::vector<std::int32_t>>;  // token ids
 
+// Attention over documents of `length` tokens each.
+struct AttentionSize {
+  int documents, length, heads, kv_heads, head_dim, window;  // window: 0 is full attention
+};
+
+// A training step of `sequences` sequences of `length` tokens.
+struct TrainSize {
+  char shape;
+  int sequences, length;
+};
+
 // What is measured on one kind of device; these values are the processor's. Shapes are letters of bench.h. Windows are
 // measured beside full attention.
 struct BenchSizes {
-  std::string op_shapes = "CD";
-  int op_rows = 4096;                      // of all ops; attention's are
-  int op_documents = 1, op_length = 1024;  // this many documents of op_length tokens
+  std::string product_shapes = "CD", op_shapes = "CD";  // of ops: products, and all else
+  int op_rows = 4096;                                   // of all ops; attention's are
+  int op_documents = 1, op_length = 1024;               // this many documents of op_length tokens
   int op_window = 128;
-  std::string model_shapes = "CD";                                  // of train and decode
-  std::vector<std::pair<int, int>> train = {{16, 256}, {4, 1024}};  // sequences, and tokens of each
+  std::vector<AttentionSize> attention = {};  // beside the shapes' own
+  std::vector<TrainSize> train = {{'C', 16, 256}, {'C', 4, 1024}, {'D', 16, 256}, {'D', 4, 1024}};
   int train_window = 64;
+  std::string decode_shapes = "CD";
   std::vector<int> decode = {1, 16, 64};  // sequences
   int decode_window = 64, prompt = 32, new_tokens = 128;
-  int longest = 262'144;  // of scaling
+  char scaling_shape = 'D';
+  int scaling_window = 128, longest = 262'144;
 };
 
-// Shape A, C or D with one window in every layer; 0 is full attention.
+// Shape A, B, C or D with one window in every layer; 0 is full attention.
 ModelConfig BenchShape(char name, int max_positions, int window);
 // "full", or "W64".
 std::string AttentionName(int window);
@@ -79,6 +92,8 @@ class BenchRows {
   // there was when the benchmark began.
   void CheckMemory(const std::string& row, const ModelConfig& config, bool trained,
                    const std::vector<MemoryPart>& more) const;
+  // Empties step memory, so that its high-water mark is that of what comes next.
+  void ForgetStepMemory() const;
   // Notes what these hold, if the context asks for it. `optimizer` may be null.
   void NoteMemory(const Transformer& model, const Optimizer* optimizer) const;
 

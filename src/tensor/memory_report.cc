@@ -22,6 +22,12 @@ void MemoryReport::Note(const std::string& name, std::size_t bytes) {
   found->second = std::max(found->second, bytes);
 }
 
+std::size_t MemoryReport::held_bytes() const {
+  std::size_t sum = 0;
+  for (const auto& [name, bytes] : held_) sum += bytes;
+  return sum;
+}
+
 nlohmann::ordered_json MemoryReport::ToJson(const Arena& arena) const {
   using nlohmann::ordered_json;
   ordered_json held = ordered_json::object(), by_op = ordered_json::object();

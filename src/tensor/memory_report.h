@@ -17,6 +17,9 @@ class MemoryReport {
   // `bytes` are held under this name. If a later owner notes the same name, the larger number counts.
   void Note(const std::string& name, std::size_t bytes);
 
+  // The sum of what was noted.
+  std::size_t held_bytes() const;
+
   // {"held": {name: bytes}, "arena": {"high_water": bytes, "by_op": {label: bytes}}, "peak_resident": bytes}. Names
   // stand in the order of their first note, labels largest first; peak_resident counts the whole process.
   nlohmann::ordered_json ToJson(const Arena& arena) const;
