@@ -1,19 +1,22 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""swarr and PyTorch side by side, on this machine, in one run: tokens per second, and the ratios of their medians.
+"""swarr and PyTorch side by side, on this machine, in one run: speeds, and the ratios of their medians.
 
     make bench-peers                                     Debian's PyTorch
     make bench-peers PEER_PYPI=1                         and the newest from PyPI
     make bench-peers PEER_FLAGS="--rows 'D train'"       only the rows whose name contains this
+    bench/peers/compare.py --device cuda --swarr build-cuda/swarr --pythons python3 --rounds 1
 
 Each row is measured on all sides closely after one another, and that several times (`--rounds`), every second time in
 the opposite order, so that a machine that changes its speed changes it for all. A side's figure is the median over the
-rounds of its medians, and PyTorch's the better of its variants (bench/peers/torch_cpu.py). Training is compared within
-a dtype, decoding by each side's better dtype. swarr's training step also clips the gradients; PyTorch's does not.
+rounds of its medians, and PyTorch's the better of its variants (bench/peers/torch_cpu.py, torch_gpu.py). On the
+processor, training is compared within a dtype, decoding by each side's better dtype; on a GPU all is bf16, and products
+are held against cuBLAS, called by swarr itself. swarr's training step also clips the gradients; PyTorch's does not.
 """
 import argparse
 import itertools
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -22,7 +25,8 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 
-TORCH_SCRIPT = pathlib.Path(__file__).resolve().with_name("torch_cpu.py")
+HERE = pathlib.Path(__file__).resolve().parent
+TORCH_SCRIPTS = {"cpu": HERE / "torch_cpu.py", "cuda": HERE / "torch_gpu.py"}
 DTYPES = ("f32", "bf16")
 TIME_LIMIT = 900  # seconds for one side's measurement of one row: beyond it something hangs
 
@@ -34,18 +38,39 @@ class Row:
 
     @property
     def suite(self):
-        return self.name.split()[1]
+        return "ops" if self.name.startswith("attention") else self.name.split()[1]
+
+    @property
+    def unit(self):
+        return "gflops" if self.suite == "ops" else "tokens_per_second"
 
 
-ROWS = [
-    Row("C train B16 T256 full", {"f32": 1.5, "bf16": 1.5}),
-    Row("C train B4 T1024 W64", {"f32": 1.5, "bf16": 1.5}),
-    Row("D train B16 T256 full", {"f32": 2.1, "bf16": 1.7}),
-    Row("C decode B1 sampled full", {"best": 3.2}),
-    Row("C decode B64 sampled full", {"best": 2.5}),
-    Row("D decode B1 sampled full", {"best": 9.0}),
-    Row("D decode B64 sampled full", {"best": 4.5}),
-]
+ROWS = {
+    "cpu": [
+        Row("C train B16 T256 full", {"f32": 1.5, "bf16": 1.5}),
+        Row("C train B4 T1024 W64", {"f32": 1.5, "bf16": 1.5}),
+        Row("D train B16 T256 full", {"f32": 2.1, "bf16": 1.7}),
+        Row("C decode B1 sampled full", {"best": 3.2}),
+        Row("C decode B64 sampled full", {"best": 2.5}),
+        Row("D decode B1 sampled full", {"best": 9.0}),
+        Row("D decode B64 sampled full", {"best": 4.5}),
+    ],
+    "cuda": [
+        Row("A train B4 T8192 W512", {"bf16": 1.05}),
+        Row("A train B16 T2048 full", {"bf16": 1.0}),
+        Row("B train B2 T8192 W512", {"bf16": 1.0}),
+        Row("C train B64 T2048 W512", {"bf16": 1.05}),
+        Row("A decode B64 sampled full", {"bf16": 1.5}),
+        Row("A decode B256 sampled full", {"bf16": 1.6}),
+        Row("B decode B256 sampled full", {"bf16": 1.25}),
+        Row("C decode B256 sampled full", {"bf16": 1.4}),
+        Row("attention B8 T8192 H16/16 D64 W512", {"bf16": 1.4}),
+        Row("attention backward B8 T8192 H16/16 D64 W512", {"bf16": 1.0}),
+        Row("attention B8 T8192 H16/16 D128 W512", {"bf16": 1.3}),
+        Row("attention backward B8 T8192 H16/16 D128 W512", {"bf16": 1.0}),
+    ],
+}
+PRODUCTS_AT_LEAST = {"geometric mean": 0.9, "least": 0.75}
 
 
 class SideError(Exception):
@@ -55,23 +80,26 @@ class SideError(Exception):
 @dataclass
 class Side:
     label: str
-    measure: object  # Row -> list of {dtype, variant, tokens_per_second, ms, repetitions} or {dtype, error}
+    measure: object  # Row -> list of {dtype, variant, the row's unit, ms, repetitions} or {dtype, error}
     details: dict = field(default_factory=dict)  # its versions, and the check of a peer
     rounds: dict = field(default_factory=dict)  # row's name -> list of what `measure` returned
 
     def measure_once(self, row):
         self.rounds.setdefault(row.name, []).append(self.measure(row))
 
-    def tokens_per_second(self, row, dtype):
+    def speed(self, row, dtype):
         """The median over the rounds, of the best variant; None where there is none."""
         by_variant = {}
         for result in self.results(row):
-            if result["dtype"] == dtype and "tokens_per_second" in result:
-                by_variant.setdefault(result.get("variant"), []).append(result["tokens_per_second"])
+            if result["dtype"] == dtype and row.unit in result:
+                by_variant.setdefault(result.get("variant"), []).append(result[row.unit])
         return max(map(statistics.median, by_variant.values()), default=None)
 
     def best(self, row):
-        return max((t for t in (self.tokens_per_second(row, d) for d in DTYPES) if t), default=None)
+        return max((t for t in (self.speed(row, d) for d in DTYPES) if t), default=None)
+
+    def memory(self, row):
+        return min((r["memory_bytes"] for r in self.results(row) if "memory_bytes" in r), default=None)
 
     def results(self, row):
         return [result for results in self.rounds.get(row.name, []) for result in results]
@@ -98,14 +126,18 @@ def run_json(command, environment):
         return json.loads(path.read_text())
 
 
+def swarr_bench(args, suite, rows, dtype, *more):
+    command = [args.swarr, "bench", "--device", args.device, "--suite", suite, "--rows", rows, "--dtype", dtype, *more]
+    command += ["--threads", str(args.threads), "--seconds-per-row", str(args.row_seconds)]
+    return run_json(command, os.environ)
+
+
 def swarr_side(args):
     side = Side("swarr", None)
 
     def measure_dtype(row, dtype):
-        command = [args.swarr, "bench", "--device", "cpu", "--suite", row.suite, "--rows", row.name, "--dtype", dtype]
-        command += ["--threads", str(args.threads), "--seconds-per-row", str(args.row_seconds)]
         try:
-            result = run_json(command, os.environ)
+            result = swarr_bench(args, row.suite, row.name, dtype)
         except SideError as error:
             return {"dtype": dtype, "error": str(error)}
         side.details = {key: result[key] for key in ("version", "revision", "gemm", "threads")}
@@ -114,8 +146,12 @@ def swarr_side(args):
                 return {"dtype": dtype, **measured}
         return {"dtype": dtype, "error": f"swarr bench has no row '{row.name}'"}
 
-    side.measure = lambda row: [measure_dtype(row, dtype) for dtype in DTYPES]
+    side.measure = lambda row: [measure_dtype(row, dtype) for dtype in dtypes_of(row)]
     return side
+
+
+def dtypes_of(row):
+    return DTYPES if "best" in row.at_least else tuple(row.at_least)
 
 
 def peer_environment(threads):
@@ -132,17 +168,18 @@ def peer_side(args, python):
     environment = peer_environment(args.threads)
 
     def run_rows(name):
-        command = [python, str(TORCH_SCRIPT), "--rows", name, "--row-seconds", str(args.row_seconds)]
+        script = str(TORCH_SCRIPTS[args.device])
+        command = [python, script, "--rows", name, "--row-seconds", str(args.row_seconds)]
         return run_json([*command, "--threads", str(args.threads)], environment)
 
     def measure(row):
         try:
             rows = run_rows(row.name)["rows"]
         except SideError as error:
-            return [{"dtype": dtype, "error": str(error)} for dtype in DTYPES]
+            return [{"dtype": dtype, "error": str(error)} for dtype in dtypes_of(row)]
         return [result for result in rows if result["name"] == row.name]
 
-    details = run_rows(" check")
+    details = run_rows("check")
     label = "torch " + details["torch"].split("+")[0]
     return Side(label, measure, {"interpreter": python, **details})
 
@@ -176,7 +213,7 @@ def ratio(ours, theirs):
 def ratios(row, swarr, peer):
     if "best" in row.at_least:
         return {"best": ratio(swarr.best(row), peer.best(row))}
-    return {d: ratio(swarr.tokens_per_second(row, d), peer.tokens_per_second(row, d)) for d in row.at_least}
+    return {d: ratio(swarr.speed(row, d), peer.speed(row, d)) for d in row.at_least}
 
 
 def is_met(row, swarr, peers):
@@ -188,7 +225,7 @@ def is_met(row, swarr, peers):
 
 
 def speeds_cell(side, row):
-    speeds = (side.tokens_per_second(row, dtype) for dtype in DTYPES)
+    speeds = (side.speed(row, dtype) for dtype in dtypes_of(row))
     return " / ".join(f"{s:,.0f}" if s else "error" for s in speeds)
 
 
@@ -198,7 +235,7 @@ def ratios_cell(values):
 
 def table(rows, swarr, peers):
     sides = [swarr, *peers]
-    header = ["tokens/s, f32 / bf16", *(side.label for side in sides), *(f"to {peer.label}" for peer in peers)]
+    header = ["tokens/s or GFLOP/s", *(side.label for side in sides), *(f"to {peer.label}" for peer in peers)]
     lines = [header + ["at least", "met"]]
     for row in rows:
         met = {True: "yes", False: "no", None: "?"}[is_met(row, swarr, peers)]
@@ -215,6 +252,8 @@ def check_line(peer):
     failed = {c["error"] for c in checks if "error" in c}
     if failed:
         return f"{peer.label}: " + "; ".join(sorted(failed))
+    if "product_gflops" not in peer.details:
+        return f"{peer.label}: computes what it claims"
     shares = {d: max(c["bit_equal_logprobs"] for c in checks if c["dtype"] == d) for d in DTYPES}
     equal = ", ".join(f"{dtype} at most {100 * share:.0f}%" for dtype, share in shares.items())
     return (
@@ -224,10 +263,13 @@ def check_line(peer):
 
 
 def print_report(environment, rows, swarr, peers):
-    setting = "{processor}, {threads} threads, load before {load_before:.2f}, median of {rounds} rounds"
+    setting = "{device}, {processor}, {threads} threads, load before {load_before:.2f}, median of {rounds} rounds"
     print(setting.format(**environment))
-    print("Ratios of swarr's: training f32 / bf16; decoding the better dtype of each side.\n")
+    print("f32 / bf16 where there are two; ratios of decoding on the processor are those of each side's better dtype.\n")
     print(table(rows, swarr, peers) + "\n")
+    for row, side in itertools.product(rows, (swarr, *peers)):
+        if side.memory(row):
+            print(f"memory of {row.name}, {side.label}: {side.memory(row) / 2**30:.1f} GiB")
     for peer in peers:
         print(check_line(peer))
     for side in (swarr, *peers):
@@ -243,12 +285,31 @@ def report_json(environment, rows, swarr, peers):
             "name": row.name,
             "at_least": row.at_least,
             "met": is_met(row, swarr, peers),
-            "tokens_per_second": {s.label: {d: s.tokens_per_second(row, d) for d in DTYPES} for s in sides},
+            row.unit: {s.label: {d: s.speed(row, d) for d in dtypes_of(row)} for s in sides},
             "ratios": {peer.label: ratios(row, swarr, peer) for peer in peers},
             "rounds": {side.label: side.rounds.get(row.name, []) for side in sides},
         }
 
     return {**environment, "sides": {s.label: s.details for s in sides}, "rows": [row_json(row) for row in rows]}
+
+
+def compare_products(args):
+    """Every product of the shapes A and B, forward and backward, beside cuBLAS: {name: ratio}."""
+    ratios = {}
+    for shape in ("A", "B"):
+        own, library = (
+            {row["name"]: row["gflops"] for row in swarr_bench(args, "ops", f"{shape} gemm", "bf16", *more)["rows"]}
+            for more in ((), ("--gemm", "cublas"))
+        )
+        ratios.update({name: own[name] / library[name] for name in own if name.endswith((" M16384", " dx", " dw"))})
+    return ratios
+
+
+def print_products(ratios):
+    print("\nproducts, ratio to cuBLAS: " + ", ".join(f"{name} {r:.2f}" for name, r in ratios.items()))
+    mean = math.exp(statistics.fmean(map(math.log, ratios.values())))
+    found = {"geometric mean": mean, "least": min(ratios.values())}
+    print(", ".join(f"{key} {found[key]:.2f} (at least {bar})" for key, bar in PRODUCTS_AT_LEAST.items()))
 
 
 def processor_name():
@@ -260,6 +321,7 @@ def processor_name():
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description="Measures swarr and PyTorch side by side.")
+    parser.add_argument("--device", default="cpu", choices=ROWS)
     parser.add_argument("--swarr", default="build/swarr", help="the program")
     parser.add_argument("--pythons", default="/usr/bin/python3", help="interpreters that have torch, between spaces")
     parser.add_argument("--rows", default="", help="only rows whose name contains this")
@@ -273,20 +335,25 @@ def parse_arguments():
 def main():
     args = parse_arguments()
     environment = {
+        "device": args.device,
         "processor": processor_name(),
         "threads": args.threads,
         "rounds": args.rounds,
         "row_seconds": args.row_seconds,
         "load_before": os.getloadavg()[0],  # another program's work, which spoils the figures
     }
-    rows = [row for row in ROWS if args.rows in row.name]
+    rows = [row for row in ROWS[args.device] if args.rows in row.name]
     swarr, peers = swarr_side(args), peer_sides(args)
     for row in rows:
         measure_row(args, [swarr, *peers], row)
     print_report(environment, rows, swarr, peers)
+    report = report_json(environment, rows, swarr, peers)
+    if args.device == "cuda" and not args.rows:
+        report["products_to_cublas"] = compare_products(args)
+        print_products(report["products_to_cublas"])
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report_json(environment, rows, swarr, peers), indent=1) + "\n")
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 main()
