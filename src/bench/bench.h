@@ -14,6 +14,8 @@
 //                                                                                        at other widths, 8192 tokens
 //   train    whole optimizer steps: forward, backward,           C and D, 16 x 256 and   A, B, C of 2048 and 8192
 //            clipping, AdamW; full and windowed attention        4 x 1024 tokens, W=64   tokens, D; W=512
+//            and a step of RL without rewards: sampling, one     D, 128 completions of    A, 384 completions of 100
+//            update; windows as in decode                        64 after 32 tokens       after 100 tokens
 //   decode   greedy and sampled decoding of several sequences    C and D, 1, 16, 64,     A, B, C and D, 1, 16, 64, 256,
 //            at a time, after a prompt that is not timed;        32 + 128 tokens, W=64   128 + 256 tokens, W=128
 //            full and windowed attention
@@ -63,6 +65,7 @@ struct BenchOptions {
 //                          exceed 1; on a device cuBLAS's product of 8192^3 in the dtype. Bytes: copying between
 //                          buffers larger than a cache, so an op on data in a cache can exceed 1
 //   calls                  of an op on a device: between two waits
+//   sampling_ms            of a step of RL: the time until all is sampled
 //   arena_bytes_per_token  step memory at its high-water mark, in the row
 //   memory_bytes           that and the weights, gradients and moments
 //   kv_bytes               the cache that a sequence of this length needs in decoding

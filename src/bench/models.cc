@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <span>
 
 #include "bench/suites.h"
 #include "model/decoder.h"
@@ -22,9 +23,9 @@ constexpr double kMostSeconds = 20;
 // Decoding at the end of a long sequence: tokens drawn, and tokens of the prompt fed at a time.
 constexpr int kLastTokens = 64, kPromptChunk = 4096;
 
-// A whole training step, loss over all tokens: forward, backward, clipping, AdamW.
-void TrainStep(Context& ctx, const Transformer& model, Optimizer& optimizer, const Documents& documents,
-               bool checkpoint) {
+// Forward and backward, loss over all tokens.
+void AddGradients(Context& ctx, const Transformer& model, std::span<const std::vector<std::int32_t>> documents,
+                  bool checkpoint) {
   Tape tape;
   const TapeScope recording(ctx, &tape);
   const Batch packed = PackDocuments(ctx.HostArena(), documents);
@@ -34,6 +35,12 @@ void TrainStep(Context& ctx, const Transformer& model, Optimizer& optimizer, con
     std::fill_n(result.logp.grad.data<T>(), tokens, static_cast<T>(-1.0 / static_cast<double>(tokens)));
   });
   tape.Backward(ctx);
+}
+
+// A whole training step: gradients, clipping, AdamW.
+void TrainStep(Context& ctx, const Transformer& model, Optimizer& optimizer, const Documents& documents,
+               bool checkpoint) {
+  AddGradients(ctx, model, documents, checkpoint);
   optimizer.Step(ctx, 1e-3, optimizer.GradientNorm(ctx));
 }
 
@@ -90,6 +97,63 @@ void TrainRow(BenchRows& bench, const TrainSize& size, int window) {
   bench.Add(std::move(row));
 }
 
+std::vector<Request> RandomRequests(BenchRows& bench, int count, int prompt, int new_tokens, int vocab,
+                                    double temperature) {
+  std::vector<Request> requests;
+  for (auto& text : bench.RandomDocuments(count, prompt, vocab)) {
+    const std::uint64_t key = StreamKey(0, Purpose::kSample, static_cast<std::uint32_t>(requests.size()));
+    requests.push_back(
+        {.prompt = std::move(text), .max_new_tokens = new_tokens, .temperature = temperature, .key = key});
+  }
+  return requests;
+}
+
+// A step of RL but for rewards and advantages: samples, then one update on all that was sampled.
+void RlRow(BenchRows& bench, const RlSize& size, int window) {
+  const std::string name =
+      Concat(size.shape, " rl B", size.completions, " T", size.new_tokens, " ", AttentionName(window));
+  if (!bench.Wanted(name)) return;
+  Context& ctx = bench.ctx();
+  const int length = size.prompt + size.new_tokens;
+  const ModelConfig c = BenchShape(size.shape, length, window);
+  std::vector<MemoryPart> parts =
+      DecodeParts(c, bench.dtype(), ctx.device(),
+                  {.slots = size.slots, .requests = size.completions, .max_length = length, .option = ""});
+  parts.push_back(StepPart(c, bench.dtype(), std::int64_t{size.micro_batch} * length, PassKind::kTraining));
+  bench.CheckMemory(name, c, /*trained=*/true, parts);
+  const Transformer model(c, bench.dtype(), /*with_gradients=*/true, bench.kind());
+  InitializeParameters(model.parameters(), c.layers, /*seed=*/0);
+  Optimizer optimizer(model.parameters(), OptimizerOptions());
+  const auto requests = RandomRequests(bench, size.completions, size.prompt, size.new_tokens, c.vocab, 1.0);
+  Decoder decoder(model, size.slots, length);
+  ordered_json row = {
+      {"name", name}, {"B", size.completions}, {"prompt", size.prompt}, {"new", size.new_tokens}, {"window", window}};
+  double sampling = 0;
+  const double seconds = bench.Measure(row, [&] {
+    ResetStep(ctx);
+    const StepTimer timer;
+    const std::vector<Completion> completions = decoder.Generate(ctx, requests);
+    sampling = timer.Seconds();
+    Documents documents;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      documents.push_back(requests[i].prompt);
+      documents.back().insert(documents.back().end(), completions[i].tokens.begin(), completions[i].tokens.end());
+    }
+    for (std::size_t i = 0; i < documents.size(); i += static_cast<std::size_t>(size.micro_batch)) {
+      ResetStep(ctx);
+      AddGradients(ctx, model,
+                   std::span(documents).subspan(i, std::min<std::size_t>(size.micro_batch, documents.size() - i)),
+                   /*checkpoint=*/false);
+    }
+    optimizer.Step(ctx, 1e-6, optimizer.GradientNorm(ctx));
+    Wait(ctx);
+    return timer.Seconds();
+  });
+  row["sampling_ms"] = 1e3 * sampling;
+  row["tokens_per_second"] = double{1} * size.completions * length / seconds;
+  bench.Add(std::move(row));
+}
+
 // Models of one shape by their window. Each is made for the first row that wants it.
 using Models = std::map<int, Transformer>;
 
@@ -106,11 +170,7 @@ void DecodeRow(BenchRows& bench, Models& models, char shape, int batch, double t
   const Transformer& model = place->second;
   if (made) InitializeParameters(model.parameters(), c.layers, /*seed=*/0);
   bench.NoteMemory(model, nullptr);
-  std::vector<Request> requests;
-  for (const auto& text : bench.RandomDocuments(batch, prompt, c.vocab)) {
-    const std::uint64_t key = StreamKey(0, Purpose::kSample, static_cast<std::uint32_t>(requests.size()));
-    requests.push_back({.prompt = text, .max_new_tokens = new_tokens, .temperature = temperature, .key = key});
-  }
+  const auto requests = RandomRequests(bench, batch, prompt, new_tokens, c.vocab, temperature);
   ordered_json row = {{"name", name}, {"B", batch}, {"prompt", prompt}, {"new", new_tokens}, {"window", window}};
   Decoder decoder(model, batch, prompt + new_tokens);
   const double seconds = bench.Measure(row, [&] {
@@ -186,6 +246,7 @@ void TrainSuite(BenchRows& bench) {
   for (const TrainSize& size : sizes.train) {
     for (const int window : {0, sizes.train_window}) TrainRow(bench, size, window);
   }
+  RlRow(bench, sizes.rl, sizes.decode_window);
 }
 
 void DecodeSuite(BenchRows& bench) {
