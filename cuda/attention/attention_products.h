@@ -28,6 +28,21 @@ __device__ inline float Exp2(float x) {
   return y;
 }
 
+constexpr float kInverseLn2 = 1.4426950408889634074f;
+
+// What the backward makes of q.k and dout.v: the weight p = exp(scale q.k - lse) = 2^(scale2 q.k - lse2), and the
+// score's gradient ds = scale p (dout.v - delta) = p (scale dout.v - scaled_delta).
+struct ScoreGradient {
+  float scale, scale2;
+  __device__ void Weigh(float& dot, float& dout_v, float lse2, float scaled_delta) const {
+    dot = Exp2(__fmaf_rn(dot, scale2, -lse2));
+    dout_v = dot * __fmaf_rn(dout_v, scale, -scaled_delta);
+  }
+};
+inline ScoreGradient ScoreGradientOf(std::int64_t D) {
+  return {1.0f / std::sqrt(static_cast<float>(D)), ScoreScale2(D)};
+}
+
 // Starts to copy `rows` rows of D numbers as a tile; zeros stand for rows from `valid` on. The whole block of kThreads
 // takes part. D is a multiple of 8, and every row of `from` starts at a multiple of 16 bytes.
 template <int P, int kThreads = 4 * kWarp>
