@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a group of attention's backward does with one tile (attention_backward_wgmma.cu), for dq and for dk and dv:
 //
-//   Score    begins the products x u^T and y w^T
-//   Weigh    makes of them p and ds
-//   Round    makes these operands
-//   Add      begins the products for the gradients
+//   Score           begins x u^T, and y w^T as another batch of products
+//   Weigh           makes p of the former, while the latter are multiplied
+//   Differentiate   makes ds of the latter and p
+//   Round           makes operands of p and ds
+//   Add             begins the products for the gradients
 //
 // p and ds go from sums to operands within registers. u and w serve both ways: as rows for p and ds, transposed for the
 // gradients.
@@ -24,8 +25,11 @@ struct ScoreStep {
   GroupScores p, ds;
 
   __device__ void Score(const TilePair<D>& rows, const TilePair<D>& tile) {
+    FenceSums();
     MultiplyByTile<D>(p, Describe(rows.first), Describe(tile.first));
+    CommitProducts();
     MultiplyByTile<D>(ds, Describe(rows.second), Describe(tile.second));
+    CommitProducts();
   }
 };
 
@@ -49,12 +53,17 @@ struct QueryStep : ScoreStep<D> {
       positions[i] = numbers.position[r], lse2[i] = numbers.lse2[r], delta[i] = numbers.delta[r];
     }
   }
-  // Masks behind all exponentials. With a choice for each, one would wait for the other.
-  __device__ void Weigh(int tile, const QueryNumbers&) {
+  __device__ void Weigh(const QueryNumbers&) {
     KeepHere(p);
+#pragma unroll
+    for (int e = 0; e < kPanel / 2; ++e) p[e] = gradient.Weight(p[e], lse2[e / 2 % 2]);
+    KeepHere(p);
+  }
+  // Masks in a loop of its own. With a choice for each element, one would wait for the other.
+  __device__ void Differentiate(int tile, const QueryNumbers&) {
     KeepHere(ds);
 #pragma unroll
-    for (int e = 0; e < kPanel / 2; ++e) gradient.Weigh(p[e], ds[e], lse2[e / 2 % 2], delta[e / 2 % 2]);
+    for (int e = 0; e < kPanel / 2; ++e) ds[e] = gradient.OfScore(p[e], ds[e], delta[e / 2 % 2]);
     const int first_key = tile * kPanel;
     if (first_key < by_all.begin || first_key + kPanel > by_all.end) {
       MaskScores([&](int block) { return ds + 4 * block; }, positions, first_key, spec, 0);
@@ -81,18 +90,26 @@ struct KeyStep : ScoreStep<D> {
       queries[i] = QueriesOf(first + RowInGroup() + 8 * i, std::numeric_limits<int>::max() - 1, plan.spec);
     }
   }
-  __device__ void Weigh(int, const QueryNumbers& numbers) {
+  __device__ void Weigh(const QueryNumbers& numbers) {
     KeepHere(p);
+#pragma unroll
+    for (int block = 0; block < kPanel / 8; ++block) {
+      const float2 lse2 = PairOf(numbers.lse2, block);
+#pragma unroll
+      for (int e = 4 * block; e < 4 * block + 4; e += 2) {
+        p[e] = gradient.Weight(p[e], lse2.x), p[e + 1] = gradient.Weight(p[e + 1], lse2.y);
+      }
+    }
+    KeepHere(p);
+  }
+  __device__ void Differentiate(int, const QueryNumbers& numbers) {
     KeepHere(ds);
 #pragma unroll
     for (int block = 0; block < kPanel / 8; ++block) {
-      const int column = 8 * block + 2 * (Lane() % 4);
-      const auto lse2 = *reinterpret_cast<const float2*>(numbers.lse2 + column),
-                 delta = *reinterpret_cast<const float2*>(numbers.delta + column);
+      const float2 delta = PairOf(numbers.delta, block);
 #pragma unroll
       for (int e = 4 * block; e < 4 * block + 4; e += 2) {
-        gradient.Weigh(p[e], ds[e], lse2.x, delta.x);
-        gradient.Weigh(p[e + 1], ds[e + 1], lse2.y, delta.y);
+        ds[e] = gradient.OfScore(p[e], ds[e], delta.x), ds[e + 1] = gradient.OfScore(p[e + 1], ds[e + 1], delta.y);
       }
     }
     if (first_key < numbers.by_all.begin || first_key + kPanel > numbers.by_all.end) Mask(numbers);
@@ -107,6 +124,10 @@ struct KeyStep : ScoreStep<D> {
   }
 
  private:
+  // The numbers of this thread's two queries in a block of 8.
+  static __device__ float2 PairOf(const float (&numbers)[kPanel], int block) {
+    return *reinterpret_cast<const float2*>(numbers + 8 * block + 2 * (Lane() % 4));
+  }
   __device__ void Mask(const QueryNumbers& numbers) {
 #pragma unroll
     for (int e = 0; e < kPanel / 2; ++e) {

@@ -12,7 +12,7 @@
 //
 // A group passes over tiles that none of its rows meets. It looks ahead if it has the registers: it begins the products
 // of the next tile's p and ds, then those of this tile's gradients. While the latter run, it computes the next p and
-// ds. docs/attention.md says why these shapes, and what was tried.
+// ds. docs/cuda.md says why these shapes, and what was tried.
 #include <algorithm>
 
 #include "cuda/attention/attention_backward_steps.h"
@@ -64,11 +64,6 @@ __device__ void MultiplyTiles(SharedState<D>& s, const Plan& plan, unsigned numb
     s.ReleaseTile(last);
     pending = false;
   };
-  const auto begin_scores = [&] {
-    FenceSums();
-    step.Score(rows, s.tiles[tile % kStages<D>]);
-    CommitProducts();
-  };
   for (int h = 0; h < heads; ++h) {
     for (int i = 0; i < count; ++i, ++tile) {
       s.WaitTile(tile);
@@ -77,17 +72,23 @@ __device__ void MultiplyTiles(SharedState<D>& s, const Plan& plan, unsigned numb
         s.ReleaseTile(tile);
         continue;
       }
-      // Each way has its own products: had one alone its second half, the compiler would let them run one by one.
+      const TilePair<D>& pair = s.tiles[tile % kStages<D>];
+      const QueryNumbers& numbers = s.tile_numbers[tile % kStages<D>];
+      // Both ways are written out: with a choice in the midst, the compiler lets products run one by one.
       if (kAhead && pending) {
-        begin_scores();
+        step.Score(rows, pair);
         step.Add(s.tiles[last % kStages<D>]);
         CommitProducts();
+        WaitProducts<2>();
+        step.Weigh(numbers);
         WaitProducts<1>();
       } else {
-        begin_scores();
+        step.Score(rows, pair);
+        WaitProducts<1>();
+        step.Weigh(numbers);
         WaitProducts<0>();
       }
-      step.Weigh(tiles[i], s.tile_numbers[tile % kStages<D>]);
+      step.Differentiate(tiles[i], numbers);
       WaitProducts<0>();
       if (kAhead && pending) s.ReleaseTile(last);
       step.Round();
@@ -176,11 +177,13 @@ void LaunchGradients(const Context& ctx, const AttentionGradients& gradients, co
                   ScoreGradientOf(D),
                   static_cast<int>(documents.H / documents.G)};
   if (!gradients.dq.empty()) {
-    LaunchGradient<D, Rows::kQueries>(ctx, problem, OrderOfQueries(documents, N, kBlockRows), gradients.dq, {});
+    LaunchGradient<D, Rows::kQueries>(ctx, problem, OrderOfQueries(documents, in.spec, N, kBlockRows), gradients.dq,
+                                      {});
   }
   if (gradients.dk.empty() && gradients.dv.empty()) return;
   problem.x = k, problem.y = v, problem.u = q, problem.w = grad;
-  LaunchGradient<D, Rows::kKeys>(ctx, problem, OrderOfKeys(documents, N, kBlockRows), gradients.dk, gradients.dv);
+  LaunchGradient<D, Rows::kKeys>(ctx, problem, OrderOfKeys(documents, in.spec, N, kBlockRows), gradients.dk,
+                                 gradients.dv);
 }
 
 }  // namespace

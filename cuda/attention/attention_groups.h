@@ -39,26 +39,29 @@ struct WorkOrder {
   }
 };
 
-// How many key heads are taken together, if so many bytes are read again and again for each of them.
-inline unsigned KeyHeadsTogether(std::int64_t bytes_of_each, std::int64_t key_heads) {
+// How many key heads are taken together, if so many bytes are read again and again for each of them. Under a window
+// works read what is around them alone, and neighbouring heads lie side by side in memory.
+inline unsigned KeyHeadsTogether(const DocumentQueries<BFloat16>& documents, AttentionSpec spec, std::int64_t bytes) {
   constexpr std::int64_t kCacheBytes = 24 << 20;  // half of the second-level cache
-  return static_cast<unsigned>(std::clamp<std::int64_t>(kCacheBytes / bytes_of_each, 1, key_heads));
+  const std::int64_t together = spec.window != 0 ? documents.G : kCacheBytes / bytes;
+  return static_cast<unsigned>(std::clamp<std::int64_t>(together, 1, documents.G));
 }
 
 // Blocks of `rows` queries of all query heads.
-inline WorkOrder OrderOfQueries(const DocumentQueries<BFloat16>& documents, std::int64_t N, int rows) {
-  const std::int64_t G = documents.G, heads_of_key = documents.H / G, keys_and_values = N * documents.D * 4;
+inline WorkOrder OrderOfQueries(const DocumentQueries<BFloat16>& documents, AttentionSpec spec, std::int64_t N,
+                                int rows) {
+  const std::int64_t heads_of_key = documents.H / documents.G, keys_and_values = N * documents.D * 4;
   return {static_cast<unsigned>(DocumentBlocks(N, documents.documents, rows)),
           static_cast<unsigned>(documents.documents), static_cast<unsigned>(documents.H),
-          KeyHeadsTogether(keys_and_values, G) * static_cast<unsigned>(heads_of_key), /*from_end=*/true};
+          KeyHeadsTogether(documents, spec, keys_and_values) * static_cast<unsigned>(heads_of_key), /*from_end=*/true};
 }
 
 // Blocks of `rows` keys of all key heads.
-inline WorkOrder OrderOfKeys(const DocumentQueries<BFloat16>& documents, std::int64_t N, int rows) {
-  const std::int64_t G = documents.G, queries_and_grads = N * documents.D * 4 * (documents.H / G);
+inline WorkOrder OrderOfKeys(const DocumentQueries<BFloat16>& documents, AttentionSpec spec, std::int64_t N, int rows) {
+  const std::int64_t queries_and_grads = N * documents.D * 4 * (documents.H / documents.G);
   return {static_cast<unsigned>(DocumentBlocks(N, documents.documents, rows)),
-          static_cast<unsigned>(documents.documents), static_cast<unsigned>(G), KeyHeadsTogether(queries_and_grads, G),
-          /*from_end=*/false};
+          static_cast<unsigned>(documents.documents), static_cast<unsigned>(documents.G),
+          KeyHeadsTogether(documents, spec, queries_and_grads), /*from_end=*/false};
 }
 
 // Calls f(rows, head) for this block's works, one after another. They are dealt out forwards and backwards in turns, so

@@ -92,7 +92,7 @@ __global__ __launch_bounds__(kBlockWarps* kWarp,
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
         const int key = first_key + 8 * j + 2 * (Lane() % 4) + c % 2;
-        gradient.Weigh(p[0][j][c], ds[0][j][c], lse2[c / 2], deltas[c / 2]);
+        ds[0][j][c] = gradient.OfScore(gradient.Weight(p[0][j][c], lse2[c / 2]), ds[0][j][c], deltas[c / 2]);
         if (!all && !Visible(positions[c / 2], key, spec)) ds[0][j][c] = 0;
       }
     }
@@ -182,7 +182,8 @@ __global__ __launch_bounds__(kBlockWarps* kWarp, P <= 64 ? 3 : 2) void KeyGradie
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
         const int query = 8 * j + 2 * (Lane() % 4) + c % 2, key = first_key + c / 2 * 8 + Lane() / 4;
-        gradient.Weigh(p[0][j][c], ds[0][j][c], x.lse[query] * kInverseLn2, x.delta[query] * gradient.scale);
+        p[0][j][c] = gradient.Weight(p[0][j][c], x.lse[query] * kInverseLn2);
+        ds[0][j][c] = gradient.OfScore(p[0][j][c], ds[0][j][c], x.delta[query] * gradient.scale);
         if (!all && (query >= valid || !Visible(x.position[query], key, spec))) p[0][j][c] = ds[0][j][c] = 0;
       }
     }

@@ -30,13 +30,14 @@ __device__ inline float Exp2(float x) {
 
 constexpr float kInverseLn2 = 1.4426950408889634074f;
 
-// What the backward makes of q.k and dout.v: the weight p = exp(scale q.k - lse) = 2^(scale2 q.k - lse2), and the
-// score's gradient ds = scale p (dout.v - delta) = p (scale dout.v - scaled_delta).
+// What the backward makes of q.k and dout.v.
 struct ScoreGradient {
   float scale, scale2;
-  __device__ void Weigh(float& dot, float& dout_v, float lse2, float scaled_delta) const {
-    dot = Exp2(__fmaf_rn(dot, scale2, -lse2));
-    dout_v = dot * __fmaf_rn(dout_v, scale, -scaled_delta);
+  // p = exp(scale q.k - lse) = 2^(scale2 q.k - lse2)
+  __device__ float Weight(float dot, float lse2) const { return Exp2(__fmaf_rn(dot, scale2, -lse2)); }
+  // ds = scale p (dout.v - delta) = p (scale dout.v - scaled_delta)
+  __device__ float OfScore(float p, float dout_v, float scaled_delta) const {
+    return p * __fmaf_rn(dout_v, scale, -scaled_delta);
   }
 };
 inline ScoreGradient ScoreGradientOf(std::int64_t D) {

@@ -4,7 +4,7 @@
 //
 // Three groups of 128 threads take 64 queries each, which share the tiles of keys that attention_feed.h brings. A group
 // passes over tiles that none of its queries sees. It has the scores of the next tile and the weighted values of the
-// last multiplied while it takes the softmax. docs/attention.md says why these shapes, and what was tried.
+// last multiplied while it takes the softmax. docs/cuda.md says why these shapes, and what was tried.
 #include <algorithm>
 
 #include "cuda/attention/attention_feed.h"
@@ -184,7 +184,7 @@ template <class S>
 void LaunchForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
   const auto documents = QueriesOfDocuments<BFloat16>(in);
   const std::int64_t N = in.q.dim(0), H = documents.H, G = documents.G, D = documents.D;
-  const WorkOrder order = OrderOfQueries(documents, N, S::kRows);
+  const WorkOrder order = OrderOfQueries(documents, in.spec, N, S::kRows);
   const unsigned blocks = std::min(order.count(), static_cast<unsigned>(ctx.stream->multiprocessors));
   const Source source{DescribeMatrix(in.q.data<BFloat16>(), N, H * D, H * D, kPanel),
                       DescribeMatrix(documents.k, N, G * D, G * D, kPanel),
