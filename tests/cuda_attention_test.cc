@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention on a CUDA device over a cache, at the head dims and groups of query heads that its kernels tell apart: the
 // scalar ones in f64 and f32, tensor cores in bf16 with rows of 32, 64 and 128 numbers, and groups that take more than
-// one fragment of 16 rows.
+// one fragment of 16 rows; and its backward over documents of many tiles.
 #include <doctest/doctest.h>
+
+#include <algorithm>
+#include <limits>
 
 #include "attention_pass.h"
 #include "cuda_report.h"
+#include "gradient_check.h"
 
 using namespace swarr;
 
@@ -116,25 +120,34 @@ TEST_CASE(
   }
 }
 
+namespace {
+
+const std::vector<int> kLengths = {1, 63, 64, 65, 150, 700, 200};  // around the tiles, and in several blocks
+constexpr Heads kWarpgroupHeads[] = {{3, 3, 64}, {6, 2, 64}, {8, 1, 128}, {2, 2, 128}};
+
+std::vector<std::int32_t> Prompts() {
+  std::vector<std::int32_t> prompts;
+  for (const int length : kLengths) prompts.insert(prompts.end(), static_cast<std::size_t>(length), length / 3);
+  return prompts;
+}
+
+}  // namespace
+
 // On Hopper warpgroups multiply for documents of these head dims, and warps for a cache.
 TEST_CASE(
     "CUDA: documents packed together have the bits of each alone over a cache, however tiles and groups cut them") {
   if (SkippedWithoutCuda()) return;
   constexpr int kChunk = 50;
-  const std::vector<int> lengths = {1, 63, 64, 65, 150, 700, 200};  // around the tiles, and in several blocks
-  for (const Heads& h : {Heads{3, 3, 64}, Heads{6, 2, 64}, Heads{8, 1, 128}, Heads{2, 2, 128}}) {
+  for (const Heads& h : kWarpgroupHeads) {
     for (const AttentionSpec spec :
          {AttentionSpec{0, 0}, {1, 0}, {40, 4}, {64, 0}, {100, 65}, {33, 300}, {512, 4}, {40, 0, /*prompt=*/true}}) {
       for (const LearnedSinks learned : kWithAndWithout) {
         TestContext t(Device::kCuda);
-        AttentionPass host = MakePass(t.ctx.HostArena(), DType::kBF16, lengths, h, learned);
-        std::vector<std::int32_t> prompts;
-        for (const int length : lengths) prompts.insert(prompts.end(), static_cast<std::size_t>(length), length / 3);
-        const AttentionPass p = MovedToDevice(t.ctx, host);
-        const Tensor of_rows = spec.prompt ? ToDevice(t.ctx, Ints(t.ctx.HostArena(), prompts)) : Tensor{};
+        const AttentionPass p = MovedToDevice(t.ctx, MakePass(t.ctx.HostArena(), DType::kBF16, kLengths, h, learned));
+        const Tensor of_rows = spec.prompt ? ToDevice(t.ctx, Ints(t.ctx.HostArena(), Prompts())) : Tensor{};
         AttentionForward(t.ctx, p.out, p.lse, {p.q, p.k, p.v, p.q_pos, p.documents, spec, p.sink_logits, of_rows});
         int different = 0, begin = 0;
-        for (const int length : lengths) {
+        for (const int length : kLengths) {
           const int end = begin + length;
           const auto rows = [&](const Tensor& x) { return x.empty() ? x : x.Rows(begin, end); };
           const Document d{rows(p.q), rows(p.k), rows(p.v), p.sink_logits, rows(p.out), rows(p.lse), rows(of_rows)};
@@ -142,6 +155,108 @@ TEST_CASE(
           begin = end;
         }
         CHECK(different == 0);
+      }
+    }
+  }
+}
+
+namespace {
+
+// A window of 1 is left out: gradients of scores are 0 there, and all that is left of them is rounding.
+constexpr AttentionSpec kBackwardSpecs[] = {{0, 0},    {7, 1},    {40, 4},  {64, 0},
+                                            {100, 65}, {33, 300}, {512, 4}, {40, 0, /*prompt=*/true}};
+
+// Some queries see nothing, and those at the end of the last document stand in each other's rows.
+void MixPositions(const AttentionPass& p) {
+  std::int32_t* position = p.q_pos.data<std::int32_t>();
+  const std::int64_t N = p.q_pos.dim(0);
+  for (std::int64_t n = 5; n < N; n += 37) position[n] = -1;
+  std::reverse(position + N - 100, position + N);
+}
+
+// The same in f64.
+AttentionPass Widened(Arena& arena, const AttentionPass& p, Heads h) {
+  AttentionPass wide;
+  wide.q = InF64(arena, p.q), wide.k = InF64(arena, p.k), wide.v = InF64(arena, p.v), wide.dout = InF64(arena, p.dout);
+  if (!p.sink_logits.empty()) wide.sink_logits = InF64(arena, p.sink_logits);
+  wide = MakePass(arena, DType::kF64, kLengths, h, LearnedSinks::kWithout, &wide);
+  wide.q_pos = p.q_pos;
+  return wide;
+}
+
+// Writes the gradients, whatever stands there.
+void WriteGradients(const Context& ctx, const AttentionPass& p, AttentionSpec spec) {
+  AttentionBackward(ctx, {p.dq.Fresh(), p.dk.Fresh(), p.dv.Fresh(), {}}, p.dout, p.out, p.lse,
+                    {p.q, p.k, p.v, p.q_pos, p.documents, spec, p.sink_logits, p.prompts});
+}
+
+}  // namespace
+
+TEST_CASE(
+    "CUDA: attention's backward in bf16 is near that in f64, however tiles and groups cut documents, and has the same "
+    "bits twice") {
+  if (SkippedWithoutCuda()) return;
+  constexpr double kBound = 0.01;  // five roundings to bf16
+  Report report("attention's backward, bf16 against f64");
+  for (const Heads& h : kWarpgroupHeads) {
+    for (const LearnedSinks learned : kWithAndWithout) {
+      TestContext t(Device::kCuda);
+      Arena& arena = t.ctx.HostArena();
+      AttentionPass host = MakePass(arena, DType::kBF16, kLengths, h, learned);
+      host.prompts = Ints(arena, Prompts());
+      if (learned == LearnedSinks::kWith) MixPositions(host);
+      AttentionPass exact = MovedToDevice(t.ctx, Widened(arena, host, h)), p = MovedToDevice(t.ctx, host);
+      for (const AttentionSpec spec : kBackwardSpecs) {
+        p.prompts = exact.prompts = spec.prompt ? ToDevice(t.ctx, host.prompts) : Tensor{};
+        RunAttention(t.ctx, exact, spec);
+        RunAttention(t.ctx, p, spec);
+        std::vector<Tensor> first, second;
+        std::vector<Report::Number> errors = {{"dq", 0}, {"dk", 0}, {"dv", 0}, {"sinks", 0}};
+        const auto compare = [&](std::size_t i, const Tensor& gradient, const Tensor& reference) {
+          first.push_back(OnHost(t.ctx, gradient));
+          errors[i].second = RelativeError(first.back(), OnHost(t.ctx, reference));
+          CHECK(errors[i].second <= kBound);
+        };
+        compare(0, p.dq, exact.dq);
+        compare(1, p.dk, exact.dk);
+        compare(2, p.dv, exact.dv);
+        if (learned == LearnedSinks::kWith) compare(3, p.dsink_logits, exact.dsink_logits);
+        report.Line(Concat(h.H, " heads over ", h.G, " of ", h.D, ", window ", spec.window, ", ", spec.sinks, " sinks",
+                           spec.prompt ? ", prompts" : "", learned == LearnedSinks::kWith ? ", mixed positions" : ""),
+                    errors);
+        WriteGradients(t.ctx, p, spec);
+        for (const Tensor* gradient : {&p.dq, &p.dk, &p.dv}) second.push_back(OnHost(t.ctx, *gradient));
+        for (std::size_t i = 0; i < second.size(); ++i) CHECK(SameBits(first[i], second[i]));
+      }
+    }
+  }
+}
+
+TEST_CASE("CUDA: what is not a number in one document changes no gradient of another") {
+  if (SkippedWithoutCuda()) return;
+  constexpr std::size_t kSpoiled = 4;
+  std::int64_t begin = 0;
+  for (std::size_t i = 0; i < kSpoiled; ++i) begin += kLengths[i];
+  const std::int64_t end = begin + kLengths[kSpoiled];
+  for (const Heads& h : kWarpgroupHeads) {
+    for (const AttentionSpec spec : {AttentionSpec{0, 0}, {40, 4}}) {
+      TestContext t(Device::kCuda);
+      const AttentionPass host = MakePass(t.ctx.HostArena(), DType::kBF16, kLengths, h);
+      AttentionPass p = MovedToDevice(t.ctx, host);
+      RunAttention(t.ctx, p, spec);
+      const std::vector<Tensor> before = {OnHost(t.ctx, p.dq), OnHost(t.ctx, p.dk), OnHost(t.ctx, p.dv)};
+      for (const Tensor& x : {host.q, host.k, host.v, host.dout}) {
+        const std::int64_t width = x.size() / x.dim(0);
+        std::fill(x.data<BFloat16>() + begin * width, x.data<BFloat16>() + end * width,
+                  static_cast<BFloat16>(std::numeric_limits<float>::quiet_NaN()));
+      }
+      p.q = ToDevice(t.ctx, host.q), p.k = ToDevice(t.ctx, host.k), p.v = ToDevice(t.ctx, host.v);
+      p.dout = ToDevice(t.ctx, host.dout);
+      WriteGradients(t.ctx, p, spec);
+      const std::vector<Tensor> after = {OnHost(t.ctx, p.dq), OnHost(t.ctx, p.dk), OnHost(t.ctx, p.dv)};
+      for (std::size_t i = 0; i < before.size(); ++i) {
+        CHECK(SameBits(before[i].Rows(0, begin), after[i].Rows(0, begin)));
+        CHECK(SameBits(before[i].Rows(end, before[i].dim(0)), after[i].Rows(end, after[i].dim(0))));
       }
     }
   }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of the backward in src/attn/kernels/attention_kernel.cc: for f64, f32, and for bf16 if the head dim doesn't suit
-// the tensor cores (attention_mma_backward.cu). For dq the rows of attention_rows.h are queries and the tiles keys; for
-// dk and dv it is the other way round. Launch: one block for warps * kRows queries of one head, or keys of one key
-// head.
+// the tensor cores (attention_mma_backward.cu, attention_backward_wgmma.cu). For dq the rows of attention_rows.h are
+// queries and the tiles keys; for dk and dv it is the other way round. Launch: one block for warps * kRows queries of
+// one head, or keys of one key head.
+#include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "cuda/attention/attention_rows.h"
+#include "cuda/pack.h"
 #include "cuda/sums.h"
 #include "tensor/kernels/math.h"
 
@@ -118,16 +121,22 @@ __global__ void KeyGradientKernel(DocumentQueries<T> source, Gradient<T> dk, Gra
   }
 }
 
-// delta = dout . out. A warp takes one query and head.
+// delta = dout . out. `lanes` threads, a power of two, take one query and head, in packs.
 template <class T>
-__global__ void DeltaKernel(std::int64_t rows, std::int64_t D, Accumulator<T>* delta, const T* dout, const T* out) {
+__global__ void DeltaKernel(std::int64_t rows, std::int64_t D, int lanes, bool aligned, Accumulator<T>* delta,
+                            const T* dout, const T* out) {
   using Sum = Accumulator<T>;
-  const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  if (n >= rows) return;
+  constexpr int k = kPack<T>;
+  const std::int64_t n = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / lanes;
+  const int lane = static_cast<int>(threadIdx.x) % lanes;
   Sum sum = 0;
-  for (std::int64_t c = lane; c < D; c += kWarp) sum = fma(Sum(dout[n * D + c]), Sum(out[n * D + c]), sum);
-  sum = WarpSum(sum);
-  if (lane == 0) delta[n] = sum;
+  for (std::int64_t c = lane * k; n < rows && c < D; c += lanes * k) {
+    const auto x = LoadPack<k>(dout + n * D, c, D, aligned), y = LoadPack<k>(out + n * D, c, D, aligned);
+#pragma unroll
+    for (int j = 0; j < k; ++j) sum = fma(Sum(x.at[j]), Sum(y.at[j]), sum);
+  }
+  for (int distance = lanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+  if (n < rows && lane == 0) delta[n] = sum;
 }
 
 // A query's part of the gradient of a head's learned sink.
@@ -156,7 +165,10 @@ QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& d
   using Sum = Accumulator<T>;
   const std::int64_t N = out.dim(0), H = out.dim(1), D = out.dim(2), docs = documents.dim(0) - 1;
   const QueryScratch<Sum> scratch{ctx.arena->NewArray<Sum>(N * H), ctx.arena->NewArray<std::int32_t>(docs)};
-  Launch(ctx, {Blocks(N * H, kWarps)}, DeltaKernel<T>, N * H, D, scratch.delta, dout, out);
+  const auto packs = static_cast<unsigned>(Blocks(D, kPack<T>));
+  const int lanes = static_cast<int>(std::min(std::bit_ceil(packs), unsigned{kWarp}));
+  const bool aligned = RowsAligned<kPack<T>>(D, dout.data<T>(), out.data<T>());
+  Launch(ctx, {Blocks(N * H, kThreads / lanes)}, DeltaKernel<T>, N * H, D, lanes, aligned, scratch.delta, dout, out);
   EnqueueZero(*ctx.stream, scratch.irregular, static_cast<std::size_t>(docs) * sizeof(std::int32_t));
   Launch(ctx, {Blocks(N, kThreads)}, IrregularKernel, N, docs, scratch.irregular, q_pos, documents);
   return scratch;
@@ -183,7 +195,9 @@ void AttentionKernels<Cuda>::Backward(const Context& ctx, const AttentionGradien
                     SinkTerm<T>{in.sink_logits.data<T>(), lse.data<Sum>(), scratch.delta, H});
     }
     if constexpr (std::is_same_v<T, BFloat16>) {
-      if (OnTensorCores(in.q.dtype(), D)) return MmaBackward(ctx, gradients, dout, lse, in, scratch);
+      if (OnTensorCores(in.q.dtype(), D)) {
+        return (OnWarpgroups(ctx, D) ? WarpgroupBackward : MmaBackward)(ctx, gradients, dout, lse, in, scratch);
+      }
     }
     const DocumentQueries<T> source = QueriesOfDocuments<T>(in);
     const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(D));

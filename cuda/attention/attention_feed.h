@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// How attention's warpgroups are fed (attention_wgmma.cu): in which order blocks of queries are worked on, which tiles
-// of keys each needs, and how these come to shared memory.
+// How the warpgroups of attention's forward are fed (attention_wgmma.cu): which tiles of keys a block of queries needs,
+// and how these come to shared memory.
 //
-// A block lives on from work to work. A work is some queries of one head, 64 for each group that multiplies. Of the
-// group that feeds, one warp makes the plan of the next work and has the copy engine bring its queries and its keys; a
-// thread of another brings the values, so that neither waits for the other's ring. Both run ahead as far as there is
-// room, and groups find their next work there.
+// A work is some queries of one head, 64 for each group that multiplies. Of the group that feeds, one warp makes the
+// plan of the next work and has the copy engine bring its queries and its keys; a thread of another brings the values,
+// so that neither waits for the other's ring. Both run ahead as far as there is room, and groups find their next work
+// there.
 //
 //   ready[plan]          the plan stands and its queries have arrived
 //   done[plan]           all are done with it
@@ -13,13 +13,10 @@
 //   empty[stage][half]   all groups are done with them
 #pragma once
 
-#include "cuda/attention/attention_softmax.h"
-#include "cuda/wgmma.h"
+#include "cuda/attention/attention_groups.h"
 
 namespace swarr {
 namespace {
-
-static_assert(kSoftmaxTile == kPanel);
 
 constexpr int kPlans = 2;
 enum Half { kKeys, kValues, kHalves };
@@ -54,25 +51,6 @@ struct Plan {
   int positions[S::kRows];
 };
 
-// The order in which works are taken: blocks of queries of all heads. Some key heads after the others, as many as the
-// second-level cache holds; within them blocks of all documents in turns, each document's from its end, since later
-// ones see more keys; then heads.
-struct WorkOrder {
-  unsigned blocks, documents, heads, heads_together, heads_of_key;
-
-  struct Work {
-    unsigned block, head;
-  };
-  __host__ __device__ unsigned count() const { return blocks * heads; }
-  __device__ Work At(unsigned index) const {
-    const unsigned first = index / (blocks * heads_together) * heads_together, within = index - first * blocks,
-                   width = min(heads_together, heads - first), slot = within / width, each = blocks / documents;
-    // Documents of one length have `each` blocks.
-    const unsigned block = slot < each * documents ? slot % documents * each + (each - 1 - slot / documents) : slot;
-    return {block, first + within % width};
-  }
-};
-
 template <class S>
 struct SharedState {
   std::uint64_t ready[kPlans], done[kPlans], full[S::kStages][kHalves], empty[S::kStages][kHalves];
@@ -105,16 +83,10 @@ struct Source {
   DocumentQueries<BFloat16> documents;
   const std::int32_t *q_pos, *prompts;
   AttentionSpec spec;  // of the model
-};
+  unsigned heads_of_key;
 
-// Copies 64 rows of one head, in panels of 64 columns.
-template <class S>
-__device__ void CopyHead(char* to, const CUtensorMap& matrix, int row, unsigned head, std::uint64_t* barrier) {
-#pragma unroll
-  for (int panel = 0; panel < S::kWidth / kPanel; ++panel) {
-    CopyBox(to + panel * kPanelBytes, matrix, static_cast<int>(head) * S::kWidth + panel * kPanel, row, barrier);
-  }
-}
+  __device__ unsigned KeyHeadOf(unsigned head) const { return head / heads_of_key; }
+};
 
 // The tiles that a group sees as part of those of the plan.
 __device__ inline Run RunOf(KeyRange seen, TileList tiles) {
@@ -172,7 +144,7 @@ __device__ void FeedTiles(const Rings<S>& rings, const Plan<S>& plan, const CUte
     std::uint64_t* full = &rings.state.full[tile % S::kStages][half];
     WaitBarrier(&rings.state.empty[tile % S::kStages][half], tile / S::kStages % 2 ^ 1);
     ArriveAndExpect(full, S::kTileBytes);
-    CopyHead<S>(rings.Tile(tile, half), matrix, first_key + tiles[i] * kSoftmaxTile, key_head, full);
+    CopyHead<S::kWidth>(rings.Tile(tile, half), matrix, first_key + tiles[i] * kSoftmaxTile, key_head, full);
   }
 }
 
@@ -180,33 +152,25 @@ __device__ void FeedTiles(const Rings<S>& rings, const Plan<S>& plan, const CUte
 template <class S>
 __device__ void FeedKeys(const Rings<S>& rings, const Source& source, const WorkOrder& order) {
   SharedState<S>& state = rings.state;
-  const auto& documents = source.documents;
-  const unsigned works = order.count();
   unsigned number = 0, tile = 0;
   const auto wait_for_plan = [&] { WaitBarrier(&state.done[number % kPlans], number / kPlans % 2 ^ 1); };
-  // Works are dealt out forwards and backwards in turns, so that no block has the longest every time.
-  for (unsigned round = 0; round * gridDim.x < works; ++round) {
-    const unsigned place = round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x, index = round * gridDim.x + place;
-    if (index >= works) continue;
-    const WorkOrder::Work work = order.At(index);
-    const DocumentBlock b = DocumentBlockOf(documents.first_row, documents.documents, S::kRows, work.block);
-    if (b.begin >= b.end) continue;
+  TakeWorks(order, source.documents, S::kRows, [&](const DocumentBlock& b, unsigned head) {
     wait_for_plan();
     Plan<S>& plan = state.plans[number % kPlans];
-    MakePlan(plan, source, b, work.head);
+    MakePlan(plan, source, b, head);
     __syncwarp();
     if (Lane() == 0) {
       std::uint64_t* ready = &state.ready[number % kPlans];
       ArriveAndExpect(ready, S::kQueryBytes);
       for (int group = 0; group < S::kGroups; ++group) {
-        CopyHead<S>(rings.Queries(number) + group * S::kTileBytes, source.q, b.first_row + b.begin + group * kPanel,
-                    work.head, ready);
+        CopyHead<S::kWidth>(rings.Queries(number) + group * S::kTileBytes, source.q,
+                            b.first_row + b.begin + group * kPanel, head, ready);
       }
-      FeedTiles<S, kKeys>(rings, plan, source.k, work.head / order.heads_of_key, tile);
+      FeedTiles<S, kKeys>(rings, plan, source.k, source.KeyHeadOf(head), tile);
     }
     __syncwarp();
     ++number;
-  }
+  });
   wait_for_plan();
   if (Lane() == 0) {
     state.plans[number % kPlans].count = 0;
@@ -216,14 +180,14 @@ __device__ void FeedKeys(const Rings<S>& rings, const Source& source, const Work
 
 // Brings the values. One thread.
 template <class S>
-__device__ void FeedValues(const Rings<S>& rings, const Source& source, const WorkOrder& order) {
+__device__ void FeedValues(const Rings<S>& rings, const Source& source) {
   SharedState<S>& state = rings.state;
   unsigned tile = 0;
   for (unsigned number = 0;; ++number) {
     const Plan<S>& plan = state.plans[number % kPlans];
     WaitBarrier(&state.ready[number % kPlans], number / kPlans % 2);
     if (plan.count == 0) return;
-    FeedTiles<S, kValues>(rings, plan, source.v, plan.head / order.heads_of_key, tile);
+    FeedTiles<S, kValues>(rings, plan, source.v, source.KeyHeadOf(plan.head), tile);
     Arrive(&state.done[number % kPlans]);
   }
 }

@@ -3,8 +3,8 @@
 // of 32 other rows. For dq the rows are queries and the tiles keys. For dk and dv the rows are keys, the tiles queries,
 // and p and ds stand transposed. Either way p and ds pass from sums to operands within registers, and no sum leaves its
 // warp. Launch: one block of 4 warps for 64 consecutive queries of one head, or for 64 keys of one key head, which go
-// through the queries of their heads one head after another, ascending. Left out: wgmma; computing p and ds once for
-// both kernels, which would need dq summed across blocks.
+// through the queries of their heads one head after another, ascending. Left out: computing p and ds once for both
+// kernels, which would need dq summed across blocks. It is the plain twin of attention_backward_wgmma.cu.
 #include "cuda/attention/attention_products.h"
 
 namespace swarr {
@@ -13,17 +13,6 @@ namespace {
 constexpr int kBlockWarps = 4;
 constexpr int kRows = kBlockWarps * 16;
 constexpr int kStages = 3;
-constexpr float kInverseLn2 = 1.4426950408889634074f;
-
-// Turns a score into p = exp(scale q.k - lse) = 2^(scale2 q.k - lse2), and dout.v into ds = scale p (dout.v - delta).
-struct ScoreGradient {
-  float scale, scale2;
-  __device__ void Weigh(float& dot, float& dout_v, float lse2, float delta) const {
-    const float p = Exp2(__fmaf_rn(dot, scale2, -lse2));
-    dot = p;
-    dout_v = scale * p * (dout_v - delta);
-  }
-};
 
 // Adds a warp's 16 rows of sums to a gradient.
 template <int P>
@@ -77,7 +66,7 @@ __global__ __launch_bounds__(kBlockWarps* kWarp,
     const std::int64_t row = b.first + (r < b.count ? r : 0) * b.step;
     positions[i] = r < b.count ? q_pos[row / source.H] : -1;
     lse2[i] = lse[row] * kInverseLn2;
-    deltas[i] = delta[row];
+    deltas[i] = delta[row] * gradient.scale;
   }
   WaitCopies<kStages - 1>();
   __syncthreads();
@@ -103,7 +92,7 @@ __global__ __launch_bounds__(kBlockWarps* kWarp,
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
         const int key = first_key + 8 * j + 2 * (Lane() % 4) + c % 2;
-        gradient.Weigh(p[0][j][c], ds[0][j][c], lse2[c / 2], deltas[c / 2]);
+        ds[0][j][c] = gradient.OfScore(gradient.Weight(p[0][j][c], lse2[c / 2]), ds[0][j][c], deltas[c / 2]);
         if (!all && !Visible(positions[c / 2], key, spec)) ds[0][j][c] = 0;
       }
     }
@@ -193,7 +182,8 @@ __global__ __launch_bounds__(kBlockWarps* kWarp, P <= 64 ? 3 : 2) void KeyGradie
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
         const int query = 8 * j + 2 * (Lane() % 4) + c % 2, key = first_key + c / 2 * 8 + Lane() / 4;
-        gradient.Weigh(p[0][j][c], ds[0][j][c], x.lse[query] * kInverseLn2, x.delta[query]);
+        p[0][j][c] = gradient.Weight(p[0][j][c], x.lse[query] * kInverseLn2);
+        ds[0][j][c] = gradient.OfScore(p[0][j][c], ds[0][j][c], x.delta[query] * gradient.scale);
         if (!all && (query >= valid || !Visible(x.position[query], key, spec))) p[0][j][c] = ds[0][j][c] = 0;
       }
     }
@@ -214,7 +204,7 @@ void MmaBackward(const Context& ctx, const AttentionGradients& gradients, const 
   const DocumentQueries<T> source = QueriesOfDocuments<T>(in);
   const std::int64_t N = in.q.dim(0), D = in.q.dim(2);
   const Tensor &dq = gradients.dq, &dk = gradients.dk, &dv = gradients.dv;
-  const ScoreGradient gradient{1.0f / std::sqrt(static_cast<float>(D)), ScoreScale2(D)};
+  const ScoreGradient gradient = ScoreGradientOf(D);
   DispatchWidth(D, [&]<int P>() {
     if (!dq.empty()) {
       const LaunchShape shape{source.Blocks(N, kRows), kBlockWarps * kWarp, kQuerySharedBytes<P>};

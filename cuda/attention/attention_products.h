@@ -28,6 +28,22 @@ __device__ inline float Exp2(float x) {
   return y;
 }
 
+constexpr float kInverseLn2 = 1.4426950408889634074f;
+
+// What the backward makes of q.k and dout.v.
+struct ScoreGradient {
+  float scale, scale2;
+  // p = exp(scale q.k - lse) = 2^(scale2 q.k - lse2)
+  __device__ float Weight(float dot, float lse2) const { return Exp2(__fmaf_rn(dot, scale2, -lse2)); }
+  // ds = scale p (dout.v - delta) = p (scale dout.v - scaled_delta)
+  __device__ float OfScore(float p, float dout_v, float scaled_delta) const {
+    return p * __fmaf_rn(dout_v, scale, -scaled_delta);
+  }
+};
+inline ScoreGradient ScoreGradientOf(std::int64_t D) {
+  return {1.0f / std::sqrt(static_cast<float>(D)), ScoreScale2(D)};
+}
+
 // Starts to copy `rows` rows of D numbers as a tile; zeros stand for rows from `valid` on. The whole block of kThreads
 // takes part. D is a multiple of 8, and every row of `from` starts at a multiple of 16 bytes.
 template <int P, int kThreads = 4 * kWarp>

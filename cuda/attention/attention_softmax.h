@@ -32,9 +32,10 @@ __device__ inline TileList SoftmaxTilesOf(TileList tiles) {
   return {{{0, min((sinks.end + kEach - 1) / kEach, begin)}, {begin, (recent.end + kEach - 1) / kEach}}};
 }
 
-// Scores of keys that their row doesn't see become -infinity.
+// Scores of keys that their row doesn't see become `nothing`.
 template <class Blocks>
-__device__ inline void MaskScores(Blocks&& at, const int (&positions)[2], int first_key, AttentionSpec spec) {
+__device__ inline void MaskScores(Blocks&& at, const int (&positions)[2], int first_key, AttentionSpec spec,
+                                  float nothing = kNothing) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const VisibleKeys seen = VisibleKeysOf(positions[i], spec);
@@ -45,7 +46,7 @@ __device__ inline void MaskScores(Blocks&& at, const int (&positions)[2], int fi
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         const int column = 8 * block + j;
-        if (static_cast<unsigned>(begin + column) >= size && column >= sinks) at(block)[2 * i + j] = kNothing;
+        if (static_cast<unsigned>(begin + column) >= size && column >= sinks) at(block)[2 * i + j] = nothing;
       }
     }
   }
@@ -107,7 +108,6 @@ class RowSoftmax {
   }
 
  private:
-  static constexpr float kInverseLn2 = 1.4426950408889634074f;
   float largest_[2];  // times scale / ln 2
   float sum_[2];      // of this thread's columns
 };

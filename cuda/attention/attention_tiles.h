@@ -213,5 +213,8 @@ inline bool OnWarpgroups(const Context& ctx, std::int64_t D) {
   return ctx.stream->has_warpgroups && (D == 64 || D == 128);
 }
 void WarpgroupForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in);
+// attention_backward_wgmma.cu: MmaBackward by warpgroups.
+void WarpgroupBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& lse,
+                       const AttentionInputs& in, const QueryScratch<float>& scratch);
 
 }  // namespace swarr

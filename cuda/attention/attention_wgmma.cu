@@ -4,7 +4,7 @@
 //
 // Three groups of 128 threads take 64 queries each, which share the tiles of keys that attention_feed.h brings. A group
 // passes over tiles that none of its queries sees. It has the scores of the next tile and the weighted values of the
-// last multiplied while it takes the softmax. docs/attention.md says why these shapes, and what was tried.
+// last multiplied while it takes the softmax. docs/cuda.md says why these shapes, and what was tried.
 #include <algorithm>
 
 #include "cuda/attention/attention_feed.h"
@@ -32,30 +32,25 @@ struct QueriesOfGroup {
 
 // Begins scores = queries keys^T, ascending in the head dim.
 template <class S>
-__device__ void BeginScores(float (&scores)[kSoftmaxTile / 2], const QueriesOfGroup<S>& queries, const char* keys) {
+__device__ void BeginScores(GroupScores& scores, const QueriesOfGroup<S>& queries, const char* keys) {
   const std::uint64_t b = Describe(keys);
   FenceSums();
+  if constexpr (S::kKept) {
 #pragma unroll
-  for (int k = 0; k < S::kWidth / 16; ++k) {
-    const int next = k * 16 / kPanel * (kPanelBytes / 16) + k * 16 % kPanel / 16 * kNextSlice<false>;
-    if constexpr (S::kKept) {
-      MultiplyAccumulateGroup<false>(scores, queries.kept[k], Advance(b, next), k > 0);
-    } else {
-      MultiplyAccumulateGroup<false, false>(scores, Advance(queries.place, next), Advance(b, next), k > 0);
+    for (int k = 0; k < S::kWidth / 16; ++k) {
+      MultiplyAccumulateGroup<false>(scores, queries.kept[k], Advance(b, SliceOf(k)), k > 0);
     }
+  } else {
+    MultiplyByTile<S::kWidth>(scores, queries.place, b);
   }
   CommitProducts();
 }
 
-// Begins o += weights values, ascending in the tile's keys.
+// Begins o += weights values.
 template <int kSums>
-__device__ void BeginValues(float (&o)[kSums], const unsigned (&weights)[kSoftmaxTile / 16][4], const char* values) {
-  const std::uint64_t b = Describe(values);
+__device__ void BeginValues(float (&o)[kSums], const GroupWeights& weights, const char* values) {
   FenceSums();
-#pragma unroll
-  for (int k = 0; k < kSoftmaxTile / 16; ++k) {
-    MultiplyAccumulateGroup<true>(o, weights[k], Advance(b, k * kNextSlice<true>), 1);
-  }
+  AddTile(o, weights, values);
   CommitProducts();
 }
 
@@ -66,8 +61,9 @@ __device__ void Attend(const Rings<S>& rings, const Plan<S>& plan, unsigned tile
   const int group = static_cast<int>(threadIdx.x) / kGroup,
             row = static_cast<int>(threadIdx.x) / kWarp * 16 + Lane() / 4;
   const KeyRange all = plan.by_all[group];
-  float scores[kSoftmaxTile / 2], rescale[2];
-  unsigned weights[kSoftmaxTile / 16][4];
+  GroupScores scores;
+  GroupWeights weights;
+  float rescale[2];
   const auto scores_at = [&](int block) { return scores + 4 * block; };
   const auto weigh = [&](int document_tile) {
     const int first_key = document_tile * kSoftmaxTile;
@@ -79,11 +75,7 @@ __device__ void Attend(const Rings<S>& rings, const Plan<S>& plan, unsigned tile
   };
   const auto rescale_and_round = [&] {
     RescaleSums<S::kWidth / 8>([&](int block) { return o + 4 * block; }, rescale);
-#pragma unroll
-    for (int k = 0; k < kSoftmaxTile / 16; ++k) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) weights[k][j] = RoundPair(scores[8 * k + 2 * j], scores[8 * k + 2 * j + 1]);
-    }
+    RoundToWeights(weights, scores);
   };
 #pragma unroll
   for (float& sum : o) sum = 0;
@@ -157,11 +149,11 @@ __global__ void __launch_bounds__(S::kThreads, 1)
     ShrinkRegisters<32>();
     const int warp = static_cast<int>(threadIdx.x) % kGroup / kWarp;
     if (warp == 0) FeedKeys(rings, source, order);
-    if (warp == 1 && Lane() == 0) FeedValues(rings, source, order);
+    if (warp == 1 && Lane() == 0) FeedValues(rings, source);
     return;
   }
   GrowRegisters<S::kRegisters>();
-  const std::int64_t H = order.heads;
+  const std::int64_t H = source.documents.H;
   unsigned tile = 0;
   for (unsigned number = 0;; ++number) {
     const Plan<S>& plan = state.plans[number % kPlans];
@@ -190,13 +182,9 @@ __global__ void __launch_bounds__(S::kThreads, 1)
 
 template <class S>
 void LaunchForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
-  constexpr std::int64_t kCacheBytes = 24 << 20;  // half of the second-level cache, for keys and values
   const auto documents = QueriesOfDocuments<BFloat16>(in);
-  const std::int64_t N = in.q.dim(0), H = documents.H, G = documents.G, D = documents.D,
-                     together = std::clamp<std::int64_t>(kCacheBytes / (N * D * 4), 1, G);
-  const WorkOrder order{static_cast<unsigned>(DocumentBlocks(N, documents.documents, S::kRows)),
-                        static_cast<unsigned>(documents.documents), static_cast<unsigned>(H),
-                        static_cast<unsigned>(together * (H / G)), static_cast<unsigned>(H / G)};
+  const std::int64_t N = in.q.dim(0), H = documents.H, G = documents.G, D = documents.D;
+  const WorkOrder order = OrderOfQueries(documents, in.spec, N, S::kRows);
   const unsigned blocks = std::min(order.count(), static_cast<unsigned>(ctx.stream->multiprocessors));
   const Source source{DescribeMatrix(in.q.data<BFloat16>(), N, H * D, H * D, kPanel),
                       DescribeMatrix(documents.k, N, G * D, G * D, kPanel),
@@ -204,7 +192,8 @@ void LaunchForward(const Context& ctx, const Tensor& out, const Tensor& lse, con
                       documents,
                       in.q_pos.data<std::int32_t>(),
                       in.prompts.empty() ? nullptr : in.prompts.data<std::int32_t>(),
-                      in.spec};
+                      in.spec,
+                      static_cast<unsigned>(H / G)};
   Launch(ctx, {blocks, S::kThreads, S::kTilesBytes + sizeof(SharedState<S>) + 1024}, ForwardKernel<S>, source, order,
          out, lse, in.sink_logits, ScoreScale2(D));
 }
