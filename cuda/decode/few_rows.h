@@ -5,8 +5,8 @@
 //
 //   - Where weights are steady (context.h), a launch may begin before the launch before it is done (cuda.h). Its blocks
 //     then fetch weights, and wait for x afterwards.
-//   - All of a block's rows of x are in shared memory at once. They may be normed there (norm_row.h), since a block has
-//     whole rows; so the norm costs no launch.
+//   - All of a block's rows of x are in shared memory at once. They may be normed there, since a block has whole rows;
+//     so the norm costs no launch.
 //   - Sums pass through shared memory, where a whole head or a gate and its unit meet, and what follows the product is
 //     done at once: residual, SwiGLU, rotary embedding, the storing of keys (few_rows.cu, few_rows_fused.cu).
 //
@@ -210,23 +210,27 @@ __global__ void __launch_bounds__(S::kThreads) FewRowsKernel(Layer layer, FewRow
   const int warp = static_cast<int>(threadIdx.x) / kWarp, warp_row = warp % S::kWarpsDown * S::kWarpRows,
             warp_column = warp / S::kWarpsDown * S::kWarpColumns;
   Sums<S> sums = {};
-  Slices<S> slices[2];  // as in gemm_mma.cu
+  // Two slices are on their way while one is multiplied, and a slice's registers are filled again only two slices after
+  // they were read.
+  Slices<S> slices[kSlices];
   const LanePlaces a(warp_row), b(warp_column);
   const BFloat16 *x_at = x + a.line, *w_at = ring + b.line;
-  const auto load = [&](Slices<S>& to, int slice) {
+  const auto load = [&](int slice) {
+    Slices<S>& to = slices[slice];
 #pragma unroll
     for (int i = 0; i < Slices<S>::kDown; ++i) LoadMatrix4(to.a[i], x_at + i * 16 * kStep + a.slices[slice]);
 #pragma unroll
     for (int j = 0; j < Slices<S>::kAcross; ++j) LoadMatrix4(to.b[j], w_at + j * 16 * kStep + b.slices[slice]);
   };
   const bool streams = steps > S::kStages;  // else all weights are there
-  load(slices[0], 0);
+  load(0);
+  load(1);
+#pragma unroll 1
   for (int step = 0, stage = 0; step < steps; ++step) {
-#pragma unroll
-    for (int slice = 0; slice < kSlices - 1; ++slice) {
-      load(slices[(slice + 1) % 2], slice + 1);
-      slices[slice % 2].MultiplyAdd(sums);
-    }
+    load(2);
+    slices[0].MultiplyAdd(sums);
+    load(3);
+    slices[1].MultiplyAdd(sums);
     if (streams) {
       WaitCopies<S::kStages - 2>();
       __syncthreads();
@@ -238,8 +242,10 @@ __global__ void __launch_bounds__(S::kThreads) FewRowsKernel(Layer layer, FewRow
     stage = stage + 1 == S::kStages ? 0 : stage + 1;
     x_at += S::kPanelElements;
     w_at = ring + stage * S::kStageElements + b.line;
-    if (step + 1 < steps) load(slices[0], 0);
-    slices[(kSlices - 1) % 2].MultiplyAdd(sums);
+    if (step + 1 < steps) load(0);
+    slices[2].MultiplyAdd(sums);
+    if (step + 1 < steps) load(1);
+    slices[3].MultiplyAdd(sums);
   }
   __syncthreads();
   auto* staged = reinterpret_cast<float*>(shared);

@@ -107,32 +107,39 @@ struct QkvLayer {
   __device__ void FetchLate(void*, int, int, int) const {}
   template <class S>
   __device__ void Store(float* sums, const void* aside, int tile, int row, int rows) const {
-    auto* heads = reinterpret_cast<BFloat16*>(sums + S::kRows * S::kSumsStride);
+    const auto* angles = static_cast<const float*>(aside);
     const int first_head = tile * S::kColumns / D;
-    Round<S>(heads, sums, first_head);
-    __syncthreads();
-    if (kinds[0].norm) {
-      NormHeads<S>(heads, first_head, rows);
-      __syncthreads();
+    if (!kinds[0].norm) {
+      return StoreHeads<S>(angles, first_head, row, rows,
+                           [&](Head head, int r, int column) { return RoundedRun<S>(sums, head, r, column); });
     }
-    StoreHeads<S>(heads, static_cast<const float*>(aside), first_head, row, rows);
+    auto* heads = reinterpret_cast<BFloat16*>(sums + S::kRows * S::kSumsStride);
+    constexpr int kRuns = S::kColumns / kRun;
+    for (int i = static_cast<int>(threadIdx.x); i < rows * kRuns; i += S::kThreads) {
+      const int column = i % kRuns * kRun;
+      *reinterpret_cast<Run*>(heads + i / kRuns * S::kColumns + column) =
+          RoundedRun<S>(sums, HeadOf(first_head + column / D), i / kRuns, column);
+    }
+    __syncthreads();
+    NormHeads<S>(heads, first_head, rows);
+    __syncthreads();
+    StoreHeads<S>(angles, first_head, row, rows, [&](Head, int r, int column) {
+      return *reinterpret_cast<const Run*>(heads + r * S::kColumns + column);
+    });
   }
 
  private:
-  // What the linear layers would store, [kRows, kColumns].
+  // A run of what the linear layers would store.
   template <class S>
-  __device__ void Round(BFloat16* heads, const float* sums, int first_head) const {
-    constexpr int kRuns = S::kColumns / kRun;
-    for (int i = static_cast<int>(threadIdx.x); i < S::kRows * kRuns; i += S::kThreads) {
-      const int column = i % kRuns * kRun;
-      const Head head = HeadOf(first_head + column / D);
-      float run[kRun];
-      LoadSums(run, sums + i / kRuns * S::kSumsStride + column);
-      if (head.kind < 3 && kinds[head.kind].bias) {
-        AddRun(run, *reinterpret_cast<const Run*>(kinds[head.kind].bias + head.index * D + column % D));
-      }
-      StoreRun(heads + i / kRuns * S::kColumns + column, run);
+  __device__ Run RoundedRun(const float* sums, Head head, int r, int column) const {
+    float run[kRun];
+    LoadSums(run, sums + r * S::kSumsStride + column);
+    if (head.kind < 3 && kinds[head.kind].bias) {
+      AddRun(run, *reinterpret_cast<const Run*>(kinds[head.kind].bias + head.index * D + column % D));
     }
+    Run rounded;
+    StoreRun(rounded.at, run);
+    return rounded;
   }
   template <class S>
   __device__ void NormHeads(BFloat16* heads, int first_head, int rows) const {
@@ -145,17 +152,20 @@ struct QkvLayer {
       NormRowsInPlace<kAtOnce>(D, eps, kinds[head.kind].norm, [&](int j, int c) { return from + j * S::kColumns + c; });
     }
   }
-  // Turns queries and keys, and writes a run of 8 of each half of a head.
-  template <class S>
-  __device__ void StoreHeads(const BFloat16* heads, const float* angles, int first_head, int row, int rows) const {
+  // Turns queries and keys, and writes a run of 8 of each half of a head: run_of(head, row, column of the tile). A
+  // thread keeps to its columns.
+  template <class S, class F>
+  __device__ void StoreHeads(const float* angles, int first_head, int row, int rows, F&& run_of) const {
+    constexpr int kAcross = S::kColumns / (2 * kRun);
+    static_assert(S::kThreads % kAcross == 0);
     const auto* places = reinterpret_cast<const Place*>(angles + S::kRows * D);
-    const int half = D / 2, runs = half / kRun, across = S::kColumns / D;
-    for (int i = static_cast<int>(threadIdx.x); i < rows * across * runs; i += S::kThreads) {
-      const int r = i / (across * runs), part = i / runs % across, at = i % runs * kRun;
-      const Head head = HeadOf(first_head + part);
-      if (head.kind == 3) continue;
-      const BFloat16* from = heads + r * S::kColumns + part * D + at;
-      Run first = *reinterpret_cast<const Run*>(from), second = *reinterpret_cast<const Run*>(from + half);
+    const int half = D / 2, runs = half / kRun, own = static_cast<int>(threadIdx.x) % kAcross, part = own / runs,
+              at = own % runs * kRun;
+    const Head head = HeadOf(first_head + part);
+    if (head.kind == 3) return;
+#pragma unroll 1
+    for (int r = static_cast<int>(threadIdx.x) / kAcross; r < rows; r += S::kThreads / kAcross) {
+      Run first = run_of(head, r, part * D + at), second = run_of(head, r, part * D + at + half);
       if (head.kind < 2) Turn(first, second, angles + r * D + at, half);
       BFloat16* to = PlaceOf(head, row + r, places[r]) + at;
       *reinterpret_cast<Run*>(to) = first;
