@@ -24,7 +24,8 @@ constexpr int kTilePart = kPages* kTileSize<P>;  // keys, or values, of a tile o
 // What the warps tell one another of their tiles.
 template <int kTeam>
 struct Notes {
-  float largest[kTeam][2][kWarp];  // of a lane's two rows
+  float largest[kTeam][2][kWarp];  // score of a lane's two rows
+  float rescale[kTeam][2][kWarp];  // by what earlier sums shrink
   float total[kTeam][2][kWarp];    // of a lane's own weights
 };
 template <int P, int kTeam>
@@ -44,16 +45,17 @@ __device__ inline void FetchPages(const KeyTiles<BFloat16>& keys, const TileList
 #endif
 }
 
-// Begins to copy a tile of the cache, by one warp; zeros stand for rows from `valid` on. Rows have D numbers.
+// Begins to copy a tile of the cache, by one warp; zeros stand for rows from `valid` on. Rows have D numbers. What runs
+// once is kept short, here and below, since its instructions have to be fetched as well.
 template <int P>
 __device__ inline void CopyPage(BFloat16* to, const BFloat16* from, int valid, int D) {
-  constexpr int kPieces = P / 8, kStep = kWarp / kPieces;
+  constexpr int kPieces = P / 8, kRows = kWarp / kPieces;
   const int first = Lane() / kPieces, column = Lane() % kPieces * 8, count = column < D ? valid : 0;
-#pragma unroll
-  for (int row = 0; row < kTileRows; row += kStep) {
-    const bool copy = row + first < count;
-    CopyAsync16(to + (row + first) * kPitch<P> + column, copy ? from + (row + first) * D + column : from,
-                copy ? 16 : 0);
+  const BFloat16* at = from + first * D + column;
+  to += first * kPitch<P> + column;
+#pragma unroll 2
+  for (int row = first; row < kTileRows; row += kRows, at += kRows * D, to += kRows * kPitch<P>) {
+    CopyAsync16(to, row < count ? at : from, row < count ? 16 : 0);
   }
 }
 
@@ -128,18 +130,17 @@ __global__ __launch_bounds__(kTeam* kWarp) void CachedForwardKernel(SlotQueries<
     const int count = min(kTeam, tiles.count() - first),
               first_page = tiles[min(first + warp, tiles.count() - 1)] * kPages;
     const bool takes = warp < count;
-    const auto copy = [&](BFloat16* to, bool values_too) {
-#pragma unroll
-      for (int i = 0; i < kPages; ++i) {
-        const int page = first_page + i;
-        if (!takes || !pages.Holds(page)) continue;
-        CopyPage<P>(to + i * kTileSize<P>, values_too ? b.keys.V(page) : b.keys.K(page), b.keys.Valid(page), D);
-      }
-      CommitCopies();
-    };
     if (first > 0) __syncthreads();  // all are done with the tiles before
-    copy(own_keys, false);
-    copy(own_values, true);
+#pragma unroll 1
+    for (int i = 0; i < 2 * kPages; ++i) {  // keys, then values
+      const int page = first_page + i % kPages;
+      if (takes && pages.Holds(page)) {
+        BFloat16* to = (i < kPages ? own_keys : own_values) + i % kPages * kTileSize<P>;
+        CopyPage<P>(to, i < kPages ? b.keys.K(page) : b.keys.V(page), b.keys.Valid(page), D);
+      }
+      if (i == kPages - 1) CommitCopies();
+    }
+    CommitCopies();
     WaitCopies<1>();
     __syncwarp();
     Scores<1> scores[kPages];
@@ -157,14 +158,16 @@ __global__ __launch_bounds__(kTeam* kWarp) void CachedForwardKernel(SlotQueries<
     }
     __syncthreads();
 
-    float rescale[kTeam][2], base[2];
-#pragma unroll
-    for (int member = 0; member < kTeam; ++member) {
-      if (member >= count) break;
+    float base[2];
+#pragma unroll 1
+    for (int member = 0; member < count; ++member) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const float of_tile = softmax.Raise(i, notes.largest[member][i][Lane()], scale2, rescale[member][i]);
-        if (member == warp) base[i] = of_tile;
+        float rescale;
+        const float of_tile = softmax.Raise(i, notes.largest[member][i][Lane()], scale2, rescale);
+        if (member != warp) continue;
+        base[i] = of_tile;
+        notes.rescale[warp][i][Lane()] = rescale;
       }
     }
     if (takes) {
@@ -184,12 +187,12 @@ __global__ __launch_bounds__(kTeam* kWarp) void CachedForwardKernel(SlotQueries<
     WaitCopies<0>();
     __syncthreads();
 
+#pragma unroll 1
+    for (int member = 0; member < count; ++member) {
+      const float rescale[2] = {notes.rescale[member][0][Lane()], notes.rescale[member][1][Lane()]};
 #pragma unroll
-    for (int member = 0; member < kTeam; ++member) {
-      if (member >= count) break;
-#pragma unroll
-      for (int i = 0; i < 2; ++i) softmax.Add(i, rescale[member][i], notes.total[member][i][Lane()]);
-      o.Rescale(rescale[member]);
+      for (int i = 0; i < 2; ++i) softmax.Add(i, rescale[i], notes.total[member][i][Lane()]);
+      o.Rescale(rescale);
       const int member_page = tiles[first + member] * kPages;
 #pragma unroll
       for (int step = 0; step < kWeightSteps; ++step) {
@@ -221,8 +224,14 @@ void LaunchCachedForward(const Context& ctx, const Tensor& out, const Tensor& ls
 
 }  // namespace
 
+// A large team goes through the keys of a row soonest, but its blocks fill a multiprocessor.
 void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const CachedAttentionInputs& in) {
-  DispatchWidth(in.q.dim(2), [&]<int P>() { LaunchCachedForward<P, 4>(ctx, out, lse, in); });
+  DispatchWidth(in.q.dim(2), [&]<int P>() {
+    constexpr int kTeam = 4, kLargeTeam = P <= 64 ? 8 : kTeam;  // as shared memory holds them
+    const std::int64_t blocks = QueriesOfSlots<BFloat16>(in.q, in.cache, in.slots).Blocks(in.q.dim(0), 16);
+    (blocks <= ctx.stream->multiprocessors ? LaunchCachedForward<P, kLargeTeam>
+                                           : LaunchCachedForward<P, kTeam>)(ctx, out, lse, in);
+  });
 }
 
 }  // namespace swarr
