@@ -49,17 +49,17 @@ __device__ Choice BlockBest(Choice choice) {
 // kDraws entries of a row and their random words.
 template <class T>
 struct Draws {
-  T z[kDraws];
+  Pack<T, kDraws> z;
   PhiloxWords words;
   int count;  // less at the end of a row
 
-  __device__ Draws(const T* row, std::int64_t v, std::int64_t V, std::uint64_t key, std::int32_t position)
-      : words(Philox(key, {static_cast<std::uint32_t>(v / kDraws), static_cast<std::uint32_t>(position), 0, 0})),
-        count(static_cast<int>(max(std::int64_t{0}, min(std::int64_t{kDraws}, V - v)))) {
-#pragma unroll
-    for (int i = 0; i < kDraws; ++i) z[i] = i < count ? row[v + i] : T(0);
-  }
+  __device__ Draws(const T* row, std::int64_t v, std::int64_t V, bool aligned, std::uint64_t key, std::int32_t position)
+      : z(LoadPack<kDraws>(row, v, V, aligned)),
+        words(Philox(key, {static_cast<std::uint32_t>(v / kDraws), static_cast<std::uint32_t>(position), 0, 0})),
+        count(static_cast<int>(max(std::int64_t{0}, min(std::int64_t{kDraws}, V - v)))) {}
 };
+
+constexpr float kNone = -std::numeric_limits<float>::infinity();
 
 // Bounds of a score, by far cheaper than the score. 2^-20 is more than what f32 rounds off on the way.
 struct ScoreBounds {
@@ -75,11 +75,11 @@ struct ScoreBounds {
 
 // Block (n, part) finds the best of the part-th kEntriesPerBlock entries of row n: choices[n, part]. Most entries can't
 // be it: their score is below what another's is at least. So few scores are computed, whose noise costs two logarithms
-// in f64.
+// in f64; for these the random words, which don't all fit in registers, are made once more.
 template <class T>
 __global__ void __launch_bounds__(kChooseThreads)
-    ChooseKernel(std::int64_t V, std::int64_t parts, Choice* choices, const T* logits, const std::int32_t* positions,
-                 const SampleRow* rows) {
+    ChooseKernel(std::int64_t V, std::int64_t parts, bool aligned, Choice* choices, const T* logits,
+                 const std::int32_t* positions, const SampleRow* rows) {
   const std::int64_t n = blockIdx.x / parts, begin = blockIdx.x % parts * kEntriesPerBlock;
   const SampleRow row = rows[n];
   const std::int32_t position = positions[n];
@@ -87,23 +87,35 @@ __global__ void __launch_bounds__(kChooseThreads)
   const double scale = greedy ? 1.0 : row.temperature;
   const float inverse = static_cast<float>(1 / scale);
   const auto first_of = [&](int turn) { return begin + (turn * kChooseThreads + threadIdx.x) * kDraws; };
-  const auto draws_of = [&](int turn) { return Draws<T>(logits + n * V, first_of(turn), V, row.key, position); };
-  float least = -std::numeric_limits<float>::infinity();
+  const auto draws_of = [&](int turn) {
+    return Draws<T>(logits + n * V, first_of(turn), V, aligned, row.key, position);
+  };
+  float least = kNone, most[kTurns][kDraws];
+#pragma unroll
   for (int turn = 0; turn < kTurns; ++turn) {
     const Draws<T> draws = draws_of(turn);
 #pragma unroll
     for (int i = 0; i < kDraws; ++i) {
-      if (i < draws.count) least = fmaxf(least, ScoreBounds(draws.z[i], inverse, greedy, draws.words[i]).least);
+      const ScoreBounds bounds(draws.z.at[i], inverse, greedy, draws.words[i]);
+      const bool there = i < draws.count;
+      most[turn][i] = there ? bounds.most : kNone;
+      if (there) least = fmaxf(least, bounds.least);
     }
   }
   least = BlockMax(least);
   Choice best;
+#pragma unroll
   for (int turn = 0; turn < kTurns; ++turn) {
+    float largest = kNone;
+#pragma unroll
+    for (const float bound : most[turn]) largest = fmaxf(largest, bound);
+    if (!(largest >= least)) continue;
     const Draws<T> draws = draws_of(turn);
-    for (int i = 0; i < draws.count; ++i) {
-      if (!(ScoreBounds(draws.z[i], inverse, greedy, draws.words[i]).most >= least)) continue;
+#pragma unroll
+    for (int i = 0; i < kDraws; ++i) {
+      if (i >= draws.count || !(most[turn][i] >= least)) continue;
       const double noise = greedy ? 0.0 : GumbelFrom(draws.words[i]),
-                   score = static_cast<double>(draws.z[i]) / scale + noise;
+                   score = static_cast<double>(draws.z.at[i]) / scale + noise;
       if (score > best.score) best = {score, first_of(turn) + i};
     }
   }
@@ -141,7 +153,9 @@ void Kernels<Cuda>::SampleRows(const Context& ctx, const Tensor& tokens, const T
   auto* device_rows = ctx.arena->NewArray<SampleRow>(N);
   EnqueueCopy(*ctx.stream, device_rows, rows, static_cast<std::size_t>(N) * sizeof(SampleRow));
   DispatchSum(logits.dtype(), [&]<class T>() {
-    Launch(ctx, {N * parts, kChooseThreads}, ChooseKernel<T>, V, parts, choices, logits, positions, device_rows);
+    const bool aligned = RowsAligned<kDraws>(V, logits.data<T>());
+    Launch(ctx, {N * parts, kChooseThreads}, ChooseKernel<T>, V, parts, aligned, choices, logits, positions,
+           device_rows);
     Launch(ctx, {N, SoftmaxThreads(V)}, FinishKernel<T>, V, parts, tokens, logp, choices, logits);
   });
 }

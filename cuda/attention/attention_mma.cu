@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention's forward for bf16 on tensor cores: one kernel for whole documents and for a cache. A warp takes 16 M
-// queries. For one tile of the softmax after another (attention_softmax.h) it computes scores, a step of the softmax
-// and weighted values, all in registers. Keys and values come in turns through kStages buffers of shared memory; they
-// are copied while earlier ones are worked on. A warp skips tiles that none of its queries sees, of 64 keys and of 32.
-// Launch over documents: one block of 4 warps for 64 M consecutive queries of one head; later ones come first, because
-// they see more keys. Launch over a cache: one warp for the heads of one row that share a key head.
+// Attention's forward for bf16 on tensor cores, over whole documents; over a cache: decode/cached_attention.cu. A warp
+// takes 16 M queries. For one tile of the softmax after another (attention_softmax.h) it computes scores, a step of the
+// softmax and weighted values, all in registers. Keys and values come in turns through kStages buffers of shared
+// memory; they are copied while earlier ones are worked on. A warp skips tiles that none of its queries sees, of 64
+// keys and of 32. Launch: one block of 4 warps for 64 M consecutive queries of one head; later ones come first, because
+// they see more keys.
 //
-// Documents of head dim 64 and 128 are left to warpgroups where there are any (attention_wgmma.cu); bits are the same.
-// Left out: splitting a long context over several blocks when few rows decode.
+// Head dims 64 and 128 are left to warpgroups where there are any (attention_wgmma.cu); bits are the same.
 #include "cuda/attention/attention_softmax.h"
 
 namespace swarr {
@@ -15,31 +14,29 @@ namespace {
 
 static_assert(kTileRows == kKeyTile);
 
+constexpr int kBlockWarps = 4;
 constexpr int kStages = 3;
 constexpr int kPages = kSoftmaxTile / kKeyTile;  // of a stage: tiles of keys, or of values
 template <int P>
 constexpr int kStageSize = kPages* kTileSize<P>;
 
 template <int P, int M>
-constexpr std::size_t kSharedBytes(int warps) {
-  return sizeof(BFloat16) * (static_cast<std::size_t>(warps) * M * 16 * kPitch<P> + kStages * kStageSize<P>);
-}
+constexpr std::size_t kSharedBytes = sizeof(BFloat16) * (kBlockWarps * M * 16 * kPitch<P> + kStages * kStageSize<P>);
 
 // Row r of a block as a row of [N, H]; -1 behind the last.
 __device__ inline std::int64_t RowOf(const QueryBlock<BFloat16>& b, int r) {
   return r < b.count ? b.first + r * b.step : -1;
 }
 
-template <int P, int M, int kBlockWarps, class Source>
-__global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source source, BFloat16* out, float* lse,
-                                                                    const BFloat16* q, const std::int32_t* q_pos,
+template <int P, int M>
+__global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(DocumentQueries<BFloat16> source, BFloat16* out,
+                                                                    float* lse, const BFloat16* q,
+                                                                    const std::int32_t* q_pos,
                                                                     const std::int32_t* prompts, const BFloat16* sinks,
                                                                     AttentionSpec of_model, float scale2) {
   extern __shared__ uint4 shared[];
   constexpr int kRows = kBlockWarps * M * 16;
   BFloat16 *queries = reinterpret_cast<BFloat16*>(shared), *stages = queries + kRows * kPitch<P>;
-  LetNextBegin();
-  WaitForPrevious();
   const int D = static_cast<int>(source.D), first = static_cast<int>(threadIdx.x) / kWarp * M * 16;
   const QueryBlock<BFloat16> b = source.Block(gridDim.x - 1 - blockIdx.x, kRows, q_pos);
   if (b.count <= 0) return;
@@ -127,26 +124,16 @@ __global__ __launch_bounds__(kBlockWarps* kWarp) void ForwardKernel(Source sourc
   }
 }
 
-template <int P, int M, int kBlockWarps, class Source, class Inputs>
-void LaunchForward(const Context& ctx, const Source& source, const Tensor& out, const Tensor& lse, const Inputs& in) {
-  const LaunchShape shape{source.Blocks(in.q.dim(0), kBlockWarps * M * 16), kBlockWarps * kWarp,
-                          kSharedBytes<P, M>(kBlockWarps), /*early=*/true};
-  Launch(ctx, shape, ForwardKernel<P, M, kBlockWarps, Source>, source, out, lse, in.q, in.q_pos, in.prompts,
-         in.sink_logits, in.spec, ScoreScale2(source.D));
-}
-
 }  // namespace
 
 void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in) {
   DispatchWidth(in.q.dim(2), [&]<int P>() {
     constexpr int kM = P <= 64 ? 2 : 1;  // as many rows as registers hold: they share what is read of a tile
-    LaunchForward<P, kM, 4>(ctx, QueriesOfDocuments<BFloat16>(in), out, lse, in);
-  });
-}
-
-void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const CachedAttentionInputs& in) {
-  DispatchWidth(in.q.dim(2), [&]<int P>() {
-    LaunchForward<P, 1, 1>(ctx, QueriesOfSlots<BFloat16>(in.q, in.cache, in.slots), out, lse, in);
+    const DocumentQueries<BFloat16> source = QueriesOfDocuments<BFloat16>(in);
+    const LaunchShape shape{source.Blocks(in.q.dim(0), kBlockWarps * kM * 16), kBlockWarps * kWarp,
+                            kSharedBytes<P, kM>};
+    Launch(ctx, shape, ForwardKernel<P, kM>, source, out, lse, in.q, in.q_pos, in.prompts, in.sink_logits, in.spec,
+           ScoreScale2(source.D));
   });
 }
 

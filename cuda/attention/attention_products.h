@@ -79,6 +79,18 @@ class RowsAsA {
       for (int k = 0; k < P / 16; ++k) LoadMatrix4(kept_[k], at_ + k * 16);
     }
   }
+  // The first `count` of 16 rows of D numbers in global memory, and zeros.
+  __device__ void LoadGlobal(const BFloat16* rows, int count, int D) {
+    static_assert(kKept);
+#pragma unroll
+    for (int k = 0; k < P / 16; ++k) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = Lane() / 4 + i % 2 * 8, column = k * 16 + i / 2 * 8 + Lane() % 4 * 2;
+        kept_[k][i] = row < count && column < D ? *reinterpret_cast<const unsigned*>(rows + row * D + column) : 0u;
+      }
+    }
+  }
   __device__ void Get(int k, unsigned (&a)[4]) const {
     if constexpr (kKept) {
 #pragma unroll
@@ -89,7 +101,7 @@ class RowsAsA {
   }
 
  private:
-  const BFloat16* at_;
+  const BFloat16* at_ = nullptr;
   unsigned kept_[kKept ? P / 16 : 1][4];
 };
 

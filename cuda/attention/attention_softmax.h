@@ -69,30 +69,46 @@ class RowSoftmax {
   __device__ void Weigh(Blocks&& at, float scale2, float (&rescale)[2]) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      float most = kNothing;
-#pragma unroll
-      for (int block = 0; block < kSoftmaxBlocks; ++block) {
-        most = fmaxf(most, fmaxf(at(block)[2 * i], at(block)[2 * i + 1]));
-      }
-      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-      const float new_largest = fmaxf(largest_[i], most * scale2);
-      const float base = new_largest == kNothing ? 0.0f : new_largest;
-      rescale[i] = Exp2(largest_[i] - base);
-      largest_[i] = new_largest;
-      float total = 0;
-#pragma unroll
-      for (int block = 0; block < kSoftmaxBlocks; ++block) {
-#pragma unroll
-        for (int j = 2 * i; j < 2 * i + 2; ++j) {
-          const float weight = Exp2(__fmaf_rn(at(block)[j], scale2, -base));
-          at(block)[j] = weight;
-          total += weight;
-        }
-      }
-      sum_[i] = sum_[i] * rescale[i] + total;
+      const float base = Raise(i, LargestOf(at, i), scale2, rescale[i]);
+      Add(i, rescale[i], WeighRow(at, i, scale2, base));
     }
   }
+
+  // The steps of Weigh. The largest score of row i in a tile; all lanes call.
+  template <class Blocks>
+  __device__ static float LargestOf(Blocks&& at, int i) {
+    float most = kNothing;
+#pragma unroll
+    for (int block = 0; block < kSoftmaxBlocks; ++block) {
+      most = fmaxf(most, fmaxf(at(block)[2 * i], at(block)[2 * i + 1]));
+    }
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+    return fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+  }
+  // Takes note of it. Returns what the tile's weights are relative to.
+  __device__ float Raise(int i, float most, float scale2, float& rescale) {
+    const float new_largest = fmaxf(largest_[i], most * scale2);
+    const float base = new_largest == kNothing ? 0.0f : new_largest;
+    rescale = Exp2(largest_[i] - base);
+    largest_[i] = new_largest;
+    return base;
+  }
+  // Makes weights of the scores. Returns the sum of this thread's.
+  template <class Blocks>
+  __device__ static float WeighRow(Blocks&& at, int i, float scale2, float base) {
+    float total = 0;
+#pragma unroll
+    for (int block = 0; block < kSoftmaxBlocks; ++block) {
+#pragma unroll
+      for (int j = 2 * i; j < 2 * i + 2; ++j) {
+        const float weight = Exp2(__fmaf_rn(at(block)[j], scale2, -base));
+        at(block)[j] = weight;
+        total += weight;
+      }
+    }
+    return total;
+  }
+  __device__ void Add(int i, float rescale, float total) { sum_[i] = sum_[i] * rescale + total; }
 
   // The sum of row i. All lanes call.
   __device__ float Sum(int i) const {
@@ -100,10 +116,14 @@ class RowSoftmax {
     return pair + __shfl_xor_sync(0xffffffffu, pair, 2);
   }
 
-  // The log of row i's sum, which is not 0, with the learned sink that it began with, or kNothing. Where the sink is
-  // the largest, it is taken as it is: the lse of a row that sees no key is the sink itself.
+  // A row that sees nothing has the sum 0, and 0 as its output.
+  __device__ static float Inverse(float sum) { return sum == 0 ? 0.0f : 1.0f / sum; }
+
+  // The log of row i's sum, with the learned sink that it began with, or kNothing. Where the sink is the largest, it is
+  // taken as it is: the lse of a row that sees no key is the sink itself.
   __device__ float LogSum(int i, float sum, float sink) const {
     constexpr float kLn2 = 0.693147180559945309417f;
+    if (sum == 0) return kNothing;
     return (largest_[i] == sink * kInverseLn2 ? sink : largest_[i] * kLn2) + logf(sum);
   }
 
@@ -124,23 +144,27 @@ __device__ inline void RescaleSums(Blocks&& at, const float (&rescale)[2]) {
   }
 }
 
+// Writes a row's columns from `first` on, those of this thread, where `out` is the row; D of them are there.
+template <int kBlocks, class Blocks>
+__device__ inline void StoreColumns(BFloat16* out, int first, int D, int i, float inverse, Blocks&& at) {
+#pragma unroll
+  for (int block = 0; block < kBlocks; ++block) {
+    const int column = first + 8 * block + 2 * (Lane() % 4);
+    // + 0: as in Gradient::Add.
+    const unsigned pair = RoundPair(at(block)[2 * i] * inverse + 0.0f, at(block)[2 * i + 1] * inverse + 0.0f);
+    if (column < D) *reinterpret_cast<unsigned*>(out + column) = pair;
+  }
+}
+
 // Writes this thread's part of row i of the output, D <= 8 kBlocks numbers, and its lse. All lanes call; row < 0: there
 // is none.
 template <int kBlocks, class Blocks>
 __device__ inline void StoreRow(BFloat16* out, float* lse, std::int64_t row, int D, int i, const RowSoftmax& softmax,
                                 float sink, Blocks&& at) {
   const float sum = softmax.Sum(i);
-  const bool blind = sum == 0;
   if (row < 0) return;
-  const float inverse = blind ? 0.0f : 1.0f / sum;
-#pragma unroll
-  for (int block = 0; block < kBlocks; ++block) {
-    const int column = 8 * block + 2 * (Lane() % 4);
-    // + 0: as in Gradient::Add.
-    const unsigned pair = RoundPair(at(block)[2 * i] * inverse + 0.0f, at(block)[2 * i + 1] * inverse + 0.0f);
-    if (column < D) *reinterpret_cast<unsigned*>(out + row * D + column) = pair;
-  }
-  if (Lane() % 4 == 0) lse[row] = blind ? kNothing : softmax.LogSum(i, sum, sink);
+  StoreColumns<kBlocks>(out + row * D, 0, D, i, RowSoftmax::Inverse(sum), at);
+  if (Lane() % 4 == 0) lse[row] = softmax.LogSum(i, sum, sink);
 }
 
 }  // namespace swarr

@@ -92,7 +92,10 @@ struct SlotQueries {
 
   // Where the slot of row n has a tile of key head g.
   __device__ std::int64_t TileOf(std::int64_t n, std::int64_t g, int tile) const {
-    return (slots[n] * G + g) * tiles + CacheTile(tile, sink_tiles, ring);
+    return TileOfSlot(slots[n], g, tile);
+  }
+  __device__ std::int64_t TileOfSlot(std::int64_t slot, std::int64_t g, int tile) const {
+    return (slot * G + g) * tiles + CacheTile(tile, sink_tiles, ring);
   }
   __host__ __device__ std::int64_t Parts(int rows) const { return (H / G + rows - 1) / rows; }
   std::int64_t Blocks(std::int64_t N, int rows) const { return N * G * Parts(rows); }
@@ -200,8 +203,8 @@ inline float ScoreScale2(std::int64_t D) {
   return static_cast<float>(1.4426950408889634074 / std::sqrt(static_cast<double>(D)));
 }
 
-// attention_mma.cu, attention_mma_backward.cu: bf16 on tensor cores. The choice of these kernels depends on D and dtype
-// alone.
+// attention_mma.cu, attention_mma_backward.cu, decode/cached_attention.cu: bf16 on tensor cores. The choice of these
+// kernels depends on D and dtype alone.
 inline bool OnTensorCores(DType dtype, std::int64_t D) { return dtype == DType::kBF16 && D % 8 == 0 && D <= 128; }
 void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in);
 void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const CachedAttentionInputs& in);

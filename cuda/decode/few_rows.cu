@@ -7,27 +7,53 @@ namespace swarr {
 namespace {
 
 template <class Out>
-struct LinearLayer {
-  Product<BFloat16, Out> p;
+class LinearLayer {
+ public:
+  explicit LinearLayer(const Product<BFloat16, Out>& product) : p(product) {}
 
   template <class S>
   __device__ const BFloat16* WeightRow(int tile, int column) const {
     const std::int64_t at = std::int64_t{tile} * S::kColumns + column;
     return at < p.columns ? p.b.data + at * p.depth : nullptr;
   }
+  // The addend's tile, [kRows, kColumns].
+  template <class S>
+  static constexpr std::size_t AsideBytes() {
+    return S::kRows * S::kColumns * sizeof(Out);
+  }
+  template <class S>
+  __device__ void FetchEarly(void*, int, int) const {}
+  template <class S>
+  __device__ void FetchLate(void* aside, int tile, int row, int rows) const {
+    if (!p.addend) return;
+    ForRuns<S>(tile, row, rows, [&](int at, std::int64_t, std::int64_t begin) {
+      CopyAsync16(static_cast<Out*>(aside) + at, p.addend + begin);
+    });
+  }
   // c = (sums + bias) + addend, in runs of 16 bytes of c, as in gemm_mma.cu.
   template <class S>
-  __device__ void Store(const float* sums, int tile, int row, int rows) const {
-    constexpr int kRun = 16 / sizeof(Out), kRuns = S::kColumns / kRun;
-    for (int i = static_cast<int>(threadIdx.x); i < rows * kRuns; i += S::kThreads) {
-      const std::int64_t column = std::int64_t{tile} * S::kColumns + i % kRuns * kRun,
-                         begin = std::int64_t{row + i / kRuns} * p.columns + column;
-      if (column >= p.columns) continue;
+  __device__ void Store(const float* sums, const void* aside, int tile, int row, int rows) const {
+    ForRuns<S>(tile, row, rows, [&](int at, std::int64_t column, std::int64_t begin) {
       float run[kRun];
-      LoadSums(run, sums + i / kRuns * S::kSumsStride + i % kRuns * kRun);
+      LoadSums(run, sums + at / S::kColumns * S::kSumsStride + at % S::kColumns);
       if (p.bias) AddRun(run, LoadPack<kRun>(p.bias, column, p.columns, /*aligned=*/false));
-      if (p.addend) AddRun(run, *reinterpret_cast<const Pack<Out, kRun>*>(p.addend + begin));
+      if (p.addend) AddRun(run, *reinterpret_cast<const Pack<Out, kRun>*>(static_cast<const Out*>(aside) + at));
       StoreRun(p.c + begin, run);
+    });
+  }
+
+ private:
+  static constexpr int kRun = 16 / sizeof(Out);
+
+  Product<BFloat16, Out> p;
+
+  // Calls f(at, column, begin) for this thread's runs: where one begins in a tile, among the columns, and in c.
+  template <class S, class F>
+  __device__ void ForRuns(int tile, int row, int rows, F&& f) const {
+    constexpr int kRuns = S::kColumns / kRun;
+    for (int i = static_cast<int>(threadIdx.x); i < rows * kRuns; i += S::kThreads) {
+      const std::int64_t column = std::int64_t{tile} * S::kColumns + i % kRuns * kRun;
+      if (column < p.columns) f(i * kRun, column, std::int64_t{row + i / kRuns} * p.columns + column);
     }
   }
 };
@@ -45,7 +71,7 @@ bool FewRowsTake(const Context& ctx, const Product<BFloat16, Out>& p) {
 
 template <class Out>
 void MultiplyFewRows(const Context& ctx, const Product<BFloat16, Out>& p) {
-  LaunchFewRows(ctx, LinearLayer<Out>{p},
+  LaunchFewRows(ctx, LinearLayer<Out>(p),
                 {.x = p.a.data, .rows = static_cast<int>(p.rows), .depth = static_cast<int>(p.depth)}, p.columns);
 }
 

@@ -28,7 +28,15 @@ struct GatedLayer {
     return unit < units ? (column < kHalf ? gate : up) + std::int64_t{unit} * depth : nullptr;
   }
   template <class S>
-  __device__ void Store(float* sums, int tile, int row, int rows) const {
+  static constexpr std::size_t AsideBytes() {
+    return 0;
+  }
+  template <class S>
+  __device__ void FetchEarly(void*, int, int) const {}
+  template <class S>
+  __device__ void FetchLate(void*, int, int, int) const {}
+  template <class S>
+  __device__ void Store(float* sums, const void*, int tile, int row, int rows) const {
     constexpr int kHalf = S::kColumns / 2, kRuns = kHalf / kRun;
     for (int i = static_cast<int>(threadIdx.x); i < rows * kRuns; i += S::kThreads) {
       const int unit = tile * kHalf + i % kRuns * kRun;
@@ -77,34 +85,61 @@ struct QkvLayer {
     return head.kind < 3 ? kinds[head.kind].weight + std::int64_t{head.index * D + at % D} * depth : nullptr;
   }
 
+  // Of each row its angles, and where it stands.
+  struct Place {
+    int position, slot;
+  };
   template <class S>
-  __device__ void Store(float* sums, int tile, int row, int rows) const {
-    auto* heads = reinterpret_cast<BFloat16*>(sums + S::kRows * S::kSumsStride);
-    const int first_head = tile * S::kColumns / D;
-    Round<S>(heads, sums, first_head);
-    __syncthreads();
-    if (kinds[0].norm) {
-      NormHeads<S>(heads, first_head, rows);
-      __syncthreads();
+  std::size_t AsideBytes() const {
+    return S::kRows * (static_cast<std::size_t>(D) * sizeof(float) + sizeof(Place));
+  }
+  template <class S>
+  __device__ void FetchEarly(void* aside, int row, int rows) const {
+    auto* angles = static_cast<float*>(aside);
+    auto* places = reinterpret_cast<Place*>(angles + S::kRows * D);
+    const int thread = static_cast<int>(threadIdx.x), runs = D / 4;
+    if (thread < rows) places[thread] = {positions[row + thread], cache.slots[row + thread]};
+    for (int i = thread; i < rows * runs; i += S::kThreads) {
+      CopyAsync16(angles + i * 4, table + std::int64_t{positions[row + i / runs]} * D + i % runs * 4);
     }
-    StoreHeads<S>(heads, first_head, row, rows);
+  }
+  template <class S>
+  __device__ void FetchLate(void*, int, int, int) const {}
+  template <class S>
+  __device__ void Store(float* sums, const void* aside, int tile, int row, int rows) const {
+    const auto* angles = static_cast<const float*>(aside);
+    const int first_head = tile * S::kColumns / D;
+    if (!kinds[0].norm) {
+      return StoreHeads<S>(angles, first_head, row, rows,
+                           [&](Head head, int r, int column) { return RoundedRun<S>(sums, head, r, column); });
+    }
+    auto* heads = reinterpret_cast<BFloat16*>(sums + S::kRows * S::kSumsStride);
+    constexpr int kRuns = S::kColumns / kRun;
+    for (int i = static_cast<int>(threadIdx.x); i < rows * kRuns; i += S::kThreads) {
+      const int column = i % kRuns * kRun;
+      *reinterpret_cast<Run*>(heads + i / kRuns * S::kColumns + column) =
+          RoundedRun<S>(sums, HeadOf(first_head + column / D), i / kRuns, column);
+    }
+    __syncthreads();
+    NormHeads<S>(heads, first_head, rows);
+    __syncthreads();
+    StoreHeads<S>(angles, first_head, row, rows, [&](Head, int r, int column) {
+      return *reinterpret_cast<const Run*>(heads + r * S::kColumns + column);
+    });
   }
 
  private:
-  // What the linear layers would store, [kRows, kColumns].
+  // A run of what the linear layers would store.
   template <class S>
-  __device__ void Round(BFloat16* heads, const float* sums, int first_head) const {
-    constexpr int kRuns = S::kColumns / kRun;
-    for (int i = static_cast<int>(threadIdx.x); i < S::kRows * kRuns; i += S::kThreads) {
-      const int column = i % kRuns * kRun;
-      const Head head = HeadOf(first_head + column / D);
-      float run[kRun];
-      LoadSums(run, sums + i / kRuns * S::kSumsStride + column);
-      if (head.kind < 3 && kinds[head.kind].bias) {
-        AddRun(run, *reinterpret_cast<const Run*>(kinds[head.kind].bias + head.index * D + column % D));
-      }
-      StoreRun(heads + i / kRuns * S::kColumns + column, run);
+  __device__ Run RoundedRun(const float* sums, Head head, int r, int column) const {
+    float run[kRun];
+    LoadSums(run, sums + r * S::kSumsStride + column);
+    if (head.kind < 3 && kinds[head.kind].bias) {
+      AddRun(run, *reinterpret_cast<const Run*>(kinds[head.kind].bias + head.index * D + column % D));
     }
+    Run rounded;
+    StoreRun(rounded.at, run);
+    return rounded;
   }
   template <class S>
   __device__ void NormHeads(BFloat16* heads, int first_head, int rows) const {
@@ -117,20 +152,22 @@ struct QkvLayer {
       NormRowsInPlace<kAtOnce>(D, eps, kinds[head.kind].norm, [&](int j, int c) { return from + j * S::kColumns + c; });
     }
   }
-  // Turns queries and keys, and writes a run of 8 of each half of a head.
-  template <class S>
-  __device__ void StoreHeads(const BFloat16* heads, int first_head, int row, int rows) const {
-    const int half = D / 2, runs = half / kRun, across = S::kColumns / D;
-    for (int i = static_cast<int>(threadIdx.x); i < rows * across * runs; i += S::kThreads) {
-      const int r = i / (across * runs), part = i / runs % across, at = i % runs * kRun;
-      const Head head = HeadOf(first_head + part);
-      if (head.kind == 3) continue;
-      const std::int64_t n = row + r;
-      const int position = positions[n];
-      const BFloat16* from = heads + r * S::kColumns + part * D + at;
-      Run first = *reinterpret_cast<const Run*>(from), second = *reinterpret_cast<const Run*>(from + half);
-      if (head.kind < 2) Turn(first, second, table + std::int64_t{position} * D + at, half);
-      BFloat16* to = PlaceOf(head, n, position) + at;
+  // Turns queries and keys, and writes a run of 8 of each half of a head: run_of(head, row, column of the tile). A
+  // thread keeps to its columns.
+  template <class S, class F>
+  __device__ void StoreHeads(const float* angles, int first_head, int row, int rows, F&& run_of) const {
+    constexpr int kAcross = S::kColumns / (2 * kRun);
+    static_assert(S::kThreads % kAcross == 0);
+    const auto* places = reinterpret_cast<const Place*>(angles + S::kRows * D);
+    const int half = D / 2, runs = half / kRun, own = static_cast<int>(threadIdx.x) % kAcross, part = own / runs,
+              at = own % runs * kRun;
+    const Head head = HeadOf(first_head + part);
+    if (head.kind == 3) return;
+#pragma unroll 1
+    for (int r = static_cast<int>(threadIdx.x) / kAcross; r < rows; r += S::kThreads / kAcross) {
+      Run first = run_of(head, r, part * D + at), second = run_of(head, r, part * D + at + half);
+      if (head.kind < 2) Turn(first, second, angles + r * D + at, half);
+      BFloat16* to = PlaceOf(head, row + r, places[r]) + at;
       *reinterpret_cast<Run*>(to) = first;
       *reinterpret_cast<Run*>(to + half) = second;
     }
@@ -147,9 +184,10 @@ struct QkvLayer {
       second.at[j] = static_cast<BFloat16>(0.0f + turned.second);
     }
   }
-  __device__ BFloat16* PlaceOf(Head head, std::int64_t n, int position) const {
+  __device__ BFloat16* PlaceOf(Head head, std::int64_t n, Place place) const {
     if (head.kind == 0) return q + (n * H + head.index) * D;
-    const std::int64_t tile = cache.TileOf(n, head.index, position / kKeyTile), line = position % kKeyTile * D;
+    const std::int64_t tile = cache.TileOfSlot(place.slot, head.index, place.position / kKeyTile),
+                       line = place.position % kKeyTile * D;
     return head.kind == 1 ? to_k + tile * cache.k_tile + line : to_v + tile * cache.v_tile + line;
   }
 };
