@@ -186,6 +186,7 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
   for (const char* key : {"gap_sft", "gap_rl", "gap_reduction", "recovery"}) {
     CHECK(j["summary"][key]["mean"].is_number());
     CHECK(j["summary"][key]["ci95"].size() == 2);
+    CHECK(j["summary"][key]["ci95_seeds"].size() == 2);
   }
   CHECK(Keys(j["checks"]) ==
         std::vector<std::string>{"rollout_logprob_max_abs_diff", "rollout_logprob_tokens", "warnings"});

@@ -26,16 +26,14 @@ std::string Sentence(const Parts&... parts) {
   return Concat(Shown(parts)...);
 }
 
-std::string Signed(const Estimate& change) {
-  return Sentence(change.mean >= 0 ? "+" : "", change.mean, " [", change.ci95.low, ", ", change.ci95.high, "]");
-}
+std::string Signed(const Estimate& change) { return Sentence(change.mean >= 0 ? "+" : "", FormatEstimate(change)); }
 
 std::string Percent(double share) { return FormatNumber(100 * share, 0) + "%"; }
 
 Estimate Accuracy(const ArmMeans& m) { return {.mean = m.accuracy, .ci95 = m.accuracy_ci95}; }
 
-bool Above(const Estimate& e) { return e.ci95.low > 0; }
-bool Below(const Estimate& e) { return e.ci95.high < 0; }
+bool Above(const Estimate& e) { return e.Claimed().low > 0; }
+bool Below(const Estimate& e) { return e.Claimed().high < 0; }
 
 // "SWA, RL" as part of a sentence: "SWA after RL".
 std::string Phrase(const ArmMeans& m) {
@@ -80,7 +78,9 @@ class Story {
     }
     const std::size_t seeds = SeedsOf(results_.runs).size();
     Say(seeds == 1 ? "One seed: the intervals cover the choice of problems, not what another training run would give."
-                   : Concat("Intervals are over ", seeds, " seeds and their problems, means over seeds."));
+                   : Concat("Intervals are t intervals over ", seeds,
+                            " seeds, means over seeds: what another seed "
+                            "would give."));
     return std::move(sentences_);
   }
 

@@ -187,8 +187,9 @@ std::string HowToRedo(const StudyResults& results) {
              Concat(
                  "The same seed gives the same numbers on the same machine and build. outcomes.jsonl beside this file "
                  "holds one row per arm, seed and problem, from which every accuracy, gap and interval can be computed "
-                 "again; results.json holds the numbers of this page. Intervals: Wilson for one run; for differences "
-                 "and several seeds a bootstrap over seeds and, within a seed, over the problems that the arms share (",
+                 "again; results.json holds the numbers of this page. Intervals: Wilson for one run; Student's t "
+                 "over several seeds; for differences under one seed a bootstrap over the problems that the arms share "
+                 "(",
                  kBootstrapResamples,
                  " resamples, percentiles). Greedy decoding follows a policy's most likely text and can differ much "
                  "from sampling."));

@@ -23,7 +23,9 @@ Json Number(double value) { return std::isfinite(value) ? Json(value) : Json(nul
 
 // nlohmann::json finds these by their name, for vectors too. In an unnamed namespace it would not.
 static void to_json(Json& json, const Estimate& e) {
-  json = {{"mean", Number(e.mean)}, {"ci95", {Number(e.ci95.low), Number(e.ci95.high)}}};
+  json = {{"mean", Number(e.mean)},
+          {"ci95", {Number(e.ci95.low), Number(e.ci95.high)}},
+          {"ci95_seeds", {Number(e.ci95_seeds.low), Number(e.ci95_seeds.high)}}};
 }
 
 static void to_json(Json& json, const StepsAccuracy& s) {

@@ -22,9 +22,15 @@ struct Interval {
   double high = kUndefined;
 };
 
+// A number that was measured under one or several seeds (study/statistics.h).
 struct Estimate {
   double mean = kUndefined;
-  Interval ci95{};
+  Interval ci95{};        // over the choice of problems, and of the seeds that there are
+  Interval ci95_seeds{};  // over seeds: what another seed would give; undefined for one seed
+  std::size_t seeds = 1;
+
+  // The interval that claims rest on: over seeds where there are several.
+  const Interval& Claimed() const { return seeds > 1 ? ci95_seeds : ci95; }
 };
 
 // How one arm fared on one problem. The counts from steps_written on are of the sampled completion and follow

@@ -45,18 +45,18 @@ std::string FormatNumber(double value, int decimals) {
 }
 
 std::string FormatEstimate(const Estimate& estimate) {
-  const auto& [mean, ci95] = estimate;
-  if (!std::isfinite(ci95.low)) return FormatNumber(mean);
-  return Concat(FormatNumber(mean), " [", FormatNumber(ci95.low), ", ", FormatNumber(ci95.high), "]");
+  const Interval& interval = estimate.Claimed();
+  if (!std::isfinite(interval.low)) return FormatNumber(estimate.mean);
+  return Concat(FormatNumber(estimate.mean), " [", FormatNumber(interval.low), ", ", FormatNumber(interval.high), "]");
 }
 
 TextTable TableOfArms(const StudyResults& results) {
   TextTable table = {{"arm", "accuracy [95% CI]", "greedy accuracy", "restatements per step", "mean length",
                       "truncated", "facts in window", "traces in reach"}};
   for (const ArmMeans& m : MeansByArm(results.runs)) {
-    table.push_back({ArmName(m.arm), FormatEstimate({m.accuracy, m.accuracy_ci95}), FormatNumber(m.accuracy_greedy),
-                     FormatNumber(m.restatement_rate), FormatNumber(m.mean_length, 1), FormatNumber(m.truncated),
-                     FormatNumber(m.facts_in_window), FormatNumber(m.in_reach)});
+    table.push_back({ArmName(m.arm), FormatEstimate({.mean = m.accuracy, .ci95 = m.accuracy_ci95}),
+                     FormatNumber(m.accuracy_greedy), FormatNumber(m.restatement_rate), FormatNumber(m.mean_length, 1),
+                     FormatNumber(m.truncated), FormatNumber(m.facts_in_window), FormatNumber(m.in_reach)});
   }
   return table;
 }
@@ -77,7 +77,7 @@ TextTable TableOfRuns(const StudyResults& results) {
   for (const ArmRun& r : results.runs) {
     AddReach(r, table.emplace_back(std::vector<std::string>{
                     ArmName(r.arm), std::to_string(r.seed), std::to_string(r.problems),
-                    FormatEstimate({r.accuracy, AccuracyInterval(r)}), FormatNumber(r.accuracy_greedy),
+                    FormatEstimate({.mean = r.accuracy, .ci95 = AccuracyInterval(r)}), FormatNumber(r.accuracy_greedy),
                     FormatNumber(r.restatement_rate), FormatNumber(r.mean_length, 1), FormatNumber(r.truncated),
                     FormatNumber(r.dependency_distance_mean, 1), FormatNumber(r.facts_in_window)}));
   }
