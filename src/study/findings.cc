@@ -65,6 +65,7 @@ class Story {
     TellSft();
     TellCeiling();
     TellRl();
+    TellOtherWays();
     TellSaChange();
     TellRecovery();
     TellPlacement();
@@ -148,6 +149,21 @@ class Story {
     Say("RL takes SWA to ", Accuracy(*rl), against_more, " That is ", std::abs(above), above >= 0 ? " above" : " below",
         " the memoryless ceiling of the SFT data",
         std::isfinite(rl->ceiling) ? Sentence("; at its own restatement rate that ceiling is ", rl->ceiling) : "", ".");
+  }
+
+  // Which ways reach what RL reaches. More SFT has a sentence of its own.
+  void TellOtherWays() {
+    std::string below, level, above;
+    for (const auto& [arm, over] : OtherWays(results_.runs)) {
+      if (!std::isfinite(over.mean) || arm == "swa_sft_more") continue;
+      std::string& list = Above(over) ? below : Below(over) ? above : level;
+      list += Sentence(list.empty() ? "" : "; ", ArmName(arm), " (", Signed(over), ")");
+    }
+    for (const auto& [list, what] :
+         {std::pair(below, "RL is better than these other ways"), std::pair(level, "Not clearly apart from RL are"),
+          std::pair(above, "Better than RL are")}) {
+      if (!list.empty()) Say(what, ", by RL's accuracy less theirs: ", list, ".");
+    }
   }
 
   // A gap also shrinks when SA gets worse, which is no recovery.

@@ -229,6 +229,10 @@ std::string HtmlReport(const StudyResults& results) {
   body += Tag("h2", "What the numbers say") + HtmlList(Findings(results));
   body += Tag("h2", "What the experiment is") + WhatItIs(results.task);
   body += Tag("h2", "Figures") + figures;
+  body += Tag("h2", "RL beside other ways") + HtmlTable(TableOfWays(results)) +
+          Tag("p",
+              "Tokens are those of the arm's own stage, means over seeds: trained on, drawn by its own policy, and "
+              "drawn or scored by another arm's model.");
   body += Tag("h2", "Every run") + HtmlTable(TableOfRuns(results));
   body += Tag("h2", "Limits") + HtmlList(Limits(results));
   body += Tag("h2", "How to redo it") + HowToRedo(results);

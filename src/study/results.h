@@ -104,11 +104,13 @@ constexpr std::array<std::pair<const char*, double ArmMeasures::*>, 10> kArmMeas
     {"reach_bound", &ArmMeasures::reach_bound},
 }};
 
-// One arm under one seed. Aggregate computes all but arm, seed, ceiling, reach_bound and outcomes.
+// One arm under one seed. Aggregate computes all but arm, seed, tokens, ceiling, reach_bound and outcomes.
 struct ArmRun : ArmMeasures {
   std::string arm;
   std::uint64_t seed = 0;
   std::int64_t problems = 0;
+  // Tokens of its own stage: trained on, drawn by its own policy, and drawn or scored by the model of another arm.
+  std::int64_t trained_tokens = 0, sampled_tokens = 0, teacher_tokens = 0;
   std::vector<StepsAccuracy> accuracy_by_steps;
   std::vector<ProblemOutcome> outcomes;
 };

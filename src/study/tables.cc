@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iomanip>
+#include <set>
 
 #include "base/check.h"
 #include "study/report.h"
@@ -67,6 +68,43 @@ TextTable TableOfReach(const StudyResults& results) {
   for (const ArmMeans& m : MeansByArm(results.runs)) {
     AddReach(m, table.emplace_back(std::vector<std::string>{ArmName(m.arm), FormatNumber(m.accuracy)}));
   }
+  return table;
+}
+
+std::vector<WayAgainstRl> OtherWays(const std::vector<ArmRun>& runs) {
+  static const std::set<std::string> kBefore = {"swa_converted", "swa_sft", "swa_rl"};
+  std::vector<WayAgainstRl> ways;
+  for (const std::string& arm : ArmsOf(runs)) {
+    if (arm.starts_with("sa_") || kBefore.contains(arm)) continue;
+    const PairedBootstrap pair(runs, {"swa_rl", arm});
+    ways.push_back({arm, pair.Of([](const std::vector<double>& m) { return m[0] - m[1]; })});
+  }
+  return ways;
+}
+
+TextTable TableOfWays(const StudyResults& results) {
+  TextTable table = {{"way", "accuracy [95% CI]", "RL - it [95% CI]", "in reach, g", "accuracy in reach",
+                      "restatements per step", "trained tokens", "sampled", "by another's model"}};
+  const std::vector<ArmMeans> means = MeansByArm(results.runs);
+  const auto add = [&](const std::string& arm, const std::string& rl_over) {
+    const auto m = std::ranges::find(means, arm, &ArmMeans::arm);
+    if (m == means.end()) return;
+    const auto mean = [&](std::int64_t ArmRun::*tokens) {
+      double sum = 0, runs = 0;
+      for (const ArmRun& run : results.runs) {
+        if (run.arm != arm) continue;
+        sum += static_cast<double>(run.*tokens);
+        ++runs;
+      }
+      return FormatNumber(sum / runs, 0);
+    };
+    table.push_back({ArmName(arm), FormatEstimate({.mean = m->accuracy, .ci95 = m->accuracy_ci95}), rl_over,
+                     FormatNumber(m->in_reach), OrDash(m->within.accuracy()), FormatNumber(m->restatement_rate),
+                     mean(&ArmRun::trained_tokens), mean(&ArmRun::sampled_tokens), mean(&ArmRun::teacher_tokens)});
+  };
+  add("swa_sft", "-");
+  add("swa_rl", "-");
+  for (const WayAgainstRl& way : OtherWays(results.runs)) add(way.arm, FormatEstimate(way.rl_over));
   return table;
 }
 
