@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/files.h"
+#include "made_up_study.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
 #include "temp_directory.h"
@@ -17,72 +18,6 @@
 using namespace swarr;
 
 namespace {
-
-// What makes a run complete: the sums over its outcomes, its ceiling and its bound.
-void Complete(ArmRun& run, const StudyTask& task) {
-  Aggregate(run, StepRanges(task.n_min, task.n_max));
-  if (run.arm.starts_with("swa")) {
-    run.ceiling = MeanMemorylessCeiling(task.layers, task.window, run.restatement_rate, task.n_min, task.n_max);
-    run.reach_bound = ReachBound(run.in_reach);
-  }
-}
-
-// `right` of every 100 problems are right, `restatements` per 10 steps are written. Of every 100 traces 60 are in
-// reach, all if they restate often; right answers lie in reach first.
-ArmRun MadeUpRun(const std::string& arm, int right, int restatements, const StudyTask& task) {
-  ArmRun run;
-  run.arm = arm;
-  for (int i = 0; i < 200; ++i) {
-    const int place = i * 37 % 100;  // 37 and 100 are coprime: exactly `right` of 100 are below `right`
-    run.outcomes.push_back({.problem = i,
-                            .steps = 4 + i % 13,
-                            .correct_sampled = place < right,
-                            .correct_greedy = i % 2 == 0,
-                            .length = 50 + i % 7,
-                            .truncated = i % 50 == 0,
-                            .steps_written = 10,
-                            .restatements = restatements,
-                            .facts = 21,
-                            .facts_in_window = 7,
-                            .distance_sum = 21 * 12,
-                            .in_reach = restatements >= 7 || place < 60});
-  }
-  Complete(run, task);
-  return run;
-}
-
-CostPoint Cost(const char* arm, std::int64_t length, std::int64_t kv_bytes, double milliseconds, double speed) {
-  return {.arm = arm,
-          .length = length,
-          .kv_bytes = kv_bytes,
-          .decode_ms_per_token = milliseconds,
-          .forward_tokens_per_second = speed};
-}
-
-StudyResults MadeUpResults(int swa_sft, int swa_more, int swa_rl, int sa_sft = 99, int sa_rl = 99) {
-  StudyResults r;
-  r.preset = "quick";
-  r.device = "cpu";
-  r.command_line = "swarr study --output-dir \"a<b>&c\"";
-  r.source_revision = "deadbeef";
-  r.task = {.layers = 2,
-            .window = 16,
-            .n_min = 4,
-            .n_max = 16,
-            .data_restatement_rate = 0.2,
-            .data_ceiling = MeanMemorylessCeiling(2, 16, 0.2, 4, 16)};
-  r.settings = {{"rl", {{"steps", 60}}}, {"note", "</td><script>"}};
-  r.runs = {MadeUpRun("swa_converted", 9, 1, r.task), MadeUpRun("sa_sft", sa_sft, 2, r.task),
-            MadeUpRun("swa_sft", swa_sft, 2, r.task), MadeUpRun("swa_sft_more", swa_more, 2, r.task),
-            MadeUpRun("sa_rl", sa_rl, 1, r.task),     MadeUpRun("swa_rl", swa_rl, 7, r.task)};
-  r.summary = Summarize(r.runs);
-  r.checks.rollout_logprob_tokens = 1000;
-  r.cost = {Cost("sa", 64, 4096, 0.1, 9e4), Cost("sa", 1024, 65536, 0.4, 3e4), Cost("swa", 64, 1024, 0.1, 9e4),
-            Cost("swa", 1024, 1024, 0.1, 9e4)};
-  r.curves = {{.arm = "sa_rl", .points = {{1, 0.9, 0.2}, {2, 0.95, 0.15}, {3, 1, 0.1}}},
-              {.arm = "swa_rl", .points = {{1, 0.4, 0.2}, {2, 0.9, 0.7}}}};
-  return r;
-}
 
 // The way back from outcomes.jsonl: runs in the order in which they appear. Throws Error, naming file and line, for a
 // row that it can't understand.
@@ -111,13 +46,6 @@ std::vector<ArmRun> ReadOutcomes(const std::string& path) {
                              .in_reach = row.at("in_reach")});
   });
   return runs;
-}
-
-bool Says(const StudyResults& results, std::string_view words) {
-  for (const std::string& sentence : Findings(results)) {
-    if (sentence.find(words) != std::string::npos) return true;
-  }
-  return false;
 }
 
 std::vector<std::string> Keys(const nlohmann::ordered_json& object) {
@@ -158,11 +86,28 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
     CHECK(j.contains(key));
   }
   const auto& run = j["runs"][2];
-  CHECK(Keys(run) == std::vector<std::string>{"arm", "seed", "problems", "accuracy", "accuracy_greedy", "mean_length",
-                                              "truncated", "restatement_rate", "dependency_distance_mean",
-                                              "facts_in_window", "ceiling", "in_reach", "reach_bound",
-                                              "above_reach_bound", "traces_in_reach", "accuracy_in_reach",
-                                              "traces_out_of_reach", "accuracy_out_of_reach", "accuracy_by_steps"});
+  CHECK(Keys(run) == std::vector<std::string>{"arm",
+                                              "seed",
+                                              "problems",
+                                              "accuracy",
+                                              "accuracy_greedy",
+                                              "mean_length",
+                                              "truncated",
+                                              "restatement_rate",
+                                              "dependency_distance_mean",
+                                              "facts_in_window",
+                                              "ceiling",
+                                              "in_reach",
+                                              "reach_bound",
+                                              "above_reach_bound",
+                                              "traces_in_reach",
+                                              "accuracy_in_reach",
+                                              "traces_out_of_reach",
+                                              "accuracy_out_of_reach",
+                                              "trained_tokens",
+                                              "sampled_tokens",
+                                              "teacher_tokens",
+                                              "accuracy_by_steps"});
   CHECK(run["accuracy"] == 0.4);
   CHECK(run["restatement_rate"] == 0.2);
   CHECK(run["dependency_distance_mean"] == 12);
@@ -186,6 +131,7 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
   for (const char* key : {"gap_sft", "gap_rl", "gap_reduction", "recovery"}) {
     CHECK(j["summary"][key]["mean"].is_number());
     CHECK(j["summary"][key]["ci95"].size() == 2);
+    CHECK(j["summary"][key]["ci95_seeds"].size() == 2);
   }
   CHECK(Keys(j["checks"]) ==
         std::vector<std::string>{"rollout_logprob_max_abs_diff", "rollout_logprob_tokens", "warnings"});
@@ -254,80 +200,6 @@ TEST_CASE("a bad row of outcomes.jsonl is named by file and line") {
   }
 }
 
-TEST_CASE("the sentences follow the numbers: RL that recovers is said to") {
-  const StudyResults results = MadeUpResults(40, 45, 96);
-  CHECK(Says(results, "RL recovered nearly all of it"));
-  CHECK(Says(results, "RL did more than more training"));
-  CHECK(Says(results, "the SWA policy restates more (0.20 to 0.70 per step, 3.50 times)"));
-  CHECK(Says(results, "the SA policy restates less (0.20 to 0.10 per step"));
-  CHECK(Says(results, "SA is at its ceiling here"));
-  CHECK(Says(results, "One seed"));
-  CHECK(!Says(results, "not finite"));
-}
-
-TEST_CASE("the sentences follow the numbers: RL that fails is said to") {
-  const StudyResults unmoved = MadeUpResults(40, 45, 40);
-  CHECK(Says(unmoved, "RL did not clearly recover any of it"));
-  CHECK(!Says(unmoved, "RL recovered"));
-  CHECK(!Says(unmoved, "RL did more"));
-  const StudyResults worse = MadeUpResults(60, 65, 20);
-  CHECK(Says(worse, "RL did not recover accuracy, it widened the gap"));
-  CHECK(Says(worse, "RL did worse than more SFT"));
-  CHECK(Says(MadeUpResults(40, 45, 60), "RL recovered part, less than half, of it"));
-}
-
-TEST_CASE("a gap that shrinks because SA got worse is not passed over") {
-  const StudyResults results = MadeUpResults(40, 45, 42, 90, 50);
-  CHECK(Says(results, "RL made SA worse"));
-  CHECK(!Says(results, "SA is at its ceiling here"));
-}
-
-TEST_CASE("SFT that closes the gap, or passes the ceiling, is said to") {
-  CHECK(Says(MadeUpResults(99, 99, 99), "nothing for RL to recover"));
-  CHECK(Says(MadeUpResults(40, 80, 93), "above it by"));
-  CHECK(Says(MadeUpResults(20, 25, 93), "below it by"));
-}
-
-TEST_CASE("placement and competence are told apart") {
-  StudyResults results = MadeUpResults(40, 45, 93);
-  CHECK(Says(results, "goes from 0.600 after SFT (0.600 with more of it) to 1.000 after RL, up by RL (+0.400 ["));
-  CHECK(Says(results, "the accuracy on those traces goes from 0.667 ["));
-  for (ProblemOutcome& o : results.runs[5].outcomes) o.in_reach = results.runs[2].outcomes[o.problem].in_reach;
-  Complete(results.runs[5], results.task);
-  CHECK(Says(results, "to 0.600 after RL, no clear change by RL (+0.000 [0.000, 0.000])"));
-  for (ProblemOutcome& o : results.runs[5].outcomes) o.in_reach = false;
-  Complete(results.runs[5], results.task);
-  CHECK(Says(results, "to 0.000 after RL, down by RL (-0.600 ["));
-  CHECK(Says(results, "to n/a after RL."));  // no trace in reach, no competence
-}
-
-TEST_CASE("an arm above the reach bound is said to be, and how clearly") {
-  const StudyResults below = MadeUpResults(40, 45, 93), slightly = MadeUpResults(40, 64, 93),
-                     clearly = MadeUpResults(40, 80, 93);
-  CHECK(Says(below, "No SWA arm is above the reach bound"));
-  CHECK(!Says(below, "better than a guess"));
-  CHECK(Says(slightly,
-             "Above the reach bound, which its own traces set: SWA after SFT with equal extra tokens, 0.640 ["));
-  CHECK(Says(slightly, "against 0.631, not clearly."));
-  CHECK(!Says(slightly, "No SWA arm is above"));
-  CHECK(!Says(slightly, "better than a guess"));  // 8 of 80 are right out of reach; a guess gives 6
-  CHECK(Says(clearly, "against 0.631, clearly."));
-  CHECK(Says(clearly,
-             "better than a guess (0.077), so they infer facts from values in view or carry them in another "
-             "form: SWA after SFT with equal extra tokens 0.500 ["));
-  CHECK(TerminalReport(clearly).find("0.500 (80)  0.631    yes") != std::string::npos);
-  CHECK(!Says(clearly, "Above the reach bound, which its own traces set: SA"));  // SA has none
-}
-
-TEST_CASE("inexact rollouts are said") {
-  StudyResults results = MadeUpResults(40, 45, 93);
-  CHECK(TerminalReport(results).find("exact: difference 0 over all 1000 sampled tokens") != std::string::npos);
-  results.checks.rollout_logprob_max_abs_diff = 1e-6;
-  CHECK(TerminalReport(results).find("NOT exact: differences up to 1e-06") != std::string::npos);
-  results.checks.rollout_logprob_tokens = 0;
-  CHECK(TerminalReport(results).find("not measured") != std::string::npos);
-}
-
 TEST_CASE("the terminal report fits 100 columns and its table is aligned") {
   std::istringstream lines(TerminalReport(MadeUpResults(40, 45, 93)));
   std::string line;
@@ -381,15 +253,4 @@ TEST_CASE("numbers are written without a negative zero, and undefined ones as su
   CHECK(FormatNumber(kUndefined) == "n/a");
   CHECK(FormatEstimate({0.5, {0.25, 0.75}}) == "0.500 [0.250, 0.750]");
   CHECK(FormatEstimate({0.5, {}}) == "0.500");
-}
-
-TEST_CASE("a warning of training is a finding with its arm, seed and step, and a row of results.json") {
-  StudyResults results = MadeUpResults(50, 60, 90);
-  const std::size_t before = Findings(results).size();
-  results.checks.warnings.push_back({.arm = "swa_rl", .seed = 3, .step = 40, .text = "the reward collapses"});
-  const std::vector<std::string> findings = Findings(results);
-  CHECK(findings.size() == before + 1);
-  CHECK(std::ranges::find(findings, "Warning, SWA, RL, seed 3, step 40: the reward collapses.") != findings.end());
-  const nlohmann::ordered_json row = {{"arm", "swa_rl"}, {"seed", 3}, {"step", 40}, {"text", "the reward collapses"}};
-  CHECK(ToJson(results)["checks"]["warnings"] == nlohmann::ordered_json::array({row}));
 }

@@ -148,7 +148,7 @@ TEST_CASE("a field of the wrong type is named with its value") {
     }
     ordered_json flat = json;
     flat[section] = 3;
-    CHECK(IsRefused(flat, "has no object '" + section + "'"));
+    CHECK(IsRefused(flat, section + " is no object"));
   }
 }
 
@@ -181,6 +181,63 @@ TEST_CASE("unknown choices, a window of 0 and a file that is no JSON are refused
   refused("cost", "longest", 63, "cost.longest is 63; it must be from 64 to");
   refused("cost", "longest", 1 << 23, "cost.longest is 8388608");
   CHECK(ErrorOf("{\"task\": ").find("own.json") != std::string::npos);
+}
+
+TEST_CASE("every preset is read, and the standard one has quick's setting but for RL's rate") {
+  const StudySettings quick = ReadStudySettings(kDataDir, "quick"), standard = ReadStudySettings(kDataDir, "standard");
+  CHECK(quick.seeds == 1);
+  CHECK(standard.seeds == 3);
+  for (const char* part : {"task", "attention", "evaluation", "sft"}) CHECK(quick.json[part] == standard.json[part]);
+  CHECK(standard.arms.size() > quick.arms.size());
+}
+
+TEST_CASE("an arm starts where its file says, under the attention of that arm or its own, with its own settings") {
+  ordered_json json = QuickJson();
+  json["arms"].push_back(
+      {{"arm", "sinks"},
+       {"from", "swa_sft"},
+       {"attention", {{"window", 8}, {"sinks", 2}}},
+       {"rl", {{"steps", 7}, {"objective", "reinforce"}, {"epsilon", nullptr}, {"overlong_share", 0.5}}}});
+  const TempDirectory dir;
+  fs::create_directories(dir / "presets");
+  WriteFileAtomically(dir / "presets/own.json", json.dump());
+  const std::vector<ArmPlan> arms = ReadStudySettings(dir.path(), "own").arms;
+  CHECK(arms.size() == 7);
+  CHECK(arms[3].from == "sa_sft");
+  CHECK(arms[3].attention == AttentionSpec{});
+  CHECK(arms[4].attention == AttentionSpec{16, 0});  // that of swa_sft
+  CHECK(arms[5].tokens_of == "swa_rl");
+  CHECK(arms[6].attention == AttentionSpec{8, 2});
+  CHECK(arms[6].rl.steps == 7);
+  CHECK(arms[6].rl.prompts_per_step == json["rl"]["prompts_per_step"]);
+  CHECK(arms[6].rl.objective.ratio == RatioKind::kNone);
+  CHECK(arms[6].rl.objective.overlong_share == 0.5);
+}
+
+TEST_CASE("an arm that can't be run is refused with its name") {
+  const auto refused = [](const ordered_json& arm, const std::string& sentence) {
+    ordered_json json = QuickJson();
+    json["arms"].push_back(arm);
+    CHECK(IsRefused(json, sentence));
+  };
+  refused({{"arm", "x"}, {"from", "swa_later"}}, "arm 'x'.from is 'swa_later', which is no arm before it");
+  refused({{"arm", "swa_rl"}, {"from", "base"}}, "arm 'swa_rl' is listed twice");
+  refused({{"arm", "base"}, {"from", "base"}}, "is not 'base'");
+  refused({{"arm", "../x"}, {"from", "base"}}, "a name has small letters");
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", ordered_json::object()}, {"rl", ordered_json::object()}},
+          "arm 'x' has both sft and rl");
+  refused({{"arm", "x"}, {"from", "base"}, {"window", 3}}, "unknown field 'window'");
+  refused({{"arm", "x"}, {"from", "base"}, {"tokens_of", "swa_rl"}}, "which are for arms with sft");
+  refused({{"arm", "x"}, {"from", "base"}, {"teacher", "sa_sft"}}, "has a teacher and no training");
+  refused({{"arm", "x"}, {"from", "base"}, {"rl", ordered_json::object()}, {"teacher", "sa_sft"}},
+          "which its objective does not use");
+  refused({{"arm", "x"}, {"from", "base"}, {"rl", {{"beta", 0.1}}}}, "name it as its teacher");
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", {{"steps", 0}}}}, "arm 'x'.sft.steps is 0");
+  refused({{"arm", "x"}, {"from", "base"}, {"rl", ordered_json::object()}, {"restate_probability", 1}},
+          "which is of the traces that sft imitates");
+  ordered_json none = QuickJson();
+  none["arms"] = ordered_json::array();
+  CHECK(IsRefused(none, "arms is no list of arms"));
 }
 
 TEST_CASE("the quick preset's problems for SFT, RL and evaluation never meet, and there are enough to evaluate on") {

@@ -64,6 +64,40 @@ TEST_CASE("the Wilson interval of no trials says nothing, and impossible counts 
   CHECK_THROWS_AS(WilsonInterval(-1, 2), Error);
 }
 
+TEST_CASE("Student's 95% points are those of the published tables") {
+  // Three decimals, as tables print them.
+  for (const auto& [degrees, point] :
+       {std::pair{1, 12.706}, {2, 4.303}, {3, 3.182}, {4, 2.776}, {9, 2.262}, {30, 2.042}}) {
+    CHECK(std::abs(StudentT95(degrees) - point) < 6e-4);
+  }
+  CHECK(std::abs(StudentT95(100'000) - kZ95) < 1e-4);  // it nears the normal distribution by 2.4 / degrees
+  CHECK_THROWS_AS(StudentT95(0), Error);
+}
+
+TEST_CASE("over seeds the interval is Student's, and claims rest on it") {
+  // Accuracies 1/2, 3/4 and 1: mean 3/4, deviation 1/4, so 3/4 +- 4.3027 / (4 sqrt(3)).
+  const auto three_quarters = [](int i) { return i % 4 != 0; };
+  const std::vector<ArmRun> runs = {Run("x", 0, 400, kEven), Run("x", 1, 400, three_quarters),
+                                    Run("x", 2, 400, kRight)};
+  const Estimate e = PairedBootstrap(runs, {"x"}).Of(First);
+  CHECK(e.seeds == 3);
+  CHECK(std::abs(e.ci95_seeds.low - (0.75 - 4.3027 / (4 * std::sqrt(3.0)))) < 1e-4);
+  CHECK(std::abs(e.ci95_seeds.high - (0.75 + 4.3027 / (4 * std::sqrt(3.0)))) < 1e-4);
+  CHECK(e.Claimed().low == e.ci95_seeds.low);
+  const Estimate one = PairedBootstrap({runs[0]}, {"x"}).Of(First);
+  CHECK(std::isnan(one.ci95_seeds.low));
+  CHECK(one.Claimed().low == one.ci95.low);
+}
+
+TEST_CASE("a recovery that one of the seeds leaves undefined has no interval over seeds") {
+  std::vector<ArmRun> runs = FourArms(0, 40, kEven, kRight), without_gap = FourArms(1, 40, kRight, kRight);
+  runs.insert(runs.end(), without_gap.begin(), without_gap.end());
+  const StudySummary s = Summarize(runs);
+  CHECK(s.recovery.mean == 1);
+  CHECK(std::isnan(s.recovery.Claimed().low));
+  CHECK(std::isfinite(s.gap_sft.Claimed().low));
+}
+
 TEST_CASE("outcomes without chance give gaps and recovery without spread") {
   const StudySummary s = Summarize(FourArms(0, 20, kWrong, kRight));
   for (const Estimate* e : {&s.gap_sft, &s.gap_reduction, &s.recovery}) {
@@ -160,14 +194,14 @@ TEST_CASE("a gap that vanishes in some resamples has a recovery but no interval 
   CHECK(std::isnan(s.recovery.ci95.high));
 }
 
-TEST_CASE("an arm's mean has Wilson's interval for one seed and the seeds' spread for several") {
+TEST_CASE("an arm's mean has Wilson's interval for one seed and Student's for several") {
   std::vector<ArmRun> runs = {Run("x", 0, 10, kRight)};
   CHECK(MeansByArm(runs)[0].accuracy_ci95.low == WilsonInterval(10, 10).low);
   runs[0].ceiling = 0.5;
   runs.push_back(Run("x", 1, 10, kWrong));
   CHECK(MeansByArm(runs).size() == 1);
   CHECK(MeansByArm(runs)[0].accuracy == 0.5);
-  CHECK(MeansByArm(runs)[0].accuracy_ci95.low == 0);
+  CHECK(std::abs(MeansByArm(runs)[0].accuracy_ci95.low - (0.5 - 12.7062 / 2)) < 1e-4);
   CHECK(std::isnan(MeansByArm(runs)[0].ceiling));  // one run has none
   runs[1].ceiling = 0.75;
   CHECK(MeansByArm(runs)[0].ceiling == 0.625);

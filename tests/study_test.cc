@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -18,8 +19,13 @@ namespace fs = std::filesystem;
 
 namespace {
 
+// The arms of the quick study.
+json QuickArms() {
+  return json::parse(ReadFile(fs::path(SWARR_TEST_DATA) / "../../data/presets/quick.json")).at("arms");
+}
+
 // A folder with a base model and a preset of a few steps.
-void WriteData(const fs::path& dir) {
+void WriteData(const fs::path& dir, const json& arms = QuickArms()) {
   fs::copy(TinyModel(), dir / "base");
   fs::create_directories(dir / "presets");
   const json preset = {{"base_model", "base"},
@@ -53,7 +59,8 @@ void WriteData(const fs::path& dir) {
                          {"weight_decay", 0.0},
                          {"beta1", 0.9},
                          {"beta2", 0.95},
-                         {"max_grad_norm", 1.0}}}};
+                         {"max_grad_norm", 1.0}}},
+                       {"arms", arms}};
   WriteFileAtomically(dir / "presets" / "tiny.json", preset.dump());
 }
 
@@ -107,6 +114,56 @@ TEST_CASE("a study trains every arm exactly on-policy, measures costs, and gives
   CHECK(refused.status == 1);
   CHECK(refused.Says("a study of other settings"));
   CHECK(Weights(out) == weights[0]);
+}
+
+TEST_CASE(
+    "a study's file lists other ways beside RL: samples of an arm, a teacher, other traces, sinks, shares of tokens") {
+  const TempDirectory dir;
+  const fs::path data = dir / "data", out = dir / "out";
+  fs::create_directory(data);
+  WriteData(data, json::parse(R"([
+    {"arm": "sa_sft", "from": "base", "attention": "full", "sft": {}},
+    {"arm": "swa_sft", "from": "base", "attention": "windowed", "sft": {}},
+    {"arm": "swa_rl", "from": "swa_sft", "rl": {"steps": 1}},
+    {"arm": "swa_sft_more", "from": "swa_sft", "sft": {}, "tokens_of": "swa_rl", "tokens_share": 0.5},
+    {"arm": "restating", "from": "swa_sft", "sft": {"lr": 5e-4}, "restate_probability": 1, "tokens_of": "swa_rl"},
+    {"arm": "own", "from": "swa_sft", "sft": {}, "samples_of": "swa_sft", "samples": 1, "tokens_of": "swa_rl"},
+    {"arm": "others", "from": "swa_sft", "sft": {"steps": 1}, "samples_of": "sa_sft", "samples": 1},
+    {"arm": "distilled", "from": "swa_sft", "sft": {}, "teacher": "sa_sft", "kl": "reverse"},
+    {"arm": "on_policy", "from": "swa_sft", "teacher": "sa_sft",
+     "rl": {"objective": "opd", "scale_rewards": null, "normalizer": null, "epsilon": null}},
+    {"arm": "sinks", "from": "base", "attention": {"window": 16, "sinks": 10}, "sft": {}}])"));
+  // A model that answers, so that there are correct samples.
+  fs::remove_all(data / "base");
+  fs::copy(fs::path(SWARR_TEST_DATA) / "../../data/chain-base", data / "base");
+  const Outcome outcome = Swarr(Study(data, out));
+  REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+  std::map<std::string, json> runs;
+  const json results = json::parse(ReadFile(out / "results.json"));
+  for (const json& run : results["runs"]) runs[run["arm"]] = run;
+  CHECK(runs.size() == 10);
+  const auto tokens = [&](const char* arm, const char* which) { return runs.at(arm)[which].get<int>(); };
+  const int budget = tokens("swa_rl", "trained_tokens");
+  CHECK(tokens("swa_rl", "sampled_tokens") > 0);
+  CHECK(tokens("swa_rl", "sampled_tokens") < budget);  // prompts are not sampled
+  // A step has two documents of at most two steps, each restated: at most 2 (10 + 2 * 14 + 3) tokens.
+  constexpr int kStep = 82;
+  for (const char* arm : {"restating", "own"}) {
+    CAPTURE(arm);
+    CHECK(tokens(arm, "trained_tokens") > budget - 3 * kStep);
+    CHECK(tokens(arm, "trained_tokens") < budget + 3 * kStep);
+  }
+  CHECK(tokens("swa_sft_more", "trained_tokens") > budget / 2 - kStep);
+  CHECK(tokens("swa_sft_more", "trained_tokens") < budget / 2 + 2 * kStep);
+  CHECK(tokens("own", "sampled_tokens") > 0);
+  CHECK(tokens("own", "teacher_tokens") == 0);
+  CHECK(tokens("others", "sampled_tokens") == 0);
+  CHECK(tokens("others", "teacher_tokens") > 0);
+  for (const char* arm : {"distilled", "on_policy"}) {
+    CHECK(tokens(arm, "teacher_tokens") == tokens(arm, "trained_tokens"));
+  }
+  CHECK(runs.at("sinks")["reach_bound"].is_null());
+  CHECK(ReadFile(out / "report.html").find("RL beside other ways") != std::string::npos);
 }
 
 TEST_CASE(

@@ -23,7 +23,9 @@ std::string DefaultDataDir() {
 struct StudyCommand {
   explicit StudyCommand(OptionSet& set) : options(set) {
     options.Add("preset", study.preset, "settings of all stages: a file of presets/ in --data-dir, without .json");
-    options.Add("seeds", seeds, "how many full sets of arms; each has its own seed, from --seed on", Between(1, 1000));
+    options.Add("seeds", study.seeds,
+                "how many full sets of arms, each with its own seed, from --seed on; 0 is the preset's",
+                Between(0, 1000));
     options.Add("seed", compute.seed, "first seed");
     options.Add("output-dir", output_dir, "directory for runs, results.json and report.html")->required();
     options.Add("data-dir", data_dir, "directory with presets and base models");
@@ -38,7 +40,7 @@ struct StudyCommand {
     study.threads = ResolveThreads(compute.threads);
     study.data_dir = data_dir;
     study.output_dir = output_dir;
-    for (int i = 0; i < seeds; ++i) study.seeds.push_back(compute.seed + static_cast<std::uint64_t>(i));
+    study.seed = compute.seed;
     study.command_line = options.environment().command_line;
     const Stopping stopping = options.environment().watch_signals();
     study.interrupted = stopping.requested;
@@ -52,7 +54,6 @@ struct StudyCommand {
   StudyOptions study;
   ComputeOptions compute;
   std::string output_dir, data_dir = DefaultDataDir();
-  int seeds = 1;
   bool quiet = false;
 };
 

@@ -26,16 +26,14 @@ std::string Sentence(const Parts&... parts) {
   return Concat(Shown(parts)...);
 }
 
-std::string Signed(const Estimate& change) {
-  return Sentence(change.mean >= 0 ? "+" : "", change.mean, " [", change.ci95.low, ", ", change.ci95.high, "]");
-}
+std::string Signed(const Estimate& change) { return Sentence(change.mean >= 0 ? "+" : "", FormatEstimate(change)); }
 
 std::string Percent(double share) { return FormatNumber(100 * share, 0) + "%"; }
 
 Estimate Accuracy(const ArmMeans& m) { return {.mean = m.accuracy, .ci95 = m.accuracy_ci95}; }
 
-bool Above(const Estimate& e) { return e.ci95.low > 0; }
-bool Below(const Estimate& e) { return e.ci95.high < 0; }
+bool Above(const Estimate& e) { return e.Claimed().low > 0; }
+bool Below(const Estimate& e) { return e.Claimed().high < 0; }
 
 // "SWA, RL" as part of a sentence: "SWA after RL".
 std::string Phrase(const ArmMeans& m) {
@@ -67,6 +65,7 @@ class Story {
     TellSft();
     TellCeiling();
     TellRl();
+    TellOtherWays();
     TellSaChange();
     TellRecovery();
     TellPlacement();
@@ -80,7 +79,9 @@ class Story {
     }
     const std::size_t seeds = SeedsOf(results_.runs).size();
     Say(seeds == 1 ? "One seed: the intervals cover the choice of problems, not what another training run would give."
-                   : Concat("Intervals are over ", seeds, " seeds and their problems, means over seeds."));
+                   : Concat("Intervals are t intervals over ", seeds,
+                            " seeds, means over seeds: what another seed "
+                            "would give."));
     return std::move(sentences_);
   }
 
@@ -148,6 +149,21 @@ class Story {
     Say("RL takes SWA to ", Accuracy(*rl), against_more, " That is ", std::abs(above), above >= 0 ? " above" : " below",
         " the memoryless ceiling of the SFT data",
         std::isfinite(rl->ceiling) ? Sentence("; at its own restatement rate that ceiling is ", rl->ceiling) : "", ".");
+  }
+
+  // Which ways reach what RL reaches. More SFT has a sentence of its own.
+  void TellOtherWays() {
+    std::string below, level, above;
+    for (const auto& [arm, over] : OtherWays(results_.runs)) {
+      if (!std::isfinite(over.mean) || arm == "swa_sft_more") continue;
+      std::string& list = Above(over) ? below : Below(over) ? above : level;
+      list += Sentence(list.empty() ? "" : "; ", ArmName(arm), " (", Signed(over), ")");
+    }
+    for (const auto& [list, what] :
+         {std::pair(below, "RL is better than these other ways"), std::pair(level, "Not clearly apart from RL are"),
+          std::pair(above, "Better than RL are")}) {
+      if (!list.empty()) Say(what, ", by RL's accuracy less theirs: ", list, ".");
+    }
   }
 
   // A gap also shrinks when SA gets worse, which is no recovery.

@@ -187,8 +187,9 @@ std::string HowToRedo(const StudyResults& results) {
              Concat(
                  "The same seed gives the same numbers on the same machine and build. outcomes.jsonl beside this file "
                  "holds one row per arm, seed and problem, from which every accuracy, gap and interval can be computed "
-                 "again; results.json holds the numbers of this page. Intervals: Wilson for one run; for differences "
-                 "and several seeds a bootstrap over seeds and, within a seed, over the problems that the arms share (",
+                 "again; results.json holds the numbers of this page. Intervals: Wilson for one run; Student's t "
+                 "over several seeds; for differences under one seed a bootstrap over the problems that the arms share "
+                 "(",
                  kBootstrapResamples,
                  " resamples, percentiles). Greedy decoding follows a policy's most likely text and can differ much "
                  "from sampling."));
@@ -228,6 +229,10 @@ std::string HtmlReport(const StudyResults& results) {
   body += Tag("h2", "What the numbers say") + HtmlList(Findings(results));
   body += Tag("h2", "What the experiment is") + WhatItIs(results.task);
   body += Tag("h2", "Figures") + figures;
+  body += Tag("h2", "RL beside other ways") + HtmlTable(TableOfWays(results)) +
+          Tag("p",
+              "Tokens are those of the arm's own stage, means over seeds: trained on, drawn by its own policy, and "
+              "drawn or scored by another arm's model.");
   body += Tag("h2", "Every run") + HtmlTable(TableOfRuns(results));
   body += Tag("h2", "Limits") + HtmlList(Limits(results));
   body += Tag("h2", "How to redo it") + HowToRedo(results);

@@ -26,7 +26,15 @@ std::vector<Figure> StudyFigures(const StudyResults& results);
 using TextTable = std::vector<std::vector<std::string>>;  // by row; the first has the heads
 TextTable TableOfArms(const StudyResults& results);       // one row per arm: means over seeds
 TextTable TableOfReach(const StudyResults& results);      // the same arms: what their traces leave possible
+TextTable TableOfWays(const StudyResults& results);       // RL against every other way
 TextTable TableOfRuns(const StudyResults& results);       // one row per arm and seed
+
+// The arms that are neither SA nor what RL starts from: other ways to do what RL does.
+struct WayAgainstRl {
+  std::string arm;
+  Estimate rl_over;  // accuracy of SWA after RL - this one's, over the seeds and problems that both have
+};
+std::vector<WayAgainstRl> OtherWays(const std::vector<ArmRun>& runs);
 
 // What the columns of TableOfReach are.
 std::string ReachNote(const StudyTask& task);

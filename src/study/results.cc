@@ -23,7 +23,9 @@ Json Number(double value) { return std::isfinite(value) ? Json(value) : Json(nul
 
 // nlohmann::json finds these by their name, for vectors too. In an unnamed namespace it would not.
 static void to_json(Json& json, const Estimate& e) {
-  json = {{"mean", Number(e.mean)}, {"ci95", {Number(e.ci95.low), Number(e.ci95.high)}}};
+  json = {{"mean", Number(e.mean)},
+          {"ci95", {Number(e.ci95.low), Number(e.ci95.high)}},
+          {"ci95_seeds", {Number(e.ci95_seeds.low), Number(e.ci95_seeds.high)}}};
 }
 
 static void to_json(Json& json, const StepsAccuracy& s) {
@@ -38,6 +40,9 @@ static void to_json(Json& json, const ArmRun& run) {
   json["accuracy_in_reach"] = Number(run.within.accuracy());
   json["traces_out_of_reach"] = run.beyond.traces;
   json["accuracy_out_of_reach"] = Number(run.beyond.accuracy());
+  json["trained_tokens"] = run.trained_tokens;
+  json["sampled_tokens"] = run.sampled_tokens;
+  json["teacher_tokens"] = run.teacher_tokens;
   json["accuracy_by_steps"] = run.accuracy_by_steps;
 }
 
@@ -65,6 +70,14 @@ std::string ArmName(const std::string& arm) {
                                                                {"swa_sft_more", "SWA, SFT with equal extra tokens"},
                                                                {"sa_rl", "SA, RL"},
                                                                {"swa_rl", "SWA, RL"},
+                                                               {"swa_restating", "SWA, SFT on restating traces"},
+                                                               {"swa_sa_samples", "SWA, SFT on SA's samples"},
+                                                               {"swa_own_samples", "SWA, SFT on own samples"},
+                                                               {"swa_own_2", "SWA, own samples, round 2"},
+                                                               {"swa_own_3", "SWA, own samples, round 3"},
+                                                               {"swa_kl", "SWA, distilled from SA"},
+                                                               {"swa_opd", "SWA, distilled on-policy"},
+                                                               {"sinks_sft", "SWA and sinks, SFT"},
                                                                {"sa", "SA"},
                                                                {"swa", "SWA"}};
   const auto found = kArmNames.find(arm);

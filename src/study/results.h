@@ -22,9 +22,15 @@ struct Interval {
   double high = kUndefined;
 };
 
+// A number that was measured under one or several seeds (study/statistics.h).
 struct Estimate {
   double mean = kUndefined;
-  Interval ci95{};
+  Interval ci95{};        // over the choice of problems, and of the seeds that there are
+  Interval ci95_seeds{};  // over seeds: what another seed would give; undefined for one seed
+  std::size_t seeds = 1;
+
+  // The interval that claims rest on: over seeds where there are several.
+  const Interval& Claimed() const { return seeds > 1 ? ci95_seeds : ci95; }
 };
 
 // How one arm fared on one problem. The counts from steps_written on are of the sampled completion and follow
@@ -98,11 +104,13 @@ constexpr std::array<std::pair<const char*, double ArmMeasures::*>, 10> kArmMeas
     {"reach_bound", &ArmMeasures::reach_bound},
 }};
 
-// One arm under one seed. Aggregate computes all but arm, seed, ceiling, reach_bound and outcomes.
+// One arm under one seed. Aggregate computes all but arm, seed, tokens, ceiling, reach_bound and outcomes.
 struct ArmRun : ArmMeasures {
   std::string arm;
   std::uint64_t seed = 0;
   std::int64_t problems = 0;
+  // Tokens of its own stage: trained on, drawn by its own policy, and drawn or scored by the model of another arm.
+  std::int64_t trained_tokens = 0, sampled_tokens = 0, teacher_tokens = 0;
   std::vector<StepsAccuracy> accuracy_by_steps;
   std::vector<ProblemOutcome> outcomes;
 };

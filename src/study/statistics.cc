@@ -5,6 +5,7 @@
 #include <cmath>
 #include <iterator>
 #include <map>
+#include <numbers>
 
 #include "base/check.h"
 #include "tensor/philox.h"
@@ -57,7 +58,42 @@ double Percentile(const std::vector<double>& sorted, double share) {
   return sorted[below] + (position - static_cast<double>(below)) * (sorted[above] - sorted[below]);
 }
 
+// The share of the t distribution between -tan(angle) sqrt(degrees) and its mirror image.
+double StudentShare(double angle, int degrees) {
+  const double sine = std::sin(angle), cosine = std::cos(angle);
+  const bool odd = degrees % 2 == 1;
+  double term = odd ? sine * cosine : sine, sum = degrees == 1 ? 0 : term;
+  for (int j = odd ? 3 : 2; j <= degrees - 2; j += 2) {
+    term *= cosine * cosine * (j - 1.0) / j;
+    sum += term;
+  }
+  return odd ? 2 / std::numbers::pi * (angle + sum) : sum;
+}
+
+// The t interval of n values; undefined for fewer than two, and if one is undefined.
+Interval StudentInterval(const std::vector<double>& values) {
+  const std::size_t n = values.size();
+  if (n < 2) return {};
+  double mean = 0, squares = 0;
+  for (const double v : values) mean += v / static_cast<double>(n);
+  for (const double v : values) squares += (v - mean) * (v - mean);
+  const double deviation = std::sqrt(squares / static_cast<double>(n - 1));
+  const double half = StudentT95(static_cast<int>(n - 1)) * deviation / std::sqrt(static_cast<double>(n));
+  if (!std::isfinite(half)) return {};
+  return {mean - half, mean + half};
+}
+
 }  // namespace
+
+double StudentT95(int degrees) {
+  SWARR_CHECK(degrees >= 1, "no t distribution has ", degrees, " degrees of freedom; two seeds give 1");
+  double low = 0, high = std::numbers::pi / 2;
+  for (int i = 0; i < 100; ++i) {
+    const double middle = (low + high) / 2;
+    (StudentShare(middle, degrees) < 0.95 ? low : high) = middle;
+  }
+  return std::tan(low) * std::sqrt(static_cast<double>(degrees));
+}
 
 Interval WilsonInterval(std::int64_t successes, std::int64_t trials) {
   const double z = kZ95;
@@ -82,7 +118,10 @@ PairedBootstrap::PairedBootstrap(const std::vector<ArmRun>& runs, const std::vec
 
   const double weight = 1.0 / static_cast<double>(tables.size());
   observed_.assign(arms.size(), 0);
-  for (const SeedTable& table : tables) AddShares(table, weight, std::identity(), observed_);
+  for (const SeedTable& table : tables) {
+    AddShares(table, 1, std::identity(), of_seed_.emplace_back(arms.size(), 0.0));
+    AddShares(table, weight, std::identity(), observed_);
+  }
 
   for (int r = 0; r < kBootstrapResamples; ++r) {
     PhiloxStream stream(StreamKey(0, Purpose::kBootstrap, static_cast<std::uint32_t>(r)));
@@ -97,7 +136,9 @@ PairedBootstrap::PairedBootstrap(const std::vector<ArmRun>& runs, const std::vec
 
 Estimate PairedBootstrap::Of(const Statistic& statistic) const {
   if (observed_.empty()) return {};
-  Estimate estimate{.mean = statistic(observed_)};
+  std::vector<double> of_seed;
+  for (const std::vector<double>& means : of_seed_) of_seed.push_back(statistic(means));
+  Estimate estimate{.mean = statistic(observed_), .ci95_seeds = StudentInterval(of_seed), .seeds = of_seed.size()};
   std::vector<double> values;
   for (const std::vector<double>& means : resampled_) values.push_back(statistic(means));
   if (!std::ranges::all_of(values, [](double v) { return std::isfinite(v); })) return estimate;
@@ -150,7 +191,7 @@ std::vector<ArmMeans> MeansByArm(const std::vector<ArmRun>& runs) {
       }
     }
     means.accuracy_ci95 = count == 1 ? AccuracyInterval(of_arm.front())
-                                     : PairedBootstrap(runs, {arm}).Of([](const auto& m) { return m[0]; }).ci95;
+                                     : PairedBootstrap(runs, {arm}).Of([](const auto& m) { return m[0]; }).ci95_seeds;
   }
   return all;
 }

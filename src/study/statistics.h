@@ -19,6 +19,10 @@ constexpr double kZ95 = 1.959963984540054;
 // [0, 1] for n = 0. Unlike the normal approximation it stays inside [0, 1] and is not empty at k = 0 and k = n.
 Interval WilsonInterval(std::int64_t successes, std::int64_t trials);
 
+// The two-sided 95% point of Student's t distribution with this many degrees of freedom, at least 1: 12.706 for 1,
+// 2.776 for 4. By bisection of the distribution's finite sums (Abramowitz and Stegun 26.7.3 and 26.7.4).
+double StudentT95(int degrees);
+
 constexpr int kBootstrapResamples = 2000;
 
 // A paired hierarchical bootstrap of the arms' shares of problems with an outcome: right in the sampled answer, so that
@@ -38,11 +42,13 @@ class PairedBootstrap {
 
   // The statistic of the data (plug-in, not the mean over resamples) and its percentile interval: the 2.5% and 97.5%
   // points of the resamples, linearly interpolated. The interval is undefined if the statistic is undefined in any
-  // resample. Everything is undefined if no seed has all arms.
+  // resample. Everything is undefined if no seed has all arms. ci95_seeds is the t interval of the statistic of n
+  // single seeds: their mean +- t(n - 1) s / sqrt(n). Their mean is the estimate's where the statistic is linear.
   Estimate Of(const Statistic& statistic) const;
 
  private:
   std::vector<double> observed_;                // by arm; empty if no seed has all arms
+  std::vector<std::vector<double>> of_seed_;    // by seed and arm
   std::vector<std::vector<double>> resampled_;  // by resample and arm
 };
 
@@ -51,7 +57,7 @@ class PairedBootstrap {
 StudySummary Summarize(const std::vector<ArmRun>& runs);
 
 // One arm over its seeds: means of the runs' numbers; ceiling and bound if all runs have one. The accuracy's interval
-// is Wilson's for one seed. For several it is the bootstrap's, which covers the spread between seeds.
+// is Wilson's for one seed, else the t interval over seeds.
 struct ArmMeans : ArmMeasures {
   std::string arm;
   Interval accuracy_ci95;

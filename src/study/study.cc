@@ -11,208 +11,18 @@
 #include "model/model_files.h"
 #include "model/transformer.h"
 #include "study/report.h"
+#include "study/seed_study.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
 #include "task/chain.h"
-#include "tensor/philox.h"
 #include "train/evaluate.h"
 #include "train/step_timer.h"
-#include "train/watch.h"
 
 namespace swarr {
 namespace {
 
 namespace fs = std::filesystem;
 using ModelPtr = std::unique_ptr<Transformer>;
-
-// Runs stop in good order by themselves; this is for what stands between them.
-void StopIfAsked(const StudyOptions& options) {
-  if (options.interrupted && options.interrupted()) {
-    throw Interrupted(Concat("interrupted; the same command goes on with ", options.output_dir.string()));
-  }
-}
-
-// All arms of the seed that `settings` has. The picture is in study.h.
-class SeedStudy {
- public:
-  // `again`: what runs there are is replaced, not continued.
-  SeedStudy(Context& ctx, const StudyOptions& options, const StudySettings& settings, bool again, StudyResults& results)
-      : ctx_(ctx), options_(options), settings_(settings), again_(again), results_(results) {}
-
-  void Run() {
-    const AttentionSpec full{}, windowed = settings_.attention;
-    EvaluateArm("swa_converted", *LoadWith(base_dir_, windowed));
-
-    const std::int64_t sft_steps = settings_.sft.steps;
-    const std::int64_t sft_tokens = TrainSft({"sa_sft", base_dir_, full}, sft_steps, seed_);
-    TrainSft({"swa_sft", base_dir_, windowed}, sft_steps, seed_);
-
-    TrainRl({"sa_rl", RunDir("sa_sft"), full});
-    const std::int64_t rl_tokens = TrainRl({"swa_rl", RunDir("swa_sft"), windowed});
-
-    // The control: as many steps of SFT as hold the tokens that RL used, rounded up. They read the problems on in a new
-    // order, not the same batches again.
-    const std::int64_t more_steps = (rl_tokens * sft_steps + sft_tokens - 1) / sft_tokens;
-    TrainSft({"swa_sft_more", RunDir("swa_sft"), windowed}, more_steps, StreamKey(seed_, Purpose::kOrder, 1));
-  }
-
- private:
-  struct Arm {
-    std::string name;
-    fs::path from;  // the model that its training starts with
-    AttentionSpec attention;
-  };
-
-  fs::path RunDir(const std::string& arm) const {
-    return options_.output_dir / "runs" / (arm + "-seed" + std::to_string(seed_));
-  }
-
-  ModelPtr LoadWith(const fs::path& dir, AttentionSpec spec, bool with_gradients = false) const {
-    ModelPtr model = LoadModel(dir, DType::kF32, with_gradients, MemoryOf(options_.device));
-    model->SetAttention(std::vector<AttentionSpec>(static_cast<std::size_t>(model->config().layers), spec));
-    return model;
-  }
-
-  template <class... Parts>
-  void Announce(const std::string& arm, const Parts&... parts) const {
-    if (options_.progress) options_.progress(Concat("seed ", seed_, ": ", ArmName(arm), ": ", parts...));
-  }
-
-  std::int64_t TrainSft(const Arm& arm, std::int64_t steps, std::uint64_t order_seed) {
-    Announce(arm.name, steps, " steps of SFT");
-    SftOptions options = settings_.sft;
-    options.steps = steps;
-    options.seed = order_seed;
-    return Train(arm, "sft", steps, settings_.sft_optimizer,
-                 [&](const Transformer& model, Optimizer& optimizer, TrainingRun& run) {
-                   RunSft(ctx_, model, tokenizer_, sft_task_, nullptr, options, optimizer, run);
-                 });
-  }
-
-  std::int64_t TrainRl(const Arm& arm) {
-    Announce(arm.name, settings_.rl.steps, " steps of RL");
-    const std::int64_t tokens = Train(arm, "rl", settings_.rl.steps, settings_.rl_optimizer,
-                                      [&](const Transformer& model, Optimizer& optimizer, TrainingRun& run) {
-                                        RunRl(ctx_, model, tokenizer_, rl_task_, settings_.rl, optimizer, run);
-                                      });
-    // From the files, since a run may have been stopped and resumed.
-    LearningCurve curve{.arm = arm.name};
-    StudyChecks& checks = results_.checks;
-    ForEachJsonLine(RunDir(arm.name) / "metrics.jsonl", [&](int, const nlohmann::json& row) {
-      curve.points.push_back({.step = row["step"].get<double>(), .reward = row["reward"].get<double>()});
-      checks.rollout_logprob_max_abs_diff =
-          std::max(checks.rollout_logprob_max_abs_diff, row["rollout_logprob_max_abs_diff"].get<double>());
-      checks.rollout_logprob_tokens += row["rollout_logprob_tokens"].get<std::int64_t>();
-    });
-    AddRestatements(RunDir(arm.name) / "completions", curve);
-    results_.curves.push_back(std::move(curve));
-    return tokens;
-  }
-
-  // Trains a model by loop(model, optimizer, run), keeps it in the arm's directory and evaluates it. Returns the number
-  // of tokens trained on.
-  template <class Loop>
-  std::int64_t Train(const Arm& arm, const char* stage, std::int64_t steps, const OptimizerOptions& optimizer_options,
-                     const Loop& loop) {
-    nlohmann::ordered_json config = settings_.json[stage];
-    config["stage"] = stage;
-    config["model"] = arm.from.filename().string();
-    config["seed"] = seed_;
-    config["window"] = arm.attention.window;
-    config["sinks"] = arm.attention.sinks;
-    config["task"] = settings_.json["task"];
-    config["steps"] = steps;
-    config["device"] = Name(options_.device);
-    const ModelPtr model = LoadWith(arm.from, arm.attention, /*with_gradients=*/true);
-    Optimizer optimizer(model->parameters(), optimizer_options);
-    TrainingRun run({.output_dir = RunDir(arm.name),
-                     .resume = again_ ? "" : "auto",
-                     .overwrite = again_,
-                     .inputs = {{"model", arm.from}},
-                     .interrupted = options_.interrupted,
-                     .saving = options_.saving,
-                     .warn = options_.progress},
-                    config, *model, optimizer, tokenizer_);
-    loop(*model, optimizer, run);
-    run.Finish();
-    for (const auto& [step, text] : WarningsOf(run.output_dir())) {
-      Announce(arm.name, "warning at step ", step, ": ", text);
-      results_.checks.warnings.push_back({.arm = arm.name, .seed = seed_, .step = step, .text = text});
-    }
-    EvaluateArm(arm.name, *model);
-    return run.num_tokens();
-  }
-
-  // Adds the restatements per step of the sampled trajectories. RL keeps one file of completions for each of its steps.
-  void AddRestatements(const fs::path& completions, LearningCurve& curve) const {
-    std::vector<fs::path> files;
-    for (const auto& entry : fs::directory_iterator(completions)) files.push_back(entry.path());
-    std::ranges::sort(files);
-    for (std::size_t i = 0; i < curve.points.size(); ++i) {
-      std::vector<TraceMeasures> traces;
-      ForEachJsonLine(files.at(i), [&](int, const nlohmann::json& row) {
-        const auto prompt = row["prompt"].get<std::string>(), completion = row["completion"].get<std::string>();
-        traces.push_back(MeasureTrace(ParsePrompt(prompt), completion));
-      });
-      curve.points[i].restatement_rate = SummarizeMechanism(traces, settings_.attention.window).restatement_rate;
-    }
-  }
-
-  // One sample at temperature 1 and one greedy completion of each evaluation problem.
-  void EvaluateArm(const std::string& arm, const Transformer& model) {
-    Announce(arm, "evaluation");
-    StopIfAsked(options_);
-    EvaluateOptions options{.problems = settings_.evaluation_problems,
-                            .max_completion_length = ChainTokenLimit(settings_.task.n_max),
-                            .seed = seed_};
-    const std::vector<EvaluatedCompletion> sampled = Evaluate(ctx_, model, tokenizer_, eval_task_, options);
-    options.temperature = 0;
-    StopIfAsked(options_);
-    const std::vector<EvaluatedCompletion> greedy = Evaluate(ctx_, model, tokenizer_, eval_task_, options);
-    const std::int64_t reach = ReachOf(model.config().layers, settings_.attention.window);
-    ArmRun run;
-    run.arm = arm;
-    run.seed = seed_;
-    for (std::size_t i = 0; i < sampled.size(); ++i) {
-      const ChainProblem& problem = eval_task_.problem(sampled[i].problem);
-      const TraceMeasures trace = MeasureTrace(problem, sampled[i].text);
-      run.outcomes.push_back(
-          {.problem = sampled[i].problem,
-           .steps = problem.n,
-           .correct_sampled = sampled[i].reward == 1.0,
-           .correct_greedy = greedy[i].reward == 1.0,
-           .length = sampled[i].tokens(),
-           .truncated = !sampled[i].finished,
-           .steps_written = trace.steps,
-           .restatements = trace.restatements,
-           .facts = static_cast<int>(trace.distances.size()),
-           .facts_in_window = FactsInWindow(trace, settings_.attention.window),
-           .distance_sum = std::accumulate(trace.distances.begin(), trace.distances.end(), std::int64_t{0}),
-           .in_reach = InReach(trace, reach)});
-    }
-    Aggregate(run, StepRanges(settings_.task.n_min, settings_.task.n_max));
-    if (const AttentionSpec& spec = model.config().attention[0]; spec.window > 0 && spec.sinks == 0) {
-      run.ceiling = MeanMemorylessCeiling(model.config().layers, spec.window, run.restatement_rate,
-                                          settings_.task.n_min, settings_.task.n_max);
-      run.reach_bound = ReachBound(run.in_reach);
-    }
-    Announce(arm, "accuracy ", run.accuracy, ", restatements per step ", run.restatement_rate, ", traces in reach ",
-             run.in_reach);
-    results_.runs.push_back(std::move(run));
-  }
-
-  Context& ctx_;
-  const StudyOptions& options_;
-  const StudySettings& settings_;
-  const bool again_;
-  const std::uint64_t seed_ = settings_.task.seed;
-  StudyResults& results_;
-  const fs::path base_dir_ = options_.data_dir / settings_.base_model;
-  const Tokenizer tokenizer_ = Tokenizer::Load(base_dir_);
-  const ChainTask sft_task_{Split::kSft, settings_.task};
-  const ChainTask rl_task_{Split::kRl, settings_.task};
-  const ChainTask eval_task_{Split::kEval, settings_.task};
-};
 
 constexpr int kCostRepeats = 15;
 
@@ -276,7 +86,8 @@ std::vector<CostPoint> MeasureCost(Context& ctx, const StudyOptions& options, co
 }
 
 // Throws Error if a stage needs more memory than there is, or the models of all arms more disk.
-void CheckRequirements(const StudyOptions& options, const StudySettings& settings, const ModelConfig& base) {
+void CheckRequirements(const StudyOptions& options, const StudySettings& settings, const ModelConfig& base,
+                       std::size_t seeds) {
   const AvailableMemory available(options.device);
   ModelConfig windowed = base;
   windowed.attention.assign(static_cast<std::size_t>(base.layers), settings.attention);
@@ -293,10 +104,11 @@ void CheckRequirements(const StudyOptions& options, const StudySettings& setting
   costly.max_positions = settings.longest_cost;
   check(costly, false, {StepPart(costly, DType::kF32, settings.longest_cost, PassKind::kForward)});
 
-  constexpr std::int64_t kTrainedArms = 5;
+  const std::int64_t trained =
+      std::ranges::count_if(settings.arms, [](const ArmPlan& arm) { return arm.training != ArmTraining::kNone; });
   const std::int64_t model = TrainingDisk(base, DType::kF32, options.output_dir, 0, 0, 1, false).model;
   const bool again = fs::exists(options.output_dir / "runs");  // these take the place of what is there
-  const std::int64_t models = Product({kTrainedArms, static_cast<std::int64_t>(options.seeds.size()), model});
+  const std::int64_t models = Product({trained, static_cast<std::int64_t>(seeds), model});
   CheckDisk({.model = again ? 0 : models}, FreeDiskBytes(options.output_dir), options.output_dir);
 }
 
@@ -321,12 +133,13 @@ bool MakesAgain(const StudyOptions& options, const nlohmann::ordered_json& setti
 }  // namespace
 
 StudyResults RunStudy(const StudyOptions& options) {
-  if (options.seeds.empty()) throw UsageError("a study needs at least one seed");
   if (options.output_dir.empty()) throw UsageError("--output-dir is empty; name a directory");
   const StepTimer timer;
   StudySettings settings = ReadStudySettings(options.data_dir, options.preset);
   const ModelConfig base = ReadModelConfig(options.data_dir / settings.base_model);
-  CheckRequirements(options, settings, base);
+  std::vector<std::uint64_t> seeds(static_cast<std::size_t>(options.seeds > 0 ? options.seeds : settings.seeds));
+  std::iota(seeds.begin(), seeds.end(), options.seed);
+  CheckRequirements(options, settings, base, seeds.size());
   std::error_code error;
   fs::create_directories(options.output_dir, error);
   SWARR_CHECK(!error, "can't create the output directory ", options.output_dir.string(), ": ", error.message());
@@ -353,9 +166,9 @@ StudyResults RunStudy(const StudyOptions& options) {
   Context ctx;
   memory.GiveTo(ctx);
   ctx.threads = options.threads;
-  for (const std::uint64_t seed : options.seeds) {
+  for (const std::uint64_t seed : seeds) {
     settings.task.seed = settings.rl.seed = seed;
-    SeedStudy(ctx, options, settings, again, results).Run();
+    RunSeed(ctx, options, settings, again, results);
   }
   if (options.progress) options.progress("cost by length");
   results.cost = MeasureCost(ctx, options, settings, base);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The SWARR study on the chain task: the same base weights, SFT data, prompts, sampler and budgets for every arm.
+// The SWARR study on the chain task: the same base weights, SFT data, prompts, sampler and budgets for every arm. A
+// file says which arms there are (study/arms.h). Those of the quick study:
 //
 //   base (SA) --- SFT --> sa_sft --- RL --> sa_rl
 //      `- convert (swa_converted) --- SFT --> swa_sft --- RL --> swa_rl
@@ -14,6 +15,7 @@
 
 #include "attn/spec.h"
 #include "rl/rl.h"
+#include "study/arms.h"
 #include "study/results.h"
 #include "task/chain.h"
 #include "tensor/context.h"
@@ -26,7 +28,8 @@ struct StudyOptions {
   std::string preset = "quick";    // the settings of all stages: data_dir/presets/<preset>.json
   std::filesystem::path data_dir;  // holds presets/ and the base models they name
   std::filesystem::path output_dir;
-  std::vector<std::uint64_t> seeds;  // each runs a full set of arms
+  std::uint64_t seed = 0;  // of the first set of arms; each set has its own
+  int seeds = 0;           // sets of arms; 0: as many as the preset says
   Device device = Device::kCpu;
   int threads = 1;
   std::string command_line;           // for the report
@@ -54,6 +57,8 @@ struct StudySettings {
   OptimizerOptions sft_optimizer;
   RlOptions rl;
   OptimizerOptions rl_optimizer;
+  std::vector<ArmPlan> arms;    // in the order in which they are run
+  int seeds = 1;                // sets of arms that the study has unless more are asked for
   nlohmann::ordered_json json;  // the file's content
 };
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iomanip>
+#include <set>
 
 #include "base/check.h"
 #include "study/report.h"
@@ -45,18 +46,18 @@ std::string FormatNumber(double value, int decimals) {
 }
 
 std::string FormatEstimate(const Estimate& estimate) {
-  const auto& [mean, ci95] = estimate;
-  if (!std::isfinite(ci95.low)) return FormatNumber(mean);
-  return Concat(FormatNumber(mean), " [", FormatNumber(ci95.low), ", ", FormatNumber(ci95.high), "]");
+  const Interval& interval = estimate.Claimed();
+  if (!std::isfinite(interval.low)) return FormatNumber(estimate.mean);
+  return Concat(FormatNumber(estimate.mean), " [", FormatNumber(interval.low), ", ", FormatNumber(interval.high), "]");
 }
 
 TextTable TableOfArms(const StudyResults& results) {
   TextTable table = {{"arm", "accuracy [95% CI]", "greedy accuracy", "restatements per step", "mean length",
                       "truncated", "facts in window", "traces in reach"}};
   for (const ArmMeans& m : MeansByArm(results.runs)) {
-    table.push_back({ArmName(m.arm), FormatEstimate({m.accuracy, m.accuracy_ci95}), FormatNumber(m.accuracy_greedy),
-                     FormatNumber(m.restatement_rate), FormatNumber(m.mean_length, 1), FormatNumber(m.truncated),
-                     FormatNumber(m.facts_in_window), FormatNumber(m.in_reach)});
+    table.push_back({ArmName(m.arm), FormatEstimate({.mean = m.accuracy, .ci95 = m.accuracy_ci95}),
+                     FormatNumber(m.accuracy_greedy), FormatNumber(m.restatement_rate), FormatNumber(m.mean_length, 1),
+                     FormatNumber(m.truncated), FormatNumber(m.facts_in_window), FormatNumber(m.in_reach)});
   }
   return table;
 }
@@ -70,6 +71,43 @@ TextTable TableOfReach(const StudyResults& results) {
   return table;
 }
 
+std::vector<WayAgainstRl> OtherWays(const std::vector<ArmRun>& runs) {
+  static const std::set<std::string> kBefore = {"swa_converted", "swa_sft", "swa_rl"};
+  std::vector<WayAgainstRl> ways;
+  for (const std::string& arm : ArmsOf(runs)) {
+    if (arm.starts_with("sa_") || kBefore.contains(arm)) continue;
+    const PairedBootstrap pair(runs, {"swa_rl", arm});
+    ways.push_back({arm, pair.Of([](const std::vector<double>& m) { return m[0] - m[1]; })});
+  }
+  return ways;
+}
+
+TextTable TableOfWays(const StudyResults& results) {
+  TextTable table = {{"way", "accuracy [95% CI]", "RL - it [95% CI]", "in reach, g", "accuracy in reach",
+                      "restatements per step", "trained tokens", "sampled", "by another's model"}};
+  const std::vector<ArmMeans> means = MeansByArm(results.runs);
+  const auto add = [&](const std::string& arm, const std::string& rl_over) {
+    const auto m = std::ranges::find(means, arm, &ArmMeans::arm);
+    if (m == means.end()) return;
+    const auto mean = [&](std::int64_t ArmRun::*tokens) {
+      double sum = 0, runs = 0;
+      for (const ArmRun& run : results.runs) {
+        if (run.arm != arm) continue;
+        sum += static_cast<double>(run.*tokens);
+        ++runs;
+      }
+      return FormatNumber(sum / runs, 0);
+    };
+    table.push_back({ArmName(arm), FormatEstimate({.mean = m->accuracy, .ci95 = m->accuracy_ci95}), rl_over,
+                     FormatNumber(m->in_reach), OrDash(m->within.accuracy()), FormatNumber(m->restatement_rate),
+                     mean(&ArmRun::trained_tokens), mean(&ArmRun::sampled_tokens), mean(&ArmRun::teacher_tokens)});
+  };
+  add("swa_sft", "-");
+  add("swa_rl", "-");
+  for (const WayAgainstRl& way : OtherWays(results.runs)) add(way.arm, FormatEstimate(way.rl_over));
+  return table;
+}
+
 TextTable TableOfRuns(const StudyResults& results) {
   TextTable table = {{"arm", "seed", "problems", "accuracy [95% CI]", "greedy", "restatements per step", "mean length",
                       "truncated", "distance", "facts in window", "in reach, g", "accuracy in reach (traces)",
@@ -77,7 +115,7 @@ TextTable TableOfRuns(const StudyResults& results) {
   for (const ArmRun& r : results.runs) {
     AddReach(r, table.emplace_back(std::vector<std::string>{
                     ArmName(r.arm), std::to_string(r.seed), std::to_string(r.problems),
-                    FormatEstimate({r.accuracy, AccuracyInterval(r)}), FormatNumber(r.accuracy_greedy),
+                    FormatEstimate({.mean = r.accuracy, .ci95 = AccuracyInterval(r)}), FormatNumber(r.accuracy_greedy),
                     FormatNumber(r.restatement_rate), FormatNumber(r.mean_length, 1), FormatNumber(r.truncated),
                     FormatNumber(r.dependency_distance_mean, 1), FormatNumber(r.facts_in_window)}));
   }
