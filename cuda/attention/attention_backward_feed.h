@@ -89,13 +89,6 @@ struct SharedState {
   }
 };
 
-// A tensor [N, heads, D], and how the copy engine sees it.
-struct Matrix {
-  CUtensorMap map;
-  const BFloat16* data;
-  std::int64_t width;  // heads * D
-};
-
 struct Problem {
   Matrix x, y, u, w;
   DocumentQueries<BFloat16> documents;
@@ -169,19 +162,6 @@ class LaneNumbers {
   float lse2_[kEach], delta_[kEach];
   int position_[kEach];
 };
-
-// Copies the first `valid` of 64 rows, and zeros for the others. These are another document's, and what weighs nothing
-// may not be NaN.
-template <int D>
-__device__ void CopyFirstRows(char* to, const Matrix& from, std::int64_t row, unsigned head, int valid) {
-  constexpr int kChunks = D / 8;
-  for (int i = Lane(); i < kPanel * kChunks; i += kWarp) {
-    const int r = i / kChunks, chunk = i % kChunks;
-    uint4 x = {};
-    if (r < valid) x = *reinterpret_cast<const uint4*>(from.data + (row + r) * from.width + head * D + chunk * 8);
-    *reinterpret_cast<uint4*>(to + chunk / 8 * kPanelBytes + r * kLineBytes + (chunk % 8 ^ r % 8) * 16) = x;
-  }
-}
 
 // One thread.
 template <int D>

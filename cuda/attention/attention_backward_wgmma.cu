@@ -144,12 +144,6 @@ __global__ __launch_bounds__(kBlockThreads, 1) void GradientKernel(const __grid_
   }
 }
 
-Matrix MatrixOf(const Tensor& t) {
-  const std::int64_t width = t.dim(1) * t.dim(2);
-  const auto* data = t.data<BFloat16>();
-  return {DescribeMatrix(data, t.dim(0), width, width, kPanel), data, width};
-}
-
 template <int D, Rows rows>
 void LaunchGradient(const Context& ctx, const Problem& problem, const WorkOrder& order, const Tensor& first,
                     const Tensor& second) {

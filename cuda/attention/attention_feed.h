@@ -3,7 +3,7 @@
 // and how these come to shared memory.
 //
 // A work is some queries of one head, 64 for each group that multiplies. Of the group that feeds, one warp makes the
-// plan of the next work and has the copy engine bring its queries and its keys; a thread of another brings the values,
+// plan of the next work and has the copy engine bring its queries and its keys; another warp brings the values,
 // so that neither waits for the other's ring. Both run ahead as far as there is room, and groups find their next work
 // there.
 //
@@ -43,7 +43,7 @@ struct Plan {
   std::int64_t first;  // of the block's rows of [N, H]
   int count;           // of them; 0: there is no more work
   unsigned head;
-  int first_key;  // row of the document's first key
+  int first_key, end_key;  // rows of the document's keys
   AttentionSpec spec;
   TileList tiles;           // of the softmax, as they come through the rings
   Run runs[S::kGroups][2];  // what each group sees of them: sinks and recent ones
@@ -79,7 +79,8 @@ struct Rings {
 
 // What the feeder reads.
 struct Source {
-  CUtensorMap q, k, v;
+  CUtensorMap q, k;
+  Matrix v;
   DocumentQueries<BFloat16> documents;
   const std::int32_t *q_pos, *prompts;
   AttentionSpec spec;  // of the model
@@ -131,20 +132,47 @@ __device__ void MakePlan(Plan<S>& plan, const Source& source, const DocumentBloc
     plan.by_all[group] = bounds[group].SeenByAll(spec);
   }
   plan.first = std::int64_t{row} * source.documents.H + head, plan.count = count, plan.head = head;
-  plan.first_key = b.first_row, plan.spec = spec, plan.tiles = tiles;
+  plan.first_key = b.first_row, plan.end_key = b.first_row + b.length, plan.spec = spec, plan.tiles = tiles;
 }
 
-// Brings keys, or values, of a plan's tiles. `tile`: the number of the next one. One thread.
-template <class S, Half half>
-__device__ void FeedTiles(const Rings<S>& rings, const Plan<S>& plan, const CUtensorMap& matrix, unsigned key_head,
-                          unsigned& tile) {
+// Brings the keys of a plan's tiles. `tile`: the number of the next one. One thread. Keys behind the document's end do
+// no harm: their scores are masked.
+template <class S>
+__device__ void FeedKeyTiles(const Rings<S>& rings, const Plan<S>& plan, const CUtensorMap& keys, unsigned key_head,
+                             unsigned& tile) {
   const TileList tiles = plan.tiles;
   const int first_key = plan.first_key, count = tiles.count();
   for (int i = 0; i < count; ++i, ++tile) {
-    std::uint64_t* full = &rings.state.full[tile % S::kStages][half];
-    WaitBarrier(&rings.state.empty[tile % S::kStages][half], tile / S::kStages % 2 ^ 1);
+    std::uint64_t* full = &rings.state.full[tile % S::kStages][kKeys];
+    WaitBarrier(&rings.state.empty[tile % S::kStages][kKeys], tile / S::kStages % 2 ^ 1);
     ArriveAndExpect(full, S::kTileBytes);
-    CopyHead<S::kWidth>(rings.Tile(tile, half), matrix, first_key + tiles[i] * kSoftmaxTile, key_head, full);
+    CopyHead<S::kWidth>(rings.Tile(tile, kKeys), keys, first_key + tiles[i] * kSoftmaxTile, key_head, full);
+  }
+}
+
+// Brings the values of a plan's tiles. One warp.
+template <class S>
+__device__ void FeedValueTiles(const Rings<S>& rings, const Plan<S>& plan, const Matrix& values, unsigned key_head,
+                               unsigned& tile) {
+  const TileList tiles = plan.tiles;
+  const int first_key = plan.first_key, end_key = plan.end_key, count = tiles.count();
+  for (int i = 0; i < count; ++i, ++tile) {
+    const int row = first_key + tiles[i] * kSoftmaxTile, valid = end_key - row;
+    std::uint64_t* full = &rings.state.full[tile % S::kStages][kValues];
+    char* to = rings.Tile(tile, kValues);
+    WaitBarrier(&rings.state.empty[tile % S::kStages][kValues], tile / S::kStages % 2 ^ 1);
+    if (valid < kPanel) {
+      CopyFirstRows<S::kWidth>(to, values, row, key_head, valid);
+      ShowStores();
+    }
+    __syncwarp();
+    if (Lane() != 0) continue;
+    if (valid < kPanel) {
+      Arrive(full);
+    } else {
+      ArriveAndExpect(full, S::kTileBytes);
+      CopyHead<S::kWidth>(to, values.map, row, key_head, full);
+    }
   }
 }
 
@@ -166,7 +194,7 @@ __device__ void FeedKeys(const Rings<S>& rings, const Source& source, const Work
         CopyHead<S::kWidth>(rings.Queries(number) + group * S::kTileBytes, source.q,
                             b.first_row + b.begin + group * kPanel, head, ready);
       }
-      FeedTiles<S, kKeys>(rings, plan, source.k, source.KeyHeadOf(head), tile);
+      FeedKeyTiles(rings, plan, source.k, source.KeyHeadOf(head), tile);
     }
     __syncwarp();
     ++number;
@@ -178,7 +206,7 @@ __device__ void FeedKeys(const Rings<S>& rings, const Source& source, const Work
   }
 }
 
-// Brings the values. One thread.
+// Brings the values. One warp.
 template <class S>
 __device__ void FeedValues(const Rings<S>& rings, const Source& source) {
   SharedState<S>& state = rings.state;
@@ -187,8 +215,9 @@ __device__ void FeedValues(const Rings<S>& rings, const Source& source) {
     const Plan<S>& plan = state.plans[number % kPlans];
     WaitBarrier(&state.ready[number % kPlans], number / kPlans % 2);
     if (plan.count == 0) return;
-    FeedTiles<S, kValues>(rings, plan, source.v, source.KeyHeadOf(plan.head), tile);
-    Arrive(&state.done[number % kPlans]);
+    FeedValueTiles(rings, plan, source.v, source.KeyHeadOf(plan.head), tile);
+    __syncwarp();
+    if (Lane() == 0) Arrive(&state.done[number % kPlans]);
   }
 }
 

@@ -87,6 +87,33 @@ __device__ void CopyHead(char* to, const CUtensorMap& matrix, int row, unsigned 
   }
 }
 
+// A tensor [N, heads, D], and how the copy engine sees it.
+struct Matrix {
+  CUtensorMap map;
+  const BFloat16* data;
+  std::int64_t width;  // heads * D
+};
+
+inline Matrix MatrixOf(const Tensor& t) {
+  const std::int64_t width = t.dim(1) * t.dim(2);
+  const auto* data = t.data<BFloat16>();
+  return {DescribeMatrix(data, t.dim(0), width, width, kPanel), data, width};
+}
+
+// Copies the first `valid` of 64 rows, and zeros for the others. These are another document's, and what weighs nothing
+// may not be NaN. Not unrolled: it is for the last tile of a document, and who feeds has few registers.
+template <int D>
+__device__ void CopyFirstRows(char* to, const Matrix& from, std::int64_t row, unsigned head, int valid) {
+  constexpr int kChunks = D / 8;
+#pragma unroll 1
+  for (int i = Lane(); i < kPanel * kChunks; i += kWarp) {
+    const int r = i / kChunks, chunk = i % kChunks;
+    uint4 x = {};
+    if (r < valid) x = *reinterpret_cast<const uint4*>(from.data + (row + r) * from.width + head * D + chunk * 8);
+    *reinterpret_cast<uint4*>(to + chunk / 8 * kPanelBytes + r * kLineBytes + (chunk % 8 ^ r % 8) * 16) = x;
+  }
+}
+
 // A group's 64 rows with the 64 of a tile: as sums, and rounded to the left operand of the next product.
 using GroupScores = float[kPanel / 2];
 using GroupWeights = unsigned[kPanel / 16][4];

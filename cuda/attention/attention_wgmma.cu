@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(S::kThreads, 1)
     ShrinkRegisters<32>();
     const int warp = static_cast<int>(threadIdx.x) % kGroup / kWarp;
     if (warp == 0) FeedKeys(rings, source, order);
-    if (warp == 1 && Lane() == 0) FeedValues(rings, source);
+    if (warp == 1) FeedValues(rings, source);
     return;
   }
   GrowRegisters<S::kRegisters>();
@@ -188,7 +188,7 @@ void LaunchForward(const Context& ctx, const Tensor& out, const Tensor& lse, con
   const unsigned blocks = std::min(order.count(), static_cast<unsigned>(ctx.stream->multiprocessors));
   const Source source{DescribeMatrix(in.q.data<BFloat16>(), N, H * D, H * D, kPanel),
                       DescribeMatrix(documents.k, N, G * D, G * D, kPanel),
-                      DescribeMatrix(documents.v, N, G * D, G * D, kPanel),
+                      MatrixOf(in.v),
                       documents,
                       in.q_pos.data<std::int32_t>(),
                       in.prompts.empty() ? nullptr : in.prompts.data<std::int32_t>(),
