@@ -199,6 +199,7 @@ std::int64_t PartDepth(std::int64_t rows, std::int64_t columns, std::int64_t dep
 template <class Sum, class Out>
 __global__ void AddPartsKernel(std::int64_t parts, std::int64_t size, const Sum* partial, const Out* addend, Out* c) {
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  WaitForPrevious();
   if (i >= size) return;
   Sum sum = 0;
   for (std::int64_t part = 0; part < parts; ++part) sum += partial[part * size + i];
@@ -221,7 +222,8 @@ void MultiplyInParts(const Context& ctx, const Product<T, Out>& p) {
                                 .b = p.b,
                                 .c = partial,
                                 .part_depth = part_depth});
-  Launch(ctx, {Blocks(size, kThreads)}, AddPartsKernel<Sum, Out>, parts, size, partial, p.addend, p.c);
+  Launch(ctx, {.blocks = Blocks(size, kThreads), .early = true}, AddPartsKernel<Sum, Out>, parts, size, partial,
+         p.addend, p.c);
 }
 
 template <class T>

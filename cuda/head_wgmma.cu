@@ -28,7 +28,7 @@ __device__ void CopyEntries(const float (&sums)[n], float (&z)[kLaneEntries]) {
 // stays in the instruction cache; unrolled over all slices it took twice the time.
 template <std::size_t n>
 __device__ void LoadEntries(int at, const float (&sums)[n], float (&z)[kLaneEntries]) {
-  static_assert(n == 3 * kSlice / 2);
+  static_assert(n == Square::kColumns / 2);
   switch (at) {
     case 0:
       return CopyEntries<0>(sums, z);
@@ -38,10 +38,6 @@ __device__ void LoadEntries(int at, const float (&sums)[n], float (&z)[kLaneEntr
       return CopyEntries<2>(sums, z);
     case 3:
       return CopyEntries<3>(sums, z);
-    case 4:
-      return CopyEntries<4>(sums, z);
-    case 5:
-      return CopyEntries<5>(sums, z);
   }
 }
 
@@ -112,13 +108,17 @@ struct TakeGradients {
       const int target = static_cast<int>(targets[in] - first);
       float z[kLaneEntries];
       LoadEntries(at, sums, z);
-      if (dentropy) {
-        const float dh = dentropy[in], h = entropy[in];
+      const float dh = dentropy ? dentropy[in] : 0, h = dentropy ? entropy[in] : 0;
 #pragma unroll
-        for (float& x : z) x = LogitGradient(x - log_sum, c, dh, h);
-      } else {
+      for (int i = 0; i < kLaneEntries; i += kExpAtOnce) {
+        float log_p[kExpAtOnce], prob[kExpAtOnce];
 #pragma unroll
-        for (float& x : z) x = LogitGradient(x - log_sum, c);
+        for (int j = 0; j < kExpAtOnce; ++j) prob[j] = log_p[j] = z[i + j] - log_sum;
+        ExpOfAll(prob);
+#pragma unroll
+        for (int j = 0; j < kExpAtOnce; ++j) {
+          z[i + j] = dentropy ? LogitGradient(prob[j], log_p[j], c, dh, h) : LogitGradient(prob[j], c);
+        }
       }
 #pragma unroll
       for (int quads = 0; quads < 2; ++quads) {
@@ -160,7 +160,7 @@ void FusedTokenLogprob(const Context& ctx, const Tensor& logp, const Tensor& lse
     const std::int64_t end = std::min(N, begin + kRowsAtOnce), rows = end - begin;
     Part* parts = ctx.arena->NewArray<Part>(rows * slices);
     const Tensor chosen = logp.Rows(begin, end);
-    LaunchProduct<Large, false, false>(
+    LaunchProduct<Square, false, false>(
         ctx, LogitsOf(in.x.Rows(begin, end), in.w),
         TakeParts{parts, chosen.data<float>(), in.targets.Rows(begin, end).data<std::int32_t>()});
     Launch(ctx, {Blocks(rows, kWarps)}, FinishKernel, rows, slices, chosen, lse.Rows(begin, end),
@@ -170,7 +170,7 @@ void FusedTokenLogprob(const Context& ctx, const Tensor& logp, const Tensor& lse
 
 void FusedLogitGradients(const Context& ctx, const Tensor& dlogits, const Tensor& dlogp, const Tensor& dentropy,
                          const Tensor& lse, const Tensor& entropy, const LogprobInputs& in) {
-  LaunchProduct<Large, false, false>(
+  LaunchProduct<Square, false, false>(
       ctx, LogitsOf(in.x, in.w),
       TakeGradients{dlogits.data<BFloat16>(), dlogp.data<float>(), dentropy.empty() ? nullptr : dentropy.data<float>(),
                     lse.data<float>(), entropy.data<float>(), in.targets.data<std::int32_t>()});

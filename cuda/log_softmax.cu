@@ -41,7 +41,8 @@ __global__ void BackwardKernel(std::int64_t V, std::int64_t blocks_per_row, bool
   Pack<T, kEntries> dz;
   for (int j = 0; j < kEntries; ++j) {
     const Sum log_p = z.at[j] - log_sum;
-    const Sum others = dentropy ? LogitGradient(log_p, c, dentropy[n], entropy[n]) : LogitGradient(log_p, c);
+    const Sum p = Exp(log_p),
+              others = dentropy ? LogitGradient(p, log_p, c, dentropy[n], entropy[n]) : LogitGradient(p, c);
     dz.at[j] = static_cast<T>(first + j == target ? c + others : others);
   }
   StorePack<kEntries>(dlogits + n * V, first, V, aligned, dz);

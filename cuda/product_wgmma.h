@@ -173,6 +173,7 @@ __global__ void __launch_bounds__(3 * kGroup, 1)
     ShowBarriers();
   }
   __syncthreads();
+  WaitForPrevious();
   Ring<S> ring{shared + (1024 - SharedAddress(shared) % 1024) % 1024, full, empty};
   const unsigned group = threadIdx.x / kGroup;
   if (group == 2) {
@@ -220,7 +221,8 @@ template <class S, bool kTransposedA, bool kTransposedB, class Out, class End>
 void LaunchProduct(const Context& ctx, const Product<BFloat16, Out>& p, const End& end) {
   const std::int64_t tiles = Blocks(p.rows, kRows) * Blocks(p.columns, S::kColumns), works = tiles * p.parts();
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(works, ctx.stream->multiprocessors));
-  Launch(ctx, {blocks, 3 * kGroup, S::kSharedBytes}, ProductKernel<S, kTransposedA, kTransposedB, Out, End>,
+  Launch(ctx, {blocks, 3 * kGroup, S::kSharedBytes, /*early=*/true},
+         ProductKernel<S, kTransposedA, kTransposedB, Out, End>,
          DescribeOperand(p.a, p.rows, p.depth, kTransposedA ? kStep : kRows),
          DescribeOperand(p.b, p.columns, p.depth, kTransposedB ? kStep : S::kColumns), p, end,
          static_cast<unsigned>(tiles), static_cast<unsigned>(works));

@@ -18,6 +18,7 @@ __global__ void ForwardKernel(std::int64_t rows, std::int64_t C, T* y, Accumulat
   using Sum = Accumulator<T>;
   constexpr std::bool_constant<whole> aligned;
   const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  WaitForPrevious();
   if (n >= rows) return;
   const T* in = x + n * C;
   Sum squares = 0;
@@ -55,6 +56,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const std::int64_t begin = std::int64_t{blockIdx.y} * kRange<k>, end = min(rows, (blockIdx.x + 1) * kRowsPerBlock);
   Sum dw[kKept][k] = {};
+  WaitForPrevious();
   for (std::int64_t n = blockIdx.x * kRowsPerBlock + warp; n < end; n += kWarps) {
     const T *in = x + n * C, *grad = dy + n * C;
     const Sum scale = rstd[n];
@@ -118,7 +120,7 @@ void Kernels<Cuda>::RmsNormForward(const Context& ctx, const Tensor& y, const Te
   const std::int64_t C = w.dim(0), rows = x.size() / C;
   Dispatch(x.dtype(), [&]<class T>() {
     const auto launch = [&]<int k, bool whole>() {
-      Launch(ctx, {Blocks(rows, kWarps)}, ForwardKernel<k, whole, T>, rows, C, y, rstd, x, w,
+      Launch(ctx, {.blocks = Blocks(rows, kWarps), .early = true}, ForwardKernel<k, whole, T>, rows, C, y, rstd, x, w,
              static_cast<Accumulator<T>>(eps));
     };
     WithPacks(C, launch, y.data<T>(), x.data<T>(), w.data<T>());
@@ -135,7 +137,8 @@ void Kernels<Cuda>::RmsNormBackward(const Context& ctx, const Tensor& dx, const 
     Sum* dw_parts = dw.empty() ? nullptr : ctx.arena->NewArray<Sum>(blocks * C);
     const auto launch = [&]<int k, bool whole>() {
       const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(Blocks(C, kRange<k>)));
-      Launch(ctx, {grid}, BackwardKernel<k, whole, T>, rows, C, dx.fresh(), dx, dw_parts, dy, x, w, rstd);
+      Launch(ctx, {.blocks = grid, .early = true}, BackwardKernel<k, whole, T>, rows, C, dx.fresh(), dx, dw_parts, dy,
+             x, w, rstd);
     };
     WithPacks(C, launch, dy.data<T>(), x.data<T>(), w.data<T>(), dx.empty() ? nullptr : dx.data<T>());
     if (dw_parts) AddPartialSums(ctx, dw.data<Sum>(), blocks, C, dw_parts);

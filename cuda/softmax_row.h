@@ -10,6 +10,7 @@
 
 #include <cmath>
 
+#include "cuda/exp.h"
 #include "cuda/pack.h"
 #include "tensor/kernels/math.h"
 #include "tensor/kernels/softmax_row.h"
@@ -25,6 +26,7 @@ constexpr unsigned SoftmaxThreads(std::int64_t V) {
 
 constexpr int kSlice = 64, kSliceLanes = 4;
 constexpr int kLaneEntries = kSlice / kSliceLanes;
+constexpr int kExpAtOnce = 4;  // as many as registers allow beside the sums of a product
 
 // What is known of some entries of a row: the largest, the sum of e = exp(z - largest), and that of e (z - largest).
 template <class T>
@@ -60,10 +62,16 @@ __device__ inline SoftmaxPart<T> PartOfSlice(const T (&z)[kLaneEntries]) {
   }
   T sum = 0, weighted = 0;
 #pragma unroll
-  for (int i = 0; i < kLaneEntries; ++i) {
-    const T shifted = z[i] - largest, e = Exp(shifted);
-    sum += e;
-    weighted = MultiplyAdd(e, shifted, weighted);
+  for (int i = 0; i < kLaneEntries; i += kExpAtOnce) {
+    T shifted[kExpAtOnce], e[kExpAtOnce];
+#pragma unroll
+    for (int j = 0; j < kExpAtOnce; ++j) e[j] = shifted[j] = z[i + j] - largest;
+    ExpOfAll(e);
+#pragma unroll
+    for (int j = 0; j < kExpAtOnce; ++j) {
+      sum += e[j];
+      weighted = MultiplyAdd(e[j], shifted[j], weighted);
+    }
   }
 #pragma unroll
   for (int distance = 1; distance < kSliceLanes; distance *= 2) {

@@ -183,7 +183,7 @@ Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch
                              : Attention(ctx, Project(ctx, w, x, batch), batch.positions, batch.documents,
                                          config_.attention[static_cast<std::size_t>(layer)], batch.prompts);
   const Var middle = Linear(ctx, Reshape(attended, {N, H * D}), w.o, {}, x);
-  return Linear(ctx, GatedUnits(ctx, w, middle), w.down, {}, middle);
+  return FeedForwardOf(ctx, w, middle);
 }
 
 AttentionVars Transformer::Project(Context& ctx, const BlockWeights& w, const Var& x, const Batch& batch) const {
@@ -218,14 +218,13 @@ Var Transformer::CachedAttend(Context& ctx, int layer, const Var& x, const Batch
   return attend(projected.q.value);
 }
 
-// silu(gate(m)) * up(m) with m = norm2(x).
-Var Transformer::GatedUnits(Context& ctx, const BlockWeights& w, const Var& x) const {
+// x + down(silu(gate(m)) * up(m)) with m = norm2(x).
+Var Transformer::FeedForwardOf(Context& ctx, const BlockWeights& w, const Var& x) const {
   if (!ctx.tape) {
     const Tensor y = FusedGated(ctx, {x.value, w.norm2.value, config_.rms_eps}, w.gate.value, w.up.value);
-    if (!y.empty()) return {y, {}};
+    if (!y.empty()) return Linear(ctx, {y, {}}, w.down, {}, x);
   }
-  const Var m = RmsNorm(ctx, x, w.norm2, config_.rms_eps);
-  return SwiGlu(ctx, Linear(ctx, m, w.gate), Linear(ctx, m, w.up));
+  return FeedForward(ctx, x, {w.norm2, w.gate, w.up, w.down}, config_.rms_eps);
 }
 
 }  // namespace swarr

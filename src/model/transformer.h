@@ -96,7 +96,7 @@ class Transformer {
   Var Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const;
   AttentionVars Project(Context& ctx, const BlockWeights& w, const Var& x, const Batch& batch) const;
   Var CachedAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const;
-  Var GatedUnits(Context& ctx, const BlockWeights& w, const Var& x) const;
+  Var FeedForwardOf(Context& ctx, const BlockWeights& w, const Var& x) const;
 
   ModelConfig config_;
   ParameterStore parameters_;

@@ -44,15 +44,16 @@ MemoryPart Whole(const std::string& name, std::int64_t bytes) {
   return {.name = name, .asked = bytes, .written = bytes};
 }
 
-// The elements that one row of a block leaves: in the model's dtype, and in that of sums (Transformer::Block).
+// The elements that one row of a block leaves (Transformer::Block): in the model's dtype with a gradient each, and
+// without one, and in the dtype of sums.
 struct RowSize {
-  std::int64_t values, sums;
+  std::int64_t values, bare, sums;
 };
 RowSize BlockRow(const ModelConfig& c) {
   const std::int64_t C = c.hidden, q = std::int64_t{c.heads} * c.head_dim, kv = std::int64_t{c.kv_heads} * c.head_dim;
-  const std::int64_t products = q + 2 * kv, turned = q + kv, attended = q, to_stream = 2 * C, norms = 2 * C;
-  RowSize row{products + turned + attended + to_stream + norms + 3 * std::int64_t{c.ffn}, 2 + std::int64_t{c.heads}};
-  if (c.qk_norm) row = {row.values + turned, row.sums + c.heads + c.kv_heads};
+  const std::int64_t products = q + 2 * kv, turned = q + kv, attended = q, to_stream = 2 * C;
+  RowSize row{products + turned + attended + to_stream + C, 3 * std::int64_t{c.ffn} + C, 2 + std::int64_t{c.heads}};
+  if (c.qk_norm) row = {row.values + turned, row.bare, row.sums + c.heads + c.kv_heads};
   return row;
 }
 
@@ -62,7 +63,8 @@ std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows
   const std::int64_t value = SizeOfValue(dtype) * (pass == PassKind::kForward ? 1 : 2);  // with its gradient
   const std::int64_t sum = SizeOfSum(dtype), C = config.hidden, layers = config.layers;
   const RowSize row = BlockRow(config);
-  const std::int64_t block = Sum({Product({rows, row.values, value}), Product({rows, row.sums, sum})});
+  const std::int64_t block = Sum({Product({rows, row.values, value}), Product({rows, row.bare, SizeOfValue(dtype)}),
+                                  Product({rows, row.sums, sum})});
   // Where the gradient of logits is rounded, it is a tensor of its own.
   const bool rounds = pass != PassKind::kForward && SizeOfValue(dtype) != sum;
   const std::int64_t logit = (teacher ? 2 : 1) * sum + (rounds ? SizeOfValue(dtype) : 0);
@@ -70,12 +72,15 @@ std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows
   const std::int64_t taught = teacher ? Product({rows, teacher->hidden, SizeOfValue(dtype)}) : 0;
   // Embedding and last norm; log p, its normaliser and the entropy.
   const std::int64_t ends = Sum({Product({rows, 2 * C, value}), Product({rows, 4, sum}), taught});
+  // While a block's backward runs: the gradients of what lies within its feed-forward network (FeedForward).
+  const std::int64_t passing = Product({rows, row.bare, SizeOfValue(dtype)});
   switch (pass) {
     case PassKind::kTraining:
-      return Sum({Product({layers, block}), ends, logits});
-    case PassKind::kForward:
-    case PassKind::kCheckpointedTraining:  // the blocks' results, and one block or the logits at a time
+      return Sum({Product({layers, block}), ends, std::max(logits, passing)});
+    case PassKind::kForward:  // the blocks' results, and one block or the logits at a time
       return Sum({Product({layers, rows, C, value}), ends, std::max(block, logits)});
+    case PassKind::kCheckpointedTraining:  // the same, with what passes
+      return Sum({Product({layers, rows, C, value}), ends, std::max(Sum({block, passing}), logits)});
   }
   throw Error("there is no such pass");
 }

@@ -58,15 +58,15 @@ struct GatedGradient {
   }
 };
 
-// Log-softmax. dL/dz[v] where v is not the target, given log p[v]; at the target it is dlogp more. First for a loss
-// without the entropy H, then with it: dlogp/dz[v] = [v = target] - p[v], dH/dz[v] = -p[v] (log p[v] + H).
+// Log-softmax. dL/dz[v] where v is not the target, given p[v] and log p[v]; at the target it is dlogp more. First for a
+// loss without the entropy H, then with it: dlogp/dz[v] = [v = target] - p[v], dH/dz[v] = -p[v] (log p[v] + H).
 template <class T>
-[[gnu::always_inline]] constexpr T LogitGradient(T log_p, T dlogp) {
-  return -dlogp * Exp(log_p);
+[[gnu::always_inline]] constexpr T LogitGradient(T p, T dlogp) {
+  return -dlogp * p;
 }
 template <class T>
-[[gnu::always_inline]] constexpr T LogitGradient(T log_p, T dlogp, T dentropy, T entropy) {
-  return -Exp(log_p) * (dlogp + dentropy * (log_p + entropy));
+[[gnu::always_inline]] constexpr T LogitGradient(T p, T log_p, T dlogp, T dentropy, T entropy) {
+  return -p * (dlogp + dentropy * (log_p + entropy));
 }
 
 // Distillation. A token's term of KL(a || b) of two distributions, given both log-probabilities.

@@ -40,9 +40,9 @@ void Kernels<SWARR_SET>::LogSoftmaxRowsBackward(const Context& ctx, const Tensor
         for (std::int64_t v = 0; v < V; ++v) dz[v] = static_cast<T>(gradient(z[v] - log_sum));
         dz[target] = static_cast<T>(at_target);
       };
-      if (dentropy.empty()) return write([=](Sum log_p) { return LogitGradient(log_p, c); });
+      if (dentropy.empty()) return write([=](Sum log_p) { return LogitGradient(Exp(log_p), c); });
       const Sum e = dentropy.data<Sum>()[n], H = entropy.data<Sum>()[n];
-      write([=](Sum log_p) { return LogitGradient(log_p, c, e, H); });
+      write([=](Sum log_p) { return LogitGradient(Exp(log_p), log_p, c, e, H); });
     });
   });
 }
