@@ -202,7 +202,8 @@ def measure_row(args, sides, row):
     for round_number in range(args.rounds):
         for side in sides if round_number % 2 == 0 else reversed(sides):
             side.measure_once(row)
-        print(f"{row.name}: round {round_number + 1} of {args.rounds}", file=sys.stderr, flush=True)
+        so_far = ", ".join(f"{side.label} {speeds_cell(side, row)}" for side in sides)
+        print(f"{row.name}: round {round_number + 1} of {args.rounds}: {so_far}", file=sys.stderr, flush=True)
 
 
 # ----------------------------------------------------------------------------------------------------------- the report
