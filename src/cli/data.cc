@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // swarr data TASK: problems of a built-in task as JSON Lines.
+#include <utility>
+
 #include "cli/task_options.h"
 #include "train/requirements.h"
 
@@ -7,7 +9,7 @@ namespace swarr {
 namespace {
 
 struct DataCommand {
-  DataCommand(OptionSet& options, const BuiltInTask& built_in) : task(built_in) {
+  DataCommand(OptionSet& options, BuiltInTask built_in) : task(std::move(built_in)) {
     options
         .Add("count", count, "rows; beyond the split's size its problems come again with new traces; 0 is each once",
              AtLeast(0))

@@ -92,7 +92,7 @@ class Transformer {
   struct BlockWeights {
     Var norm1, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, sinks, o, norm2, gate, up, down;
   };
-  Var Run(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const;
+  Var Run(Context& ctx, const Batch& host, const KvCache* cache, bool checkpoint) const;
   Var Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const;
   AttentionVars Project(Context& ctx, const BlockWeights& w, const Var& x, const Batch& batch) const;
   Var CachedAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const;

@@ -66,9 +66,9 @@ class Search {
     // Few mistakes make few pairs: then one need not show itself alone.
     constexpr std::size_t kFew = 20, kOfTwo = 12, kOfThree = 4;
     const std::vector<std::string> known = Known();
-    if (const auto two = AtOnceFrom(likely.empty() && known.size() <= kFew ? known : first(kOfTwo), 2)) return two;
-    if (const auto two = InOwnCases(singles, 2); two && IsComplete(*two)) return two;
-    if (const auto three = AtOnceFrom(first(kOfThree), 3)) return three;
+    if (auto two = AtOnceFrom(likely.empty() && known.size() <= kFew ? known : first(kOfTwo), 2)) return two;
+    if (auto two = InOwnCases(singles, 2); two && IsComplete(*two)) return two;
+    if (auto three = AtOnceFrom(first(kOfThree), 3)) return three;
     return InOwnCases(singles, kMostInOwnCases);
   }
 
@@ -174,14 +174,14 @@ class Search {
       // In the first of the cases those made before do not do.
       if (count == 1 && SameResults(*cases.front(), Together(next), before)) continue;
       if (count > 1 && !ShowsMore(cases, before, Together(next))) continue;
-      if (const auto e = count == 1 ? AtOnce(cases, next) : Grow(next, count - 1)) return e;
+      if (auto e = count == 1 ? AtOnce(cases, next) : Grow(next, count - 1)) return e;
     }
     return std::nullopt;
   }
 
   std::optional<Explanation> AtOnceFrom(const std::vector<std::string>& likely, std::size_t count) const {
     for (const std::string& first : likely) {
-      if (const auto e = Grow({first}, count - 1)) return e;
+      if (auto e = Grow({first}, count - 1)) return e;
     }
     return std::nullopt;
   }
@@ -359,8 +359,9 @@ std::string NameOf(const Explanation& explanation) {
   for (const std::string& mistake : explanation.mistakes) {
     const bool first = text.empty();
     if (explanation.at_once) text += Concat(first ? "" : " together with ", '"', mistake, '"');
-    if (!explanation.at_once)
+    if (!explanation.at_once) {
       text += Concat(first ? "" : ", ", '"', mistake, first ? "\" in some cases" : "\" in others");
+    }
   }
   return text;
 }

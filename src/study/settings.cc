@@ -15,8 +15,9 @@ using nlohmann::ordered_json;
 std::string NamesOf(const std::filesystem::path& presets) {
   std::set<std::string> names;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(presets, error))
+  for (const auto& entry : std::filesystem::directory_iterator(presets, error)) {
     names.insert(entry.path().stem().string());
+  }
   std::string list;
   for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
   return list.empty() ? "none" : list;

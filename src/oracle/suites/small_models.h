@@ -15,7 +15,7 @@ ModelConfig SmallConfig(std::vector<AttentionSpec> attention, int heads, int kv_
 
 // The config as a case's parameters, and back.
 nlohmann::ordered_json ParametersOf(const ModelConfig& config);
-ModelConfig ConfigOf(const Case& c);
+ModelConfig ConfigOf(const Case& given);
 // What the parameters mean and what the model computes, as sentences of a family.
 std::vector<std::string> ModelSemantics();
 
