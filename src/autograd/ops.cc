@@ -60,7 +60,7 @@ Var SwiGlu(Context& ctx, const Var& gate, const Var& up) {
   return Traced(ctx, y);
 }
 
-// The ops are those of RmsNorm, Linear (gate, up), SwiGlu and Linear (down), in their order, and so are the backwards.
+// The ops are those of RmsNorm, Linear (up, gate), SwiGlu and Linear (down), and the backwards follow in reverse.
 Var FeedForward(Context& ctx, const Var& x, const FeedForwardWeights& w, double eps) {
   const ArenaLabel label(*ctx.arena, "feed forward");
   const Tensor& in = x.value;
@@ -70,8 +70,8 @@ Var FeedForward(Context& ctx, const Var& x, const FeedForwardWeights& w, double 
   const Tensor normed = ctx.arena->NewLike(in), rstd = ctx.arena->New(AccumulatorOf(dtype), {N});
   const Tensor gate = units(ctx), up = units(ctx), gated = units(ctx);
   RmsNormForward(ctx, normed, rstd, in, w.norm.value, eps);
-  LinearForward(ctx, gate, normed, w.gate.value);
   LinearForward(ctx, up, normed, w.up.value);
+  LinearForward(ctx, gate, normed, w.gate.value);
   SwiGluForward(ctx, gated, gate, up);
   const Var y = NewVarLike(ctx, in);
   LinearForward(ctx, y.value, gated, w.down.value, {}, in);
@@ -90,8 +90,8 @@ Var FeedForward(Context& ctx, const Var& x, const FeedForwardWeights& w, double 
     AddGradient(c, x.ClaimGrad(), dy);
     LinearBackward(c, dgated.Fresh(), w.down.ClaimGrad(), {}, dy, gated, w.down.value);
     SwiGluBackward(c, dgate.Fresh(), dup.Fresh(), dgated, gate, up);
-    LinearBackward(c, dnormed.Fresh(), w.up.ClaimGrad(), {}, dup, normed, w.up.value);
-    LinearBackward(c, dnormed, w.gate.ClaimGrad(), {}, dgate, normed, w.gate.value);
+    LinearBackward(c, dnormed.Fresh(), w.gate.ClaimGrad(), {}, dgate, normed, w.gate.value);
+    LinearBackward(c, dnormed, w.up.ClaimGrad(), {}, dup, normed, w.up.value);
     RmsNormBackward(c, x.ClaimGrad(), w.norm.ClaimGrad(), dnormed, x.value, w.norm.value, rstd);
   });
   return y;
