@@ -226,6 +226,14 @@ TEST_CASE("the page stands alone, escapes what it quotes and names its limits") 
   CHECK(Count(html, "quick preset leaves out") == 1);
 }
 
+TEST_CASE("many arms are named once each, in the legend, where there is no room beside points") {
+  StudyResults r = MadeUpResults(40, 45, 93);
+  for (int i = 0; i < 8; ++i) r.runs.push_back(MadeUpRun(Concat("way_", i), 50 + i, 2, r.task));
+  const std::string svg = StudyFigures(r)[0].svg;
+  CHECK(WellFormed(svg));
+  for (const std::string& arm : ArmsOf(r.runs)) CHECK(Count(svg, ">" + ArmName(arm) + "<") == 1);
+}
+
 TEST_CASE("figures are well-formed, with all points inside the picture and every arm labelled") {
   const std::vector<Figure> figures = StudyFigures(MadeUpResults(40, 45, 93));
   REQUIRE(figures.size() == 5);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/check.h"
@@ -11,9 +12,12 @@
 namespace swarr {
 namespace {
 
+// Arms beyond this number are named in the legend: there is no room for more names beside points.
+constexpr std::size_t kMostLabels = 8;
+
 // SA is blue and round, SWA vermillion and square; open before RL, filled after. Controls have colours and shapes of
-// their own.
-SeriesStyle StyleOf(const std::string& arm) {
+// their own. `place`: of an arm among all, which decides on the looks of those that a user has named.
+SeriesStyle StyleOf(const std::string& arm, std::size_t place) {
   using enum Marker;
   if (arm == "sa_rl" || arm == "sa") return {.colour = colour::kBlue, .marker = kCircle};
   if (arm == "sa_sft") return {.colour = colour::kBlue, .marker = kCircle, .filled = false};
@@ -22,15 +26,22 @@ SeriesStyle StyleOf(const std::string& arm) {
   if (arm == "swa_sft") return {.colour = colour::kVermillion, .marker = kSquare, .filled = false};
   if (arm == "swa_sft_more") return {.colour = colour::kPurple, .marker = kTriangle, .filled = false};
   if (arm == "swa_converted") return {.colour = colour::kGrey, .marker = kDiamond, .filled = false};
-  return {.colour = colour::kGreen, .marker = kDiamond};
+  constexpr std::array kColours = {colour::kGreen, colour::kPurple, colour::kBlack};
+  constexpr std::array kMarkers = {kDiamond, kTriangle, kSquare, kCircle};
+  return {.colour = kColours[place % kColours.size()], .marker = kMarkers[place % kMarkers.size()]};
+}
+
+SeriesStyle StyleIn(const StudyResults& results, const std::string& arm) {
+  const std::vector<std::string> arms = ArmsOf(results.runs);
+  return StyleOf(arm, static_cast<std::size_t>(std::ranges::find(arms, arm) - arms.begin()));
 }
 
 // The dashed green line that marks the SFT data.
 constexpr SeriesStyle kDataStyle = {.colour = colour::kGreen, .line = true, .dashed = true};
 
 // A line of the arm, named in the legend.
-Series LineOf(const std::string& arm) {
-  Series line{.legend = ArmName(arm), .style = StyleOf(arm)};
+Series LineOf(const StudyResults& results, const std::string& arm) {
+  Series line{.legend = ArmName(arm), .style = StyleIn(results, arm)};
   line.style.line = true;
   return line;
 }
@@ -41,9 +52,10 @@ PlotPoint PointWith(const Interval& interval, double x, double y) {
 
 PlotAxis AccuracyAxis() { return {"accuracy (one sample a problem, T = 1)", 0, 1.05}; }
 
-// An arm's runs as points over one of their measures, with its name beside them.
+// An arm's runs as points over one of their measures, with its name beside them, or in the legend.
 Series AccuracyOver(double ArmMeasures::*x, const std::string& arm, const StudyResults& results) {
-  Series series{.label = ArmName(arm), .style = StyleOf(arm)};
+  Series series{.style = StyleIn(results, arm)};
+  (ArmsOf(results.runs).size() > kMostLabels ? series.legend : series.label) = ArmName(arm);
   for (const ArmRun& run : results.runs) {
     if (run.arm == arm) series.points.push_back(PointWith(AccuracyInterval(run), run.*x, run.accuracy));
   }
@@ -122,7 +134,7 @@ Series PooledAccuracy(const StudyResults& results, const std::string& arm, doubl
     if (run.arm == arm) pooled.outcomes.insert(pooled.outcomes.end(), run.outcomes.begin(), run.outcomes.end());
   }
   Aggregate(pooled, StepRanges(results.task.n_min, results.task.n_max));
-  Series line = LineOf(arm);
+  Series line = LineOf(results, arm);
   for (const StepsAccuracy& s : pooled.accuracy_by_steps) {
     const auto correct = std::llround(s.accuracy * static_cast<double>(s.problems));
     const double x = (s.steps.from + s.steps.to) / 2.0 + shift;
@@ -163,7 +175,7 @@ Figure LearningCurves(const StudyResults& results) {
   for (const LearningCurve& curve : results.curves) {
     for (const auto& [panel, value] :
          {std::pair{&reward, &CurvePoint::reward}, std::pair{&rate, &CurvePoint::restatement_rate}}) {
-      Series line = LineOf(curve.arm);
+      Series line = LineOf(results, curve.arm);
       line.style.marker = Marker::kNone;
       for (const CurvePoint& point : curve.points) line.points.push_back({point.step, point.*value});
       panel->series.push_back(std::move(line));
@@ -185,7 +197,7 @@ Figure CostAgainstLength(const StudyResults& results) {
   std::vector<Series> memory, decoding, throughput;
   for (const CostPoint& c : results.cost) {
     if (memory.empty() || memory.back().legend != ArmName(c.arm)) {
-      for (auto* lines : {&memory, &decoding, &throughput}) lines->push_back(LineOf(c.arm));
+      for (auto* lines : {&memory, &decoding, &throughput}) lines->push_back(LineOf(results, c.arm));
     }
     const auto length = static_cast<double>(c.length);
     memory.back().points.push_back({length, static_cast<double>(c.kv_bytes) / kKibibyte});
