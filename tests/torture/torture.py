@@ -51,7 +51,8 @@ ARMS = [f"runs/{arm}-seed0" for arm in ("sa_sft", "swa_sft", "sa_rl", "swa_rl", 
 
 
 def write_preset(data, problems, sft_steps, rl_steps):
-    """The preset `tiny` of a study, for the base model in data/base."""
+    """The preset `tiny` of a study with the arms of quick, for the base model in data/base."""
+    quick = pathlib.Path(__file__).resolve().parents[2] / "data" / "presets" / "quick.json"
     optimizer = {"lr": 1e-3, "lr_schedule": "constant", "min_lr_ratio": 1.0, "warmup_steps": 0, "weight_decay": 0.0,
                  "beta1": 0.9, "beta2": 0.95, "max_grad_norm": 1.0}
     preset = {"base_model": "base", "task": {"n_min": 1, "n_max": 2, "restate_probability": 0.15},
@@ -59,7 +60,8 @@ def write_preset(data, problems, sft_steps, rl_steps):
               "cost": {"longest": 64},
               "sft": {"steps": sft_steps, "batch_size": 2, **optimizer},
               "rl": {"steps": rl_steps, "prompts_per_step": 1, "num_generations": 2, "objective": "grpo", "epsilon": 0.2,
-                     "scale_rewards": "group", "normalizer": "token-mean", **optimizer}}
+                     "scale_rewards": "group", "normalizer": "token-mean", **optimizer},
+              "arms": json.loads(quick.read_text())["arms"]}
     (data / "presets" / "tiny.json").write_text(json.dumps(preset))
 
 
