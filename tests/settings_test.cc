@@ -235,6 +235,17 @@ TEST_CASE("an arm that can't be run is refused with its name") {
   refused({{"arm", "x"}, {"from", "base"}, {"sft", {{"steps", 0}}}}, "arm 'x'.sft.steps is 0");
   refused({{"arm", "x"}, {"from", "base"}, {"rl", ordered_json::object()}, {"restate_probability", 1}},
           "which is of the traces that sft imitates");
+  const ordered_json sft = ordered_json::object();
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"tokens_of", "swa_converted"}}, "which is not trained");
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"kl", "reverse"}}, "has kl, which is for sft with a teacher");
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"teacher", "sa_sft"}, {"kl", "rev"}}, "kl is \"rev\"");
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"teacher", "sa_sft"}, {"distill_weight", 2}},
+          "distill_weight is 2; it must be from 0 to 1");
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"samples", 2}}, "has samples, which is for samples_of");
+  refused({{"arm", "x"}, {"from", "base"}, {"attention", "ful"}}, "attention is \"ful\"; use \"full\"");
+  refused({{"arm", "x"}, {"from", "base"}, {"attention", {{"window", 0}, {"sinks", 5}}}}, "has sinks and no window");
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", {{"lr", -1}}}}, "arm 'x'.sft.lr is -1");
+  refused({{"arm", "x"}, {"from", "base"}, {"rl", {{"objective", "foo"}}}}, "arm 'x'.rl: unknown objective");
   ordered_json none = QuickJson();
   none["arms"] = ordered_json::array();
   CHECK(IsRefused(none, "arms is no list of arms"));

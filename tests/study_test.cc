@@ -132,7 +132,8 @@ TEST_CASE(
     {"arm": "distilled", "from": "swa_sft", "sft": {}, "teacher": "sa_sft", "kl": "reverse"},
     {"arm": "on_policy", "from": "swa_sft", "teacher": "sa_sft",
      "rl": {"objective": "opd", "scale_rewards": null, "normalizer": null, "epsilon": null}},
-    {"arm": "sinks", "from": "base", "attention": {"window": 16, "sinks": 10}, "sft": {}}])"));
+    {"arm": "sinks", "from": "base", "attention": {"window": 16, "sinks": 10}, "sft": {}},
+    {"arm": "wide", "from": "base", "attention": {"window": 64}}])"));
   // A model that answers, so that there are correct samples.
   fs::remove_all(data / "base");
   fs::copy(fs::path(SWARR_TEST_DATA) / "../../data/chain-base", data / "base");
@@ -141,7 +142,7 @@ TEST_CASE(
   std::map<std::string, json> runs;
   const json results = json::parse(ReadFile(out / "results.json"));
   for (const json& run : results["runs"]) runs[run["arm"]] = run;
-  CHECK(runs.size() == 10);
+  CHECK(runs.size() == 11);
   const auto tokens = [&](const char* arm, const char* which) { return runs.at(arm)[which].get<int>(); };
   const int budget = tokens("swa_rl", "trained_tokens");
   CHECK(tokens("swa_rl", "sampled_tokens") > 0);
@@ -163,7 +164,27 @@ TEST_CASE(
     CHECK(tokens(arm, "teacher_tokens") == tokens(arm, "trained_tokens"));
   }
   CHECK(runs.at("sinks")["reach_bound"].is_null());
+  CHECK(runs.at("wide")["facts_in_window"] == 1);  // of its own window, which holds all of a trace
   CHECK(ReadFile(out / "report.html").find("RL beside other ways") != std::string::npos);
+}
+
+TEST_CASE("runs that an interrupted overwriting has left from other settings are made again") {
+  const TempDirectory dir;
+  const fs::path data = dir / "data", changed = dir / "changed", out = dir / "out";
+  fs::create_directory(data);
+  WriteData(data);
+  REQUIRE(Swarr(Study(data, out)).status == 0);
+  json other = json::parse(ReadFile(data / "presets" / "tiny.json"));
+  other["arms"][4]["rl"] = {{"lr", 3e-4}};
+  WriteFileAtomically(data / "presets" / "tiny.json", other.dump());
+  REQUIRE(Swarr(Study(data, changed)).status == 0);
+  REQUIRE(Weights(out) != Weights(changed));
+  // As --overwrite leaves the directory if it is killed before its first run.
+  fs::copy_file(changed / "settings.json", out / "settings.json", fs::copy_options::overwrite_existing);
+  fs::remove(out / "results.json");
+  const Outcome outcome = Swarr(Study(data, out));
+  REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+  CHECK(Weights(out) == Weights(changed));
 }
 
 TEST_CASE(

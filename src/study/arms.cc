@@ -33,6 +33,31 @@ std::vector<Field> Joined(std::vector<Field> fields, const std::vector<Field>& m
   return fields;
 }
 
+// Calls read(), and opens the sentence of what it refuses with `where`.
+template <class F>
+void Naming(const std::string& where, const F& read) {
+  try {
+    read();
+  } catch (const UsageError& e) {
+    throw Error(Concat(where, ": ", e.what()));
+  }
+}
+
+// Sets the schedule too.
+void CheckOptimizer(const std::string& where, OptimizerOptions& o, const std::string& schedule) {
+  Naming(where, [&] { o.schedule = ParseSchedule(schedule); });
+  const auto check = [&](const char* field, double value, double least, double most) {
+    SWARR_CHECK(value >= least && value <= most, where, ".", field, " is ", value, "; it must be from ", least, " to ",
+                most);
+  };
+  check("lr", o.lr, 0, 1e3);
+  check("min_lr_ratio", o.min_lr_ratio, 0, 1);
+  check("weight_decay", o.adamw.weight_decay, 0, 1e3);
+  check("beta1", o.adamw.beta1, 0, 0.999999);
+  check("beta2", o.adamw.beta2, 0, 0.9999999);
+  check("max_grad_norm", o.max_grad_norm, 0, 1e9);
+}
+
 void CheckCounts(const std::string& where,
                  std::initializer_list<std::tuple<const char*, std::int64_t, std::int64_t>> counts) {
   for (const auto& [name, value, most] : counts) {
@@ -57,8 +82,10 @@ ordered_json Merged(ordered_json preset, const std::string& where, const ordered
 AttentionSpec AttentionOf(const std::string& where, const ordered_json& json, AttentionSpec windowed) {
   if (json == "full") return {};
   if (json == "windowed") return windowed;
+  SWARR_CHECK(json.is_object(), where, " is ", json.dump(), "; use \"full\", \"windowed\" or an object with a window");
   AttentionSpec spec;
-  ReadFields(where, json, {Field("window", spec.window), Field("sinks", spec.sinks)});
+  ReadFields(where, json, {Field("window", spec.window)}, {Field("sinks", spec.sinks)});
+  SWARR_CHECK(spec.window > 0 || spec.sinks == 0, where, " has sinks and no window; full attention sees all keys");
   return spec;
 }
 
@@ -68,14 +95,12 @@ class ArmReader {
 
   ArmPlan Read(const std::vector<ArmPlan>& before, const ordered_json& json) {
     ArmPlan arm{.restate_probability = settings_.task.restate_probability};
-    ordered_json attention, sft, rl, restate;
-    std::string kl = "forward";
-    double distill_weight = 1;
+    ordered_json attention, sft, rl, restate, share, samples, kl, weight;
     ReadFields(Concat(path_, ": arms[", before.size(), "]"), json, {Field("arm", arm.name), Field("from", arm.from)},
                {Field("attention", attention), Field("sft", sft), Field("rl", rl), Field("tokens_of", arm.tokens_of),
-                Field("tokens_share", arm.tokens_share), Field("samples_of", arm.samples_of),
-                Field("samples", arm.samples), Field("teacher", arm.teacher), Field("kl", kl),
-                Field("distill_weight", distill_weight), Field("restate_probability", restate)});
+                Field("tokens_share", share), Field("samples_of", arm.samples_of), Field("samples", samples),
+                Field("teacher", arm.teacher), Field("kl", kl), Field("distill_weight", weight),
+                Field("restate_probability", restate)});
     where_ = Concat(path_, ": arm '", arm.name, "'");
     CheckName(before, arm);
     const ArmPlan* from = arm.from == kBaseModel ? nullptr : &Find(before, "from", arm.from);
@@ -87,16 +112,26 @@ class ArmReader {
                                       std::pair("teacher", arm.teacher)}) {
       if (!name.empty()) Find(before, field, name);
     }
-    if (!sft.is_null()) ReadSft(arm, sft, kl, distill_weight);
+    SWARR_CHECK(arm.tokens_of.empty() || Find(before, "tokens_of", arm.tokens_of).training != ArmTraining::kNone,
+                where_, ".tokens_of is '", arm.tokens_of, "', which is not trained");
+    if (!sft.is_null()) ReadSft(arm, sft);
     if (!rl.is_null()) ReadRl(arm, rl);
+    const bool distils = arm.training == ArmTraining::kSft && !arm.teacher.empty();
+    arm.tokens_share =
+        NumberOf(share, "tokens_share", arm.tokens_share, 1e-6, 100, !arm.tokens_of.empty(), "tokens_of");
+    arm.samples = static_cast<int>(
+        NumberOf(samples, "samples", arm.samples, 1, kMostCount, !arm.samples_of.empty(), "samples_of"));
+    arm.sft.distill.weight = NumberOf(weight, "distill_weight", 1, 0, 1, distils, "sft with a teacher");
+    if (!kl.is_null()) {
+      SWARR_CHECK(distils, where_, " has kl, which is for sft with a teacher");
+      SWARR_CHECK(kl == "forward" || kl == "reverse", where_, ".kl is ", kl.dump(), "; use \"forward\" or \"reverse\"");
+      arm.sft.distill.options.direction = kl == "forward" ? KlDirection::kForward : KlDirection::kReverse;
+    }
     ReadRestate(arm, restate);
     const bool imitates = arm.training == ArmTraining::kSft;
     SWARR_CHECK(imitates || (arm.tokens_of.empty() && arm.samples_of.empty()), where_,
                 " has tokens_of or samples_of, which are for arms with sft");
     SWARR_CHECK(arm.training != ArmTraining::kNone || arm.teacher.empty(), where_, " has a teacher and no training");
-    CheckCounts(where_, {{"samples", arm.samples, kMostCount}});
-    SWARR_CHECK(arm.tokens_share > 0 && arm.tokens_share <= 100, where_, ".tokens_share is ", arm.tokens_share,
-                "; it must be above 0 and at most 100");
     return arm;
   }
 
@@ -110,18 +145,26 @@ class ArmReader {
     SWARR_CHECK(std::ranges::find(before, arm.name, &ArmPlan::name) == before.end(), where_, " is listed twice");
   }
 
+  // A number that has an effect only if `used`, beside the field `with`.
+  double NumberOf(const ordered_json& json, const char* field, double absent, double least, double most, bool used,
+                  const char* with) const {
+    if (json.is_null()) return absent;
+    SWARR_CHECK(used, where_, " has ", field, ", which is for ", with);
+    SWARR_CHECK(json.is_number() && json >= least && json <= most, where_, ".", field, " is ", json.dump(),
+                "; it must be from ", least, " to ", most);
+    return json.get<double>();
+  }
+
   const ArmPlan& Find(const std::vector<ArmPlan>& before, const char* field, const std::string& name) const {
     const auto found = std::ranges::find(before, name, &ArmPlan::name);
     SWARR_CHECK(found != before.end(), where_, ".", field, " is '", name, "', which is no arm before it");
     return *found;
   }
 
-  void ReadSft(ArmPlan& arm, const ordered_json& changes, const std::string& kl, double distill_weight) const {
+  void ReadSft(ArmPlan& arm, const ordered_json& changes) const {
     arm.training = ArmTraining::kSft;
     arm.stage = Merged(settings_.json["sft"], where_ + ".sft", changes);
     ReadSftStage(where_ + ".sft", arm.stage, arm.sft, arm.optimizer);
-    arm.sft.distill.weight = distill_weight;
-    arm.sft.distill.options.direction = ParseName<KlDirection>("kl", kl);
   }
 
   void ReadRl(ArmPlan& arm, const ordered_json& changes) const {
@@ -155,7 +198,7 @@ void ReadSftStage(const std::string& where, const ordered_json& object, SftOptio
   ReadFields(
       where, object,
       Joined({Field("steps", sft.steps), Field("batch_size", sft.batch_size)}, OptimizerFields(optimizer, schedule)));
-  optimizer.schedule = ParseSchedule(schedule);
+  CheckOptimizer(where, optimizer, schedule);
   CheckCounts(where, {{"steps", sft.steps, kMostSteps}, {"batch_size", sft.batch_size, kMostCount}});
 }
 
@@ -176,7 +219,7 @@ void ReadRlStage(const std::string& where, const ordered_json& object, int max_c
                      Field("num_generations", rl.num_generations)},
                     OptimizerFields(optimizer, schedule)),
              switches);
-  optimizer.schedule = ParseSchedule(schedule);
+  CheckOptimizer(where, optimizer, schedule);
   ordered_json objective = ordered_json::object();
   for (const auto& [field, value] :
        {std::pair("objective", name), std::pair("scale_rewards", scale_rewards), std::pair("normalizer", normalizer)}) {
@@ -186,9 +229,11 @@ void ReadRlStage(const std::string& where, const ordered_json& object, int max_c
   for (std::size_t i = 0; i < kSwitches.size(); ++i) {
     if (!values[i].is_null()) objective[kSwitches[i]] = values[i];
   }
-  rl.objective = ObjectiveFromJson(objective);
-  rl.max_completion_length = rl.objective.max_completion_length = max_completion_length;
-  CheckObjective(rl.objective);
+  Naming(where, [&] {
+    rl.objective = ObjectiveFromJson(objective);
+    rl.max_completion_length = rl.objective.max_completion_length = max_completion_length;
+    CheckObjective(rl.objective);
+  });
   CheckCounts(where, {{"steps", rl.steps, kMostSteps},
                       {"prompts_per_step", rl.prompts_per_step, kMostCount},
                       {"num_generations", rl.num_generations, kMostCount}});

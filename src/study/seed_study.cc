@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/files.h"
+#include "base/hash.h"
 #include "model/model_files.h"
 #include "model/transformer.h"
 #include "task/ceiling.h"
@@ -24,6 +25,10 @@ namespace {
 
 namespace fs = std::filesystem;
 using ModelPtr = std::unique_ptr<Transformer>;
+
+std::string HowToGoOn(const StudyOptions& options) {
+  return Concat("interrupted; the same command goes on with ", options.output_dir.string());
+}
 
 // What an arm's training took.
 struct ArmCost {
@@ -84,7 +89,7 @@ class SeedStudy {
     SftOptions options = arm.sft;
     if (!arm.tokens_of.empty()) {
       const auto tokens = static_cast<double>(costs_.at(arm.tokens_of).trained);
-      options.steps = StepsFor(arm, *task, std::llround(arm.tokens_share * tokens));
+      options.steps = StepsFor(arm, *task, std::max(std::llround(arm.tokens_share * tokens), 1LL));
     }
     // An arm that goes on reads the problems in a new order, not the same batches again.
     options.seed = arm.from == kBaseModel ? seed_ : StreamKey(seed_, Purpose::kOrder, 1);
@@ -116,10 +121,9 @@ class SeedStudy {
       curve.points.push_back({.step = row["step"].get<double>(), .reward = row["reward"].get<double>()});
       checks.rollout_logprob_max_abs_diff =
           std::max(checks.rollout_logprob_max_abs_diff, row["rollout_logprob_max_abs_diff"].get<double>());
-      cost.sampled += row["rollout_logprob_tokens"].get<std::int64_t>();
+      checks.rollout_logprob_tokens += row["rollout_logprob_tokens"].get<std::int64_t>();
     });
-    checks.rollout_logprob_tokens += cost.sampled;
-    AddRestatements(RunDir(arm.name) / "completions", curve);
+    cost.sampled += ReadCompletions(RunDir(arm.name) / "completions", curve);
     results_.curves.push_back(std::move(curve));
     if (teacher) cost.by_teacher += cost.trained;
     EvaluateArm(arm.name, *model);
@@ -140,9 +144,10 @@ class SeedStudy {
   fs::path SamplesOf(const ArmPlan& arm, std::int64_t& drawn) {
     const fs::path file =
         options_.output_dir / "samples" / Concat(arm.samples_of, "-", arm.samples, "-seed", seed_, ".jsonl");
-    const fs::path record = fs::path(file).replace_extension(".tokens");
-    const bool fresh = again_ && !sampled_.contains(file);
-    if (fresh || !fs::exists(record)) {
+    const fs::path record = fs::path(file).replace_extension(".json");
+    const bool made =
+        fs::exists(record) && ParseJson<nlohmann::json>(ReadFile(record), record.string())["study"] == study_;
+    if (!made || (again_ && !sampled_.contains(file))) {
       Announce(arm.samples_of, "sampling ", arm.samples, " completions of each problem of RL");
       StopIfAsked(options_);
       const ModelPtr model = LoadArm(arm.samples_of);
@@ -167,10 +172,10 @@ class SeedStudy {
       for (const EvaluatedCompletion& c : completions) tokens += c.tokens();
       fs::create_directories(file.parent_path());
       WriteFileAtomically(file, rows.lines);
-      WriteFileAtomically(record, std::to_string(tokens));
+      WriteFileAtomically(record, nlohmann::json({{"study", study_}, {"tokens", tokens}}).dump());
     }
     sampled_.insert(file);
-    drawn += std::stoll(ReadFile(record));
+    drawn += ParseJson<nlohmann::json>(ReadFile(record), record.string())["tokens"].get<std::int64_t>();
     return file;
   }
 
@@ -193,32 +198,43 @@ class SeedStudy {
     return rounded_up(budget * task.size(), tokens * arm.sft.batch_size);
   }
 
+  // Whether a run is left from before the study was overwritten by one of other settings, which was then interrupted.
+  bool IsOfAnotherStudy(const fs::path& run) const {
+    const fs::path config = run / "resolved_config.json";
+    return fs::exists(config) &&
+           ParseJson<nlohmann::json>(ReadFile(config), config.string()).value("study", "") != study_;
+  }
+
   // Trains a model by loop(model, optimizer, run) and keeps it in the arm's directory.
   template <class Loop>
   ModelPtr Train(const ArmPlan& arm, std::int64_t steps, ArmCost& cost, const Loop& loop) {
     nlohmann::ordered_json config = arm.stage;
+    config["study"] = study_;
     config["stage"] = Name(arm.training);
     config["model"] = DirOf(arm.from).filename().string();
     config["seed"] = seed_;
     config["window"] = arm.attention.window;
     config["sinks"] = arm.attention.sinks;
     config["task"] = settings_.json["task"];
-    config["restate_probability"] = arm.restate_probability;
-    config["samples_of"] = arm.samples_of;
-    config["teacher"] = arm.teacher;
+    config["arm"] = arm.name;
     config["steps"] = steps;
     config["device"] = Name(options_.device);
     ModelPtr model = LoadWith(DirOf(arm.from), arm.attention, /*with_gradients=*/true);
     Optimizer optimizer(model->parameters(), arm.optimizer);
+    const bool afresh = again_ || IsOfAnotherStudy(RunDir(arm.name));
     TrainingRun run({.output_dir = RunDir(arm.name),
-                     .resume = again_ ? "" : "auto",
-                     .overwrite = again_,
+                     .resume = afresh ? "" : "auto",
+                     .overwrite = afresh,
                      .inputs = {{"model", DirOf(arm.from)}},
                      .interrupted = options_.interrupted,
                      .saving = options_.saving,
                      .warn = options_.progress},
                     config, *model, optimizer, tokenizer_);
-    loop(*model, optimizer, run);
+    try {
+      loop(*model, optimizer, run);
+    } catch (const Interrupted&) {  // says how a run of its own would go on
+      throw Interrupted(HowToGoOn(options_));
+    }
     run.Finish();
     for (const auto& [step, text] : WarningsOf(run.output_dir())) {
       Announce(arm.name, "warning at step ", step, ": ", text);
@@ -229,8 +245,10 @@ class SeedStudy {
     return model;
   }
 
-  // Adds the restatements per step of the sampled trajectories. RL keeps one file of completions for each of its steps.
-  void AddRestatements(const fs::path& completions, LearningCurve& curve) const {
+  // Adds the restatements per step of the sampled trajectories, and returns their tokens, also of those that dynamic
+  // sampling dropped. RL keeps one file of completions for each of its steps.
+  std::int64_t ReadCompletions(const fs::path& completions, LearningCurve& curve) const {
+    std::int64_t tokens = 0;
     std::vector<fs::path> files;
     for (const auto& entry : fs::directory_iterator(completions)) files.push_back(entry.path());
     std::ranges::sort(files);
@@ -239,9 +257,12 @@ class SeedStudy {
       ForEachJsonLine(files.at(i), [&](int, const nlohmann::json& row) {
         const auto prompt = row["prompt"].get<std::string>(), completion = row["completion"].get<std::string>();
         traces.push_back(MeasureTrace(ParsePrompt(prompt), completion));
+        const std::int64_t end_of_text = row["finished"].get<bool>() ? 1 : 0;
+        tokens += static_cast<std::int64_t>(tokenizer_.Encode(completion).size()) + end_of_text;
       });
       curve.points[i].restatement_rate = SummarizeMechanism(traces, settings_.attention.window).restatement_rate;
     }
+    return tokens;
   }
 
   // One sample at temperature 1 and one greedy completion of each evaluation problem.
@@ -255,7 +276,10 @@ class SeedStudy {
     options.temperature = 0;
     StopIfAsked(options_);
     const std::vector<EvaluatedCompletion> greedy = Evaluate(ctx_, model, tokenizer_, eval_task_, options);
-    const std::int64_t reach = ReachOf(model.config().layers, settings_.attention.window);
+    // SA's traces are judged by the study's window: what it would leave of them.
+    const AttentionSpec spec = model.config().attention[0];
+    const int window = spec.window > 0 ? spec.window : settings_.attention.window;
+    const std::int64_t reach = ReachOf(model.config().layers, window);
     ArmRun run;
     run.arm = arm;
     run.seed = seed_;
@@ -272,12 +296,12 @@ class SeedStudy {
            .steps_written = trace.steps,
            .restatements = trace.restatements,
            .facts = static_cast<int>(trace.distances.size()),
-           .facts_in_window = FactsInWindow(trace, settings_.attention.window),
+           .facts_in_window = FactsInWindow(trace, window),
            .distance_sum = std::accumulate(trace.distances.begin(), trace.distances.end(), std::int64_t{0}),
            .in_reach = InReach(trace, reach)});
     }
     Aggregate(run, StepRanges(settings_.task.n_min, settings_.task.n_max));
-    if (const AttentionSpec& spec = model.config().attention[0]; spec.window > 0 && spec.sinks == 0) {
+    if (spec.window > 0 && spec.sinks == 0) {
       run.ceiling = MeanMemorylessCeiling(model.config().layers, spec.window, run.restatement_rate,
                                           settings_.task.n_min, settings_.task.n_max);
       run.reach_bound = ReachBound(run.in_reach);
@@ -294,6 +318,7 @@ class SeedStudy {
   const StudySettings& settings_;
   const bool again_;
   const std::uint64_t seed_ = settings_.task.seed;
+  const std::string study_ = HashOf(settings_.json.dump());  // what runs and samples were made for
   StudyResults& results_;
   std::map<std::string, ArmCost> costs_{};
   std::set<fs::path> sampled_{};  // files of samples that this call has seen to
@@ -306,9 +331,7 @@ class SeedStudy {
 }  // namespace
 
 void StopIfAsked(const StudyOptions& options) {
-  if (options.interrupted && options.interrupted()) {
-    throw Interrupted(Concat("interrupted; the same command goes on with ", options.output_dir.string()));
-  }
+  if (options.interrupted && options.interrupted()) throw Interrupted(HowToGoOn(options));
 }
 
 void RunSeed(Context& ctx, const StudyOptions& options, const StudySettings& settings, bool again,
