@@ -175,7 +175,7 @@ TEST_CASE("runs that an interrupted overwriting has left from other settings are
   WriteData(data);
   REQUIRE(Swarr(Study(data, out)).status == 0);
   json other = json::parse(ReadFile(data / "presets" / "tiny.json"));
-  other["arms"][4]["rl"] = {{"lr", 3e-4}};
+  other["arms"][2]["sft"] = {{"lr", 3e-4}};
   WriteFileAtomically(data / "presets" / "tiny.json", other.dump());
   REQUIRE(Swarr(Study(data, changed)).status == 0);
   REQUIRE(Weights(out) != Weights(changed));
