@@ -53,8 +53,9 @@ void CheckOptimizer(const std::string& where, OptimizerOptions& o, const std::st
   check("lr", o.lr, 0, 1e3);
   check("min_lr_ratio", o.min_lr_ratio, 0, 1);
   check("weight_decay", o.adamw.weight_decay, 0, 1e3);
-  check("beta1", o.adamw.beta1, 0, 0.999999);
-  check("beta2", o.adamw.beta2, 0, 0.9999999);
+  for (const auto& [field, beta] : {std::pair("beta1", o.adamw.beta1), std::pair("beta2", o.adamw.beta2)}) {
+    SWARR_CHECK(beta >= 0 && beta < 1, where, ".", field, " is ", beta, "; it must be from 0 to below 1");
+  }
   check("max_grad_norm", o.max_grad_norm, 0, 1e9);
 }
 

@@ -43,7 +43,7 @@ struct StudyOptions {
 // (report.h) into output_dir. If a study of the same settings was stopped there, this one goes on where that stopped;
 // if it is complete, its runs are made anew. A directory that holds a study of other settings is refused unless
 // `overwrite`, one that holds anything else always. What no study wrote is left alone. Throws UsageError for an unknown
-// preset or no seed.
+// preset. Runs and samples that an interrupted overwriting has left from other settings are made again.
 StudyResults RunStudy(const StudyOptions& options);
 
 // The settings of a study, read from one JSON file: data/presets/<name>.json.
