@@ -88,6 +88,9 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
   const auto& run = j["runs"][2];
   CHECK(Keys(run) == std::vector<std::string>{"arm",
                                               "seed",
+                                              "base_model",
+                                              "device",
+                                              "revision",
                                               "problems",
                                               "accuracy",
                                               "accuracy_greedy",
@@ -104,6 +107,9 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
                                               "accuracy_in_reach",
                                               "traces_out_of_reach",
                                               "accuracy_out_of_reach",
+                                              "longer_problems",
+                                              "accuracy_longer",
+                                              "optimizer_steps",
                                               "trained_tokens",
                                               "sampled_tokens",
                                               "teacher_tokens",
@@ -128,7 +134,7 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
   CHECK(j["settings"]["reach"] == 30);
   CHECK(Keys(run["accuracy_by_steps"][0]) == std::vector<std::string>{"from", "to", "problems", "accuracy"});
   CHECK(j["settings"]["data_ceiling"].is_number());
-  for (const char* key : {"gap_sft", "gap_rl", "gap_reduction", "recovery"}) {
+  for (const char* key : {"gap_sft", "gap_rl", "gap_reduction", "recovery", "rl_gain"}) {
     CHECK(j["summary"][key]["mean"].is_number());
     CHECK(j["summary"][key]["ci95"].size() == 2);
     CHECK(j["summary"][key]["ci95_seeds"].size() == 2);
@@ -177,9 +183,9 @@ TEST_CASE("the summary can be made again from outcomes.jsonl alone, every bit of
   for (ArmRun& run : again.runs) Complete(run, results.task);
   again.summary = Summarize(again.runs);
   CHECK(ToJson(again).dump(2) + '\n' == ReadFile(folder / "results.json"));
-  for (const char* file :
-       {"report.html", "figures/accuracy_against_reach.svg", "figures/accuracy_against_restatement.svg",
-        "figures/accuracy_by_steps.svg", "figures/learning_curves.svg", "figures/cost.svg"}) {
+  for (const char* file : {"report.html", "report.md", "figures/accuracy_against_reach.svg",
+                           "figures/placement_and_competence.svg", "figures/accuracy_against_restatement.svg",
+                           "figures/accuracy_by_steps.svg", "figures/learning_curves.svg", "figures/cost.svg"}) {
     CHECK(std::filesystem::exists(folder / file));
   }
 }
@@ -214,13 +220,34 @@ TEST_CASE("the terminal report fits 100 columns and its table is aligned") {
   CHECK(table_width > 0);
 }
 
+TEST_CASE("the page of Markdown has whole tables, names every arm, and shows the figures that are written beside it") {
+  const TempDirectory folder;
+  const StudyResults results = MadeUpResults(40, 45, 93);
+  WriteReport(results, folder.path());
+  std::istringstream lines(ReadFile(folder / "report.md"));
+  std::string line, text;
+  std::size_t bars = 0, shown = 0;
+  while (std::getline(lines, line)) {
+    text += line + '\n';
+    const std::size_t here = line.starts_with("|") ? Count(line, "|") : 0;
+    CHECK((here == bars || here == 0 || bars == 0));
+    bars = here;
+    if (!line.starts_with("![")) continue;
+    const std::size_t open = line.find('(') + 1;
+    CHECK(std::filesystem::exists(folder / line.substr(open, line.find(')') - open)));
+    ++shown;
+  }
+  CHECK(shown == StudyFigures(results).size());
+  for (const std::string& arm : ArmsOf(results.runs)) CHECK(Count(text, "| " + ArmName(arm) + " |") >= 3);
+}
+
 TEST_CASE("the page stands alone, escapes what it quotes and names its limits") {
   const std::string html = HtmlReport(MadeUpResults(40, 45, 93));
   CHECK(Count(html, "<script") == 0);
   CHECK(Count(html, "href=") + Count(html, "src=") + Count(html, "@import") + Count(html, "url(") == 0);
   CHECK(Count(html, "&lt;/td&gt;&lt;script&gt;") == 1);
   CHECK(Count(html, "a&lt;b&gt;&amp;c&quot;") == 2);  // under settings and under how to redo it
-  CHECK(Count(html, "<svg") == 5);
+  CHECK(Count(html, "<svg") == 6);
   CHECK(Count(html, "planted") == 1);
   CHECK(Count(html, "hyper-parameters could not be obtained") == 1);
   CHECK(Count(html, "quick preset leaves out") == 1);
@@ -236,22 +263,23 @@ TEST_CASE("many arms are named once each, in the legend, where there is no room 
 
 TEST_CASE("figures are well-formed, with all points inside the picture and every arm labelled") {
   const std::vector<Figure> figures = StudyFigures(MadeUpResults(40, 45, 93));
-  REQUIRE(figures.size() == 5);
+  REQUIRE(figures.size() == 6);
   for (const Figure& figure : figures) CHECK_MESSAGE(WellFormed(figure.svg), figure.file);
   for (const char* name : {">SWA, converted<", ">SA, SFT<", ">SWA, SFT<", ">SWA, RL<", ">SA, RL<"}) {
     CHECK(Count(figures[0].svg, name) == 1);
     CHECK(Count(figures[1].svg, name) == 1);
+    CHECK(Count(figures[2].svg, name) == 1);
   }
 }
 
 TEST_CASE(
-    "a study without curves and cost has its first three figures only, and numbers that are not finite harm none") {
+    "a study without curves and cost has its first four figures only, and numbers that are not finite harm none") {
   StudyResults results = MadeUpResults(40, 45, 93);
   results.curves.clear();
   results.cost.clear();
   results.runs[0].restatement_rate = results.runs[0].in_reach = kUndefined;
   const std::vector<Figure> figures = StudyFigures(results);
-  REQUIRE(figures.size() == 3);
+  REQUIRE(figures.size() == 4);
   for (const Figure& figure : figures) CHECK(Count(figure.svg, "nan") == 0);
 }
 

@@ -48,7 +48,7 @@ TEST_CASE("the quick preset is read as it stands in its file") {
   const ordered_json json = QuickJson();
   const StudySettings s = ReadStudySettings(kDataDir, "quick");
   CHECK(s.json == json);
-  CHECK(s.base_model == json["base_model"].get<std::string>());
+  CHECK(s.base_models == std::vector{json["base_model"].get<std::string>()});
   CHECK(s.task.n_min == json["task"]["n_min"]);
   CHECK(s.task.n_max == json["task"]["n_max"]);
   CHECK(s.task.restate_probability == json["task"]["restate_probability"]);
@@ -204,10 +204,10 @@ TEST_CASE("an arm starts where its file says, under the attention of that arm or
   const std::vector<ArmPlan> arms = ReadStudySettings(dir.path(), "own").arms;
   CHECK(arms.size() == 7);
   CHECK(arms[3].from == "sa_sft");
-  CHECK(arms[3].attention == AttentionSpec{});
-  CHECK(arms[4].attention == AttentionSpec{16, 0});  // that of swa_sft
+  CHECK(arms[3].attention == ArmAttention{});
+  CHECK(arms[4].attention == ArmAttention{{16, 0}});  // that of swa_sft
   CHECK(arms[5].tokens_of == "swa_rl");
-  CHECK(arms[6].attention == AttentionSpec{8, 2});
+  CHECK(arms[6].attention == ArmAttention{{8, 2}});
   CHECK(arms[6].rl.steps == 7);
   CHECK(arms[6].rl.prompts_per_step == json["rl"]["prompts_per_step"]);
   CHECK(arms[6].rl.objective.ratio == RatioKind::kNone);
@@ -243,12 +243,34 @@ TEST_CASE("an arm that can't be run is refused with its name") {
           "distill_weight is 2; it must be from 0 to 1");
   refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"samples", 2}}, "has samples, which is for samples_of");
   refused({{"arm", "x"}, {"from", "base"}, {"attention", "ful"}}, "attention is \"ful\"; use \"full\"");
-  refused({{"arm", "x"}, {"from", "base"}, {"attention", {{"window", 0}, {"sinks", 5}}}}, "has sinks and no window");
+  refused({{"arm", "x"}, {"from", "base"}, {"attention", {{"window", 0}, {"sinks", 5}}}},
+          "has sinks or full_every and no window");
   refused({{"arm", "x"}, {"from", "base"}, {"sft", {{"lr", -1}}}}, "arm 'x'.sft.lr is -1");
   refused({{"arm", "x"}, {"from", "base"}, {"rl", {{"objective", "foo"}}}}, "arm 'x'.rl: unknown objective");
+  const auto window = [](const ordered_json& more) {
+    ordered_json attention = {{"window", 16}};
+    attention.update(more);
+    return ordered_json{{"arm", "x"}, {"from", "base"}, {"attention", attention}};
+  };
+  refused(window({{"full_every", 1}}), "full_every is 1, which leaves no layer a window");
+  refused(window({{"window", 0}, {"full_every", 2}}), "full_every and no window");
+  refused(window({{"learned_sinks", 1}}), "attention.learned_sinks is 1, which has the wrong type");
   ordered_json none = QuickJson();
   none["arms"] = ordered_json::array();
   CHECK(IsRefused(none, "arms is no list of arms"));
+}
+
+TEST_CASE("base models are a name or a list of names, and longer problems are longer than training's") {
+  const auto refused = [](const char* field, const ordered_json& value, const char* sentence) {
+    ordered_json settings = QuickJson();
+    settings[field] = value;
+    CHECK(IsRefused(settings, sentence));
+  };
+  refused("base_model", ordered_json::array(), "base_model is an empty list");
+  refused("base_model", {"chain-base", 3}, "it is a name or a list of names");
+  const ordered_json shorter = {{"problems", 8}, {"longer", {{"n_min", 20}, {"n_max", 24}}}};
+  refused("evaluation", shorter, "they must be longer than 20 steps");
+  refused("evaluation", {{"problems", 8}, {"longer", {{"n_min", 21}}}}, "evaluation.longer has no field 'n_max'");
 }
 
 TEST_CASE("the quick preset's problems for SFT, RL and evaluation never meet, and there are enough to evaluate on") {
@@ -274,7 +296,7 @@ TEST_CASE("the quick preset's problems for SFT, RL and evaluation never meet, an
 
 TEST_CASE("the quick preset's longest answer fits the context of its base model") {
   const StudySettings s = ReadStudySettings(kDataDir, "quick");
-  CHECK(kPromptLength + s.rl.max_completion_length <= ReadModelConfig(kDataDir / s.base_model).max_positions);
+  CHECK(kPromptLength + s.rl.max_completion_length <= ReadModelConfig(kDataDir / s.base_models[0]).max_positions);
 }
 
 }  // namespace

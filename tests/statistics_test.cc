@@ -120,6 +120,15 @@ TEST_CASE("means are those of the data: gaps 1/2 and 1/4 make a recovery of 1/2"
   CHECK(s.recovery.ci95.high > 0.5);
 }
 
+TEST_CASE("a gap that shrinks because SA got worse counts against the better SA, so that nothing is recovered") {
+  const StudySummary s = Summarize({Run("sa_sft", 0, 40, kRight), Run("swa_sft", 0, 40, kEven),
+                                    Run("sa_rl", 0, 40, kEven), Run("swa_rl", 0, 40, kEven)});
+  CHECK(s.gap_sft.mean == 0.5);
+  CHECK(s.gap_rl.mean == 0.5);
+  CHECK(s.recovery.mean == 0);
+  CHECK(s.rl_gain.mean == 0);
+}
+
 TEST_CASE("arms share the resampled problems, so that equal outcomes differ by 0 in every resample") {
   const std::vector<ArmRun> runs = {Run("x", 0, 50, kEven), Run("y", 0, 50, kEven), Run("x", 1, 50, kWrong),
                                     Run("y", 1, 50, kWrong)};

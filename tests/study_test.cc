@@ -64,9 +64,11 @@ void WriteData(const fs::path& dir, const json& arms = QuickArms()) {
   WriteFileAtomically(dir / "presets" / "tiny.json", preset.dump());
 }
 
-std::vector<std::string> Study(const fs::path& data, const fs::path& out) {
-  return {"study",     "--preset", "tiny",    "--data-dir",   data.string(),
-          "--threads", "1",        "--quiet", "--output-dir", out.string()};
+std::vector<std::string> Study(const fs::path& data, const fs::path& out, bool keep_models = true) {
+  std::vector<std::string> arguments = {"study",     "--preset", "tiny",    "--data-dir",   data.string(),
+                                        "--threads", "1",        "--quiet", "--output-dir", out.string()};
+  if (keep_models) arguments.emplace_back("--keep-models");
+  return arguments;
 }
 
 // The weights of all arms, one after another.
@@ -166,6 +168,77 @@ TEST_CASE(
   CHECK(runs.at("sinks")["reach_bound"].is_null());
   CHECK(runs.at("wide")["facts_in_window"] == 1);  // of its own window, which holds all of a trace
   CHECK(ReadFile(out / "report.html").find("RL beside other ways") != std::string::npos);
+}
+
+TEST_CASE("a study goes on from its records alone, and trains again only what its missing arms start from") {
+  const TempDirectory dir;
+  const fs::path data = dir / "data", whole = dir / "whole", out = dir / "out";
+  fs::create_directory(data);
+  WriteData(data);
+  REQUIRE(Swarr(Study(data, whole, /*keep_models=*/false)).status == 0);
+  for (const auto& entry : fs::directory_iterator(whole / "runs")) {
+    CHECK(fs::exists(entry.path() / "metrics.jsonl"));
+    CHECK(!fs::exists(entry.path() / "model.safetensors"));
+  }
+  const json expected = json::parse(ReadFile(whole / "results.json"));
+  // As on another machine: swa_rl, and swa_sft_more, which starts from swa_sft, are not done yet.
+  fs::create_directory(out);
+  fs::copy(whole / "settings.json", out / "settings.json");
+  fs::copy(whole / "results", out / "results");
+  for (const char* arm : {"swa_rl", "swa_sft_more"}) fs::remove(out / "results" / Concat(arm, "-seed0.json"));
+  const Outcome outcome = Swarr(Study(data, out));
+  REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+  const json results = json::parse(ReadFile(out / "results.json"));
+  for (const char* part : {"runs", "summary", "checks"}) CHECK(results.at(part) == expected.at(part));
+  std::set<std::string> trained;
+  for (const auto& entry : fs::directory_iterator(out / "runs")) trained.insert(entry.path().filename().string());
+  CHECK(trained == std::set<std::string>{"swa_sft-seed0", "swa_rl-seed0", "swa_sft_more-seed0"});
+
+  WriteFileAtomically(out / "results" / "swa_rl-seed0.json", R"({"study": ")" + std::string("x") + R"("})");
+  fs::remove(out / "results.json");
+  REQUIRE(Swarr(Study(data, out)).status == 0);  // a record of another study is none
+  CHECK(json::parse(ReadFile(out / "results.json")).at("runs") == expected.at("runs"));
+  WriteFileAtomically(out / "results" / "swa_rl-seed0.json", "{}");
+  fs::remove(out / "results.json");
+  const Outcome damaged = Swarr(Study(data, out));
+  CHECK(damaged.status == 1);
+  CHECK(damaged.Says("swa_rl-seed0.json is no record of an arm"));
+}
+
+TEST_CASE("seeds take base models in turn, and arms may have learned sinks, full layers and longer problems") {
+  const TempDirectory dir;
+  const fs::path data = dir / "data", out = dir / "out";
+  fs::create_directory(data);
+  WriteData(data, json::parse(R"([
+    {"arm": "swa_sft", "from": "base", "attention": "windowed", "sft": {}},
+    {"arm": "learned", "from": "base", "attention": {"window": 16, "learned_sinks": true}, "sft": {}},
+    {"arm": "learned_more", "from": "learned", "sft": {}},
+    {"arm": "hybrid", "from": "base", "attention": {"window": 16, "full_every": 2}, "sft": {}}])"));
+  fs::copy(data / "base", data / "other");
+  json preset = json::parse(ReadFile(data / "presets" / "tiny.json"));
+  preset["base_model"] = {"base", "other"};
+  preset["seeds"] = 3;
+  preset["evaluation"]["longer"] = {{"n_min", 3}, {"n_max", 3}};
+  WriteFileAtomically(data / "presets" / "tiny.json", preset.dump());
+  const Outcome outcome = Swarr(Study(data, out));
+  REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+  const json results = json::parse(ReadFile(out / "results.json"));
+  CHECK(results["runs"].size() == 12);
+  for (const json& run : results["runs"]) {
+    CHECK(run["base_model"] == (run["seed"] == 1 ? "other" : "base"));
+    CHECK(run["device"] == "cpu");
+    CHECK(run["longer_problems"] == 4);
+    CHECK(run["accuracy_longer"].is_number());
+    CHECK(run["reach_bound"].is_null() == (run["arm"] == "hybrid"));
+  }
+  const auto config = [&](const char* arm) { return json::parse(ReadFile(out / "runs" / arm / "config.json")); };
+  CHECK(config("hybrid-seed0")["layer_types"].size() > 0);
+  const auto has_sinks = [&](const char* arm) {
+    return ReadFile(out / "runs" / arm / "model.safetensors").find("sinks") != std::string::npos;
+  };
+  CHECK(has_sinks("learned-seed0"));
+  CHECK(has_sinks("learned_more-seed0"));
+  CHECK(!has_sinks("swa_sft-seed0"));
 }
 
 TEST_CASE("runs that an interrupted overwriting has left from other settings are made again") {

@@ -32,6 +32,8 @@ struct StudyCommand {
     compute.AddDeviceTo(options);
     compute.AddThreadsTo(options);
     options.Add("overwrite", study.overwrite, "replace a study of other settings in --output-dir");
+    options.Add("keep-models", study.keep_models,
+                "keep the weights of all arms in --output-dir/runs; else they go when a seed's arms are all measured");
     options.Add("quiet", quiet, "show no progress");
   }
 

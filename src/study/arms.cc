@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "base/check.h"
+#include "model/convert.h"
 #include "rl/objective_names.h"
 #include "study/fields.h"
 #include "study/study.h"
@@ -79,15 +80,20 @@ ordered_json Merged(ordered_json preset, const std::string& where, const ordered
   return preset;
 }
 
-// "full", "windowed" or {"window", "sinks"}.
-AttentionSpec AttentionOf(const std::string& where, const ordered_json& json, AttentionSpec windowed) {
+// "full", "windowed" or an object with a window.
+ArmAttention AttentionOf(const std::string& where, const ordered_json& json, AttentionSpec windowed) {
   if (json == "full") return {};
-  if (json == "windowed") return windowed;
+  if (json == "windowed") return {.spec = windowed};
   SWARR_CHECK(json.is_object(), where, " is ", json.dump(), "; use \"full\", \"windowed\" or an object with a window");
-  AttentionSpec spec;
-  ReadFields(where, json, {Field("window", spec.window)}, {Field("sinks", spec.sinks)});
-  SWARR_CHECK(spec.window > 0 || spec.sinks == 0, where, " has sinks and no window; full attention sees all keys");
-  return spec;
+  ArmAttention attention;
+  AttentionSpec& spec = attention.spec;
+  ReadFields(where, json, {Field("window", spec.window)},
+             {Field("sinks", spec.sinks), Field("full_every", attention.full_every),
+              Field("learned_sinks", attention.learned_sinks)});
+  SWARR_CHECK(spec.window > 0 || (spec.sinks == 0 && attention.full_every == 0), where,
+              " has sinks or full_every and no window; under full attention every layer sees all keys");
+  SWARR_CHECK(attention.full_every != 1, where, ".full_every is 1, which leaves no layer a window; use 2 or more");
+  return attention;
 }
 
 class ArmReader {
@@ -107,7 +113,7 @@ class ArmReader {
     const ArmPlan* from = arm.from == kBaseModel ? nullptr : &Find(before, "from", arm.from);
     arm.attention = !attention.is_null() ? AttentionOf(where_ + ".attention", attention, settings_.attention)
                     : from               ? from->attention
-                                         : AttentionSpec{};
+                                         : ArmAttention{};
     SWARR_CHECK(sft.is_null() || rl.is_null(), where_, " has both sft and rl; an arm has one stage");
     for (const auto& [field, name] : {std::pair("tokens_of", arm.tokens_of), std::pair("samples_of", arm.samples_of),
                                       std::pair("teacher", arm.teacher)}) {
@@ -193,6 +199,11 @@ class ArmReader {
 };
 
 }  // namespace
+
+std::vector<AttentionSpec> LayersOf(const ArmAttention& attention, int layers) {
+  if (attention.full_every == 0) return std::vector<AttentionSpec>(static_cast<std::size_t>(layers), attention.spec);
+  return WindowedAttention(layers, attention.spec, EveryLayer(layers, attention.full_every));
+}
 
 void ReadSftStage(const std::string& where, const ordered_json& object, SftOptions& sft, OptimizerOptions& optimizer) {
   std::string schedule;

@@ -24,10 +24,20 @@ inline constexpr std::array kNames<ArmTraining> = {"none", "sft", "rl"};
 
 constexpr const char* kBaseModel = "base";  // where arms may start, beside other arms
 
+struct ArmAttention {
+  AttentionSpec spec{};        // in every layer but those that keep full attention
+  int full_every = 0;          // layer i, from 0, keeps it if (i + 1) % full_every == 0; 0: none does
+  bool learned_sinks = false;  // a learned sink for every query head, 0 at first
+  bool operator==(const ArmAttention&) const = default;
+};
+
+// The attention of each of so many layers.
+std::vector<AttentionSpec> LayersOf(const ArmAttention& attention, int layers);
+
 struct ArmPlan {
   std::string name{};
-  std::string from{};         // kBaseModel, or an arm before this one
-  AttentionSpec attention{};  // in every layer
+  std::string from{};  // kBaseModel, or an arm before this one
+  ArmAttention attention{};
   ArmTraining training = ArmTraining::kNone;
   nlohmann::ordered_json stage{};  // the settings of its training as they were merged
   SftOptions sft{};

@@ -16,7 +16,7 @@ struct Field {
   template <class T>
   Field(const char* field, T& target) : name(field), to(&target) {}
   const char* name;
-  std::variant<int*, std::int64_t*, double*, std::string*, nlohmann::ordered_json*> to;
+  std::variant<bool*, int*, std::int64_t*, double*, std::string*, nlohmann::ordered_json*> to;
 };
 
 // Reads an object that must have the fields `needed`, may have those in `optional`, and has no other. `where` names it.

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "plot/bars.h"
 #include "plot/svg.h"
 #include "study/report.h"
 #include "study/statistics.h"
@@ -81,6 +82,25 @@ Figure AccuracyAgainstReach(const StudyResults& results) {
       .svg = SvgFigure("Accuracy against traces in reach", {std::move(panel)})};
 }
 
+Figure PlacementAndCompetence(const StudyResults& results) {
+  std::vector<BarRow> rows;
+  for (const ArmMeans& m : MeansByArm(results.runs)) {
+    Bar placement{.share = m.in_reach}, competence{.share = m.within.accuracy()};
+    for (const ArmRun& run : results.runs) {
+      if (run.arm != m.arm) continue;
+      placement.marks.push_back(run.in_reach);
+      competence.marks.push_back(run.within.accuracy());
+    }
+    rows.push_back({ArmName(m.arm), StyleIn(results, m.arm).colour, {std::move(placement), std::move(competence)}});
+  }
+  return {.file = "placement_and_competence.svg",
+          .caption =
+              "The two factors of the accuracy under the window, a row for each arm: placement, the share of the "
+              "policy's own traces that keep the facts in reach, and competence, the accuracy on those. Bars are over "
+              "all seeds, points are single seeds.",
+          .svg = BarFigure("Placement and competence", {"placement, g", "competence, accuracy in reach"}, rows)};
+}
+
 // The memoryless ceiling by restatement rate.
 std::vector<PlotPoint> CeilingCurve(const StudyTask& task) {
   std::vector<PlotPoint> points;
@@ -121,7 +141,7 @@ Figure AccuracyAgainstRestatement(const StudyResults& results) {
           "95% intervals over its problems. The curve is the memoryless ceiling: the best that sliding-window "
           "attention can do if it restates at random at that rate and knows nothing beyond its reach. It comes from "
           "arithmetic, not from training. A policy that times its restatements can stand above it; what bounds every "
-          "policy is the figure before. The dashed line marks the rate of the SFT data. Full attention (SA) is not "
+          "policy is the first figure. The dashed line marks the rate of the SFT data. Full attention (SA) is not "
           "bound by the "
           "curve.",
       .svg = SvgFigure("Accuracy against restatement rate", {std::move(panel)})};
@@ -218,8 +238,8 @@ Figure CostAgainstLength(const StudyResults& results) {
 }  // namespace
 
 std::vector<Figure> StudyFigures(const StudyResults& results) {
-  std::vector<Figure> figures = {AccuracyAgainstReach(results), AccuracyAgainstRestatement(results),
-                                 AccuracyBySteps(results)};
+  std::vector<Figure> figures = {AccuracyAgainstReach(results), PlacementAndCompetence(results),
+                                 AccuracyAgainstRestatement(results), AccuracyBySteps(results)};
   if (!results.curves.empty()) figures.push_back(LearningCurves(results));
   if (!results.cost.empty()) figures.push_back(CostAgainstLength(results));
   return figures;

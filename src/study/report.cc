@@ -248,6 +248,7 @@ void WriteReport(const StudyResults& results, const std::filesystem::path& direc
   WriteFileAtomically(directory / "outcomes.jsonl", OutcomesText(results.runs));
   for (const Figure& figure : StudyFigures(results)) WriteFileAtomically(figures / figure.file, figure.svg);
   WriteFileAtomically(directory / "report.html", HtmlReport(results));
+  WriteFileAtomically(directory / "report.md", MarkdownReport(results));
   WriteFileAtomically(directory / kResultsFile, ToJson(results).dump(2) + '\n');
 }
 

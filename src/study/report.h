@@ -19,8 +19,9 @@ struct Figure {
   std::string svg;
 };
 
-// In this order: accuracy against the share of traces in reach (the central one), against restatement rate, by number
-// of steps, learning curves of RL, cost against length. The last two are left out where there are no curves or no cost.
+// In this order: accuracy against the share of traces in reach (the central one), that share and the accuracy on those
+// traces by arm, accuracy against restatement rate, by number of steps, learning curves of RL, cost against length. The
+// last two are left out where there are no curves or no cost.
 std::vector<Figure> StudyFigures(const StudyResults& results);
 
 using TextTable = std::vector<std::vector<std::string>>;  // by row; the first has the heads
@@ -58,11 +59,15 @@ std::string TerminalReport(const StudyResults& results);
 // The same with figures, settings, limits and how to redo it. The page needs no network and no scripts.
 std::string HtmlReport(const StudyResults& results);
 
+// As a page of Markdown, which shows the figures of the folder beside it, with the settings and where every run comes
+// from.
+std::string MarkdownReport(const StudyResults& results);
+
 inline constexpr const char* kResultsFile = "results.json";
 
-// Writes outcomes.jsonl, report.html, the figures (figures/*.svg) and, last, results.json into `directory`: if that is
-// there, so is the rest. Each file is written completely or not at all; folders are created as needed. Throws Error if
-// a file can't be written.
+// Writes outcomes.jsonl, report.html, report.md, the figures (figures/*.svg) and, last, results.json into `directory`:
+// if that is there, so is the rest. Each file is written completely or not at all; folders are created as needed.
+// Throws Error if a file can't be written.
 void WriteReport(const StudyResults& results, const std::filesystem::path& directory);
 
 }  // namespace swarr

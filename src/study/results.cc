@@ -33,13 +33,17 @@ static void to_json(Json& json, const StepsAccuracy& s) {
 }
 
 static void to_json(Json& json, const ArmRun& run) {
-  json = {{"arm", run.arm}, {"seed", run.seed}, {"problems", run.problems}};
+  json = {{"arm", run.arm},       {"seed", run.seed},         {"base_model", run.base_model},
+          {"device", run.device}, {"revision", run.revision}, {"problems", run.problems}};
   for (const auto& [name, measure] : kArmMeasures) json[name] = Number(run.*measure);
   json["above_reach_bound"] = std::isfinite(run.reach_bound) ? Json(AboveReachBound(run)) : Json(nullptr);
   json["traces_in_reach"] = run.within.traces;
   json["accuracy_in_reach"] = Number(run.within.accuracy());
   json["traces_out_of_reach"] = run.beyond.traces;
   json["accuracy_out_of_reach"] = Number(run.beyond.accuracy());
+  json["longer_problems"] = run.longer.traces;
+  json["accuracy_longer"] = Number(run.longer.accuracy());
+  json["optimizer_steps"] = run.optimizer_steps;
   json["trained_tokens"] = run.trained_tokens;
   json["sampled_tokens"] = run.sampled_tokens;
   json["teacher_tokens"] = run.teacher_tokens;
@@ -165,6 +169,7 @@ Json ToJson(const StudyResults& results) {
             {"gap_rl", summary.gap_rl},
             {"gap_reduction", summary.gap_reduction},
             {"recovery", summary.recovery},
+            {"rl_gain", summary.rl_gain},
             {"rl_over_more_sft", summary.rl_over_more_sft}}},
           {"checks",
            {{"rollout_logprob_max_abs_diff", Number(results.checks.rollout_logprob_max_abs_diff)},
@@ -177,20 +182,8 @@ std::string OutcomesText(const std::vector<ArmRun>& runs) {
   std::string text;
   for (const ArmRun& run : runs) {
     for (const ProblemOutcome& o : run.outcomes) {
-      const Json row = {{"arm", run.arm},
-                        {"seed", run.seed},
-                        {"problem", o.problem},
-                        {"steps", o.steps},
-                        {"correct_sampled", o.correct_sampled},
-                        {"correct_greedy", o.correct_greedy},
-                        {"length", o.length},
-                        {"truncated", o.truncated},
-                        {"steps_written", o.steps_written},
-                        {"restatements", o.restatements},
-                        {"facts", o.facts},
-                        {"facts_in_window", o.facts_in_window},
-                        {"distance_sum", o.distance_sum},
-                        {"in_reach", o.in_reach}};
+      Json row = {{"arm", run.arm}, {"seed", run.seed}};
+      VisitOutcome(o, [&](const char* name, const auto& value) { row[name] = value; });
       text += row.dump() + '\n';
     }
   }

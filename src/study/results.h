@@ -50,6 +50,23 @@ struct ProblemOutcome {
   bool in_reach = false;          // of the SWA arms: task/ceiling.h; for SA too, whose sight has no end
 };
 
+// Calls visit(name in the files, member) for each number of an outcome.
+template <class Outcome, class Visit>
+void VisitOutcome(Outcome& o, Visit&& visit) {
+  visit("problem", o.problem);
+  visit("steps", o.steps);
+  visit("correct_sampled", o.correct_sampled);
+  visit("correct_greedy", o.correct_greedy);
+  visit("length", o.length);
+  visit("truncated", o.truncated);
+  visit("steps_written", o.steps_written);
+  visit("restatements", o.restatements);
+  visit("facts", o.facts);
+  visit("facts_in_window", o.facts_in_window);
+  visit("distance_sum", o.distance_sum);
+  visit("in_reach", o.in_reach);
+}
+
 // Problems with from <= n <= to, both ends included.
 struct StepRange {
   int from = 0;
@@ -85,6 +102,7 @@ struct ArmMeasures {
   double reach_bound = kUndefined;  // g + (1 - g) / 13
 
   Tally within, beyond;  // the traces in reach, whose accuracy is the competence, and the others
+  Tally longer;          // sampled answers to problems of more steps than those of training, where the study has them
 };
 
 // Whether the accuracy is above the reach bound. False where that is undefined.
@@ -104,11 +122,15 @@ constexpr std::array<std::pair<const char*, double ArmMeasures::*>, 10> kArmMeas
     {"reach_bound", &ArmMeasures::reach_bound},
 }};
 
-// One arm under one seed. Aggregate computes all but arm, seed, tokens, ceiling, reach_bound and outcomes.
+// One arm under one seed. Aggregate computes the problems and, but for ceiling, reach_bound and longer, the measures,
+// from the outcomes.
 struct ArmRun : ArmMeasures {
   std::string arm;
   std::uint64_t seed = 0;
+  // What it came from: the base model of its seed, the device and the program's revision.
+  std::string base_model{}, device{}, revision{};
   std::int64_t problems = 0;
+  std::int64_t optimizer_steps = 0;  // of its own stage
   // Tokens of its own stage: trained on, drawn by its own policy, and drawn or scored by the model of another arm.
   std::int64_t trained_tokens = 0, sampled_tokens = 0, teacher_tokens = 0;
   std::vector<StepsAccuracy> accuracy_by_steps;
@@ -117,9 +139,11 @@ struct ArmRun : ArmMeasures {
 
 struct StudySummary {
   Estimate gap_sft;           // SA - SWA accuracy after SFT
-  Estimate gap_rl;            // SA - SWA accuracy after RL
+  Estimate gap_rl;            // the better of SA after SFT and SA after RL - SWA after RL: a gap that shrinks because
+                              // SA got worse does not count
   Estimate gap_reduction;     // gap_sft - gap_rl
   Estimate recovery;          // 1 - gap_rl / gap_sft
+  Estimate rl_gain;           // SWA after RL - SWA after SFT
   Estimate rl_over_more_sft;  // SWA after RL - SWA after SFT with equal extra tokens
 };
 
@@ -171,7 +195,7 @@ struct StudyTask {
 
 struct StudyResults {
   std::string preset;
-  std::string device;
+  std::string device{};
   std::string command_line;
   std::string source_revision;
   double wall_seconds = 0;

@@ -5,19 +5,23 @@
 #include <cmath>
 #include <map>
 #include <memory>
-#include <numeric>
+#include <optional>
 #include <set>
 
 #include "base/files.h"
 #include "base/hash.h"
+#include "model/convert.h"
+#include "model/hf_config.h"
 #include "model/model_files.h"
 #include "model/transformer.h"
-#include "task/ceiling.h"
+#include "study/measure_arm.h"
+#include "study/record.h"
 #include "task/jsonl_task.h"
 #include "task/registry.h"
 #include "tensor/philox.h"
 #include "train/evaluate.h"
 #include "train/samples.h"
+#include "train/step_timer.h"
 #include "train/watch.h"
 
 namespace swarr {
@@ -41,28 +45,31 @@ class SeedStudy {
   SeedStudy(Context& ctx, const StudyOptions& options, const StudySettings& settings, bool again, StudyResults& results)
       : ctx_(ctx), options_(options), settings_(settings), again_(again), results_(results) {}
 
+  // Arms that have a record are done.
   void Run() {
     for (const ArmPlan& arm : settings_.arms) {
-      switch (arm.training) {
-        case ArmTraining::kNone:
-          EvaluateArm(arm.name, *LoadWith(DirOf(arm.from), arm.attention));
-          break;
-        case ArmTraining::kSft:
-          TrainSft(arm);
-          break;
-        case ArmTraining::kRl:
-          TrainRl(arm);
-          break;
+      const fs::path path = RecordPath(options_.output_dir, arm.name, seed_);
+      std::optional<ArmRecord> record = ReadRecord(path, study_);
+      if (!record) {
+        record = Make(arm);
+        WriteRecord(path, study_, *record);
       }
+      Take(arm, std::move(*record));
     }
+    if (!options_.keep_models) RemoveModels();
   }
 
  private:
-  fs::path DirOf(const std::string& arm) const {
+  // Where the weights of an arm are. If they have gone, or were never here because only the records came from another
+  // machine, the arm is trained again.
+  fs::path DirOf(const std::string& arm) {
     if (arm == kBaseModel) return base_dir_;
     const ArmPlan& plan = PlanOf(arm);
-    return plan.training == ArmTraining::kNone ? DirOf(plan.from) : RunDir(arm);
+    if (plan.training == ArmTraining::kNone) return DirOf(plan.from);
+    if (!fs::exists(ModelFile(arm)) || IsOfAnotherStudy(RunDir(arm))) Train(plan);
+    return RunDir(arm);
   }
+  fs::path ModelFile(const std::string& arm) const { return RunDir(arm) / "model.safetensors"; }
   fs::path RunDir(const std::string& arm) const {
     return options_.output_dir / "runs" / (arm + "-seed" + std::to_string(seed_));
   }
@@ -70,20 +77,78 @@ class SeedStudy {
     return *std::ranges::find(settings_.arms, arm, &ArmPlan::name);
   }
 
-  ModelPtr LoadWith(const fs::path& dir, AttentionSpec spec, bool with_gradients = false) const {
+  // The model that the arm starts from, under the arm's attention.
+  ModelPtr LoadStart(const ArmPlan& arm, bool with_gradients) {
+    fs::path dir = DirOf(arm.from);
+    const std::vector<AttentionSpec> layers = LayersOf(arm.attention, base_.layers);
+    if (arm.attention.learned_sinks && !ReadModelConfig(dir).learned_sinks) {
+      const fs::path converted = options_.output_dir / "converted" / Concat(arm.name, "-seed", seed_);
+      fs::create_directories(converted.parent_path());
+      ConvertModel(dir, layers, converted, {}, /*learned_sinks=*/0.0);
+      dir = converted;
+    }
+    return LoadWith(dir, layers, with_gradients);
+  }
+
+  // The arm's own model, under its own attention.
+  ModelPtr LoadArm(const ArmPlan& arm) {
+    if (arm.training == ArmTraining::kNone) return LoadStart(arm, /*with_gradients=*/false);
+    return LoadWith(DirOf(arm.name), LayersOf(arm.attention, base_.layers), /*with_gradients=*/false);
+  }
+
+  ModelPtr LoadWith(const fs::path& dir, const std::vector<AttentionSpec>& layers, bool with_gradients) const {
     ModelPtr model = LoadModel(dir, DType::kF32, with_gradients, MemoryOf(options_.device));
-    model->SetAttention(std::vector<AttentionSpec>(static_cast<std::size_t>(model->config().layers), spec));
+    model->SetAttention(layers);
     return model;
   }
-  // The model of an arm under its own attention.
-  ModelPtr LoadArm(const std::string& arm) const { return LoadWith(DirOf(arm), PlanOf(arm).attention); }
 
   template <class... Parts>
   void Announce(const std::string& arm, const Parts&... parts) const {
     if (options_.progress) options_.progress(Concat("seed ", seed_, ": ", ArmName(arm), ": ", parts...));
   }
 
-  void TrainSft(const ArmPlan& arm) {
+  // Trains the arm, if it is one that trains, and measures it.
+  ArmRecord Make(const ArmPlan& arm) {
+    const StepTimer timer;
+    ArmRecord record;
+    const ModelPtr model = arm.training == ArmTraining::kNone ? LoadArm(arm) : Train(arm);
+    Announce(arm.name, "evaluation");
+    record.run = MeasureArm(ctx_, options_, settings_, arm, *model, tokenizer_);
+    if (arm.training == ArmTraining::kRl) ReadSteps(arm, record);
+    if (arm.training != ArmTraining::kNone) ReadWarnings(arm, record);
+    const ArmCost& cost = costs_[arm.name];
+    record.run.optimizer_steps = cost.steps, record.run.trained_tokens = cost.trained;
+    record.run.sampled_tokens = cost.sampled, record.run.teacher_tokens = cost.by_teacher;
+    record.seconds = timer.Seconds();
+    return record;
+  }
+
+  // Adds what was recorded of the arm, now or in an earlier call, to the results.
+  void Take(const ArmPlan& arm, ArmRecord record) {
+    ArmRun& run = record.run;
+    CompleteRun(run, settings_, arm, base_.layers);
+    costs_[arm.name] = {.trained = run.trained_tokens,
+                        .steps = run.optimizer_steps,
+                        .sampled = run.sampled_tokens,
+                        .by_teacher = run.teacher_tokens};
+    Announce(arm.name, "accuracy ", run.accuracy, ", restatements per step ", run.restatement_rate,
+             ", traces in reach ", run.in_reach);
+    results_.wall_seconds += record.seconds;
+    StudyChecks& checks = results_.checks;
+    checks.rollout_logprob_max_abs_diff =
+        std::max(checks.rollout_logprob_max_abs_diff, record.checks.rollout_logprob_max_abs_diff);
+    checks.rollout_logprob_tokens += record.checks.rollout_logprob_tokens;
+    checks.warnings.insert(checks.warnings.end(), record.checks.warnings.begin(), record.checks.warnings.end());
+    if (!record.curve.points.empty()) results_.curves.push_back(std::move(record.curve));
+    results_.runs.push_back(std::move(run));
+  }
+
+  ModelPtr Train(const ArmPlan& arm) {
+    costs_[arm.name] = {};
+    return arm.training == ArmTraining::kRl ? TrainRl(arm) : TrainSft(arm);
+  }
+
+  ModelPtr TrainSft(const ArmPlan& arm) {
     ArmCost& cost = costs_[arm.name];
     const std::unique_ptr<Task> task = DataOf(arm, cost);
     SftOptions options = arm.sft;
@@ -93,40 +158,49 @@ class SeedStudy {
     }
     // An arm that goes on reads the problems in a new order, not the same batches again.
     options.seed = arm.from == kBaseModel ? seed_ : StreamKey(seed_, Purpose::kOrder, 1);
-    const ModelPtr teacher = arm.teacher.empty() ? nullptr : LoadArm(arm.teacher);
+    const ModelPtr teacher = arm.teacher.empty() ? nullptr : LoadArm(PlanOf(arm.teacher));
     options.distill.teacher = teacher.get();
     Announce(arm.name, options.steps, " steps of SFT");
-    const ModelPtr model =
-        Train(arm, options.steps, cost, [&](const Transformer& student, Optimizer& optimizer, TrainingRun& run) {
+    ModelPtr model =
+        RunTraining(arm, options.steps, cost, [&](const Transformer& student, Optimizer& optimizer, TrainingRun& run) {
           RunSft(ctx_, student, tokenizer_, *task, nullptr, options, optimizer, run);
         });
     if (teacher) cost.by_teacher += cost.trained;
-    EvaluateArm(arm.name, *model);
+    return model;
   }
 
-  void TrainRl(const ArmPlan& arm) {
+  ModelPtr TrainRl(const ArmPlan& arm) {
     ArmCost& cost = costs_[arm.name];
     RlOptions options = arm.rl;
     options.seed = seed_;
-    const ModelPtr teacher = arm.teacher.empty() ? nullptr : LoadArm(arm.teacher);
+    const ModelPtr teacher = arm.teacher.empty() ? nullptr : LoadArm(PlanOf(arm.teacher));
     Announce(arm.name, options.steps, " steps of RL");
-    const ModelPtr model =
-        Train(arm, options.steps, cost, [&](const Transformer& policy, Optimizer& optimizer, TrainingRun& run) {
+    ModelPtr model =
+        RunTraining(arm, options.steps, cost, [&](const Transformer& policy, Optimizer& optimizer, TrainingRun& run) {
           RunRl(ctx_, policy, tokenizer_, rl_task_, options, optimizer, run, teacher.get());
         });
-    // From the files, since a run may have been stopped and resumed.
-    LearningCurve curve{.arm = arm.name};
-    StudyChecks& checks = results_.checks;
+    if (teacher) cost.by_teacher += cost.trained;
+    return model;
+  }
+
+  // What the steps of RL gave, from the files, since a run may have been stopped and resumed.
+  void ReadSteps(const ArmPlan& arm, ArmRecord& record) {
+    record.curve.arm = arm.name;
+    StudyChecks& checks = record.checks;
     ForEachJsonLine(RunDir(arm.name) / "metrics.jsonl", [&](int, const nlohmann::json& row) {
-      curve.points.push_back({.step = row["step"].get<double>(), .reward = row["reward"].get<double>()});
+      record.curve.points.push_back({.step = row["step"].get<double>(), .reward = row["reward"].get<double>()});
       checks.rollout_logprob_max_abs_diff =
           std::max(checks.rollout_logprob_max_abs_diff, row["rollout_logprob_max_abs_diff"].get<double>());
       checks.rollout_logprob_tokens += row["rollout_logprob_tokens"].get<std::int64_t>();
     });
-    cost.sampled += ReadCompletions(RunDir(arm.name) / "completions", curve);
-    results_.curves.push_back(std::move(curve));
-    if (teacher) cost.by_teacher += cost.trained;
-    EvaluateArm(arm.name, *model);
+    costs_[arm.name].sampled += ReadCompletions(RunDir(arm.name) / "completions", record.curve);
+  }
+
+  void ReadWarnings(const ArmPlan& arm, ArmRecord& record) const {
+    for (const auto& [step, text] : WarningsOf(RunDir(arm.name))) {
+      Announce(arm.name, "warning at step ", step, ": ", text);
+      record.checks.warnings.push_back({.arm = arm.name, .seed = seed_, .step = step, .text = text});
+    }
   }
 
   // What SFT imitates: the task's traces, or the correct samples of an arm.
@@ -150,7 +224,7 @@ class SeedStudy {
     if (!made || (again_ && !sampled_.contains(file))) {
       Announce(arm.samples_of, "sampling ", arm.samples, " completions of each problem of RL");
       StopIfAsked(options_);
-      const ModelPtr model = LoadArm(arm.samples_of);
+      const ModelPtr model = LoadArm(PlanOf(arm.samples_of));
       const std::vector<EvaluatedCompletion> completions =
           Evaluate(ctx_, *model, tokenizer_, rl_task_,
                    {.samples = arm.samples,
@@ -205,23 +279,36 @@ class SeedStudy {
            ParseJson<nlohmann::json>(ReadFile(config), config.string()).value("study", "") != study_;
   }
 
+  // Whether a complete run's weights have been removed.
+  bool IsWithoutModel(const std::string& arm) const {
+    return fs::exists(RecordPath(options_.output_dir, arm, seed_)) && !fs::exists(ModelFile(arm));
+  }
+
+  void RemoveModels() const {
+    for (const ArmPlan& arm : settings_.arms) {
+      if (arm.training != ArmTraining::kNone) fs::remove(ModelFile(arm.name));
+    }
+  }
+
   // Trains a model by loop(model, optimizer, run) and keeps it in the arm's directory.
   template <class Loop>
-  ModelPtr Train(const ArmPlan& arm, std::int64_t steps, ArmCost& cost, const Loop& loop) {
+  ModelPtr RunTraining(const ArmPlan& arm, std::int64_t steps, ArmCost& cost, const Loop& loop) {
     nlohmann::ordered_json config = arm.stage;
     config["study"] = study_;
     config["stage"] = Name(arm.training);
     config["model"] = DirOf(arm.from).filename().string();
     config["seed"] = seed_;
-    config["window"] = arm.attention.window;
-    config["sinks"] = arm.attention.sinks;
+    config["window"] = arm.attention.spec.window;
+    config["sinks"] = arm.attention.spec.sinks;
+    config["full_every"] = arm.attention.full_every;
+    config["learned_sinks"] = arm.attention.learned_sinks;
     config["task"] = settings_.json["task"];
     config["arm"] = arm.name;
     config["steps"] = steps;
     config["device"] = Name(options_.device);
-    ModelPtr model = LoadWith(DirOf(arm.from), arm.attention, /*with_gradients=*/true);
+    ModelPtr model = LoadStart(arm, /*with_gradients=*/true);
     Optimizer optimizer(model->parameters(), arm.optimizer);
-    const bool afresh = again_ || IsOfAnotherStudy(RunDir(arm.name));
+    const bool afresh = again_ || IsOfAnotherStudy(RunDir(arm.name)) || IsWithoutModel(arm.name);
     TrainingRun run({.output_dir = RunDir(arm.name),
                      .resume = afresh ? "" : "auto",
                      .overwrite = afresh,
@@ -236,10 +323,6 @@ class SeedStudy {
       throw Interrupted(HowToGoOn(options_));
     }
     run.Finish();
-    for (const auto& [step, text] : WarningsOf(run.output_dir())) {
-      Announce(arm.name, "warning at step ", step, ": ", text);
-      results_.checks.warnings.push_back({.arm = arm.name, .seed = seed_, .step = step, .text = text});
-    }
     cost.trained = run.num_tokens();
     cost.steps = steps;
     return model;
@@ -265,54 +348,6 @@ class SeedStudy {
     return tokens;
   }
 
-  // One sample at temperature 1 and one greedy completion of each evaluation problem.
-  void EvaluateArm(const std::string& arm, const Transformer& model) {
-    Announce(arm, "evaluation");
-    StopIfAsked(options_);
-    EvaluateOptions options{.problems = settings_.evaluation_problems,
-                            .max_completion_length = ChainTokenLimit(settings_.task.n_max),
-                            .seed = seed_};
-    const std::vector<EvaluatedCompletion> sampled = Evaluate(ctx_, model, tokenizer_, eval_task_, options);
-    options.temperature = 0;
-    StopIfAsked(options_);
-    const std::vector<EvaluatedCompletion> greedy = Evaluate(ctx_, model, tokenizer_, eval_task_, options);
-    // SA's traces are judged by the study's window: what it would leave of them.
-    const AttentionSpec spec = model.config().attention[0];
-    const int window = spec.window > 0 ? spec.window : settings_.attention.window;
-    const std::int64_t reach = ReachOf(model.config().layers, window);
-    ArmRun run;
-    run.arm = arm;
-    run.seed = seed_;
-    for (std::size_t i = 0; i < sampled.size(); ++i) {
-      const ChainProblem& problem = eval_task_.problem(sampled[i].problem);
-      const TraceMeasures trace = MeasureTrace(problem, sampled[i].text);
-      run.outcomes.push_back(
-          {.problem = sampled[i].problem,
-           .steps = problem.n,
-           .correct_sampled = sampled[i].reward == 1.0,
-           .correct_greedy = greedy[i].reward == 1.0,
-           .length = sampled[i].tokens(),
-           .truncated = !sampled[i].finished,
-           .steps_written = trace.steps,
-           .restatements = trace.restatements,
-           .facts = static_cast<int>(trace.distances.size()),
-           .facts_in_window = FactsInWindow(trace, window),
-           .distance_sum = std::accumulate(trace.distances.begin(), trace.distances.end(), std::int64_t{0}),
-           .in_reach = InReach(trace, reach)});
-    }
-    Aggregate(run, StepRanges(settings_.task.n_min, settings_.task.n_max));
-    if (spec.window > 0 && spec.sinks == 0) {
-      run.ceiling = MeanMemorylessCeiling(model.config().layers, spec.window, run.restatement_rate,
-                                          settings_.task.n_min, settings_.task.n_max);
-      run.reach_bound = ReachBound(run.in_reach);
-    }
-    const ArmCost& cost = costs_[arm];
-    run.trained_tokens = cost.trained, run.sampled_tokens = cost.sampled, run.teacher_tokens = cost.by_teacher;
-    Announce(arm, "accuracy ", run.accuracy, ", restatements per step ", run.restatement_rate, ", traces in reach ",
-             run.in_reach);
-    results_.runs.push_back(std::move(run));
-  }
-
   Context& ctx_;
   const StudyOptions& options_;
   const StudySettings& settings_;
@@ -322,10 +357,10 @@ class SeedStudy {
   StudyResults& results_;
   std::map<std::string, ArmCost> costs_{};
   std::set<fs::path> sampled_{};  // files of samples that this call has seen to
-  const fs::path base_dir_ = options_.data_dir / settings_.base_model;
+  const fs::path base_dir_ = BaseModelOf(options_, settings_, seed_);
+  const ModelConfig base_ = ReadModelConfig(base_dir_);
   const Tokenizer tokenizer_ = Tokenizer::Load(base_dir_);
   const ChainTask rl_task_{Split::kRl, settings_.task};
-  const ChainTask eval_task_{Split::kEval, settings_.task};
 };
 
 }  // namespace

@@ -23,7 +23,30 @@ std::string NamesOf(const std::filesystem::path& presets) {
   return list.empty() ? "none" : list;
 }
 
+// One name or a list of them.
+std::vector<std::string> BaseModelsOf(const std::string& path, const ordered_json& json) {
+  std::vector<std::string> names;
+  for (const ordered_json& name : json.is_array() ? json : ordered_json::array({json})) {
+    SWARR_CHECK(name.is_string(), path, ": base_model is ", json.dump(), "; it is a name or a list of names");
+    names.push_back(name);
+  }
+  SWARR_CHECK(!names.empty(), path, ": base_model is an empty list");
+  return names;
+}
+
+void ReadLonger(const std::string& where, const ordered_json& json, StudySettings& s) {
+  ChainOptions& longer = s.longer.emplace(s.task);
+  ReadFields(where, json, {Field("n_min", longer.n_min), Field("n_max", longer.n_max)});
+  SWARR_CHECK(longer.n_min > s.task.n_max && longer.n_max >= longer.n_min && longer.n_max <= kMaxChainSteps, where,
+              " has problems of ", longer.n_min, " to ", longer.n_max, " steps; they must be longer than ",
+              s.task.n_max, " steps, which training has, and at most ", kMaxChainSteps);
+}
+
 }  // namespace
+
+std::filesystem::path BaseModelOf(const StudyOptions& options, const StudySettings& settings, std::uint64_t seed) {
+  return options.data_dir / settings.base_models[seed % settings.base_models.size()];
+}
 
 StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std::string& preset) {
   const std::filesystem::path presets = data_dir / "presets", file = presets / (preset + ".json");
@@ -33,12 +56,13 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
   const std::string path = file.string();
   StudySettings s;
   s.json = ParseJson<ordered_json>(ReadFile(file), path);
-  ordered_json task, attention, evaluation, cost, sft, rl, arms;
+  ordered_json base_model, task, attention, evaluation, longer, cost, sft, rl, arms;
   ReadFields(
       path, s.json,
-      {Field("base_model", s.base_model), Field("task", task), Field("attention", attention),
+      {Field("base_model", base_model), Field("task", task), Field("attention", attention),
        Field("evaluation", evaluation), Field("cost", cost), Field("sft", sft), Field("rl", rl), Field("arms", arms)},
       {Field("seeds", s.seeds)});
+  s.base_models = BaseModelsOf(path, base_model);
   SWARR_CHECK(s.seeds >= 1 && s.seeds <= 1000, path, ": seeds is ", s.seeds, "; it must be from 1 to 1000");
   ReadFields(path + ": task", task,
              {Field("n_min", s.task.n_min), Field("n_max", s.task.n_max),
@@ -46,13 +70,14 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
   ReadFields(path + ": attention", attention, {Field("window", s.attention.window), Field("sinks", s.attention.sinks)});
   SWARR_CHECK(s.attention.window >= 1, path, ": attention.window is ", s.attention.window,
               "; the study needs a window of at least 1 token");
-  ReadFields(path + ": evaluation", evaluation, {Field("problems", s.evaluation_problems)});
+  ReadFields(path + ": evaluation", evaluation, {Field("problems", s.evaluation_problems)}, {Field("longer", longer)});
   ReadFields(path + ": cost", cost, {Field("longest", s.longest_cost)});
   constexpr int kLeastLongest = 64;  // a 64th of it is a token
   SWARR_CHECK(s.longest_cost >= kLeastLongest && s.longest_cost <= kMostPositions, path, ": cost.longest is ",
               s.longest_cost, "; it must be from ", kLeastLongest, " to ", kMostPositions);
   SWARR_CHECK(s.task.n_max >= 1 && s.task.n_max <= kMaxChainSteps, path, ": task.n_max is ", s.task.n_max,
               "; it must be from 1 to ", kMaxChainSteps);
+  if (!longer.is_null()) ReadLonger(path + ": evaluation.longer", longer, s);
   ReadSftStage(path + ": sft", sft, s.sft, s.sft_optimizer);
   for (const char* field : {"objective", "scale_rewards", "normalizer", "epsilon"}) {
     SWARR_CHECK(!rl.is_object() || rl.contains(field), path, ": rl has no field '", field, "'");

@@ -150,7 +150,7 @@ Estimate PairedBootstrap::Of(const Statistic& statistic) const {
 StudySummary Summarize(const std::vector<ArmRun>& runs) {
   using Means = std::vector<double>;
   const auto gap_sft = [](const Means& m) { return m[0] - m[1]; };
-  const auto gap_rl = [](const Means& m) { return m[2] - m[3]; };
+  const auto gap_rl = [](const Means& m) { return std::max(m[0], m[2]) - m[3]; };
   const PairedBootstrap four(runs, {"sa_sft", "swa_sft", "sa_rl", "swa_rl"});
   const PairedBootstrap two(runs, {"swa_rl", "swa_sft_more"});
   const auto recovery = [&](const Means& m) { return gap_sft(m) > 0 ? 1 - gap_rl(m) / gap_sft(m) : kUndefined; };
@@ -158,6 +158,7 @@ StudySummary Summarize(const std::vector<ArmRun>& runs) {
           .gap_rl = four.Of(gap_rl),
           .gap_reduction = four.Of([&](const Means& m) { return gap_sft(m) - gap_rl(m); }),
           .recovery = four.Of(recovery),
+          .rl_gain = four.Of([](const Means& m) { return m[3] - m[1]; }),
           .rl_over_more_sft = two.Of([](const Means& m) { return m[0] - m[1]; })};
 }
 
@@ -184,7 +185,7 @@ std::vector<ArmMeans> MeansByArm(const std::vector<ArmRun>& runs) {
       for (const ArmRun& run : of_arm) sum += run.*measure;
       means.*measure = sum / static_cast<double>(count);
     }
-    for (Tally ArmMeasures::*tally : {&ArmMeasures::within, &ArmMeasures::beyond}) {
+    for (Tally ArmMeasures::*tally : {&ArmMeasures::within, &ArmMeasures::beyond, &ArmMeasures::longer}) {
       for (const ArmRun& run : of_arm) {
         (means.*tally).traces += (run.*tally).traces;
         (means.*tally).right += (run.*tally).right;

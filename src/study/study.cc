@@ -10,6 +10,8 @@
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "model/transformer.h"
+#include "study/measure_arm.h"
+#include "study/record.h"
 #include "study/report.h"
 #include "study/seed_study.h"
 #include "study/statistics.h"
@@ -85,7 +87,26 @@ std::vector<CostPoint> MeasureCost(Context& ctx, const StudyOptions& options, co
   return points;
 }
 
-// Throws Error if a stage needs more memory than there is, or the models of all arms more disk.
+// Throws Error unless all base models have one shape and one vocabulary, which the arms and the longest problems fit.
+ModelConfig CheckBaseModels(const StudyOptions& options, const StudySettings& settings) {
+  const fs::path first = BaseModelOf(options, settings, 0);
+  ModelConfig base = ReadModelConfig(first);
+  for (std::size_t i = 1; i < settings.base_models.size(); ++i) {
+    const fs::path dir = BaseModelOf(options, settings, i);
+    for (const char* file : {"config.json", "tokenizer.json"}) {
+      SWARR_CHECK(ReadFile(dir / file) == ReadFile(first / file), (dir / file).string(), " is not that of ",
+                  first.string(), "; the base models of a study have one shape and one tokenizer");
+    }
+  }
+  for (const ArmPlan& arm : settings.arms) LayersOf(arm.attention, base.layers);
+  const int longest = settings.longer ? settings.longer->n_max : settings.task.n_max;
+  SWARR_CHECK(kPromptLength + ChainTokenLimit(longest) <= base.max_positions, "problems of ", longest,
+              " steps take up to ", kPromptLength + ChainTokenLimit(longest), " tokens, and ", first.string(),
+              " reads ", base.max_positions, "; ask for fewer steps");
+  return base;
+}
+
+// Throws Error if a stage needs more memory than there is, or the models that are kept more disk.
 void CheckRequirements(const StudyOptions& options, const StudySettings& settings, const ModelConfig& base,
                        std::size_t seeds) {
   const AvailableMemory available(options.device);
@@ -108,8 +129,19 @@ void CheckRequirements(const StudyOptions& options, const StudySettings& setting
       std::ranges::count_if(settings.arms, [](const ArmPlan& arm) { return arm.training != ArmTraining::kNone; });
   const std::int64_t model = TrainingDisk(base, DType::kF32, options.output_dir, 0, 0, 1, false).model;
   const bool again = fs::exists(options.output_dir / "runs");  // these take the place of what is there
-  const std::int64_t models = Product({trained, static_cast<std::int64_t>(seeds), model});
+  const std::int64_t sets = options.keep_models ? static_cast<std::int64_t>(seeds) : 1;
+  const std::int64_t models = Product({trained, sets, model});
   CheckDisk({.model = again ? 0 : models}, FreeDiskBytes(options.output_dir), options.output_dir);
+}
+
+// What the arms were made on: this device, or those of the records.
+std::string DevicesOf(const StudyResults& results, const StudyOptions& options) {
+  std::vector<std::string> names;
+  for (const ArmRun& run : results.runs) {
+    if (std::ranges::find(names, run.device) == names.end()) names.push_back(run.device);
+  }
+  if (names != std::vector{DeviceName(options.device)}) return Listed(names);
+  return options.device == Device::kCpu ? Concat("cpu, ", options.threads, " threads") : Concat("cuda, ", names[0]);
 }
 
 // Whether the runs in the directory are to be made again: those of a complete study, or of other settings. Then what
@@ -126,6 +158,7 @@ bool MakesAgain(const StudyOptions& options, const nlohmann::ordered_json& setti
     again = !same || fs::exists(dir / kResultsFile);
   }
   fs::remove(dir / kResultsFile);
+  if (again) fs::remove_all(RecordPath(dir, "", 0).parent_path());
   WriteFileAtomically(marker, settings.dump(2) + "\n");
   return again;
 }
@@ -134,9 +167,8 @@ bool MakesAgain(const StudyOptions& options, const nlohmann::ordered_json& setti
 
 StudyResults RunStudy(const StudyOptions& options) {
   if (options.output_dir.empty()) throw UsageError("--output-dir is empty; name a directory");
-  const StepTimer timer;
   StudySettings settings = ReadStudySettings(options.data_dir, options.preset);
-  const ModelConfig base = ReadModelConfig(options.data_dir / settings.base_model);
+  const ModelConfig base = CheckBaseModels(options, settings);
   std::vector<std::uint64_t> seeds(static_cast<std::size_t>(options.seeds > 0 ? options.seeds : settings.seeds));
   std::iota(seeds.begin(), seeds.end(), options.seed);
   CheckRequirements(options, settings, base, seeds.size());
@@ -150,8 +182,6 @@ StudyResults RunStudy(const StudyOptions& options) {
   const ChainOptions& task = settings.task;
   StudyResults results{
       .preset = options.preset,
-      .device = options.device == Device::kCpu ? Concat("cpu, ", options.threads, " threads")
-                                               : Concat("cuda, ", CudaDeviceName()),
       .command_line = options.command_line,
       .source_revision = BuildRevision(),
       .task = {.layers = base.layers,
@@ -170,10 +200,12 @@ StudyResults RunStudy(const StudyOptions& options) {
     settings.task.seed = settings.rl.seed = seed;
     RunSeed(ctx, options, settings, again, results);
   }
+  results.device = DevicesOf(results, options);
   if (options.progress) options.progress("cost by length");
+  const StepTimer timer;
   results.cost = MeasureCost(ctx, options, settings, base);
   results.summary = Summarize(results.runs);
-  results.wall_seconds = timer.Seconds();
+  results.wall_seconds += timer.Seconds();
   WriteReport(results, options.output_dir);
   return results;
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,13 +35,15 @@ struct StudyOptions {
   int threads = 1;
   std::string command_line;           // for the report
   bool overwrite = false;             // replace a study of other settings in output_dir
+  bool keep_models = false;           // of all arms; else a set's weights go when all of its arms are measured
   std::function<bool()> interrupted;  // as in RunOptions
   std::function<void(bool)> saving;
   std::function<void(const std::string&)> progress;  // one line of what is being done
 };
 
-// Runs all arms for all seeds. Writes runs/<arm>-seed<k>/ (metrics.jsonl, model, trajectories) and the report
-// (report.h) into output_dir. If a study of the same settings was stopped there, this one goes on where that stopped;
+// Runs all arms for all seeds. Writes runs/<arm>-seed<k>/ (metrics.jsonl, trajectories, and the model if asked for),
+// results/<arm>-seed<k>.json (record.h) and the report (report.h) into output_dir. If a study of the same settings was
+// stopped there, this one goes on where that stopped, also from results/ and settings.json alone;
 // if it is complete, its runs are made anew. A directory that holds a study of other settings is refused unless
 // `overwrite`, one that holds anything else always. What no study wrote is left alone. Throws UsageError for an unknown
 // preset. Runs and samples that an interrupted overwriting has left from other settings are made again.
@@ -48,10 +51,11 @@ StudyResults RunStudy(const StudyOptions& options);
 
 // The settings of a study, read from one JSON file: data/presets/<name>.json.
 struct StudySettings {
-  std::string base_model;   // directory beside presets/: the pretrained full-attention model
-  ChainOptions task;        // its seed, and that of rl, is set for each set of arms
-  AttentionSpec attention;  // in every layer of the SWA arms
+  std::vector<std::string> base_models;  // directories beside presets/: pretrained full-attention models of one shape
+  ChainOptions task;                     // its seed, and that of rl, is set for each set of arms
+  AttentionSpec attention;               // in every layer of the SWA arms
   std::int64_t evaluation_problems = 0;
+  std::optional<ChainOptions> longer{};  // problems of more steps than those of training, evaluated beside; as many
   int longest_cost = 0;  // cost is measured for sequences of a 64th, a 16th, a quarter and all of these tokens
   SftOptions sft;
   OptimizerOptions sft_optimizer;
@@ -61,6 +65,10 @@ struct StudySettings {
   int seeds = 1;                // sets of arms that the study has unless more are asked for
   nlohmann::ordered_json json;  // the file's content
 };
+
+// The directory of the base model that the sets of arms of this seed start from: the seed's remainder by the number of
+// base models counts them.
+std::filesystem::path BaseModelOf(const StudyOptions& options, const StudySettings& settings, std::uint64_t seed);
 
 // Throws UsageError if data_dir has no such preset, naming those it has. Throws Error for a field that is missing,
 // unknown or of the wrong type, naming file and field.

@@ -54,10 +54,14 @@ std::string FormatEstimate(const Estimate& estimate) {
 TextTable TableOfArms(const StudyResults& results) {
   TextTable table = {{"arm", "accuracy [95% CI]", "greedy accuracy", "restatements per step", "mean length",
                       "truncated", "facts in window", "traces in reach"}};
-  for (const ArmMeans& m : MeansByArm(results.runs)) {
+  const std::vector<ArmMeans> arms = MeansByArm(results.runs);
+  const bool longer = std::ranges::any_of(arms, [](const ArmMeans& m) { return m.longer.traces > 0; });
+  if (longer) table[0].emplace_back("accuracy on longer problems");
+  for (const ArmMeans& m : arms) {
     table.push_back({ArmName(m.arm), FormatEstimate({.mean = m.accuracy, .ci95 = m.accuracy_ci95}),
                      FormatNumber(m.accuracy_greedy), FormatNumber(m.restatement_rate), FormatNumber(m.mean_length, 1),
                      FormatNumber(m.truncated), FormatNumber(m.facts_in_window), FormatNumber(m.in_reach)});
+    if (longer) table.back().push_back(OrDash(m.longer.accuracy()));
   }
   return table;
 }
@@ -146,9 +150,10 @@ std::vector<std::pair<std::string, std::string>> KeyNumbers(const StudyResults& 
   return {{"memoryless ceiling of the data", Concat(FormatNumber(results.task.data_ceiling), " (restatement rate ",
                                                     FormatNumber(results.task.data_restatement_rate, 2), ")")},
           {"gap after SFT, SA - SWA", FormatEstimate(s.gap_sft)},
-          {"gap after RL, SA - SWA", FormatEstimate(s.gap_rl)},
+          {"gap after RL, SA's better - SWA", FormatEstimate(s.gap_rl)},
           {"gap reduction", FormatEstimate(s.gap_reduction)},
           {"recovery, 1 - gap RL / gap SFT", FormatEstimate(s.recovery)},
+          {"RL - SFT, SWA", FormatEstimate(s.rl_gain)},
           {"RL - equal extra SFT, SWA", FormatEstimate(s.rl_over_more_sft)},
           {"rollout against training", Exactness(results.checks)}};
 }

@@ -83,7 +83,8 @@ def make_commands(run, scratch):
                         "2"], resume, ["."], 5),
         Command("rl", ["rl", "--model", str(base), *CHAIN, *SAVING, "--max-steps", "5", "--prompts-per-step", "1",
                        "--num-generations", "2"], resume, ["."], 5),
-        Command("study", ["study", "--preset", "tiny", "--data-dir", str(data), "--threads", "1", "--quiet"], [], ARMS, 2),
+        Command("study", ["study", "--preset", "tiny", "--data-dir", str(data), "--threads", "1", "--quiet",
+                          "--keep-models"], [], ARMS, 2),
     ]
 
 
