@@ -42,6 +42,14 @@ TEST_CASE("other ways are told beside RL, by how far RL is from them") {
   }
 }
 
+TEST_CASE("an arm with full attention is no other way, whatever its name is") {
+  StudyResults r = MadeUpResults(40, 45, 93);
+  r.runs.push_back(MadeUpRun("teacher", 90, 2, r.task));
+  CHECK(OtherWays(r.runs).size() == 2);
+  r.runs.back().window = 0;
+  CHECK(OtherWays(r.runs).size() == 1);
+}
+
 TEST_CASE("the sentences follow the numbers: RL that recovers is said to") {
   const StudyResults results = MadeUpResults(40, 45, 96);
   CHECK(Says(results, "RL recovered nearly all of it"));

@@ -24,6 +24,7 @@ inline void Complete(ArmRun& run, const StudyTask& task) {
 inline ArmRun MadeUpRun(const std::string& arm, int right, int restatements, const StudyTask& task) {
   ArmRun run;
   run.arm = arm;
+  run.window = arm.starts_with("sa") ? 0 : task.window;
   for (int i = 0; i < 200; ++i) {
     const int place = i * 37 % 100;  // 37 and 100 are coprime: exactly `right` of 100 are below `right`
     run.outcomes.push_back({.problem = i,

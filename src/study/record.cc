@@ -33,6 +33,7 @@ template <class Run, class Visit>
 void VisitRun(Run& run, Visit&& visit) {
   visit("arm", run.arm);
   visit("seed", run.seed);
+  visit("window", run.window);
   visit("base_model", run.base_model);
   visit("device", run.device);
   visit("revision", run.revision);

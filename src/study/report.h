@@ -30,7 +30,7 @@ TextTable TableOfReach(const StudyResults& results);      // the same arms: what
 TextTable TableOfWays(const StudyResults& results);       // RL against every other way
 TextTable TableOfRuns(const StudyResults& results);       // one row per arm and seed
 
-// The arms that are neither SA nor what RL starts from: other ways to do what RL does.
+// The arms that have a window and are neither RL nor what it starts from: other ways to do what RL does.
 struct WayAgainstRl {
   std::string arm;
   Estimate rl_over;  // accuracy of SWA after RL - this one's, over the seeds and problems that both have

@@ -33,7 +33,7 @@ static void to_json(Json& json, const StepsAccuracy& s) {
 }
 
 static void to_json(Json& json, const ArmRun& run) {
-  json = {{"arm", run.arm},       {"seed", run.seed},         {"base_model", run.base_model},
+  json = {{"arm", run.arm},       {"seed", run.seed},         {"window", run.window},    {"base_model", run.base_model},
           {"device", run.device}, {"revision", run.revision}, {"problems", run.problems}};
   for (const auto& [name, measure] : kArmMeasures) json[name] = Number(run.*measure);
   json["above_reach_bound"] = std::isfinite(run.reach_bound) ? Json(AboveReachBound(run)) : Json(nullptr);

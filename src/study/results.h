@@ -127,6 +127,7 @@ constexpr std::array<std::pair<const char*, double ArmMeasures::*>, 10> kArmMeas
 struct ArmRun : ArmMeasures {
   std::string arm;
   std::uint64_t seed = 0;
+  int window = 0;  // of its layers, or of those that are windowed; 0: full attention
   // What it came from: the base model of its seed, the device and the program's revision.
   std::string base_model{}, device{}, revision{};
   std::int64_t problems = 0;

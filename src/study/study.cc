@@ -119,8 +119,21 @@ void CheckRequirements(const StudyOptions& options, const StudySettings& setting
   };
   // A document or a prompt of the task has at least this many tokens.
   constexpr int kPrompt = 10;
-  check(base, true, {StepPart(base, DType::kF32, Product({settings.sft.batch_size, kPrompt}), PassKind::kTraining)});
-  check(windowed, true, RlParts(windowed, DType::kF32, options.device, kPrompt, settings.rl));
+  for (const ArmPlan& arm : settings.arms) {
+    ModelConfig config = base;
+    config.attention = LayersOf(arm.attention, base.layers);
+    switch (arm.training) {
+      case ArmTraining::kNone:
+        break;
+      case ArmTraining::kSft:
+        check(config, true,
+              {StepPart(config, DType::kF32, Product({arm.sft.batch_size, kPrompt}), PassKind::kTraining)});
+        break;
+      case ArmTraining::kRl:
+        check(config, true, RlParts(config, DType::kF32, options.device, kPrompt, arm.rl));
+        break;
+    }
+  }
   ModelConfig costly = windowed;
   costly.max_positions = settings.longest_cost;
   check(costly, false, {StepPart(costly, DType::kF32, settings.longest_cost, PassKind::kForward)});

@@ -79,7 +79,7 @@ std::vector<WayAgainstRl> OtherWays(const std::vector<ArmRun>& runs) {
   static const std::set<std::string> kBefore = {"swa_converted", "swa_sft", "swa_rl"};
   std::vector<WayAgainstRl> ways;
   for (const std::string& arm : ArmsOf(runs)) {
-    if (arm.starts_with("sa_") || kBefore.contains(arm)) continue;
+    if (std::ranges::find(runs, arm, &ArmRun::arm)->window == 0 || kBefore.contains(arm)) continue;
     const PairedBootstrap pair(runs, {"swa_rl", arm});
     ways.push_back({arm, pair.Of([](const std::vector<double>& m) { return m[0] - m[1]; })});
   }
