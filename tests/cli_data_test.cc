@@ -152,6 +152,8 @@ TEST_CASE("flags that would do nothing are refused by the flag that makes them i
   CHECK(Swarr(eval + Arguments{"--reward", "chain", "--problems", "1"} + kShort).status == 0);
   refused(sft + task + Arguments{"--strip-calculator-marks"}, "--strip-calculator-marks", "with --task");
   refused(sft + rows + Arguments{"--restate", "0.2"}, "--restate", "with --data");
+  refused(sft + task + Arguments{"--lines-max", "2"}, "--lines-max", "with another --task");
+  refused(eval + Arguments{"--task", "words", "--n-max", "2"}, "--n-max", "with another --task");
   refused(sft + task + Arguments{"--max-steps", "1", "--epochs", "2"}, "--epochs", "with --max-steps");
   for (const char* flag : {"--eval-data", "--eval-examples", "--eval-max-completion-length"}) {
     refused(sft + task + Arguments{flag, "1"}, flag, "where --eval-every is 0");

@@ -212,6 +212,24 @@ TEST_CASE("eval on the file that data chain writes is eval on the chain task its
   CHECK(from_file == JsonOf(command + kShort));
 }
 
+TEST_CASE("a model that is new to word problems reads them word by word, from the task itself and from its rows") {
+  const TempDirectory dir;
+  const std::string model = (dir / "model").string(), file = (dir / "rows.jsonl").string();
+  const std::vector<std::string> short_ones = {"--lines-min", "1", "--lines-max", "2"};
+  REQUIRE(Swarr({"pretrain", "--task",          "words",        "--carry",     "0.5", "--layers",
+                 "1",        "--hidden-size",   "16",           "--heads",     "2",   "--ffn",
+                 "24",       "--max-positions", "200",          "--max-steps", "2",   "--batch-size",
+                 "2",        "--quiet",         "--output-dir", model} +
+                short_ones)
+              .status == 0);
+  REQUIRE(Swarr({"data", "words", "--split", "eval", "--count", "6", "--out", file} + short_ones).status == 0);
+  const std::vector<std::string> command = {"eval", "--model",    model, "--max-completion-length",
+                                            "20",   "--problems", "6",   "--json"};
+  const json from_file = JsonOf(command + std::vector<std::string>{"--data", file, "--reward", "words"});
+  CHECK(from_file.contains("needs_in_window"));
+  CHECK(from_file == JsonOf(command + std::vector<std::string>{"--task", "words"} + short_ones));
+}
+
 TEST_CASE("generate gives the same text for the same seed, and no more tokens than asked for") {
   const std::vector<std::string> command = {"generate",   "--model",          TinyModel(), "--prompt",
                                             "a7b3n02x5?", "--max-new-tokens", "9"};

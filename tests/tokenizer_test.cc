@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "task/chain.h"
+#include "task/registry.h"
 #include "temp_directory.h"
 
 namespace swarr {
@@ -187,9 +189,36 @@ TEST_CASE("a tokenizer.json is loaded from its directory and kept byte for byte"
   CHECK_THROWS_WITH_AS(Tokenizer::Load(dir / "none"), Contains("none/tokenizer.json: No such file"), Error);
 }
 
+TEST_CASE("the tokenizer of the chain task is the one of the shipped base, byte for byte") {
+  const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(kChainAlphabet, kEndOfText), "t");
+  CHECK(tokenizer.json_text() == ReadFile(SWARR_TEST_DATA "/../../data/chain-base/tokenizer.json", 1 << 20));
+}
+
+TEST_CASE("a tokenizer made of words cuts a text into the longest of them, and into characters where it has these") {
+  const std::vector<std::string> words = {" hens", " hens3", " he", ",", "Now", " 3", "3", " "};
+  const Tokenizer tokenizer(Tokenizer::MakeWordTokenizer(words, kEnd), "t");
+  CHECK(tokenizer.vocab_size() == 9);
+  CHECK(tokenizer.IdOf(kEnd) == 0);
+  CHECK(tokenizer.Piece(3) == " he");
+  const std::string text = "Now hens 3, he hens33  3<|endoftext|>";
+  CHECK(tokenizer.Encode(text) == Ids{5, 1, 6, 4, 3, 2, 7, 8, 6, 0});
+  CHECK(tokenizer.Decode(tokenizer.Encode(text), false) == text);
+  CHECK(tokenizer.Decode(tokenizer.Encode(text), true) == "Now hens 3, he hens33  3");
+  CHECK_THROWS_WITH_AS(tokenizer.Encode("hens"), Contains("'h' (U+0068) at byte 0"), Error);
+}
+
+TEST_CASE("a tokenizer made of words says what is wrong with its list") {
+  const auto refused = [](const std::vector<std::string>& words, const char* sentence) {
+    CHECK_THROWS_WITH_AS(Tokenizer::MakeWordTokenizer(words, kEnd), Contains(sentence), Error);
+  };
+  refused({" a", "b", " a"}, "holds ' a' twice");
+  refused({" a", kEnd}, "twice");
+  refused({" a", ""}, "holds the empty text");
+}
+
 TEST_CASE("a tokenizer made of characters says what is wrong with its alphabet") {
-  CHECK_THROWS_WITH_AS(Tokenizer::MakeCharacterTokenizer("aba", kEnd), Contains("holds 'a' (U+0061) twice"), Error);
-  CHECK_THROWS_WITH_AS(Tokenizer::MakeCharacterTokenizer("ab", "b"), Contains("holds 'b' (U+0062) twice"), Error);
+  CHECK_THROWS_WITH_AS(Tokenizer::MakeCharacterTokenizer("aba", kEnd), Contains("holds 'a' twice"), Error);
+  CHECK_THROWS_WITH_AS(Tokenizer::MakeCharacterTokenizer("ab", "b"), Contains("holds 'b' twice"), Error);
   CHECK_THROWS_WITH_AS(Tokenizer::MakeCharacterTokenizer("a\xFF", kEnd), Contains("no UTF-8 at byte 1"), Error);
   CHECK_THROWS_WITH_AS(Tokenizer::MakeCharacterTokenizer("a", ""), Contains("needs a token for the end of text"),
                        Error);

@@ -213,8 +213,7 @@ struct PretrainCommand : SupervisedCommand {
     const DType dtype = training.compute.MakeDType();
     if (!model_dir.empty()) return SupervisedCommand::Run();
     const BuiltInTask& new_task = task.ChosenBuiltIn();
-    const Tokenizer tokenizer(Tokenizer::MakeCharacterTokenizer(new_task.alphabet, kEndOfText),
-                              Concat("the ", new_task.name, " task's tokenizer"));
+    const Tokenizer tokenizer(new_task.tokenizer(), Concat("the ", new_task.name, " task's tokenizer"));
     CompleteShape(tokenizer);
     training.compute.Need(ModelParts(shape, dtype, /*trained=*/true));
     Transformer model(shape, dtype, /*with_gradients=*/true, MemoryOf(training.compute.ResolveDevice()));

@@ -91,6 +91,7 @@ void TaskOptions::AddTo(OptionSet& options, bool with_completions) {
       if (!with_completions && p.of_completions) continue;
       AddParameter(options, p, t.name + " task: ");
       options.HaveNoEffect({p.name}, "with --data", [this] { return task.empty() && !data.empty(); });
+      options.HaveNoEffect({p.name}, "with another --task", [this, &t] { return !task.empty() && task != t.name; });
     }
   }
 }

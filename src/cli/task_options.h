@@ -56,8 +56,8 @@ struct TaskOptions {
   // The problems, of this split if the task is built in; rows of a file as the model in `model_dir` (may be empty)
   // wants to be prompted. Throws UsageError unless exactly one of --data and --task is given.
   LoadedTask Load(Split split, JsonlFields needed, std::uint64_t seed, const std::string& model_dir) const;
-  // The built-in task of --task; with --data the one whose reward judges the file, or else the first. A new model's
-  // vocabulary is its characters.
+  // The built-in task of --task; with --data the one whose reward judges the file, or else the first. A new model
+  // gets its tokenizer.
   const BuiltInTask& ChosenBuiltIn() const;
   // Whether all problems are a built-in task's.
   bool ReadsNoRows() const { return !task.empty() && data.empty() && eval_data.empty(); }

@@ -326,27 +326,40 @@ std::string TextStream::Add(std::int32_t id) {
 }
 
 ordered_json Tokenizer::MakeCharacterTokenizer(std::string_view alphabet, std::string_view end_of_text) {
-  SWARR_CHECK(!end_of_text.empty(), "a character tokenizer needs a token for the end of text");
   CheckUtf8(alphabet, "the alphabet of a character tokenizer");
-  ordered_json vocab = {{end_of_text, 0}};
-  for (std::size_t at = 0; at < alphabet.size();) {
-    const std::size_t bytes = UnitAt(alphabet, at).bytes;
-    const std::string piece(alphabet.substr(at, bytes));
-    SWARR_CHECK(!vocab.contains(piece), "the alphabet of a character tokenizer holds ", DescribeCharacter(alphabet, at),
-                " twice");
-    const std::size_t id = vocab.size();
-    vocab[piece] = id;
-    at += bytes;
+  std::vector<std::string> characters;
+  for (std::size_t at = 0; at < alphabet.size(); at += characters.back().size()) {
+    characters.emplace_back(alphabet.substr(at, UnitAt(alphabet, at).bytes));
   }
+  return MakeWordTokenizer(characters, end_of_text);
+}
+
+ordered_json Tokenizer::MakeWordTokenizer(std::span<const std::string> pieces, std::string_view end_of_text) {
+  SWARR_CHECK(!end_of_text.empty(), "a tokenizer of words or characters needs a token for the end of text");
   auto json = ordered_json::parse(R"({
-      "version": "1.0", "truncation": null, "padding": null,
-      "added_tokens": [{"id": 0, "content": "", "single_word": false, "lstrip": false, "rstrip": false,
-                        "normalized": false, "special": true}],
+      "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
       "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": {"type": "Fuse"},
       "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
                 "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
                 "vocab": {}, "merges": []}})");
-  json["added_tokens"][0]["content"] = end_of_text;
+  ordered_json vocab = {{end_of_text, 0}};
+  const auto cut_out = [&](std::string_view token, std::size_t id, bool special) {
+    json["added_tokens"].push_back({{"id", id},
+                                    {"content", token},
+                                    {"single_word", false},
+                                    {"lstrip", false},
+                                    {"rstrip", false},
+                                    {"normalized", false},
+                                    {"special", special}});
+  };
+  cut_out(end_of_text, 0, /*special=*/true);
+  for (const std::string& piece : pieces) {
+    SWARR_CHECK(!piece.empty() && !vocab.contains(piece), "the list of a tokenizer's tokens holds ",
+                piece.empty() ? "the empty text" : Concat("'", Excerpt(piece), "' twice"));
+    const std::size_t id = vocab.size();
+    vocab[piece] = id;
+    if (UnitAt(piece, 0).bytes < piece.size()) cut_out(piece, id, /*special=*/false);
+  }
   json["model"]["vocab"] = vocab;
   return json;
 }

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,9 +19,10 @@ namespace swarr {
 enum class SpecialTokens { kRecognised, kAsText };
 
 // BPE over bytes (the GPT-2, SmolLM2, Qwen2, Qwen3 and Llama-3 families) or over characters (the built-in tasks,
-// without merges, so that every character is a token). Added tokens (end of text and the like) are cut out of the text
-// first. A component of tokenizer.json beyond those that docs/tokenizers.md lists is refused by name, never skipped.
-// Copies share one vocabulary; every function may be called from several threads at once.
+// without merges, so that every character is a token; their words are added tokens). Added tokens (end of text and the
+// like) are cut out of the text first. A component of tokenizer.json beyond those that docs/tokenizers.md lists is
+// refused by name, never skipped. Copies share one vocabulary; every function may be called from several threads at
+// once.
 class Tokenizer {
  public:
   // Reads dir/tokenizer.json.
@@ -52,7 +54,11 @@ class Tokenizer {
   // The content of tokenizer.json, byte for byte, for writing it beside a model.
   const std::string& json_text() const;
 
-  // An ordinary tokenizer.json: `end_of_text` is the special token 0, the characters of `alphabet` follow in order.
+  // An ordinary tokenizer.json: `end_of_text` is the special token 0, `pieces` follow in order. Those of several
+  // characters, with a space in front where they have one in texts, are added tokens as well: BPE without merges leaves
+  // a text in characters, while added tokens are cut out of it first, and no pre_tokenizer is needed.
+  static nlohmann::ordered_json MakeWordTokenizer(std::span<const std::string> pieces, std::string_view end_of_text);
+  // With the characters of `alphabet` as pieces.
   static nlohmann::ordered_json MakeCharacterTokenizer(std::string_view alphabet, std::string_view end_of_text);
 
  private:

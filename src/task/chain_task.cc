@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/check.h"
+#include "model/tokenizer.h"
 #include "task/chain.h"
 #include "task/registry.h"
 #include "tensor/philox.h"
@@ -78,7 +79,7 @@ std::optional<ChainProblem> ChainProblemOf(const nlohmann::json& row) {
 BuiltInTask ChainBuiltIn() {
   const auto options = std::make_shared<ChainOptions>();
   return {.name = "chain",
-          .alphabet = std::string(kChainAlphabet),
+          .tokenizer = [] { return Tokenizer::MakeCharacterTokenizer(kChainAlphabet, kEndOfText); },
           .parameters = {{"n-min", &options->n_min, "fewest steps of a problem"},
                          {"n-max", &options->n_max, "most steps of a problem"},
                          {"restate", &options->restate_probability, "probability of restating the facts before a step",

@@ -10,8 +10,9 @@ namespace swarr {
 
 // A line for each task, which a file of its own defines.
 BuiltInTask ChainBuiltIn();  // chain_task.cc
+BuiltInTask WordsBuiltIn();  // words_task.cc
 
-std::vector<BuiltInTask> BuiltInTasks() { return {ChainBuiltIn()}; }
+std::vector<BuiltInTask> BuiltInTasks() { return {ChainBuiltIn(), WordsBuiltIn()}; }
 
 std::string DataRows(const Task& task, std::int64_t count) {
   std::string text;

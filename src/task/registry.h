@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The built-in tasks and the reward rules, by name. To add a task, define it in a file of its own, then declare and
 // list it in registry.cc. `--task NAME`, `--reward NAME` and `swarr data NAME` know it from then on, with a flag for
-// each parameter, and `pretrain` knows its characters.
+// each parameter, and `pretrain` knows its tokens.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ struct TaskParameter {
 
 struct BuiltInTask {
   std::string name;
-  std::string alphabet;  // the characters of its texts, each of which is a token
+  std::function<nlohmann::ordered_json()> tokenizer;  // tokenizer.json of a model that learns its texts from nothing
   std::vector<TaskParameter> parameters;
   // The problems of one split, with the parameters as they are now. `seed` is of what the task draws. Throws UsageError
   // for parameters that make no sense.
