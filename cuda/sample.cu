@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/sample.cc, in two launches. ChooseKernel: several blocks share the entries of a row, and
-// each finds its largest score. FinishKernel: one block for each row takes the largest of these and computes its
-// log-probability by the softmax of training. A maximum does not round, so the way in which entries are shared out
-// leaves no trace.
+// Twin of src/tensor/kernels/sample.cc, in two launches, which read the logits once. ScanKernel: several blocks share
+// the entries of a row; each finds its largest score, and of each slice what the softmax of training wants to know.
+// FinishKernel: a warp for each row takes the largest of these scores and merges the slices. A maximum does not round,
+// so the way in which entries are shared out leaves no trace in the choice, and slices have one order (softmax_row.h).
 #include <limits>
 
 #include "cuda/softmax_row.h"
@@ -13,10 +13,10 @@
 namespace swarr {
 namespace {
 
-constexpr int kChooseThreads = 128;
-constexpr int kDraws = 4;  // of one counter of Philox: entries that a thread takes together
-constexpr int kTurns = 4;
-constexpr int kEntriesPerBlock = kChooseThreads * kDraws * kTurns;
+constexpr int kScanThreads = 256;
+constexpr int kScanSlices = kScanThreads / kSliceLanes;  // of a block
+constexpr int kScanEntries = kScanSlices * kSlice;
+constexpr int kDraws = 4;  // entries of one counter of Philox
 
 // The largest score so far and its entry. Entry 0 stands for none, as on the CPU: a score that is not above -infinity
 // is never chosen.
@@ -38,106 +38,158 @@ __device__ Choice WarpBest(Choice choice) {
   return choice;
 }
 
-// The best of a block's choices, in every thread.
-__device__ Choice BlockBest(Choice choice) {
-  choice = WarpBest(choice);
-  choice.score = OfWarp(choice.score, Choice{}.score);
-  choice.entry = OfWarp(choice.entry, Choice{}.entry);
-  return WarpBest(choice);
-}
-
-// kDraws entries of a row and their random words.
-template <class T>
-struct Draws {
-  Pack<T, kDraws> z;
-  PhiloxWords words;
-  int count;  // less at the end of a row
-
-  __device__ Draws(const T* row, std::int64_t v, std::int64_t V, bool aligned, std::uint64_t key, std::int32_t position)
-      : z(LoadPack<kDraws>(row, v, V, aligned)),
-        words(Philox(key, {static_cast<std::uint32_t>(v / kDraws), static_cast<std::uint32_t>(position), 0, 0})),
-        count(static_cast<int>(max(std::int64_t{0}, min(std::int64_t{kDraws}, V - v)))) {}
-};
-
 constexpr float kNone = -std::numeric_limits<float>::infinity();
+
+// How a row chooses.
+struct Draw {
+  std::uint64_t key;
+  std::uint32_t position;
+  bool greedy;
+  double scale;
+  float inverse;
+
+  __device__ Draw(const SampleRow& row, std::int32_t at)
+      : key(row.key),
+        position(static_cast<std::uint32_t>(at)),
+        greedy(row.temperature == 0),
+        scale(greedy ? 1.0 : row.temperature),
+        inverse(static_cast<float>(1 / scale)) {}
+
+  // Words of the entries kDraws * counter and those behind it.
+  __device__ PhiloxWords Words(std::int64_t counter) const {
+    return Philox(key, {static_cast<std::uint32_t>(counter), position, 0, 0});
+  }
+  template <class T>
+  __device__ double Score(T z, std::int64_t entry) const {
+    const double scaled = static_cast<double>(z) / scale;
+    if (greedy) return scaled;
+    const PhiloxWords words = Words(entry / kDraws);
+    std::uint32_t word = words[0];
+#pragma unroll
+    for (int i = 1; i < kDraws; ++i) word = entry % kDraws == i ? words[i] : word;
+    return scaled + GumbelFrom(word);
+  }
+};
 
 // Bounds of a score, by far cheaper than the score. 2^-20 is more than what f32 rounds off on the way.
 struct ScoreBounds {
   float least, most;
   template <class T>
-  __device__ ScoreBounds(T z, float inverse, bool greedy, std::uint32_t word) {
-    const float score = static_cast<float>(z) * inverse, slack = (fabsf(score) + 32) * 0x1p-20f;
+  __device__ ScoreBounds(T z, const Draw& draw, std::uint32_t word) {
+    const float score = static_cast<float>(z) * draw.inverse, slack = (fabsf(score) + 32) * 0x1p-20f;
     const GumbelBounds noise(word);
-    least = score - slack + (greedy ? 0.0f : noise.least);
-    most = score + slack + (greedy ? 0.0f : noise.most);
+    least = score - slack + (draw.greedy ? 0.0f : noise.least);
+    most = score + slack + (draw.greedy ? 0.0f : noise.most);
   }
 };
 
-// Block (n, part) finds the best of the part-th kEntriesPerBlock entries of row n: choices[n, part]. Most entries can't
-// be it: their score is below what another's is at least. So few scores are computed, whose noise costs two logarithms
-// in f64; for these the random words, which don't all fit in registers, are made once more.
-template <class T>
-__global__ void __launch_bounds__(kChooseThreads)
-    ChooseKernel(std::int64_t V, std::int64_t parts, bool aligned, Choice* choices, const T* logits,
-                 const std::int32_t* positions, const SampleRow* rows) {
-  const std::int64_t n = blockIdx.x / parts, begin = blockIdx.x % parts * kEntriesPerBlock;
-  const SampleRow row = rows[n];
-  const std::int32_t position = positions[n];
-  const bool greedy = row.temperature == 0;
-  const double scale = greedy ? 1.0 : row.temperature;
-  const float inverse = static_cast<float>(1 / scale);
-  const auto first_of = [&](int turn) { return begin + (turn * kChooseThreads + threadIdx.x) * kDraws; };
-  const auto draws_of = [&](int turn) {
-    return Draws<T>(logits + n * V, first_of(turn), V, aligned, row.key, position);
-  };
-  float least = kNone, most[kTurns][kDraws];
+// The random words of a lane's entries of a slice, in ascending order. Two neighbouring lanes have the entries of the
+// same counters: each computes half of them, and hands the other its words.
+__device__ inline void WordsOfSlice(const Draw& draw, std::int64_t slice, std::uint32_t (&words)[kLaneEntries]) {
+  const unsigned lane = threadIdx.x % kSliceLanes;
+  const bool odd = lane % 2 != 0;
 #pragma unroll
-  for (int turn = 0; turn < kTurns; ++turn) {
-    const Draws<T> draws = draws_of(turn);
+  for (int j = 0; j < kLaneEntries / 2; j += 2) {
+    const PhiloxWords own = draw.Words((slice * kSlice + (j + (odd ? 1 : 0)) * 8) / kDraws + lane / 2);
 #pragma unroll
-    for (int i = 0; i < kDraws; ++i) {
-      const ScoreBounds bounds(draws.z.at[i], inverse, greedy, draws.words[i]);
-      const bool there = i < draws.count;
-      most[turn][i] = there ? bounds.most : kNone;
-      if (there) least = fmaxf(least, bounds.least);
+    for (int i = 0; i < 2; ++i) {
+      const std::uint32_t kept = odd ? own[2 + i] : own[i], sent = odd ? own[i] : own[2 + i],
+                          received = __shfl_xor_sync(0xffffffffu, sent, 1);
+      words[2 * j + i] = odd ? received : kept;
+      words[2 * j + 2 + i] = odd ? kept : received;
     }
   }
-  least = BlockMax(least);
+}
+
+// A lane's entries of a slice, with kLowest behind the last of a row.
+template <bool whole, class T>
+__device__ void LoadEntries(const T* row, std::int64_t first, std::int64_t V, T (&z)[kLaneEntries]) {
+#pragma unroll
+  for (int j = 0; j < kLaneEntries / 2; ++j) {
+    const std::int64_t v = first + PairInSlice(j);
+    const Pack<T, 2> pair = LoadPack<2>(row, v, V, std::bool_constant<whole>{});
+    z[2 * j] = v < V ? pair.at[0] : kLowest<T>;
+    z[2 * j + 1] = v + 1 < V ? pair.at[1] : kLowest<T>;
+  }
+}
+
+// Block (n, part) takes the part-th kScanSlices slices of row n: of_slices[n, slice] and choices[n, part]. Most entries
+// can't be chosen: their score is below what another's is at least. So few scores are computed, whose noise costs two
+// logarithms in f64. These few are first gathered, so that one warp computes them side by side.
+template <class T, bool whole>
+__global__ void __launch_bounds__(kScanThreads)
+    ScanKernel(std::int64_t V, unsigned parts, SoftmaxPart<T>* of_slices, Choice* choices, const T* logits,
+               const std::int32_t* positions, const SampleRow* rows) {
+  __shared__ std::uint16_t gathered[kScanEntries];
+  __shared__ int count;
+  LetNextBegin();
+  WaitForPrevious();
+  const std::int64_t n = blockIdx.x / parts, first_slice = std::int64_t{blockIdx.x % parts} * kScanSlices,
+                     slice = first_slice + threadIdx.x / kSliceLanes, slices = Blocks(V, kSlice);
+  const T* row = logits + n * V;
+  const Draw draw(rows[n], positions[n]);
+  T z[kLaneEntries];
+  LoadEntries<whole>(row, slice * kSlice, V, z);
+  std::uint32_t words[kLaneEntries] = {};
+  if (!draw.greedy) WordsOfSlice(draw, slice, words);
+  float least = kNone, most[kLaneEntries];
+#pragma unroll
+  for (int i = 0; i < kLaneEntries; ++i) {
+    const ScoreBounds bounds(z[i], draw, words[i]);
+    const bool there = slice * kSlice + PairInSlice(i / 2) + i % 2 < V;
+    most[i] = there ? bounds.most : kNone;
+    if (there) least = fmaxf(least, bounds.least);
+  }
+  const SoftmaxPart<T> part = PartOfSlice(z);
+  if (threadIdx.x % kSliceLanes == 0 && slice < slices) of_slices[n * slices + slice] = part;
+
+  if (threadIdx.x == 0) count = 0;
+  least = BlockMax(least);  // with barriers: all see the zero
+#pragma unroll
+  for (int i = 0; i < kLaneEntries; ++i) {
+    if (!(most[i] >= least) || most[i] == kNone) continue;
+    gathered[atomicAdd(&count, 1)] =
+        static_cast<std::uint16_t>(threadIdx.x / kSliceLanes * kSlice + PairInSlice(i / 2) + i % 2);
+  }
+  __syncthreads();
+  if (threadIdx.x >= kWarp) return;
   Choice best;
-#pragma unroll
-  for (int turn = 0; turn < kTurns; ++turn) {
-    float largest = kNone;
-#pragma unroll
-    for (const float bound : most[turn]) largest = fmaxf(largest, bound);
-    if (!(largest >= least)) continue;
-    const Draws<T> draws = draws_of(turn);
-#pragma unroll
-    for (int i = 0; i < kDraws; ++i) {
-      if (i >= draws.count || !(most[turn][i] >= least)) continue;
-      const double noise = greedy ? 0.0 : GumbelFrom(draws.words[i]),
-                   score = static_cast<double>(draws.z.at[i]) / scale + noise;
-      if (score > best.score) best = {score, first_of(turn) + i};
-    }
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kWarp) {
+    const std::int64_t entry = first_slice * kSlice + gathered[i];
+    const double score = draw.Score(row[entry], entry);
+    if (score > Choice{}.score) best = Better(best, {score, entry});
   }
-  best = BlockBest(best);
+  best = WarpBest(best);
   if (threadIdx.x == 0) choices[blockIdx.x] = best;
 }
 
+// A warp for each row.
 template <class T>
-__global__ void __launch_bounds__(kMaxSoftmaxThreads, 1)
-    FinishKernel(std::int64_t V, std::int64_t parts, std::int32_t* tokens, T* logp, const Choice* choices,
-                 const T* logits) {
-  const std::int64_t n = blockIdx.x;
+__global__ void FinishKernel(std::int64_t V, unsigned parts, std::int32_t* tokens, T* logp,
+                             const SoftmaxPart<T>* of_slices, const Choice* choices, const T* logits) {
+  WaitForPrevious();
+  const std::int64_t n = blockIdx.x, slices = Blocks(V, kSlice);
   Choice best;
-  for (std::int64_t part = threadIdx.x; part < parts; part += blockDim.x) {
-    best = Better(best, choices[n * parts + part]);
-  }
-  best = BlockBest(best);
-  const T* z = logits + n * V;
-  const SoftmaxRow<T> softmax = BlockSoftmaxOf(z, V);
+  for (unsigned part = threadIdx.x; part < parts; part += kWarp) best = Better(best, choices[n * parts + part]);
+  best = WarpBest(best);
+  const T chosen = logits[n * V + best.entry];
+  SoftmaxPart<T> of_lane{kLowest<T>, 0, 0};
+#pragma unroll 4
+  for (std::int64_t s = threadIdx.x; s < slices; s += kWarp) of_lane = Merge(of_lane, of_slices[n * slices + s]);
+  const SoftmaxRow<T> softmax = WarpSoftmaxOf(of_lane);
   if (threadIdx.x != 0) return;
   tokens[n] = static_cast<std::int32_t>(best.entry);
-  logp[n] = z[best.entry] - softmax.lse;
+  logp[n] = chosen - softmax.lse;
+}
+
+// Where kernels read `rows` fast: as they are in the device's memory, or a copy of the host's.
+const SampleRow* RowsOnDevice(const Context& ctx, const SampleRow* rows, std::int64_t N) {
+  cudaPointerAttributes attributes{};
+  SWARR_CUDA_CHECK(cudaPointerGetAttributes(&attributes, rows));
+  if (attributes.type == cudaMemoryTypeDevice) return rows;
+  auto* copy = ctx.arena->NewArray<SampleRow>(N);
+  EnqueueCopy(*ctx.stream, copy, rows, static_cast<std::size_t>(N) * sizeof(SampleRow));
+  return copy;
 }
 
 }  // namespace
@@ -145,18 +197,19 @@ __global__ void __launch_bounds__(kMaxSoftmaxThreads, 1)
 template <>
 void Kernels<Cuda>::SampleRows(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& logits,
                                const Tensor& positions, const SampleRow* rows) {
-  const std::int64_t N = logits.dim(0), V = logits.dim(1), parts = Blocks(V, kEntriesPerBlock);
+  const std::int64_t N = logits.dim(0), V = logits.dim(1), parts = Blocks(V, kScanEntries);
   if (N == 0) return;
   ArenaScope scope(*ctx.arena);
   auto* choices = ctx.arena->NewArray<Choice>(N * parts);
-  // `rows` is in the host's page-locked memory. One copy is faster than every block reading there.
-  auto* device_rows = ctx.arena->NewArray<SampleRow>(N);
-  EnqueueCopy(*ctx.stream, device_rows, rows, static_cast<std::size_t>(N) * sizeof(SampleRow));
+  const SampleRow* on_device = RowsOnDevice(ctx, rows, N);
   DispatchSum(logits.dtype(), [&]<class T>() {
-    const bool aligned = RowsAligned<kDraws>(V, logits.data<T>());
-    Launch(ctx, {N * parts, kChooseThreads}, ChooseKernel<T>, V, parts, aligned, choices, logits, positions,
-           device_rows);
-    Launch(ctx, {N, SoftmaxThreads(V)}, FinishKernel<T>, V, parts, tokens, logp, choices, logits);
+    auto* of_slices = ctx.arena->NewArray<SoftmaxPart<T>>(N * Blocks(V, kSlice));
+    WithWhole(RowsAligned<2>(V, logits.data<T>()), [&]<bool whole>() {
+      Launch(ctx, {N * parts, kScanThreads, 0, /*early=*/true}, ScanKernel<T, whole>, V, static_cast<unsigned>(parts),
+             of_slices, choices, logits, positions, on_device);
+    });
+    Launch(ctx, {N, kWarp, 0, /*early=*/true}, FinishKernel<T>, V, static_cast<unsigned>(parts), tokens, logp,
+           of_slices, choices, logits);
   });
 }
 
