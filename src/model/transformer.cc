@@ -155,10 +155,13 @@ void Transformer::Check(const Batch& batch, const KvCache* cache) const {
 }
 
 Var Transformer::Run(Context& ctx, const Batch& host, const KvCache* cache, bool checkpoint) const {
+  Check(host, cache);
+  return RunMoved(ctx, ToDevice(ctx, host), cache, checkpoint);
+}
+
+Var Transformer::RunMoved(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const {
   SWARR_CHECK(parameters_.kind() == MemoryOf(ctx.device()), "the model is not on the device of the computation, ",
               Name(ctx.device()));
-  Check(host, cache);
-  const Batch batch = ToDevice(ctx, host);
   // Whole documents can be long. Without a tape, checkpointing lets them do with one block's memory at a time. A decode
   // step is short.
   const bool checkpointed = checkpoint || (!ctx.tape && !cache);

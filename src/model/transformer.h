@@ -77,6 +77,10 @@ class Transformer {
   Var Forward(Context& ctx, const Batch& batch, const KvCache& cache) const { return Run(ctx, batch, &cache, false); }
   // The check that both make first: ops rely on it (tensor/ops.h). `cache` may be null.
   void Check(const Batch& batch, const KvCache* cache) const;
+  // What is left of Forward with a cache for a batch that has been checked and moved to the device.
+  Var ForwardMoved(Context& ctx, const Batch& batch, const KvCache& cache) const {
+    return RunMoved(ctx, batch, &cache, false);
+  }
 
   void NoteMemory(MemoryReport& report) const;
 
@@ -93,6 +97,7 @@ class Transformer {
     Var norm1, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, sinks, o, norm2, gate, up, down;
   };
   Var Run(Context& ctx, const Batch& host, const KvCache* cache, bool checkpoint) const;
+  Var RunMoved(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const;
   Var Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const;
   AttentionVars Project(Context& ctx, const BlockWeights& w, const Var& x, const Batch& batch) const;
   Var CachedAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const;
