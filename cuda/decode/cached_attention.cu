@@ -35,9 +35,8 @@ struct CachedQueries {
   int H, D, group, tiles, sink_tiles, ring;  // group: query heads of a key head
   AttentionSpec of_model;
   float scale2;
-  int held;             // tiles at a time, of which each warp has one at most
-  bool early;           // keys that no row of this launch stores were there before the launch before
-  unsigned rehearsing;  // blocks
+  int held;    // tiles at a time, of which each warp has one at most
+  bool early;  // keys that no row of this launch stores were there before the launch before
 };
 
 // What the warps tell one another of a tile.
@@ -47,7 +46,7 @@ struct TileNotes {
   float total[2][kWarp];    // of a lane's own weights
 };
 
-// What a block holds at a time.
+// What a block holds of a tile.
 template <int P>
 struct HeldTile {
   BFloat16 keys[kTilePart<P>];  // then the weights, as uint4[kPages * kPageSteps][kWarp]
@@ -82,44 +81,54 @@ struct SeenKeys {
     return std::int64_t{CacheTile(page, sink_tiles, ring)} * (kKeyTile * D);
   }
 
-  // Asks for the tiles from `first` on. What others have still to write may be among them: this reads nothing, it only
-  // brings lines nearer.
+  // Asks for the tiles from `first` on, by one warp. What others have still to write may be among them: this reads
+  // nothing, it only brings lines nearer.
   __device__ void Fetch(int first) const {
 #if __CUDA_ARCH__ >= 900
     const auto fetch = [&](const BFloat16* from) {
       asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" : : "l"(from), "r"(kKeyTile * D * 2));
     };
 #pragma unroll 1
-    for (int i = first * kPages + static_cast<int>(threadIdx.x); i < tiles.count() * kPages;
-         i += static_cast<int>(blockDim.x)) {
+    for (int i = first * kPages + Lane(); i < tiles.count() * kPages; i += kWarp) {
       const int page = tiles[i / kPages] * kPages + i % kPages;
       if (!pages.Holds(page)) continue;
-      fetch(k + PlaceOf(page));
-      fetch(v + PlaceOf(page));
+      const std::int64_t place = PlaceOf(page);
+      fetch(k + place);
+      fetch(v + place);
     }
 #endif
   }
 
-  // Begins to copy those pages of a tile that are seen and from `begin` on, but before `end`, by one warp. Zeros stand
-  // for what is behind the position. What runs once is kept short, here and below, since its instructions have to be
-  // fetched as well.
+  // Begins to copy the keys begin <= key < end of a tile that are seen, with those beside them, and their values, by
+  // one warp. What runs once is kept short, here and below, since its instructions have to be fetched as well.
   template <int P>
   __device__ void Copy(HeldTile<P>& to, int tile, int begin, int end) const {
     constexpr int kPieces = P / 8, kRows = kWarp / kPieces;
-    const int first = Lane() / kPieces, column = Lane() % kPieces * 8;
+    const int column = Lane() % kPieces * 8, bytes = column < D ? 16 : 0;
 #pragma unroll 1
-    for (int page = tile * kPages; page < tile * kPages + kPages; ++page) {
-      if (page < begin || page >= end || !pages.Holds(page)) continue;
-      const std::int64_t place = PlaceOf(page);
-      const int count = column < D ? position + 1 - page * kKeyTile : 0;
-      int at = first * D + column, to_at = page % kPages * kTileSize<P> + first * kPitch<P> + column;
-#pragma unroll 4
-      for (int row = first; row < kTileRows; row += kRows, at += kRows * D, to_at += kRows * kPitch<P>) {
-        const std::int64_t from = place + (row < count ? at : 0);
-        const int bytes = row < count ? 16 : 0;
-        CopyAsync16(to.keys + to_at, k + from, bytes);
-        CopyAsync16(to.values + to_at, v + from, bytes);
+    for (int i = 0; i < kPages; ++i) {
+      const int page = tile * kPages + i, last = min(end - page * kKeyTile, kKeyTile);
+      int row = max(begin - page * kKeyTile, 0) + Lane() / kPieces;
+      if (row >= last || !pages.Holds(page)) continue;
+      const std::int64_t place = PlaceOf(page) + row * D + (bytes > 0 ? column : 0);
+      const BFloat16 *from_k = k + place, *from_v = v + place;
+      int at = i * kTileSize<P> + row * kPitch<P> + column;
+#pragma unroll 2
+      for (; row < last; row += kRows, from_k += kRows * D, from_v += kRows * D, at += kRows * kPitch<P>) {
+        CopyAsync16(to.keys + at, from_k, bytes);
+        CopyAsync16(to.values + at, from_v, bytes);
       }
+    }
+  }
+  // Zeros stand for the values behind the position. For keys whatever is there will do, since their scores are masked.
+  template <int P>
+  __device__ void ClearRest(HeldTile<P>& tile, int index) const {
+    constexpr int kPieces = P / 8;
+    const int begin = position + 1 - index * kSoftmaxTile, end = (begin + kKeyTile - 1) / kKeyTile * kKeyTile;
+    if (begin <= 0 || begin >= kSoftmaxTile) return;
+#pragma unroll 1
+    for (int i = begin * kPieces + Lane(); i < end * kPieces; i += kWarp) {
+      *reinterpret_cast<uint4*>(tile.values + i / kPieces * kPitch<P> + i % kPieces * 8) = uint4{};
     }
   }
 
@@ -142,12 +151,12 @@ struct SeenKeys {
   }
 };
 
-// The first page that the launch before may write, where a step's rows of one slot stand together and ascend: those
+// The first key that the launch before may write, where a step's rows of one slot stand together and ascend: those
 // before row n are looked at. All lanes call.
-__device__ inline int FirstNewPage(const std::int32_t* slots, int n, int position) {
+__device__ inline int FirstNewKey(const std::int32_t* slots, int n, int position) {
   const int before = n - 1 - Lane();
   const unsigned others = __ballot_sync(0xffffffffu, before < 0 || slots[before] != slots[n]);
-  return others == 0 ? 0 : max(0, position - (__ffs(static_cast<int>(others)) - 1)) / kKeyTile;
+  return others == 0 ? 0 : max(0, position - (__ffs(static_cast<int>(others)) - 1));
 }
 
 // Some blocks of 16 columns of the output: of warp w the blocks w, w + the number of warps, ...
@@ -205,8 +214,7 @@ __global__ __launch_bounds__(kMostTiles* kWarp) void CachedForwardKernel(CachedQ
   const int n = static_cast<int>(blockIdx.x), g = static_cast<int>(blockIdx.y),
             part = static_cast<int>(blockIdx.z) * kQueries, warp = static_cast<int>(threadIdx.x) / kWarp;
   const SeenKeys seen(in, n, g);
-  const int tiles = seen.tiles.count(), first_new = in.early ? FirstNewPage(in.slots, n, seen.position) : 0;
-  const bool rehearses = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z) < in.rehearsing;
+  const int tiles = seen.tiles.count(), first_new = in.early ? FirstNewKey(in.slots, n, seen.position) : 0;
   HeldTile<P>& own = all[min(warp, in.held - 1)];
   // A lane's rows, of which some are there, begin with this one. Few models have the second, which is 8 behind.
   const int heads = min(kQueries, in.group - part), rows = heads > 8 ? 2 : 1, head = g * in.group + part + Lane() / 4;
@@ -215,34 +223,31 @@ __global__ __launch_bounds__(kMostTiles* kWarp) void CachedForwardKernel(CachedQ
 
   RowsAsA<P, true> queries[1];
   RowSoftmax softmax;
-  Columns<P> o;
-  // Before the first round is one that copies early keys, and may be a rehearsal: all is done, but nothing kept.
+  Columns<P> o = {};
+  // The round before the first copies what is there already, and no more.
 #pragma unroll 1
   for (int round = -in.held; round < max(tiles, 1); round += in.held) {
-    const bool before = round < 0;
     const int first = max(round, 0), count = min(in.held, tiles - first);
     const bool takes = warp < count;
-    if (round > 0 || (round == 0 && rehearses)) __syncthreads();  // all are done with the tiles before
     if (round == 0) WaitForPrevious();
+    if (round > 0) __syncthreads();  // all are done with the tiles before
     if (takes) {
-      seen.Copy(own, seen.tiles[first + warp], round == 0 ? first_new : 0,
-                before ? first_new : std::numeric_limits<int>::max());
+      seen.Copy(own, seen.tiles[first + warp], round == 0 ? first_new : 0, round < 0 ? first_new : seen.position + 1);
+      seen.ClearRest(own, seen.tiles[first + warp]);
     }
-    if (before) {
-      seen.Fetch(in.held);
-      if (!rehearses) continue;
+    if (round < 0) {
+      if (warp == 0) seen.Fetch(in.held);
+      continue;
     }
-    if (round <= 0) {
-      queries[0].LoadGlobal(in.q + (row - Lane() / 4) * in.D, before ? 0 : heads, in.D);
-      softmax = RowSoftmax();
+    if (round == 0) {
+      queries[0].LoadGlobal(in.q + (row - Lane() / 4) * in.D, heads, in.D);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         if (in.sinks && there(i)) softmax.BeginWith(i, float(in.sinks[head + 8 * i]));
       }
-      o = {};
     }
     CommitCopies();
-    if (!before) WaitCopies<0>();
+    WaitCopies<0>();
     __syncwarp();
     Scores<1> scores[kPages];
     const auto scores_at = [&](int block) { return scores[block / (kTileRows / 8)][0][block % (kTileRows / 8)]; };
@@ -283,7 +288,7 @@ __global__ __launch_bounds__(kMostTiles* kWarp) void CachedForwardKernel(CachedQ
 #pragma unroll
         for (int k = 0; k < kPageSteps; ++k) {
           const auto [w0, w1, w2, w3] = weights[k];
-          if (!before) own.Weights(page * kPageSteps + k) = make_uint4(w0, w1, w2, w3);
+          own.Weights(page * kPageSteps + k) = make_uint4(w0, w1, w2, w3);
         }
       }
     }
@@ -305,30 +310,27 @@ __global__ __launch_bounds__(kMostTiles* kWarp) void CachedForwardKernel(CachedQ
         if (seen.pages.Holds(first_page + page)) o.AddPage(all[member], page);
       }
     }
-    if (first + in.held < tiles && !before) continue;
+  }
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      if (i >= rows) break;
-      const float sum = softmax.Sum(i);
-      const int D = there(i) && !before ? in.D : 0;
-      o.Store(out + (row + 8 * i) * in.D, D, i, RowSoftmax::Inverse(sum));
-      const float log_sum = softmax.LogSum(i, sum, in.sinks && there(i) ? float(in.sinks[head + 8 * i]) : kNothing);
-      if (warp == 0 && Lane() % 4 == 0 && D > 0) lse[row + 8 * i] = log_sum;
-    }
+  for (int i = 0; i < 2; ++i) {
+    if (i >= rows) break;
+    const float sum = softmax.Sum(i);
+    if (!there(i)) continue;
+    o.Store(out + (row + 8 * i) * in.D, in.D, i, RowSoftmax::Inverse(sum));
+    if (warp > 0 || Lane() % 4 != 0) continue;
+    lse[row + 8 * i] = softmax.LogSum(i, sum, in.sinks ? float(in.sinks[head + 8 * i]) : kNothing);
   }
 }
 
-// How many tiles a block holds: as many as leave room for the blocks that a multiprocessor gets, three at most.
+// A block holds as many tiles as leave room for the blocks that a multiprocessor gets, three at most.
 template <int P>
 void LaunchCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, CachedQueries in, const dim3& grid) {
   constexpr std::int64_t kMostBlocks = 3;
   constexpr int kOfBlock = 1024;  // bytes that the system takes for each block
-  const std::int64_t blocks = std::int64_t{grid.x} * grid.y * grid.z, multiprocessors = ctx.stream->multiprocessors;
-  const auto each = static_cast<int>(std::clamp<std::int64_t>(Blocks(blocks, multiprocessors), 1, kMostBlocks));
-  const int room = (ctx.stream->shared_memory + kOfBlock) / each - kOfBlock,
-            fit = room / static_cast<int>(sizeof(HeldTile<P>));
-  in.held = std::clamp(fit, 1, std::min(kMostTiles, in.tiles / kPages + 1));
-  if (in.early) in.rehearsing = static_cast<unsigned>(multiprocessors * each);
+  const std::int64_t blocks = std::int64_t{grid.x} * grid.y * grid.z;
+  const auto each = static_cast<int>(std::min(Blocks(blocks, ctx.stream->multiprocessors), kMostBlocks));
+  const int room = (ctx.stream->shared_memory + kOfBlock) / std::max(each, 1) - kOfBlock;
+  in.held = std::clamp(room / static_cast<int>(sizeof(HeldTile<P>)), 1, std::min(kMostTiles, in.tiles / kPages + 1));
   const LaunchShape shape{grid, static_cast<unsigned>(std::max(in.held, kFewestWarps) * kWarp),
                           static_cast<std::size_t>(in.held) * sizeof(HeldTile<P>), /*early=*/true};
   Launch(ctx, shape, CachedForwardKernel<P>, in, out, lse);
@@ -356,8 +358,7 @@ void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, 
                               .of_model = in.spec,
                               .scale2 = ScoreScale2(D),
                               .held = 1,
-                              .early = ctx.steady_weights,
-                              .rehearsing = 0};
+                              .early = ctx.steady_weights};
   const dim3 grid(static_cast<unsigned>(in.q.dim(0)), static_cast<unsigned>(G),
                   static_cast<unsigned>(Blocks(group, kQueries)));
   DispatchWidth(D, [&]<int P>() { LaunchCachedForward<P>(ctx, out, lse, queries, grid); });
