@@ -32,7 +32,8 @@ constexpr int kTilePart = kPages* kTileSize<P>;  // keys, or values, of a tile o
 struct CachedQueries {
   const BFloat16 *q, *k, *v, *sinks;
   const std::int32_t *positions, *slots, *prompts;
-  int H, D, group, tiles, sink_tiles, ring;  // group: query heads of a key head
+  int H, D, group;  // query heads of a key head
+  int tiles, k_tile, v_tile, sink_tiles, ring;
   AttentionSpec of_model;
   float scale2;
   int held;    // tiles at a time, of which each warp has one at most
@@ -59,27 +60,26 @@ struct HeldTile {
 // The keys and values that a block's queries see. All of its rows stand at one position.
 struct SeenKeys {
   const BFloat16 *k, *v;  // of the slot and the key head
-  int D, sink_tiles, ring, position;
+  int D, k_tile, v_tile, sink_tiles, ring, position;
   AttentionSpec spec;
   TileList pages, tiles;
 
   __device__ SeenKeys(const CachedQueries& in, int n, int g)
       : D(in.D),
+        k_tile(in.k_tile),
+        v_tile(in.v_tile),
         sink_tiles(in.sink_tiles),
         ring(in.ring),
         position(in.positions[n]),
         spec(SpecOfRow(in.of_model, in.prompts, n)),
         pages{VisibleTilesOf(position, position, spec)},
         tiles(SoftmaxTilesOf(pages)) {
-    const auto heads = static_cast<int>(gridDim.y);
-    const std::int64_t first = std::int64_t{in.slots[n] * heads + g} * (in.tiles * kKeyTile * D);
-    k = in.k + first;
-    v = in.v + first;
+    const std::int64_t first = std::int64_t{in.slots[n] * static_cast<int>(gridDim.y) + g} * in.tiles;
+    k = in.k + first * k_tile;
+    v = in.v + first * v_tile;
   }
-  // Where a page begins.
-  __device__ std::int64_t PlaceOf(int page) const {
-    return std::int64_t{CacheTile(page, sink_tiles, ring)} * (kKeyTile * D);
-  }
+  // Where the cache has a page.
+  __device__ int PlaceOf(int page) const { return CacheTile(page, sink_tiles, ring); }
 
   // Asks for the tiles from `first` on, by one warp. What others have still to write may be among them: this reads
   // nothing, it only brings lines nearer.
@@ -93,8 +93,8 @@ struct SeenKeys {
       const int page = tiles[i / kPages] * kPages + i % kPages;
       if (!pages.Holds(page)) continue;
       const std::int64_t place = PlaceOf(page);
-      fetch(k + place);
-      fetch(v + place);
+      fetch(k + place * k_tile);
+      fetch(v + place * v_tile);
     }
 #endif
   }
@@ -110,8 +110,9 @@ struct SeenKeys {
       const int page = tile * kPages + i, last = min(end - page * kKeyTile, kKeyTile);
       int row = max(begin - page * kKeyTile, 0) + Lane() / kPieces;
       if (row >= last || !pages.Holds(page)) continue;
-      const std::int64_t place = PlaceOf(page) + row * D + (bytes > 0 ? column : 0);
-      const BFloat16 *from_k = k + place, *from_v = v + place;
+      const int place = PlaceOf(page), within = row * D + (bytes > 0 ? column : 0);
+      const BFloat16 *from_k = k + std::int64_t{place} * k_tile + within,
+                     *from_v = v + std::int64_t{place} * v_tile + within;
       int at = i * kTileSize<P> + row * kPitch<P> + column;
 #pragma unroll 2
       for (; row < last; row += kRows, from_k += kRows * D, from_v += kRows * D, at += kRows * kPitch<P>) {
@@ -233,7 +234,7 @@ __global__ __launch_bounds__(kMostTiles* kWarp) void CachedForwardKernel(CachedQ
     if (round > 0) __syncthreads();  // all are done with the tiles before
     if (takes) {
       seen.Copy(own, seen.tiles[first + warp], round == 0 ? first_new : 0, round < 0 ? first_new : seen.position + 1);
-      seen.ClearRest(own, seen.tiles[first + warp]);
+      if (round != 0) seen.ClearRest(own, seen.tiles[first + warp]);
     }
     if (round < 0) {
       if (warp == 0) seen.Fetch(in.held);
@@ -353,6 +354,8 @@ void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, 
                               .D = D,
                               .group = group,
                               .tiles = in.cache.tiles(),
+                              .k_tile = as_int(in.cache.k().dim(3)),
+                              .v_tile = as_int(in.cache.v().dim(3)),
                               .sink_tiles = in.cache.sink_tiles(),
                               .ring = in.cache.ring(),
                               .of_model = in.spec,
