@@ -74,12 +74,13 @@ __global__ void ForwardKernel(DocumentQueries<T> source, T* out, Accumulator<T>*
 // A warp stores one head of one row. Both layouts of a tile are rows of D numbers.
 template <class T>
 __global__ void StoreKernel(SlotQueries<T> cache, T* to_k, T* to_v, const T* k, const T* v,
-                            const std::int32_t* positions, std::int64_t heads) {
+                            const std::int32_t* positions, const std::int32_t* lengths, std::int64_t heads) {
   const std::int64_t i = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, D = cache.D;
   if (i >= heads) return;
   const std::int64_t n = i / cache.G, g = i % cache.G;
   const int position = positions[n];
-  if (position < 0) return;
+  if (position < 0 || cache.slots[n] < 0) return;
+  if (lengths && !CacheHolds(position / kKeyTile, lengths[n], cache.sink_tiles, cache.ring)) return;
   const std::int64_t tile = cache.TileOf(n, g, position / kKeyTile);
   const std::int64_t row = position % kKeyTile * D;
   for (std::int64_t c = threadIdx.x % kWarp; c < D; c += kWarp) {
@@ -114,11 +115,11 @@ void AttentionKernels<Cuda>::CachedForward(const Context& ctx, const Tensor& out
 
 template <>
 void AttentionKernels<Cuda>::StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
-                                       const Tensor& positions, const Tensor& slots) {
+                                       const Tensor& positions, const Tensor& slots, const Tensor& lengths) {
   const std::int64_t heads = k.dim(0) * k.dim(1);
   Dispatch(k.dtype(), [&]<class T>() {
     Launch(ctx, {Blocks(heads, kWarps)}, StoreKernel<T>, QueriesOfSlots<T>(k, cache, slots), cache.k(), cache.v(), k, v,
-           positions, heads);
+           positions, lengths, heads);
   });
 }
 

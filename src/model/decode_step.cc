@@ -8,9 +8,6 @@
 namespace swarr {
 namespace {
 
-// With more rows a step keeps the device busy without a graph.
-constexpr std::int64_t kMostGraphRows = 256;
-
 // How many rows the graph for a step of `rows` has: at most an eighth of the next power of two more, so that few graphs
 // serve all steps.
 constexpr std::int64_t GraphRows(std::int64_t rows) {
@@ -48,7 +45,7 @@ StepBatch ToDevice(const Context& ctx, const StepBatch& step) {
                   .prompts = moved(fed.prompts)},
           .draw_rows = moved(step.draw_rows),
           .draw_positions = moved(step.draw_positions),
-          .draws = static_cast<const SampleRow*>(moved(AsTensor(step.draws, step.draw_rows.dim(0))).raw())};
+          .draws = static_cast<const SampleRow*>(moved(AsTensor(step.draws, step.draw_positions.dim(0))).raw())};
 }
 
 }  // namespace
@@ -57,10 +54,10 @@ Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, c
   model.Check(step.fed, &cache);
   const StepBatch moved = ToDevice(ctx, step);
   const Tensor hidden = model.ForwardMoved(ctx, moved.fed, cache).value;
-  const std::int64_t M = step.draw_rows.dim(0);
+  const std::int64_t M = step.draw_positions.dim(0);
   if (M == 0) return {};
   Tensor last = hidden;
-  if (M < hidden.dim(0)) {
+  if (!step.draw_rows.empty()) {
     last = ctx.arena->New(model.dtype(), {M, model.config().hidden});
     GatherRows(ctx, last, hidden, moved.draw_rows);
   }
@@ -73,9 +70,7 @@ Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, c
 
 DeviceSteps::DeviceSteps(int max_rows) {
   constexpr std::int64_t kInts = 6 + kDrawInts;  // of a row, in Fill
-  const std::int64_t most =
-      std::max<std::int64_t>(max_rows, GraphRows(std::min<std::int64_t>(max_rows, kMostGraphRows)));
-  rows_ = OwnedTensor(DType::kI32, {kInts * most}, MemoryKind::kPinned);
+  rows_ = OwnedTensor(DType::kI32, {kInts * GraphRows(max_rows)}, MemoryKind::kPinned);
 }
 
 // The step in pinned memory, filled up to so many rows and draws. The step before no longer reads it, since Run waits.
@@ -90,13 +85,14 @@ StepBatch DeviceSteps::Fill(const StepBatch& step, std::int64_t rows, std::int64
     return part;
   };
   StepBatch filled;
-  filled.draws = static_cast<const SampleRow*>(fill(AsTensor(step.draws, step.draw_rows.dim(0)), draws).raw());
+  const Tensor how = fill(AsTensor(step.draws, step.draw_positions.dim(0)), draws);
+  filled.draws = static_cast<const SampleRow*>(how.raw());
   filled.fed = {.ids = fill(step.fed.ids, rows),
                 .positions = fill(step.fed.positions, rows),
                 .documents = {},
                 .slots = fill(step.fed.slots, rows),
                 .prompts = fill(step.fed.prompts, rows)};
-  filled.draw_rows = fill(step.draw_rows, draws);
+  if (draws < rows) filled.draw_rows = fill(step.draw_rows, draws);
   filled.draw_positions = fill(step.draw_positions, draws);
   filled.block = rows_.view().Rows(0, used);
   return filled;
@@ -109,8 +105,8 @@ Drawn DeviceSteps::Run(const Context& ctx, const Transformer& model, const KvCac
   own.steady_weights = true;  // a step begins with copies and the embedding, which no launch overtakes
   arena_.Release({});
   host_.Release({});
-  const std::int64_t fed = step.fed.ids.dim(0), draws = step.draw_rows.dim(0);
-  const bool plain = draws < fed || fed > kMostGraphRows;
+  const std::int64_t fed = step.fed.ids.dim(0), draws = step.draw_positions.dim(0);
+  const bool plain = draws < fed;
   const Drawn drawn = plain ? DecodeStep(own, model, cache, Fill(step, fed, draws))
                             : RunRecorded(own, model, cache, step, GraphRows(fed));
   Wait(ctx);

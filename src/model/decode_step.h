@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One step of decoding: a forward pass over the next tokens of some slots, and draws. On a CUDA device, steps with few
-// rows, as most have, run as graphs (tensor/device.h).
+// One step of decoding: a forward pass over the next tokens of some slots, or over whole prompts, and draws. On a CUDA
+// device, steps that draw after every row, as most do, run as graphs (tensor/device.h).
 #pragma once
 
 #include <map>
@@ -14,9 +14,10 @@ namespace swarr {
 // What a step feeds, and after which of its rows a token is drawn. In the processor's memory.
 struct StepBatch {
   Batch fed;
-  Tensor draw_rows, draw_positions;  // [M] i32: the row, ascending, and the position of the token drawn after it
-  const SampleRow* draws;            // [M]
-  Tensor block = {};                 // in which all of these lie, to be moved in one copy; empty: they lie apart
+  // [M] i32: the row, and the position of the token drawn after it. No rows: a draw after each.
+  Tensor draw_rows, draw_positions;
+  const SampleRow* draws;  // [M]
+  Tensor block = {};       // in which all of these lie, to be moved in one copy; empty: they lie apart
 };
 
 // Tokens and their log-probabilities [M], in the processor's memory, to be read after Wait. Empty if nothing is drawn.

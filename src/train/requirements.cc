@@ -10,6 +10,7 @@
 
 #include "attn/attention.h"
 #include "base/check.h"
+#include "model/decoder.h"
 #include "model/parameters.h"
 #include "tensor/device_memory.h"
 
@@ -180,12 +181,13 @@ std::vector<MemoryPart> DecodeParts(const ModelConfig& config, DType dtype, Devi
   const auto cache = [&](std::int64_t slots, int length, int chunk) {
     return Product({slots, CacheBytes(config, dtype, length, chunk)});
   };
+  const std::int64_t slots = size.slots > 0 ? size.slots : device == Device::kCpu ? kHostSlots : 1;
   // A sequence writes at least the tiles of its first token.
   std::vector<MemoryPart> parts = {{.name = "key/value cache",
-                                    .asked = cache(size.slots, size.max_length, kPrefillChunk),
-                                    .written = cache(std::min(size.slots, size.requests), 1, 1),
+                                    .asked = cache(slots, size.max_length, kPrefillChunk),
+                                    .written = cache(std::min(slots, size.requests), 1, 1),
                                     .option = size.option,
-                                    .value = size.value}};
+                                    .value = size.slots > 0 ? size.value : slots}};
   if (device == Device::kCpu) {
     parts.push_back(Whole("packed weights", Product({PackedElements(config), SizeOfValue(dtype)})));
   }

@@ -53,7 +53,7 @@ MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, P
 // Decoding of `requests` sequences of up to max_length tokens, `slots` at a time, in one slot's share for each
 // `option`.
 struct DecodeSize {
-  std::int64_t slots = 1, requests = 1;
+  std::int64_t slots = 1, requests = 1;  // 0 slots: as many as SlotsFor says (model/decoder.h), at least one
   int max_length = 0;
   std::string option = "--slots";
   std::int64_t value = 1;
