@@ -14,13 +14,13 @@ PackedPass ForwardTrajectories(Context& ctx, const Transformer& model, std::span
                                bool checkpoint_blocks) {
   std::vector<Document> documents;
   for (const Trajectory* t : batch) documents.push_back(t->document);
-  PackedPass pass = ForwardPacked(ctx, model, documents, checkpoint_blocks);
+  PackedPass pass = ForwardPacked(ctx, model, PackCompletions(ctx.HostArena(), documents), checkpoint_blocks);
   Wait(ctx);
   return pass;
 }
 
 std::int64_t FirstRow(const PackedPass& pass, std::size_t d, const Trajectory& t) {
-  return pass.packed.first_row(d) + t.document.first_predicting_row();
+  return pass.packed.places.data<std::int32_t>()[pass.packed.first_row(d) + t.document.first_predicting_row()];
 }
 
 std::vector<double> OfCompletion(const PackedPass& pass, std::size_t d, const Trajectory& t, const Tensor& values) {

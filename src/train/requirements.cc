@@ -58,7 +58,7 @@ RowSize BlockRow(const ModelConfig& c) {
   return row;
 }
 
-std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows, PassKind pass,
+std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows, std::int64_t scored, PassKind pass,
                        const ModelConfig* teacher) {
   constexpr std::int64_t kChunk = 1024;  // rows whose logits are held at a time; a device holds more
   const std::int64_t value = SizeOfValue(dtype) * (pass == PassKind::kForward ? 1 : 2);  // with its gradient
@@ -69,10 +69,10 @@ std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows
   // Where the gradient of logits is rounded, it is a tensor of its own.
   const bool rounds = pass != PassKind::kForward && SizeOfValue(dtype) != sum;
   const std::int64_t logit = (teacher ? 2 : 1) * sum + (rounds ? SizeOfValue(dtype) : 0);
-  const std::int64_t logits = Product({std::min(rows, kChunk), config.vocab, logit});
+  const std::int64_t logits = Product({std::min(scored, kChunk), config.vocab, logit});
   const std::int64_t taught = teacher ? Product({rows, teacher->hidden, SizeOfValue(dtype)}) : 0;
   // Embedding and last norm; log p, its normaliser and the entropy.
-  const std::int64_t ends = Sum({Product({rows, 2 * C, value}), Product({rows, 4, sum}), taught});
+  const std::int64_t ends = Sum({Product({rows, 2 * C, value}), Product({scored, 4, sum}), taught});
   // While a block's backward runs: the gradients of what lies within its feed-forward network (FeedForward).
   const std::int64_t passing = Product({rows, row.bare, SizeOfValue(dtype)});
   switch (pass) {
@@ -174,7 +174,10 @@ std::vector<MemoryPart> ModelParts(const ModelConfig& config, DType dtype, bool 
 
 MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, PassKind pass,
                     const ModelConfig* teacher) {
-  return Whole("activations", StepBytes(config, dtype, rows, pass, teacher));
+  return Whole("activations", StepBytes(config, dtype, rows, rows, pass, teacher));
+}
+MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, std::int64_t scored, PassKind pass) {
+  return Whole("activations", StepBytes(config, dtype, rows, scored, pass, /*teacher=*/nullptr));
 }
 
 std::vector<MemoryPart> DecodeParts(const ModelConfig& config, DType dtype, Device device, const DecodeSize& size) {

@@ -49,6 +49,8 @@ std::vector<MemoryPart> ModelParts(const ModelConfig& config, DType dtype, bool 
 enum class PassKind : std::uint8_t { kForward, kTraining, kCheckpointedTraining };
 MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, PassKind pass,
                     const ModelConfig* teacher = nullptr);
+// The same where `scored` of the rows alone go through the head.
+MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, std::int64_t scored, PassKind pass);
 
 // Decoding of `requests` sequences of up to max_length tokens, `slots` at a time, in one slot's share for each
 // `option`.
