@@ -16,6 +16,7 @@
 
 #include "cuda/gemm.h"
 #include "cuda/pack.h"
+#include "cuda/short_product.h"
 #include "cuda/sums.h"
 #include "tensor/kernels/kernels.h"
 
@@ -167,6 +168,9 @@ void Multiply(const Context& ctx, const Product<T, Out>& p) {
     if (FewRowsTake(ctx, p)) return MultiplyFewRows(ctx, p);
     WarpgroupsTake(ctx, p) ? MultiplyByWarpgroups(ctx, p) : MultiplyOnTensorCores(ctx, p);
   } else {
+    if constexpr (std::is_same_v<T, float>) {
+      if (ShortProductTakes(ctx, p)) return MultiplyShort(ctx, p);
+    }
     if (p.rows <= kSide) return LaunchProduct<1, 4>(ctx, p);
     if constexpr (std::is_same_v<T, float>) {
       const std::int64_t tiles = Blocks(p.rows, kSide * 8) * Blocks(p.columns, kSide * 8) * p.parts();

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/sample.cc, in two launches. ChooseKernel: several blocks share the entries of a row, and
-// each finds its largest score. FinishKernel: one block for each row takes the largest of these and computes its
-// log-probability by the softmax of training. A maximum does not round, so the way in which entries are shared out
-// leaves no trace.
+// Twin of src/tensor/kernels/sample.cc, in two launches, which read the logits once. ScanKernel: several blocks share
+// the entries of a row; each finds those that may have the largest score, and of each slice what the softmax of
+// training wants to know. FinishKernel: a warp for each row computes the scores of these few entries, and another
+// merges the slices. A maximum does not round, so the way in which entries are shared out leaves no trace in the
+// choice, and slices have one order (softmax_row.h).
 #include <limits>
 
 #include "cuda/softmax_row.h"
@@ -13,10 +14,10 @@
 namespace swarr {
 namespace {
 
-constexpr int kChooseThreads = 128;
-constexpr int kDraws = 4;  // of one counter of Philox: entries that a thread takes together
-constexpr int kTurns = 4;
-constexpr int kEntriesPerBlock = kChooseThreads * kDraws * kTurns;
+constexpr int kScanThreads = 256;
+constexpr int kScanSlices = kScanThreads / kSliceLanes;  // of a block
+constexpr int kScanEntries = kScanSlices * kSlice;
+constexpr int kDraws = 4;  // entries of one counter of Philox
 
 // The largest score so far and its entry. Entry 0 stands for none, as on the CPU: a score that is not above -infinity
 // is never chosen.
@@ -38,106 +39,223 @@ __device__ Choice WarpBest(Choice choice) {
   return choice;
 }
 
-// The best of a block's choices, in every thread.
-__device__ Choice BlockBest(Choice choice) {
-  choice = WarpBest(choice);
-  choice.score = OfWarp(choice.score, Choice{}.score);
-  choice.entry = OfWarp(choice.entry, Choice{}.entry);
-  return WarpBest(choice);
-}
+constexpr float kInfinite = std::numeric_limits<float>::infinity();
 
-// kDraws entries of a row and their random words.
-template <class T>
-struct Draws {
-  Pack<T, kDraws> z;
-  PhiloxWords words;
-  int count;  // less at the end of a row
+// How a row chooses.
+struct Draw {
+  std::uint64_t key;
+  std::uint32_t position;
+  bool greedy;
+  double scale;
+  float inverse;
 
-  __device__ Draws(const T* row, std::int64_t v, std::int64_t V, bool aligned, std::uint64_t key, std::int32_t position)
-      : z(LoadPack<kDraws>(row, v, V, aligned)),
-        words(Philox(key, {static_cast<std::uint32_t>(v / kDraws), static_cast<std::uint32_t>(position), 0, 0})),
-        count(static_cast<int>(max(std::int64_t{0}, min(std::int64_t{kDraws}, V - v)))) {}
-};
+  __device__ Draw(const SampleRow& row, std::int32_t at)
+      : key(row.key),
+        position(static_cast<std::uint32_t>(at)),
+        greedy(row.temperature == 0),
+        scale(greedy ? 1.0 : row.temperature),
+        inverse(static_cast<float>(1 / scale)) {}
 
-constexpr float kNone = -std::numeric_limits<float>::infinity();
-
-// Bounds of a score, by far cheaper than the score. 2^-20 is more than what f32 rounds off on the way.
-struct ScoreBounds {
-  float least, most;
+  // Words of the entries kDraws * counter and those behind it.
+  __device__ PhiloxWords Words(std::int64_t counter) const {
+    return Philox(key, {static_cast<std::uint32_t>(counter), position, 0, 0});
+  }
+  __device__ std::uint32_t Word(std::int64_t entry) const {
+    const PhiloxWords words = Words(entry / kDraws);
+    std::uint32_t word = words[0];
+#pragma unroll
+    for (int i = 1; i < kDraws; ++i) word = entry % kDraws == i ? words[i] : word;
+    return word;
+  }
   template <class T>
-  __device__ ScoreBounds(T z, float inverse, bool greedy, std::uint32_t word) {
-    const float score = static_cast<float>(z) * inverse, slack = (fabsf(score) + 32) * 0x1p-20f;
-    const GumbelBounds noise(word);
-    least = score - slack + (greedy ? 0.0f : noise.least);
-    most = score + slack + (greedy ? 0.0f : noise.most);
+  __device__ double Score(T z, std::int64_t entry) const {
+    const double scaled = static_cast<double>(z) / scale;
+    return greedy ? scaled : scaled + GumbelFrom(Word(entry));
   }
 };
 
-// Block (n, part) finds the best of the part-th kEntriesPerBlock entries of row n: choices[n, part]. Most entries can't
-// be it: their score is below what another's is at least. So few scores are computed, whose noise costs two logarithms
-// in f64; for these the random words, which don't all fit in registers, are made once more.
-template <class T>
-__global__ void __launch_bounds__(kChooseThreads)
-    ChooseKernel(std::int64_t V, std::int64_t parts, bool aligned, Choice* choices, const T* logits,
-                 const std::int32_t* positions, const SampleRow* rows) {
-  const std::int64_t n = blockIdx.x / parts, begin = blockIdx.x % parts * kEntriesPerBlock;
-  const SampleRow row = rows[n];
-  const std::int32_t position = positions[n];
-  const bool greedy = row.temperature == 0;
-  const double scale = greedy ? 1.0 : row.temperature;
-  const float inverse = static_cast<float>(1 / scale);
-  const auto first_of = [&](int turn) { return begin + (turn * kChooseThreads + threadIdx.x) * kDraws; };
-  const auto draws_of = [&](int turn) {
-    return Draws<T>(logits + n * V, first_of(turn), V, aligned, row.key, position);
-  };
-  float least = kNone, most[kTurns][kDraws];
+// The most that scores of a lane's entries can be, by far cheaper than the scores, and the least that the largest of
+// them is. An entry whose noise has no good lower bound does not count for that.
+struct ScoreBounds {
+  float most[kLaneEntries], largest, least;
+
+  template <class T>
+  __device__ ScoreBounds(const T (&z)[kLaneEntries], const std::uint32_t (&words)[kLaneEntries], const Draw& draw) {
+    float best = largest = -kInfinite;
 #pragma unroll
-  for (int turn = 0; turn < kTurns; ++turn) {
-    const Draws<T> draws = draws_of(turn);
+    for (int i = 0; i < kLaneEntries; ++i) {
+      most[i] = fmaf(static_cast<float>(z[i]), draw.inverse, draw.greedy ? 0.0f : MostGumbel(words[i]));
+      largest = fmaxf(largest, most[i]);
+      if (words[i] >> 31) best = fmaxf(best, most[i]);
+    }
+    // More than f32 rounds off on the way, for scores that are near the largest. Infinite ones are not to spoil it.
+    const float slack = (fminf(fabsf(largest), 0x1p127f) + 160) * 0x1p-20f;
+    largest += slack;
 #pragma unroll
-    for (int i = 0; i < kDraws; ++i) {
-      const ScoreBounds bounds(draws.z.at[i], inverse, greedy, draws.words[i]);
-      const bool there = i < draws.count;
-      most[turn][i] = there ? bounds.most : kNone;
-      if (there) least = fmaxf(least, bounds.least);
+    for (float& x : most) x += slack;
+    least = fmaxf(-kInfinite, best - slack - (draw.greedy ? 0.0f : kMostGumbelAbove));
+  }
+};
+
+// The random words of a lane's entries of a slice, in ascending order. Two neighbouring lanes have the entries of the
+// same counters: each computes half of them, and hands the other its words.
+__device__ inline void WordsOfSlice(const Draw& draw, unsigned slice, std::uint32_t (&words)[kLaneEntries]) {
+  const unsigned lane = threadIdx.x % kSliceLanes;
+  const bool odd = lane % 2 != 0;
+#pragma unroll
+  for (int j = 0; j < kLaneEntries / 2; j += 2) {
+    const PhiloxWords own = draw.Words(slice * (kSlice / kDraws) + (j + (odd ? 1 : 0)) * (8 / kDraws) + lane / 2);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const std::uint32_t kept = odd ? own[2 + i] : own[i], sent = odd ? own[i] : own[2 + i],
+                          received = __shfl_xor_sync(0xffffffffu, sent, 1);
+      words[2 * j + i] = odd ? received : kept;
+      words[2 * j + 2 + i] = odd ? kept : received;
     }
   }
-  least = BlockMax(least);
-  Choice best;
-#pragma unroll
-  for (int turn = 0; turn < kTurns; ++turn) {
-    float largest = kNone;
-#pragma unroll
-    for (const float bound : most[turn]) largest = fmaxf(largest, bound);
-    if (!(largest >= least)) continue;
-    const Draws<T> draws = draws_of(turn);
-#pragma unroll
-    for (int i = 0; i < kDraws; ++i) {
-      if (i >= draws.count || !(most[turn][i] >= least)) continue;
-      const double noise = greedy ? 0.0 : GumbelFrom(draws.words[i]),
-                   score = static_cast<double>(draws.z.at[i]) / scale + noise;
-      if (score > best.score) best = {score, first_of(turn) + i};
-    }
-  }
-  best = BlockBest(best);
-  if (threadIdx.x == 0) choices[blockIdx.x] = best;
 }
 
-template <class T>
-__global__ void __launch_bounds__(kMaxSoftmaxThreads, 1)
-    FinishKernel(std::int64_t V, std::int64_t parts, std::int32_t* tokens, T* logp, const Choice* choices,
-                 const T* logits) {
-  const std::int64_t n = blockIdx.x;
-  Choice best;
-  for (std::int64_t part = threadIdx.x; part < parts; part += blockDim.x) {
-    best = Better(best, choices[n * parts + part]);
+// A lane's entries of a slice, of which `count` are there, with kLowest behind the last.
+template <bool whole, class T>
+__device__ void LoadEntries(const T* slice, int count, T (&z)[kLaneEntries]) {
+  if (whole && count >= kSlice) {
+#pragma unroll
+    for (int j = 0; j < kLaneEntries / 2; ++j) {
+      const auto pair = *reinterpret_cast<const Pack<T, 2>*>(slice + PairInSlice(j));
+      z[2 * j] = pair.at[0];
+      z[2 * j + 1] = pair.at[1];
+    }
+    return;
   }
-  best = BlockBest(best);
-  const T* z = logits + n * V;
-  const SoftmaxRow<T> softmax = BlockSoftmaxOf(z, V);
+#pragma unroll
+  for (int i = 0; i < kLaneEntries; ++i) {
+    const int at = PairInSlice(i / 2) + i % 2;
+    z[i] = at < count ? slice[at] : kLowest<T>;
+  }
+}
+
+// What the blocks of a row find, for each block: entries that may be chosen, since the most that their score can be is
+// not below the least that the largest is. They are 2 or 3, as a rule.
+struct Found {
+  std::int32_t* count;  // [N, parts]
+  std::int32_t* entry;  // [N, parts, kMostFound]; if there are more, nobody knows them all
+};
+constexpr int kMostFound = kWarp;
+
+// Block (n, part) takes the part-th kScanSlices slices of row n.
+template <class T, bool whole>
+__global__ void __launch_bounds__(kScanThreads, sizeof(T) == 4 ? 4 : 2)
+    ScanKernel(std::int64_t V, unsigned parts, SoftmaxPart<T>* of_slices, Found found, const T* logits,
+               const std::int32_t* positions, const SampleRow* rows) {
+  __shared__ int count;
+  LetNextBegin();
+  WaitForPrevious();
+  if (threadIdx.x == 0) count = 0;
+  const unsigned n = blockIdx.x / parts, slice = blockIdx.x % parts * kScanSlices + threadIdx.x / kSliceLanes;
+  const auto slices = static_cast<unsigned>(Blocks(V, kSlice));
+  const Draw draw(rows[n], positions[n]);
+  T z[kLaneEntries];
+  LoadEntries<whole>(logits + n * V + slice * kSlice,
+                     static_cast<int>(min(V - std::int64_t{slice} * kSlice, std::int64_t{kSlice})), z);
+  const SoftmaxPart<T> part = PartOfSlice(z);
+  if (threadIdx.x % kSliceLanes == 0 && slice < slices) of_slices[std::int64_t{n} * slices + slice] = part;
+
+  std::uint32_t words[kLaneEntries];
+#pragma unroll
+  for (std::uint32_t& word : words) word = ~0u;
+  if (!draw.greedy) WordsOfSlice(draw, slice, words);
+  const ScoreBounds bounds(z, words, draw);
+  const float least = BlockMax(bounds.least);  // with barriers: all see the zero
+  unsigned candidates = 0;
+  if (bounds.largest >= least) {
+#pragma unroll
+    for (int i = 0; i < kLaneEntries; ++i) candidates |= bounds.most[i] >= least ? 1u << i : 0u;
+  }
+#pragma unroll 1
+  for (; candidates != 0; candidates &= candidates - 1) {
+    const int i = __ffs(static_cast<int>(candidates)) - 1;
+    const std::int64_t entry = std::int64_t{slice} * kSlice + PairInSlice(i / 2) + i % 2;
+    if (entry >= V) continue;
+    const int place = atomicAdd(&count, 1);
+    if (place < kMostFound) found.entry[blockIdx.x * kMostFound + place] = static_cast<std::int32_t>(entry);
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) found.count[blockIdx.x] = count;
+}
+
+// The entry of row n that is chosen, by one warp. What the parts have found is gathered first, so that the scores,
+// whose noise costs two logarithms in f64, are computed side by side.
+template <class T>
+__device__ std::int64_t ChosenEntry(unsigned n, unsigned parts, const Found& found, const Draw& draw, const T* row,
+                                    std::int64_t V) {
+  __shared__ std::int32_t gathered[kWarp * kMostFound];
+  const unsigned lane = threadIdx.x % kWarp;
+  Choice best;
+  const auto add = [&](std::int64_t entry) {
+    const double score = draw.Score(row[entry], entry);
+    if (score > Choice{}.score) best = Better(best, {score, entry});
+  };
+#pragma unroll 1
+  for (unsigned first = 0; first < parts; first += kWarp) {
+    const std::int64_t at = std::int64_t{n} * parts + first + lane;
+    const int count = first + lane < parts ? found.count[at] : 0, own = count > kMostFound ? 0 : count;
+    int end = own;
+#pragma unroll
+    for (unsigned distance = 1; distance < kWarp; distance *= 2) {
+      const int before = __shfl_up_sync(0xffffffffu, end, distance);
+      if (lane >= distance) end += before;
+    }
+    for (int i = 0; i < own; ++i) gathered[end - own + i] = found.entry[at * kMostFound + i];
+    const int all = __shfl_sync(0xffffffffu, end, kWarp - 1);
+    __syncwarp();
+    for (int i = static_cast<int>(lane); i < all; i += kWarp) add(gathered[i]);
+    // A part that found too many is gone through whole.
+    unsigned crowded = __ballot_sync(0xffffffffu, count > kMostFound);
+    for (; crowded != 0; crowded &= crowded - 1) {
+      const std::int64_t begin = std::int64_t{first + __ffs(static_cast<int>(crowded)) - 1} * kScanEntries;
+      for (std::int64_t entry = begin + lane; entry < min(V, begin + kScanEntries); entry += kWarp) add(entry);
+    }
+    __syncwarp();
+  }
+  return WarpBest(best).entry;
+}
+
+// Two warps for each row: one chooses, the other merges the slices.
+template <class T>
+__global__ void __launch_bounds__(2 * kWarp)
+    FinishKernel(std::int64_t V, unsigned parts, std::int32_t* tokens, T* logp, const SoftmaxPart<T>* of_slices,
+                 Found found, const T* logits, const std::int32_t* positions, const SampleRow* rows) {
+  __shared__ T lse;
+  WaitForPrevious();
+  const unsigned n = blockIdx.x;
+  const T* row = logits + n * V;
+  std::int64_t entry = 0;
+  if (threadIdx.x < kWarp) {
+    entry = ChosenEntry(n, parts, found, Draw(rows[n], positions[n]), row, V);
+  } else {
+    const auto slices = static_cast<unsigned>(Blocks(V, kSlice));
+    SoftmaxPart<T> of_lane{kLowest<T>, 0, 0};
+#pragma unroll 4
+    for (unsigned s = threadIdx.x - kWarp; s < slices; s += kWarp) {
+      of_lane = Merge(of_lane, of_slices[std::int64_t{n} * slices + s]);
+    }
+    const SoftmaxRow<T> softmax = WarpSoftmaxOf(of_lane);
+    if (threadIdx.x == kWarp) lse = softmax.lse;
+  }
+  __syncthreads();
   if (threadIdx.x != 0) return;
-  tokens[n] = static_cast<std::int32_t>(best.entry);
-  logp[n] = z[best.entry] - softmax.lse;
+  tokens[n] = static_cast<std::int32_t>(entry);
+  logp[n] = row[entry] - lse;
+}
+
+// Where kernels read `rows` fast: as they are in the device's memory, or a copy of the host's.
+const SampleRow* RowsOnDevice(const Context& ctx, const SampleRow* rows, std::int64_t N) {
+  cudaPointerAttributes attributes{};
+  SWARR_CUDA_CHECK(cudaPointerGetAttributes(&attributes, rows));
+  if (attributes.type == cudaMemoryTypeDevice) return rows;
+  auto* copy = ctx.arena->NewArray<SampleRow>(N);
+  EnqueueCopy(*ctx.stream, copy, rows, static_cast<std::size_t>(N) * sizeof(SampleRow));
+  return copy;
 }
 
 }  // namespace
@@ -145,18 +263,20 @@ __global__ void __launch_bounds__(kMaxSoftmaxThreads, 1)
 template <>
 void Kernels<Cuda>::SampleRows(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& logits,
                                const Tensor& positions, const SampleRow* rows) {
-  const std::int64_t N = logits.dim(0), V = logits.dim(1), parts = Blocks(V, kEntriesPerBlock);
+  const std::int64_t N = logits.dim(0), V = logits.dim(1), parts = Blocks(V, kScanEntries);
   if (N == 0) return;
   ArenaScope scope(*ctx.arena);
-  auto* choices = ctx.arena->NewArray<Choice>(N * parts);
-  // `rows` is in the host's page-locked memory. One copy is faster than every block reading there.
-  auto* device_rows = ctx.arena->NewArray<SampleRow>(N);
-  EnqueueCopy(*ctx.stream, device_rows, rows, static_cast<std::size_t>(N) * sizeof(SampleRow));
+  const Found found{ctx.arena->NewArray<std::int32_t>(N * parts),
+                    ctx.arena->NewArray<std::int32_t>(N * parts * kMostFound)};
+  const SampleRow* on_device = RowsOnDevice(ctx, rows, N);
   DispatchSum(logits.dtype(), [&]<class T>() {
-    const bool aligned = RowsAligned<kDraws>(V, logits.data<T>());
-    Launch(ctx, {N * parts, kChooseThreads}, ChooseKernel<T>, V, parts, aligned, choices, logits, positions,
-           device_rows);
-    Launch(ctx, {N, SoftmaxThreads(V)}, FinishKernel<T>, V, parts, tokens, logp, choices, logits);
+    auto* of_slices = ctx.arena->NewArray<SoftmaxPart<T>>(N * Blocks(V, kSlice));
+    WithWhole(RowsAligned<2>(V, logits.data<T>()), [&]<bool whole>() {
+      Launch(ctx, {N * parts, kScanThreads, 0, /*early=*/true}, ScanKernel<T, whole>, V, static_cast<unsigned>(parts),
+             of_slices, found, logits, positions, on_device);
+    });
+    Launch(ctx, {N, 2 * kWarp, 0, /*early=*/true}, FinishKernel<T>, V, static_cast<unsigned>(parts), tokens, logp,
+           of_slices, found, logits, positions, on_device);
   });
 }
 

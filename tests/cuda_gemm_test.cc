@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 
 #include "cuda_report.h"
 #include "gemm_problems.h"
@@ -141,5 +143,41 @@ TEST_CASE("CUDA: a product in bf16 has the bits of its rows few at a time, which
       }
     }
     CheckFewRowsAtATime(kProducts[0], DType::kBF16, /*biased=*/true, rows, columns, depth);
+  }
+}
+
+// On the processor: one accumulator that begins with the addend, over ascending k, and then the bias.
+float ElementOf(const Tensor& x, const Tensor& w, float addend, float bias, std::int64_t n, std::int64_t o) {
+  float sum = addend;
+  for (std::int64_t k = 0; k < x.dim(1); ++k) {
+    sum = std::fma(x.data<float>()[n * x.dim(1) + k], w.data<float>()[o * x.dim(1) + k], sum);
+  }
+  return sum + bias;
+}
+
+TEST_CASE("CUDA: a product in f32 is one accumulator over ascending k, whether k lies in shared memory whole or not") {
+  if (SkippedWithoutCuda()) return;
+  for (const auto& [rows, columns, depth] : {std::array<std::int64_t, 3>{1, 24, 128},
+                                             {5, 33, 7},
+                                             {130, 336, 128},
+                                             {77, 128, 336},
+                                             {50, 40, 600},
+                                             {50, 40, 1001},
+                                             {3000, 1500, 20}}) {
+    INFO(rows << "x" << columns << "x" << depth);
+    TestContext t(Device::kCuda);
+    Arena& host = *t.ctx.host;
+    const Tensor x = Random(host, DType::kF32, {rows, depth}, 1), w = Random(host, DType::kF32, {columns, depth}, 2),
+                 bias = Random(host, DType::kF32, {columns}, 3), start = Random(host, DType::kF32, {rows, columns}, 4);
+    const Tensor y = ToDevice(t.ctx, start);
+    LinearForward(t.ctx, y, ToDevice(t.ctx, x), ToDevice(t.ctx, w), ToDevice(t.ctx, bias), y);
+    const Tensor got = OnHost(t.ctx, y);
+    std::int64_t different = 0;
+    for (std::int64_t i = 0; i<rows * columns; i += rows> 1000 ? 101 : 1) {
+      const std::int64_t o = i % columns;
+      different +=
+          got.data<float>()[i] != ElementOf(x, w, start.data<float>()[i], bias.data<float>()[o], i / columns, o);
+    }
+    CHECK(different == 0);
   }
 }

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <set>
 
+#include "cuda_report.h"
+#include "gradient_check.h"
 #include "test_models.h"
 
 namespace swarr {
@@ -72,6 +74,67 @@ TEST_CASE(
     }
     CHECK(packed.rows() == packed.first_row(documents.size()));
   }
+}
+
+TEST_CASE("of packed completions the rows that predict them are scored, in order") {
+  TestContext t;
+  const PackedBatch packed =
+      PackCompletions(t.arena, std::vector<Document>{{{1, 2, 3, 0}, 2}, {{4, 0}, 1}, {{5, 1, 0}, 0}});
+  CHECK(packed.rows() == 6);
+  CHECK(SameBits(packed.scored, Ints(t.arena, {1, 2, 3, 4, 5})));
+  CHECK(SameBits(packed.targets, Ints(t.arena, {3, 0, 0, 1, 0})));
+  CHECK(SameBits(packed.places, Ints(t.arena, {5, 0, 1, 2, 3, 4})));
+}
+
+// Log p of the completions, and the gradients of all weights, of minus their sum.
+struct Scores {
+  std::vector<double> logp;
+  Tensor gradients;
+};
+Scores ScoreOf(TestContext& t, const Transformer& model, const std::vector<Document>& documents, bool alone) {
+  FillZero(t.ctx, model.parameters().flat_gradients());
+  Tape tape;
+  const TapeScope recording(t.ctx, &tape);
+  Arena& host = t.ctx.HostArena();
+  const PackedPass pass = ForwardPacked(t.ctx, model, alone ? PackCompletions(host, documents) : Pack(host, documents),
+                                        /*checkpoint_blocks=*/false);
+  Wait(t.ctx);
+  Scores scores;
+  for (std::size_t d = 0; d < documents.size(); ++d) {
+    for (std::int64_t n = pass.packed.first_row(d) + documents[d].first_predicting_row();
+         n < pass.packed.first_row(d + 1); ++n) {
+      const std::int64_t at = alone ? pass.packed.places.data<std::int32_t>()[n] : n;
+      scores.logp.push_back(ValueAt(pass.result.logp.value, at));
+      DispatchSum(pass.result.logp.grad.dtype(), [&]<class T>() { pass.result.logp.grad.data<T>()[at] = T(-1); });
+    }
+  }
+  tape.Backward(t.ctx);
+  scores.gradients = OnHost(t.ctx, model.parameters().flat_gradients());
+  return scores;
+}
+
+void CheckScoredAlone(Device device, double bound) {
+  for (const DType dtype : {DType::kF64, DType::kF32}) {
+    INFO(Name(dtype));
+    TestContext t(device);
+    const Transformer model(TinyConfig(), dtype, /*with_gradients=*/true, MemoryOf(device));
+    Randomize(model);
+    std::vector<Document> documents;
+    for (const int length : {9, 2, 14})
+      documents.push_back({RandomTokens(length, model.config().vocab, 1), length / 2});
+    const Scores all = ScoreOf(t, model, documents, false), alone = ScoreOf(t, model, documents, true);
+    CHECK(all.logp == alone.logp);
+    CHECK(RelativeError(all.gradients, alone.gradients) <= (dtype == DType::kF64 ? bound : 1e9 * bound));
+  }
+}
+
+TEST_CASE("completions scored alone have the log p and the gradients that they have among all rows") {
+  CheckScoredAlone(Device::kCpu, 0);
+}
+
+TEST_CASE("CUDA: training: completions scored alone have the log p that they have among all rows, and the gradients") {
+  if (SkippedWithoutCuda()) return;
+  CheckScoredAlone(Device::kCuda, 1e-13);
 }
 
 TEST_CASE("a document with nothing to predict is refused") {

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,20 @@ void ForModels(Device device, const std::vector<std::vector<AttentionSpec>>& att
 template <class F>
 void ForModels(const std::vector<std::vector<AttentionSpec>>& attentions, F&& f) {
   ForModels(Device::kCpu, attentions, f);
+}
+
+// Feeds tokens begin .. end - 1 of a sequence to a slot.
+inline Pass Feed(Context& ctx, const Transformer& model, const KvCache& cache, const Tokens& tokens, int begin, int end,
+                 int slot) {
+  Tokens ids(tokens.begin() + begin, tokens.begin() + end), positions(ids.size()), next, slots(ids.size(), slot);
+  std::iota(positions.begin(), positions.end(), begin);
+  for (int t = begin; t < end; ++t) next.push_back(tokens[static_cast<std::size_t>(t + 1) % tokens.size()]);
+  Arena& arena = ctx.HostArena();
+  const Var hidden = model.Forward(
+      ctx, {.ids = Ints(arena, ids), .positions = Ints(arena, positions), .documents = {}, .slots = Ints(arena, slots)},
+      cache);
+  const Tensor logp = model.Logprob(ctx, hidden, Ints(arena, next)).logp.value;
+  return {OnHost(ctx, hidden.value), logp};
 }
 
 // Requests of many lengths; every token of the vocabulary can end one.

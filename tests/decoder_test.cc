@@ -17,20 +17,6 @@ namespace {
 
 using doctest::Contains;
 
-// Feeds tokens begin .. end - 1 of a sequence to a slot.
-Pass Feed(Context& ctx, const Transformer& model, const KvCache& cache, const Tokens& tokens, int begin, int end,
-          int slot) {
-  Tokens ids(tokens.begin() + begin, tokens.begin() + end), positions(ids.size()), next, slots(ids.size(), slot);
-  std::iota(positions.begin(), positions.end(), begin);
-  for (int t = begin; t < end; ++t) next.push_back(tokens[static_cast<std::size_t>(t + 1) % tokens.size()]);
-  Arena& arena = ctx.HostArena();
-  const Var hidden = model.Forward(
-      ctx, {.ids = Ints(arena, ids), .positions = Ints(arena, positions), .documents = {}, .slots = Ints(arena, slots)},
-      cache);
-  const Tensor logp = model.Logprob(ctx, hidden, Ints(arena, next)).logp.value;
-  return {OnHost(ctx, hidden.value), logp};
-}
-
 // log p of every token of the vocabulary after `tokens`.
 std::vector<double> Distribution(Context& ctx, const Transformer& model, const Tokens& tokens) {
   const std::int64_t V = model.config().vocab, T = static_cast<std::int64_t>(tokens.size());
@@ -170,7 +156,10 @@ void CheckChunks(Device device, int threads) {
     const std::vector<Request> requests = ManyRequests(model.config());
     const std::vector<Completion> expected = Decoder(model, 5, kLongest, 16).Generate(one.ctx, requests);
     for (int chunk : {1, 2, 5, 64}) {
-      const std::vector<Completion> got = Decoder(model, 5, 2 * kLongest, chunk).Generate(other.ctx, requests);
+      // So that on a device some prompts are fed whole and others in chunks.
+      const int prompt_rows = 8 * chunk;
+      const std::vector<Completion> got =
+          Decoder(model, 5, 2 * kLongest, chunk, prompt_rows).Generate(other.ctx, requests);
       for (std::size_t i = 0; i < got.size(); ++i) CheckSame(got[i], expected[i]);
     }
   });

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/attn/kernels/attention_kernel.cc: the forward, over whole documents and over a cache, and the storing of
-// keys. For f64, f32, and for bf16 if the head dim doesn't suit the tensor cores (attention_mma.cu). Launch over
-// documents: one block for warps * kRows consecutive queries of one head (attention_rows.h); later ones come first,
-// because they see more keys. Launch over a cache: one warp for up to kRows heads of a row that share a key head.
+// Twin of src/attn/kernels/attention_kernel.cc: the forward over whole documents, and the storing of keys. For f64,
+// f32, and for bf16 if the head dim doesn't suit the tensor cores (attention_mma.cu). One block for warps * kRows
+// consecutive queries of one head (attention_rows.h); later ones come first, because they see more keys. Over a cache
+// decode/scalar_attention.cu has the same bits.
 //
 // The softmax runs over tiles: a new maximum rescales what was summed before. It begins with nothing, or with the
 // learned sink as if that were a key of value 0 before all others. A tile that a query doesn't see leaves
@@ -15,10 +15,10 @@
 namespace swarr {
 namespace {
 
-template <class T, class Source>
-__global__ void ForwardKernel(Source source, T* out, Accumulator<T>* lse, const T* q, const std::int32_t* q_pos,
-                              const std::int32_t* prompts, const T* sinks, AttentionSpec of_model,
-                              Accumulator<T> scale) {
+template <class T>
+__global__ void ForwardKernel(DocumentQueries<T> source, T* out, Accumulator<T>* lse, const T* q,
+                              const std::int32_t* q_pos, const std::int32_t* prompts, const T* sinks,
+                              AttentionSpec of_model, Accumulator<T> scale) {
   using Sum = Accumulator<T>;
   constexpr Sum kNothing = -std::numeric_limits<Sum>::infinity();
   __shared__ Chunk<Sum> chunk;
@@ -71,25 +71,16 @@ __global__ void ForwardKernel(Source source, T* out, Accumulator<T>* lse, const 
   }
 }
 
-template <class T, class Source, class Inputs>
-void LaunchForward(const Context& ctx, const Source& source, int warps, const Tensor& out, const Tensor& lse,
-                   const Inputs& in) {
-  using Sum = Accumulator<T>;
-  const std::size_t bytes = SumsBytes<Sum>(warps, source.D, 1);
-  const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(source.D));
-  Launch(ctx, {source.Blocks(in.q.dim(0), warps * kRows), warps * kWarp, bytes}, ForwardKernel<T, Source>, source, out,
-         lse, in.q, in.q_pos, in.prompts, in.sink_logits, in.spec, scale);
-}
-
 // A warp stores one head of one row. Both layouts of a tile are rows of D numbers.
 template <class T>
 __global__ void StoreKernel(SlotQueries<T> cache, T* to_k, T* to_v, const T* k, const T* v,
-                            const std::int32_t* positions, std::int64_t heads) {
+                            const std::int32_t* positions, const std::int32_t* lengths, std::int64_t heads) {
   const std::int64_t i = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, D = cache.D;
   if (i >= heads) return;
   const std::int64_t n = i / cache.G, g = i % cache.G;
   const int position = positions[n];
-  if (position < 0) return;
+  if (position < 0 || cache.slots[n] < 0) return;
+  if (lengths && !CacheHolds(position / kKeyTile, lengths[n], cache.sink_tiles, cache.ring)) return;
   const std::int64_t tile = cache.TileOf(n, g, position / kKeyTile);
   const std::int64_t row = position % kKeyTile * D;
   for (std::int64_t c = threadIdx.x % kWarp; c < D; c += kWarp) {
@@ -106,8 +97,12 @@ void AttentionKernels<Cuda>::Forward(const Context& ctx, const Tensor& out, cons
   const std::int64_t D = in.q.dim(2);
   if (OnTensorCores(in.q.dtype(), D)) return (OnWarpgroups(ctx, D) ? WarpgroupForward : MmaForward)(ctx, out, lse, in);
   Dispatch(in.q.dtype(), [&]<class T>() {
-    const int warps = WarpsFor<Accumulator<T>>(D, 1);
-    LaunchForward<T>(ctx, QueriesOfDocuments<T>(in), warps, out, lse, in);
+    using Sum = Accumulator<T>;
+    const int warps = WarpsFor<Sum>(D, 1);
+    const DocumentQueries<T> source = QueriesOfDocuments<T>(in);
+    const Sum scale = Sum(1) / std::sqrt(static_cast<Sum>(D));
+    Launch(ctx, {source.Blocks(in.q.dim(0), warps * kRows), warps * kWarp, SumsBytes<Sum>(warps, D, 1)},
+           ForwardKernel<T>, source, out, lse, in.q, in.q_pos, in.prompts, in.sink_logits, in.spec, scale);
   });
 }
 
@@ -115,18 +110,16 @@ template <>
 void AttentionKernels<Cuda>::CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse,
                                            const CachedAttentionInputs& in) {
   if (OnTensorCores(in.q.dtype(), in.q.dim(2))) return MmaCachedForward(ctx, out, lse, in);
-  Dispatch(in.q.dtype(), [&]<class T>() {
-    LaunchForward<T>(ctx, QueriesOfSlots<T>(in.q, in.cache, in.slots), /*warps=*/1, out, lse, in);
-  });
+  ScalarCachedForward(ctx, out, lse, in);
 }
 
 template <>
 void AttentionKernels<Cuda>::StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
-                                       const Tensor& positions, const Tensor& slots) {
+                                       const Tensor& positions, const Tensor& slots, const Tensor& lengths) {
   const std::int64_t heads = k.dim(0) * k.dim(1);
   Dispatch(k.dtype(), [&]<class T>() {
     Launch(ctx, {Blocks(heads, kWarps)}, StoreKernel<T>, QueriesOfSlots<T>(k, cache, slots), cache.k(), cache.v(), k, v,
-           positions, heads);
+           positions, lengths, heads);
   });
 }
 

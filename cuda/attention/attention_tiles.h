@@ -208,6 +208,8 @@ inline float ScoreScale2(std::int64_t D) {
 inline bool OnTensorCores(DType dtype, std::int64_t D) { return dtype == DType::kBF16 && D % 8 == 0 && D <= 128; }
 void MmaForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& in);
 void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const CachedAttentionInputs& in);
+// decode/scalar_attention.cu: the forward over a cache without tensor cores.
+void ScalarCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const CachedAttentionInputs& in);
 void MmaBackward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& lse,
                  const AttentionInputs& in, const QueryScratch<float>& scratch);
 

@@ -5,6 +5,7 @@
 
 #include "cuda/attention/attention_tiles.h"
 #include "cuda/decode/few_rows_launch.h"
+#include "cuda/decode/short_fused.h"
 #include "model/fused.h"
 
 namespace swarr {
@@ -210,6 +211,7 @@ const BFloat16* DataOf(const Tensor& t) { return t.empty() ? nullptr : t.data<BF
 }  // namespace
 
 Tensor FusedGated(const Context& ctx, const NormedRows& in, const Tensor& gate, const Tensor& up) {
+  if (in.x.dtype() == DType::kF32) return ShortGated(ctx, in, gate, up);
   const std::int64_t units = gate.dim(0);
   if (!Takes(ctx, in) || !RowsAligned<kRun>(units, gate.data<BFloat16>(), up.data<BFloat16>())) return {};
   const Tensor y = ctx.arena->New(DType::kBF16, {in.x.dim(0), units});
@@ -221,6 +223,7 @@ Tensor FusedGated(const Context& ctx, const NormedRows& in, const Tensor& gate, 
 
 Tensor FusedQkv(const Context& ctx, const KeyCache& cache, std::int64_t D, const NormedRows& in, const QkvWeights& w,
                 const QkvRows& rows) {
+  if (in.x.dtype() == DType::kF32) return ShortQkv(ctx, cache, D, in, w, rows);
   if (!Takes(ctx, in) || D % (2 * kRun) != 0 || !HeadsFit(D) ||
       !Aligned<kRun>(DataOf(w.q), DataOf(w.k), DataOf(w.v), DataOf(w.q_bias), DataOf(w.k_bias), DataOf(w.v_bias),
                      DataOf(w.q_norm), DataOf(w.k_norm))) {

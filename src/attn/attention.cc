@@ -114,12 +114,13 @@ void AttentionBackward(const Context& ctx, const AttentionGradients& gradients, 
 }
 
 void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions,
-               const Tensor& slots) {
+               const Tensor& slots, const Tensor& lengths) {
   const std::int64_t N = k.dim(0), G = cache.k().dim(1), D = k.dim(2);
   CheckShape(k, cache.k().dtype(), {N, G, D}, "stored keys");
   CheckShape(v, cache.k().dtype(), {N, G, D}, "stored values");
   CheckCached(positions, slots, N);
-  OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::StoreKeys(ctx, cache, k, v, positions, slots); });
+  if (!lengths.empty()) CheckShape(lengths, DType::kI32, {N}, "lengths of stored sequences");
+  OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::StoreKeys(ctx, cache, k, v, positions, slots, lengths); });
 }
 
 void CachedAttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse,

@@ -78,9 +78,11 @@ class KeyCache {
 // Bytes of one slot of such a cache.
 std::size_t KeyCacheBytes(DType dtype, int G, int D, AttentionSpec spec, int max_length, int max_chunk);
 
-// Stores k, v [N, G, D] as the keys of positions [N] in slots [N] (i32).
+// Stores k, v [N, G, D] as the keys of positions [N] in slots [N] (i32); none where a slot is -1. A ring has one place
+// for several positions of a long sequence. Where the rows are whole sequences, `lengths` [N] (i32) are their numbers
+// of tokens, and the keys that later rows would overwrite are left out.
 void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions,
-               const Tensor& slots);
+               const Tensor& slots, const Tensor& lengths = {});
 // Queries whose keys are stored. All but q, k and v is as in AttentionInputs.
 struct CachedAttentionInputs {
   Tensor q;

@@ -104,4 +104,10 @@ constexpr int CacheTile(int tile, int sink_tiles, int ring) {
   return tile < sink_tiles ? tile : sink_tiles + (tile - sink_tiles) % ring;
 }
 
+// Whether the cache still holds tile `tile` when a sequence of `length` tokens has been stored. Always inlined, as
+// above.
+[[gnu::always_inline]] constexpr bool CacheHolds(int tile, int length, int sink_tiles, int ring) {
+  return tile < sink_tiles || tile + ring > (length - 1) / kKeyTile;
+}
+
 }  // namespace swarr

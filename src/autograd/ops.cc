@@ -108,6 +108,26 @@ Var Add(Context& ctx, const Var& a, const Var& b) {
   return Traced(ctx, y);
 }
 
+// The gradient of y has one more row, of zeros, for the rows of x that were not selected.
+Var SelectRows(Context& ctx, const Var& x, const Tensor& rows, const Tensor& places) {
+  const ArenaLabel label(*ctx.arena, "select rows");
+  const std::int64_t M = rows.dim(0), C = x.value.dim(1);
+  const Tensor value = ctx.arena->New(x.value.dtype(), {M, C});
+  GatherRows(ctx, value, x.value, rows);
+  if (!ctx.tape) return {value, {}};
+  const Tensor padded = ctx.arena->New(x.value.dtype(), {M + 1, C});
+  const Var y{value, padded.Rows(0, M), new (ctx.HostArena().NewArray<bool>(1)) bool(true)};
+  RecordBackward(ctx, [=](Context& c) {
+    y.SettleGrad(c);
+    FillZero(c, padded.Rows(M, M + 1));
+    const ArenaScope scope(*c.arena);
+    const Tensor dx = c.arena->NewLike(x.value);
+    GatherRows(c, dx, padded, places);
+    AddGradient(c, x.ClaimGrad(), dx);
+  });
+  return Traced(ctx, y);
+}
+
 Var Reshape(const Var& x, std::initializer_list<std::int64_t> shape) {
   return {x.value.Reshape(shape), x.grad.empty() ? x.grad : x.grad.Reshape(shape), x.fresh};
 }

@@ -24,6 +24,8 @@ struct FeedForwardWeights {
   Var norm, gate, up, down;
 };
 Var FeedForward(Context& ctx, const Var& x, const FeedForwardWeights& w, double eps);
+// y[m] = x[rows[m]], rows ascending. places[n] is the row of y that row n of x becomes, or the number of y's rows.
+Var SelectRows(Context& ctx, const Var& x, const Tensor& rows, const Tensor& places);
 // x under another shape: no computation, the same value and gradient.
 Var Reshape(const Var& x, std::initializer_list<std::int64_t> shape);
 

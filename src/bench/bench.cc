@@ -122,7 +122,7 @@ const BenchSizes& BenchRows::sizes() const {
                                              {'C', 16, 8192},
                                              {'D', 8, 2048}},
                                    .train_window = 512,
-                                   .rl = {'A', 384, 100, 100, 128, 64},
+                                   .rl = {'A', 384, 8, 100, 100, 384, 192},
                                    .decode_shapes = "ABCD",
                                    .decode = {1, 16, 64, 256},
                                    .decode_window = 128,

@@ -14,8 +14,8 @@
 //                                                                                        at other widths, 8192 tokens
 //   train    whole optimizer steps: forward, backward,           C and D, 16 x 256 and   A, B, C of 2048 and 8192
 //            clipping, AdamW; full and windowed attention        4 x 1024 tokens, W=64   tokens, D; W=512
-//            and a step of RL without rewards: sampling, one     D, 128 completions of    A, 384 completions of 100
-//            update; windows as in decode                        64 after 32 tokens       after 100 tokens
+//            and a step of RL without rewards: sampling 8        D, 128 completions of    A, 384 completions of 100
+//            of each prompt, one update; windows as in decode    64 after 32 tokens       after 100 tokens
 //   decode   greedy and sampled decoding of several sequences    C and D, 1, 16, 64,     A, B, C and D, 1, 16, 64, 256,
 //            at a time, after a prompt that is not timed;        32 + 128 tokens, W=64   128 + 256 tokens, W=128
 //            full and windowed attention

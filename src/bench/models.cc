@@ -9,6 +9,7 @@
 #include "model/decoder.h"
 #include "plot/svg.h"
 #include "tensor/memory_report.h"
+#include "train/data.h"
 #include "train/step_timer.h"
 
 namespace swarr {
@@ -23,6 +24,14 @@ constexpr double kMostSeconds = 20;
 // Decoding at the end of a long sequence: tokens drawn, and tokens of the prompt fed at a time.
 constexpr int kLastTokens = 64, kPromptChunk = 4096;
 
+// The gradient of minus the mean of log p.
+void FillMean(const Var& logp) {
+  const std::int64_t tokens = logp.grad.size();
+  DispatchSum(logp.value.dtype(), [&]<class T>() {
+    std::fill_n(logp.grad.data<T>(), tokens, static_cast<T>(-1.0 / static_cast<double>(tokens)));
+  });
+}
+
 // Forward and backward, loss over all tokens.
 void AddGradients(Context& ctx, const Transformer& model, std::span<const std::vector<std::int32_t>> documents,
                   bool checkpoint) {
@@ -30,10 +39,17 @@ void AddGradients(Context& ctx, const Transformer& model, std::span<const std::v
   const TapeScope recording(ctx, &tape);
   const Batch packed = PackDocuments(ctx.HostArena(), documents);
   const LogprobResult result = model.Logprob(ctx, model.Forward(ctx, packed, checkpoint), packed.ids);
-  const std::int64_t tokens = result.logp.grad.size();
-  DispatchSum(result.logp.value.dtype(), [&]<class T>() {
-    std::fill_n(result.logp.grad.data<T>(), tokens, static_cast<T>(-1.0 / static_cast<double>(tokens)));
-  });
+  FillMean(result.logp);
+  tape.Backward(ctx);
+}
+
+// The same of completions after their prompts, loss over the completions.
+void AddGradientsOfCompletions(Context& ctx, const Transformer& model, std::span<const Document> documents) {
+  Tape tape;
+  const TapeScope recording(ctx, &tape);
+  const PackedPass pass =
+      ForwardPacked(ctx, model, PackCompletions(ctx.HostArena(), documents), /*checkpoint_blocks=*/false);
+  FillMean(pass.result.logp);
   tape.Backward(ctx);
 }
 
@@ -97,13 +113,15 @@ void TrainRow(BenchRows& bench, const TrainSize& size, int window) {
   bench.Add(std::move(row));
 }
 
-std::vector<Request> RandomRequests(BenchRows& bench, int count, int prompt, int new_tokens, int vocab,
+// Random prompts of `prompt` tokens, each `group` times.
+std::vector<Request> RandomRequests(BenchRows& bench, int count, int group, int prompt, int new_tokens, int vocab,
                                     double temperature) {
   std::vector<Request> requests;
-  for (auto& text : bench.RandomDocuments(count, prompt, vocab)) {
-    const std::uint64_t key = StreamKey(0, Purpose::kSample, static_cast<std::uint32_t>(requests.size()));
-    requests.push_back(
-        {.prompt = std::move(text), .max_new_tokens = new_tokens, .temperature = temperature, .key = key});
+  for (const auto& text : bench.RandomDocuments(count / group, prompt, vocab)) {
+    for (int g = 0; g < group; ++g) {
+      const std::uint64_t key = StreamKey(0, Purpose::kSample, static_cast<std::uint32_t>(requests.size()));
+      requests.push_back({.prompt = text, .max_new_tokens = new_tokens, .temperature = temperature, .key = key});
+    }
   }
   return requests;
 }
@@ -119,12 +137,13 @@ void RlRow(BenchRows& bench, const RlSize& size, int window) {
   std::vector<MemoryPart> parts =
       DecodeParts(c, bench.dtype(), ctx.device(),
                   {.slots = size.slots, .requests = size.completions, .max_length = length, .option = ""});
-  parts.push_back(StepPart(c, bench.dtype(), std::int64_t{size.micro_batch} * length, PassKind::kTraining));
+  const std::int64_t packed = size.micro_batch;
+  parts.push_back(StepPart(c, bench.dtype(), packed * length, packed * size.new_tokens, PassKind::kTraining));
   bench.CheckMemory(name, c, /*trained=*/true, parts);
   const Transformer model(c, bench.dtype(), /*with_gradients=*/true, bench.kind());
   InitializeParameters(model.parameters(), c.layers, /*seed=*/0);
   Optimizer optimizer(model.parameters(), OptimizerOptions());
-  const auto requests = RandomRequests(bench, size.completions, size.prompt, size.new_tokens, c.vocab, 1.0);
+  const auto requests = RandomRequests(bench, size.completions, size.group, size.prompt, size.new_tokens, c.vocab, 1.0);
   Decoder decoder(model, size.slots, length);
   ordered_json row = {
       {"name", name}, {"B", size.completions}, {"prompt", size.prompt}, {"new", size.new_tokens}, {"window", window}};
@@ -134,16 +153,16 @@ void RlRow(BenchRows& bench, const RlSize& size, int window) {
     const StepTimer timer;
     const std::vector<Completion> completions = decoder.Generate(ctx, requests);
     sampling = timer.Seconds();
-    Documents documents;
+    std::vector<Document> documents;
     for (std::size_t i = 0; i < requests.size(); ++i) {
-      documents.push_back(requests[i].prompt);
-      documents.back().insert(documents.back().end(), completions[i].tokens.begin(), completions[i].tokens.end());
+      documents.push_back({requests[i].prompt, size.prompt});
+      std::vector<std::int32_t>& tokens = documents.back().tokens;
+      tokens.insert(tokens.end(), completions[i].tokens.begin(), completions[i].tokens.end());
     }
-    for (std::size_t i = 0; i < documents.size(); i += static_cast<std::size_t>(size.micro_batch)) {
+    const auto at_once = static_cast<std::size_t>(size.micro_batch);
+    for (std::size_t i = 0; i < documents.size(); i += at_once) {
       ResetStep(ctx);
-      AddGradients(ctx, model,
-                   std::span(documents).subspan(i, std::min<std::size_t>(size.micro_batch, documents.size() - i)),
-                   /*checkpoint=*/false);
+      AddGradientsOfCompletions(ctx, model, std::span(documents).subspan(i, std::min(at_once, documents.size() - i)));
     }
     optimizer.Step(ctx, 1e-6, optimizer.GradientNorm(ctx));
     Wait(ctx);
@@ -170,7 +189,7 @@ void DecodeRow(BenchRows& bench, Models& models, char shape, int batch, double t
   const Transformer& model = place->second;
   if (made) InitializeParameters(model.parameters(), c.layers, /*seed=*/0);
   bench.NoteMemory(model, nullptr);
-  const auto requests = RandomRequests(bench, batch, prompt, new_tokens, c.vocab, temperature);
+  const auto requests = RandomRequests(bench, batch, /*group=*/1, prompt, new_tokens, c.vocab, temperature);
   ordered_json row = {{"name", name}, {"B", batch}, {"prompt", prompt}, {"new", new_tokens}, {"window", window}};
   Decoder decoder(model, batch, prompt + new_tokens);
   const double seconds = bench.Measure(row, [&] {

@@ -30,11 +30,11 @@ struct TrainSize {
   int sequences, length;
 };
 
-// A step of RL: completions of new_tokens each after prompts of `prompt` tokens, `slots` decoded and `micro_batch`
-// trained at a time.
+// A step of RL: completions of new_tokens each after prompts of `prompt` tokens, which groups of `group` share; `slots`
+// decoded and `micro_batch` trained at a time.
 struct RlSize {
   char shape;
-  int completions, prompt, new_tokens, slots, micro_batch;
+  int completions, group, prompt, new_tokens, slots, micro_batch;
 };
 
 // What is measured on one kind of device; these values are the processor's. Shapes are letters of bench.h. Windows are
@@ -47,7 +47,7 @@ struct BenchSizes {
   std::vector<AttentionSize> attention = {};  // beside the shapes' own
   std::vector<TrainSize> train = {{'C', 16, 256}, {'C', 4, 1024}, {'D', 16, 256}, {'D', 4, 1024}};
   int train_window = 64;
-  RlSize rl = {'D', 128, 32, 64, 128, 32};
+  RlSize rl = {'D', 128, 8, 32, 64, 128, 32};
   std::string decode_shapes = "CD";
   std::vector<int> decode = {1, 16, 64};  // sequences
   int decode_window = 64, prompt = 32, new_tokens = 128;

@@ -18,8 +18,11 @@ void GenerationOptions::AddTo(OptionSet& options, const std::string& use, const 
               "tokens of a completion (a longer one is cut and wrong); 0 is the task's own limit or what the context "
               "leaves",
               AtLeast(0));
-  options.AddUnrecorded("slots", evaluate.slots, "sequences decoded at a time; results do not depend on it",
-                        CountFrom(1));
+  options.AddUnrecorded(
+      "slots", evaluate.slots,
+      "sequences decoded at a time; results do not depend on it. 0 is 128 on the processor, and as many "
+      "as its memory suits on a device",
+      CountFrom(0));
 }
 
 GenerationOptions::Loaded GenerationOptions::Load(Split split) {

@@ -8,10 +8,6 @@
 namespace swarr {
 namespace {
 
-// With more rows a step keeps the device busy without a graph, and drawing after all of them would cost much for
-// nothing.
-constexpr std::int64_t kMostGraphRows = 256;
-
 // How many rows the graph for a step of `rows` has: at most an eighth of the next power of two more, so that few graphs
 // serve all steps.
 constexpr std::int64_t GraphRows(std::int64_t rows) {
@@ -28,49 +24,78 @@ void FillUp(const Tensor& to, const Tensor& from) {
 }
 
 // The draws as a tensor, for copying.
+constexpr std::int64_t kDrawInts = sizeof(SampleRow) / sizeof(std::int32_t);
 Tensor AsTensor(const SampleRow* draws, std::int64_t count) {
-  return {const_cast<SampleRow*>(draws), DType::kI32, {count, sizeof(SampleRow) / sizeof(std::int32_t)}};
+  return {const_cast<SampleRow*>(draws), DType::kI32, {count, kDrawInts}};
+}
+
+// The step where ops read it.
+StepBatch ToDevice(const Context& ctx, const StepBatch& step) {
+  const Tensor block = ToDevice(ctx, step.block);
+  const auto moved = [&](const Tensor& t) {
+    if (t.empty() || block.empty()) return ToDevice(ctx, t);
+    return t.Over(static_cast<std::byte*>(block.raw()) +
+                  (static_cast<std::byte*>(t.raw()) - static_cast<std::byte*>(step.block.raw())));
+  };
+  const Batch& fed = step.fed;
+  return {.fed = {.ids = moved(fed.ids),
+                  .positions = moved(fed.positions),
+                  .documents = moved(fed.documents),
+                  .slots = moved(fed.slots),
+                  .prompts = moved(fed.prompts)},
+          .draw_rows = moved(step.draw_rows),
+          .draw_positions = moved(step.draw_positions),
+          .draws = static_cast<const SampleRow*>(moved(AsTensor(step.draws, step.draw_positions.dim(0))).raw())};
 }
 
 }  // namespace
 
 Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step) {
-  const Var hidden = model.Forward(ctx, step.fed, cache);
-  const std::int64_t M = step.draw_rows.dim(0);
+  model.Check(step.fed, &cache);
+  const StepBatch moved = ToDevice(ctx, step);
+  const Tensor hidden = model.ForwardMoved(ctx, moved.fed, cache).value;
+  const std::int64_t M = step.draw_positions.dim(0);
   if (M == 0) return {};
-  const Tensor last = ctx.arena->New(model.dtype(), {M, model.config().hidden});
-  GatherRows(ctx, last, hidden.value, ToDevice(ctx, step.draw_rows));
-  const Tensor tokens = ctx.arena->New(DType::kI32, {M});
-  const Tensor logp = ctx.arena->New(AccumulatorOf(model.dtype()), {M});
-  SampleForward(ctx, tokens, logp, last, model.head().value, ToDevice(ctx, step.draw_positions), step.draws);
-  return {ToHost(ctx, tokens), ToHost(ctx, logp)};
+  Tensor last = hidden;
+  if (!step.draw_rows.empty()) {
+    last = ctx.arena->New(model.dtype(), {M, model.config().hidden});
+    GatherRows(ctx, last, hidden, moved.draw_rows);
+  }
+  // A device writes these few numbers to the host's memory itself, which takes less time than a copy.
+  const Tensor tokens = ctx.HostArena().New(DType::kI32, {M});
+  const Tensor logp = ctx.HostArena().New(AccumulatorOf(model.dtype()), {M});
+  SampleForward(ctx, tokens, logp, last, model.head().value, moved.draw_positions, moved.draws);
+  return {tokens, logp};
 }
 
 DeviceSteps::DeviceSteps(int max_rows) {
-  const std::int64_t most =
-      std::max<std::int64_t>(max_rows, GraphRows(std::min<std::int64_t>(max_rows, kMostGraphRows)));
-  for (OwnedTensor* t : {&ids_, &positions_, &slots_, &prompts_, &draw_rows_, &draw_positions_}) {
-    *t = OwnedTensor(DType::kI32, {most}, MemoryKind::kPinned);
-  }
-  draws_ = OwnedTensor(AsTensor(nullptr, most), MemoryKind::kPinned);
+  constexpr std::int64_t kInts = 6 + kDrawInts;  // of a row, in Fill
+  rows_ = OwnedTensor(DType::kI32, {kInts * GraphRows(max_rows)}, MemoryKind::kPinned);
 }
 
 // The step in pinned memory, filled up to so many rows and draws. The step before no longer reads it, since Run waits.
 StepBatch DeviceSteps::Fill(const StepBatch& step, std::int64_t rows, std::int64_t draws) {
-  const auto fill = [](const OwnedTensor& to, const Tensor& from, std::int64_t count) {
-    const Tensor part = to.view().Rows(0, count);
+  std::int64_t used = 0;
+  const auto fill = [&](const Tensor& from, std::int64_t count) {
+    const std::int64_t begin = used, ints = from.rank() == 2 ? kDrawInts : 1;
+    used += count * ints;
+    const Tensor part =
+        from.rank() == 2 ? rows_.view().Rows(begin, used).Reshape({count, ints}) : rows_.view().Rows(begin, used);
     if (count > 0) FillUp(part, from);
     return part;
   };
-  const Tensor how = fill(draws_, AsTensor(step.draws, step.draw_rows.dim(0)), draws);
-  return {.fed = {.ids = fill(ids_, step.fed.ids, rows),
-                  .positions = fill(positions_, step.fed.positions, rows),
-                  .documents = {},
-                  .slots = fill(slots_, step.fed.slots, rows),
-                  .prompts = fill(prompts_, step.fed.prompts, rows)},
-          .draw_rows = fill(draw_rows_, step.draw_rows, draws),
-          .draw_positions = fill(draw_positions_, step.draw_positions, draws),
-          .draws = static_cast<const SampleRow*>(how.raw())};
+  StepBatch filled;
+  const Tensor how = fill(AsTensor(step.draws, step.draw_positions.dim(0)), draws);
+  filled.draws = static_cast<const SampleRow*>(how.raw());
+  filled.fed = {.ids = fill(step.fed.ids, rows),
+                .positions = fill(step.fed.positions, rows),
+                .documents = {},
+                .slots = fill(step.fed.slots, rows),
+                .prompts = fill(step.fed.prompts, rows)};
+  if (draws < rows) filled.draw_rows = fill(step.draw_rows, draws);
+  filled.draw_positions = fill(step.draw_positions, draws);
+  filled.block = rows_.view().Rows(0, used);
+  return filled;
 }
 
 Drawn DeviceSteps::Run(const Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step) {
@@ -80,8 +105,8 @@ Drawn DeviceSteps::Run(const Context& ctx, const Transformer& model, const KvCac
   own.steady_weights = true;  // a step begins with copies and the embedding, which no launch overtakes
   arena_.Release({});
   host_.Release({});
-  const std::int64_t fed = step.fed.ids.dim(0), draws = step.draw_rows.dim(0);
-  const bool plain = draws == 0 || fed > kMostGraphRows;
+  const std::int64_t fed = step.fed.ids.dim(0), draws = step.draw_positions.dim(0);
+  const bool plain = draws < fed;
   const Drawn drawn = plain ? DecodeStep(own, model, cache, Fill(step, fed, draws))
                             : RunRecorded(own, model, cache, step, GraphRows(fed));
   Wait(ctx);

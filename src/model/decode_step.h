@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One step of decoding: a forward pass over the next tokens of some slots, and draws. On a CUDA device, steps with few
-// rows, as most have, run as graphs (tensor/device.h).
+// One step of decoding: a forward pass over the next tokens of some slots, or over whole prompts, and draws. On a CUDA
+// device, steps that draw after every row, as most do, run as graphs (tensor/device.h).
 #pragma once
 
 #include <map>
@@ -14,8 +14,10 @@ namespace swarr {
 // What a step feeds, and after which of its rows a token is drawn. In the processor's memory.
 struct StepBatch {
   Batch fed;
-  Tensor draw_rows, draw_positions;  // [M] i32: the row, and the position of the token drawn after it
-  const SampleRow* draws;            // [M]
+  // [M] i32: the row, and the position of the token drawn after it. No rows: a draw after each.
+  Tensor draw_rows, draw_positions;
+  const SampleRow* draws;  // [M]
+  Tensor block = {};       // in which all of these lie, to be moved in one copy; empty: they lie apart
 };
 
 // Tokens and their log-probabilities [M], in the processor's memory, to be read after Wait. Empty if nothing is drawn.
@@ -26,10 +28,10 @@ struct Drawn {
 Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step);
 
 // DecodeStep on a CUDA device, waited for. Each step lies in the same memory as the steps before, and its rows in
-// pinned memory, so what a graph has recorded holds for later steps with as many rows. A graph draws after every row. A
-// step with fewer rows or draws is filled up with copies of its last one: they store the same keys once more, which
-// changes nothing because a row depends on itself alone (P8), and their draws are ignored. The first step of a size
-// runs without a graph and gets the memory.
+// pinned memory, so what a graph has recorded holds for later steps with as many rows. Steps that draw after every row
+// run as graphs. One with fewer rows than its graph is filled up with copies of its last one: they store the same keys
+// once more, which changes nothing because a row depends on itself alone (P8), and their draws are ignored. The first
+// step of a size runs without a graph and gets the memory.
 class DeviceSteps {
  public:
   // For steps of up to max_rows rows.
@@ -51,7 +53,7 @@ class DeviceSteps {
   StepBatch Fill(const StepBatch& step, std::int64_t rows, std::int64_t draws);
 
   Arena arena_{MemoryKind::kDevice}, host_{MemoryKind::kPinned};
-  OwnedTensor ids_, positions_, slots_, prompts_, draw_rows_, draw_positions_, draws_;  // pinned
+  OwnedTensor rows_;  // pinned: a step's block
   std::map<std::int64_t, Recorded> recorded_;
   std::vector<AttentionSpec> attention_;  // the recorded graphs have computed with these and with gemm_
   GemmKind gemm_ = GemmKind::kOwn;

@@ -6,7 +6,9 @@
 #include <future>
 #include <mutex>
 
+#include "tensor/device_memory.h"
 #include "tensor/memory_report.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
 
@@ -15,8 +17,23 @@ namespace {
 // The sequences that a thread should have before it decodes alone. Each thread then reads all weights, which pays only
 // if they are multiplied with several rows.
 constexpr std::size_t kTeamSlots = 8;
+// A device refills its slots when one in so many is free: a pass over few prompts takes as long as over many.
+constexpr std::size_t kRefillShare = 8;
+// The most requests that share the pass over their prompt.
+constexpr std::int64_t kMostCopies = 16;
+
+Tensor View(std::vector<std::int32_t>& v) { return {v.data(), DType::kI32, {static_cast<std::int64_t>(v.size())}}; }
 
 }  // namespace
+
+int SlotsFor(const Transformer& model, int asked, std::int64_t requests, int max_length) {
+  constexpr std::int64_t kMost = 1024, kMemoryShare = 8;
+  if (asked > 0) return asked;
+  if (model.parameters().kind() != MemoryKind::kDevice) return kHostSlots;
+  const std::size_t bytes = KvBytesPerSequence(model.config(), model.dtype(), std::max(1, max_length));
+  const std::int64_t fit = FreeCudaBytes() / kMemoryShare / static_cast<std::int64_t>(bytes);
+  return static_cast<int>(std::clamp<std::int64_t>(std::min(requests, fit), 1, kMost));
+}
 
 // A slot that works on a request: `fed` of its tokens (prompt, then completion) have been through the model.
 struct Decoder::Slot {
@@ -41,11 +58,12 @@ struct Decoder::Work {
   }
 };
 
-Decoder::Decoder(const Transformer& model, int slots, int max_length, int max_chunk)
+Decoder::Decoder(const Transformer& model, int slots, int max_length, int max_chunk, int prompt_rows)
     : model_(model),
       slots_(slots),
       max_length_(max_length),
       max_chunk_(max_chunk),
+      prompt_rows_(prompt_rows),
       cache_(model.config(), model.dtype(), slots, max_length, max_chunk, model.parameters().kind()) {
   if (model.parameters().kind() == MemoryKind::kDevice) {
     device_steps_ = std::make_unique<DeviceSteps>(slots * max_chunk);
@@ -107,20 +125,30 @@ void Decoder::RunTeams(const Context& caller, Work& work, std::span<Team> teams)
 void Decoder::Run(Context& ctx, Work& work, Team& team) {
   team.active.clear();
   while (true) {
-    while (!team.free.empty()) {
-      const std::size_t request = work.Take();
-      if (request == work.requests.size()) break;
-      team.active.push_back({request, team.free.back()});
-      team.free.pop_back();
-    }
+    std::size_t fed_whole = team.active.size();
+    TakeRequests(work, team);
     if (team.active.empty()) return;
-    Step(ctx, work, team);
+    const std::size_t begin = fed_whole;
+    while (device_steps_ && fed_whole < team.active.size()) fed_whole = Prefill(ctx, work, team, fed_whole);
+    if (fed_whole == begin) Step(ctx, work, team);
     std::erase_if(team.active, [&](const Slot& s) {
       const Completion& c = work.completions[s.request];
       const bool done = c.finished || static_cast<int>(c.tokens.size()) == work.requests[s.request].max_new_tokens;
       if (done) team.free.push_back(s.cache_slot);
       return done;
     });
+  }
+}
+
+// On a device only when several slots are free.
+void Decoder::TakeRequests(Work& work, Team& team) const {
+  const std::size_t slots = team.free.size() + team.active.size();
+  if (device_steps_ && !team.active.empty() && kRefillShare * team.free.size() < slots) return;
+  while (!team.free.empty()) {
+    const std::size_t request = work.Take();
+    if (request == work.requests.size()) return;
+    team.active.push_back({request, team.free.back()});
+    team.free.pop_back();
   }
 }
 
@@ -139,6 +167,56 @@ void Decoder::StepRows::Clear() {
   drawing.clear();
 }
 
+// After row `row`, for the token at `position`.
+void Decoder::StepRows::AddDraw(const Request& request, std::size_t index, std::int32_t row, std::int32_t position) {
+  drawing.push_back(index);
+  draw_rows.push_back(row);
+  draw_positions.push_back(position);
+  draws.push_back({request.key, request.temperature});
+}
+
+// Feeds the prompts of the slots from `first` on, as many as a pass takes, and draws a token for each. Returns the
+// first slot that it leaves; a prompt that no pass takes is passed over.
+std::size_t Decoder::Prefill(Context& ctx, Work& work, Team& team, std::size_t first) {
+  const auto request_of = [&](std::size_t slot) -> const Request& { return work.requests[team.active[slot].request]; };
+  std::vector<std::vector<std::int32_t>> prompts;
+  std::vector<int> lengths;
+  std::vector<std::size_t> ends;  // of the slots that share each prompt
+  std::size_t end = first, copies = 0;
+  for (std::int64_t fed = 0; end < team.active.size(); ends.push_back(end)) {
+    const std::size_t begin = end;
+    const std::vector<std::int32_t>& prompt = request_of(begin).prompt;
+    fed += static_cast<std::int64_t>(prompt.size());
+    if (fed > prompt_rows_) break;
+    while (end < team.active.size() && end - begin < kMostCopies && request_of(end).prompt == prompt) ++end;
+    copies = std::max(copies, end - begin);
+    prompts.push_back(prompt);
+    lengths.push_back(static_cast<int>(prompt.size()));
+  }
+  if (prompts.empty()) return first + 1;
+
+  const StepScope scope(ctx);
+  Batch fed = PackDocuments(ctx.HostArena(), prompts, lengths);
+  const std::int64_t N = fed.ids.dim(0);
+  fed.slots = ctx.HostArena().New(DType::kI32, {static_cast<std::int64_t>(copies), N});
+  std::fill_n(fed.slots.data<std::int32_t>(), fed.slots.size(), -1);
+  team.rows.Clear();
+  std::size_t at = first;
+  for (std::size_t d = 0; d < prompts.size(); ++d) {
+    const std::int32_t row = fed.documents.data<std::int32_t>()[d];
+    for (std::int32_t* slots = fed.slots.data<std::int32_t>() + row; at < ends[d]; ++at, slots += N) {
+      Slot& slot = team.active[at];
+      slot.fed = lengths[d];
+      std::fill_n(slots, lengths[d], slot.cache_slot);
+      team.rows.AddDraw(request_of(at), slot.request, row + lengths[d] - 1, lengths[d]);
+    }
+  }
+  const Drawn drawn = DecodeStep(ctx, model_, cache_, StepOf(fed, team.rows));
+  Wait(ctx);
+  Keep(work, team.rows, drawn);
+  return end;
+}
+
 void Decoder::FillRows(const Work& work, Team& team) {
   StepRows& rows = team.rows;
   rows.Clear();
@@ -155,12 +233,17 @@ void Decoder::FillRows(const Work& work, Team& team) {
       rows.slots.push_back(slot.cache_slot);
       rows.prompts.push_back(prompt);
     }
-    if (slot.fed < known) continue;
-    rows.drawing.push_back(slot.request);
-    rows.draw_rows.push_back(static_cast<std::int32_t>(rows.ids.size()) - 1);
-    rows.draw_positions.push_back(known);
-    rows.draws.push_back({request.key, request.temperature});
+    if (slot.fed == known) {
+      rows.AddDraw(request, slot.request, static_cast<std::int32_t>(rows.ids.size()) - 1, known);
+    }
   }
+}
+
+StepBatch Decoder::StepOf(const Batch& fed, StepRows& rows) {
+  return {.fed = fed,
+          .draw_rows = View(rows.draw_rows),
+          .draw_positions = View(rows.draw_positions),
+          .draws = rows.draws.data()};
 }
 
 // One forward pass: the next chunk of the prompt, or the token drawn last, of every active slot; then a draw for each
@@ -169,25 +252,24 @@ void Decoder::Step(Context& ctx, Work& work, Team& team) {
   FillRows(work, team);
   StepRows& rows = team.rows;
   ArenaScope scope(*ctx.arena);
-  const auto view = [](std::vector<std::int32_t>& v) {
-    return Tensor(v.data(), DType::kI32, {static_cast<std::int64_t>(v.size())});
-  };
-  const StepBatch step{.fed = {.ids = view(rows.ids),
-                               .positions = view(rows.positions),
-                               .documents = {},
-                               .slots = view(rows.slots),
-                               .prompts = view(rows.prompts)},
-                       .draw_rows = view(rows.draw_rows),
-                       .draw_positions = view(rows.draw_positions),
-                       .draws = rows.draws.data()};
-  const auto [tokens, logp] =
-      device_steps_ ? device_steps_->Run(ctx, model_, cache_, step) : DecodeStep(ctx, model_, cache_, step);
+  const StepBatch step = StepOf({.ids = View(rows.ids),
+                                 .positions = View(rows.positions),
+                                 .documents = {},
+                                 .slots = View(rows.slots),
+                                 .prompts = View(rows.prompts)},
+                                rows);
+  Keep(work, rows,
+       device_steps_ ? device_steps_->Run(ctx, model_, cache_, step) : DecodeStep(ctx, model_, cache_, step));
+}
+
+// What a step has drawn.
+void Decoder::Keep(Work& work, const StepRows& rows, const Drawn& drawn) const {
   for (std::size_t m = 0; m < rows.drawing.size(); ++m) {
     Completion& completion = work.completions[rows.drawing[m]];
-    const std::int32_t token = tokens.data<std::int32_t>()[m];
+    const std::int32_t token = drawn.tokens.data<std::int32_t>()[m];
     completion.tokens.push_back(token);
-    DispatchSum(logp.dtype(),
-                [&, &logp = logp]<class T>() { completion.logp.push_back(static_cast<double>(logp.data<T>()[m])); });
+    DispatchSum(drawn.logp.dtype(),
+                [&]<class T>() { completion.logp.push_back(static_cast<double>(drawn.logp.data<T>()[m])); });
     completion.finished = model_.config().Stops(token);
     if (work.on_token) {
       const std::lock_guard lock(work.one_call);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batched generation from a key/value cache of O(window) positions. Prompts are prefilled in chunks beside the
-// sequences that already decode, and a finished slot takes the next request at once, so that one long sequence does not
-// hold up the rest. What a request gets depends on its prompt, key and the weights alone: not on the number of slots,
-// the order of requests or the number of threads (P8, P9). That also lets threads decode sequences of their own, each
-// at its own pace, where there are enough of them: a step then never waits for another thread.
+// Batched generation from a key/value cache of O(window) positions. On the processor prompts are prefilled in chunks
+// beside the sequences that already decode, and a finished slot takes the next request at once, so that one long
+// sequence does not hold up the rest. On a device, where a pass of few rows takes as long as one of many, some slots
+// are refilled together, with whole prompts, and requests that follow one another with one prompt share its pass. What
+// a request gets depends on its prompt, key and the weights alone: not on the number of slots, the order of requests or
+// the number of threads (P8, P9). That also lets threads decode sequences of their own, each at its own pace, where
+// there are enough of them: a step then never waits for another thread.
 #pragma once
 
 #include <cstdint>
@@ -30,10 +32,17 @@ struct Completion {
   bool finished = false;  // ended by a token that ends texts (ModelConfig::Stops); false: cut at max_new_tokens
 };
 
+// Sequences that the processor decodes at a time where nobody says how many.
+constexpr int kHostSlots = 128;
+// How many to decode at a time: `asked`, or if that is 0 kHostSlots, or on a device as many of the `requests` as a
+// share of its free memory holds, since a step of few takes as long as one of many.
+int SlotsFor(const Transformer& model, int asked, std::int64_t requests, int max_length);
+
 class Decoder {
  public:
-  // For requests of up to max_length tokens (prompt and completion), `slots` at a time.
-  Decoder(const Transformer& model, int slots, int max_length, int max_chunk = 16);
+  // For requests of up to max_length tokens (prompt and completion), `slots` at a time. On a device a pass takes
+  // prompt_rows tokens of whole prompts; longer prompts, and all on the processor, are fed in chunks.
+  Decoder(const Transformer& model, int slots, int max_length, int max_chunk = 16, int prompt_rows = 32'768);
   ~Decoder();
 
   // The completions, in the order of the requests. `on_token(request, token)`, if given, is called for each token as it
@@ -53,6 +62,7 @@ class Decoder {
     std::vector<SampleRow> draws;
     std::vector<std::size_t> drawing;  // requests
     void Clear();
+    void AddDraw(const Request& request, std::size_t index, std::int32_t row, std::int32_t position);
   };
   // Some of the slots, and what decoding with them takes.
   struct Team {
@@ -63,11 +73,15 @@ class Decoder {
   };
   void RunTeams(const Context& ctx, Work& work, std::span<Team> teams);
   void Run(Context& ctx, Work& work, Team& team);
+  void TakeRequests(Work& work, Team& team) const;
+  std::size_t Prefill(Context& ctx, Work& work, Team& team, std::size_t first);
   void Step(Context& ctx, Work& work, Team& team);
   void FillRows(const Work& work, Team& team);
+  static StepBatch StepOf(const Batch& fed, StepRows& rows);
+  void Keep(Work& work, const StepRows& rows, const Drawn& drawn) const;
 
   const Transformer& model_;
-  int slots_, max_length_, max_chunk_;
+  int slots_, max_length_, max_chunk_, prompt_rows_;
   KvCache cache_;
   PackedWeights packed_;  // of the model as it was when Generate began
   std::vector<Team> teams_;

@@ -32,6 +32,22 @@ std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int lengt
   return sum;
 }
 
+// Whether a cache has room for documents, and the slots that they are to be stored in.
+static void CheckStored(const Batch& batch, const KvCache& cache) {
+  const std::int64_t N = batch.ids.dim(0);
+  CheckShape(batch.slots, DType::kI32, {-1, N}, "slots of documents");
+  CheckShape(batch.prompts, DType::kI32, {N}, "prompts of documents that are stored");
+  CheckPrompts(batch.prompts, batch.documents);
+  const std::int32_t *slot = batch.slots.data<std::int32_t>(), *prompt = batch.prompts.data<std::int32_t>();
+  for (std::int64_t i = 0; i < batch.slots.size(); ++i) {
+    SWARR_CHECK(slot[i] >= -1 && slot[i] < cache.slots(), "slot ", slot[i], " is outside a cache of ", cache.slots());
+  }
+  for (std::int64_t n = 0; n < N; ++n) {
+    SWARR_CHECK(prompt[n] <= cache.max_length(), "a prompt of ", prompt[n], " tokens is longer than the cache's ",
+                cache.max_length());
+  }
+}
+
 Batch ToDevice(const Context& ctx, const Batch& batch) {
   return {.ids = ToDevice(ctx, batch.ids),
           .positions = ToDevice(ctx, batch.positions),
@@ -135,9 +151,10 @@ void Transformer::Check(const Batch& batch, const KvCache* cache) const {
   const bool keeps = std::ranges::any_of(config_.attention, &AttentionSpec::prompt);
   SWARR_CHECK(!keeps || !batch.prompts.empty(),
               "this model keeps the prompt of each text visible, and it is not said here how long the prompt is");
-  if (!cache) {
+  if (!cache || !batch.documents.empty()) {
     CheckDocuments(batch.documents, batch.positions);
     if (keeps) CheckPrompts(batch.prompts, batch.documents);
+    if (cache) CheckStored(batch, *cache);
     return;
   }
   CheckSlots(batch.slots, batch.positions, cache->slots());
@@ -155,13 +172,16 @@ void Transformer::Check(const Batch& batch, const KvCache* cache) const {
 }
 
 Var Transformer::Run(Context& ctx, const Batch& host, const KvCache* cache, bool checkpoint) const {
+  Check(host, cache);
+  return RunMoved(ctx, ToDevice(ctx, host), cache, checkpoint);
+}
+
+Var Transformer::RunMoved(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const {
   SWARR_CHECK(parameters_.kind() == MemoryOf(ctx.device()), "the model is not on the device of the computation, ",
               Name(ctx.device()));
-  Check(host, cache);
-  const Batch batch = ToDevice(ctx, host);
   // Whole documents can be long. Without a tape, checkpointing lets them do with one block's memory at a time. A decode
   // step is short.
-  const bool checkpointed = checkpoint || (!ctx.tape && !cache);
+  const bool checkpointed = checkpoint || (!ctx.tape && !batch.documents.empty());
   Var x = Embedding(ctx, embedding_, batch.ids);
   for (int i = 0; i < config_.layers; ++i) {
     const auto block = [this, i, batch, cache](Context& c, const Var& in) { return Block(c, i, in, batch, cache); };
@@ -179,9 +199,8 @@ Var Transformer::Run(Context& ctx, const Batch& host, const KvCache* cache, bool
 Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const {
   const BlockWeights& w = blocks_[static_cast<std::size_t>(layer)];
   const std::int64_t N = x.value.dim(0), H = config_.heads, D = config_.head_dim;
-  const Var attended = cache ? CachedAttend(ctx, layer, x, batch, *cache)
-                             : Attention(ctx, Project(ctx, w, x, batch), batch.positions, batch.documents,
-                                         config_.attention[static_cast<std::size_t>(layer)], batch.prompts);
+  const Var attended =
+      batch.documents.empty() ? CachedAttend(ctx, layer, x, batch, *cache) : AttendWithin(ctx, layer, x, batch, cache);
   const Var middle = Linear(ctx, Reshape(attended, {N, H * D}), w.o, {}, x);
   return FeedForwardOf(ctx, w, middle);
 }
@@ -199,6 +218,17 @@ AttentionVars Transformer::Project(Context& ctx, const BlockWeights& w, const Va
   q = Rope(ctx, q, batch.positions, rope_table_.view());
   k = Rope(ctx, k, batch.positions, rope_table_.view());
   return {q, k, v, w.sinks};
+}
+
+// The attention of whole documents, whose keys are stored if there is a cache.
+Var Transformer::AttendWithin(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const {
+  const AttentionVars in = Project(ctx, blocks_[static_cast<std::size_t>(layer)], x, batch);
+  for (std::int64_t m = 0; cache && m < batch.slots.dim(0); ++m) {
+    StoreKeys(ctx, cache->layer(layer), in.k.value, in.v.value, batch.positions,
+              batch.slots.Rows(m, m + 1).Reshape({batch.ids.dim(0)}), batch.prompts);
+  }
+  return Attention(ctx, in, batch.positions, batch.documents, config_.attention[static_cast<std::size_t>(layer)],
+                   batch.prompts);
 }
 
 Var Transformer::CachedAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const {

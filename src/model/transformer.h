@@ -37,10 +37,10 @@ std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int lengt
 // The rows of one forward pass: the tokens of several sequences, one sequence after another. They lie in the
 // processor's memory; a forward pass moves them to the device.
 struct Batch {
-  Tensor ids;           // [N] i32
-  Tensor positions;     // [N] i32, ascending by one within a sequence
-  Tensor documents;     // [documents + 1] i32: first row of each document, then N; only without a cache
-  Tensor slots;         // [N] i32: the slot of each token's sequence; only with a cache
+  Tensor ids;        // [N] i32
+  Tensor positions;  // [N] i32, ascending by one within a sequence
+  Tensor documents;  // [documents + 1] i32: first row of each document, then N; empty: rows continue their slots
+  Tensor slots;  // [N] i32: the slot of each token's sequence; of documents [M, N], M slots or -1; only with a cache
   Tensor prompts = {};  // [N] i32: tokens of the prompt of each token's sequence; empty: not known
 };
 
@@ -70,13 +70,18 @@ class Transformer {
 
   // Hidden states [N, C] after the last norm. Without a cache, each document of the batch attends to itself; under a
   // live tape the pass is recorded, each block checkpointed if asked. With a cache, the rows are the next tokens of
-  // their slots: their keys are stored, then they attend. Throws if ids or positions are out of range.
+  // their slots: their keys are stored, then they attend. Documents with a cache are prompts, whole: each attends to
+  // itself, and its keys are stored in all of its slots. Throws if ids or positions are out of range.
   Var Forward(Context& ctx, const Batch& batch, bool checkpoint = false) const {
     return Run(ctx, batch, nullptr, checkpoint);
   }
   Var Forward(Context& ctx, const Batch& batch, const KvCache& cache) const { return Run(ctx, batch, &cache, false); }
   // The check that both make first: ops rely on it (tensor/ops.h). `cache` may be null.
   void Check(const Batch& batch, const KvCache* cache) const;
+  // What is left of Forward with a cache for a batch that has been checked and moved to the device.
+  Var ForwardMoved(Context& ctx, const Batch& batch, const KvCache& cache) const {
+    return RunMoved(ctx, batch, &cache, false);
+  }
 
   void NoteMemory(MemoryReport& report) const;
 
@@ -93,8 +98,10 @@ class Transformer {
     Var norm1, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, sinks, o, norm2, gate, up, down;
   };
   Var Run(Context& ctx, const Batch& host, const KvCache* cache, bool checkpoint) const;
+  Var RunMoved(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const;
   Var Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const;
   AttentionVars Project(Context& ctx, const BlockWeights& w, const Var& x, const Batch& batch) const;
+  Var AttendWithin(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const;
   Var CachedAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const;
   Var FeedForwardOf(Context& ctx, const BlockWeights& w, const Var& x) const;
 

@@ -253,7 +253,7 @@ std::vector<MemoryPart> RlParts(const ModelConfig& config, DType dtype, Device d
   parts.push_back(CompletionsPart(completions, each, "--num-generations", options.num_generations));
   // How long completions get is not known: one token, which is not fed.
   const std::int64_t packed = std::min<std::int64_t>(options.micro_batch, completions);
-  parts.push_back(StepPart(config, dtype, Product({packed, prompt_tokens}),
+  parts.push_back(StepPart(config, dtype, Product({packed, prompt_tokens}), /*scored=*/packed,
                            options.checkpoint_blocks ? PassKind::kCheckpointedTraining : PassKind::kTraining));
   parts.back().option = "--micro-batch";
   parts.back().value = packed;

@@ -20,7 +20,7 @@ struct RlOptions {
   int num_iterations = 1;          // updates per step
   int max_completion_length = 0;   // tokens; a truncated completion is worth 0
   int micro_batch = 32;            // completions packed into one training pass
-  int slots = 128;                 // sequences decoded at a time; results do not depend on it
+  int slots = 0;                   // sequences decoded at a time (SlotsFor); results do not depend on it
   bool checkpoint_blocks = false;  // gradient checkpointing
   ObjectiveOptions objective;
   std::uint64_t seed = 0;

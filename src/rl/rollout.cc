@@ -14,13 +14,13 @@ PackedPass ForwardTrajectories(Context& ctx, const Transformer& model, std::span
                                bool checkpoint_blocks) {
   std::vector<Document> documents;
   for (const Trajectory* t : batch) documents.push_back(t->document);
-  PackedPass pass = ForwardPacked(ctx, model, documents, checkpoint_blocks);
+  PackedPass pass = ForwardPacked(ctx, model, PackCompletions(ctx.HostArena(), documents), checkpoint_blocks);
   Wait(ctx);
   return pass;
 }
 
 std::int64_t FirstRow(const PackedPass& pass, std::size_t d, const Trajectory& t) {
-  return pass.packed.first_row(d) + t.document.first_predicting_row();
+  return pass.packed.places.data<std::int32_t>()[pass.packed.first_row(d) + t.document.first_predicting_row()];
 }
 
 std::vector<double> OfCompletion(const PackedPass& pass, std::size_t d, const Trajectory& t, const Tensor& values) {
@@ -30,6 +30,12 @@ std::vector<double> OfCompletion(const PackedPass& pass, std::size_t d, const Tr
   });
 }
 
+// For completions of the whole step, which make sequences of up to max_length tokens.
+static Decoder MakeDecoder(const Transformer& model, const RlOptions& options, int max_length) {
+  const std::int64_t completions = std::int64_t{options.prompts_per_step} * options.num_generations;
+  return {model, SlotsFor(model, options.slots, completions, max_length), max_length};
+}
+
 Sampler::Sampler(const Transformer& model, const Transformer* reference, const Tokenizer& tokenizer, const Task& task,
                  const RlOptions& options)
     : reference_(reference),
@@ -37,7 +43,7 @@ Sampler::Sampler(const Transformer& model, const Transformer* reference, const T
       task_(task),
       options_(options),
       order_(task.size(), options.seed),
-      decoder_(model, options.slots, LongestPrompt(task, tokenizer) + options.max_completion_length) {}
+      decoder_(MakeDecoder(model, options, LongestPrompt(task, tokenizer) + options.max_completion_length)) {}
 
 Rollout Sampler::Sample(Context& ctx, std::int64_t step, const std::function<bool()>& stop) {
   Rollout rollout;

@@ -79,9 +79,10 @@ class Sampler {
 // A forward pass over the documents of trajectories, waited for.
 PackedPass ForwardTrajectories(Context& ctx, const Transformer& model, std::span<const Trajectory* const> batch,
                                bool checkpoint_blocks);
-// The row that predicts the first completion token of trajectory t, which is document d of the pass.
+// Of the scored rows, the one that predicts the first completion token of trajectory t, which is document d of the
+// pass.
 std::int64_t FirstRow(const PackedPass& pass, std::size_t d, const Trajectory& t);
-// The values of its completion tokens, out of one value for each row of the pass.
+// The values of its completion tokens, out of one value for each scored row of the pass.
 std::vector<double> OfCompletion(const PackedPass& pass, std::size_t d, const Trajectory& t, const Tensor& values);
 
 }  // namespace swarr

@@ -30,7 +30,9 @@ struct Context {
   CudaStream* stream = nullptr;           // ops run here, in order, on a CUDA device; null: on the processor
   const PackedWeights* packed = nullptr;  // weights kept in the layout of products, for speed alone
   MemoryReport* memory = nullptr;         // if not null, owners of memory note here what they hold
-  bool steady_weights = false;    // no op writes a weight that a later one reads: a launch may fetch weights early
+  // No op writes a weight that a later one reads, nor keys but those of its own rows, which stand slot by slot,
+  // ascending: a launch may fetch weights and older keys early.
+  bool steady_weights = false;
   bool trace_non_finite = false;  // recorded ops throw at the first value that is NaN or infinite, and are slow
 
   Device device() const { return stream ? Device::kCuda : Device::kCpu; }

@@ -149,7 +149,7 @@ struct SampleRow {
 // with u_v = word v mod 4 of Philox(key, {v / 4, position, 0, 0}). logp is the token's log-probability under the model,
 // softmax(z) at temperature 1: bit for bit what TokenLogprobForward computes for that token.
 //   tokens[N] i32  logp[N], sum dtype  x[N, C]  w[V, C]  positions[N]: the absolute position that the drawn token will
-//   have  rows[N]: the host's, not to be changed before Wait
+//   have  rows[N]: the host's, not to be changed before Wait, or the device's
 void SampleForward(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& x, const Tensor& w,
                    const Tensor& positions, const SampleRow* rows);
 

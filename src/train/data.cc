@@ -52,8 +52,33 @@ PackedBatch Pack(Arena& arena, std::span<const Document> documents) {
   return packed;
 }
 
+PackedBatch PackCompletions(Arena& arena, std::span<const Document> documents) {
+  PackedBatch packed = Pack(arena, documents);
+  const Tensor all = packed.targets;
+  std::int64_t count = 0;
+  for (std::size_t d = 0; d < documents.size(); ++d) {
+    count += packed.first_row(d + 1) - packed.first_row(d) - documents[d].first_predicting_row();
+  }
+  packed.targets = arena.New(DType::kI32, {count});
+  packed.scored = arena.New(DType::kI32, {count});
+  packed.places = arena.NewLike(all);
+  std::fill_n(packed.places.data<std::int32_t>(), packed.rows(), static_cast<std::int32_t>(count));
+  std::int32_t at = 0;
+  for (std::size_t d = 0; d < documents.size(); ++d) {
+    for (std::int64_t n = packed.first_row(d) + documents[d].first_predicting_row(); n < packed.first_row(d + 1); ++n) {
+      packed.targets.data<std::int32_t>()[at] = all.data<std::int32_t>()[n];
+      packed.scored.data<std::int32_t>()[at] = static_cast<std::int32_t>(n);
+      packed.places.data<std::int32_t>()[n] = at++;
+    }
+  }
+  return packed;
+}
+
 PackedPass ForwardPacked(Context& ctx, const Transformer& model, const PackedBatch& packed, bool checkpoint_blocks) {
-  const Var hidden = model.Forward(ctx, packed.batch, checkpoint_blocks);
+  Var hidden = model.Forward(ctx, packed.batch, checkpoint_blocks);
+  if (!packed.scored.empty()) {
+    hidden = SelectRows(ctx, hidden, ToDevice(ctx, packed.scored), ToDevice(ctx, packed.places));
+  }
   return {.packed = packed, .hidden = hidden, .result = model.Logprob(ctx, hidden, packed.targets)};
 }
 

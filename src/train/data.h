@@ -30,23 +30,27 @@ Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std:
 int LongestPrompt(const Task& task, const Tokenizer& tokenizer);
 int ShortestPrompt(const Task& task, const Tokenizer& tokenizer);
 
-// Documents packed into one batch for next-token prediction: row n has seen the tokens up to n of its document and
-// predicts targets[n], the one after. The last token of a document predicts nothing and is left out.
+// Documents packed into one batch for next-token prediction: a row has seen the tokens up to its own of its document
+// and predicts the one after. The last token of a document predicts nothing and is left out.
 struct PackedBatch {
   Batch batch;
-  Tensor targets;  // [N] i32
+  Tensor targets;      // [M] i32: what the scored rows predict
+  Tensor scored = {};  // [M] i32: the rows whose log p is asked for, ascending; empty: all N
+  Tensor places = {};  // [N] i32: which of the scored rows a row is, or M; empty with them
 
   // Where document d begins; N for the one after the last.
   std::int64_t first_row(std::size_t d) const { return batch.documents.data<std::int32_t>()[d]; }
-  std::int64_t rows() const { return targets.dim(0); }
+  std::int64_t rows() const { return batch.ids.dim(0); }
 };
 PackedBatch Pack(Arena& arena, std::span<const Document> documents);
+// The same where the rows that predict completions are scored alone. The head then costs nothing for prompts.
+PackedBatch PackCompletions(Arena& arena, std::span<const Document> documents);
 
-// A forward pass over packed documents: hidden state, log p and entropy of every row, recorded if a tape is live. A
-// device is not waited for.
+// A forward pass over packed documents: hidden state, log p and entropy of every scored row, recorded if a tape is
+// live. A device is not waited for.
 struct PackedPass {
   PackedBatch packed;
-  Var hidden{};  // [N, C] (Transformer::Forward), on the device
+  Var hidden{};  // [M, C] (Transformer::Forward), on the device
   LogprobResult result{};
 };
 PackedPass ForwardPacked(Context& ctx, const Transformer& model, const PackedBatch& packed, bool checkpoint_blocks);

@@ -67,7 +67,10 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
                                     static_cast<std::uint32_t>(s))});
     }
   }
-  Decoder decoder(model, options.slots, static_cast<int>(longest) + options.max_completion_length);
+  const int max_length = static_cast<int>(longest) + options.max_completion_length;
+  ResetStep(ctx);
+  Decoder decoder(model, SlotsFor(model, options.slots, static_cast<std::int64_t>(requests.size()), max_length),
+                  max_length);
   std::vector<Completion> completions = decoder.Generate(ctx, requests);
   std::vector<EvaluatedCompletion> results;
   for (std::size_t i = 0; i < completions.size(); ++i) {

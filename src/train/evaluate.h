@@ -19,7 +19,7 @@ struct EvaluateOptions {
   int samples = 1;                // completions per problem
   double temperature = 1.0;       // 0: greedy
   int max_completion_length = 0;  // tokens
-  int slots = 128;                // sequences decoded at a time; results do not depend on it
+  int slots = 0;                  // sequences decoded at a time (SlotsFor); results do not depend on it
   std::uint64_t seed = 0;
   std::vector<std::string> stop_texts = {};  // a completion also ends before the first of these in its text
   std::uint32_t step = 0;                    // separates the noise of evaluations at different times

@@ -10,6 +10,7 @@
 
 #include "attn/attention.h"
 #include "base/check.h"
+#include "model/decoder.h"
 #include "model/parameters.h"
 #include "tensor/device_memory.h"
 
@@ -57,7 +58,7 @@ RowSize BlockRow(const ModelConfig& c) {
   return row;
 }
 
-std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows, PassKind pass,
+std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows, std::int64_t scored, PassKind pass,
                        const ModelConfig* teacher) {
   constexpr std::int64_t kChunk = 1024;  // rows whose logits are held at a time; a device holds more
   const std::int64_t value = SizeOfValue(dtype) * (pass == PassKind::kForward ? 1 : 2);  // with its gradient
@@ -68,10 +69,10 @@ std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows
   // Where the gradient of logits is rounded, it is a tensor of its own.
   const bool rounds = pass != PassKind::kForward && SizeOfValue(dtype) != sum;
   const std::int64_t logit = (teacher ? 2 : 1) * sum + (rounds ? SizeOfValue(dtype) : 0);
-  const std::int64_t logits = Product({std::min(rows, kChunk), config.vocab, logit});
+  const std::int64_t logits = Product({std::min(scored, kChunk), config.vocab, logit});
   const std::int64_t taught = teacher ? Product({rows, teacher->hidden, SizeOfValue(dtype)}) : 0;
   // Embedding and last norm; log p, its normaliser and the entropy.
-  const std::int64_t ends = Sum({Product({rows, 2 * C, value}), Product({rows, 4, sum}), taught});
+  const std::int64_t ends = Sum({Product({rows, 2 * C, value}), Product({scored, 4, sum}), taught});
   // While a block's backward runs: the gradients of what lies within its feed-forward network (FeedForward).
   const std::int64_t passing = Product({rows, row.bare, SizeOfValue(dtype)});
   switch (pass) {
@@ -173,19 +174,23 @@ std::vector<MemoryPart> ModelParts(const ModelConfig& config, DType dtype, bool 
 
 MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, PassKind pass,
                     const ModelConfig* teacher) {
-  return Whole("activations", StepBytes(config, dtype, rows, pass, teacher));
+  return Whole("activations", StepBytes(config, dtype, rows, rows, pass, teacher));
+}
+MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, std::int64_t scored, PassKind pass) {
+  return Whole("activations", StepBytes(config, dtype, rows, scored, pass, /*teacher=*/nullptr));
 }
 
 std::vector<MemoryPart> DecodeParts(const ModelConfig& config, DType dtype, Device device, const DecodeSize& size) {
   const auto cache = [&](std::int64_t slots, int length, int chunk) {
     return Product({slots, CacheBytes(config, dtype, length, chunk)});
   };
+  const std::int64_t slots = size.slots > 0 ? size.slots : device == Device::kCpu ? kHostSlots : 1;
   // A sequence writes at least the tiles of its first token.
   std::vector<MemoryPart> parts = {{.name = "key/value cache",
-                                    .asked = cache(size.slots, size.max_length, kPrefillChunk),
-                                    .written = cache(std::min(size.slots, size.requests), 1, 1),
+                                    .asked = cache(slots, size.max_length, kPrefillChunk),
+                                    .written = cache(std::min(slots, size.requests), 1, 1),
                                     .option = size.option,
-                                    .value = size.value}};
+                                    .value = size.slots > 0 ? size.value : slots}};
   if (device == Device::kCpu) {
     parts.push_back(Whole("packed weights", Product({PackedElements(config), SizeOfValue(dtype)})));
   }

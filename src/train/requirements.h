@@ -49,11 +49,13 @@ std::vector<MemoryPart> ModelParts(const ModelConfig& config, DType dtype, bool 
 enum class PassKind : std::uint8_t { kForward, kTraining, kCheckpointedTraining };
 MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, PassKind pass,
                     const ModelConfig* teacher = nullptr);
+// The same where `scored` of the rows alone go through the head.
+MemoryPart StepPart(const ModelConfig& config, DType dtype, std::int64_t rows, std::int64_t scored, PassKind pass);
 
 // Decoding of `requests` sequences of up to max_length tokens, `slots` at a time, in one slot's share for each
 // `option`.
 struct DecodeSize {
-  std::int64_t slots = 1, requests = 1;
+  std::int64_t slots = 1, requests = 1;  // 0 slots: as many as SlotsFor says (model/decoder.h), at least one
   int max_length = 0;
   std::string option = "--slots";
   std::int64_t value = 1;

@@ -338,12 +338,15 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
 
 template <>
 void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
-                                            const Tensor& positions, const Tensor& slots) {
+                                            const Tensor& positions, const Tensor& slots, const Tensor& lengths) {
   Dispatch(k.dtype(), [&]<class T>() {
     const Shape<T> s = ShapeOf<T>(ctx, k.dim(1), k.dim(1), k.dim(2));
     ForRows(ctx, k.dim(0), 4 * s.G * s.D, [&](std::int64_t n) {
       const std::int64_t slot = slots.data<std::int32_t>()[n];
       const int position = positions.data<std::int32_t>()[n], lane = position % kKeyTile;
+      const bool held = lengths.empty() || CacheHolds(position / kKeyTile, lengths.data<std::int32_t>()[n],
+                                                      cache.sink_tiles(), cache.ring());
+      if (slot < 0 || !held) return;
       const Tiles<T> tiles = SlotTiles(s, cache, slot);
       for (std::int64_t g = 0; g < s.G; ++g) {
         const T *key = k.data<T>() + (n * s.G + g) * s.D, *value = v.data<T>() + (n * s.G + g) * s.D;

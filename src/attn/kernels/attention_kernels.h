@@ -15,7 +15,7 @@ struct AttentionKernels {
   static void Backward(const Context& ctx, const AttentionGradients& gradients, const Tensor& dout, const Tensor& out,
                        const Tensor& lse, const AttentionInputs& inputs);
   static void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v,
-                        const Tensor& positions, const Tensor& slots);
+                        const Tensor& positions, const Tensor& slots, const Tensor& lengths);
   static void CachedForward(const Context& ctx, const Tensor& out, const Tensor& lse,
                             const CachedAttentionInputs& inputs);
 };
