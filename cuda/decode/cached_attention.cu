@@ -32,7 +32,7 @@ constexpr int kTilePart = kPages* kTileSize<P>;  // keys, or values, of a tile o
 struct CachedQueries {
   const BFloat16 *q, *k, *v, *sinks;
   const std::int32_t *positions, *slots, *prompts;
-  int H, D, group;  // query heads of a key head
+  int H, D, group;  // group: query heads of a key head
   int tiles, k_tile, v_tile, sink_tiles, ring;
   AttentionSpec of_model;
   float scale2;
