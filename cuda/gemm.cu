@@ -18,6 +18,7 @@
 #include "cuda/pack.h"
 #include "cuda/sums.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/linears.h"
 
 namespace swarr {
 namespace {
@@ -277,6 +278,29 @@ void Kernels<Cuda>::MatMulNT(const Context& ctx, const Tensor& y, const Tensor& 
 template <>
 void Kernels<Cuda>::MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate) {
   MultiplyInto(ctx, dx, {dy, false}, {w, true}, {}, accumulate ? dx : Tensor{});
+}
+
+// In f64 and f32 products one after another are one chain already.
+bool FusedMatMulNN(const Context& ctx, const Tensor& dx, std::initializer_list<InputGradientTerm> terms) {
+  if (!ctx.stream || dx.dtype() != DType::kBF16 || ctx.gemm != GemmKind::kOwn || dx.size() == 0) return false;
+  Product<BFloat16, BFloat16> product{.rows = dx.dim(0), .columns = dx.dim(1), .c = dx.data<BFloat16>()};
+  int i = 0;
+  for (const auto& [dy, w] : terms) {
+    const std::int64_t depth = w.dim(0);
+    CheckShape(dy, dx.dtype(), {dx.dim(0), depth}, "the gradient of a product dy w");
+    CheckShape(w, dx.dtype(), {depth, dx.dim(1)}, "the weight of a product dy w");
+    const Factors<BFloat16> factors{{dy.data<BFloat16>(), depth, false}, {w.data<BFloat16>(), dx.dim(1), true}, depth};
+    if (i == 0) {
+      product.a = factors.a;
+      product.b = factors.b;
+      product.depth = product.part_depth = depth;
+    } else {
+      product.more[i - 1] = factors;
+    }
+    ++i;
+  }
+  Multiply(ctx, product);
+  return true;
 }
 
 template <>

@@ -2,7 +2,10 @@
 // What the kernels of matrix products share: gemm.cu for f64 and f32, gemm_mma.cu and gemm_wgmma.cu for bf16.
 #pragma once
 
+#include <algorithm>
+
 #include "cuda/cuda.h"
+#include "cuda/pack.h"
 
 namespace swarr {
 
@@ -15,8 +18,19 @@ struct Operand {
   bool transposed;
 };
 
+// Two matrices whose product is a b^T.
+template <class T>
+struct Factors {
+  Operand<T> a, b;
+  std::int64_t depth = 0;  // 0: none
+};
+constexpr int kMostFactors = 3;
+
 // c[rows, columns] = a[rows, depth] b[columns, depth]^T + bias[columns] + addend[rows, columns]. Out is T or its
 // accumulator.
+//
+// `more`: their products are added by the same accumulators, as if all depths were one. Each is padded with zeros to a
+// multiple of 64. Only in bf16, with b transposed and a not, and in one part.
 //
 // If part_depth < depth, k is cut into parts of that length, and c holds one result for each part: c[parts, rows,
 // columns], without bias and addend.
@@ -29,9 +43,19 @@ struct Product {
   const Out* addend = nullptr;  // or null; may be c
   Out* c;
   std::int64_t part_depth;
+  Factors<T> more[kMostFactors - 1] = {};
 
   std::int64_t parts() const { return depth > part_depth ? Blocks(depth, part_depth) : 1; }
 };
+
+// Whether all rows of all operands begin at multiples of k elements.
+template <int k, class T, class Out>
+bool OperandsAligned(const Product<T, Out>& p) {
+  const auto aligned = [](const Operand<T>& x) { return RowsAligned<k>(x.stride, x.data); };
+  return aligned(p.a) && aligned(p.b) && std::ranges::all_of(p.more, [&](const Factors<T>& factors) {
+           return factors.depth == 0 || (aligned(factors.a) && aligned(factors.b));
+         });
+}
 
 // Where a block's tile of the result begins.
 struct TileOrigin {
