@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "cuda/gemm.h"
 #include "cuda/pack.h"
@@ -166,7 +167,7 @@ void Multiply(const Context& ctx, const Product<T, Out>& p) {
   if (ctx.gemm == GemmKind::kCublas && !p.bias && p.depth > 0) return MultiplyByCublas(ctx, p);
   if constexpr (std::is_same_v<T, BFloat16>) {
     if (FewRowsTake(ctx, p)) return MultiplyFewRows(ctx, p);
-    WarpgroupsTake(ctx, p) ? MultiplyByWarpgroups(ctx, p) : MultiplyOnTensorCores(ctx, p);
+    WarpgroupsTake(ctx, p) ? MultiplyByWarpgroups(ctx, Products<T, Out>(&p, 1)) : MultiplyOnTensorCores(ctx, p);
   } else {
     if (p.rows <= kSide) return LaunchProduct<1, 4>(ctx, p);
     if constexpr (std::is_same_v<T, float>) {
@@ -177,18 +178,33 @@ void Multiply(const Context& ctx, const Product<T, Out>& p) {
   }
 }
 
+// Products of one form: in one launch where warpgroups take them all.
+template <class T, class Out>
+void MultiplyAll(const Context& ctx, Products<T, Out> products) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    const bool few = std::ranges::any_of(products, [&](const auto& p) { return FewRowsTake(ctx, p); });
+    if (ctx.gemm == GemmKind::kOwn && !few && WarpgroupsTake(ctx, products)) return MultiplyByWarpgroups(ctx, products);
+  }
+  for (const Product<T, Out>& p : products) Multiply(ctx, p);
+}
+
 // The depth of a part, of which there are at most 16: the one with which a device is done soonest. It depends on the
-// shape alone. So the device is always taken to have 132 multiprocessors, lest bits depend on it. Each multiplies tiles
-// of 128 rows, of the best width, one after another; 128 columns take as long as 146 and 192 as 185 would at the speed
-// of 256 (the rates in product_wgmma.h). To store a tile of sums and to add it up takes as long as 640 of k.
-std::int64_t PartDepth(std::int64_t rows, std::int64_t columns, std::int64_t depth) {
+// shapes alone. So the device is always taken to have 132 multiprocessors, lest bits depend on it. Each multiplies
+// tiles of 128 rows, of the best width, one after another; 128 columns take as long as 146 and 192 as 185 would at the
+// speed of 256 (the rates in gemm_wgmma.cu). To store a tile of sums and to add it up takes as long as 640 of k.
+template <class T, class Out>
+std::int64_t PartDepth(Products<T, Out> products) {
   constexpr std::int64_t kParts = 16, kAtLeast = 256, kMultiple = 64, kAtOnce = 132, kStored = 640;
+  const std::int64_t depth = products[0].depth;
   std::int64_t best = depth, lowest = std::numeric_limits<std::int64_t>::max();
   for (std::int64_t parts = 1; parts <= kParts && depth >= parts * kAtLeast; ++parts) {
     const std::int64_t part = Blocks(depth, parts * kMultiple) * kMultiple;
     for (const auto& [width, time] : {std::pair{128, 146}, {192, 185}, {256, 256}}) {
-      const std::int64_t tiles = Blocks(rows, 128) * Blocks(columns, width) * Blocks(depth, part),
-                         cost = Blocks(tiles, kAtOnce) * time * (part + (parts > 1 ? kStored : 0));
+      std::int64_t tiles = 0;
+      for (const Product<T, Out>& p : products) {
+        tiles += Blocks(p.rows, 128) * Blocks(p.columns, width) * Blocks(depth, part);
+      }
+      const std::int64_t cost = Blocks(tiles, kAtOnce) * time * (part + (parts > 1 ? kStored : 0));
       if (cost >= lowest) continue;
       lowest = cost;
       best = part;
@@ -197,34 +213,58 @@ std::int64_t PartDepth(std::int64_t rows, std::int64_t columns, std::int64_t dep
   return best;
 }
 
+// What adds up the parts of a product.
 template <class Sum, class Out>
-__global__ void AddPartsKernel(std::int64_t parts, std::int64_t size, const Sum* partial, const Out* addend, Out* c) {
+struct PartSums {
+  std::int64_t size;
+  const Sum* partial;  // [parts, size]
+  const Out* addend;   // or null
+  Out* c;
+};
+template <class Sum, class Out>
+struct AllPartSums {
+  PartSums<Sum, Out> of[kMostProducts];
+};
+
+// Grid: packs of the largest product's elements, 1, products.
+template <class Sum, class Out>
+__global__ void AddPartsKernel(std::int64_t parts, AllPartSums<Sum, Out> all) {
+  const PartSums<Sum, Out>& sums = all.of[blockIdx.z];
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   WaitForPrevious();
-  if (i >= size) return;
+  if (i >= sums.size) return;
   Sum sum = 0;
-  for (std::int64_t part = 0; part < parts; ++part) sum += partial[part * size + i];
-  c[i] = static_cast<Out>(addend ? sum + static_cast<Sum>(addend[i]) : sum);
+  for (std::int64_t part = 0; part < parts; ++part) sum += sums.partial[part * sums.size + i];
+  sums.c[i] = static_cast<Out>(sums.addend ? sum + static_cast<Sum>(sums.addend[i]) : sum);
 }
 
-// A product without bias, with its depth cut into parts.
+// Products of one form and depth, without bias, with their depth cut into parts.
 template <class T, class Out>
-void MultiplyInParts(const Context& ctx, const Product<T, Out>& p) {
+void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
   using Sum = Accumulator<T>;
-  const std::int64_t part_depth = PartDepth(p.rows, p.columns, p.depth);
-  if (p.depth <= part_depth || ctx.gemm == GemmKind::kCublas) return Multiply(ctx, p);
+  const std::int64_t depth = products[0].depth, part_depth = PartDepth(products);
+  if (depth <= part_depth || ctx.gemm == GemmKind::kCublas) return MultiplyAll(ctx, products);
   ArenaScope scope(*ctx.arena);
-  const std::int64_t parts = Blocks(p.depth, part_depth), size = p.rows * p.columns;
-  Sum* partial = ctx.arena->NewArray<Sum>(parts * size);
-  Multiply(ctx, Product<T, Sum>{.rows = p.rows,
-                                .columns = p.columns,
-                                .depth = p.depth,
-                                .a = p.a,
-                                .b = p.b,
-                                .c = partial,
-                                .part_depth = part_depth});
-  Launch(ctx, {.blocks = Blocks(size, kThreads), .early = true}, AddPartsKernel<Sum, Out>, parts, size, partial,
-         p.addend, p.c);
+  const std::int64_t parts = Blocks(depth, part_depth);
+  std::int64_t most = 0;
+  std::vector<Product<T, Sum>> in_parts;
+  AllPartSums<Sum, Out> sums{};
+  for (const Product<T, Out>& p : products) {
+    const std::int64_t size = p.rows * p.columns;
+    Sum* partial = ctx.arena->NewArray<Sum>(parts * size);
+    sums.of[in_parts.size()] = {size, partial, p.addend, p.c};
+    in_parts.push_back({.rows = p.rows,
+                        .columns = p.columns,
+                        .depth = depth,
+                        .a = p.a,
+                        .b = p.b,
+                        .c = partial,
+                        .part_depth = part_depth});
+    most = std::max(most, size);
+  }
+  MultiplyAll(ctx, Products<T, Sum>(in_parts));
+  const dim3 grid(static_cast<unsigned>(Blocks(most, kThreads)), 1, static_cast<unsigned>(products.size()));
+  Launch(ctx, {.blocks = grid, .early = true}, AddPartsKernel<Sum, Out>, parts, sums);
 }
 
 template <class T>
@@ -240,31 +280,41 @@ struct Widen {
 struct View {
   const Tensor& matrix;
   bool transposed;
+
+  template <class T>
+  Operand<T> operand() const {
+    return {matrix.data<T>(), matrix.dim(1), transposed};
+  }
 };
 
-// c = a b^T + bias + addend, the last two optional (empty). `in_parts`: a long depth is cut into parts.
-void MultiplyInto(const Context& ctx, const Tensor& c, View a, View b, const Tensor& bias, const Tensor& addend,
-                  bool in_parts = false) {
+// c = a b^T + bias + addend, the last two optional (empty).
+template <class T, class Out>
+Product<T, Out> ProductOf(const Tensor& c, View a, View b, const Tensor& bias, const Tensor& addend) {
+  const std::int64_t depth = a.matrix.dim(a.transposed ? 0 : 1);
+  return {.rows = c.dim(0),
+          .columns = c.dim(1),
+          .depth = depth,
+          .a = a.operand<T>(),
+          .b = b.operand<T>(),
+          .bias = bias.empty() ? nullptr : bias.data<T>(),
+          .addend = addend.empty() ? nullptr : addend.data<Out>(),
+          .c = c.data<Out>(),
+          .part_depth = depth};
+}
+
+// Calls f<T, Out>() with the types of operands and result.
+template <class F>
+void DispatchProduct(const Tensor& a, const Tensor& c, F&& f) {
   if (c.dim(0) == 0 || c.dim(1) == 0) return;
-  const auto multiply = [&]<class T, class Out>() {
-    const auto operand = [](View v) { return Operand<T>{v.matrix.data<T>(), v.matrix.dim(1), v.transposed}; };
-    const std::int64_t depth = a.matrix.dim(a.transposed ? 0 : 1);
-    const Product<T, Out> product{.rows = c.dim(0),
-                                  .columns = c.dim(1),
-                                  .depth = depth,
-                                  .a = operand(a),
-                                  .b = operand(b),
-                                  .bias = bias.empty() ? nullptr : bias.data<T>(),
-                                  .addend = addend.empty() ? nullptr : addend.data<Out>(),
-                                  .c = c.data<Out>(),
-                                  .part_depth = depth};
-    if (in_parts) return MultiplyInParts(ctx, product);
-    Multiply(ctx, product);
-  };
-  Dispatch(a.matrix.dtype(), [&]<class T>() {
-    if (c.dtype() == kDTypeOf<T>) return multiply.template operator()<T, T>();
-    multiply.template operator()<T, Accumulator<T>>();
+  Dispatch(a.dtype(), [&]<class T>() {
+    if (c.dtype() == kDTypeOf<T>) return f.template operator()<T, T>();
+    f.template operator()<T, Accumulator<T>>();
   });
+}
+
+// Whether linear layers of one input share their launches: in bf16, by our own products.
+bool Fuses(const Context& ctx, DType dtype) {
+  return ctx.stream && dtype == DType::kBF16 && ctx.gemm == GemmKind::kOwn;
 }
 
 }  // namespace
@@ -272,40 +322,56 @@ void MultiplyInto(const Context& ctx, const Tensor& c, View a, View b, const Ten
 template <>
 void Kernels<Cuda>::MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias,
                              const Tensor& addend) {
-  MultiplyInto(ctx, y, {x, false}, {w, false}, bias, addend);
+  DispatchProduct(x, y, [&]<class T, class Out>() {
+    Multiply(ctx, ProductOf<T, Out>(y, {x, false}, {w, false}, bias, addend));
+  });
 }
 
 template <>
 void Kernels<Cuda>::MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate) {
-  MultiplyInto(ctx, dx, {dy, false}, {w, true}, {}, accumulate ? dx : Tensor{});
+  DispatchProduct(dy, dx, [&]<class T, class Out>() {
+    Multiply(ctx, ProductOf<T, Out>(dx, {dy, false}, {w, true}, {}, accumulate ? dx : Tensor{}));
+  });
+}
+
+template <>
+void Kernels<Cuda>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate) {
+  DispatchProduct(dy, dw, [&]<class T, class Out>() {
+    const auto product = ProductOf<T, Out>(dw, {dy, true}, {x, true}, {}, accumulate ? dw : Tensor{});
+    MultiplyInParts(ctx, Products<T, Out>(&product, 1));
+  });
+}
+
+bool FusedLinears(const Context& ctx, const Tensor& x, std::span<const LinearResult> results) {
+  if (!Fuses(ctx, x.dtype()) || x.dim(0) == 0) return false;
+  std::vector<Product<BFloat16, BFloat16>> products;
+  for (const auto& [y, w, b] : results) {
+    products.push_back(ProductOf<BFloat16, BFloat16>(y, {x, false}, {w, false}, b, {}));
+  }
+  MultiplyAll(ctx, Products<BFloat16, BFloat16>(products));
+  return true;
 }
 
 // In f64 and f32 products one after another are one chain already.
-bool FusedMatMulNN(const Context& ctx, const Tensor& dx, std::initializer_list<InputGradientTerm> terms) {
-  if (!ctx.stream || dx.dtype() != DType::kBF16 || ctx.gemm != GemmKind::kOwn || dx.size() == 0) return false;
-  Product<BFloat16, BFloat16> product{.rows = dx.dim(0), .columns = dx.dim(1), .c = dx.data<BFloat16>()};
-  int i = 0;
-  for (const auto& [dy, w] : terms) {
-    const std::int64_t depth = w.dim(0);
-    CheckShape(dy, dx.dtype(), {dx.dim(0), depth}, "the gradient of a product dy w");
-    CheckShape(w, dx.dtype(), {depth, dx.dim(1)}, "the weight of a product dy w");
-    const Factors<BFloat16> factors{{dy.data<BFloat16>(), depth, false}, {w.data<BFloat16>(), dx.dim(1), true}, depth};
-    if (i == 0) {
-      product.a = factors.a;
-      product.b = factors.b;
-      product.depth = product.part_depth = depth;
-    } else {
-      product.more[i - 1] = factors;
-    }
-    ++i;
+bool FusedInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms) {
+  if (!Fuses(ctx, dx.dtype()) || dx.dim(0) == 0) return false;
+  auto product = ProductOf<BFloat16, BFloat16>(dx, {terms[0].dy, false}, {terms[0].w, true}, {}, {});
+  for (std::size_t i = 1; i < terms.size(); ++i) {
+    const View dy{terms[i].dy, false}, w{terms[i].w, true};
+    product.more[i - 1] = {dy.operand<BFloat16>(), w.operand<BFloat16>(), w.matrix.dim(0)};
   }
   Multiply(ctx, product);
   return true;
 }
 
-template <>
-void Kernels<Cuda>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate) {
-  MultiplyInto(ctx, dw, {dy, true}, {x, true}, {}, accumulate ? dw : Tensor{}, /*in_parts=*/true);
+bool FusedWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients) {
+  if (!Fuses(ctx, x.dtype())) return false;
+  std::vector<Product<BFloat16, float>> products;
+  for (const auto& [dw, dy] : gradients) {
+    products.push_back(ProductOf<BFloat16, float>(dw, {dy, true}, {x, true}, {}, dw.fresh() ? Tensor{} : dw));
+  }
+  MultiplyInParts(ctx, Products<BFloat16, float>(products));
+  return true;
 }
 
 template <>

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
@@ -24,7 +25,7 @@ struct Factors {
   Operand<T> a, b;
   std::int64_t depth = 0;  // 0: none
 };
-constexpr int kMostFactors = 3;
+constexpr int kMostFactors = 3, kMostProducts = 3;
 
 // c[rows, columns] = a[rows, depth] b[columns, depth]^T + bias[columns] + addend[rows, columns]. Out is T or its
 // accumulator.
@@ -78,12 +79,20 @@ __device__ inline TileOrigin OriginOfTile(unsigned index, std::int64_t rows, std
 template <class Out>
 void MultiplyOnTensorCores(const Context& ctx, const Product<BFloat16, Out>& product);
 
-// The same product with the same bits, on devices whose warpgroups multiply (gemm_wgmma.cu), and whether they are to
-// take it: enough tiles for half of the multiprocessors, and all rows at multiples of 16 bytes.
+// Products of one form, in one launch or several.
+template <class T, class Out>
+using Products = std::span<const Product<T, Out>>;
+
+// The same products with the same bits in one launch, on devices whose warpgroups multiply (gemm_wgmma.cu), and whether
+// they are to take them: enough tiles for half of the multiprocessors, and all rows at multiples of 16 bytes.
 template <class Out>
-bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& product);
+bool WarpgroupsTake(const Context& ctx, Products<BFloat16, Out> products);
 template <class Out>
-void MultiplyByWarpgroups(const Context& ctx, const Product<BFloat16, Out>& product);
+void MultiplyByWarpgroups(const Context& ctx, Products<BFloat16, Out> products);
+template <class Out>
+bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& product) {
+  return WarpgroupsTake(ctx, Products<BFloat16, Out>(&product, 1));
+}
 
 // The same product with the same bits, of few rows with weights as they are stored (decode/few_rows.cu), and whether
 // that kernel is to take it.

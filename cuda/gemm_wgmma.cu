@@ -137,32 +137,37 @@ struct Store {
 
 // As in gemm_mma.cu.
 template <class S, class Out>
-std::int64_t CostOf(const Context& ctx, const Product<BFloat16, Out>& p) {
-  const std::int64_t works = Blocks(p.rows, S::kBlocks * kRows) * Blocks(p.columns, S::kColumns) * p.parts();
+std::int64_t CostOf(const Context& ctx, Products<BFloat16, Out> products) {
+  std::int64_t works = 0;
+  for (const Product<BFloat16, Out>& p : products) works += TilesOf<S>(p) * p.parts();
   return Blocks(works, std::max(1, ctx.stream->multiprocessors / S::kBlocks)) * S::kColumns * 100 / S::kRate;
 }
 
+// Either several products share their launch, or there is one, of several factors where training adds such.
 template <class S, bool kTransposedA, bool kTransposedB, class Out>
-void LaunchStored(const Context& ctx, const Product<BFloat16, Out>& p) {
-  if constexpr (std::is_same_v<Out, float>) {
-    LaunchProduct<S, kTransposedA, kTransposedB>(ctx, p, Store{});
-  } else {
-    const auto describe = [&](const BFloat16* x) {
-      return DescribeMatrix(x, p.rows, p.columns, p.columns, S::kHalves * kPanel);
-    };
-    const bool adds = p.addend != nullptr;
-    LaunchProduct<S, kTransposedA, kTransposedB, kTransposedB ? kMostFactors : 1>(
-        ctx, p, StoreBoxes{describe(p.c), describe(adds ? p.addend : p.c), p.bias, adds});
-  }
+void LaunchStored(const Context& ctx, Products<BFloat16, Out> products) {
+  constexpr int kFactors = !kTransposedA && kTransposedB ? kMostFactors : 1,
+                kMembers = kFactors > 1 ? 1 : kMostProducts;
+  LaunchProducts<S, kTransposedA, kTransposedB, kFactors, kMembers>(
+      ctx, products, [&](const Product<BFloat16, Out>& p) {
+        if constexpr (std::is_same_v<Out, float>) {
+          return Store{};
+        } else {
+          const auto describe = [&](const BFloat16* x) {
+            return DescribeMatrix(x, p.rows, p.columns, p.columns, S::kHalves * kPanel);
+          };
+          return StoreBoxes{describe(p.c), describe(p.addend ? p.addend : p.c), p.bias, p.addend != nullptr};
+        }
+      });
 }
 
 // Launches the cheapest of these shapes.
 template <bool kTransposedA, bool kTransposedB, class... Shapes, class Out>
-void LaunchCheapest(const Context& ctx, const Product<BFloat16, Out>& p) {
-  const std::array costs{CostOf<Shapes>(ctx, p)...};
+void LaunchCheapest(const Context& ctx, Products<BFloat16, Out> products) {
+  const std::array costs{CostOf<Shapes>(ctx, products)...};
   const auto cheapest = std::min_element(costs.begin(), costs.end()) - costs.begin();
   std::int64_t i = 0;
-  ((i++ == cheapest ? LaunchStored<Shapes, kTransposedA, kTransposedB>(ctx, p) : void()), ...);
+  ((i++ == cheapest ? LaunchStored<Shapes, kTransposedA, kTransposedB>(ctx, products) : void()), ...);
 }
 
 // Gradients of weights have few rows, often of an odd number of tiles, where a pair would waste one. They have as many
@@ -177,26 +182,30 @@ using SquareAlone = Shape<128, true, 1, 88>;
 // runs there, so half as many tiles as multiprocessors are enough. Left to it are also forms that training does not
 // have: gradients of weights in bf16, and those of inputs in f32.
 template <class Out>
-bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& p) {
+bool WarpgroupsTake(const Context& ctx, Products<BFloat16, Out> products) {
   constexpr int kChunk = kPack<BFloat16>;
-  const std::int64_t works = Blocks(p.rows, kRows) * Blocks(p.columns, Square::kColumns) * p.parts();
-  const bool trained = std::is_same_v<Out, float> ? p.a.transposed == p.b.transposed : !p.a.transposed;
-  return ctx.stream->has_warpgroups && trained && 2 * works >= ctx.stream->multiprocessors && p.rows > kRows / 2 &&
-         p.depth > 0 && OperandsAligned<kChunk>(p) && RowsAligned<kChunk>(p.columns, p.c, p.addend);
+  std::int64_t works = 0;
+  for (const Product<BFloat16, Out>& p : products) {
+    const bool trained = std::is_same_v<Out, float> ? p.a.transposed == p.b.transposed : !p.a.transposed;
+    if (!trained || p.rows <= kRows / 2 || p.depth == 0) return false;
+    if (!OperandsAligned<kChunk>(p) || !RowsAligned<kChunk>(p.columns, p.c, p.addend)) return false;
+    works += Blocks(p.rows, kRows) * Blocks(p.columns, Square::kColumns) * p.parts();
+  }
+  return ctx.stream->has_warpgroups && 2 * works >= ctx.stream->multiprocessors;
 }
 
 template <>
-void MultiplyByWarpgroups(const Context& ctx, const Product<BFloat16, BFloat16>& p) {
-  if (p.b.transposed) return LaunchCheapest<false, true, Wide, Large, Square>(ctx, p);
-  LaunchCheapest<false, false, Wide, Large, Square>(ctx, p);
+void MultiplyByWarpgroups(const Context& ctx, Products<BFloat16, BFloat16> products) {
+  if (products[0].b.transposed) return LaunchCheapest<false, true, Wide, Large, Square>(ctx, products);
+  LaunchCheapest<false, false, Wide, Large, Square>(ctx, products);
 }
 template <>
-void MultiplyByWarpgroups(const Context& ctx, const Product<BFloat16, float>& p) {
-  if (p.a.transposed) return LaunchCheapest<true, true, WideAlone, LargeAlone, SquareAlone>(ctx, p);
-  LaunchCheapest<false, false, Wide, Large, Square>(ctx, p);
+void MultiplyByWarpgroups(const Context& ctx, Products<BFloat16, float> products) {
+  if (products[0].a.transposed) return LaunchCheapest<true, true, WideAlone, LargeAlone, SquareAlone>(ctx, products);
+  LaunchCheapest<false, false, Wide, Large, Square>(ctx, products);
 }
 
-template bool WarpgroupsTake(const Context&, const Product<BFloat16, BFloat16>&);
-template bool WarpgroupsTake(const Context&, const Product<BFloat16, float>&);
+template bool WarpgroupsTake(const Context&, Products<BFloat16, BFloat16>);
+template bool WarpgroupsTake(const Context&, Products<BFloat16, float>);
 
 }  // namespace swarr

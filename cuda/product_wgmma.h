@@ -20,6 +20,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 
 #include "cuda/gemm.h"
 #include "cuda/pack.h"
@@ -54,7 +55,7 @@ using Square = Shape<128, true, 2, 105>;
 //                                                            first thread, the place before is free.
 template <class End>
 concept HasPlaces = requires {
-  End::kHasPlaces;
+  typename End::Places;
 };
 
 constexpr int kAlignment = 1024, kMostStages = 6, kRoom = 226 * 1024;
@@ -132,27 +133,53 @@ struct Ring {
   }
 };
 
-// What a block works on: a tile of c and a part of k.
+// One of the products of a launch, and what takes its sums.
+template <class Out, class End, int factors>
+struct Member {
+  CUtensorMap a[factors], b[factors];
+  Product<BFloat16, Out> product;
+  End end;
+  unsigned tiles, works;  // tiles of c, those of a pair counted once; works: tiles times parts of k. 0: no product
+};
+template <class Out, class End, int factors, int members>
+struct Members {
+  Member<Out, End, factors> at[members];
+
+  __host__ __device__ unsigned works() const {
+    unsigned sum = 0;
+    for (const auto& member : at) sum += member.works;
+    return sum;
+  }
+};
+
+// What a block works on: a tile of one product's c and a part of its k.
+template <class Member>
 struct Work {
+  const Member& of;
   TileOrigin origin;
   std::int64_t part, begin, end;  // end: of k
   unsigned steps;                 // stages, those of further factors among them
 
-  // `tiles`: of c, those of a pair counted once.
-  template <class S, class Out>
-  static __device__ Work At(unsigned index, unsigned tiles, const Product<BFloat16, Out>& p) {
-    Work work;
-    work.origin = OriginOfTile(index % tiles, p.rows, p.columns, S::kBlocks * kRows, S::kColumns);
-    work.origin.row += blockIdx.x % S::kBlocks * kRows;
-    work.part = index / tiles;
-    work.begin = work.part * p.part_depth;
-    work.end = min(p.depth, work.begin + p.part_depth);
-    std::int64_t steps = Blocks(work.end - work.begin, kStep);
-    for (const auto& factors : p.more) steps += Blocks(factors.depth, kStep);
-    work.steps = static_cast<unsigned>(steps);
-    return work;
+  template <class S>
+  __device__ Work(const S&, unsigned index, const Member& member) : of(member) {
+    const auto& p = of.product;
+    origin = OriginOfTile(index % of.tiles, p.rows, p.columns, S::kBlocks * kRows, S::kColumns);
+    origin.row += blockIdx.x % S::kBlocks * kRows;
+    part = index / of.tiles;
+    begin = part * p.part_depth;
+    end = min(p.depth, begin + p.part_depth);
+    std::int64_t all = Blocks(end - begin, kStep);
+    for (const auto& factors : p.more) all += Blocks(factors.depth, kStep);
+    steps = static_cast<unsigned>(all);
   }
 };
+// The index counts the works of all members, one after another.
+template <class S, class Out, class End, int factors, int members>
+__device__ Work<Member<Out, End, factors>> WorkAt(unsigned index, const Members<Out, End, factors, members>& all) {
+  int i = 0;
+  for (; i + 1 < members && index >= all.at[i].works; ++i) index -= all.at[i].works;
+  return {S{}, index, all.at[i]};
+}
 
 // sums = a b^T over the depth of the work, by one group. `row`: the first of its rows in the tile.
 template <class S, bool kTransposedA, bool kTransposedB, int stages>
@@ -189,19 +216,12 @@ __device__ void ForPanels(F&& f) {
   f.template operator()<panels - 1>();
 }
 
-// The operands of all factors, as the copy engine knows them.
-template <int factors>
-struct OperandMaps {
-  CUtensorMap a[factors], b[factors];
-};
-
-// `end` takes the sums. If it has no places in shared memory, end.Take<columns>(product, origin, sums) is called for
-// every 64 rows of a tile by the group that has them. `tiles`: of c, those of a pair counted once; `works`: tiles times
-// parts of k. Grid: at most one block for each multiprocessor.
-template <class S, bool kTransposedA, bool kTransposedB, int factors, class Out, class End>
+// The members' ends take the sums. An end without places in shared memory has end.Take<columns>(product, origin, sums),
+// which is called for every 64 rows of a tile by the group that has them. Grid: at most one block for each
+// multiprocessor.
+template <class S, bool kTransposedA, bool kTransposedB, class Out, class End, int factors, int members>
 __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup, 1)
-    ProductKernel(const __grid_constant__ OperandMaps<factors> maps, const __grid_constant__ Product<BFloat16, Out> p,
-                  const __grid_constant__ End end, unsigned tiles, unsigned works) {
+    ProductKernel(const __grid_constant__ Members<Out, End, factors, members> all) {
   constexpr int stages = kStages<S, End>;
   extern __shared__ char shared[];
   __shared__ std::uint64_t full[stages], empty[stages], turns[2], ready[4];
@@ -215,26 +235,25 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
     ShowBarriers();
   }
   if (threadIdx.x == 2 * kGroup) {
-    for (int f = 0; f < factors; ++f) {
-      FetchDescription(maps.a[f]);
-      FetchDescription(maps.b[f]);
-    }
+    FetchDescription(all.at[0].a[0]);
+    FetchDescription(all.at[0].b[0]);
   }
   LetNextBegin();
   S::kBlocks > 1 ? SyncPair() : __syncthreads();
   WaitForPrevious();
   Ring<S, stages> ring{shared + (kAlignment - SharedAddress(shared) % kAlignment) % kAlignment, full, empty};
-  const unsigned group = threadIdx.x / kGroup, first = blockIdx.x / S::kBlocks, stride = gridDim.x / S::kBlocks;
+  const unsigned works = all.works(), group = threadIdx.x / kGroup, first = blockIdx.x / S::kBlocks,
+                 stride = gridDim.x / S::kBlocks;
   const auto place = [&](unsigned of, unsigned panel) {
     return ring.memory + stages * S::kStageBytes + (of * 2 + panel % 2) * S::kPlaceBytes;
   };
   // For the group's n-th panel of all.
   const auto prepare = [&](unsigned of, unsigned n) {
-    const unsigned tile = n / S::kPanels, work = first + (S::kTurns ? tile * 2 + of : tile) * stride;
+    const unsigned tile = n / S::kPanels, index = first + (S::kTurns ? tile * 2 + of : tile) * stride;
     if constexpr (HasPlaces<End>) {
-      if (work >= works) return;
-      end.template Prepare<S>(place(of, n), of, Work::At<S>(work, tiles, p).origin, n % S::kPanels,
-                              ready + of * 2 + n % 2);
+      if (index >= works) return;
+      const auto work = WorkAt<S>(index, all);
+      work.of.end.template Prepare<S>(place(of, n), of, work.origin, n % S::kPanels, ready + of * 2 + n % 2);
     }
   };
   if (group == 2) {
@@ -242,17 +261,17 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
     if (threadIdx.x % kGroup != 0) return;
     for (unsigned n = 0; n < 4; ++n) prepare(n / 2, n % 2);
     for (unsigned i = first; i < works; i += stride) {
-      const Work work = Work::At<S>(i, tiles, p);
+      const auto work = WorkAt<S>(i, all);
 #pragma unroll 1
       for (int f = 0; f < factors; ++f) {
-        const std::int64_t k_end = f == 0 ? work.end : p.more[f - 1].depth;
+        const std::int64_t k_end = f == 0 ? work.end : work.of.product.more[f - 1].depth;
         for (std::int64_t k = f == 0 ? work.begin : 0; k < k_end; k += kStep, ++ring.round) {
           std::uint64_t* arrived = full + ring.index();
           WaitBarrier(empty + ring.index(), ring.parity() ^ 1);
           ArriveAndExpect(arrived, S::kStageBytes);
-          CopyTile<kRows, kTransposedA, 1>(ring.stage(), maps.a[f], work.origin.row, k, 0, arrived);
-          CopyTile<S::kColumns, kTransposedB, S::kBlocks>(ring.stage() + S::kBytesA, maps.b[f], work.origin.column, k,
-                                                          blockIdx.x % S::kBlocks, arrived);
+          CopyTile<kRows, kTransposedA, 1>(ring.stage(), work.of.a[f], work.origin.row, k, 0, arrived);
+          CopyTile<S::kColumns, kTransposedB, S::kBlocks>(ring.stage() + S::kBytesA, work.of.b[f], work.origin.column,
+                                                          k, blockIdx.x % S::kBlocks, arrived);
         }
       }
     }
@@ -260,7 +279,7 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
     GrowRegisters<240>();
     unsigned turn = 0;
     for (unsigned i = first; i < works; i += stride, ++turn) {
-      const Work work = Work::At<S>(i, tiles, p);
+      const auto work = WorkAt<S>(i, all);
       if (S::kTurns && turn % 2 != group) {
         ring.round += work.steps;
         continue;
@@ -274,15 +293,16 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
         ForPanels<S::kPanels>([&]<int panel>() {
           const unsigned n = taken * S::kPanels + panel;
           WaitBarrier(ready + group * 2 + n % 2, n / 2 % 2);
-          end.template Store<S, panel>(place(group, n), group, p, work.origin, sums);
+          work.of.end.template Store<S, panel>(place(group, n), group, work.of.product, work.origin, sums);
           if (threadIdx.x % kGroup == 0 && n > 0) prepare(group, n + 1);
         });
       } else {
-        Product<BFloat16, Out> part = p;
-        part.c += work.part * p.rows * p.columns;
+        Product<BFloat16, Out> part = work.of.product;
+        part.c += work.part * part.rows * part.columns;
 #pragma unroll
         for (int half = 0; half < S::kHalves; ++half) {
-          end.template Take<S::kColumns>(part, {work.origin.row + row + half * kPanel, work.origin.column}, sums[half]);
+          work.of.end.template Take<S::kColumns>(part, {work.origin.row + row + half * kPanel, work.origin.column},
+                                                 sums[half]);
         }
       }
     }
@@ -292,31 +312,52 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
   if constexpr (S::kBlocks > 1) SyncPair();
 }
 
+// Tiles of c, those of a pair counted once.
+template <class S, class Out>
+std::int64_t TilesOf(const Product<BFloat16, Out>& p) {
+  return Blocks(p.rows, S::kBlocks * kRows) * Blocks(p.columns, S::kColumns);
+}
+
 // Describes an operand to the copy engine as it is stored; `blocks` share its tiles.
 CUtensorMap DescribeOperand(const Operand<BFloat16>& x, std::int64_t n, std::int64_t depth, int size, int blocks) {
   return DescribeMatrix(x.data, x.transposed ? depth : n, x.transposed ? n : depth, x.stride,
                         (x.transposed ? kPanel : size) / blocks);
 }
 
-// At most `factors` products are summed.
-template <class S, bool kTransposedA, bool kTransposedB, int factors = 1, class Out, class End>
-void LaunchProduct(const Context& ctx, const Product<BFloat16, Out>& p, const End& end) {
-  const std::int64_t tiles = Blocks(p.rows, S::kBlocks * kRows) * Blocks(p.columns, S::kColumns),
-                     works = tiles * p.parts();
-  OperandMaps<factors> maps;
-  SWARR_CHECK(factors > 1 || p.more[0].depth == 0, "products of this form can't be added to each other in one kernel");
-  for (int f = 0; f < factors; ++f) {
-    const Factors<BFloat16> x =
-        f == 0 || p.more[f - 1].depth == 0 ? Factors<BFloat16>{p.a, p.b, p.depth} : p.more[f - 1];
-    maps.a[f] = DescribeOperand(x.a, p.rows, x.depth, kRows, 1);
-    maps.b[f] = DescribeOperand(x.b, p.columns, x.depth, S::kColumns, S::kBlocks);
+// The products of one launch have the same form. At most `factors` are added in each. end_of(product) is its end.
+template <class S, bool kTransposedA, bool kTransposedB, int factors, int members, class Out, class EndOf>
+void LaunchProducts(const Context& ctx, std::span<const Product<BFloat16, Out>> products, const EndOf& end_of) {
+  using End = decltype(end_of(products[0]));
+  SWARR_CHECK(products.size() <= members, products.size(), " products in a launch of at most ", members);
+  Members<Out, End, factors, members> all;
+  for (int i = 0; i < members; ++i) {
+    // What is not there is described as the first is, and has no works.
+    const bool present = static_cast<std::size_t>(i) < products.size();
+    const Product<BFloat16, Out>& p = products[present ? static_cast<std::size_t>(i) : 0];
+    SWARR_CHECK(factors > 1 || p.more[0].depth == 0,
+                "products of this form can't be added to each other in one kernel");
+    Member<Out, End, factors>& member = all.at[i];
+    for (int f = 0; f < factors; ++f) {
+      const Factors<BFloat16> x =
+          f == 0 || p.more[f - 1].depth == 0 ? Factors<BFloat16>{p.a, p.b, p.depth} : p.more[f - 1];
+      member.a[f] = DescribeOperand(x.a, p.rows, x.depth, kRows, 1);
+      member.b[f] = DescribeOperand(x.b, p.columns, x.depth, S::kColumns, S::kBlocks);
+    }
+    member.product = p;
+    member.end = end_of(p);
+    const std::int64_t tiles = TilesOf<S>(p);
+    member.tiles = static_cast<unsigned>(tiles);
+    member.works = present ? static_cast<unsigned>(tiles * p.parts()) : 0;
   }
-  const auto blocks =
-      static_cast<unsigned>(S::kBlocks * std::min<std::int64_t>(works, ctx.stream->multiprocessors / S::kBlocks));
+  const auto blocks = S::kBlocks * std::min<unsigned>(all.works(), ctx.stream->multiprocessors / S::kBlocks);
   constexpr int kBytes = kStages<S, End> * S::kStageBytes + kPlacesBytes<S, End> + kAlignment;
   Launch(ctx, {blocks, 3 * kGroup, kBytes, /*early=*/true},
-         ProductKernel<S, kTransposedA, kTransposedB, factors, Out, End>, maps, p, end, static_cast<unsigned>(tiles),
-         static_cast<unsigned>(works));
+         ProductKernel<S, kTransposedA, kTransposedB, Out, End, factors, members>, all);
+}
+
+template <class S, bool kTransposedA, bool kTransposedB, class Out, class End>
+void LaunchProduct(const Context& ctx, const Product<BFloat16, Out>& p, const End& end) {
+  LaunchProducts<S, kTransposedA, kTransposedB, 1, 1>(ctx, std::span(&p, 1), [&](const auto&) { return end; });
 }
 
 }  // namespace

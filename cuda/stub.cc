@@ -36,7 +36,9 @@ void FusedLogitGradients(const Context&, const Tensor&, const Tensor&, const Ten
                          const LogprobInputs&) {
   ThrowNoCuda();
 }
-bool FusedMatMulNN(const Context&, const Tensor&, std::initializer_list<InputGradientTerm>) { return false; }
+bool FusedLinears(const Context&, const Tensor&, std::span<const LinearResult>) { return false; }
+bool FusedInputGradient(const Context&, const Tensor&, std::span<const InputGradientTerm>) { return false; }
+bool FusedWeightGradients(const Context&, const Tensor&, std::span<const WeightGradient>) { return false; }
 Tensor FusedGated(const Context&, const NormedRows&, const Tensor&, const Tensor&) { return {}; }
 Tensor FusedQkv(const Context&, const KeyCache&, std::int64_t, const NormedRows&, const QkvWeights&, const QkvRows&) {
   return {};

@@ -67,7 +67,8 @@ struct Terms {
       const InputGradientTerm& whole = of_three[static_cast<std::size_t>(i)];
       return InputGradientTerm{whole.dy.Rows(begin, end), whole.w};
     };
-    AddedMatMulNN(ctx, dx.Rows(begin, end), {term(0), term(1), term(2)});
+    const InputGradientTerm all[] = {term(0), term(1), term(2)};
+    LinearsInputGradient(ctx, dx.Rows(begin, end), all);
   }
 };
 

@@ -2,16 +2,44 @@
 #include "tensor/linears.h"
 
 namespace swarr {
+namespace {
 
-void AddedMatMulNN(const Context& ctx, const Tensor& dx, std::initializer_list<InputGradientTerm> terms) {
-  SWARR_CHECK(terms.size() > 0 && terms.size() <= kMostTerms, "a sum of ", terms.size(), " products; 1 to ", kMostTerms,
-              " can be added");
-  if (FusedMatMulNN(ctx, dx, terms)) return;
-  bool accumulate = false;
-  for (const auto& [dy, w] : terms) {
-    MatMulNN(ctx, dx, dy, w, accumulate);
-    accumulate = true;
+void CheckCount(std::size_t layers) {
+  constexpr std::size_t kMost = 3;
+  SWARR_CHECK(layers > 0 && layers <= kMost, layers, " linear layers of one input; there can be 1 to ", kMost);
+}
+
+}  // namespace
+
+void LinearsForward(const Context& ctx, const Tensor& x, std::span<const LinearResult> results) {
+  CheckCount(results.size());
+  for (const auto& [y, w, b] : results) {
+    CheckShape(w, x.dtype(), {-1, x.dim(1)}, "the weight of a product x w^T");
+    CheckShape(y, x.dtype(), {x.dim(0), w.dim(0)}, "the result of a product x w^T");
+    if (!b.empty()) CheckShape(b, x.dtype(), {w.dim(0)}, "the bias of a linear layer");
   }
+  if (FusedLinears(ctx, x, results)) return;
+  for (const auto& [y, w, b] : results) LinearForward(ctx, y, x, w, b);
+}
+
+void LinearsInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms) {
+  CheckCount(terms.size());
+  for (const auto& [dy, w] : terms) {
+    CheckShape(w, dx.dtype(), {-1, dx.dim(1)}, "the weight of a product dy w");
+    CheckShape(dy, dx.dtype(), {dx.dim(0), w.dim(0)}, "the gradient of a product dy w");
+  }
+  if (FusedInputGradient(ctx, dx, terms)) return;
+  for (const InputGradientTerm& term : terms) MatMulNN(ctx, dx, term.dy, term.w, /*accumulate=*/&term != &terms[0]);
+}
+
+void LinearsWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients) {
+  CheckCount(gradients.size());
+  for (const auto& [dw, dy] : gradients) {
+    CheckShape(dy, x.dtype(), {x.dim(0), -1}, "the gradient of a product dy^T x");
+    CheckShape(dw, AccumulatorOf(x.dtype()), {dy.dim(1), x.dim(1)}, "the result of a product dy^T x");
+  }
+  if (FusedWeightGradients(ctx, x, gradients)) return;
+  for (const auto& [dw, dy] : gradients) MatMulTN(ctx, dw, dy, x, /*accumulate=*/!dw.fresh());
 }
 
 }  // namespace swarr

@@ -1,25 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of linear layers that have one input: they share an operand or a result, and a CUDA device multiplies them
-// in one launch.
+// Linear layers of one input x[M, K]: their products share an operand or the result, so a CUDA device multiplies them
+// in one launch in bf16. Weights are [N, K], each with an N of its own. There are at most three.
 #pragma once
 
-#include <initializer_list>
+#include <span>
 
 #include "tensor/ops.h"
 
 namespace swarr {
 
-struct InputGradientTerm {
-  Tensor dy, w;  // [M, N], [N, K]
+// y = x w^T + b for each; b is optional (empty). The bits of LinearForward.
+struct LinearResult {
+  Tensor y, w, b = {};  // y[M, N]
 };
-constexpr std::size_t kMostTerms = 3;
+void LinearsForward(const Context& ctx, const Tensor& x, std::span<const LinearResult> results);
 
-// dx[M, K] = the sum of the terms' dy w, which are added in this order. In f64 and f32 each element is one accumulator
-// through all terms. In bf16 a CUDA device goes through them in one too, and rounds once; the processor rounds after
-// each term.
-void AddedMatMulNN(const Context& ctx, const Tensor& dx, std::initializer_list<InputGradientTerm> terms);
+// dx = the sum of the terms' dy w, in this order. In f64 and f32 an element is one accumulator through all terms. In
+// bf16 a CUDA device goes through them in one too and rounds once; the processor rounds after each term.
+struct InputGradientTerm {
+  Tensor dy, w;  // dy[M, N]
+};
+void LinearsInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms);
 
-// The same in bf16 on a CUDA device (cuda/gemm.cu), where our own products are asked for; whether it was done.
-bool FusedMatMulNN(const Context& ctx, const Tensor& dx, std::initializer_list<InputGradientTerm> terms);
+// dw += dy^T x for each, or dw = dy^T x where it is fresh; in the dtype of sums. A long sum is cut into parts by the
+// shapes of all.
+struct WeightGradient {
+  Tensor dw, dy;
+};
+void LinearsWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients);
+
+// The same on a CUDA device (cuda/gemm.cu). They return false where they have done nothing.
+bool FusedLinears(const Context& ctx, const Tensor& x, std::span<const LinearResult> results);
+bool FusedInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms);
+bool FusedWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients);
 
 }  // namespace swarr
