@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <limits>
 #include <utility>
-#include <vector>
 
 #include "cuda/gemm.h"
 #include "cuda/pack.h"
@@ -247,22 +246,22 @@ void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
   ArenaScope scope(*ctx.arena);
   const std::int64_t parts = Blocks(depth, part_depth);
   std::int64_t most = 0;
-  std::vector<Product<T, Sum>> in_parts;
+  Few<Product<T, Sum>> in_parts;
   AllPartSums<Sum, Out> sums{};
   for (const Product<T, Out>& p : products) {
     const std::int64_t size = p.rows * p.columns;
     Sum* partial = ctx.arena->NewArray<Sum>(parts * size);
-    sums.of[in_parts.size()] = {size, partial, p.addend, p.c};
-    in_parts.push_back({.rows = p.rows,
-                        .columns = p.columns,
-                        .depth = depth,
-                        .a = p.a,
-                        .b = p.b,
-                        .c = partial,
-                        .part_depth = part_depth});
+    sums.of[in_parts.view().size()] = {size, partial, p.addend, p.c};
+    in_parts.Add({.rows = p.rows,
+                  .columns = p.columns,
+                  .depth = depth,
+                  .a = p.a,
+                  .b = p.b,
+                  .c = partial,
+                  .part_depth = part_depth});
     most = std::max(most, size);
   }
-  MultiplyAll(ctx, Products<T, Sum>(in_parts));
+  MultiplyAll(ctx, in_parts.view());
   const dim3 grid(static_cast<unsigned>(Blocks(most, kThreads)), 1, static_cast<unsigned>(products.size()));
   Launch(ctx, {.blocks = grid, .early = true}, AddPartsKernel<Sum, Out>, parts, sums);
 }
@@ -344,11 +343,11 @@ void Kernels<Cuda>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor&
 
 bool FusedLinears(const Context& ctx, const Tensor& x, std::span<const LinearResult> results) {
   if (!Fuses(ctx, x.dtype()) || x.dim(0) == 0) return false;
-  std::vector<Product<BFloat16, BFloat16>> products;
+  Few<Product<BFloat16, BFloat16>> products;
   for (const auto& [y, w, b] : results) {
-    products.push_back(ProductOf<BFloat16, BFloat16>(y, {x, false}, {w, false}, b, {}));
+    products.Add(ProductOf<BFloat16, BFloat16>(y, {x, false}, {w, false}, b, {}));
   }
-  MultiplyAll(ctx, Products<BFloat16, BFloat16>(products));
+  MultiplyAll(ctx, products.view());
   return true;
 }
 
@@ -365,12 +364,12 @@ bool FusedInputGradient(const Context& ctx, const Tensor& dx, std::span<const In
 }
 
 bool FusedWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients) {
-  if (!Fuses(ctx, x.dtype())) return false;
-  std::vector<Product<BFloat16, float>> products;
+  if (!Fuses(ctx, x.dtype()) || gradients.empty()) return false;
+  Few<Product<BFloat16, float>> products;
   for (const auto& [dw, dy] : gradients) {
-    products.push_back(ProductOf<BFloat16, float>(dw, {dy, true}, {x, true}, {}, dw.fresh() ? Tensor{} : dw));
+    products.Add(ProductOf<BFloat16, float>(dw, {dy, true}, {x, true}, {}, dw.fresh() ? Tensor{} : dw));
   }
-  MultiplyInParts(ctx, Products<BFloat16, float>(products));
+  MultiplyInParts(ctx, products.view());
   return true;
 }
 

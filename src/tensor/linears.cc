@@ -2,17 +2,7 @@
 #include "tensor/linears.h"
 
 namespace swarr {
-namespace {
-
-void CheckCount(std::size_t layers) {
-  constexpr std::size_t kMost = 3;
-  SWARR_CHECK(layers > 0 && layers <= kMost, layers, " linear layers of one input; there can be 1 to ", kMost);
-}
-
-}  // namespace
-
 void LinearsForward(const Context& ctx, const Tensor& x, std::span<const LinearResult> results) {
-  CheckCount(results.size());
   for (const auto& [y, w, b] : results) {
     CheckShape(w, x.dtype(), {-1, x.dim(1)}, "the weight of a product x w^T");
     CheckShape(y, x.dtype(), {x.dim(0), w.dim(0)}, "the result of a product x w^T");
@@ -23,7 +13,6 @@ void LinearsForward(const Context& ctx, const Tensor& x, std::span<const LinearR
 }
 
 void LinearsInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms) {
-  CheckCount(terms.size());
   for (const auto& [dy, w] : terms) {
     CheckShape(w, dx.dtype(), {-1, dx.dim(1)}, "the weight of a product dy w");
     CheckShape(dy, dx.dtype(), {dx.dim(0), w.dim(0)}, "the gradient of a product dy w");
@@ -33,7 +22,6 @@ void LinearsInputGradient(const Context& ctx, const Tensor& dx, std::span<const 
 }
 
 void LinearsWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients) {
-  CheckCount(gradients.size());
   for (const auto& [dw, dy] : gradients) {
     CheckShape(dy, x.dtype(), {x.dim(0), -1}, "the gradient of a product dy^T x");
     CheckShape(dw, AccumulatorOf(x.dtype()), {dy.dim(1), x.dim(1)}, "the result of a product dy^T x");

@@ -3,11 +3,27 @@
 // in one launch in bf16. Weights are [N, K], each with an N of its own. There are at most three.
 #pragma once
 
+#include <array>
 #include <span>
 
 #include "tensor/ops.h"
 
 namespace swarr {
+
+// A list of at most three, which needs no memory of its own.
+template <class T>
+class Few {
+ public:
+  void Add(const T& x) {
+    SWARR_CHECK(size_ < at_.size(), "more than ", at_.size(), " linear layers of one input");
+    at_[size_++] = x;
+  }
+  std::span<const T> view() const { return {at_.data(), size_}; }
+
+ private:
+  std::array<T, 3> at_ = {};
+  std::size_t size_ = 0;
+};
 
 // y = x w^T + b for each; b is optional (empty). The bits of LinearForward.
 struct LinearResult {
