@@ -227,7 +227,7 @@ struct AllPartSums {
 
 // Grid: packs of the largest product's elements, 1, products.
 template <class Sum, class Out>
-__global__ void AddPartsKernel(std::int64_t parts, AllPartSums<Sum, Out> all) {
+__global__ void AddPartsKernel(std::int64_t parts, const __grid_constant__ AllPartSums<Sum, Out> all) {
   const PartSums<Sum, Out>& sums = all.of[blockIdx.z];
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   WaitForPrevious();
