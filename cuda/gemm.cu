@@ -187,16 +187,21 @@ void MultiplyAll(const Context& ctx, Products<T, Out> products) {
   for (const Product<T, Out>& p : products) Multiply(ctx, p);
 }
 
-// The depth of a part, of which there are at most 16: the one with which a device is done soonest. It depends on the
-// shapes alone. So the device is always taken to have 132 multiprocessors, lest bits depend on it. Each multiplies
-// tiles of 128 rows, of the best width, one after another; 128 columns take as long as 146 and 192 as 185 would at the
-// speed of 256 (the rates in gemm_wgmma.cu). To store a tile of sums and to add it up takes as long as 640 of k.
+// The depth of a part, of which there are at most 16: the one with which a device is done soonest; and when that is. It
+// depends on the shapes alone. So the device is always taken to have 132 multiprocessors, lest bits depend on it. Each
+// multiplies tiles of 128 rows, of the best width, one after another; 128 columns take as long as 146 and 192 as 185
+// would at the speed of 256 (the rates in gemm_wgmma.cu). To store a tile of sums and to add it up takes as long as 640
+// of k.
+struct Parts {
+  std::int64_t depth, cost = std::numeric_limits<std::int64_t>::max();
+};
 template <class T, class Out>
-std::int64_t PartDepth(Products<T, Out> products) {
+Parts BestParts(Products<T, Out> products) {
   constexpr std::int64_t kParts = 16, kAtLeast = 256, kMultiple = 64, kAtOnce = 132, kStored = 640;
   const std::int64_t depth = products[0].depth;
-  std::int64_t best = depth, lowest = std::numeric_limits<std::int64_t>::max();
-  for (std::int64_t parts = 1; parts <= kParts && depth >= parts * kAtLeast; ++parts) {
+  if (depth == 0) return {0, 0};
+  Parts best{depth};
+  for (std::int64_t parts = 1; parts == 1 || (parts <= kParts && depth >= parts * kAtLeast); ++parts) {
     const std::int64_t part = Blocks(depth, parts * kMultiple) * kMultiple;
     for (const auto& [width, time] : {std::pair{128, 146}, {192, 185}, {256, 256}}) {
       std::int64_t tiles = 0;
@@ -204,9 +209,7 @@ std::int64_t PartDepth(Products<T, Out> products) {
         tiles += Blocks(p.rows, 128) * Blocks(p.columns, width) * Blocks(depth, part);
       }
       const std::int64_t cost = Blocks(tiles, kAtOnce) * time * (part + (parts > 1 ? kStored : 0));
-      if (cost >= lowest) continue;
-      lowest = cost;
-      best = part;
+      if (cost < best.cost) best = {part, cost};
     }
   }
   return best;
@@ -237,11 +240,21 @@ __global__ void AddPartsKernel(std::int64_t parts, const __grid_constant__ AllPa
   sums.c[i] = static_cast<Out>(sums.addend ? sum + static_cast<Sum>(sums.addend[i]) : sum);
 }
 
-// Products of one form and depth, without bias, with their depth cut into parts.
+// Products of one form and depth, without bias, with their depth cut into parts. They share a launch where that should
+// save a twentieth; less is lost on sums that no longer fit in the second-level cache before they are added up.
 template <class T, class Out>
 void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
   using Sum = Accumulator<T>;
-  const std::int64_t depth = products[0].depth, part_depth = PartDepth(products);
+  const auto [part_depth, cost] = BestParts(products);
+  const std::int64_t depth = products[0].depth;
+  if (products.size() > 1) {
+    std::int64_t alone = 0;
+    for (std::size_t i = 0; i < products.size(); ++i) alone += BestParts(products.subspan(i, 1)).cost;
+    if (cost > alone - alone / 20) {
+      for (std::size_t i = 0; i < products.size(); ++i) MultiplyInParts(ctx, products.subspan(i, 1));
+      return;
+    }
+  }
   if (depth <= part_depth || ctx.gemm == GemmKind::kCublas) return MultiplyAll(ctx, products);
   ArenaScope scope(*ctx.arena);
   const std::int64_t parts = Blocks(depth, part_depth);

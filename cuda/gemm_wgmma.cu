@@ -171,8 +171,8 @@ void LaunchCheapest(const Context& ctx, Products<BFloat16, Out> products) {
 }
 
 // Gradients of weights have few rows, often of an odd number of tiles, where a pair would waste one. They have as many
-// tiles and parts of k as a device of 132 multiprocessors does best with (PartDepth in gemm.cu).
-using WideAlone = Shape<256, false, 1, 100>;
+// tiles and parts of k as a device of 132 multiprocessors does best with (BestParts in gemm.cu).
+using Wide = Shape<256, false, 1, 100>;
 using LargeAlone = Shape<192, true, 1, 104>;
 using SquareAlone = Shape<128, true, 1, 88>;
 
@@ -196,13 +196,13 @@ bool WarpgroupsTake(const Context& ctx, Products<BFloat16, Out> products) {
 
 template <>
 void MultiplyByWarpgroups(const Context& ctx, Products<BFloat16, BFloat16> products) {
-  if (products[0].b.transposed) return LaunchCheapest<false, true, Wide, Large, Square>(ctx, products);
-  LaunchCheapest<false, false, Wide, Large, Square>(ctx, products);
+  if (products[0].b.transposed) return LaunchCheapest<false, true, Large, Square>(ctx, products);
+  LaunchCheapest<false, false, Large, Square>(ctx, products);
 }
 template <>
 void MultiplyByWarpgroups(const Context& ctx, Products<BFloat16, float> products) {
-  if (products[0].a.transposed) return LaunchCheapest<true, true, WideAlone, LargeAlone, SquareAlone>(ctx, products);
-  LaunchCheapest<false, false, Wide, Large, Square>(ctx, products);
+  if (products[0].a.transposed) return LaunchCheapest<true, true, Wide, LargeAlone, SquareAlone>(ctx, products);
+  LaunchCheapest<false, false, Large, Square>(ctx, products);
 }
 
 template bool WarpgroupsTake(const Context&, Products<BFloat16, BFloat16>);

@@ -42,9 +42,8 @@ struct Shape {
   static constexpr int kBytesA = kRows * kLineBytes, kStageBytes = kBytesA + columns * kLineBytes;
   static constexpr int kPanels = columns / kPanel, kPlaceBytes = kHalves * kPanelBytes;  // of results in bf16
 };
-using Wide = Shape<256, false, 2, 100>;
-using Large = Shape<192, true, 2, 110>;
-using Square = Shape<128, true, 2, 105>;
+using Large = Shape<192, true, 2, 105>;
+using Square = Shape<128, true, 2, 100>;
 
 // Whether results pass through shared memory, by panels of 64 columns. Each group has two places for panels; while one
 // is stored the next is written to the other.
@@ -330,10 +329,8 @@ void LaunchProducts(const Context& ctx, std::span<const Product<BFloat16, Out>> 
   using End = decltype(end_of(products[0]));
   SWARR_CHECK(products.size() <= members, products.size(), " products in a launch of at most ", members);
   Members<Out, End, factors, members> all;
-  for (int i = 0; i < members; ++i) {
-    // What is not there is described as the first is, and has no works.
-    const bool present = static_cast<std::size_t>(i) < products.size();
-    const Product<BFloat16, Out>& p = products[present ? static_cast<std::size_t>(i) : 0];
+  for (std::size_t i = 0; i < products.size(); ++i) {
+    const Product<BFloat16, Out>& p = products[i];
     SWARR_CHECK(factors > 1 || p.more[0].depth == 0,
                 "products of this form can't be added to each other in one kernel");
     Member<Out, End, factors>& member = all.at[i];
@@ -343,11 +340,15 @@ void LaunchProducts(const Context& ctx, std::span<const Product<BFloat16, Out>> 
       member.a[f] = DescribeOperand(x.a, p.rows, x.depth, kRows, 1);
       member.b[f] = DescribeOperand(x.b, p.columns, x.depth, S::kColumns, S::kBlocks);
     }
+    const std::int64_t tiles = TilesOf<S>(p);
     member.product = p;
     member.end = end_of(p);
-    const std::int64_t tiles = TilesOf<S>(p);
     member.tiles = static_cast<unsigned>(tiles);
-    member.works = present ? static_cast<unsigned>(tiles * p.parts()) : 0;
+    member.works = static_cast<unsigned>(tiles * p.parts());
+  }
+  for (std::size_t i = products.size(); i < members; ++i) {
+    all.at[i] = all.at[0];
+    all.at[i].works = 0;
   }
   const auto blocks = S::kBlocks * std::min<unsigned>(all.works(), ctx.stream->multiprocessors / S::kBlocks);
   constexpr int kBytes = kStages<S, End> * S::kStageBytes + kPlacesBytes<S, End> + kAlignment;
