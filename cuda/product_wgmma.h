@@ -234,8 +234,8 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
     ShowBarriers();
   }
   if (threadIdx.x == 2 * kGroup) {
-    FetchDescription(all.at[0].a[0]);
-    FetchDescription(all.at[0].b[0]);
+    PrefetchMatrix(all.at[0].a[0]);
+    PrefetchMatrix(all.at[0].b[0]);
   }
   LetNextBegin();
   S::kBlocks > 1 ? SyncPair() : __syncthreads();

@@ -61,7 +61,26 @@ __device__ inline void CopyBox(void* to_shared, const CUtensorMap& matrix, int x
                : "r"(SharedAddress(to_shared)), "l"(&matrix), "r"(x), "r"(y), "r"(SharedAddress(barrier))
                : "memory");
 }
-// The same to that place in both blocks of a pair, and to the barrier at that place in each.
+
+// Begins to bring the box to the second-level cache, or the description of the matrix itself to where it is read.
+__device__ inline void PrefetchBox(const CUtensorMap& matrix, int x, int y) {
+  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];"
+               :
+               : "l"(&matrix), "r"(x), "r"(y)
+               : "memory");
+}
+__device__ inline void PrefetchMatrix(const CUtensorMap& matrix) {
+  asm volatile("prefetch.tensormap [%0];" : : "l"(&matrix) : "memory");
+}
+
+// Lets the copy engine and products see what this thread has stored in shared memory.
+__device__ inline void ShowStores() { asm volatile("fence.proxy.async.shared::cta;" : : : "memory"); }
+// Waits until `threads` threads of the block have come to barrier `barrier`, 1 to 15; __syncthreads has number 0.
+__device__ inline void SyncThreads(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" : : "r"(barrier), "r"(threads) : "memory");
+}
+
+// CopyBox to that place in both blocks of a pair, and to the barrier at that place in each.
 __device__ inline void CopyBoxToPair(void* to_shared, const CUtensorMap& matrix, int x, int y, std::uint64_t* barrier) {
   constexpr std::uint16_t kBoth = 3;
   asm volatile(
@@ -84,10 +103,6 @@ __device__ inline void CommitStores() { asm volatile("cp.async.bulk.commit_group
 template <int n>
 __device__ inline void WaitStoresRead() {
   asm volatile("cp.async.bulk.wait_group.read %0;" : : "n"(n) : "memory");
-}
-// Has the description of a matrix fetched, which is an argument of the kernel.
-__device__ inline void FetchDescription(const CUtensorMap& matrix) {
-  asm volatile("prefetch.tensormap [%0];" : : "l"(&matrix) : "memory");
 }
 
 // Of blocks that are launched in pairs: waits until all threads of both have come here, but for those that are done.
@@ -112,13 +127,6 @@ __device__ inline void StoreMatrix4(void* row, const std::uint32_t (&from)[4]) {
                :
                : "r"(SharedAddress(row)), "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(from[3])
                : "memory");
-}
-
-// Lets the copy engine and products see what this thread has stored in shared memory.
-__device__ inline void ShowStores() { asm volatile("fence.proxy.async.shared::cta;" : : : "memory"); }
-// Waits until `threads` threads of the block have come to barrier `barrier`, 1 to 15; __syncthreads has number 0.
-__device__ inline void SyncThreads(int barrier, int threads) {
-  asm volatile("bar.sync %0, %1;" : : "r"(barrier), "r"(threads) : "memory");
 }
 
 // Between other uses of the registers that hold sums, and products.
