@@ -171,7 +171,7 @@ void LaunchCheapest(const Context& ctx, Products<BFloat16, Out> products) {
 }
 
 // Gradients of weights have few rows, often of an odd number of tiles, where a pair would waste one. They have as many
-// tiles and parts of k as a device of 132 multiprocessors does best with (BestParts in gemm.cu).
+// tiles and parts of k as a device of 132 multiprocessors does best with (gemm_parts.h).
 using Wide = Shape<256, false, 1, 100>;
 using LargeAlone = Shape<192, true, 1, 104>;
 using SquareAlone = Shape<128, true, 1, 88>;
