@@ -11,14 +11,14 @@
 // Gradients of weights have few elements and many k. There k is cut into parts, by the shape of the product alone, and
 // the parts' sums are added in ascending order. Left out: 16-byte loads from global memory.
 #include <algorithm>
-#include <limits>
-#include <utility>
 
 #include "cuda/gemm.h"
+#include "cuda/gemm_parts.h"
 #include "cuda/pack.h"
 #include "cuda/short_product.h"
 #include "cuda/sums.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/linears.h"
 
 namespace swarr {
 namespace {
@@ -166,7 +166,7 @@ void Multiply(const Context& ctx, const Product<T, Out>& p) {
   if (ctx.gemm == GemmKind::kCublas && !p.bias && p.depth > 0) return MultiplyByCublas(ctx, p);
   if constexpr (std::is_same_v<T, BFloat16>) {
     if (FewRowsTake(ctx, p)) return MultiplyFewRows(ctx, p);
-    WarpgroupsTake(ctx, p) ? MultiplyByWarpgroups(ctx, p) : MultiplyOnTensorCores(ctx, p);
+    WarpgroupsTake(ctx, p) ? MultiplyByWarpgroups(ctx, Products<T, Out>(&p, 1)) : MultiplyOnTensorCores(ctx, p);
   } else {
     if constexpr (std::is_same_v<T, float>) {
       if (ShortProductTakes(ctx, p)) return MultiplyShort(ctx, p);
@@ -180,54 +180,53 @@ void Multiply(const Context& ctx, const Product<T, Out>& p) {
   }
 }
 
-// The depth of a part, of which there are at most 16: the one with which a device is done soonest. It depends on the
-// shape alone. So the device is always taken to have 132 multiprocessors, lest bits depend on it. Each multiplies tiles
-// of 128 rows, of the best width, one after another; 128 columns take as long as 146 and 192 as 185 would at the speed
-// of 256 (the rates in product_wgmma.h). To store a tile of sums and to add it up takes as long as 640 of k.
-std::int64_t PartDepth(std::int64_t rows, std::int64_t columns, std::int64_t depth) {
-  constexpr std::int64_t kParts = 16, kAtLeast = 256, kMultiple = 64, kAtOnce = 132, kStored = 640;
-  std::int64_t best = depth, lowest = std::numeric_limits<std::int64_t>::max();
-  for (std::int64_t parts = 1; parts <= kParts && depth >= parts * kAtLeast; ++parts) {
-    const std::int64_t part = Blocks(depth, parts * kMultiple) * kMultiple;
-    for (const auto& [width, time] : {std::pair{128, 146}, {192, 185}, {256, 256}}) {
-      const std::int64_t tiles = Blocks(rows, 128) * Blocks(columns, width) * Blocks(depth, part),
-                         cost = Blocks(tiles, kAtOnce) * time * (part + (parts > 1 ? kStored : 0));
-      if (cost >= lowest) continue;
-      lowest = cost;
-      best = part;
+// Products of one form: in one launch where warpgroups take them all.
+template <class T, class Out>
+void MultiplyAll(const Context& ctx, Products<T, Out> products) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    const bool few = std::ranges::any_of(products, [&](const auto& p) { return FewRowsTake(ctx, p); });
+    if (ctx.gemm == GemmKind::kOwn && !few && WarpgroupsTake(ctx, products)) return MultiplyByWarpgroups(ctx, products);
+  }
+  for (const Product<T, Out>& p : products) Multiply(ctx, p);
+}
+
+// Products of one form and depth, without bias, with their depth cut into parts. They share a launch where that should
+// save a twentieth; less is lost on sums that no longer fit in the second-level cache before they are added up.
+template <class T, class Out>
+void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
+  using Sum = Accumulator<T>;
+  const auto [part_depth, cost] = BestParts(products);
+  const std::int64_t depth = products[0].depth;
+  if (products.size() > 1) {
+    std::int64_t alone = 0;
+    for (std::size_t i = 0; i < products.size(); ++i) alone += BestParts(products.subspan(i, 1)).cost;
+    if (cost > alone - alone / 20) {
+      for (std::size_t i = 0; i < products.size(); ++i) MultiplyInParts(ctx, products.subspan(i, 1));
+      return;
     }
   }
-  return best;
-}
-
-template <class Sum, class Out>
-__global__ void AddPartsKernel(std::int64_t parts, std::int64_t size, const Sum* partial, const Out* addend, Out* c) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  WaitForPrevious();
-  if (i >= size) return;
-  Sum sum = 0;
-  for (std::int64_t part = 0; part < parts; ++part) sum += partial[part * size + i];
-  c[i] = static_cast<Out>(addend ? sum + static_cast<Sum>(addend[i]) : sum);
-}
-
-// A product without bias, with its depth cut into parts.
-template <class T, class Out>
-void MultiplyInParts(const Context& ctx, const Product<T, Out>& p) {
-  using Sum = Accumulator<T>;
-  const std::int64_t part_depth = PartDepth(p.rows, p.columns, p.depth);
-  if (p.depth <= part_depth || ctx.gemm == GemmKind::kCublas) return Multiply(ctx, p);
+  if (depth <= part_depth || ctx.gemm == GemmKind::kCublas) return MultiplyAll(ctx, products);
   ArenaScope scope(*ctx.arena);
-  const std::int64_t parts = Blocks(p.depth, part_depth), size = p.rows * p.columns;
-  Sum* partial = ctx.arena->NewArray<Sum>(parts * size);
-  Multiply(ctx, Product<T, Sum>{.rows = p.rows,
-                                .columns = p.columns,
-                                .depth = p.depth,
-                                .a = p.a,
-                                .b = p.b,
-                                .c = partial,
-                                .part_depth = part_depth});
-  Launch(ctx, {.blocks = Blocks(size, kThreads), .early = true}, AddPartsKernel<Sum, Out>, parts, size, partial,
-         p.addend, p.c);
+  const std::int64_t parts = Blocks(depth, part_depth);
+  std::int64_t most = 0;
+  Few<Product<T, Sum>> in_parts;
+  AllPartSums<Sum, Out> sums{};
+  for (const Product<T, Out>& p : products) {
+    const std::int64_t size = p.rows * p.columns;
+    Sum* partial = ctx.arena->NewArray<Sum>(parts * size);
+    sums.of[in_parts.view().size()] = {size, partial, p.addend, p.c};
+    in_parts.Add({.rows = p.rows,
+                  .columns = p.columns,
+                  .depth = depth,
+                  .a = p.a,
+                  .b = p.b,
+                  .c = partial,
+                  .part_depth = part_depth});
+    most = std::max(most, size);
+  }
+  MultiplyAll(ctx, in_parts.view());
+  const dim3 grid(static_cast<unsigned>(Blocks(most, kThreads)), 1, static_cast<unsigned>(products.size()));
+  Launch(ctx, {.blocks = grid, .early = true}, AddPartsKernel<Sum, Out>, parts, sums);
 }
 
 template <class T>
@@ -243,31 +242,41 @@ struct Widen {
 struct View {
   const Tensor& matrix;
   bool transposed;
+
+  template <class T>
+  Operand<T> operand() const {
+    return {matrix.data<T>(), matrix.dim(1), transposed};
+  }
 };
 
-// c = a b^T + bias + addend, the last two optional (empty). `in_parts`: a long depth is cut into parts.
-void MultiplyInto(const Context& ctx, const Tensor& c, View a, View b, const Tensor& bias, const Tensor& addend,
-                  bool in_parts = false) {
+// c = a b^T + bias + addend, the last two optional (empty).
+template <class T, class Out>
+Product<T, Out> ProductOf(const Tensor& c, View a, View b, const Tensor& bias, const Tensor& addend) {
+  const std::int64_t depth = a.matrix.dim(a.transposed ? 0 : 1);
+  return {.rows = c.dim(0),
+          .columns = c.dim(1),
+          .depth = depth,
+          .a = a.operand<T>(),
+          .b = b.operand<T>(),
+          .bias = bias.empty() ? nullptr : bias.data<T>(),
+          .addend = addend.empty() ? nullptr : addend.data<Out>(),
+          .c = c.data<Out>(),
+          .part_depth = depth};
+}
+
+// Calls f<T, Out>() with the types of operands and result.
+template <class F>
+void DispatchProduct(const Tensor& a, const Tensor& c, F&& f) {
   if (c.dim(0) == 0 || c.dim(1) == 0) return;
-  const auto multiply = [&]<class T, class Out>() {
-    const auto operand = [](View v) { return Operand<T>{v.matrix.data<T>(), v.matrix.dim(1), v.transposed}; };
-    const std::int64_t depth = a.matrix.dim(a.transposed ? 0 : 1);
-    const Product<T, Out> product{.rows = c.dim(0),
-                                  .columns = c.dim(1),
-                                  .depth = depth,
-                                  .a = operand(a),
-                                  .b = operand(b),
-                                  .bias = bias.empty() ? nullptr : bias.data<T>(),
-                                  .addend = addend.empty() ? nullptr : addend.data<Out>(),
-                                  .c = c.data<Out>(),
-                                  .part_depth = depth};
-    if (in_parts) return MultiplyInParts(ctx, product);
-    Multiply(ctx, product);
-  };
-  Dispatch(a.matrix.dtype(), [&]<class T>() {
-    if (c.dtype() == kDTypeOf<T>) return multiply.template operator()<T, T>();
-    multiply.template operator()<T, Accumulator<T>>();
+  Dispatch(a.dtype(), [&]<class T>() {
+    if (c.dtype() == kDTypeOf<T>) return f.template operator()<T, T>();
+    f.template operator()<T, Accumulator<T>>();
   });
+}
+
+// Whether linear layers of one input share their launches: in bf16, by our own products.
+bool Fuses(const Context& ctx, DType dtype) {
+  return ctx.stream && dtype == DType::kBF16 && ctx.gemm == GemmKind::kOwn;
 }
 
 }  // namespace
@@ -275,17 +284,56 @@ void MultiplyInto(const Context& ctx, const Tensor& c, View a, View b, const Ten
 template <>
 void Kernels<Cuda>::MatMulNT(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias,
                              const Tensor& addend) {
-  MultiplyInto(ctx, y, {x, false}, {w, false}, bias, addend);
+  DispatchProduct(x, y, [&]<class T, class Out>() {
+    Multiply(ctx, ProductOf<T, Out>(y, {x, false}, {w, false}, bias, addend));
+  });
 }
 
 template <>
 void Kernels<Cuda>::MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate) {
-  MultiplyInto(ctx, dx, {dy, false}, {w, true}, {}, accumulate ? dx : Tensor{});
+  DispatchProduct(dy, dx, [&]<class T, class Out>() {
+    Multiply(ctx, ProductOf<T, Out>(dx, {dy, false}, {w, true}, {}, accumulate ? dx : Tensor{}));
+  });
 }
 
 template <>
 void Kernels<Cuda>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate) {
-  MultiplyInto(ctx, dw, {dy, true}, {x, true}, {}, accumulate ? dw : Tensor{}, /*in_parts=*/true);
+  DispatchProduct(dy, dw, [&]<class T, class Out>() {
+    const auto product = ProductOf<T, Out>(dw, {dy, true}, {x, true}, {}, accumulate ? dw : Tensor{});
+    MultiplyInParts(ctx, Products<T, Out>(&product, 1));
+  });
+}
+
+bool FusedLinears(const Context& ctx, const Tensor& x, std::span<const LinearResult> results) {
+  if (!Fuses(ctx, x.dtype()) || x.dim(0) == 0) return false;
+  Few<Product<BFloat16, BFloat16>> products;
+  for (const auto& [y, w, b] : results) {
+    products.Add(ProductOf<BFloat16, BFloat16>(y, {x, false}, {w, false}, b, {}));
+  }
+  MultiplyAll(ctx, products.view());
+  return true;
+}
+
+// In f64 and f32 products one after another are one chain already.
+bool FusedInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms) {
+  if (!Fuses(ctx, dx.dtype()) || dx.dim(0) == 0) return false;
+  auto product = ProductOf<BFloat16, BFloat16>(dx, {terms[0].dy, false}, {terms[0].w, true}, {}, {});
+  for (std::size_t i = 1; i < terms.size(); ++i) {
+    const View dy{terms[i].dy, false}, w{terms[i].w, true};
+    product.more[i - 1] = {dy.operand<BFloat16>(), w.operand<BFloat16>(), w.matrix.dim(0)};
+  }
+  Multiply(ctx, product);
+  return true;
+}
+
+bool FusedWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients) {
+  if (!Fuses(ctx, x.dtype()) || gradients.empty()) return false;
+  Few<Product<BFloat16, float>> products;
+  for (const auto& [dw, dy] : gradients) {
+    products.Add(ProductOf<BFloat16, float>(dw, {dy, true}, {x, true}, {}, dw.fresh() ? Tensor{} : dw));
+  }
+  MultiplyInParts(ctx, products.view());
+  return true;
 }
 
 template <>

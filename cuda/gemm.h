@@ -2,7 +2,11 @@
 // What the kernels of matrix products share: gemm.cu for f64 and f32, gemm_mma.cu and gemm_wgmma.cu for bf16.
 #pragma once
 
+#include <algorithm>
+#include <span>
+
 #include "cuda/cuda.h"
+#include "cuda/pack.h"
 
 namespace swarr {
 
@@ -15,8 +19,19 @@ struct Operand {
   bool transposed;
 };
 
+// Two matrices whose product is a b^T.
+template <class T>
+struct Factors {
+  Operand<T> a, b;
+  std::int64_t depth = 0;  // 0: none
+};
+constexpr int kMostFactors = 3, kMostProducts = 3;
+
 // c[rows, columns] = a[rows, depth] b[columns, depth]^T + bias[columns] + addend[rows, columns]. Out is T or its
 // accumulator.
+//
+// `more`: their products are added by the same accumulators, as if all depths were one. Each is padded with zeros to a
+// multiple of 64. Only in bf16, with b transposed and a not, and in one part.
 //
 // If part_depth < depth, k is cut into parts of that length, and c holds one result for each part: c[parts, rows,
 // columns], without bias and addend.
@@ -29,9 +44,19 @@ struct Product {
   const Out* addend = nullptr;  // or null; may be c
   Out* c;
   std::int64_t part_depth;
+  Factors<T> more[kMostFactors - 1] = {};
 
   std::int64_t parts() const { return depth > part_depth ? Blocks(depth, part_depth) : 1; }
 };
+
+// Whether all rows of all operands begin at multiples of k elements.
+template <int k, class T, class Out>
+bool OperandsAligned(const Product<T, Out>& p) {
+  const auto aligned = [](const Operand<T>& x) { return RowsAligned<k>(x.stride, x.data); };
+  return aligned(p.a) && aligned(p.b) && std::ranges::all_of(p.more, [&](const Factors<T>& factors) {
+           return factors.depth == 0 || (aligned(factors.a) && aligned(factors.b));
+         });
+}
 
 // Where a block's tile of the result begins.
 struct TileOrigin {
@@ -54,12 +79,20 @@ __device__ inline TileOrigin OriginOfTile(unsigned index, std::int64_t rows, std
 template <class Out>
 void MultiplyOnTensorCores(const Context& ctx, const Product<BFloat16, Out>& product);
 
-// The same product with the same bits, on devices whose warpgroups multiply (gemm_wgmma.cu), and whether they are to
-// take it: enough tiles for half of the multiprocessors, and all rows at multiples of 16 bytes.
+// Products of one form, in one launch or several.
+template <class T, class Out>
+using Products = std::span<const Product<T, Out>>;
+
+// The same products with the same bits in one launch, on devices whose warpgroups multiply (gemm_wgmma.cu), and whether
+// they are to take them: enough tiles for half of the multiprocessors, and all rows at multiples of 16 bytes.
 template <class Out>
-bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& product);
+bool WarpgroupsTake(const Context& ctx, Products<BFloat16, Out> products);
 template <class Out>
-void MultiplyByWarpgroups(const Context& ctx, const Product<BFloat16, Out>& product);
+void MultiplyByWarpgroups(const Context& ctx, Products<BFloat16, Out> products);
+template <class Out>
+bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& product) {
+  return WarpgroupsTake(ctx, Products<BFloat16, Out>(&product, 1));
+}
 
 // The same product with the same bits, of few rows with weights as they are stored (decode/few_rows.cu), and whether
 // that kernel is to take it.

@@ -111,6 +111,24 @@ __device__ void StoreTile(const Product<BFloat16, Out>& p, bool whole, TileOrigi
   }
 }
 
+// The factors of a step, and its k of theirs.
+struct StepFactors {
+  Factors<BFloat16> factors;
+  std::int64_t k;
+};
+template <bool kMore, class Out>
+__device__ StepFactors FactorsOf(const Product<BFloat16, Out>& p, std::int64_t begin, std::int64_t end, int step) {
+  const auto first = static_cast<int>(Blocks(end - begin, kStep));
+  if (!kMore || step < first) return {{p.a, p.b, end}, begin + std::int64_t{step} * kStep};
+  step -= first;
+  StepFactors of{p.more[0], std::int64_t{step} * kStep};
+  for (int i = 1; i < kMostFactors - 1 && of.k >= of.factors.depth; ++i) {
+    of.k -= Blocks(of.factors.depth, kStep) * kStep;
+    of.factors = p.more[i];
+  }
+  return of;
+}
+
 // Grid: the tiles of c, 1, the parts of k.
 template <class S, bool kTransposedA, bool kTransposedB, bool kFast, class Out>
 __global__ void __launch_bounds__(S::kThreads, S::kBlocks) ProductKernel(Product<BFloat16, Out> p, bool whole) {
@@ -118,16 +136,18 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks) ProductKernel(Product
   auto* tiles = reinterpret_cast<BFloat16*>(shared);
   const TileOrigin origin = OriginOfTile(blockIdx.x, p.rows, p.columns, S::kRows, S::kColumns);
   const std::int64_t begin = blockIdx.z * p.part_depth, end = min(p.depth, begin + p.part_depth);
-  const int steps = static_cast<int>(Blocks(end - begin, kStep));
+  int steps = static_cast<int>(Blocks(end - begin, kStep));
+  for (const auto& factors : p.more) steps += static_cast<int>(Blocks(factors.depth, kStep));
   p.c += blockIdx.z * p.rows * p.columns;
 
   const auto stage = [&](int step) { return tiles + step % S::kStages * S::kStageElements; };
   const auto copy = [&](int step) {
     if (step < steps) {
-      const std::int64_t k = begin + std::int64_t{step} * kStep;
-      CopyTile<S::kRows, kTransposedA, kFast, S::kThreads>(stage(step), p.a, origin.row, p.rows, k, end);
-      CopyTile<S::kColumns, kTransposedB, kFast, S::kThreads>(stage(step) + S::kRows * kStep, p.b, origin.column,
-                                                              p.columns, k, end);
+      const auto& [factors, k] = FactorsOf < !kTransposedA && kTransposedB > (p, begin, end, step);
+      CopyTile<S::kRows, kTransposedA, kFast, S::kThreads>(stage(step), factors.a, origin.row, p.rows, k,
+                                                           factors.depth);
+      CopyTile<S::kColumns, kTransposedB, kFast, S::kThreads>(stage(step) + S::kRows * kStep, factors.b, origin.column,
+                                                              p.columns, k, factors.depth);
     }
     CommitCopies();  // an empty group as well, so that groups can be counted from the last one
   };
@@ -192,8 +212,7 @@ void LaunchCheapest(const Context& ctx, const Product<BFloat16, Out>& p) {
 
 template <bool kTransposedA, bool kTransposedB, class Out>
 void Multiply(const Context& ctx, const Product<BFloat16, Out>& p) {
-  const bool fast = RowsAligned<kChunk>(p.a.stride, p.a.data) && RowsAligned<kChunk>(p.b.stride, p.b.data);
-  if (!fast) return LaunchProduct<Medium, kTransposedA, kTransposedB, false>(ctx, p);
+  if (!OperandsAligned<kChunk>(p)) return LaunchProduct<Medium, kTransposedA, kTransposedB, false>(ctx, p);
   if constexpr (kTransposedA) {  // the flat tile is too low for the lines of such an a, which have kPanel rows
     LaunchCheapest<kTransposedA, kTransposedB, Huge, Large, Square, Medium>(ctx, p);
   } else {

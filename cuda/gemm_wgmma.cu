@@ -2,43 +2,99 @@
 // Products in bf16 by Hopper's warpgroups (cuda/product_wgmma.h): the three products of a linear layer; called by
 // gemm.cu. Here is what is done with a tile's sums, and the choice of the tile.
 #include <array>
+#include <type_traits>
 
 #include "cuda/product_wgmma.h"
 
 namespace swarr {
 namespace {
 
-// c = (sums + bias) + addend for 64 rows. c, addend and the columns allow accesses of 16 bytes. Addends come kAhead
-// runs at a time, as many as there are registers for: addend may be c, so a load can't overtake the stores before it.
-template <int kColumns>
-__device__ void StoreSums(const Product<BFloat16, BFloat16>& p, TileOrigin origin, const float (&sums)[kColumns / 2]) {
-  constexpr int kQuads = kColumns / 32, kAhead = kQuads % 4 == 0 ? 4 : 3;
-  const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x % kGroup / kWarp;
-  const std::int64_t first = origin.column + lane % 4 * 8;
+// c = (sums + bias) + addend, rounded. Results go through shared memory: there the copy engine brings addends, and from
+// there it takes results, while the groups multiply on.
+struct StoreBoxes {
+  using Places = void;
+  CUtensorMap c, addend;
+  const BFloat16* bias;
+  bool adds;
+
+  template <class S>
+  static __device__ int RowOf(unsigned group, TileOrigin origin) {
+    return static_cast<int>(origin.row) + (S::kTurns ? 0 : static_cast<int>(group) * kPanel);
+  }
+  static __device__ int ColumnOf(TileOrigin origin, int panel) {
+    return static_cast<int>(origin.column) + panel * kPanel;
+  }
+
+  template <class S>
+  __device__ void Prepare(char* place, unsigned group, TileOrigin origin, int panel, std::uint64_t* ready) const {
+    if (!adds) return Arrive(ready);
+    ArriveAndExpect(ready, S::kPlaceBytes);
+    CopyBox(place, addend, ColumnOf(origin, panel), RowOf<S>(group, origin), ready);
+  }
+
+  template <class S, int panel>
+  __device__ void Store(char* place, unsigned group, const Product<BFloat16, BFloat16>& p, TileOrigin origin,
+                        float (&sums)[S::kHalves][S::kColumns / 2]) const {
+    if (bias) AddBias<S, panel>(ColumnOf(origin, panel), p.columns, sums);
+    adds ? Write<S, panel, true>(place, sums) : Write<S, panel, false>(place, sums);
+    ShowStores();
+    SyncThreads(1 + static_cast<int>(group), kGroup);
+    if (threadIdx.x % kGroup != 0) return;
+    StoreBox(c, ColumnOf(origin, panel), RowOf<S>(group, origin), place);
+    CommitStores();
+    WaitStoresRead<1>();
+  }
+
+  template <class S, int panel>
+  __device__ void AddBias(std::int64_t column, std::int64_t columns, float (&sums)[S::kHalves][S::kColumns / 2]) const {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const std::int64_t row = origin.row + warp * 16 + half * 8 + lane / 4, at = row * p.columns + first;
-    const std::int64_t columns = row < p.rows ? p.columns - first : 0;
-    uint4 addends[kAhead];
+    for (int i = 0; i < kPanel / 8; ++i) {
+      const std::int64_t at = column + i * 8 + threadIdx.x % 4 * 2;
+      if (at >= columns) return;
+      const float pair[] = {float(bias[at]), float(bias[at + 1])};
 #pragma unroll
-    for (int j = 0; j < kQuads; ++j) {
-      if (p.addend && j % kAhead == 0) {
+      for (int half = 0; half < S::kHalves; ++half) {
 #pragma unroll
-        for (int i = j; i < j + kAhead; ++i) {
-          addends[i - j] = i * 32 < columns ? *reinterpret_cast<const uint4*>(p.addend + at + i * 32) : uint4{};
-        }
+        for (int e = 0; e < 4; ++e) sums[half][panel * kPanel / 2 + i * 4 + e] += pair[e % 2];
       }
-      Quad quad;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) quad.at[i] = sums[(j * 4 + i / 2) * 4 + half * 2 + i % 2];
-      if (p.bias) quad.AddBias(p.bias, origin.column + j * 32, p.columns);
-      if (p.addend) quad.Add(addends[j % kAhead]);
-      quad.Store(p.c + at + j * 32, j * 32 < columns);
     }
   }
-}
 
-// The same for sums that stay f32: each pair is stored where it is. Addends come kAhead pairs at a time.
+  // Sums are rounded and stored as four matrices of 8 x 8 at a time: 16 rows, those of a warp, and 16 columns.
+  template <class S, int panel, bool kAdds>
+  static __device__ void Write(char* place, const float (&sums)[S::kHalves][S::kColumns / 2]) {
+    const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x % kGroup / kWarp, matrix = lane / 8;
+    char* line = place + (warp * 16 + matrix % 2 * 8 + lane % 8) * kLineBytes;
+    const unsigned chunk = matrix / 2 ^ lane % 8;
+#pragma unroll
+    for (unsigned half = 0; half < S::kHalves; ++half) {
+#pragma unroll
+      for (unsigned two = 0; two < kPanel / 16; two += 2) {
+        std::uint32_t words[2][4];
+        char* fours[2];
+#pragma unroll
+        for (unsigned i = 0; i < 2; ++i) {
+          fours[i] = line + half * kPanelBytes + (chunk ^ (two + i) * 2) * 16;
+          if (kAdds) LoadMatrix4(words[i], fours[i]);
+        }
+#pragma unroll
+        for (unsigned i = 0; i < 2; ++i) {
+#pragma unroll
+          for (unsigned m = 0; m < 4; ++m) {
+            const float* pair = sums[half] + panel * kPanel / 2 + (two + i) * 8 + m * 2;
+            words[i][m] = kAdds ? RoundPair(pair[0] + __uint_as_float(words[i][m] << 16),
+                                            pair[1] + __uint_as_float(words[i][m] & 0xffff0000u))
+                                : RoundPair(pair[0], pair[1]);
+          }
+          StoreMatrix4(fours[i], words[i]);
+        }
+      }
+    }
+  }
+};
+
+// The same for sums that stay f32: each pair is stored where it is. Addends come kAhead pairs at a time, as many as
+// there are registers for: addend may be c, so a load can't overtake the stores before it.
 template <int kColumns>
 __device__ void StoreSums(const Product<BFloat16, float>& p, TileOrigin origin, const float (&sums)[kColumns / 2]) {
   constexpr int kAhead = 8;
@@ -73,55 +129,83 @@ __device__ void StoreSums(const Product<BFloat16, float>& p, TileOrigin origin, 
 }
 
 struct Store {
-  template <int kColumns, class Out>
-  static __device__ void Take(const Product<BFloat16, Out>& p, TileOrigin origin, const float (&sums)[kColumns / 2]) {
+  template <int kColumns>
+  static __device__ void Take(const Product<BFloat16, float>& p, TileOrigin origin, const float (&sums)[kColumns / 2]) {
     StoreSums<kColumns>(p, origin, sums);
   }
 };
 
 // As in gemm_mma.cu.
 template <class S, class Out>
-std::int64_t CostOf(const Context& ctx, const Product<BFloat16, Out>& p) {
-  const std::int64_t works = Blocks(p.rows, kRows) * Blocks(p.columns, S::kColumns) * p.parts();
-  return Blocks(works, std::max(1, ctx.stream->multiprocessors)) * kRows * S::kColumns * 100 / S::kRate;
+std::int64_t CostOf(const Context& ctx, Products<BFloat16, Out> products) {
+  std::int64_t works = 0;
+  for (const Product<BFloat16, Out>& p : products) works += TilesOf<S>(p) * p.parts();
+  return Blocks(works, std::max(1, ctx.stream->multiprocessors / S::kBlocks)) * S::kColumns * 100 / S::kRate;
 }
 
-template <bool kTransposedA, bool kTransposedB, class Out>
-void LaunchCheapest(const Context& ctx, const Product<BFloat16, Out>& p) {
-  const std::array costs{CostOf<Wide>(ctx, p), CostOf<Large>(ctx, p), CostOf<Square>(ctx, p)};
-  switch (std::min_element(costs.begin(), costs.end()) - costs.begin()) {
-    case 0:
-      return LaunchProduct<Wide, kTransposedA, kTransposedB>(ctx, p, Store{});
-    case 1:
-      return LaunchProduct<Large, kTransposedA, kTransposedB>(ctx, p, Store{});
-    default:
-      return LaunchProduct<Square, kTransposedA, kTransposedB>(ctx, p, Store{});
-  }
+// Either several products share their launch, or there is one, of several factors where training adds such.
+template <class S, bool kTransposedA, bool kTransposedB, class Out>
+void LaunchStored(const Context& ctx, Products<BFloat16, Out> products) {
+  constexpr int kFactors = !kTransposedA && kTransposedB ? kMostFactors : 1,
+                kMembers = kFactors > 1 ? 1 : kMostProducts;
+  LaunchProducts<S, kTransposedA, kTransposedB, kFactors, kMembers>(
+      ctx, products, [&](const Product<BFloat16, Out>& p) {
+        if constexpr (std::is_same_v<Out, float>) {
+          return Store{};
+        } else {
+          const auto describe = [&](const BFloat16* x) {
+            return DescribeMatrix(x, p.rows, p.columns, p.columns, S::kHalves * kPanel);
+          };
+          return StoreBoxes{describe(p.c), describe(p.addend ? p.addend : p.c), p.bias, p.addend != nullptr};
+        }
+      });
 }
+
+// Launches the cheapest of these shapes.
+template <bool kTransposedA, bool kTransposedB, class... Shapes, class Out>
+void LaunchCheapest(const Context& ctx, Products<BFloat16, Out> products) {
+  const std::array costs{CostOf<Shapes>(ctx, products)...};
+  const auto cheapest = std::min_element(costs.begin(), costs.end()) - costs.begin();
+  std::int64_t i = 0;
+  ((i++ == cheapest ? LaunchStored<Shapes, kTransposedA, kTransposedB>(ctx, products) : void()), ...);
+}
+
+// Gradients of weights have few rows, often of an odd number of tiles, where a pair would waste one. They have as many
+// tiles and parts of k as a device of 132 multiprocessors does best with (gemm_parts.h).
+using Wide = Shape<256, false, 1, 100>;
+using LargeAlone = Shape<192, true, 1, 104>;
+using SquareAlone = Shape<128, true, 1, 88>;
 
 }  // namespace
 
 // A product of few tiles is left to gemm_mma.cu, which has smaller ones. A warpgroup is more than twice as fast as what
-// runs there, so half as many tiles as multiprocessors are enough.
+// runs there, so half as many tiles as multiprocessors are enough. Left to it are also forms that training does not
+// have: gradients of weights in bf16, and those of inputs in f32.
 template <class Out>
-bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& p) {
+bool WarpgroupsTake(const Context& ctx, Products<BFloat16, Out> products) {
   constexpr int kChunk = kPack<BFloat16>;
-  const std::int64_t works = Blocks(p.rows, kRows) * Blocks(p.columns, Square::kColumns) * p.parts();
-  return ctx.stream->has_warpgroups && 2 * works >= ctx.stream->multiprocessors && p.rows > kRows / 2 && p.depth > 0 &&
-         RowsAligned<kChunk>(p.a.stride, p.a.data) && RowsAligned<kChunk>(p.b.stride, p.b.data) &&
-         RowsAligned<kChunk>(p.columns, p.c, p.addend);
+  std::int64_t works = 0;
+  for (const Product<BFloat16, Out>& p : products) {
+    const bool trained = std::is_same_v<Out, float> ? p.a.transposed == p.b.transposed : !p.a.transposed;
+    if (!trained || p.rows <= kRows / 2 || p.depth == 0) return false;
+    if (!OperandsAligned<kChunk>(p) || !RowsAligned<kChunk>(p.columns, p.c, p.addend)) return false;
+    works += Blocks(p.rows, kRows) * Blocks(p.columns, Square::kColumns) * p.parts();
+  }
+  return ctx.stream->has_warpgroups && 2 * works >= ctx.stream->multiprocessors;
 }
 
-template <class Out>
-void MultiplyByWarpgroups(const Context& ctx, const Product<BFloat16, Out>& p) {
-  if (p.a.transposed) return LaunchCheapest<true, true>(ctx, p);
-  if (p.b.transposed) return LaunchCheapest<false, true>(ctx, p);
-  LaunchCheapest<false, false>(ctx, p);
+template <>
+void MultiplyByWarpgroups(const Context& ctx, Products<BFloat16, BFloat16> products) {
+  if (products[0].b.transposed) return LaunchCheapest<false, true, Large, Square>(ctx, products);
+  LaunchCheapest<false, false, Large, Square>(ctx, products);
+}
+template <>
+void MultiplyByWarpgroups(const Context& ctx, Products<BFloat16, float> products) {
+  if (products[0].a.transposed) return LaunchCheapest<true, true, Wide, LargeAlone, SquareAlone>(ctx, products);
+  LaunchCheapest<false, false, Large, Square>(ctx, products);
 }
 
-template bool WarpgroupsTake(const Context&, const Product<BFloat16, BFloat16>&);
-template bool WarpgroupsTake(const Context&, const Product<BFloat16, float>&);
-template void MultiplyByWarpgroups(const Context&, const Product<BFloat16, BFloat16>&);
-template void MultiplyByWarpgroups(const Context&, const Product<BFloat16, float>&);
+template bool WarpgroupsTake(const Context&, Products<BFloat16, BFloat16>);
+template bool WarpgroupsTake(const Context&, Products<BFloat16, float>);
 
 }  // namespace swarr

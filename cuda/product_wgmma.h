@@ -10,12 +10,17 @@
 // Or the groups take whole tiles in turns, and while one stores its sums the other multiplies: better where the depth
 // is small.
 //
-//   full[stage]   the stage's bytes have arrived
-//   empty[stage]  all groups that multiply the stage are done with it
-//   turns[group]  the other group has begun its last product, so that this one may begin
+// What the second-level cache gives is what limits such a kernel. So blocks may come in pairs, on neighbouring
+// multiprocessors: their tiles are one below the other, and each reads half of their tile of b for both.
+//
+//   full[stage]    the stage's bytes have arrived
+//   empty[stage]   all groups that multiply the stage, or half of it, are done with it; in a pair, those of both blocks
+//   turns[group]   the other group has begun its last product, so that this one may begin
+//   ready[place]   results can be written to a place in shared memory, of which each group has two
 #pragma once
 
 #include <algorithm>
+#include <span>
 
 #include "cuda/gemm.h"
 #include "cuda/pack.h"
@@ -27,31 +32,51 @@ namespace {
 constexpr int kStep = 64;   // k of a stage
 constexpr int kRows = 128;  // of a tile of c
 
-// `turns`: the groups take whole tiles in turns. `rate`: the speed in proportion to the size of the tile, in percent.
-template <int columns, int stages, bool turns, int rate>
+// `turns`: the groups take whole tiles in turns. `blocks`: 2 if they come in pairs, else 1. `rate`: the speed in
+// proportion to the size of the tile, in percent.
+template <int columns, bool turns, int blocks, int rate>
 struct Shape {
-  static constexpr int kColumns = columns, kStages = stages, kRate = rate;
+  static constexpr int kColumns = columns, kBlocks = blocks, kRate = rate;
   static constexpr bool kTurns = turns;
   static constexpr int kHalves = turns ? 2 : 1;  // halves of a tile that a group multiplies, of kPanel rows
   static constexpr int kBytesA = kRows * kLineBytes, kStageBytes = kBytesA + columns * kLineBytes;
-  static constexpr int kSharedBytes = stages * kStageBytes + 1024;  // stages begin at multiples of 1024
+  static constexpr int kPanels = columns / kPanel, kPlaceBytes = kHalves * kPanelBytes;  // of results in bf16
 };
-using Wide = Shape<256, 4, false, 100>;
-using Large = Shape<192, 5, true, 104>;
-using Square = Shape<128, 6, true, 88>;
+using Large = Shape<192, true, 2, 105>;
+using Square = Shape<128, true, 2, 100>;
+
+// Whether results pass through shared memory, by panels of 64 columns. Each group has two places for panels; while one
+// is stored the next is written to the other.
+//   end.Prepare<S>(place, group, origin, panel, ready)       one thread calls it when the place is free for that panel
+//   of
+//                                                            the tile at `origin`; whatever it does ends in ready
+//   end.Store<S, panel>(place, group, product, origin, sums) the group calls it then. When it returns to the group's
+//                                                            first thread, the place before is free.
+template <class End>
+concept HasPlaces = requires {
+  typename End::Places;
+};
+
+constexpr int kAlignment = 1024, kMostStages = 6, kRoom = 226 * 1024;
+template <class S, class End>
+constexpr int kPlacesBytes = HasPlaces<End> ? 2 * 2 * S::kPlaceBytes : 0;
+// As many as there is room for.
+template <class S, class End>
+constexpr int kStages = std::min(kMostStages, (kRoom - kAlignment - kPlacesBytes<S, End>) / S::kStageBytes);
 
 // Brings the tile at (row, k) of an operand: kSize lines of 64 k, or, if it is transposed, panels of 64 rows with 64
-// lines.
-template <int kSize, bool kTransposed>
-__device__ void CopyTile(char* to, const CUtensorMap& matrix, std::int64_t row, std::int64_t k, std::uint64_t* full) {
-  const int r = static_cast<int>(row), d = static_cast<int>(k);
-  if constexpr (kTransposed) {
+// lines. `blocks` share it: each brings its part of the lines to all.
+template <int kSize, bool kTransposed, int blocks>
+__device__ void CopyTile(char* to, const CUtensorMap& matrix, std::int64_t row, std::int64_t k, unsigned rank,
+                         std::uint64_t* full) {
+  constexpr int kLines = (kTransposed ? kPanel : kSize) / blocks, kPanels = kTransposed ? kSize / kPanel : 1;
+  const int line = blocks > 1 ? static_cast<int>(rank) * kLines : 0,
+            r = static_cast<int>(row) + (kTransposed ? 0 : line), d = static_cast<int>(k) + (kTransposed ? line : 0);
 #pragma unroll
-    for (int panel = 0; panel < kSize / kPanel; ++panel) {
-      CopyBox(to + panel * kPanelBytes, matrix, r + panel * kPanel, d, full);
-    }
-  } else {
-    CopyBox(to, matrix, d, r, full);
+  for (int panel = 0; panel < kPanels; ++panel) {
+    char* box = to + panel * kPanelBytes + line * kLineBytes;
+    const int x = kTransposed ? r + panel * kPanel : d, y = kTransposed ? d : r;
+    blocks > 1 ? CopyBoxToPair(box, matrix, x, y, full) : CopyBox(box, matrix, x, y, full);
   }
 }
 
@@ -75,25 +100,7 @@ __device__ inline void TransposeWords(std::uint32_t (&words)[4]) {
 struct Quad {
   float at[8];
 
-  __device__ void AddBias(const BFloat16* bias, std::int64_t column, std::int64_t columns) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const std::int64_t c = column + i * 8 + threadIdx.x % 4 * 2;
-      if (c >= columns) return;
-      at[2 * i] += float(bias[c]);
-      at[2 * i + 1] += float(bias[c + 1]);
-    }
-  }
-  // bf16 is read and written in runs of 8: lane l of four has block l of the quad there.
-  __device__ void Add(uint4 run) {
-    std::uint32_t words[4] = {run.x, run.y, run.z, run.w};
-    TransposeWords(words);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      at[2 * i] += __uint_as_float(words[i] << 16);
-      at[2 * i + 1] += __uint_as_float(words[i] & 0xffff0000u);
-    }
-  }
+  // bf16 is written in runs of 8: lane l of four has block l of the quad there.
   __device__ void Store(BFloat16* run, bool inside) const {
     std::uint32_t words[4];
 #pragma unroll
@@ -104,35 +111,80 @@ struct Quad {
 };
 
 // The ring of stages, and a block's way through the tiles of c and the parts of k.
-template <class S>
+template <class S, int stages>
 struct Ring {
-  char* stages;
+  char* memory;
   std::uint64_t *full, *empty;
   unsigned round = 0;  // of all stages fed or multiplied so far by this block
 
-  __device__ unsigned index() const { return round % S::kStages; }
-  __device__ unsigned parity() const { return round / S::kStages % 2; }
-  __device__ char* stage() const { return stages + index() * S::kStageBytes; }
-  __device__ std::uint64_t* before() const { return empty + (round - 1) % S::kStages; }
-};
-
-// What a block works on: a tile of c and a part of k.
-struct Work {
-  TileOrigin origin;
-  std::int64_t part, begin, end;  // end: of k
-  template <class S, class Out>
-  static __device__ Work At(unsigned index, unsigned tiles, const Product<BFloat16, Out>& p) {
-    const std::int64_t part = index / tiles, begin = part * p.part_depth;
-    return {OriginOfTile(index % tiles, p.rows, p.columns, kRows, S::kColumns), part, begin,
-            min(p.depth, begin + p.part_depth)};
+  __device__ unsigned index() const { return round % stages; }
+  __device__ unsigned parity() const { return round / stages % 2; }
+  __device__ char* stage() const { return memory + index() * S::kStageBytes; }
+  // This group is done with the stage before.
+  __device__ void LeaveBefore() const {
+    const unsigned thread = threadIdx.x % kGroup;
+    std::uint64_t* before = empty + (round - 1) % stages;
+    if constexpr (S::kBlocks > 1) {
+      if (thread < S::kBlocks) ArriveIn(thread, before);
+    } else {
+      if (thread == 0) Arrive(before);
+    }
   }
 };
 
+// One of the products of a launch, and what takes its sums.
+template <class Out, class End, int factors>
+struct Member {
+  CUtensorMap a[factors], b[factors];
+  Product<BFloat16, Out> product;
+  End end;
+  unsigned tiles, works;  // tiles of c, those of a pair counted once; works: tiles times parts of k. 0: no product
+};
+template <class Out, class End, int factors, int members>
+struct Members {
+  Member<Out, End, factors> at[members];
+
+  __host__ __device__ unsigned works() const {
+    unsigned sum = 0;
+    for (const auto& member : at) sum += member.works;
+    return sum;
+  }
+};
+
+// What a block works on: a tile of one product's c and a part of its k.
+template <class Member>
+struct Work {
+  const Member& of;
+  TileOrigin origin;
+  std::int64_t part, begin, end;  // end: of k
+  unsigned steps;                 // stages, those of further factors among them
+
+  template <class S>
+  __device__ Work(const S&, unsigned index, const Member& member) : of(member) {
+    const auto& p = of.product;
+    origin = OriginOfTile(index % of.tiles, p.rows, p.columns, S::kBlocks * kRows, S::kColumns);
+    origin.row += blockIdx.x % S::kBlocks * kRows;
+    part = index / of.tiles;
+    begin = part * p.part_depth;
+    end = min(p.depth, begin + p.part_depth);
+    std::int64_t all = Blocks(end - begin, kStep);
+    for (const auto& factors : p.more) all += Blocks(factors.depth, kStep);
+    steps = static_cast<unsigned>(all);
+  }
+};
+// The index counts the works of all members, one after another.
+template <class S, class Out, class End, int factors, int members>
+__device__ Work<Member<Out, End, factors>> WorkAt(unsigned index, const Members<Out, End, factors, members>& all) {
+  int i = 0;
+  for (; i + 1 < members && index >= all.at[i].works; ++i) index -= all.at[i].works;
+  return {S{}, index, all.at[i]};
+}
+
 // sums = a b^T over the depth of the work, by one group. `row`: the first of its rows in the tile.
-template <class S, bool kTransposedA, bool kTransposedB>
-__device__ void MultiplyStages(Ring<S>& ring, const Work& work, unsigned row,
+template <class S, bool kTransposedA, bool kTransposedB, int stages>
+__device__ void MultiplyStages(Ring<S, stages>& ring, unsigned steps, unsigned row,
                                float (&sums)[S::kHalves][S::kColumns / 2], std::uint64_t* next_turn) {
-  for (std::int64_t k = work.begin; k < work.end; k += kStep, ++ring.round) {
+  for (unsigned step = 0; step < steps; ++step, ++ring.round) {
     WaitBarrier(ring.full + ring.index(), ring.parity());
     const std::uint64_t a = Describe(ring.stage() + row / kPanel * kPanelBytes),
                         b = Describe(ring.stage() + S::kBytesA);
@@ -143,89 +195,170 @@ __device__ void MultiplyStages(Ring<S>& ring, const Work& work, unsigned row,
       for (int half = 0; half < S::kHalves; ++half) {
         MultiplyAccumulateGroup<kTransposedA, kTransposedB>(
             sums[half], a + half * (kPanelBytes / 16) + slice * kNextSlice<kTransposedA>,
-            b + slice * kNextSlice<kTransposedB>, k > work.begin || slice > 0);
+            b + slice * kNextSlice<kTransposedB>, step > 0 || slice > 0);
       }
     }
     CommitProducts();
-    if (k == work.begin) continue;
+    if (step == 0) continue;
     WaitProducts<1>();  // the products of the stage before
-    if (threadIdx.x % kGroup == 0) Arrive(ring.before());
+    ring.LeaveBefore();
   }
   if (S::kTurns && threadIdx.x % kGroup == 0) Arrive(next_turn);
   WaitProducts<0>();
-  if (threadIdx.x % kGroup == 0) Arrive(ring.before());
+  ring.LeaveBefore();
 }
 
-// `end` takes the sums: end.Take<columns>(product, origin, sums) is called for every 64 rows of a tile by the group
-// that has them. `works`: tiles of c times parts of k. Grid: at most one block for each multiprocessor.
-template <class S, bool kTransposedA, bool kTransposedB, class Out, class End>
-__global__ void __launch_bounds__(3 * kGroup, 1)
-    ProductKernel(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b,
-                  Product<BFloat16, Out> p, End end, unsigned tiles, unsigned works) {
+// Calls f<0>, f<1>, ...
+template <int panels, class F>
+__device__ void ForPanels(F&& f) {
+  if constexpr (panels > 1) ForPanels<panels - 1>(f);
+  f.template operator()<panels - 1>();
+}
+
+// The members' ends take the sums. An end without places in shared memory has end.Take<columns>(product, origin, sums),
+// which is called for every 64 rows of a tile by the group that has them. Grid: at most one block for each
+// multiprocessor.
+template <class S, bool kTransposedA, bool kTransposedB, class Out, class End, int factors, int members>
+__global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup, 1)
+    ProductKernel(const __grid_constant__ Members<Out, End, factors, members> all) {
+  constexpr int stages = kStages<S, End>;
   extern __shared__ char shared[];
-  __shared__ std::uint64_t full[S::kStages], empty[S::kStages], turns[2];
+  __shared__ std::uint64_t full[stages], empty[stages], turns[2], ready[4];
   if (threadIdx.x == 0) {
-    for (int i = 0; i < S::kStages; ++i) {
+    for (int i = 0; i < stages; ++i) {
       InitBarrier(full + i, 1);
-      InitBarrier(empty + i, S::kTurns ? 1 : 2);
+      InitBarrier(empty + i, (S::kTurns ? 1 : 2) * S::kBlocks);
     }
     for (std::uint64_t& turn : turns) InitBarrier(&turn, 1);
+    for (std::uint64_t& place : ready) InitBarrier(&place, 1);
     ShowBarriers();
   }
-  __syncthreads();
+  if (threadIdx.x == 2 * kGroup) {
+    PrefetchMatrix(all.at[0].a[0]);
+    PrefetchMatrix(all.at[0].b[0]);
+  }
+  LetNextBegin();
+  S::kBlocks > 1 ? SyncPair() : __syncthreads();
   WaitForPrevious();
-  Ring<S> ring{shared + (1024 - SharedAddress(shared) % 1024) % 1024, full, empty};
-  const unsigned group = threadIdx.x / kGroup;
+  Ring<S, stages> ring{shared + (kAlignment - SharedAddress(shared) % kAlignment) % kAlignment, full, empty};
+  const unsigned works = all.works(), group = threadIdx.x / kGroup, first = blockIdx.x / S::kBlocks,
+                 stride = gridDim.x / S::kBlocks;
+  const auto place = [&](unsigned of, unsigned panel) {
+    return ring.memory + stages * S::kStageBytes + (of * 2 + panel % 2) * S::kPlaceBytes;
+  };
+  // For the group's n-th panel of all.
+  const auto prepare = [&](unsigned of, unsigned n) {
+    const unsigned tile = n / S::kPanels, index = first + (S::kTurns ? tile * 2 + of : tile) * stride;
+    if constexpr (HasPlaces<End>) {
+      if (index >= works) return;
+      const auto work = WorkAt<S>(index, all);
+      work.of.end.template Prepare<S>(place(of, n), of, work.origin, n % S::kPanels, ready + of * 2 + n % 2);
+    }
+  };
   if (group == 2) {
     ShrinkRegisters<24>();
     if (threadIdx.x % kGroup != 0) return;
-    for (unsigned i = blockIdx.x; i < works; i += gridDim.x) {
-      const Work work = Work::At<S>(i, tiles, p);
-      for (std::int64_t k = work.begin; k < work.end; k += kStep, ++ring.round) {
-        WaitBarrier(empty + ring.index(), ring.parity() ^ 1);
-        ArriveAndExpect(full + ring.index(), S::kStageBytes);
-        CopyTile<kRows, kTransposedA>(ring.stage(), a, work.origin.row, k, full + ring.index());
-        CopyTile<S::kColumns, kTransposedB>(ring.stage() + S::kBytesA, b, work.origin.column, k, full + ring.index());
+    for (unsigned n = 0; n < 4; ++n) prepare(n / 2, n % 2);
+    for (unsigned i = first; i < works; i += stride) {
+      const auto work = WorkAt<S>(i, all);
+#pragma unroll 1
+      for (int f = 0; f < factors; ++f) {
+        const std::int64_t k_end = f == 0 ? work.end : work.of.product.more[f - 1].depth;
+        for (std::int64_t k = f == 0 ? work.begin : 0; k < k_end; k += kStep, ++ring.round) {
+          std::uint64_t* arrived = full + ring.index();
+          WaitBarrier(empty + ring.index(), ring.parity() ^ 1);
+          ArriveAndExpect(arrived, S::kStageBytes);
+          CopyTile<kRows, kTransposedA, 1>(ring.stage(), work.of.a[f], work.origin.row, k, 0, arrived);
+          CopyTile<S::kColumns, kTransposedB, S::kBlocks>(ring.stage() + S::kBytesA, work.of.b[f], work.origin.column,
+                                                          k, blockIdx.x % S::kBlocks, arrived);
+        }
       }
     }
   } else {
     GrowRegisters<240>();
     unsigned turn = 0;
-    for (unsigned i = blockIdx.x; i < works; i += gridDim.x, ++turn) {
-      Work work = Work::At<S>(i, tiles, p);
+    for (unsigned i = first; i < works; i += stride, ++turn) {
+      const auto work = WorkAt<S>(i, all);
       if (S::kTurns && turn % 2 != group) {
-        ring.round += static_cast<unsigned>(Blocks(work.end - work.begin, kStep));
+        ring.round += work.steps;
         continue;
       }
+      const unsigned taken = S::kTurns ? turn / 2 : turn, row = S::kTurns ? 0 : group * kPanel;
       // The first turn of the first group is open.
-      if (S::kTurns) WaitBarrier(turns + group, turn / 2 % 2 ^ (group == 0 ? 1 : 0));
-      const unsigned row = S::kTurns ? 0 : group * kPanel;
+      if (S::kTurns) WaitBarrier(turns + group, taken % 2 ^ (group == 0 ? 1 : 0));
       float sums[S::kHalves][S::kColumns / 2];
-      MultiplyStages<S, kTransposedA, kTransposedB>(ring, work, row, sums, turns + (group ^ 1));
-      Product<BFloat16, Out> part = p;
-      part.c += work.part * p.rows * p.columns;
+      MultiplyStages<S, kTransposedA, kTransposedB>(ring, work.steps, row, sums, turns + (group ^ 1));
+      if constexpr (HasPlaces<End>) {
+        ForPanels<S::kPanels>([&]<int panel>() {
+          const unsigned n = taken * S::kPanels + panel;
+          WaitBarrier(ready + group * 2 + n % 2, n / 2 % 2);
+          work.of.end.template Store<S, panel>(place(group, n), group, work.of.product, work.origin, sums);
+          if (threadIdx.x % kGroup == 0 && n > 0) prepare(group, n + 1);
+        });
+      } else {
+        Product<BFloat16, Out> part = work.of.product;
+        part.c += work.part * part.rows * part.columns;
 #pragma unroll
-      for (int half = 0; half < S::kHalves; ++half) {
-        end.template Take<S::kColumns>(part, {work.origin.row + row + half * kPanel, work.origin.column}, sums[half]);
+        for (int half = 0; half < S::kHalves; ++half) {
+          work.of.end.template Take<S::kColumns>(part, {work.origin.row + row + half * kPanel, work.origin.column},
+                                                 sums[half]);
+        }
       }
     }
   }
+  WaitStoresRead<0>();
+  // The other block of a pair may still write here.
+  if constexpr (S::kBlocks > 1) SyncPair();
 }
 
-// Describes an operand to the copy engine as it is stored.
-CUtensorMap DescribeOperand(const Operand<BFloat16>& x, std::int64_t n, std::int64_t depth, int lines) {
-  return DescribeMatrix(x.data, x.transposed ? depth : n, x.transposed ? n : depth, x.stride, lines);
+// Tiles of c, those of a pair counted once.
+template <class S, class Out>
+std::int64_t TilesOf(const Product<BFloat16, Out>& p) {
+  return Blocks(p.rows, S::kBlocks * kRows) * Blocks(p.columns, S::kColumns);
+}
+
+// Describes an operand to the copy engine as it is stored; `blocks` share its tiles.
+CUtensorMap DescribeOperand(const Operand<BFloat16>& x, std::int64_t n, std::int64_t depth, int size, int blocks) {
+  return DescribeMatrix(x.data, x.transposed ? depth : n, x.transposed ? n : depth, x.stride,
+                        (x.transposed ? kPanel : size) / blocks);
+}
+
+// The products of one launch have the same form. At most `factors` are added in each. end_of(product) is its end.
+template <class S, bool kTransposedA, bool kTransposedB, int factors, int members, class Out, class EndOf>
+void LaunchProducts(const Context& ctx, std::span<const Product<BFloat16, Out>> products, const EndOf& end_of) {
+  using End = decltype(end_of(products[0]));
+  SWARR_CHECK(products.size() <= members, products.size(), " products in a launch of at most ", members);
+  Members<Out, End, factors, members> all;
+  for (std::size_t i = 0; i < products.size(); ++i) {
+    const Product<BFloat16, Out>& p = products[i];
+    SWARR_CHECK(factors > 1 || p.more[0].depth == 0,
+                "products of this form can't be added to each other in one kernel");
+    Member<Out, End, factors>& member = all.at[i];
+    for (int f = 0; f < factors; ++f) {
+      const Factors<BFloat16> x =
+          f == 0 || p.more[f - 1].depth == 0 ? Factors<BFloat16>{p.a, p.b, p.depth} : p.more[f - 1];
+      member.a[f] = DescribeOperand(x.a, p.rows, x.depth, kRows, 1);
+      member.b[f] = DescribeOperand(x.b, p.columns, x.depth, S::kColumns, S::kBlocks);
+    }
+    const std::int64_t tiles = TilesOf<S>(p);
+    member.product = p;
+    member.end = end_of(p);
+    member.tiles = static_cast<unsigned>(tiles);
+    member.works = static_cast<unsigned>(tiles * p.parts());
+  }
+  for (std::size_t i = products.size(); i < members; ++i) {
+    all.at[i] = all.at[0];
+    all.at[i].works = 0;
+  }
+  const auto blocks = S::kBlocks * std::min<unsigned>(all.works(), ctx.stream->multiprocessors / S::kBlocks);
+  constexpr int kBytes = kStages<S, End> * S::kStageBytes + kPlacesBytes<S, End> + kAlignment;
+  Launch(ctx, {blocks, 3 * kGroup, kBytes, /*early=*/true},
+         ProductKernel<S, kTransposedA, kTransposedB, Out, End, factors, members>, all);
 }
 
 template <class S, bool kTransposedA, bool kTransposedB, class Out, class End>
 void LaunchProduct(const Context& ctx, const Product<BFloat16, Out>& p, const End& end) {
-  const std::int64_t tiles = Blocks(p.rows, kRows) * Blocks(p.columns, S::kColumns), works = tiles * p.parts();
-  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(works, ctx.stream->multiprocessors));
-  Launch(ctx, {blocks, 3 * kGroup, S::kSharedBytes, /*early=*/true},
-         ProductKernel<S, kTransposedA, kTransposedB, Out, End>,
-         DescribeOperand(p.a, p.rows, p.depth, kTransposedA ? kStep : kRows),
-         DescribeOperand(p.b, p.columns, p.depth, kTransposedB ? kStep : S::kColumns), p, end,
-         static_cast<unsigned>(tiles), static_cast<unsigned>(works));
+  LaunchProducts<S, kTransposedA, kTransposedB, 1, 1>(ctx, std::span(&p, 1), [&](const auto&) { return end; });
 }
 
 }  // namespace

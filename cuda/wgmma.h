@@ -62,11 +62,71 @@ __device__ inline void CopyBox(void* to_shared, const CUtensorMap& matrix, int x
                : "memory");
 }
 
+// Begins to bring the box to the second-level cache, or the description of the matrix itself to where it is read.
+__device__ inline void PrefetchBox(const CUtensorMap& matrix, int x, int y) {
+  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];"
+               :
+               : "l"(&matrix), "r"(x), "r"(y)
+               : "memory");
+}
+__device__ inline void PrefetchMatrix(const CUtensorMap& matrix) {
+  asm volatile("prefetch.tensormap [%0];" : : "l"(&matrix) : "memory");
+}
+
 // Lets the copy engine and products see what this thread has stored in shared memory.
 __device__ inline void ShowStores() { asm volatile("fence.proxy.async.shared::cta;" : : : "memory"); }
 // Waits until `threads` threads of the block have come to barrier `barrier`, 1 to 15; __syncthreads has number 0.
 __device__ inline void SyncThreads(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" : : "r"(barrier), "r"(threads) : "memory");
+}
+
+// CopyBox to that place in both blocks of a pair, and to the barrier at that place in each.
+__device__ inline void CopyBoxToPair(void* to_shared, const CUtensorMap& matrix, int x, int y, std::uint64_t* barrier) {
+  constexpr std::uint16_t kBoth = 3;
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+      "[%0], [%1, {%2, %3}], [%4], %5;"
+      :
+      : "r"(SharedAddress(to_shared)), "l"(&matrix), "r"(x), "r"(y), "r"(SharedAddress(barrier)), "h"(kBoth)
+      : "memory");
+}
+// Begins to copy a box from shared memory to (x, y) of a matrix. What would be outside the matrix is left out.
+__device__ inline void StoreBox(const CUtensorMap& matrix, int x, int y, const void* from_shared) {
+  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];"
+               :
+               : "l"(&matrix), "r"(x), "r"(y), "r"(SharedAddress(from_shared))
+               : "memory");
+}
+// Closes a batch of stores: those that this thread began since it closed the last one.
+__device__ inline void CommitStores() { asm volatile("cp.async.bulk.commit_group;" : : : "memory"); }
+// Waits until all but the last n batches of this thread have read what they store.
+template <int n>
+__device__ inline void WaitStoresRead() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" : : "n"(n) : "memory");
+}
+
+// Of blocks that are launched in pairs: waits until all threads of both have come here, but for those that are done.
+// What was stored need not have arrived, but for barriers that were shown.
+__device__ inline void SyncPair() {
+  asm volatile("barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait.acquire;" : : : "memory");
+}
+// Arrives at the barrier at this place in block `rank` of the pair. Written with the scope of the pair it would wait
+// for the memory of the whole device, which nobody here needs: products have read their operands when they are done.
+__device__ inline void ArriveIn(unsigned rank, std::uint64_t* barrier) {
+  asm volatile(
+      "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there]; }"
+      :
+      : "r"(SharedAddress(barrier)), "r"(rank)
+      : "memory");
+}
+
+// Stores four matrices of 8 x 8 bf16, held as mma.h says. Lane l passes the address of row l % 8 of matrix l / 8.
+__device__ inline void StoreMatrix4(void* row, const std::uint32_t (&from)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};"
+               :
+               : "r"(SharedAddress(row)), "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(from[3])
+               : "memory");
 }
 
 // Between other uses of the registers that hold sums, and products.
@@ -244,11 +304,13 @@ __device__ inline void MultiplyAccumulateGroup(float (&sums)[64], const std::uin
 }
 
 // Where products find a tile: address, and the distances of panels (of 64 lines each) and of groups of 8 lines, all in
-// units of 16 bytes.
+// units of 16 bytes. The upper bits of an address in shared memory tell the blocks of a pair apart, and have no place
+// here.
 __device__ inline std::uint64_t Describe(const char* tile) {
   constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
-  return SharedAddress(tile) / 16 | std::uint64_t{kPanelBytes / 16} << 16 | std::uint64_t{8 * kLineBytes / 16} << 32 |
-         kSwizzle128;
+  constexpr std::uint32_t kWithinBlock = (1 << 18) - 1;
+  return (SharedAddress(tile) & kWithinBlock) / 16 | std::uint64_t{kPanelBytes / 16} << 16 |
+         std::uint64_t{8 * kLineBytes / 16} << 32 | kSwizzle128;
 }
 // The place `units` further. It does not leave the lower word.
 __device__ inline std::uint64_t Advance(std::uint64_t place, int units) {
