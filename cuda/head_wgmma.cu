@@ -19,26 +19,10 @@ using Logits = Product<BFloat16, float>;  // c is null
 constexpr std::int64_t kRowsAtOnce = 16384;  // whose parts are held
 
 // z = this lane's entries of the slice `at` / 2 of a tile's 64 rows, of the upper or lower 8 rows that the lane has.
-template <int at, std::size_t n>
-__device__ void CopyEntries(const float (&sums)[n], float (&z)[kLaneEntries]) {
-#pragma unroll
-  for (int i = 0; i < kLaneEntries; ++i) z[i] = sums[(at / 2 * 8 + i / 2) * 4 + at % 2 * 2 + i % 2];
-}
-// Registers have no index at run time. With a case for each, the long code that works on the entries is there once and
-// stays in the instruction cache; unrolled over all slices it took twice the time.
 template <std::size_t n>
 __device__ void LoadEntries(int at, const float (&sums)[n], float (&z)[kLaneEntries]) {
-  static_assert(n == Square::kColumns / 2);
-  switch (at) {
-    case 0:
-      return CopyEntries<0>(sums, z);
-    case 1:
-      return CopyEntries<1>(sums, z);
-    case 2:
-      return CopyEntries<2>(sums, z);
-    case 3:
-      return CopyEntries<3>(sums, z);
-  }
+#pragma unroll
+  for (int i = 0; i < kLaneEntries; ++i) z[i] = sums[(at / 2 * 8 + i / 2) * 4 + at % 2 * 2 + i % 2];
 }
 
 // Keeps of each slice its part, and each row's logit of its target.
@@ -51,7 +35,7 @@ struct TakeParts {
   __device__ void Take(const Logits& p, TileOrigin origin, const float (&sums)[kColumns / 2]) const {
     const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x % kGroup / kWarp;
     const std::int64_t slices = Blocks(p.columns, kSlice);
-#pragma unroll 1
+#pragma unroll
     for (int at = 0; at < kColumns / kSlice * 2; ++at) {
       const std::int64_t row = origin.row + warp * 16 + at % 2 * 8 + lane / 4, first = origin.column + at / 2 * kSlice;
       const int columns = static_cast<int>(p.columns - first);
@@ -80,6 +64,7 @@ struct TakeParts {
 __global__ void FinishKernel(std::int64_t rows, std::int64_t slices, float* logp, float* lse, float* entropy,
                              const Part* parts) {
   const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  WaitForPrevious();
   if (n >= rows) return;
   Part of_lane{kLowest<float>, 0, 0};
   for (std::int64_t s = lane; s < slices; s += kWarp) of_lane = Merge(of_lane, parts[n * slices + s]);
@@ -99,7 +84,7 @@ struct TakeGradients {
   template <int kColumns>
   __device__ void Take(const Logits& p, TileOrigin origin, const float (&sums)[kColumns / 2]) const {
     const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x % kGroup / kWarp;
-#pragma unroll 1
+#pragma unroll
     for (int at = 0; at < kColumns / kSlice * 2; ++at) {
       const std::int64_t row = origin.row + warp * 16 + at % 2 * 8 + lane / 4, in = min(row, p.rows - 1);
       const std::int64_t first = origin.column + at / 2 * kSlice, column = first + lane % 4 * 8;
@@ -110,24 +95,21 @@ struct TakeGradients {
       LoadEntries(at, sums, z);
       const float dh = dentropy ? dentropy[in] : 0, h = dentropy ? entropy[in] : 0;
 #pragma unroll
-      for (int i = 0; i < kLaneEntries; i += kExpAtOnce) {
-        float log_p[kExpAtOnce], prob[kExpAtOnce];
+      for (int i = 0; i < kLaneEntries; ++i) {
+        const float log_p = z[i] - log_sum, prob = Exp(log_p);
+        z[i] = dentropy ? LogitGradient(prob, log_p, c, dh, h) : LogitGradient(prob, c);
+      }
+      if (target >= 0 && target < kSlice) {
 #pragma unroll
-        for (int j = 0; j < kExpAtOnce; ++j) prob[j] = log_p[j] = z[i + j] - log_sum;
-        ExpOfAll(prob);
-#pragma unroll
-        for (int j = 0; j < kExpAtOnce; ++j) {
-          z[i + j] = dentropy ? LogitGradient(prob[j], log_p[j], c, dh, h) : LogitGradient(prob[j], c);
+        for (int i = 0; i < kLaneEntries; ++i) {
+          if (PairInSlice(i / 2) + i % 2 == target) z[i] = c + z[i];
         }
       }
 #pragma unroll
       for (int quads = 0; quads < 2; ++quads) {
         Quad quad;
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          const float others = z[quads * 8 + i];
-          quad.at[i] = PairInSlice(quads * 4 + i / 2) + i % 2 == target ? c + others : others;
-        }
+        for (int i = 0; i < 8; ++i) quad.at[i] = z[quads * 8 + i];
         quad.Store(dlogits + row * p.columns + column + quads * 32, quads * 32 < columns);
       }
     }
@@ -163,8 +145,8 @@ void FusedTokenLogprob(const Context& ctx, const Tensor& logp, const Tensor& lse
     LaunchProduct<Square, false, false>(
         ctx, LogitsOf(in.x.Rows(begin, end), in.w),
         TakeParts{parts, chosen.data<float>(), in.targets.Rows(begin, end).data<std::int32_t>()});
-    Launch(ctx, {Blocks(rows, kWarps)}, FinishKernel, rows, slices, chosen, lse.Rows(begin, end),
-           entropy.Rows(begin, end), parts);
+    Launch(ctx, {.blocks = Blocks(rows, kWarps), .early = true}, FinishKernel, rows, slices, chosen,
+           lse.Rows(begin, end), entropy.Rows(begin, end), parts);
   }
 }
 
