@@ -16,6 +16,7 @@ template <class T>
 __global__ void StepKernel(AdamWFactors<T> f, std::int64_t n, bool aligned, T* w, T* m, T* v, const T* g) {
   constexpr int k = kPack<T>;
   const std::int64_t i = FirstOfThread<k>();
+  WaitForPrevious();
   if (i >= n) return;
   Pack<T, k> weight = LoadPack<k>(w, i, n, aligned), first = LoadPack<k>(m, i, n, aligned),
              second = LoadPack<k>(v, i, n, aligned);

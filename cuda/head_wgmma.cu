@@ -18,28 +18,17 @@ using Logits = Product<BFloat16, float>;  // c is null
 
 constexpr std::int64_t kRowsAtOnce = 16384;  // whose parts are held
 
-// z = this lane's entries of the slice `at` / 2 of a tile's 64 rows, of the upper or lower 8 rows that the lane has.
-template <int at, std::size_t n>
-__device__ void CopyEntries(const float (&sums)[n], float (&z)[kLaneEntries]) {
-#pragma unroll
-  for (int i = 0; i < kLaneEntries; ++i) z[i] = sums[(at / 2 * 8 + i / 2) * 4 + at % 2 * 2 + i % 2];
+// A lane has entries of two of a tile's 64 rows, 8 apart. What it reads of them is read before anything is written, and
+// rare cases have code of their own: so nothing keeps the compiler from working on several slices at once, and a warp
+// has few others beside it that could fill its waits.
+constexpr int kLaneRows = 2;
+
+__device__ std::int64_t RowOfLane(TileOrigin origin, int which) {
+  return origin.row + threadIdx.x % kGroup / kWarp * 16 + which * 8 + threadIdx.x % kWarp / 4;
 }
-// Registers have no index at run time. With a case for each, the long code that works on the entries is there once and
-// stays in the instruction cache; unrolled over all slices it took twice the time.
-template <std::size_t n>
-__device__ void LoadEntries(int at, const float (&sums)[n], float (&z)[kLaneEntries]) {
-  static_assert(n == Square::kColumns / 2);
-  switch (at) {
-    case 0:
-      return CopyEntries<0>(sums, z);
-    case 1:
-      return CopyEntries<1>(sums, z);
-    case 2:
-      return CopyEntries<2>(sums, z);
-    case 3:
-      return CopyEntries<3>(sums, z);
-  }
-}
+// Where entry i of a lane stands in a tile of logits.
+__device__ int ColumnInTile(int slice, int i) { return slice * kSlice + PairInSlice(i / 2) + i % 2; }
+__device__ constexpr int SumOf(int slice, int which, int i) { return (slice * 8 + i / 2) * 4 + which * 2 + i % 2; }
 
 // Keeps of each slice its part, and each row's logit of its target.
 struct TakeParts {
@@ -49,29 +38,41 @@ struct TakeParts {
 
   template <int kColumns>
   __device__ void Take(const Logits& p, TileOrigin origin, const float (&sums)[kColumns / 2]) const {
-    const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x % kGroup / kWarp;
-    const std::int64_t slices = Blocks(p.columns, kSlice);
-#pragma unroll 1
-    for (int at = 0; at < kColumns / kSlice * 2; ++at) {
-      const std::int64_t row = origin.row + warp * 16 + at % 2 * 8 + lane / 4, first = origin.column + at / 2 * kSlice;
-      const int columns = static_cast<int>(p.columns - first);
-      const int target = row < p.rows ? static_cast<int>(targets[row] - first) : -1;
-      float z[kLaneEntries];
-      LoadEntries(at, sums, z);
-      if (columns < kSlice) {
+    constexpr int kSlices = kColumns / kSlice;
+    const std::int64_t slices = Blocks(p.columns, kSlice), columns = p.columns - origin.column;
+    int target[kLaneRows];
+#pragma unroll
+    for (int which = 0; which < kLaneRows; ++which) {
+      const std::int64_t row = RowOfLane(origin, which);
+      target[which] = row < p.rows ? static_cast<int>(targets[row] - origin.column) : -1;
+    }
+    Part part[kSlices][kLaneRows];
+    const auto take = [&]<bool whole>() {
+#pragma unroll
+      for (int at = 0; at < kSlices * kLaneRows; ++at) {
+        const int slice = at / kLaneRows, which = at % kLaneRows;
+        float z[kLaneEntries];
 #pragma unroll
         for (int i = 0; i < kLaneEntries; ++i) {
-          if (PairInSlice(i / 2) + i % 2 >= columns) z[i] = kLowest<float>;
+          const float logit = sums[SumOf(slice, which, i)];
+          z[i] = whole || ColumnInTile(slice, i) < columns ? logit : kLowest<float>;
         }
+        part[slice][which] = PartOfSlice(z);
       }
-      if (target >= 0 && target < kSlice) {
+    };
+    columns >= kColumns ? take.template operator()<true>() : take.template operator()<false>();
 #pragma unroll
-        for (int i = 0; i < kLaneEntries; ++i) {
-          if (PairInSlice(i / 2) + i % 2 == target) chosen[row] = z[i];
-        }
+    for (int at = 0; at < kSlices * kLaneRows; ++at) {
+      const int slice = at / kLaneRows, which = at % kLaneRows;
+      const std::int64_t row = RowOfLane(origin, which);
+      if (threadIdx.x % kSliceLanes == 0 && row < p.rows && slice * kSlice < columns) {
+        parts[row * slices + origin.column / kSlice + slice] = part[slice][which];
       }
-      const Part part = PartOfSlice(z);
-      if (lane % kSliceLanes == 0 && row < p.rows && columns > 0) parts[row * slices + first / kSlice] = part;
+      if (target[which] < slice * kSlice || target[which] >= (slice + 1) * kSlice) continue;
+#pragma unroll
+      for (int i = 0; i < kLaneEntries; ++i) {
+        if (ColumnInTile(slice, i) == target[which]) chosen[row] = sums[SumOf(slice, which, i)];
+      }
     }
   }
 };
@@ -80,6 +81,7 @@ struct TakeParts {
 __global__ void FinishKernel(std::int64_t rows, std::int64_t slices, float* logp, float* lse, float* entropy,
                              const Part* parts) {
   const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  WaitForPrevious();
   if (n >= rows) return;
   Part of_lane{kLowest<float>, 0, 0};
   for (std::int64_t s = lane; s < slices; s += kWarp) of_lane = Merge(of_lane, parts[n * slices + s]);
@@ -96,37 +98,50 @@ struct TakeGradients {
   const float *dlogp, *dentropy, *lse, *entropy;
   const std::int32_t* targets;
 
+  struct Row {
+    float dlogp, lse, dentropy, entropy;
+    int target;
+  };
+
   template <int kColumns>
   __device__ void Take(const Logits& p, TileOrigin origin, const float (&sums)[kColumns / 2]) const {
-    const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x % kGroup / kWarp;
-#pragma unroll 1
-    for (int at = 0; at < kColumns / kSlice * 2; ++at) {
-      const std::int64_t row = origin.row + warp * 16 + at % 2 * 8 + lane / 4, in = min(row, p.rows - 1);
-      const std::int64_t first = origin.column + at / 2 * kSlice, column = first + lane % 4 * 8;
-      const std::int64_t columns = row < p.rows ? p.columns - column : 0;
-      const float c = dlogp[in], log_sum = lse[in];
-      const int target = static_cast<int>(targets[in] - first);
-      float z[kLaneEntries];
-      LoadEntries(at, sums, z);
-      const float dh = dentropy ? dentropy[in] : 0, h = dentropy ? entropy[in] : 0;
+    Row rows[kLaneRows];
+    bool chosen = false;  // whether a row's target is in this tile
 #pragma unroll
-      for (int i = 0; i < kLaneEntries; i += kExpAtOnce) {
-        float log_p[kExpAtOnce], prob[kExpAtOnce];
+    for (int which = 0; which < kLaneRows; ++which) {
+      const std::int64_t n = min(RowOfLane(origin, which), p.rows - 1);
+      rows[which] = {dlogp[n], lse[n], dentropy ? dentropy[n] : 0, dentropy ? entropy[n] : 0,
+                     static_cast<int>(targets[n] - origin.column)};
+      chosen |= rows[which].target >= 0 && rows[which].target < kColumns;
+    }
+    if (__any_sync(0xffffffffu, chosen)) {
+      dentropy ? Write<kColumns, true, true>(p, origin, sums, rows)
+               : Write<kColumns, true, false>(p, origin, sums, rows);
+    } else {
+      dentropy ? Write<kColumns, false, true>(p, origin, sums, rows)
+               : Write<kColumns, false, false>(p, origin, sums, rows);
+    }
+  }
+
+  template <int kColumns, bool chosen, bool with_entropy>
+  __device__ void Write(const Logits& p, TileOrigin origin, const float (&sums)[kColumns / 2],
+                        const Row (&rows)[kLaneRows]) const {
 #pragma unroll
-        for (int j = 0; j < kExpAtOnce; ++j) prob[j] = log_p[j] = z[i + j] - log_sum;
-        ExpOfAll(prob);
-#pragma unroll
-        for (int j = 0; j < kExpAtOnce; ++j) {
-          z[i + j] = dentropy ? LogitGradient(prob[j], log_p[j], c, dh, h) : LogitGradient(prob[j], c);
-        }
-      }
+    for (int at = 0; at < kColumns / kSlice * kLaneRows; ++at) {
+      const int slice = at / kLaneRows, which = at % kLaneRows;
+      const Row& r = rows[which];
+      const std::int64_t row = RowOfLane(origin, which), column = origin.column + slice * kSlice + threadIdx.x % 4 * 8,
+                         columns = row < p.rows ? p.columns - column : 0;
 #pragma unroll
       for (int quads = 0; quads < 2; ++quads) {
         Quad quad;
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          const float others = z[quads * 8 + i];
-          quad.at[i] = PairInSlice(quads * 4 + i / 2) + i % 2 == target ? c + others : others;
+        for (int j = 0; j < 8; ++j) {
+          const int i = quads * 8 + j;
+          const float log_p = sums[SumOf(slice, which, i)] - r.lse, prob = Exp(log_p);
+          const float others =
+              with_entropy ? LogitGradient(prob, log_p, r.dlogp, r.dentropy, r.entropy) : LogitGradient(prob, r.dlogp);
+          quad.at[j] = chosen && ColumnInTile(slice, i) == r.target ? r.dlogp + others : others;
         }
         quad.Store(dlogits + row * p.columns + column + quads * 32, quads * 32 < columns);
       }
@@ -163,8 +178,8 @@ void FusedTokenLogprob(const Context& ctx, const Tensor& logp, const Tensor& lse
     LaunchProduct<Square, false, false>(
         ctx, LogitsOf(in.x.Rows(begin, end), in.w),
         TakeParts{parts, chosen.data<float>(), in.targets.Rows(begin, end).data<std::int32_t>()});
-    Launch(ctx, {Blocks(rows, kWarps)}, FinishKernel, rows, slices, chosen, lse.Rows(begin, end),
-           entropy.Rows(begin, end), parts);
+    Launch(ctx, {.blocks = Blocks(rows, kWarps), .early = true}, FinishKernel, rows, slices, chosen,
+           lse.Rows(begin, end), entropy.Rows(begin, end), parts);
   }
 }
 

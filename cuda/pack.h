@@ -83,16 +83,17 @@ template <int k>
 __device__ inline std::int64_t FirstOfThread() {
   return (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * k;
 }
-// The launch for n elements.
+// The launch for n elements, early.
 template <int k>
 LaunchShape PackShape(std::int64_t n) {
-  return {Blocks(n, std::int64_t{kThreads} * k)};
+  return {.blocks = Blocks(n, std::int64_t{kThreads} * k), .early = true};
 }
 
 // y[i] = f(x[i], ...) for n elements; a thread takes a pack of k. It loads before it stores, so y may be one of the x.
 template <int k, class F, class Out, class... In>
 __global__ void MapKernel(std::int64_t n, bool aligned, F f, Out* y, const In*... x) {
   const std::int64_t i = FirstOfThread<k>();
+  WaitForPrevious();
   if (i >= n) return;
   const auto compute = [&](const Pack<In, k>&... in) {
     Pack<Out, k> out;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of src/tensor/kernels/rmsnorm.cc. A warp takes a row; lane l takes the packs l, l + 32, ... of k elements, and a
 // butterfly adds the lanes' partial sums. k depends on C and the dtype alone: 16 bytes, or 2 elements where that would
-// leave lanes idle. The backward computes dx and dw in one pass; the blocks' parts of dw are added in the order of
-// cuda/sums.h. Left out: keeping the row in registers between its two readings; the second one hits the L1 cache.
+// leave lanes idle. The backward computes dx, dw and y in one pass; the blocks' parts of dw are added in the order of
+// cuda/sums.h. Left out in the forward: keeping the row in registers between its two readings; the second one hits the
+// L1 cache.
 #include <tuple>
 
+#include "cuda/mma.h"
 #include "cuda/norm_row.h"
 #include "cuda/sums.h"
 #include "tensor/kernels/kernels.h"
@@ -12,63 +14,120 @@
 namespace swarr {
 namespace {
 
+template <class T, int k>
+__device__ Pack<T, k> NormedPack(const Pack<T, k>& x, Accumulator<T> r, const Pack<T, k>& w) {
+  using Sum = Accumulator<T>;
+  Pack<T, k> y;
+  for (int j = 0; j < k; ++j) y.at[j] = static_cast<T>(Normed(Sum(x.at[j]), r, Sum(w.at[j])));
+  return y;
+}
+
+// Rows of a warp: several short ones, so that enough of memory is on its way.
+template <int k, class T>
+constexpr int kForwardRows = k < kPack<T> ? 4 : 1;
+
 template <int k, bool whole, class T>
 __global__ void ForwardKernel(std::int64_t rows, std::int64_t C, T* y, Accumulator<T>* rstd, const T* x, const T* w,
                               Accumulator<T> eps) {
   using Sum = Accumulator<T>;
   constexpr std::bool_constant<whole> aligned;
-  const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  constexpr int kRows = kForwardRows<k, T>;
+  const std::int64_t first = (std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp) * kRows,
+                     lane = threadIdx.x % kWarp;
   WaitForPrevious();
-  if (n >= rows) return;
-  const T* in = x + n * C;
-  Sum squares = 0;
+  if (first >= rows) return;
+  const int count = static_cast<int>(min(std::int64_t{kRows}, rows - first));
+  Sum r[kRows] = {};
 #pragma unroll 4
   for (std::int64_t c = lane * k; c < C; c += kWarp * k) {
-    const Pack<T, k> value = LoadPack<k>(in, c, C, aligned);
-    for (int j = 0; j < k; ++j) squares += Sum(value.at[j]) * Sum(value.at[j]);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const Pack<T, k> value = LoadPack<k>(x + (first + i) * C, c, i < count ? C : 0, aligned);
+      for (int j = 0; j < k; ++j) r[i] += Sum(value.at[j]) * Sum(value.at[j]);
+    }
   }
-  const Sum r = InverseRms(WarpSum(squares), C, eps);
+#pragma unroll
+  for (Sum& sum : r) sum = InverseRms(WarpSum(sum), C, eps);
   for (std::int64_t c = lane * k; c < C; c += kWarp * k) {
-    const Pack<T, k> value = LoadPack<k>(in, c, C, aligned), weight = LoadPack<k>(w, c, C, aligned);
-    Pack<T, k> out;
-    for (int j = 0; j < k; ++j) out.at[j] = static_cast<T>(Normed(Sum(value.at[j]), r, Sum(weight.at[j])));
-    StorePack<k>(y + n * C, c, C, aligned, out);
+    const Pack<T, k> weight = LoadPack<k>(w, c, C, aligned);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const std::int64_t of_row = i < count ? C : 0;
+      const Pack<T, k> value = LoadPack<k>(x + (first + i) * C, c, of_row, aligned);
+      StorePack<k>(y + (first + i) * C, c, of_row, aligned, NormedPack(value, r[i], weight));
+    }
   }
-  if (lane == 0) rstd[n] = r;
+#pragma unroll
+  for (int i = 0; i < kRows; ++i) {
+    if (lane == 0 && i < count) rstd[first + i] = r[i];
+  }
 }
 
-// In the backward a block takes kRowsPerBlock rows, of which each warp takes every kWarps-th. A lane keeps its sums of
-// dw in registers, for kKept packs of columns: a range. Wider rows have several ranges, each a block's own
-// (blockIdx.y).
+// In the backward a block takes kRowsPerBlock rows, of which each warp takes kRowsPerGroup, every kWarps-th. A lane
+// keeps its sums of dw in registers, for kKept packs of columns: a range. Wider rows have several ranges, each a
+// block's own (blockIdx.y).
 constexpr int kKept = 4;
-constexpr std::int64_t kRowsPerBlock = 8 * kWarps;
+constexpr int kRowsPerGroup = 16;
+constexpr std::int64_t kRowsPerBlock = kRowsPerGroup * kWarps;
 template <int k>
 constexpr int kRange = kWarp* k* kKept;
 
-// dx, and each block's part of dw: the sum over each warp's rows, ascending, then over the warps. Null: not wanted.
+// dw_parts[c] = the sum over the block's groups of kLanes threads, ascending, of their sums of column c < columns. A
+// lane of a group has the packs lane, lane + kLanes, ...
+template <int kLanes, int kPacks, int k, class Sum>
+using SumsOfGroups = Sum[kThreads / kLanes][kLanes * kPacks * k];
+template <int kLanes, int kPacks, int k, class Sum>
+__device__ void StoreWeightSums(const Sum (&dw)[kPacks][k], SumsOfGroups<kLanes, kPacks, k, Sum>& of_group,
+                                std::int64_t columns, Sum* dw_parts) {
+  const int group = static_cast<int>(threadIdx.x) / kLanes, lane = static_cast<int>(threadIdx.x) % kLanes;
+  __syncthreads();  // of_group may be memory that threads have just read
+#pragma unroll
+  for (int i = 0; i < kPacks; ++i) {
+#pragma unroll
+    for (int j = 0; j < k; ++j) of_group[group][(i * kLanes + lane) * k + j] = dw[i][j];
+  }
+  __syncthreads();
+  for (std::int64_t c = threadIdx.x; c < columns; c += kThreads) {
+    Sum sum = of_group[0][c];
+    for (int i = 1; i < kThreads / kLanes; ++i) sum += of_group[i][c];
+    dw_parts[c] = sum;
+  }
+}
+
+// What a backward reads and writes. Null: not wanted.
+template <class T>
+struct BackwardRows {
+  std::int64_t rows, C;
+  bool fresh;
+  T *dx, *y;
+  Accumulator<T>* dw_parts;
+  const T *dy, *x, *w;
+  const Accumulator<T>* rstd;
+};
+
+// dx, y, and each block's part of dw: the sum over each warp's rows, ascending, then over the warps.
 template <int k, bool whole, class T>
-__global__ void __launch_bounds__(kThreads, 2)
-    BackwardKernel(std::int64_t rows, std::int64_t C, bool fresh, T* dx, Accumulator<T>* dw_parts, const T* dy,
-                   const T* x, const T* w, const Accumulator<T>* rstd) {
+__global__ void __launch_bounds__(kThreads, 2) BackwardKernel(BackwardRows<T> r) {
   using Sum = Accumulator<T>;
   constexpr std::bool_constant<whole> aligned;
-  __shared__ Sum of_warp[kWarps][kRange<k>];
+  __shared__ SumsOfGroups<kWarp, kKept, k, Sum> of_warp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
-  const std::int64_t begin = std::int64_t{blockIdx.y} * kRange<k>, end = min(rows, (blockIdx.x + 1) * kRowsPerBlock);
+  const std::int64_t C = r.C, begin = std::int64_t{blockIdx.y} * kRange<k>,
+                     end = min(r.rows, (blockIdx.x + 1) * kRowsPerBlock);
   Sum dw[kKept][k] = {};
   WaitForPrevious();
   for (std::int64_t n = blockIdx.x * kRowsPerBlock + warp; n < end; n += kWarps) {
-    const T *in = x + n * C, *grad = dy + n * C;
-    const Sum scale = rstd[n];
+    const T *in = r.x + n * C, *grad = r.dy + n * C;
+    const Sum scale = r.rstd[n];
     Pack<T, k> out[kKept];  // loaded early: their memory takes as long as that of dy and x
 #pragma unroll
     for (int i = 0; i < kKept; ++i) {
-      out[i] = LoadGradient<k>(fresh || !dx, dx + n * C, begin + (i * kWarp + lane) * k, C, aligned);
+      out[i] = LoadGradient<k>(r.fresh || !r.dx, r.dx + n * C, begin + (i * kWarp + lane) * k, C, aligned);
     }
     Sum sum = 0;
 #pragma unroll kKept
     for (std::int64_t c = lane * k; c < C; c += kWarp * k) {
-      const Pack<T, k> g = LoadPack<k>(grad, c, C, aligned), weight = LoadPack<k>(w, c, C, aligned),
+      const Pack<T, k> g = LoadPack<k>(grad, c, C, aligned), weight = LoadPack<k>(r.w, c, C, aligned),
                        value = LoadPack<k>(in, c, C, aligned);
       for (int j = 0; j < k; ++j) sum += Sum(g.at[j]) * Sum(weight.at[j]) * Sum(value.at[j]);
     }
@@ -78,27 +137,128 @@ __global__ void __launch_bounds__(kThreads, 2)
       const std::int64_t c = begin + (i * kWarp + lane) * k;
       if (c >= C) break;
       const Pack<T, k> g = LoadPack<k>(grad, c, C, aligned), value = LoadPack<k>(in, c, C, aligned),
-                       weight = LoadPack<k>(w, c, C, aligned);
+                       weight = LoadPack<k>(r.w, c, C, aligned);
       for (int j = 0; j < k; ++j) {
         const Sum d = NormedGradient(Sum(g.at[j]), Sum(weight.at[j]), Sum(value.at[j]), scale, mean);
         out[i].at[j] = static_cast<T>(Sum(out[i].at[j]) + d);
         dw[i][j] += NormWeightGradient(Sum(g.at[j]), Sum(value.at[j]), scale);
       }
-      if (dx) StorePack<k>(dx + n * C, c, C, aligned, out[i]);
+      if (r.dx) StorePack<k>(r.dx + n * C, c, C, aligned, out[i]);
+      if (r.y) StorePack<k>(r.y + n * C, c, C, aligned, NormedPack(value, scale, weight));
     }
   }
-  if (!dw_parts) return;
-#pragma unroll
-  for (int i = 0; i < kKept; ++i) {
-#pragma unroll
-    for (int j = 0; j < k; ++j) of_warp[warp][(i * kWarp + lane) * k + j] = dw[i][j];
+  if (r.dw_parts) {
+    StoreWeightSums<kWarp>(dw, of_warp, min(std::int64_t{kRange<k>}, C - begin), r.dw_parts + blockIdx.x * C + begin);
   }
-  __syncthreads();
-  for (std::int64_t c = threadIdx.x; c < min(std::int64_t{kRange<k>}, C - begin); c += kThreads) {
-    Sum sum = of_warp[0][c];
-    for (int i = 1; i < kWarps; ++i) sum += of_warp[i][c];
-    dw_parts[blockIdx.x * C + begin + c] = sum;
+}
+
+// Keeps the compiler from holding in registers, as f32, what it has read before.
+__device__ inline void ReadAgain() { asm volatile("" : : : "memory"); }
+
+// The same where rows are whole packs of 16 bytes: a group of kLanes threads takes a row, of which a lane has at most
+// kPacks. A warp has its row's bits from the kernel above; a row of up to 16 packs takes fewer lanes. Rows come to
+// shared memory while the group computes those before (cp.async): with loads to registers, of which there are too few
+// for several rows, memory had nothing to do while a row's lanes met. A lane reads only what it has copied itself, so
+// nobody waits for anybody.
+constexpr int kAhead = 3;  // rows of a group in shared memory
+
+template <int kLanes, int kPacks, class T>
+struct RowCopy {
+  Pack<T, kPack<T>> dy[kPacks][kLanes], x[kPacks][kLanes], dx[kPacks][kLanes];
+};
+
+template <int kLanes, int kPacks, class T>
+__global__ void __launch_bounds__(kThreads, 2) StreamedBackwardKernel(BackwardRows<T> r) {
+  using Sum = Accumulator<T>;
+  constexpr int k = kPack<T>, kGroups = kThreads / kLanes;
+  using RowPack = Pack<T, k>;
+  using Row = RowCopy<kLanes, kPacks, T>;
+  using Ring = Row[kAhead];
+  using OfGroup = SumsOfGroups<kLanes, kPacks, k, Sum>;
+  static_assert(sizeof(OfGroup) <= kGroups * sizeof(Ring));
+  extern __shared__ __align__(16) char shared[];
+  const int group = static_cast<int>(threadIdx.x) / kLanes, lane = static_cast<int>(threadIdx.x) % kLanes;
+  Ring& ring = reinterpret_cast<Ring*>(shared)[group];
+  const std::int64_t C = r.C, begin = std::int64_t{blockIdx.x} * kRowsPerGroup * kGroups;
+  const bool add = r.dx && !r.fresh;
+  const auto copy = [&](std::int64_t n, Row& to) {
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      const int c = (i * kLanes + lane) * k;
+      if (n >= r.rows || c >= C) break;
+      CopyAsync16(&to.dy[i][lane], r.dy + n * C + c);
+      CopyAsync16(&to.x[i][lane], r.x + n * C + c);
+      if (add) CopyAsync16(&to.dx[i][lane], r.dx + n * C + c);
+    }
+    CommitCopies();
+  };
+  const auto scale_of = [&](std::int64_t n) { return n < r.rows ? r.rstd[n] : Sum(0); };
+  WaitForPrevious();
+#pragma unroll
+  for (int i = 0; i < kAhead - 1; ++i) copy(begin + group + i * kGroups, ring[i]);
+  Sum dw[kPacks][k] = {};
+  Sum scale = scale_of(begin + group), next_scale;
+  for (int i = 0, stage = 0; i < kRowsPerGroup; ++i, stage = (stage + 1) % kAhead, scale = next_scale) {
+    const std::int64_t n = begin + group + i * kGroups;
+    const bool there = n < r.rows;
+    next_scale = scale_of(i + 1 < kRowsPerGroup ? n + kGroups : r.rows);
+    copy(i + kAhead <= kRowsPerGroup ? n + (kAhead - 1) * kGroups : r.rows, ring[(stage + kAhead - 1) % kAhead]);
+    WaitCopies<kAhead - 1>();
+    const Row& row = ring[stage];
+    Sum sum = 0;
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      const int c = (p * kLanes + lane) * k;
+      if (!there || c >= C) break;
+      const RowPack grad = row.dy[p][lane], value = row.x[p][lane], weight = LoadPack<k>(r.w, c, C, std::true_type{});
+      for (int j = 0; j < k; ++j) sum += Sum(grad.at[j]) * Sum(weight.at[j]) * Sum(value.at[j]);
+    }
+#pragma unroll
+    for (int distance = kLanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+    const Sum mean = sum * scale / static_cast<Sum>(C);
+    ReadAgain();
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      const int c = (p * kLanes + lane) * k;
+      if (!there || c >= C) break;
+      const RowPack grad = row.dy[p][lane], value = row.x[p][lane], weight = LoadPack<k>(r.w, c, C, std::true_type{});
+      RowPack out = add ? row.dx[p][lane] : RowPack{};
+      for (int j = 0; j < k; ++j) {
+        const Sum d = NormedGradient(Sum(grad.at[j]), Sum(weight.at[j]), Sum(value.at[j]), scale, mean);
+        out.at[j] = static_cast<T>(Sum(out.at[j]) + d);
+        dw[p][j] += NormWeightGradient(Sum(grad.at[j]), Sum(value.at[j]), scale);
+      }
+      if (r.dx) StorePack<k>(r.dx + n * C, c, C, std::true_type{}, out);
+      if (r.y) StorePack<k>(r.y + n * C, c, C, std::true_type{}, NormedPack(value, scale, weight));
+    }
   }
+  if (r.dw_parts) StoreWeightSums<kLanes>(dw, *reinterpret_cast<OfGroup*>(shared), C, r.dw_parts + blockIdx.x * C);
+}
+
+// Threads of a group for rows of C elements; 0: that kernel can't take them.
+template <class T>
+int StreamedLanes(std::int64_t C) {
+  const std::int64_t packs = C / kPack<T>;
+  return C % kPack<T> != 0 || packs > kWarp * kKept ? 0 : packs <= 8 ? 8 : packs <= 16 ? 16 : kWarp;
+}
+template <int kPacks, class T>
+void LaunchStreamedByWarps(const Context& ctx, const BackwardRows<T>& r, std::int64_t blocks) {
+  if constexpr (kPacks <= kKept) {
+    if (r.C > kWarp * kPack<T> * kPacks) return LaunchStreamedByWarps<kPacks + 1>(ctx, r, blocks);
+    Launch(ctx, {blocks, kThreads, kWarps * kAhead * sizeof(RowCopy<kWarp, kPacks, T>), /*early=*/true},
+           StreamedBackwardKernel<kWarp, kPacks, T>, r);
+  }
+}
+template <class T>
+void LaunchStreamed(const Context& ctx, const BackwardRows<T>& r, std::int64_t blocks) {
+  const auto by_groups = [&]<int kLanes>() {
+    Launch(ctx, {blocks, kThreads, kThreads / kLanes * kAhead * sizeof(RowCopy<kLanes, 1, T>), /*early=*/true},
+           StreamedBackwardKernel<kLanes, 1, T>, r);
+  };
+  const int lanes = StreamedLanes<T>(r.C);
+  if (lanes == 8) return by_groups.template operator()<8>();
+  if (lanes == 16) return by_groups.template operator()<16>();
+  LaunchStreamedByWarps<1>(ctx, r, blocks);
 }
 
 // Calls f.template operator()<k, whole>() with the size of the packs of rows of C elements, and whether all of them are
@@ -120,8 +280,8 @@ void Kernels<Cuda>::RmsNormForward(const Context& ctx, const Tensor& y, const Te
   const std::int64_t C = w.dim(0), rows = x.size() / C;
   Dispatch(x.dtype(), [&]<class T>() {
     const auto launch = [&]<int k, bool whole>() {
-      Launch(ctx, {.blocks = Blocks(rows, kWarps), .early = true}, ForwardKernel<k, whole, T>, rows, C, y, rstd, x, w,
-             static_cast<Accumulator<T>>(eps));
+      Launch(ctx, {.blocks = Blocks(rows, kWarps * kForwardRows<k, T>), .early = true}, ForwardKernel<k, whole, T>,
+             rows, C, y, rstd, x, w, static_cast<Accumulator<T>>(eps));
     };
     WithPacks(C, launch, y.data<T>(), x.data<T>(), w.data<T>());
   });
@@ -129,19 +289,35 @@ void Kernels<Cuda>::RmsNormForward(const Context& ctx, const Tensor& y, const Te
 
 template <>
 void Kernels<Cuda>::RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy,
-                                    const Tensor& x, const Tensor& w, const Tensor& rstd) {
-  const std::int64_t C = w.dim(0), rows = x.size() / C, blocks = Blocks(rows, kRowsPerBlock);
+                                    const Tensor& x, const Tensor& w, const Tensor& rstd, const Tensor& y) {
+  const std::int64_t C = w.dim(0), rows = x.size() / C;
   Dispatch(x.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
     ArenaScope scope(*ctx.arena);
-    Sum* dw_parts = dw.empty() ? nullptr : ctx.arena->NewArray<Sum>(blocks * C);
+    const auto data = [](const Tensor& t) -> T* { return t.empty() ? nullptr : t.data<T>(); };
+    const bool whole_packs = RowsAligned<kPack<T>>(C, data(dy), data(x), data(w), data(dx), data(y));
+    const int lanes = whole_packs ? StreamedLanes<T>(C) : 0;
+    const std::int64_t blocks = Blocks(rows, lanes > 0 ? kRowsPerGroup * (kThreads / lanes) : kRowsPerBlock);
+    const BackwardRows<T> r{.rows = rows,
+                            .C = C,
+                            .fresh = dx.fresh(),
+                            .dx = data(dx),
+                            .y = data(y),
+                            .dw_parts = dw.empty() ? nullptr : ctx.arena->NewArray<Sum>(blocks * C),
+                            .dy = data(dy),
+                            .x = data(x),
+                            .w = data(w),
+                            .rstd = rstd.data<Sum>()};
     const auto launch = [&]<int k, bool whole>() {
       const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(Blocks(C, kRange<k>)));
-      Launch(ctx, {.blocks = grid, .early = true}, BackwardKernel<k, whole, T>, rows, C, dx.fresh(), dx, dw_parts, dy,
-             x, w, rstd);
+      Launch(ctx, {.blocks = grid, .early = true}, BackwardKernel<k, whole, T>, r);
     };
-    WithPacks(C, launch, dy.data<T>(), x.data<T>(), w.data<T>(), dx.empty() ? nullptr : dx.data<T>());
-    if (dw_parts) AddPartialSums(ctx, dw.data<Sum>(), blocks, C, dw_parts);
+    if (lanes > 0) {
+      LaunchStreamed(ctx, r, blocks);
+    } else {
+      WithPacks(C, launch, r.dy, r.x, r.w, static_cast<const T*>(r.dx), static_cast<const T*>(r.y));
+    }
+    if (r.dw_parts) AddPartialSums(ctx, dw.data<Sum>(), blocks, C, r.dw_parts);
   });
 }
 

@@ -10,7 +10,6 @@
 
 #include <cmath>
 
-#include "cuda/exp.h"
 #include "cuda/pack.h"
 #include "tensor/kernels/math.h"
 #include "tensor/kernels/softmax_row.h"
@@ -26,7 +25,6 @@ constexpr unsigned SoftmaxThreads(std::int64_t V) {
 
 constexpr int kSlice = 64, kSliceLanes = 4;
 constexpr int kLaneEntries = kSlice / kSliceLanes;
-constexpr int kExpAtOnce = 4;  // as many as registers allow beside the sums of a product
 
 // What is known of some entries of a row: the largest, the sum of e = exp(z - largest), and that of e (z - largest).
 template <class T>
@@ -54,24 +52,17 @@ template <class T>
 __device__ inline SoftmaxPart<T> PartOfSlice(const T (&z)[kLaneEntries]) {
   T largest = z[0];
 #pragma unroll
-  for (int i = 1; i < kLaneEntries; ++i) largest = largest < z[i] ? z[i] : largest;
+  for (int i = 1; i < kLaneEntries; ++i) largest = fmax(largest, z[i]);
 #pragma unroll
   for (int distance = 1; distance < kSliceLanes; distance *= 2) {
-    const T other = __shfl_xor_sync(0xffffffffu, largest, distance);
-    largest = largest < other ? other : largest;
+    largest = fmax(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
   }
   T sum = 0, weighted = 0;
 #pragma unroll
-  for (int i = 0; i < kLaneEntries; i += kExpAtOnce) {
-    T shifted[kExpAtOnce], e[kExpAtOnce];
-#pragma unroll
-    for (int j = 0; j < kExpAtOnce; ++j) e[j] = shifted[j] = z[i + j] - largest;
-    ExpOfAll(e);
-#pragma unroll
-    for (int j = 0; j < kExpAtOnce; ++j) {
-      sum += e[j];
-      weighted = MultiplyAdd(e[j], shifted[j], weighted);
-    }
+  for (int i = 0; i < kLaneEntries; ++i) {
+    const T shifted = z[i] - largest, e = Exp(shifted);
+    sum += e;
+    weighted = MultiplyAdd(e, shifted, weighted);
   }
 #pragma unroll
   for (int distance = 1; distance < kSliceLanes; distance *= 2) {

@@ -15,6 +15,7 @@ constexpr int kSumLanes = 16;
 template <class Sum, class F>
 __global__ void PartialSumsKernel(std::int64_t rows, std::int64_t columns, Sum* partial, F term) {
   const std::int64_t block = blockIdx.x, c = std::int64_t{blockIdx.y} * blockDim.x + threadIdx.x;
+  WaitForPrevious();
   if (c >= columns) return;
   const std::int64_t end = min(rows, (block + 1) * kRowsPerSum);
   Sum sum = 0;
@@ -28,6 +29,7 @@ template <class Sum>
 __global__ void AddPartialSumsKernel(std::int64_t blocks, std::int64_t columns, const Sum* partial, Sum* to) {
   __shared__ Sum of_lane[kSumLanes][kWarp];
   const std::int64_t c = std::int64_t{blockIdx.x} * kWarp + threadIdx.x;
+  WaitForPrevious();
   Sum sum = 0;
   if (c < columns) {
 #pragma unroll 4
@@ -43,8 +45,8 @@ __global__ void AddPartialSumsKernel(std::int64_t blocks, std::int64_t columns, 
 // to[c] += sum over b of partial[b, c], b < blocks.
 template <class Sum>
 void AddPartialSums(const Context& ctx, Sum* to, std::int64_t blocks, std::int64_t columns, const Sum* partial) {
-  Launch(ctx, {Blocks(columns, kWarp), dim3(kWarp, kSumLanes)}, AddPartialSumsKernel<Sum>, blocks, columns, partial,
-         to);
+  Launch(ctx, {.blocks = Blocks(columns, kWarp), .threads = dim3(kWarp, kSumLanes), .early = true},
+         AddPartialSumsKernel<Sum>, blocks, columns, partial, to);
 }
 
 // to[c] += sum over n of term(n, c), c < columns, n < rows.
@@ -56,7 +58,8 @@ void AddColumnSums(const Context& ctx, Sum* to, std::int64_t rows, std::int64_t 
   Sum* partial = ctx.arena->NewArray<Sum>(blocks * columns);
   constexpr int kColumns = 64;
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(Blocks(columns, kColumns)));
-  Launch(ctx, {grid, kColumns}, PartialSumsKernel<Sum, F>, rows, columns, partial, term);
+  Launch(ctx, {.blocks = grid, .threads = kColumns, .early = true}, PartialSumsKernel<Sum, F>, rows, columns, partial,
+         term);
   AddPartialSums(ctx, to, blocks, columns, partial);
 }
 

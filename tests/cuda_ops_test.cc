@@ -146,6 +146,36 @@ TEST_CASE("CUDA: a row of a forward and of an input's gradient has the same bits
   }
 }
 
+TEST_CASE("CUDA: rmsnorm's backward has the same bits wherever rows begin, and makes the forward's result again") {
+  if (SkippedWithoutCuda()) return;
+  constexpr std::int64_t kRows = 300;
+  for (DType dtype : kDTypes) {
+    const std::int64_t C = 72 * 16 / static_cast<std::int64_t>(SizeOf(dtype));  // packs of 16 bytes
+    Arena results;
+    const auto run = [&](std::size_t offset) {
+      TestContext t(Device::kCuda);
+      std::uint32_t stream = 0;
+      // Random numbers that begin `offset` elements after a multiple of 16 bytes.
+      const auto at_offset = [&](std::initializer_list<std::int64_t> shape) {
+        const Tensor host = Random(t.ctx.HostArena(), dtype, shape, ++stream);
+        const Tensor room = t.arena.New(DType::kI32, {static_cast<std::int64_t>(host.bytes() / 4) + 4});
+        const Tensor moved = host.Over(static_cast<std::byte*>(room.raw()) + offset * SizeOf(dtype));
+        Copy(t.ctx, moved, host);
+        return moved;
+      };
+      const Tensor x = at_offset({kRows, C}), w = at_offset({C}), dy = at_offset({kRows, C}),
+                   dx = at_offset({kRows, C}), again = at_offset({kRows, C}), y = t.arena.NewLike(x);
+      const Tensor rstd = t.arena.New(AccumulatorOf(dtype), {kRows}), dw = ZeroLike(t.ctx, AccumulatorOf(dtype), w);
+      RmsNormForward(t.ctx, y, rstd, x, w, 1e-6);
+      RmsNormBackward(t.ctx, dx, dw, dy, x, w, rstd, again);
+      CHECK(SameBits(OnHost(t.ctx, again), OnHost(t.ctx, y)));
+      return std::vector{CopyOf(results, OnHost(t.ctx, dx)), CopyOf(results, OnHost(t.ctx, dw))};
+    };
+    const std::vector<Tensor> whole = run(0), anywhere = run(1);
+    for (std::size_t i = 0; i < whole.size(); ++i) CHECK(SameBits(whole[i], anywhere[i]));
+  }
+}
+
 TEST_CASE("CUDA: a row of a large case has the same bits alone and in the batch (P8)") {
   if (SkippedWithoutCuda()) return;
   for (DType dtype : kDTypes) {

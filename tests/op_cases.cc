@@ -77,6 +77,7 @@ void AddLarge(Table& table) {
   table.AddRmsNorm({97, 200}, 1e-6, true);
   table.AddRmsNorm({33, 1100}, 1e-6, true);
   table.AddRmsNorm({60, 10, 40}, 1e-6, true);
+  table.AddRmsNorm({300, 128}, 1e-6, true);  // a row for half a warp in bf16, and more rows than a block takes
   table.AddRope(150, 4, 32, true);
   table.AddSwiGlu(130, 150, 4, true);
   table.AddAdd(150, 130, true);

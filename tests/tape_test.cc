@@ -174,31 +174,3 @@ TEST_CASE("a checkpoint keeps a block's result and nothing else (P3)") {
   CHECK(nested <= 2 * (2 * result + slack));
   CHECK(RunBlocks(t, Keep::kAll).recorded_bytes > 2 * blocks);
 }
-
-TEST_CASE("a feed-forward network as one op gives the values and gradients of its ops, bit for bit") {
-  constexpr std::int64_t kUnits = 45;
-  constexpr double kEps = 1e-6;
-  TestContext t;
-  const auto run = [&](bool one_op) {
-    const Var x = RandomVar(t.arena, {kRows, kWidth}, 1);
-    const FeedForwardWeights w{RandomVar(t.arena, {kWidth}, 2), RandomVar(t.arena, {kUnits, kWidth}, 3),
-                               RandomVar(t.arena, {kUnits, kWidth}, 4), RandomVar(t.arena, {kWidth, kUnits}, 5)};
-    const auto apart = [&] {
-      const Var m = RmsNorm(t.ctx, x, w.norm, kEps);
-      const Var up = Linear(t.ctx, m, w.up), gate = Linear(t.ctx, m, w.gate);
-      return Linear(t.ctx, SwiGlu(t.ctx, gate, up), w.down, {}, x);
-    };
-    Tape tape;
-    const TapeScope recording(t.ctx, &tape);
-    const Var y = one_op ? FeedForward(t.ctx, x, w, kEps) : apart();
-    Copy(y.ClaimGrad(), Random(t.arena, DType::kF32, {kRows, kWidth}, 6));
-    tape.Backward(t.ctx);
-    return std::array{y.value, x.grad, w.norm.grad, w.gate.grad, w.up.grad, w.down.grad};
-  };
-  const auto expected = run(false), got = run(true);
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    INFO(i);
-    CHECK(SameBits(expected[i], got[i]));
-    CHECK(ValueAt(got[i], 0) != 0);
-  }
-}

@@ -121,14 +121,17 @@ __global__ void KeyGradientKernel(DocumentQueries<T> source, Gradient<T> dk, Gra
   }
 }
 
-// delta = dout . out. `lanes` threads, a power of two, take one query and head, in packs.
+// delta = dout . out. `lanes` threads, a power of two, take one query and head, in packs. Flags are cleared, for the
+// kernel below.
 template <class T>
-__global__ void DeltaKernel(std::int64_t rows, std::int64_t D, int lanes, bool aligned, Accumulator<T>* delta,
-                            const T* dout, const T* out) {
+__global__ void DeltaKernel(std::int64_t rows, std::int64_t D, int lanes, bool aligned, QueryScratch<Accumulator<T>> to,
+                            std::int64_t documents, const T* dout, const T* out) {
   using Sum = Accumulator<T>;
   constexpr int k = kPack<T>;
   const std::int64_t n = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / lanes;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
+  WaitForPrevious();
+  if (n < documents && lane == 0) to.irregular[n] = 0;
   Sum sum = 0;
   for (std::int64_t c = lane * k; n < rows && c < D; c += lanes * k) {
     const auto x = LoadPack<k>(dout + n * D, c, D, aligned), y = LoadPack<k>(out + n * D, c, D, aligned);
@@ -136,7 +139,7 @@ __global__ void DeltaKernel(std::int64_t rows, std::int64_t D, int lanes, bool a
     for (int j = 0; j < k; ++j) sum = fma(Sum(x.at[j]), Sum(y.at[j]), sum);
   }
   for (int distance = lanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-  if (n < rows && lane == 0) delta[n] = sum;
+  if (n < rows && lane == 0) to.delta[n] = sum;
 }
 
 // A query's part of the gradient of a head's learned sink.
@@ -154,6 +157,7 @@ struct SinkTerm {
 __global__ void IrregularKernel(std::int64_t N, std::int64_t documents, std::int32_t* irregular,
                                 const std::int32_t* q_pos, const std::int32_t* first_row) {
   const std::int64_t n = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  WaitForPrevious();
   if (n >= N || q_pos[n] < 0) return;
   const std::int64_t d = LastAtMost(documents, n, [&](std::int64_t i) { return std::int64_t{first_row[i]}; });
   if (q_pos[n] != n - first_row[d]) irregular[d] = 1;
@@ -168,9 +172,10 @@ QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& d
   const auto packs = static_cast<unsigned>(Blocks(D, kPack<T>));
   const int lanes = static_cast<int>(std::min(std::bit_ceil(packs), unsigned{kWarp}));
   const bool aligned = RowsAligned<kPack<T>>(D, dout.data<T>(), out.data<T>());
-  Launch(ctx, {Blocks(N * H, kThreads / lanes)}, DeltaKernel<T>, N * H, D, lanes, aligned, scratch.delta, dout, out);
-  EnqueueZero(*ctx.stream, scratch.irregular, static_cast<std::size_t>(docs) * sizeof(std::int32_t));
-  Launch(ctx, {Blocks(N, kThreads)}, IrregularKernel, N, docs, scratch.irregular, q_pos, documents);
+  Launch(ctx, {.blocks = Blocks(std::max(N * H, docs), kThreads / lanes), .early = true}, DeltaKernel<T>, N * H, D,
+         lanes, aligned, scratch, docs, dout, out);
+  Launch(ctx, {.blocks = Blocks(N, kThreads), .early = true}, IrregularKernel, N, docs, scratch.irregular, q_pos,
+         documents);
   return scratch;
 }
 

@@ -129,6 +129,7 @@ __global__ __launch_bounds__(kBlockThreads, 1) void GradientKernel(const __grid_
   auto& s = *reinterpret_cast<SharedState<D>*>(shared + (1024 - SharedAddress(shared) % 1024) % 1024);
   if (threadIdx.x == 0) s.InitBarriers();
   __syncthreads();
+  WaitForPrevious();
   // A thread begins with 168 registers, and 40 + 2 * 232 is three times that. For one more, groups would wait forever.
   if (threadIdx.x / kGroup == kGroups) {
     ShrinkRegisters<40>();
@@ -148,8 +149,8 @@ template <int D, Rows rows>
 void LaunchGradient(const Context& ctx, const Problem& problem, const WorkOrder& order, const Tensor& first,
                     const Tensor& second) {
   const unsigned blocks = std::min(order.count(), static_cast<unsigned>(ctx.stream->multiprocessors));
-  Launch(ctx, {blocks, kBlockThreads, sizeof(SharedState<D>) + 1024}, GradientKernel<D, rows>, problem, order,
-         Gradient<BFloat16>(first), Gradient<BFloat16>(second));
+  Launch(ctx, {blocks, kBlockThreads, sizeof(SharedState<D>) + 1024, /*early=*/true}, GradientKernel<D, rows>, problem,
+         order, Gradient<BFloat16>(first), Gradient<BFloat16>(second));
 }
 
 template <int D>

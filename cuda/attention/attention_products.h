@@ -9,6 +9,7 @@
 
 #include "cuda/attention/attention_tiles.h"
 #include "cuda/mma.h"
+#include "tensor/kernels/math.h"
 
 namespace swarr {
 
@@ -19,14 +20,6 @@ template <int P>
 constexpr int kTileSize = kTileRows* kPitch<P>;
 
 __device__ inline int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
-
-// 2^x with a relative error of 2^-22; 0 at -infinity, exactly 1 at 0. It is one instruction. Exp of
-// tensor/kernels/math.h is some twenty, and would take as long as the products of attention.
-__device__ inline float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 constexpr float kInverseLn2 = 1.4426950408889634074f;
 

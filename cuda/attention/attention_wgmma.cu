@@ -143,6 +143,7 @@ __global__ void __launch_bounds__(S::kThreads, 1)
     ShowBarriers();
   }
   __syncthreads();
+  WaitForPrevious();
   const Rings<S> rings{state, memory};
   const int group = static_cast<int>(threadIdx.x) / kGroup;
   if (group == S::kGroups) {
@@ -194,8 +195,8 @@ void LaunchForward(const Context& ctx, const Tensor& out, const Tensor& lse, con
                       in.prompts.empty() ? nullptr : in.prompts.data<std::int32_t>(),
                       in.spec,
                       static_cast<unsigned>(H / G)};
-  Launch(ctx, {blocks, S::kThreads, S::kTilesBytes + sizeof(SharedState<S>) + 1024}, ForwardKernel<S>, source, order,
-         out, lse, in.sink_logits, ScoreScale2(D));
+  Launch(ctx, {blocks, S::kThreads, S::kTilesBytes + sizeof(SharedState<S>) + 1024, /*early=*/true}, ForwardKernel<S>,
+         source, order, out, lse, in.sink_logits, ScoreScale2(D));
 }
 
 }  // namespace

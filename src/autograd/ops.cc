@@ -60,43 +60,6 @@ Var SwiGlu(Context& ctx, const Var& gate, const Var& up) {
   return Traced(ctx, y);
 }
 
-// The ops are those of RmsNorm, Linear (up, gate), SwiGlu and Linear (down), and the backwards follow in reverse.
-Var FeedForward(Context& ctx, const Var& x, const FeedForwardWeights& w, double eps) {
-  const ArenaLabel label(*ctx.arena, "feed forward");
-  const Tensor& in = x.value;
-  const DType dtype = in.dtype();
-  const std::int64_t N = in.dim(0), F = w.gate.value.dim(0);
-  const auto units = [N, F, dtype](const Context& c) { return c.arena->New(dtype, {N, F}); };
-  const Tensor normed = ctx.arena->NewLike(in), rstd = ctx.arena->New(AccumulatorOf(dtype), {N});
-  const Tensor gate = units(ctx), up = units(ctx), gated = units(ctx);
-  RmsNormForward(ctx, normed, rstd, in, w.norm.value, eps);
-  LinearForward(ctx, up, normed, w.up.value);
-  LinearForward(ctx, gate, normed, w.gate.value);
-  SwiGluForward(ctx, gated, gate, up);
-  const Var y = NewVarLike(ctx, in);
-  LinearForward(ctx, y.value, gated, w.down.value, {}, in);
-  const auto trace = [&](const Tensor& t, const char* op) {
-    const ArenaLabel as_op(*ctx.arena, op);
-    Traced(ctx, {t, {}});
-  };
-  trace(normed, "rmsnorm");
-  for (const Tensor& t : {gate, up}) trace(t, "linear");
-  trace(gated, "swiglu");
-  trace(y.value, "linear");
-  RecordBackward(ctx, [=](Context& c) {
-    const ArenaScope scope(*c.arena);
-    const Tensor &dy = y.SettleGrad(c), dnormed = c.arena->NewLike(normed);
-    const Tensor dgated = units(c), dgate = units(c), dup = units(c);
-    AddGradient(c, x.ClaimGrad(), dy);
-    LinearBackward(c, dgated.Fresh(), w.down.ClaimGrad(), {}, dy, gated, w.down.value);
-    SwiGluBackward(c, dgate.Fresh(), dup.Fresh(), dgated, gate, up);
-    LinearBackward(c, dnormed.Fresh(), w.gate.ClaimGrad(), {}, dgate, normed, w.gate.value);
-    LinearBackward(c, dnormed, w.up.ClaimGrad(), {}, dup, normed, w.up.value);
-    RmsNormBackward(c, x.ClaimGrad(), w.norm.ClaimGrad(), dnormed, x.value, w.norm.value, rstd);
-  });
-  return y;
-}
-
 Var Add(Context& ctx, const Var& a, const Var& b) {
   const ArenaLabel label(*ctx.arena, "add");
   const Var y = NewVarLike(ctx, a.value);

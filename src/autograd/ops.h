@@ -17,13 +17,6 @@ Var RmsNorm(Context& ctx, const Var& x, const Var& w, double eps);
 Var Rope(Context& ctx, const Var& x, const Tensor& positions, const Tensor& table);
 Var SwiGlu(Context& ctx, const Var& gate, const Var& up);
 Var Add(Context& ctx, const Var& a, const Var& b);
-
-// A gated feed-forward network with its norm and residual: x + SwiGlu(m gate^T, m up^T) down^T with m = RmsNorm(x). The
-// gradients of what lies between take memory only while the backward runs.
-struct FeedForwardWeights {
-  Var norm, gate, up, down;
-};
-Var FeedForward(Context& ctx, const Var& x, const FeedForwardWeights& w, double eps);
 // y[m] = x[rows[m]], rows ascending. places[n] is the row of y that row n of x becomes, or the number of y's rows.
 Var SelectRows(Context& ctx, const Var& x, const Tensor& rows, const Tensor& places);
 // x under another shape: no computation, the same value and gradient.

@@ -95,21 +95,21 @@ Transformer::Transformer(const ModelConfig& config, DType dtype, bool with_gradi
   for (int i = 0; i < config.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
     const auto get = [&](const char* name, bool present = true) { return present ? parameters_[layer + name] : Var{}; };
-    blocks_.push_back({.norm1 = get("input_layernorm.weight"),
-                       .q = get("self_attn.q_proj.weight"),
-                       .k = get("self_attn.k_proj.weight"),
-                       .v = get("self_attn.v_proj.weight"),
-                       .q_bias = get("self_attn.q_proj.bias", config.qkv_bias),
-                       .k_bias = get("self_attn.k_proj.bias", config.qkv_bias),
-                       .v_bias = get("self_attn.v_proj.bias", config.qkv_bias),
-                       .q_norm = get("self_attn.q_norm.weight", config.qk_norm),
-                       .k_norm = get("self_attn.k_norm.weight", config.qk_norm),
-                       .sinks = get("self_attn.sinks", config.learned_sinks),
-                       .o = get("self_attn.o_proj.weight"),
-                       .norm2 = get("post_attention_layernorm.weight"),
-                       .gate = get("mlp.gate_proj.weight"),
-                       .up = get("mlp.up_proj.weight"),
-                       .down = get("mlp.down_proj.weight")});
+    blocks_.push_back({.attention = {.norm = get("input_layernorm.weight"),
+                                     .q = get("self_attn.q_proj.weight"),
+                                     .k = get("self_attn.k_proj.weight"),
+                                     .v = get("self_attn.v_proj.weight"),
+                                     .q_bias = get("self_attn.q_proj.bias", config.qkv_bias),
+                                     .k_bias = get("self_attn.k_proj.bias", config.qkv_bias),
+                                     .v_bias = get("self_attn.v_proj.bias", config.qkv_bias),
+                                     .q_norm = get("self_attn.q_norm.weight", config.qk_norm),
+                                     .k_norm = get("self_attn.k_norm.weight", config.qk_norm),
+                                     .sinks = get("self_attn.sinks", config.learned_sinks),
+                                     .o = get("self_attn.o_proj.weight")},
+                       .feed_forward = {.norm = get("post_attention_layernorm.weight"),
+                                        .gate = get("mlp.gate_proj.weight"),
+                                        .up = get("mlp.up_proj.weight"),
+                                        .down = get("mlp.down_proj.weight")}});
   }
 }
 
@@ -134,8 +134,8 @@ void Transformer::NoteMemory(MemoryReport& report) const {
 }
 
 void Transformer::PackWeights(const Context& ctx, PackedWeights& packed) const {
-  for (const BlockWeights& w : blocks_) {
-    for (const Var* weight : {&w.q, &w.k, &w.v, &w.o, &w.gate, &w.up, &w.down}) packed.Pack(ctx, weight->value);
+  for (const auto& [a, f] : blocks_) {
+    for (const Var* weight : {&a.q, &a.k, &a.v, &a.o, &f.gate, &f.up, &f.down}) packed.Pack(ctx, weight->value);
   }
   packed.Pack(ctx, head_.value);
 }
@@ -195,66 +195,59 @@ Var Transformer::RunMoved(Context& ctx, const Batch& batch, const KvCache* cache
   return RmsNorm(ctx, x, norm_, config_.rms_eps);
 }
 
-// y = x + o(attention(norm1(x))); returns y + down(silu(gate(m)) * up(m)) with m = norm2(y).
+// y = x + o(attention(norm(x))); returns y + down(silu(gate(m)) * up(m)) with m = norm(y).
 Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const {
-  const BlockWeights& w = blocks_[static_cast<std::size_t>(layer)];
-  const std::int64_t N = x.value.dim(0), H = config_.heads, D = config_.head_dim;
-  const Var attended =
-      batch.documents.empty() ? CachedAttend(ctx, layer, x, batch, *cache) : AttendWithin(ctx, layer, x, batch, cache);
-  const Var middle = Linear(ctx, Reshape(attended, {N, H * D}), w.o, {}, x);
-  return FeedForwardOf(ctx, w, middle);
+  const FeedForwardWeights& w = blocks_[static_cast<std::size_t>(layer)].feed_forward;
+  if (batch.documents.empty()) return FeedForwardOf(ctx, w, CachedAttend(ctx, layer, x, batch, *cache));
+  return FeedForwardOf(ctx, w, cache ? FillingAttend(ctx, layer, x, batch, *cache) : Attend(ctx, layer, x, batch));
 }
 
-AttentionVars Transformer::Project(Context& ctx, const BlockWeights& w, const Var& x, const Batch& batch) const {
-  const std::int64_t N = x.value.dim(0), H = config_.heads, G = config_.kv_heads, D = config_.head_dim;
-  const Var h = RmsNorm(ctx, x, w.norm1, config_.rms_eps);
-  Var q = Reshape(Linear(ctx, h, w.q, w.q_bias), {N, H, D});
-  Var k = Reshape(Linear(ctx, h, w.k, w.k_bias), {N, G, D});
-  const Var v = Reshape(Linear(ctx, h, w.v, w.v_bias), {N, G, D});
-  if (config_.qk_norm) {
-    q = RmsNorm(ctx, q, w.q_norm, config_.rms_eps);
-    k = RmsNorm(ctx, k, w.k_norm, config_.rms_eps);
-  }
-  q = Rope(ctx, q, batch.positions, rope_table_.view());
-  k = Rope(ctx, k, batch.positions, rope_table_.view());
-  return {q, k, v, w.sinks};
+Var Transformer::Attend(Context& ctx, int layer, const Var& x, const Batch& batch) const {
+  const auto i = static_cast<std::size_t>(layer);
+  return SelfAttention(ctx, x, blocks_[i].attention, {batch.positions, rope_table_.view()},
+                       {batch.documents, batch.prompts, config_.attention[i]}, config_.rms_eps);
 }
 
-// The attention of whole documents, whose keys are stored if there is a cache.
-Var Transformer::AttendWithin(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const {
-  const AttentionVars in = Project(ctx, blocks_[static_cast<std::size_t>(layer)], x, batch);
-  for (std::int64_t m = 0; cache && m < batch.slots.dim(0); ++m) {
-    StoreKeys(ctx, cache->layer(layer), in.k.value, in.v.value, batch.positions,
-              batch.slots.Rows(m, m + 1).Reshape({batch.ids.dim(0)}), batch.prompts);
+// The attention of whole documents whose keys the cache is filled with.
+Var Transformer::FillingAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const {
+  const auto i = static_cast<std::size_t>(layer);
+  const AttentionWeights& w = blocks_[i].attention;
+  const Heads heads = Project(ctx, x.value, w, {batch.positions, rope_table_.view()}, config_.rms_eps).heads;
+  const auto& [q, k, v] = heads;
+  for (std::int64_t m = 0; m < batch.slots.dim(0); ++m) {
+    StoreKeys(ctx, cache.layer(layer), k, v, batch.positions, batch.slots.Rows(m, m + 1).Reshape({batch.ids.dim(0)}),
+              batch.prompts);
   }
-  return Attention(ctx, in, batch.positions, batch.documents, config_.attention[static_cast<std::size_t>(layer)],
-                   batch.prompts);
+  const Var attended = Attention(ctx, {{q, {}}, {k, {}}, {v, {}}, w.sinks}, batch.positions, batch.documents,
+                                 config_.attention[i], batch.prompts);
+  return Linear(ctx, Reshape(attended, {q.dim(0), q.dim(1) * q.dim(2)}), w.o, {}, x);
 }
 
 Var Transformer::CachedAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const {
-  const BlockWeights& w = blocks_[static_cast<std::size_t>(layer)];
+  const AttentionWeights& w = blocks_[static_cast<std::size_t>(layer)].attention;
   const KeyCache& keys = cache.layer(layer);
-  const auto attend = [&](const Tensor& q) {
-    return CachedAttention(ctx, {q, keys, batch.positions, batch.slots,
-                                 config_.attention[static_cast<std::size_t>(layer)], w.sinks.value, batch.prompts});
-  };
   const QkvWeights weights{w.q.value,      w.k.value,      w.v.value,      w.q_bias.value,
                            w.k_bias.value, w.v_bias.value, w.q_norm.value, w.k_norm.value};
-  const Tensor q = FusedQkv(ctx, keys, config_.head_dim, {x.value, w.norm1.value, config_.rms_eps}, weights,
-                            {batch.positions, batch.slots, rope_table_.view()});
-  if (!q.empty()) return attend(q);
-  const AttentionVars projected = Project(ctx, w, x, batch);
-  StoreKeys(ctx, keys, projected.k.value, projected.v.value, batch.positions, batch.slots);
-  return attend(projected.q.value);
+  Tensor q = FusedQkv(ctx, keys, config_.head_dim, {x.value, w.norm.value, config_.rms_eps}, weights,
+                      {batch.positions, batch.slots, rope_table_.view()});
+  if (q.empty()) {
+    const QkvHeads heads = Project(ctx, x.value, w, {batch.positions, rope_table_.view()}, config_.rms_eps).heads;
+    StoreKeys(ctx, keys, heads.k, heads.v, batch.positions, batch.slots);
+    q = heads.q;
+  }
+  const Var attended =
+      CachedAttention(ctx, {q, keys, batch.positions, batch.slots, config_.attention[static_cast<std::size_t>(layer)],
+                            w.sinks.value, batch.prompts});
+  return Linear(ctx, Reshape(attended, {q.dim(0), q.dim(1) * q.dim(2)}), w.o, {}, x);
 }
 
-// x + down(silu(gate(m)) * up(m)) with m = norm2(x).
-Var Transformer::FeedForwardOf(Context& ctx, const BlockWeights& w, const Var& x) const {
+// x + down(silu(gate(m)) * up(m)) with m = norm(x).
+Var Transformer::FeedForwardOf(Context& ctx, const FeedForwardWeights& w, const Var& x) const {
   if (!ctx.tape) {
-    const Tensor y = FusedGated(ctx, {x.value, w.norm2.value, config_.rms_eps}, w.gate.value, w.up.value);
+    const Tensor y = FusedGated(ctx, {x.value, w.norm.value, config_.rms_eps}, w.gate.value, w.up.value);
     if (!y.empty()) return Linear(ctx, {y, {}}, w.down, {}, x);
   }
-  return FeedForward(ctx, x, {w.norm2, w.gate, w.up, w.down}, config_.rms_eps);
+  return FeedForward(ctx, x, w, config_.rms_eps);
 }
 
 }  // namespace swarr

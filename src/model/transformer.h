@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "autograd/ops.h"
+#include "autograd/blocks.h"
 #include "model/config.h"
 #include "model/parameters.h"
 #include "tensor/packed_weights.h"
@@ -95,15 +95,16 @@ class Transformer {
 
  private:
   struct BlockWeights {
-    Var norm1, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, sinks, o, norm2, gate, up, down;
+    AttentionWeights attention;
+    FeedForwardWeights feed_forward;
   };
   Var Run(Context& ctx, const Batch& host, const KvCache* cache, bool checkpoint) const;
   Var RunMoved(Context& ctx, const Batch& batch, const KvCache* cache, bool checkpoint) const;
   Var Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const;
-  AttentionVars Project(Context& ctx, const BlockWeights& w, const Var& x, const Batch& batch) const;
-  Var AttendWithin(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const;
+  Var Attend(Context& ctx, int layer, const Var& x, const Batch& batch) const;
+  Var FillingAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const;
   Var CachedAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const;
-  Var FeedForwardOf(Context& ctx, const BlockWeights& w, const Var& x) const;
+  Var FeedForwardOf(Context& ctx, const FeedForwardWeights& w, const Var& x) const;
 
   ModelConfig config_;
   ParameterStore parameters_;

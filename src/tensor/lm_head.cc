@@ -13,12 +13,14 @@ namespace {
 // Rows whose logits are held at a time. The number leaves no trace in forward values, whose rows are independent. On
 // the processor it leaves none in the weight gradient either, which goes on adding to the same accumulators; on a CUDA
 // device it is part of that gradient's order of sums. A device gets more rows at a time, to keep all of it busy: as
-// many as give each of 132 multiprocessors one tile of dx, of 128 rows by 256 columns.
-std::int64_t ChunkRows(const Context& ctx, std::int64_t C) {
+// many as give each of 132 multiprocessors one tile of dx, of 128 rows by 256 columns, and all that have few logits.
+std::int64_t ChunkRows(const Context& ctx, std::int64_t C, std::int64_t V) {
   constexpr std::int64_t kTiles = 132, kTileRows = 128, kTileColumns = 256, kMost = 8192;
+  constexpr std::int64_t kFewLogits = std::int64_t{1} << 28;
   if (ctx.device() == Device::kCpu) return 1024;
   const std::int64_t across = (C + kTileColumns - 1) / kTileColumns;
-  return std::min(kMost, kTileRows * std::max<std::int64_t>(1, kTiles / across));
+  const std::int64_t busy = std::min(kMost, kTileRows * std::max<std::int64_t>(1, kTiles / across));
+  return std::max(busy, kFewLogits / V / kTileRows * kTileRows);
 }
 
 // z = x w^T in the arena, not rounded to bf16.
@@ -28,10 +30,10 @@ Tensor LogitsOf(const Context& ctx, const Tensor& x, const Tensor& w) {
   return logits;
 }
 
-// Calls f(begin, end) for chunk after chunk of the rows of x.
+// Calls f(begin, end) for chunk after chunk of the rows of x, whose logits are x w^T.
 template <class F>
-void ForChunks(const Context& ctx, const Tensor& x, F&& f) {
-  const std::int64_t chunk = ChunkRows(ctx, x.dim(1));
+void ForChunks(const Context& ctx, const Tensor& x, const Tensor& w, F&& f) {
+  const std::int64_t chunk = ChunkRows(ctx, x.dim(1), w.dim(0));
   for (std::int64_t begin = 0; begin < x.dim(0); begin += chunk) {
     ArenaScope scope(*ctx.arena);
     f(begin, std::min(x.dim(0), begin + chunk));
@@ -51,7 +53,7 @@ template <class F>
 void BackwardInChunks(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& x, const Tensor& w, F&& f) {
   if (dw.fresh()) FillZero(ctx, dw);  // the chunks add to it
   const Tensor sums = dw.Over(dw.raw());
-  ForChunks(ctx, x, [&](std::int64_t begin, std::int64_t end) {
+  ForChunks(ctx, x, w, [&](std::int64_t begin, std::int64_t end) {
     LinearBackward(ctx, RowsOf(dx, begin, end), sums, {}, f(begin, end), x.Rows(begin, end), w);
   });
 }
@@ -72,7 +74,7 @@ void TokenLogprobForward(const Context& ctx, const Tensor& logp, const Tensor& l
     CheckShape(t, AccumulatorOf(x.dtype()), {N}, "a result of token_logprob");
   }
   if (FusedHeadTakes(ctx, inputs)) return FusedTokenLogprob(ctx, logp, lse, entropy, inputs);
-  ForChunks(ctx, x, [&](std::int64_t begin, std::int64_t end) {
+  ForChunks(ctx, x, w, [&](std::int64_t begin, std::int64_t end) {
     const Tensor logits = LogitsOf(ctx, x.Rows(begin, end), w);
     OnDevice(ctx, [&]<class Set>() {
       Kernels<Set>::LogSoftmaxRows(ctx, logp.Rows(begin, end), lse.Rows(begin, end), entropy.Rows(begin, end), logits,
@@ -111,7 +113,7 @@ void DistillForward(const Context& ctx, const DistillResults& results, const Dis
   for (const Tensor& t : {results.kl, results.lse, results.teacher_lse}) {
     CheckShape(t, AccumulatorOf(in.x.dtype()), {N}, "a result of distillation");
   }
-  ForChunks(ctx, in.x, [&](std::int64_t begin, std::int64_t end) {
+  ForChunks(ctx, in.x, in.w, [&](std::int64_t begin, std::int64_t end) {
     const Tensor logits = LogitsOf(ctx, in.x.Rows(begin, end), in.w);
     const Tensor teacher_logits = LogitsOf(ctx, in.teacher_x.Rows(begin, end), in.teacher_w);
     OnDevice(ctx, [&]<class Set>() {

@@ -107,8 +107,8 @@ void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, con
 }
 
 void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
-                     const Tensor& w, const Tensor& rstd) {
-  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::RmsNormBackward(ctx, dx, ZeroIfFresh(ctx, dw), dy, x, w, rstd); });
+                     const Tensor& w, const Tensor& rstd, const Tensor& y) {
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::RmsNormBackward(ctx, dx, ZeroIfFresh(ctx, dw), dy, x, w, rstd, y); });
 }
 
 void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions, const Tensor& table) {
@@ -131,8 +131,8 @@ void SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, cons
 }
 
 void SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy, const Tensor& gate,
-                    const Tensor& up) {
-  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::SwiGluBackward(ctx, dgate, dup, dy, gate, up); });
+                    const Tensor& up, const Tensor& y) {
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::SwiGluBackward(ctx, dgate, dup, dy, gate, up, y); });
 }
 
 void AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b) {

@@ -71,8 +71,9 @@ void LinearBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, cons
 // (sum dtype, as is dw).
 void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& w,
                     double eps);
+// If y is not empty, it gets the forward's result again, for a caller that did not keep it. It does not overlap dy.
 void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
-                     const Tensor& w, const Tensor& rstd);
+                     const Tensor& w, const Tensor& rstd, const Tensor& y = {});
 
 // rope.cc: rotary position embedding, half-split pairing (Su et al., arXiv 2104.09864, in the Hugging Face layout):
 // element i of a head is paired with element i + D/2 and the pair is turned by the angle positions[n] * theta^(-2i/D).
@@ -83,8 +84,9 @@ void RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const 
 
 // elementwise.cc: y = silu(gate) * up, silu(z) = z sigmoid(z) (Shazeer, arXiv 2002.05202).   all [N, F]
 void SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up);
+// If y is not empty, it gets the forward's result again. It may be dy.
 void SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy, const Tensor& gate,
-                    const Tensor& up);
+                    const Tensor& up, const Tensor& y = {});
 
 // elementwise.cc: y = a + b, any equal shapes (the residual stream).
 void AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b);

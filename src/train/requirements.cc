@@ -45,43 +45,47 @@ MemoryPart Whole(const std::string& name, std::int64_t bytes) {
   return {.name = name, .asked = bytes, .written = bytes};
 }
 
-// The elements that one row of a block leaves (Transformer::Block): in the model's dtype with a gradient each, and
-// without one, and in the dtype of sums.
+// Elements of one row of a block (autograd/blocks.h): those that its forward leaves, in the model's dtype and in that
+// of sums, and those that it or its backward takes for a while, in the model's dtype.
 struct RowSize {
-  std::int64_t values, bare, sums;
+  std::int64_t left, left_sums, in_forward, in_backward;
 };
 RowSize BlockRow(const ModelConfig& c) {
-  const std::int64_t C = c.hidden, q = std::int64_t{c.heads} * c.head_dim, kv = std::int64_t{c.kv_heads} * c.head_dim;
-  const std::int64_t products = q + 2 * kv, turned = q + kv, attended = q, to_stream = 2 * C;
-  RowSize row{products + turned + attended + to_stream + C, 3 * std::int64_t{c.ffn} + C, 2 + std::int64_t{c.heads}};
-  if (c.qk_norm) row = {row.values + turned, row.bare, row.sums + c.heads + c.kv_heads};
-  return row;
+  const std::int64_t C = c.hidden, F = c.ffn, q = std::int64_t{c.heads} * c.head_dim,
+                     kv = std::int64_t{c.kv_heads} * c.head_dim;
+  const std::int64_t projected = q + 2 * kv, attended = q, results = 2 * C;
+  const std::int64_t normed_heads = c.qk_norm ? q + kv : 0, norms = c.qk_norm ? c.heads + c.kv_heads : 0;
+  const std::int64_t attention_backward = attended + projected + normed_heads + 2 * C,
+                     feed_forward_backward = 3 * F + 2 * C;
+  return {.left = projected + normed_heads + attended + results + 2 * F,
+          .left_sums = 2 + c.heads + norms,
+          .in_forward = F,
+          .in_backward = std::max(attention_backward, feed_forward_backward)};
 }
 
 std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows, std::int64_t scored, PassKind pass,
                        const ModelConfig* teacher) {
   constexpr std::int64_t kChunk = 1024;  // rows whose logits are held at a time; a device holds more
-  const std::int64_t value = SizeOfValue(dtype) * (pass == PassKind::kForward ? 1 : 2);  // with its gradient
-  const std::int64_t sum = SizeOfSum(dtype), C = config.hidden, layers = config.layers;
+  const std::int64_t size = SizeOfValue(dtype), sum = SizeOfSum(dtype), C = config.hidden, layers = config.layers;
+  const std::int64_t value = size * (pass == PassKind::kForward ? 1 : 2);  // with its gradient
   const RowSize row = BlockRow(config);
-  const std::int64_t block = Sum({Product({rows, row.values, value}), Product({rows, row.bare, SizeOfValue(dtype)}),
-                                  Product({rows, row.sums, sum})});
+  const std::int64_t block = Sum({Product({rows, row.left, size}), Product({rows, row.left_sums, sum})});
   // Where the gradient of logits is rounded, it is a tensor of its own.
-  const bool rounds = pass != PassKind::kForward && SizeOfValue(dtype) != sum;
-  const std::int64_t logit = (teacher ? 2 : 1) * sum + (rounds ? SizeOfValue(dtype) : 0);
+  const bool rounds = pass != PassKind::kForward && size != sum;
+  const std::int64_t logit = (teacher ? 2 : 1) * sum + (rounds ? size : 0);
   const std::int64_t logits = Product({std::min(scored, kChunk), config.vocab, logit});
-  const std::int64_t taught = teacher ? Product({rows, teacher->hidden, SizeOfValue(dtype)}) : 0;
+  const std::int64_t taught = teacher ? Product({rows, teacher->hidden, size}) : 0;
   // Embedding and last norm; log p, its normaliser and the entropy.
   const std::int64_t ends = Sum({Product({rows, 2 * C, value}), Product({scored, 4, sum}), taught});
-  // While a block's backward runs: the gradients of what lies within its feed-forward network (FeedForward).
-  const std::int64_t passing = Product({rows, row.bare, SizeOfValue(dtype)});
+  const std::int64_t in_backward = Product({rows, row.in_backward, size});
   switch (pass) {
     case PassKind::kTraining:
-      return Sum({Product({layers, block}), ends, std::max(logits, passing)});
+      return Sum({Product({layers, block}), ends, std::max(logits, in_backward)});
     case PassKind::kForward:  // the blocks' results, and one block or the logits at a time
-      return Sum({Product({layers, rows, C, value}), ends, std::max(block, logits)});
-    case PassKind::kCheckpointedTraining:  // the same, with what passes
-      return Sum({Product({layers, rows, C, value}), ends, std::max(Sum({block, passing}), logits)});
+      return Sum({Product({layers, rows, C, value}), ends,
+                  std::max(Sum({block, Product({rows, row.in_forward, size})}), logits)});
+    case PassKind::kCheckpointedTraining:  // the same
+      return Sum({Product({layers, rows, C, value}), ends, std::max(Sum({block, in_backward}), logits)});
   }
   throw Error("there is no such pass");
 }

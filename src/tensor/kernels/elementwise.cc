@@ -46,7 +46,7 @@ void Kernels<SWARR_SET>::SwiGluForward(const Context& ctx, const Tensor& y, cons
 
 template <>
 void Kernels<SWARR_SET>::SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy,
-                                        const Tensor& gate, const Tensor& up) {
+                                        const Tensor& gate, const Tensor& up, const Tensor& y) {
   const std::int64_t N = dy.dim(0), F = dy.dim(1);
   Dispatch(dy.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
@@ -61,14 +61,17 @@ void Kernels<SWARR_SET>::SwiGluBackward(const Context& ctx, const Tensor& dgate,
           dg[i] = static_cast<T>(d.gate);
           du[i] = static_cast<T>(d.up);
         }
-        return;
+      } else {
+        if (!dgate.empty()) {
+          WriteGradient(dgate.fresh(), F, dgate.data<T>() + n * F, [&](std::int64_t i) { return gradient(i).gate; });
+        }
+        if (!dup.empty()) {
+          WriteGradient(dup.fresh(), F, dup.data<T>() + n * F, [&](std::int64_t i) { return gradient(i).up; });
+        }
       }
-      if (!dgate.empty()) {
-        WriteGradient(dgate.fresh(), F, dgate.data<T>() + n * F, [&](std::int64_t i) { return gradient(i).gate; });
-      }
-      if (!dup.empty()) {
-        WriteGradient(dup.fresh(), F, dup.data<T>() + n * F, [&](std::int64_t i) { return gradient(i).up; });
-      }
+      if (y.empty()) return;
+      T* out = y.data<T>() + n * F;
+      for (std::int64_t i = 0; i < F; ++i) out[i] = static_cast<T>(Gated(Sum(g[i]), Sum(u[i])));
     });
   });
 }

@@ -30,7 +30,7 @@ struct Kernels {
   static void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& w,
                              double eps);
   static void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy, const Tensor& x,
-                              const Tensor& w, const Tensor& rstd);
+                              const Tensor& w, const Tensor& rstd, const Tensor& y);
 
   static void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions,
                           const Tensor& table);
@@ -39,7 +39,7 @@ struct Kernels {
 
   static void SwiGluForward(const Context& ctx, const Tensor& y, const Tensor& gate, const Tensor& up);
   static void SwiGluBackward(const Context& ctx, const Tensor& dgate, const Tensor& dup, const Tensor& dy,
-                             const Tensor& gate, const Tensor& up);
+                             const Tensor& gate, const Tensor& up, const Tensor& y);
 
   static void AddForward(const Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 // Scalar functions of the kernels, written so that a compiler can vectorise the loops around them. They use only single
-// additions, multiplications and divisions (a device fuses where MultiplyAdd says so), and the build sets
-// -ffp-contract=off. So a value does not depend on whether it was computed in a vector loop, in its remainder, or
-// alone. They are constexpr, so that device code has them too.
+// additions, multiplications and divisions, and the build sets -ffp-contract=off. So a value does not depend on whether
+// it was computed in a vector loop, in its remainder, or alone. They are constexpr, so that device code has them too; a
+// device fuses where MultiplyAdd says so, and in f32 it has instructions for exponentials.
 #pragma once
 
 #include <bit>
@@ -23,54 +23,59 @@ template <class T>
 #endif
 }
 
-// e^x with a relative error of about one unit in the last place; 0 below the smallest normal number, finite above.
+#ifdef __CUDACC__
+// One instruction each, with a relative error of 2^-22: 2^x, which is 0 at -infinity and exactly 1 at 0, and 1 / x.
+// Numbers below the smallest normal one become 0.
+__device__ inline float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float Reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+#endif
+
+// e^x with a relative error of about one unit in the last place; 0 below the smallest normal number, finite above. In
+// f32 a device takes 2^(x / ln 2) in two instructions, where the steps below are some twenty: there the relative error
+// is |x| 2^-23 for large |x|, and e^x is infinite above the largest number.
 //
 // x = n ln 2 + r with integer n and |r| <= ln(2)/2, so e^x = 2^n e^r, and e^r is its Taylor series, cut where the
 // remainder is below half a unit: degree 7 in f32 (r^8/8! < 6e-9), 13 in f64 (r^14/14! < 5e-18).
-// Adding 1.5 * 2^(mantissa bits) to x / ln 2 leaves its nearest integer n in the low bits of the sum.
-//
-// In steps, each of which waits for the one before: who has several numbers takes a step of all, then the next.
-template <class T>
-struct ExpSteps {
-  static constexpr bool kDouble = sizeof(T) == 8;
-  static constexpr int kDegree = kDouble ? 13 : 7;
-  static constexpr T kLow = static_cast<T>(kDouble ? -708.0 : -87.0);
-  T x, shifted, r, sum;
-
-  ExpSteps() = default;
-  [[gnu::always_inline]] constexpr explicit ExpSteps(T of) : x(of), shifted(0), r(0), sum(1) {
-    constexpr T kShift = static_cast<T>(kDouble ? 0x1.8p52 : 0x1.8p23);
-    constexpr T kHigh = static_cast<T>(kDouble ? 709.0 : 88.0);
-    constexpr T kInverseLn2 = static_cast<T>(1.4426950408889634074);
-    // ln 2 in two parts; the first has so few bits that n times it is exact.
-    constexpr T kLn2High = static_cast<T>(kDouble ? 0x1.62e42fefap-1 : 0x1.62ep-1);
-    constexpr T kLn2Low = static_cast<T>(kDouble ? 0x1.cf79abc9e3b3ap-40 : 0x1.0bfbe8p-15);
-    const T lowered = x > kHigh ? kHigh : x, clamped = x < kLow ? kLow : lowered;
-    shifted = MultiplyAdd(clamped, kInverseLn2, kShift);
-    const T n = shifted - kShift;
-    r = MultiplyAdd(-n, kLn2Low, MultiplyAdd(-n, kLn2High, clamped));
-  }
-  // Horner, k descending from kDegree to 1: 1 + r(1 + r/2(1 + r/3(...))).
-  [[gnu::always_inline]] constexpr void Take(int k) { sum = MultiplyAdd(sum * r, T(1) / static_cast<T>(k), T(1)); }
-  [[gnu::always_inline]] constexpr T Result() const {
-    using Bits = std::conditional_t<kDouble, std::int64_t, std::int32_t>;
-    constexpr int kMantissa = kDouble ? 52 : 23;
-    const Bits exponent = std::bit_cast<Bits>(shifted)
-                          << kMantissa;  // moves n into the exponent field; the rest falls off
-    const T y = std::bit_cast<T>(static_cast<Bits>(std::bit_cast<Bits>(sum) + exponent));
-    return x < kLow ? T(0) : y;
-  }
-};
 template <class T>
 [[gnu::always_inline]] constexpr T Exp(T x) {
-  ExpSteps<T> steps(x);
-  for (int k = ExpSteps<T>::kDegree; k >= 1; --k) steps.Take(k);
-  return steps.Result();
+  constexpr T kInverseLn2 = static_cast<T>(1.4426950408889634074);
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) == 4) return Exp2(x * kInverseLn2);
+#endif
+  constexpr bool kDouble = sizeof(T) == 8;
+  using Bits = std::conditional_t<kDouble, std::int64_t, std::int32_t>;
+  constexpr int kDegree = kDouble ? 13 : 7, kMantissa = kDouble ? 52 : 23;
+  // Adding 1.5 * 2^kMantissa to x / ln 2 leaves its nearest integer n in the low bits of the sum.
+  constexpr T kShift = static_cast<T>(kDouble ? 0x1.8p52 : 0x1.8p23);
+  constexpr T kLow = static_cast<T>(kDouble ? -708.0 : -87.0), kHigh = static_cast<T>(kDouble ? 709.0 : 88.0);
+  // ln 2 in two parts; the first has so few bits that n times it is exact.
+  constexpr T kLn2High = static_cast<T>(kDouble ? 0x1.62e42fefap-1 : 0x1.62ep-1);
+  constexpr T kLn2Low = static_cast<T>(kDouble ? 0x1.cf79abc9e3b3ap-40 : 0x1.0bfbe8p-15);
+  const T lowered = x > kHigh ? kHigh : x, clamped = x < kLow ? kLow : lowered;
+  const T shifted = MultiplyAdd(clamped, kInverseLn2, kShift), n = shifted - kShift;
+  const T r = MultiplyAdd(-n, kLn2Low, MultiplyAdd(-n, kLn2High, clamped));
+  T sum = 1;  // by Horner: 1 + r(1 + r/2(1 + r/3(...)))
+  for (int k = kDegree; k >= 1; --k) sum = MultiplyAdd(sum * r, T(1) / static_cast<T>(k), T(1));
+  // Moves n into the exponent field; the rest falls off.
+  const Bits exponent = std::bit_cast<Bits>(shifted) << kMantissa;
+  const T y = std::bit_cast<T>(static_cast<Bits>(std::bit_cast<Bits>(sum) + exponent));
+  return x < kLow ? T(0) : y;
 }
 
 // sigma(x) = 1 / (1 + e^-x).
 template <class T>
 [[gnu::always_inline]] constexpr T Sigmoid(T x) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) == 4) return Reciprocal(T(1) + Exp(-x));
+#endif
   return T(1) / (T(1) + Exp(-x));
 }
 

@@ -25,7 +25,7 @@ void Kernels<SWARR_SET>::RmsNormForward(const Context& ctx, const Tensor& y, con
 
 template <>
 void Kernels<SWARR_SET>::RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, const Tensor& dy,
-                                         const Tensor& x, const Tensor& w, const Tensor& rstd) {
+                                         const Tensor& x, const Tensor& w, const Tensor& rstd, const Tensor& y) {
   const std::int64_t C = w.dim(0), rows = x.size() / C;
   Dispatch(x.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
@@ -49,6 +49,14 @@ void Kernels<SWARR_SET>::RmsNormBackward(const Context& ctx, const Tensor& dx, c
           const Sum scale = r[n];
           for (std::int64_t c = begin; c < end; ++c) to[c] += NormWeightGradient(Sum(grad[c]), Sum(in[c]), scale);
         }
+      });
+    }
+    if (!y.empty()) {
+      ForRows(ctx, rows, C, [&](std::int64_t n) {
+        const T *in = x.data<T>() + n * C, *weight = w.data<T>();
+        T* out = y.data<T>() + n * C;
+        const Sum scale = r[n];
+        for (std::int64_t c = 0; c < C; ++c) out[c] = static_cast<T>(Normed(Sum(in[c]), scale, Sum(weight[c])));
       });
     }
   });
