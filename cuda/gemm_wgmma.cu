@@ -107,7 +107,8 @@ template <class Out>
 bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& p) {
   constexpr int kChunk = kPack<BFloat16>;
   const std::int64_t works = Blocks(p.rows, kRows) * Blocks(p.columns, Square::kColumns) * p.parts();
-  return ctx.stream->has_warpgroups && 2 * works >= ctx.stream->multiprocessors && p.rows > kRows / 2 && p.depth > 0 &&
+  return ctx.stream->has_warpgroups && 2 * works >= ctx.stream->multiprocessors &&
+         p.rows > (p.columns > kManyColumns ? kMostRowsOfMany : kRows / 2) && p.depth > 0 &&
          RowsAligned<kChunk>(p.a.stride, p.a.data) && RowsAligned<kChunk>(p.b.stride, p.b.data) &&
          RowsAligned<kChunk>(p.columns, p.c, p.addend);
 }
