@@ -56,6 +56,20 @@ struct HeadInputs {
 
 }  // namespace
 
+TEST_CASE("CUDA: a linear layer in bf16 has the same bits for any number of rows, narrow, deep or wide (P8)") {
+  if (SkippedWithoutCuda()) return;
+  // Weights of the second pass through shared memory in turns; the third has too many columns for many blocks.
+  const std::int64_t shapes[][2] = {{576, 576}, {136, 3080}, {8200, 72}};
+  for (const auto& [columns, depth] : shapes) {
+    for (const std::int64_t few : {1, 8, 9, 16, 17, 32, 33, 64, 65, 256}) {
+      for (const DType out : {DType::kBF16, DType::kF32}) {
+        CheckFewRowsAtATime(kProducts[0], out, /*biased=*/false, 257, columns, depth, few);
+      }
+      CheckFewRowsAtATime(kProducts[0], DType::kBF16, /*biased=*/true, 257, columns, depth, few);
+    }
+  }
+}
+
 TEST_CASE("CUDA: the LM head in bf16 has the bits of its rows few at a time, where logits are held (P8)") {
   if (SkippedWithoutCuda()) return;
   constexpr std::int64_t kRows = 300, kVocab = 5000, kWidth = 136, kFew = 50;
@@ -141,19 +155,5 @@ TEST_CASE("CUDA: a product in bf16 has the bits of its rows few at a time, which
       }
     }
     CheckFewRowsAtATime(kProducts[0], DType::kBF16, /*biased=*/true, rows, columns, depth);
-  }
-}
-
-TEST_CASE("CUDA: a linear layer in bf16 has the same bits for any number of rows, narrow, deep or wide (P8)") {
-  if (SkippedWithoutCuda()) return;
-  // Weights of the second pass through shared memory in turns; the third has too many columns for many blocks.
-  const std::int64_t shapes[][2] = {{576, 576}, {136, 3080}, {8200, 72}};
-  for (const auto& [columns, depth] : shapes) {
-    for (const std::int64_t few : {1, 8, 9, 16, 17, 32, 33, 64, 65, 256}) {
-      for (const DType out : {DType::kBF16, DType::kF32}) {
-        CheckFewRowsAtATime(kProducts[0], out, /*biased=*/false, 257, columns, depth, few);
-      }
-      CheckFewRowsAtATime(kProducts[0], DType::kBF16, /*biased=*/true, 257, columns, depth, few);
-    }
   }
 }

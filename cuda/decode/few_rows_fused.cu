@@ -11,9 +11,10 @@
 namespace swarr {
 namespace {
 
+constexpr int kRun = kPack<BFloat16>;
 // What a thread computes at a time: few elements, since warps are idle otherwise and a long chain takes long.
-constexpr int kRun = 4;
-using Run = Pack<BFloat16, kRun>;
+constexpr int kPart = 4;
+using Part = Pack<BFloat16, kPart>;
 
 __device__ inline float Rounded(float x) { return static_cast<float>(BFloat16(x)); }
 
@@ -42,17 +43,17 @@ struct GatedLayer {
   __device__ void FetchLate(void*, int, int, int) const {}
   template <class S>
   __device__ void Store(float* sums, const void*, int tile, int row, int rows) const {
-    constexpr int kRuns = kHalf / kRun, kAcross = S::kGroups * kRuns;
+    constexpr int kParts = kHalf / kPart, kAcross = S::kGroups * kParts;
 #pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < rows * kAcross; i += S::kThreads) {
-      const int group = i % kAcross / kRuns, at = i % kRuns * kRun, unit = (tile * S::kGroups + group) * kHalf + at;
+      const int group = i % kAcross / kParts, at = i % kParts * kPart, unit = (tile * S::kGroups + group) * kHalf + at;
       if (unit >= units) continue;
       const float* from = sums + i / kAcross * S::kSumsStride + group * kPanel + at;
-      float gates[kRun], ups[kRun];
+      float gates[kPart], ups[kPart];
       LoadSums(gates, from);
       LoadSums(ups, from + kHalf);
 #pragma unroll
-      for (int j = 0; j < kRun; ++j) gates[j] = Gated(Rounded(gates[j]), Rounded(ups[j]));
+      for (int j = 0; j < kPart; ++j) gates[j] = Gated(Rounded(gates[j]), Rounded(ups[j]));
       StoreRun(y + std::int64_t{row + i / kAcross} * units + unit, gates);
     }
   }
@@ -128,39 +129,39 @@ struct QkvLayer {
     const auto* angles = static_cast<const float*>(aside);
     const int first_head = tile * S::kColumns >> log_D;
     if (!kinds[0].norm) {
-      return StoreHeads<S>(angles, first_head, row, rows, [&](Head head, int r, int column, float(&run)[kRun]) {
+      return StoreHeads<S>(angles, first_head, row, rows, [&](Head head, int r, int column, float(&run)[kPart]) {
         LoadRounded<S>(run, sums, head, r, column);
       });
     }
     auto* heads = reinterpret_cast<BFloat16*>(sums + S::kRows * S::kSumsStride);
-    constexpr int kRuns = S::kColumns / kRun;
+    constexpr int kParts = S::kColumns / kPart;
 #pragma unroll 1
-    for (int i = static_cast<int>(threadIdx.x); i < rows * kRuns; i += S::kThreads) {
-      const int column = i % kRuns * kRun;
-      float run[kRun];
-      LoadRounded<S>(run, sums, HeadOf(first_head + (column >> log_D)), i / kRuns, column);
-      StoreRun(heads + i / kRuns * S::kColumns + column, run);
+    for (int i = static_cast<int>(threadIdx.x); i < rows * kParts; i += S::kThreads) {
+      const int column = i % kParts * kPart;
+      float run[kPart];
+      LoadRounded<S>(run, sums, HeadOf(first_head + (column >> log_D)), i / kParts, column);
+      StoreRun(heads + i / kParts * S::kColumns + column, run);
     }
     __syncthreads();
     NormHeads<S>(heads, first_head, rows);
     __syncthreads();
-    StoreHeads<S>(angles, first_head, row, rows, [&](Head, int r, int column, float(&run)[kRun]) {
+    StoreHeads<S>(angles, first_head, row, rows, [&](Head, int r, int column, float(&run)[kPart]) {
       LoadElements(run, heads + r * S::kColumns + column);
     });
   }
 
  private:
-  __device__ static void LoadElements(float (&run)[kRun], const BFloat16* from) {
-    const Run elements = *reinterpret_cast<const Run*>(from);
+  __device__ static void LoadElements(float (&run)[kPart], const BFloat16* from) {
+    const Part elements = *reinterpret_cast<const Part*>(from);
 #pragma unroll
-    for (int j = 0; j < kRun; ++j) run[j] = float(elements.at[j]);
+    for (int j = 0; j < kPart; ++j) run[j] = float(elements.at[j]);
   }
   // A run of what the linear layers would store.
   template <class S>
-  __device__ void LoadRounded(float (&run)[kRun], const float* sums, Head head, int r, int column) const {
+  __device__ void LoadRounded(float (&run)[kPart], const float* sums, Head head, int r, int column) const {
     LoadSums(run, sums + r * S::kSumsStride + column);
     if (head.kind < 3 && kinds[head.kind].bias) {
-      AddRun(run, *reinterpret_cast<const Run*>(kinds[head.kind].bias + head.index * D + (column & (D - 1))));
+      AddRun(run, *reinterpret_cast<const Part*>(kinds[head.kind].bias + head.index * D + (column & (D - 1))));
     }
 #pragma unroll
     for (float& x : run) x = Rounded(x);
@@ -181,16 +182,16 @@ struct QkvLayer {
   // keeps to its columns.
   template <class S, class F>
   __device__ void StoreHeads(const float* angles, int first_head, int row, int rows, F&& load) const {
-    constexpr int kAcross = S::kColumns / (2 * kRun);
+    constexpr int kAcross = S::kColumns / (2 * kPart);
     static_assert(S::kThreads % kAcross == 0);
     const auto* places = reinterpret_cast<const Place*>(angles + S::kRows * D);
-    const int half = D / 2, own = static_cast<int>(threadIdx.x) % kAcross * kRun, part = own >> (log_D - 1),
+    const int half = D / 2, own = static_cast<int>(threadIdx.x) % kAcross * kPart, part = own >> (log_D - 1),
               at = own & (half - 1);
     const Head head = HeadOf(first_head + part);
     if (head.kind == 3) return;
 #pragma unroll 1
     for (int r = static_cast<int>(threadIdx.x) / kAcross; r < rows; r += S::kThreads / kAcross) {
-      float first[kRun], second[kRun];
+      float first[kPart], second[kPart];
       load(head, r, part * D + at, first);
       load(head, r, part * D + at + half, second);
       if (head.kind < 2) Turn(first, second, angles + r * D + at, half);
@@ -199,12 +200,12 @@ struct QkvLayer {
       StoreRun(to + half, second);
     }
   }
-  __device__ static void Turn(float (&first)[kRun], float (&second)[kRun], const float* angles, int half) {
-    float cosine[kRun], sine[kRun];
+  __device__ static void Turn(float (&first)[kPart], float (&second)[kPart], const float* angles, int half) {
+    float cosine[kPart], sine[kPart];
     LoadSums(cosine, angles);
     LoadSums(sine, angles + half);
 #pragma unroll
-    for (int j = 0; j < kRun; ++j) {
+    for (int j = 0; j < kPart; ++j) {
       const TurnedPair<float> turned(first[j], second[j], cosine[j], sine[j]);
       // 0 +: as in rope.cu, which adds to a gradient.
       first[j] = 0.0f + turned.first;
@@ -229,7 +230,7 @@ bool Takes(const Context& ctx, const NormedRows& in) {
   const std::int64_t N = in.x.dim(0);
   return ctx.stream && ctx.stream->has_warpgroups && ctx.gemm == GemmKind::kOwn && !ctx.trace_non_finite &&
          in.x.dtype() == DType::kBF16 && N > 0 && N <= kMostFewRows && NormedRowsFit(ctx, in.x.dim(1)) &&
-         RowsAligned<kChunk>(in.x.dim(1), in.x.data<BFloat16>(), in.weight.data<BFloat16>());
+         RowsAligned<kRun>(in.x.dim(1), in.x.data<BFloat16>(), in.weight.data<BFloat16>());
 }
 // A matrix that is read in boxes of so many rows.
 CUtensorMap MatrixOf(const Tensor& t, int lines) {
@@ -241,7 +242,7 @@ const BFloat16* DataOf(const Tensor& t) { return t.empty() ? nullptr : t.data<BF
 
 Tensor FusedGated(const Context& ctx, const NormedRows& in, const Tensor& gate, const Tensor& up) {
   const std::int64_t units = gate.dim(0);
-  if (!Takes(ctx, in) || !RowsAligned<kChunk>(units, gate.data<BFloat16>(), up.data<BFloat16>())) return {};
+  if (!Takes(ctx, in) || !RowsAligned<kRun>(units, gate.data<BFloat16>(), up.data<BFloat16>())) return {};
   const Tensor y = ctx.arena->New(DType::kBF16, {in.x.dim(0), units});
   const GatedLayer layer{MatrixOf(gate, GatedLayer::kHalf), MatrixOf(up, GatedLayer::kHalf), y.data<BFloat16>(),
                          static_cast<int>(units)};
@@ -253,9 +254,9 @@ Tensor FusedGated(const Context& ctx, const NormedRows& in, const Tensor& gate, 
 
 Tensor FusedQkv(const Context& ctx, const KeyCache& cache, std::int64_t D, const NormedRows& in, const QkvWeights& w,
                 const QkvRows& rows) {
-  if (!Takes(ctx, in) || D % 16 != 0 || !HeadsFit(D) ||
-      !Aligned<kChunk>(DataOf(w.q), DataOf(w.k), DataOf(w.v), DataOf(w.q_bias), DataOf(w.k_bias), DataOf(w.v_bias),
-                       DataOf(w.q_norm), DataOf(w.k_norm))) {
+  if (!Takes(ctx, in) || D % (2 * kRun) != 0 || !HeadsFit(D) ||
+      !Aligned<kRun>(DataOf(w.q), DataOf(w.k), DataOf(w.v), DataOf(w.q_bias), DataOf(w.k_bias), DataOf(w.v_bias),
+                     DataOf(w.q_norm), DataOf(w.k_norm))) {
     return {};
   }
   const std::int64_t H = w.q.dim(0) / D, G = w.k.dim(0) / D;
@@ -277,7 +278,8 @@ Tensor FusedQkv(const Context& ctx, const KeyCache& cache, std::int64_t D, const
                        .table = rows.table.data<float>()};
   const std::int64_t columns = (H + 2 * G) * D;
   if (D <= kPanel) {
-    LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>, FewShape<1, 32, 8>>(ctx, layer, RowsOf(in), columns);
+    LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>, FewShape<1, 32, 8>, FewShape<1, 64, 16>>(
+        ctx, layer, RowsOf(in), columns);
   } else {
     LaunchCheapestFewRows<FewShape<2, 8>, FewShape<2, 32, 16>, FewShape<2, 64, 16>>(ctx, layer, RowsOf(in), columns);
   }
