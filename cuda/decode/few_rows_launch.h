@@ -44,14 +44,15 @@ inline bool NormedRowsFit(const Context& ctx, std::int64_t depth) {
              ctx.stream->shared_memory;
 }
 
-// The cost of a shape: what the busiest multiprocessor reads.
+// The cost of a shape: what the busiest multiprocessor reads, and, at a quarter, its share of what all read.
 template <class S, class Layer>
 std::int64_t FewRowsCost(const Context& ctx, const Layer& layer, const FewRowsOfX& in, std::int64_t columns) {
   if (StagesOf<S>(ctx, layer, in.depth) < std::min<std::int64_t>(kLeastStages, Blocks(in.depth, kStep))) {
     return std::numeric_limits<std::int64_t>::max();
   }
-  const std::int64_t blocks = Blocks(in.rows, S::kRows) * Blocks(columns, S::kColumns);
-  return Blocks(blocks, std::max(1, ctx.stream->multiprocessors)) * (S::kRows + S::kColumns);
+  const std::int64_t blocks = Blocks(in.rows, S::kRows) * Blocks(columns, S::kColumns), block = S::kRows + S::kColumns,
+                     multiprocessors = std::max(1, ctx.stream->multiprocessors);
+  return 4 * Blocks(blocks, multiprocessors) * block + blocks * block / multiprocessors;
 }
 
 template <class S, class Layer>
