@@ -10,7 +10,7 @@
 
 namespace swarr {
 
-constexpr std::int64_t kMostFewRows = 256;
+constexpr std::int64_t kMostFewRows = 512;
 
 struct FewRowsOfX {
   const BFloat16* x;
