@@ -95,7 +95,9 @@ bool WarpgroupsTake(const Context& ctx, const Product<BFloat16, Out>& product) {
 }
 
 // The same product with the same bits, of few rows with weights as they are stored (decode/few_rows.cu), and whether
-// that kernel is to take it.
+// that kernel is to take it. If there are many columns, as in a head, more than a few rows are left to kernels with
+// larger tiles, which read them fewer times.
+constexpr std::int64_t kManyColumns = 8192, kMostRowsOfMany = 16;
 template <class Out>
 bool FewRowsTake(const Context& ctx, const Product<BFloat16, Out>& product);
 template <class Out>

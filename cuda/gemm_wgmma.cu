@@ -187,7 +187,7 @@ bool WarpgroupsTake(const Context& ctx, Products<BFloat16, Out> products) {
   std::int64_t works = 0;
   for (const Product<BFloat16, Out>& p : products) {
     const bool trained = std::is_same_v<Out, float> ? p.a.transposed == p.b.transposed : !p.a.transposed;
-    if (!trained || p.rows <= kRows / 2 || p.depth == 0) return false;
+    if (!trained || p.rows <= (p.columns > kManyColumns ? kMostRowsOfMany : kRows / 2) || p.depth == 0) return false;
     if (!OperandsAligned<kChunk>(p) || !RowsAligned<kChunk>(p.columns, p.c, p.addend)) return false;
     works += Blocks(p.rows, kRows) * Blocks(p.columns, Square::kColumns) * p.parts();
   }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tiles of the operands of a product in bf16, in shared memory, and a warp's share of their product (cuda/mma.h). For
-// gemm_mma.cu and decode/few_rows.h, whose shapes S say kRows and kColumns of a block, kWarpRows and kWarpColumns of a
-// warp, and kSumsStride, the pitch of staged sums.
+// gemm_mma.cu, whose shapes S say kRows and kColumns of a block, kWarpRows and kWarpColumns of a warp, and kSumsStride,
+// the pitch of staged sums.
 #pragma once
 
-#include "cuda/mma.h"
-#include "cuda/pack.h"
+#include "cuda/runs.h"
 
 namespace swarr {
 
@@ -88,20 +87,6 @@ __device__ void StageSums(float* staged, const Sums<S>& sums, unsigned row, unsi
       }
     }
   }
-}
-
-// 16 bytes of c: a run of 4 or 8 elements.
-template <int k, class T>
-__device__ inline void AddRun(float (&sums)[k], const Pack<T, k>& run) {
-#pragma unroll
-  for (int i = 0; i < k; ++i) sums[i] += float(run.at[i]);
-}
-__device__ inline void StoreRun(float* to, const float (&sums)[4]) {
-  *reinterpret_cast<float4*>(to) = make_float4(sums[0], sums[1], sums[2], sums[3]);
-}
-__device__ inline void StoreRun(BFloat16* to, const float (&sums)[8]) {
-  *reinterpret_cast<uint4*>(to) = make_uint4(RoundPair(sums[0], sums[1]), RoundPair(sums[2], sums[3]),
-                                             RoundPair(sums[4], sums[5]), RoundPair(sums[6], sums[7]));
 }
 
 }  // namespace swarr

@@ -163,6 +163,39 @@ __device__ inline void ShrinkRegisters() {
 // Begin sums[64, n] = a[64, 16] b[n, 16]^T, plus sums if `keep`. a and b are descriptors of tiles in shared memory; a
 // transposed one is stored as [16, 64] or [16, n].
 template <bool kTransposedA, bool kTransposedB>
+__device__ inline void MultiplyAccumulateGroup(float (&sums)[4], std::uint64_t a, std::uint64_t b, int keep) {
+  asm volatile(
+      "{ .reg .pred keep; setp.ne.b32 keep, %6, 0; wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3}, "
+      "%4, %5, keep, 1, 1, %7, %8; }"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "l"(a), "l"(b), "r"(keep), "n"(int{kTransposedA}), "n"(int{kTransposedB}));
+}
+
+template <bool kTransposedA, bool kTransposedB>
+__device__ inline void MultiplyAccumulateGroup(float (&sums)[8], std::uint64_t a, std::uint64_t b, int keep) {
+  asm volatile(
+      "{ .reg .pred keep; setp.ne.b32 keep, %10, 0; wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7}, "
+      "%8, %9, keep, 1, 1, %11, %12; }"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]), "+f"(sums[4]), "+f"(sums[5]), "+f"(sums[6]),
+        "+f"(sums[7])
+      : "l"(a), "l"(b), "r"(keep), "n"(int{kTransposedA}), "n"(int{kTransposedB}));
+}
+
+template <bool kTransposedA, bool kTransposedB>
+__device__ inline void MultiplyAccumulateGroup(float (&sums)[16], std::uint64_t a, std::uint64_t b, int keep) {
+  asm volatile(
+      "{ .reg .pred keep; setp.ne.b32 keep, %18, 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "%16, %17, keep, 1, 1, %19, %20; }"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]), "+f"(sums[4]), "+f"(sums[5]), "+f"(sums[6]),
+        "+f"(sums[7]), "+f"(sums[8]), "+f"(sums[9]), "+f"(sums[10]), "+f"(sums[11]), "+f"(sums[12]), "+f"(sums[13]),
+        "+f"(sums[14]), "+f"(sums[15])
+      : "l"(a), "l"(b), "r"(keep), "n"(int{kTransposedA}), "n"(int{kTransposedB}));
+}
+
+template <bool kTransposedA, bool kTransposedB>
 __device__ inline void MultiplyAccumulateGroup(float (&sums)[32], std::uint64_t a, std::uint64_t b, int keep) {
   asm volatile(
       "{ .reg .pred keep; setp.ne.b32 keep, %34, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"

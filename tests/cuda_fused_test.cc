@@ -151,7 +151,7 @@ TEST_CASE(
     "CUDA: nothing is fused in other dtypes, of many rows, under a library's products or while values are traced") {
   if (SkippedWithoutCuda()) return;
   TestContext t(Device::kCuda);
-  const BlockProblem p(t, kBlockShapes[2], 16), many(t, kBlockShapes[2], 257);
+  const BlockProblem p(t, kBlockShapes[2], 16), many(t, kBlockShapes[2], 513);
   CHECK(!FusedGated(t.ctx, p.in, p.gate, p.up).empty());
   CHECK(FusedGated(t.ctx, many.in, many.gate, many.up).empty());
   const Tensor x = t.ctx.arena->New(DType::kF64, {16, 128}), w = t.ctx.arena->New(DType::kF64, {384, 128});

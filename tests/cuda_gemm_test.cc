@@ -17,9 +17,9 @@ namespace {
 // Checks on a device that a product of many rows has the bits of those rows few at a time, which another kernel
 // multiplies. `biased`: a linear layer with bias and residual.
 void CheckFewRowsAtATime(const GemmProduct& p, DType out, bool biased, std::int64_t rows, std::int64_t columns,
-                         std::int64_t depth) {
-  INFO(p.name << " " << rows << "x" << columns << "x" << depth << " to " << Name(out) << " " << biased);
-  constexpr std::int64_t kFew = 64;
+                         std::int64_t depth, std::int64_t few_rows = 64) {
+  INFO(p.name << " " << rows << "x" << columns << "x" << depth << " to " << Name(out) << " " << biased << ", "
+              << few_rows << " at a time");
   TestContext t(Device::kCuda);
   Arena& host = *t.ctx.host;
   const GemmProblem q = MakeProblem(host, p, DType::kBF16, rows, columns, depth);
@@ -31,8 +31,8 @@ void CheckFewRowsAtATime(const GemmProduct& p, DType out, bool biased, std::int6
   };
   const Tensor many = ToDevice(t.ctx, start), few = ToDevice(t.ctx, start);
   run(many, a);
-  for (std::int64_t begin = 0; begin < rows; begin += kFew) {
-    const std::int64_t end = std::min(rows, begin + kFew);
+  for (std::int64_t begin = 0; begin < rows; begin += few_rows) {
+    const std::int64_t end = std::min(rows, begin + few_rows);
     run(few.Rows(begin, end), p.a_transposed ? ToDevice(t.ctx, RowsOfA(host, p, q, begin, end)) : a.Rows(begin, end));
   }
   CHECK(SameBits(OnHost(t.ctx, many), OnHost(t.ctx, few)));
@@ -94,6 +94,20 @@ struct HeadInputs {
 };
 
 }  // namespace
+
+TEST_CASE("CUDA: a linear layer in bf16 has the same bits for any number of rows, narrow, deep or wide (P8)") {
+  if (SkippedWithoutCuda()) return;
+  // Weights of the second pass through shared memory in turns; the third has too many columns for many blocks.
+  const std::int64_t shapes[][2] = {{576, 576}, {136, 3080}, {8200, 72}};
+  for (const auto& [columns, depth] : shapes) {
+    for (const std::int64_t few : {1, 8, 9, 16, 17, 32, 33, 64, 65, 256, 384, 512}) {
+      for (const DType out : {DType::kBF16, DType::kF32}) {
+        CheckFewRowsAtATime(kProducts[0], out, /*biased=*/false, 600, columns, depth, few);
+      }
+      CheckFewRowsAtATime(kProducts[0], DType::kBF16, /*biased=*/true, 600, columns, depth, few);
+    }
+  }
+}
 
 TEST_CASE("CUDA: the LM head in bf16 has the bits of its rows few at a time, where logits are held (P8)") {
   if (SkippedWithoutCuda()) return;

@@ -9,12 +9,15 @@ namespace {
 template <class Out>
 class LinearLayer {
  public:
-  explicit LinearLayer(const Product<BFloat16, Out>& product) : p(product) {}
+  static constexpr bool kNormed = false;
 
-  template <class S>
-  __device__ const BFloat16* WeightRow(int tile, int column) const {
-    const std::int64_t at = std::int64_t{tile} * S::kColumns + column;
-    return at < p.columns ? p.b.data + at * p.depth : nullptr;
+  explicit LinearLayer(const Product<BFloat16, Out>& product)
+      : weight_(DescribeMatrix(product.b.data, product.columns, product.depth, product.depth, kPanel)), p(product) {}
+
+  __device__ static int Lines(int) { return kPanel; }
+  template <class F>
+  __device__ void ForBoxes(int panel, F&& f) const {
+    f(weight_, panel * kPanel, 0);
   }
   // The addend's tile, [kRows, kColumns].
   template <class S>
@@ -30,7 +33,7 @@ class LinearLayer {
       CopyAsync16(static_cast<Out*>(aside) + at, p.addend + begin);
     });
   }
-  // c = (sums + bias) + addend, in runs of 16 bytes of c, as in gemm_mma.cu.
+  // c = (sums + bias) + addend, in runs of 16 bytes of c.
   template <class S>
   __device__ void Store(const float* sums, const void* aside, int tile, int row, int rows) const {
     ForRuns<S>(tile, row, rows, [&](int at, std::int64_t column, std::int64_t begin) {
@@ -45,12 +48,14 @@ class LinearLayer {
  private:
   static constexpr int kRun = 16 / sizeof(Out);
 
+  CUtensorMap weight_;
   Product<BFloat16, Out> p;
 
   // Calls f(at, column, begin) for this thread's runs: where one begins in a tile, among the columns, and in c.
   template <class S, class F>
   __device__ void ForRuns(int tile, int row, int rows, F&& f) const {
     constexpr int kRuns = S::kColumns / kRun;
+#pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < rows * kRuns; i += S::kThreads) {
       const std::int64_t column = std::int64_t{tile} * S::kColumns + i % kRuns * kRun;
       if (column < p.columns) f(i * kRun, column, std::int64_t{row + i / kRuns} * p.columns + column);
@@ -60,19 +65,19 @@ class LinearLayer {
 
 }  // namespace
 
-// Many columns are left to kernels with larger tiles, which read the rows fewer times.
 template <class Out>
 bool FewRowsTake(const Context& ctx, const Product<BFloat16, Out>& p) {
-  constexpr std::int64_t kWide = 8192;
-  return p.rows <= (p.columns > kWide ? kMostFewRows / 4 : kMostFewRows) && !p.a.transposed && !p.b.transposed &&
-         p.a.stride == p.depth && FewRowsFit(ctx, p.depth) && RowsAligned<kChunk>(p.depth, p.a.data, p.b.data) &&
+  return ctx.stream->has_warpgroups && p.rows <= (p.columns > kManyColumns ? kMostRowsOfMany : kMostFewRows) &&
+         p.depth > 0 && !p.a.transposed && !p.b.transposed && p.a.stride == p.depth &&
+         RowsAligned<kChunk>(p.depth, p.a.data, p.b.data) &&
          RowsAligned<16 / static_cast<int>(sizeof(Out))>(p.columns, p.c, p.addend);
 }
 
 template <class Out>
 void MultiplyFewRows(const Context& ctx, const Product<BFloat16, Out>& p) {
-  LaunchFewRows(ctx, LinearLayer<Out>(p),
-                {.x = p.a.data, .rows = static_cast<int>(p.rows), .depth = static_cast<int>(p.depth)}, p.columns);
+  LaunchCheapestFewRows<FewShape<1, 8>, FewShape<1, 16>, FewShape<1, 32>, FewShape<1, 64>>(
+      ctx, LinearLayer<Out>(p), {.x = p.a.data, .rows = static_cast<int>(p.rows), .depth = static_cast<int>(p.depth)},
+      p.columns);
 }
 
 template bool FewRowsTake(const Context&, const Product<BFloat16, BFloat16>&);

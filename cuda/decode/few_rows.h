@@ -1,255 +1,297 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products in bf16 of few rows with a layer's weights, as in decoding: c[rows, columns] = x[rows, depth] w^T, with the
-// bits of gemm_mma.cu, since every element is the same chain of instructions over ascending k. What counts here is how
-// soon a launch is done, and little else:
+// Products in bf16 of few rows with a layer's weights, as in decoding: c[rows, columns] = x[rows, depth] w^T, by
+// Hopper's warpgroups (cuda/wgmma.h). The bits are those of gemm_wgmma.cu and gemm_mma.cu, since every element is the
+// same chain of instructions over ascending k. What counts here is how soon a launch is done, and little else:
 //
+//   - An instruction takes 64 rows of its first operand and as few as 8 of its second. So the weights are the first,
+//     and c comes out transposed: a block has 64 columns of c for each of its groups, and 8 to 64 rows.
 //   - Where weights are steady (context.h), a launch may begin before the launch before it is done (cuda.h). Its blocks
 //     then fetch weights, and wait for x afterwards.
-//   - All of a block's rows of x are in shared memory at once. They may be normed there, since a block has whole rows;
-//     so the norm costs no launch.
+//   - Rows that are to be normed are in shared memory whole. Each block norms its own; so the norm costs no launch.
 //   - Sums pass through shared memory, where a whole head or a gate and its unit meet, and what follows the product is
 //     done at once: residual, SwiGLU, rotary embedding, the storing of keys (few_rows.cu, few_rows_fused.cu).
 //
-// A block has a tile of c and goes through k once. `Layer` says which weights its columns have, and what becomes of the
-// sums:
-//   WeightRow<S>(tile, column)             the row of w of a column of a tile; null beyond the last
+// A block goes through k once. The first thread of each group feeds it: it has the copy engine bring panels of 64 rows
+// of the weights, 64 of k deep, into a ring of stages. Rows of x are brought whole where they are normed, and beside
+// the weights where they are not. `Layer` says which weights a panel has, and what becomes of the sums:
+//   kNormed                                whether x is normed
+//   Lines(panel)                           how many lines the panel has, if not 64
+//   ForBoxes(panel, f)                     f(matrix, row, line): from this row of a matrix on come the panel's lines
 //   AsideBytes<S>()                        shared memory for what Store wants besides the sums: `aside`
 //   FetchEarly<S>(aside, row, rows)        begins to copy there, for these rows, what no launch of the step writes
 //   FetchLate<S>(aside, tile, row, rows)   the same for what the launch before may have written
 //   Store<S>(sums, aside, tile, row, rows) writes the results of these rows from the staged sums
 #pragma once
 
-#include "cuda/mma_tiles.h"
 #include "cuda/norm_row.h"
+#include "cuda/runs.h"
+#include "cuda/wgmma.h"
 
 namespace swarr {
 
-// `stages`: tiles of the weights in shared memory, kStep of k each, or fewer where k has fewer.
-template <int rows, int columns, int warp_rows, int warp_columns, int stages>
+constexpr int kStep = kPanel;            // k of a stage
+constexpr int kChunk = kPack<BFloat16>;  // elements of 16 bytes
+// Steps whose products may still run when the next ones begin. What they read can't be overwritten, so a ring that is
+// filled again has more stages.
+constexpr int kBehind = 2, kLeastStages = kBehind + 1, kMostStages = 32;
+
+// A block's tile of c: 64 columns for each group, and rows. There may be more warps than groups have, to norm and
+// store.
+template <int groups, int rows, int warps = 4 * groups>
 struct FewShape {
-  static constexpr int kRows = rows, kColumns = columns, kWarpRows = warp_rows, kWarpColumns = warp_columns;
-  static constexpr int kStages = stages, kWarpsDown = rows / warp_rows;
-  static constexpr int kWarps = kWarpsDown * (columns / warp_columns), kThreads = kWarps * kWarp;
-  static constexpr int kSumsStride = columns + 8;  // as in gemm_mma.cu
-  static constexpr int kStageElements = columns * kStep, kPanelElements = rows * kStep;
+  static constexpr int kGroups = groups, kRows = rows, kColumns = groups * kPanel;
+  static constexpr int kWarps = warps, kThreads = warps * kWarp;
+  static_assert(kThreads >= groups * kGroup);
+  static constexpr int kSumsStride = kColumns + 4;  // four rows' sums of a column lie in different banks
+  static constexpr int kStageBytes = groups * kPanelBytes, kRowsBytes = rows * kLineBytes;
   // The sums, and the same rounded, take the place of the weights.
-  static constexpr int kSumsElements = rows * (2 * kSumsStride + columns);
+  static constexpr int kSumsBytes = rows * (kSumsStride * 4 + kColumns * 2);
+};
 
-  __host__ __device__ static constexpr int RingElements(int steps) {
-    const int ring = (steps < stages ? steps : stages) * kStageElements;
-    return ring < kSumsElements ? kSumsElements : ring;
-  }
-  // The weights, the rows of x, and the weights of their norm.
-  static constexpr std::size_t SharedBytes(std::int64_t depth) {
-    const int steps = static_cast<int>(Blocks(depth, kStep));
-    return static_cast<std::size_t>(RingElements(steps) + steps * (kPanelElements + kStep)) * sizeof(BFloat16);
+// Where a block's parts of shared memory begin, in bytes: behind the ring of weights, whose length is x.
+struct FewPlaces {
+  int x, norm, barriers, aside;
+
+  template <class S>
+  __host__ __device__ static constexpr FewPlaces Of(int steps, int stages, bool normed) {
+    const int x = stages * S::kStageBytes, x_end = x + (normed ? steps : stages) * S::kRowsBytes,
+              norm = x_end < S::kSumsBytes ? S::kSumsBytes : x_end, barriers = norm + (normed ? steps * kLineBytes : 0);
+    return {x, norm, barriers, barriers + (S::kGroups * stages + 1 + 1) / 2 * 16};
   }
 };
 
-// x [rows, depth]; with norm[depth] what is multiplied is RmsNorm(x), rounded. depth is a multiple of kChunk, and all
-// rows are at multiples of 16 bytes.
+// Of x [rows, depth]; with norm[depth] what is multiplied is RmsNorm(x), rounded.
 struct FewRows {
-  const BFloat16* x;
   int rows, depth;
-  const BFloat16* norm = nullptr;
-  float eps = 0;
+  const BFloat16* norm;
+  float eps;
 };
 
-// The lines of the weights' tiles that a thread copies: chunk `chunk` of each.
-template <class S>
-struct WeightLines {
-  static constexpr int kChunks = kStep / kChunk, kPass = S::kThreads / kChunks, kLines = S::kColumns / kPass;
-  static_assert(S::kColumns % kPass == 0 && kPass % 8 == 0);
-  const BFloat16* lines[kLines];  // null where there are zeros
-  int chunk, place;               // in a tile: of the first line's chunk
-
-  template <class Layer>
-  __device__ WeightLines(const Layer& layer, int tile) {
-    const int first = static_cast<int>(threadIdx.x) / kChunks, at = static_cast<int>(threadIdx.x) % kChunks;
-    chunk = at * kChunk;
-    place = first * kStep + (at ^ (first % 8)) * kChunk;
+// A lane's sums of `count` rows, added up over the lanes of the warp by the pairs of WarpSum. Each lane gets the sum of
+// one row, lane * count / 32: at first halves of the lanes take halves of the rows, and so on.
+template <int count>
+__device__ float SumOfLanesRow(float (&sums)[count]) {
 #pragma unroll
-    for (int i = 0; i < kLines; ++i) {
-      const BFloat16* row = layer.template WeightRow<S>(tile, first + i * kPass);
-      lines[i] = row ? row + chunk : nullptr;
+  for (int distance = kWarp / 2, kept = count; distance > 0; distance /= 2) {
+    if (kept == 1) {
+      sums[0] += __shfl_xor_sync(0xffffffffu, sums[0], distance);
+      continue;
+    }
+    kept /= 2;
+    const bool upper = (threadIdx.x & distance) != 0;
+#pragma unroll
+    for (int i = 0; i < kept; ++i) {
+      const float sent = upper ? sums[i] : sums[i + kept];
+      sums[i] = (upper ? sums[i + kept] : sums[i]) + __shfl_xor_sync(0xffffffffu, sent, distance);
     }
   }
-  // Begins to copy step `step` of k to a tile; `any` is some address.
-  __device__ void Copy(BFloat16* tile, int step, int depth, const BFloat16* any) const {
-#pragma unroll
-    for (int i = 0; i < kLines; ++i) {
-      const bool copy = lines[i] != nullptr && chunk + step * kStep < depth;
-      CopyAsync16(tile + place + i * kPass * kStep, copy ? lines[i] + step * kStep : any, copy ? 16 : 0);
-    }
-  }
-};
-
-// Begins to copy rows of x to panels of kStep of k; zeros stand behind the last k. A warp takes a row. Rows behind the
-// last are left as they are, since rows of a product do not mix.
-template <class S>
-__device__ void CopyRowsOfX(BFloat16* x, const FewRows& in, int row, int rows, int steps) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  for (int r = static_cast<int>(threadIdx.x) / kWarp; r < rows; r += S::kWarps) {
-    const BFloat16* from = in.x + std::int64_t{row + r} * in.depth;
-    BFloat16* to = x + lane / 8 * S::kPanelElements + r * kStep + ((lane % 8) ^ (r % 8)) * kChunk;
-    for (int c = lane * kChunk; c < steps * kStep; c += kWarp * kChunk, to += 4 * S::kPanelElements) {
-      CopyAsync16(to, c < in.depth ? from + c : in.x, c < in.depth ? 16 : 0);
-    }
-  }
-}
-
-// A run of staged sums, which begins at a multiple of 16 bytes.
-template <int k>
-__device__ inline void LoadSums(float (&run)[k], const float* from) {
-#pragma unroll
-  for (int i = 0; i < k; i += 4) *reinterpret_cast<float4*>(run + i) = *reinterpret_cast<const float4*>(from + i);
+  return sums[0];
 }
 
 // Norms `count` rows of x in place, by one warp, with the bits of rmsnorm.cu: lane l takes the packs l, l + 32, ... of
-// k elements, and a butterfly adds the lanes' sums of squares. A NaN becomes another one.
+// k elements, and a butterfly adds the lanes' sums of squares. Rows are taken together, since each waits long for
+// little. A NaN becomes another one.
 template <class S, int count, int k>
 __device__ void NormRowsAs(BFloat16* x, const BFloat16* weights, int first, int depth, float eps) {
   using P = Pack<std::uint32_t, k / 2>;  // pairs of elements
-  constexpr int kTurn = kWarp * k, kPanels = kTurn / kStep;
+  constexpr int kTurn = kWarp * k, kPanels = kTurn / kStep, kPanelElements = S::kRows * kStep;
   const int lane = static_cast<int>(threadIdx.x) % kWarp, begin = lane * k;
   const auto low = [](std::uint32_t pair) { return __uint_as_float(pair << 16); };
   const auto high = [](std::uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); };
-  BFloat16* at[count];
-#pragma unroll
-  for (int i = 0; i < count; ++i) {
-    at[i] = x + begin / kStep * S::kPanelElements + (first + i) * kStep +
-            ((begin % kStep / kChunk) ^ ((first + i) % 8)) * kChunk + begin % kChunk;
-  }
+  BFloat16* const panel = x + begin / kStep * kPanelElements + begin % kChunk;
+  const auto at = [&](int i, int turn) {
+    const int r = first + i;
+    return reinterpret_cast<P*>(panel + turn * kPanels * kPanelElements + r * kStep +
+                                ((begin % kStep / kChunk) ^ (r % 8)) * kChunk);
+  };
   float r[count] = {};
-  for (int c = begin, turn = 0; c < depth; c += kTurn, turn += kPanels * S::kPanelElements) {
+#pragma unroll 1
+  for (int c = begin, turn = 0; c < depth; c += kTurn, ++turn) {
+    P packs[count];
 #pragma unroll
-    for (int i = 0; i < count; ++i) {
-      const P pack = *reinterpret_cast<const P*>(at[i] + turn);
+    for (int i = 0; i < count; ++i) packs[i] = *at(i, turn);
 #pragma unroll
-      for (const std::uint32_t pair : pack.at) {
-        r[i] += low(pair) * low(pair);
-        r[i] += high(pair) * high(pair);
-      }
+    for (int j = 0; j < k / 2; ++j) {
+#pragma unroll
+      for (int i = 0; i < count; ++i) r[i] += low(packs[i].at[j]) * low(packs[i].at[j]);
+#pragma unroll
+      for (int i = 0; i < count; ++i) r[i] += high(packs[i].at[j]) * high(packs[i].at[j]);
     }
   }
+  const float inverse = InverseRms(SumOfLanesRow(r), std::int64_t{depth}, eps);
 #pragma unroll
-  for (float& sum : r) sum = InverseRms(WarpSum(sum), std::int64_t{depth}, eps);
-  for (int c = begin, turn = 0; c < depth; c += kTurn, turn += kPanels * S::kPanelElements) {
+  for (int i = 0; i < count; ++i) r[i] = __shfl_sync(0xffffffffu, inverse, i * (kWarp / count));
+#pragma unroll 1
+  for (int c = begin, turn = 0; c < depth; c += kTurn, ++turn) {
     const P weight = *reinterpret_cast<const P*>(weights + c);
+    P packs[count];
+#pragma unroll
+    for (int i = 0; i < count; ++i) packs[i] = *at(i, turn);
 #pragma unroll
     for (int i = 0; i < count; ++i) {
-      P& pack = *reinterpret_cast<P*>(at[i] + turn);
-      P normed = pack;
 #pragma unroll
       for (int j = 0; j < k / 2; ++j) {
-        normed.at[j] = RoundPair(Normed(low(normed.at[j]), r[i], low(weight.at[j])),
-                                 Normed(high(normed.at[j]), r[i], high(weight.at[j])));
+        packs[i].at[j] = RoundPair(Normed(low(packs[i].at[j]), r[i], low(weight.at[j])),
+                                   Normed(high(packs[i].at[j]), r[i], high(weight.at[j])));
       }
-      pack = normed;
+      *at(i, turn) = packs[i];
     }
   }
 }
 
 // Norms all rows, several of a warp's at once where there are more rows than warps.
 template <class S>
-__device__ void NormRows(BFloat16* x, const BFloat16* weights, int rows, int depth, float eps) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+__device__ void NormRows(BFloat16* x, const BFloat16* weights, int depth, float eps) {
+  constexpr int kEach = (S::kRows + S::kWarps - 1) / S::kWarps, kAtOnce = kEach > 2 ? 4 : kEach;
   WithNormPack<BFloat16>(depth, [&]<int k>() {
-    if (rows <= S::kWarps) {
-      if (warp < rows) NormRowsAs<S, 1, k>(x, weights, warp, depth, eps);
-      return;
-    }
-    constexpr int kAtOnce = S::kRows % (4 * S::kWarps) == 0 ? 4 : 2;
-    for (int first = warp * kAtOnce; first < rows; first += S::kWarps * kAtOnce) {
+#pragma unroll 1
+    for (int first = static_cast<int>(threadIdx.x) / kWarp * kAtOnce; first < S::kRows; first += S::kWarps * kAtOnce) {
       NormRowsAs<S, kAtOnce, k>(x, weights, first, depth, eps);
     }
   });
 }
 
-// Where a lane reads its parts of a warp's operands, 16 lines from the first on, in tiles with one layout (Tile).
-struct LanePlaces {
-  int line, slices[kSlices];  // in elements
-
-  __device__ explicit LanePlaces(int first) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    line = (first + lane % 16) * kStep;
+// Writes a group's sums, [64 columns, rows], to the staged ones.
+template <class S>
+__device__ void StageSums(float* staged, const float (&sums)[S::kRows / 2]) {
+  const unsigned lane = threadIdx.x % kWarp;
+  float* to = staged + lane % 4 * 2 * S::kSumsStride + threadIdx.x / kWarp * 16 + lane / 4;
 #pragma unroll
-    for (int slice = 0; slice < kSlices; ++slice) slices[slice] = ((2 * slice + lane / 16) ^ (lane % 8)) * kChunk;
+  for (int i = 0; i < S::kRows / 2; ++i) to[(i / 4 * 8 + i % 2) * S::kSumsStride + i / 2 % 2 * 8] = sums[i];
+}
+
+// What the first thread of a group brings: its panel of weights, and rows of x.
+template <class S, class Layer>
+struct FewFeed {
+  const CUtensorMap& x;
+  const Layer& layer;
+  char *weights, *rows;
+  int panel, row;
+
+  // Begins to bring the weights of a step of k to a stage, or its rows of x to one of their places.
+  __device__ void Weights(int stage, int step, std::uint64_t* arrived) const {
+    layer.ForBoxes(panel, [&](const CUtensorMap& matrix, int from, int line) {
+      CopyBox(weights + stage * kPanelBytes + line * kLineBytes, matrix, step * kStep, from, arrived);
+    });
+  }
+  __device__ void Rows(int place, int step, std::uint64_t* arrived) const {
+    CopyBox(rows + place * S::kRowsBytes, x, step * kStep, row, arrived);
+  }
+  __device__ void Prefetch(int step) const {
+    layer.ForBoxes(panel, [&](const CUtensorMap& matrix, int from, int) { PrefetchBox(matrix, step * kStep, from); });
   }
 };
 
+// Begins sums = a b^T, plus sums if `keep`, for a step of k; a and b describe panels.
+template <class S>
+__device__ void MultiplyStep(float (&sums)[S::kRows / 2], std::uint64_t a, std::uint64_t b, bool keep) {
+  FenceSums();
+#pragma unroll
+  for (int slice = 0; slice < kStep / 16; ++slice) {
+    MultiplyAccumulateGroup<false, false>(sums, Advance(a, slice * kNextSlice<false>),
+                                          Advance(b, slice * kNextSlice<false>), keep || slice > 0);
+  }
+}
+
+// full[stage]: what a stage of the ring holds has arrived. If all of k has a stage, all weights arrive at the first.
+// rows_full: the rows of x have arrived, but if they come with the stages.
 template <class S, class Layer>
-__global__ void __launch_bounds__(S::kThreads) FewRowsKernel(Layer layer, FewRows in) {
-  extern __shared__ uint4 shared[];
+__global__ void __launch_bounds__(S::kThreads)
+    FewRowsKernel(const __grid_constant__ CUtensorMap x_matrix, const __grid_constant__ Layer layer, FewRows in,
+                  int stages) {
+  extern __shared__ __align__(1024) char shared[];
   const int steps = static_cast<int>(Blocks(in.depth, kStep)), tile = static_cast<int>(blockIdx.x),
             row = static_cast<int>(blockIdx.y) * S::kRows, rows = min(S::kRows, in.rows - row);
-  BFloat16 *ring = reinterpret_cast<BFloat16*>(shared), *x = ring + S::RingElements(steps),
-           *norm = x + steps * S::kPanelElements, *aside = norm + steps * kStep;
+  // The lanes of a warp agree, and the compiler is to know it, since products take addresses from uniform registers.
+  const int four = S::kThreads == kGroup ? 0 : __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kGroup, 0),
+            group = S::kGroups == 1 ? 0 : four;
+  const bool multiplies = four < S::kGroups, feeds = multiplies && threadIdx.x % kGroup == 0;
+  const bool streams = steps > stages, rows_streamed = !Layer::kNormed && streams;
+  const FewPlaces places = FewPlaces::Of<S>(steps, stages, Layer::kNormed);
+  char *weights = shared + group * stages * kPanelBytes, *x = shared + places.x, *aside = shared + places.aside;
+  auto* norm = reinterpret_cast<BFloat16*>(shared + places.norm);
+  auto* barriers = reinterpret_cast<std::uint64_t*>(shared + places.barriers);
+  std::uint64_t *full = barriers + group * stages, *rows_full = barriers + S::kGroups * stages;
   LetNextBegin();
-  const WeightLines<S> weights(layer, tile);
-  for (int step = 0; step < min(steps, S::kStages); ++step) {
-    weights.Copy(ring + step * S::kStageElements, step, in.depth, in.x);
+  for (int i = static_cast<int>(threadIdx.x); i <= S::kGroups * stages; i += S::kThreads) InitBarrier(barriers + i, 1);
+  ShowBarriers();
+  __syncthreads();
+
+  const FewFeed<S, Layer> feed{x_matrix, layer, weights, x, tile * S::kGroups + group, row};
+  const int stage_bytes = layer.Lines(feed.panel) * kLineBytes + (rows_streamed ? S::kRowsBytes : 0);
+  if (feeds) {
+    if (!streams) ArriveAndExpect(full, steps * stage_bytes);
+    for (int step = 0; step < stages; ++step) {
+      if (streams) ArriveAndExpect(full + step, stage_bytes);
+      feed.Weights(step, step, full + (streams ? step : 0));
+    }
+    for (int step = stages; step < steps; ++step) feed.Prefetch(step);
+    PrefetchMatrix(x_matrix);
   }
-  if (in.norm) {
+  if (Layer::kNormed) {
     for (int c = static_cast<int>(threadIdx.x) * kChunk; c < in.depth; c += S::kThreads * kChunk) {
       CopyAsync16(norm + c, in.norm + c);
     }
   }
   layer.template FetchEarly<S>(aside, row, rows);
   WaitForPrevious();
-  CopyRowsOfX<S>(x, in, row, rows, steps);
+  if (threadIdx.x == 0) {
+    if (!rows_streamed) ArriveAndExpect(rows_full, steps * S::kRowsBytes);
+    for (int step = 0; step < (rows_streamed ? stages : steps); ++step) {
+      feed.Rows(step, step, rows_streamed ? full + step : rows_full);
+    }
+  }
   layer.template FetchLate<S>(aside, tile, row, rows);
   CommitCopies();
-  WaitCopies<0>();
-  __syncthreads();
-  if (in.norm) {
-    NormRows<S>(x, norm, rows, in.depth, in.eps);
+  if (Layer::kNormed) {
+    WaitCopies<0>();
+    WaitBarrier(rows_full, 0);
+    __syncthreads();
+    NormRows<S>(reinterpret_cast<BFloat16*>(x), norm, in.depth, in.eps);
+    ShowStores();
     __syncthreads();
   }
 
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, warp_row = warp % S::kWarpsDown * S::kWarpRows,
-            warp_column = warp / S::kWarpsDown * S::kWarpColumns;
-  Sums<S> sums = {};
-  // Two slices are on their way while one is multiplied, and a slice's registers are filled again only two slices after
-  // they were read.
-  Slices<S> slices[kSlices];
-  const LanePlaces a(warp_row), b(warp_column);
-  const BFloat16 *x_at = x + a.line, *w_at = ring + b.line;
-  const auto load = [&](int slice) {
-    Slices<S>& to = slices[slice];
-#pragma unroll
-    for (int i = 0; i < Slices<S>::kDown; ++i) LoadMatrix4(to.a[i], x_at + i * 16 * kStep + a.slices[slice]);
-#pragma unroll
-    for (int j = 0; j < Slices<S>::kAcross; ++j) LoadMatrix4(to.b[j], w_at + j * 16 * kStep + b.slices[slice]);
-  };
-  const bool streams = steps > S::kStages;  // else all weights are there
-  load(0);
-  load(1);
+  float sums[S::kRows / 2];
+  if (multiplies && !streams) {
+    if (!Layer::kNormed) WaitBarrier(rows_full, 0);
+    WaitBarrier(full, 0);
+    std::uint64_t a = Describe(weights), b = Describe(x);
 #pragma unroll 1
-  for (int step = 0, stage = 0; step < steps; ++step) {
-    load(2);
-    slices[0].MultiplyAdd(sums);
-    load(3);
-    slices[1].MultiplyAdd(sums);
-    if (streams) {
-      WaitCopies<S::kStages - 2>();
-      __syncthreads();
-      if (step + S::kStages < steps) {
-        weights.Copy(ring + stage * S::kStageElements, step + S::kStages, in.depth, in.x);
-      }
-      CommitCopies();
+    for (int step = 0; step < steps; ++step) {
+      MultiplyStep<S>(sums, a, b, step > 0);
+      a = Advance(a, kPanelBytes / 16);
+      b = Advance(b, S::kRowsBytes / 16);
     }
-    stage = stage + 1 == S::kStages ? 0 : stage + 1;
-    x_at += S::kPanelElements;
-    w_at = ring + stage * S::kStageElements + b.line;
-    if (step + 1 < steps) load(0);
-    slices[2].MultiplyAdd(sums);
-    if (step + 1 < steps) load(1);
-    slices[3].MultiplyAdd(sums);
+    CommitProducts();
+    WaitProducts<0>(sums);
+  } else if (multiplies) {
+#pragma unroll 1
+    for (int step = 0, stage = 0, parity = 0; step < steps; ++step) {
+      WaitBarrier(full + stage, parity);
+      MultiplyStep<S>(sums, Describe(weights + stage * kPanelBytes),
+                      Describe(x + (Layer::kNormed ? step : stage) * S::kRowsBytes), step > 0);
+      CommitProducts();
+      if (step >= kBehind) {
+        WaitProducts<kBehind>();
+        const int next = step - kBehind + stages, of = stage < kBehind ? stage + stages - kBehind : stage - kBehind;
+        if (feeds && next < steps) {
+          ArriveAndExpect(full + of, stage_bytes);
+          feed.Weights(of, next, full + of);
+          if (rows_streamed) feed.Rows(of, next, full + of);
+        }
+      }
+      if (++stage == stages) {
+        stage = 0;
+        parity ^= 1;
+      }
+    }
+    WaitProducts<0>(sums);
   }
+  WaitCopies<0>();
   __syncthreads();
   auto* staged = reinterpret_cast<float*>(shared);
-  StageSums<S>(staged, sums, warp_row, warp_column);
+  if (multiplies) StageSums<S>(staged, sums);
   __syncthreads();
   layer.template Store<S>(staged, aside, tile, row, rows);
 }

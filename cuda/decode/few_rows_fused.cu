@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A block of a model but for attention and residuals, in two launches (model/fused.h): products of few rows
 // (few_rows.h) with the norm before them and what follows them. Values are rounded where the ops would store them.
+#include <bit>
 #include <cmath>
 
 #include "cuda/attention/attention_tiles.h"
@@ -12,21 +13,26 @@ namespace swarr {
 namespace {
 
 constexpr int kRun = kPack<BFloat16>;
-using Run = Pack<BFloat16, kRun>;
+// What a thread computes at a time: few elements, since warps are idle otherwise and a long chain takes long.
+constexpr int kPart = 4;
+using Part = Pack<BFloat16, kPart>;
 
 __device__ inline float Rounded(float x) { return static_cast<float>(BFloat16(x)); }
 
-// One half of the columns of a tile are gates, the other their units.
+// One half of a panel's lines are gates, the other their units.
 struct GatedLayer {
-  const BFloat16 *gate, *up;
-  BFloat16* y;
-  int units, depth;
+  static constexpr bool kNormed = true;
+  static constexpr int kHalf = kPanel / 2;
 
-  template <class S>
-  __device__ const BFloat16* WeightRow(int tile, int column) const {
-    constexpr int kHalf = S::kColumns / 2;
-    const int unit = tile * kHalf + column % kHalf;
-    return unit < units ? (column < kHalf ? gate : up) + std::int64_t{unit} * depth : nullptr;
+  CUtensorMap gate, up;
+  BFloat16* y;
+  int units;
+
+  __device__ static int Lines(int) { return kPanel; }
+  template <class F>
+  __device__ void ForBoxes(int panel, F&& f) const {
+    f(gate, panel * kHalf, 0);
+    f(up, panel * kHalf, kHalf);
   }
   template <class S>
   static constexpr std::size_t AsideBytes() {
@@ -38,31 +44,34 @@ struct GatedLayer {
   __device__ void FetchLate(void*, int, int, int) const {}
   template <class S>
   __device__ void Store(float* sums, const void*, int tile, int row, int rows) const {
-    constexpr int kHalf = S::kColumns / 2, kRuns = kHalf / kRun;
-    for (int i = static_cast<int>(threadIdx.x); i < rows * kRuns; i += S::kThreads) {
-      const int unit = tile * kHalf + i % kRuns * kRun;
+    constexpr int kParts = kHalf / kPart, kAcross = S::kGroups * kParts;
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x); i < rows * kAcross; i += S::kThreads) {
+      const int group = i % kAcross / kParts, at = i % kParts * kPart, unit = (tile * S::kGroups + group) * kHalf + at;
       if (unit >= units) continue;
-      const float* from = sums + i / kRuns * S::kSumsStride + i % kRuns * kRun;
-      float gates[kRun], ups[kRun];
+      const float* from = sums + i / kAcross * S::kSumsStride + group * kPanel + at;
+      float gates[kPart], ups[kPart];
       LoadSums(gates, from);
       LoadSums(ups, from + kHalf);
-      Run out;
 #pragma unroll
-      for (int j = 0; j < kRun; ++j) out.at[j] = static_cast<BFloat16>(Gated(Rounded(gates[j]), Rounded(ups[j])));
-      *reinterpret_cast<Run*>(y + std::int64_t{row + i / kRuns} * units + unit) = out;
+      for (int j = 0; j < kPart; ++j) gates[j] = Gated(Rounded(gates[j]), Rounded(ups[j]));
+      StoreRun(y + std::int64_t{row + i / kAcross} * units + unit, gates);
     }
   }
 };
 
 // A kind of head: its weights, with bias and norm or null.
 struct Heads {
-  const BFloat16 *weight, *bias, *norm;
+  CUtensorMap weight;
+  const BFloat16 *bias, *norm;
 };
 
 // Columns are those of all heads: queries, then keys, then values. A tile has whole heads.
 struct QkvLayer {
+  static constexpr bool kNormed = true;
+
   Heads kinds[3];
-  int H, G, D, depth;
+  int H, G, D, log_D;
   float eps;
   BFloat16* q;
   BFloat16 *to_k, *to_v;
@@ -79,16 +88,22 @@ struct QkvLayer {
     if (head < H + G) return {1, head - H};
     return head < H + 2 * G ? Head{2, head - H - G} : Head{3, 0};
   }
-  template <class S>
-  __device__ const BFloat16* WeightRow(int tile, int column) const {
-    const int at = tile * S::kColumns + column;
-    const Head head = HeadOf(at / D);
-    return head.kind < 3 ? kinds[head.kind].weight + std::int64_t{head.index * D + at % D} * depth : nullptr;
+  __device__ int Lines(int panel) const { return max(0, min(kPanel, (H + 2 * G) * D - panel * kPanel)); }
+  // A box has a head, or half of one that is longer than a panel.
+  template <class F>
+  __device__ void ForBoxes(int panel, F&& f) const {
+#pragma unroll 1
+    for (int line = 0, lines = Lines(panel); line < lines; line += min(D, kPanel)) {
+      const int column = panel * kPanel + line;
+      const Head head = HeadOf(column >> log_D);
+      f(kinds[head.kind].weight, head.index * D + (column & (D - 1)), line);
+    }
   }
 
-  // Of each row its angles, and where it stands.
+  // Of each row its angles, and where its keys go: the first head's tile, and the place in the tile.
   struct Place {
-    int position, slot;
+    std::int64_t tile;
+    int in_tile;
   };
   template <class S>
   std::size_t AsideBytes() const {
@@ -98,102 +113,114 @@ struct QkvLayer {
   __device__ void FetchEarly(void* aside, int row, int rows) const {
     auto* angles = static_cast<float*>(aside);
     auto* places = reinterpret_cast<Place*>(angles + S::kRows * D);
-    const int thread = static_cast<int>(threadIdx.x), runs = D / 4;
-    if (thread < rows) places[thread] = {positions[row + thread], cache.slots[row + thread]};
-    for (int i = thread; i < rows * runs; i += S::kThreads) {
-      CopyAsync16(angles + i * 4, table + std::int64_t{positions[row + i / runs]} * D + i % runs * 4);
+    const int thread = static_cast<int>(threadIdx.x);
+#pragma unroll 1
+    for (int i = thread * 4; i < rows << log_D; i += S::kThreads * 4) {
+      const int r = i >> log_D, at = i & (D - 1);
+      CopyAsync16(angles + i, table + std::int64_t{positions[row + r]} * D + at);
     }
+    if (thread >= rows) return;
+    const int position = positions[row + thread];
+    places[thread] = {cache.TileOfSlot(cache.slots[row + thread], 0, position / kKeyTile), position % kKeyTile * D};
   }
   template <class S>
   __device__ void FetchLate(void*, int, int, int) const {}
   template <class S>
   __device__ void Store(float* sums, const void* aside, int tile, int row, int rows) const {
     const auto* angles = static_cast<const float*>(aside);
-    const int first_head = tile * S::kColumns / D;
+    const int first_head = tile * S::kColumns >> log_D;
     if (!kinds[0].norm) {
-      return StoreHeads<S>(angles, first_head, row, rows,
-                           [&](Head head, int r, int column) { return RoundedRun<S>(sums, head, r, column); });
+      return StoreHeads<S>(angles, first_head, row, rows, [&](Head head, int r, int column, float(&run)[kPart]) {
+        LoadRounded<S>(run, sums, head, r, column);
+      });
     }
     auto* heads = reinterpret_cast<BFloat16*>(sums + S::kRows * S::kSumsStride);
-    constexpr int kRuns = S::kColumns / kRun;
-    for (int i = static_cast<int>(threadIdx.x); i < rows * kRuns; i += S::kThreads) {
-      const int column = i % kRuns * kRun;
-      *reinterpret_cast<Run*>(heads + i / kRuns * S::kColumns + column) =
-          RoundedRun<S>(sums, HeadOf(first_head + column / D), i / kRuns, column);
+    constexpr int kParts = S::kColumns / kPart;
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x); i < rows * kParts; i += S::kThreads) {
+      const int column = i % kParts * kPart;
+      float run[kPart];
+      LoadRounded<S>(run, sums, HeadOf(first_head + (column >> log_D)), i / kParts, column);
+      StoreRun(heads + i / kParts * S::kColumns + column, run);
     }
     __syncthreads();
     NormHeads<S>(heads, first_head, rows);
     __syncthreads();
-    StoreHeads<S>(angles, first_head, row, rows, [&](Head, int r, int column) {
-      return *reinterpret_cast<const Run*>(heads + r * S::kColumns + column);
+    StoreHeads<S>(angles, first_head, row, rows, [&](Head, int r, int column, float(&run)[kPart]) {
+      LoadElements(run, heads + r * S::kColumns + column);
     });
   }
 
  private:
+  __device__ static void LoadElements(float (&run)[kPart], const BFloat16* from) {
+    const Part elements = *reinterpret_cast<const Part*>(from);
+#pragma unroll
+    for (int j = 0; j < kPart; ++j) run[j] = float(elements.at[j]);
+  }
   // A run of what the linear layers would store.
   template <class S>
-  __device__ Run RoundedRun(const float* sums, Head head, int r, int column) const {
-    float run[kRun];
+  __device__ void LoadRounded(float (&run)[kPart], const float* sums, Head head, int r, int column) const {
     LoadSums(run, sums + r * S::kSumsStride + column);
     if (head.kind < 3 && kinds[head.kind].bias) {
-      AddRun(run, *reinterpret_cast<const Run*>(kinds[head.kind].bias + head.index * D + column % D));
+      AddRun(run, *reinterpret_cast<const Part*>(kinds[head.kind].bias + head.index * D + (column & (D - 1))));
     }
-    Run rounded;
-    StoreRun(rounded.at, run);
-    return rounded;
+#pragma unroll
+    for (float& x : run) x = Rounded(x);
   }
   template <class S>
   __device__ void NormHeads(BFloat16* heads, int first_head, int rows) const {
-    constexpr int kAtOnce = 4, kWarps = S::kThreads / kWarp;
-    const int across = S::kColumns / D;
-    for (int i = static_cast<int>(threadIdx.x) / kWarp; i / across * kAtOnce < rows; i += kWarps) {
+    constexpr int kAtOnce = 4;
+    const int across = S::kColumns >> log_D;
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x) / kWarp; i / across * kAtOnce < rows; i += S::kWarps) {
       const Head head = HeadOf(first_head + i % across);
       if (head.kind >= 2) continue;
       BFloat16* from = heads + i / across * kAtOnce * S::kColumns + i % across * D;
       NormRowsInPlace<kAtOnce>(D, eps, kinds[head.kind].norm, [&](int j, int c) { return from + j * S::kColumns + c; });
     }
   }
-  // Turns queries and keys, and writes a run of 8 of each half of a head: run_of(head, row, column of the tile). A
-  // thread keeps to its columns.
+  // Turns queries and keys, and writes a run of each half of a head: load(head, row, column of the tile, run). A thread
+  // keeps to its columns.
   template <class S, class F>
-  __device__ void StoreHeads(const float* angles, int first_head, int row, int rows, F&& run_of) const {
-    constexpr int kAcross = S::kColumns / (2 * kRun);
+  __device__ void StoreHeads(const float* angles, int first_head, int row, int rows, F&& load) const {
+    constexpr int kAcross = S::kColumns / (2 * kPart);
     static_assert(S::kThreads % kAcross == 0);
     const auto* places = reinterpret_cast<const Place*>(angles + S::kRows * D);
-    const int half = D / 2, runs = half / kRun, own = static_cast<int>(threadIdx.x) % kAcross, part = own / runs,
-              at = own % runs * kRun;
+    const int half = D / 2, own = static_cast<int>(threadIdx.x) % kAcross * kPart, part = own >> (log_D - 1),
+              at = own & (half - 1);
     const Head head = HeadOf(first_head + part);
     if (head.kind == 3) return;
 #pragma unroll 1
     for (int r = static_cast<int>(threadIdx.x) / kAcross; r < rows; r += S::kThreads / kAcross) {
-      Run first = run_of(head, r, part * D + at), second = run_of(head, r, part * D + at + half);
+      float first[kPart], second[kPart];
+      load(head, r, part * D + at, first);
+      load(head, r, part * D + at + half, second);
       if (head.kind < 2) Turn(first, second, angles + r * D + at, half);
       BFloat16* to = PlaceOf(head, row + r, places[r]) + at;
-      *reinterpret_cast<Run*>(to) = first;
-      *reinterpret_cast<Run*>(to + half) = second;
+      StoreRun(to, first);
+      StoreRun(to + half, second);
     }
   }
-  __device__ static void Turn(Run& first, Run& second, const float* angles, int half) {
-    float cosine[kRun], sine[kRun];
+  __device__ static void Turn(float (&first)[kPart], float (&second)[kPart], const float* angles, int half) {
+    float cosine[kPart], sine[kPart];
     LoadSums(cosine, angles);
     LoadSums(sine, angles + half);
 #pragma unroll
-    for (int j = 0; j < kRun; ++j) {
-      const TurnedPair<float> turned(float(first.at[j]), float(second.at[j]), cosine[j], sine[j]);
+    for (int j = 0; j < kPart; ++j) {
+      const TurnedPair<float> turned(first[j], second[j], cosine[j], sine[j]);
       // 0 +: as in rope.cu, which adds to a gradient.
-      first.at[j] = static_cast<BFloat16>(0.0f + turned.first);
-      second.at[j] = static_cast<BFloat16>(0.0f + turned.second);
+      first[j] = 0.0f + turned.first;
+      second[j] = 0.0f + turned.second;
     }
   }
   __device__ BFloat16* PlaceOf(Head head, std::int64_t n, Place place) const {
     if (head.kind == 0) return q + (n * H + head.index) * D;
-    const std::int64_t tile = cache.TileOfSlot(place.slot, head.index, place.position / kKeyTile),
-                       line = place.position % kKeyTile * D;
-    return head.kind == 1 ? to_k + tile * cache.k_tile + line : to_v + tile * cache.v_tile + line;
+    const std::int64_t tile = place.tile + head.index * cache.tiles;
+    return head.kind == 1 ? to_k + tile * cache.k_tile + place.in_tile : to_v + tile * cache.v_tile + place.in_tile;
   }
 };
 
-FewRows RowsOf(const NormedRows& in) {
+FewRowsOfX RowsOf(const NormedRows& in) {
   return {.x = in.x.data<BFloat16>(),
           .rows = static_cast<int>(in.x.dim(0)),
           .depth = static_cast<int>(in.x.dim(1)),
@@ -202,9 +229,13 @@ FewRows RowsOf(const NormedRows& in) {
 }
 bool Takes(const Context& ctx, const NormedRows& in) {
   const std::int64_t N = in.x.dim(0);
-  return ctx.stream && ctx.gemm == GemmKind::kOwn && !ctx.trace_non_finite && in.x.dtype() == DType::kBF16 && N > 0 &&
-         N <= kMostFewRows && FewRowsFit(ctx, in.x.dim(1)) &&
+  return ctx.stream && ctx.stream->has_warpgroups && ctx.gemm == GemmKind::kOwn && !ctx.trace_non_finite &&
+         in.x.dtype() == DType::kBF16 && N > 0 && N <= kMostFewRows && NormedRowsFit(ctx, in.x.dim(1)) &&
          RowsAligned<kRun>(in.x.dim(1), in.x.data<BFloat16>(), in.weight.data<BFloat16>());
+}
+// A matrix that is read in boxes of so many rows.
+CUtensorMap MatrixOf(const Tensor& t, int lines) {
+  return DescribeMatrix(t.data<BFloat16>(), t.dim(0), t.dim(1), t.dim(1), lines);
 }
 const BFloat16* DataOf(const Tensor& t) { return t.empty() ? nullptr : t.data<BFloat16>(); }
 
@@ -215,9 +246,11 @@ Tensor FusedGated(const Context& ctx, const NormedRows& in, const Tensor& gate, 
   const std::int64_t units = gate.dim(0);
   if (!Takes(ctx, in) || !RowsAligned<kRun>(units, gate.data<BFloat16>(), up.data<BFloat16>())) return {};
   const Tensor y = ctx.arena->New(DType::kBF16, {in.x.dim(0), units});
-  const GatedLayer layer{gate.data<BFloat16>(), up.data<BFloat16>(), y.data<BFloat16>(), static_cast<int>(units),
-                         static_cast<int>(in.x.dim(1))};
-  LaunchFewRows(ctx, layer, RowsOf(in), 2 * units);
+  const GatedLayer layer{MatrixOf(gate, GatedLayer::kHalf), MatrixOf(up, GatedLayer::kHalf), y.data<BFloat16>(),
+                         static_cast<int>(units)};
+  LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>, FewShape<1, 32, 8>, FewShape<2, 64, 16>,
+                        FewShape<3, 64, 16>>(ctx, layer, RowsOf(in),
+                                             2 * Blocks(units, GatedLayer::kHalf) * GatedLayer::kHalf);
   return y;
 }
 
@@ -231,13 +264,14 @@ Tensor FusedQkv(const Context& ctx, const KeyCache& cache, std::int64_t D, const
   }
   const std::int64_t H = w.q.dim(0) / D, G = w.k.dim(0) / D;
   const Tensor q = ctx.arena->New(DType::kBF16, {in.x.dim(0), H, D});
-  const QkvLayer layer{.kinds = {{DataOf(w.q), DataOf(w.q_bias), DataOf(w.q_norm)},
-                                 {DataOf(w.k), DataOf(w.k_bias), DataOf(w.k_norm)},
-                                 {DataOf(w.v), DataOf(w.v_bias), nullptr}},
+  const int lines = static_cast<int>(std::min<std::int64_t>(D, kPanel));
+  const QkvLayer layer{.kinds = {{MatrixOf(w.q, lines), DataOf(w.q_bias), DataOf(w.q_norm)},
+                                 {MatrixOf(w.k, lines), DataOf(w.k_bias), DataOf(w.k_norm)},
+                                 {MatrixOf(w.v, lines), DataOf(w.v_bias), nullptr}},
                        .H = static_cast<int>(H),
                        .G = static_cast<int>(G),
                        .D = static_cast<int>(D),
-                       .depth = static_cast<int>(in.x.dim(1)),
+                       .log_D = std::countr_zero(static_cast<std::uint64_t>(D)),
                        .eps = static_cast<float>(in.eps),
                        .q = q.data<BFloat16>(),
                        .to_k = cache.k().data<BFloat16>(),
@@ -245,7 +279,13 @@ Tensor FusedQkv(const Context& ctx, const KeyCache& cache, std::int64_t D, const
                        .cache = QueriesOfSlots<BFloat16>(q, cache, rows.slots),
                        .positions = rows.positions.data<std::int32_t>(),
                        .table = rows.table.data<float>()};
-  LaunchFewRowsOfHeads(ctx, layer, RowsOf(in), (H + 2 * G) * D, D);
+  const std::int64_t columns = (H + 2 * G) * D;
+  if (D <= kPanel) {
+    LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>, FewShape<1, 32, 8>, FewShape<1, 64, 16>>(
+        ctx, layer, RowsOf(in), columns);
+  } else {
+    LaunchCheapestFewRows<FewShape<2, 8>, FewShape<2, 32, 16>, FewShape<2, 64, 16>>(ctx, layer, RowsOf(in), columns);
+  }
   return q;
 }
 

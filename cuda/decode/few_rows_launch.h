@@ -10,64 +10,73 @@
 
 namespace swarr {
 
-constexpr std::int64_t kMostFewRows = 256;
+constexpr std::int64_t kMostFewRows = 512;
 
-// Whether the smallest shape fits, with whatever a layer wants aside.
-inline bool FewRowsFit(const Context& ctx, std::int64_t depth) {
-  constexpr std::size_t kMostAside = 16 * 1024;
-  return depth > 0 && FewShape<16, 64, 16, 16, 12>::SharedBytes(depth) + kMostAside <=
-                          static_cast<std::size_t>(ctx.stream->shared_memory);
-}
+struct FewRowsOfX {
+  const BFloat16* x;
+  int rows, depth;
+  const BFloat16* norm = nullptr;
+  float eps = 0;
+};
 
 template <class S, class Layer>
-std::size_t FewRowsBytes(const Layer& layer, const FewRows& in) {
-  return S::SharedBytes(in.depth) + layer.template AsideBytes<S>();
+std::size_t FewRowsBytes(const Layer& layer, int depth, int stages) {
+  const int steps = static_cast<int>(Blocks(depth, kStep));
+  return static_cast<std::size_t>(FewPlaces::Of<S>(steps, stages, Layer::kNormed).aside) +
+         layer.template AsideBytes<S>();
 }
 
-// The cost of a shape: what the busiest multiprocessor reads.
+// As many stages as k has steps, or as fit. What has no stage is fetched only when the launch before is done.
 template <class S, class Layer>
-std::int64_t FewRowsCost(const Context& ctx, const Layer& layer, const FewRows& in, std::int64_t columns) {
-  if (FewRowsBytes<S>(layer, in) > static_cast<std::size_t>(ctx.stream->shared_memory))
+int StagesOf(const Context& ctx, const Layer& layer, int depth) {
+  const auto most = static_cast<std::size_t>(ctx.stream->shared_memory);
+  int stages = static_cast<int>(std::min<std::int64_t>(Blocks(depth, kStep), kMostStages));
+  while (stages > 0 && FewRowsBytes<S>(layer, depth, stages) > most) --stages;
+  return stages;
+}
+
+// Whether rows of this length can be normed: the smallest shape fits, with whatever a layer wants aside.
+inline bool NormedRowsFit(const Context& ctx, std::int64_t depth) {
+  using Smallest = FewShape<2, 8>;
+  constexpr int kMostAside = 16 * 1024;
+  return depth > 0 &&
+         FewPlaces::Of<Smallest>(static_cast<int>(Blocks(depth, kStep)), kLeastStages, true).aside + kMostAside <=
+             ctx.stream->shared_memory;
+}
+
+// The cost of a shape: what the busiest multiprocessor reads, and, at a quarter, its share of what all read.
+template <class S, class Layer>
+std::int64_t FewRowsCost(const Context& ctx, const Layer& layer, const FewRowsOfX& in, std::int64_t columns) {
+  if (StagesOf<S>(ctx, layer, in.depth) < std::min<std::int64_t>(kLeastStages, Blocks(in.depth, kStep))) {
     return std::numeric_limits<std::int64_t>::max();
-  const std::int64_t blocks = Blocks(in.rows, S::kRows) * Blocks(columns, S::kColumns);
-  return Blocks(blocks, std::max(1, ctx.stream->multiprocessors)) * (S::kRows + S::kColumns);
+  }
+  const std::int64_t blocks = Blocks(in.rows, S::kRows) * Blocks(columns, S::kColumns), block = S::kRows + S::kColumns,
+                     multiprocessors = std::max(1, ctx.stream->multiprocessors);
+  return 4 * Blocks(blocks, multiprocessors) * block + blocks * block / multiprocessors;
 }
 
 template <class S, class Layer>
-void LaunchFewRowsAs(const Context& ctx, const Layer& layer, const FewRows& in, std::int64_t columns) {
+void LaunchFewRowsAs(const Context& ctx, const Layer& layer, const FewRowsOfX& in, std::int64_t columns) {
   const dim3 grid(static_cast<unsigned>(Blocks(columns, S::kColumns)),
                   static_cast<unsigned>(Blocks(in.rows, S::kRows)));
-  Launch(ctx, {grid, S::kThreads, FewRowsBytes<S>(layer, in), /*early=*/ctx.steady_weights}, FewRowsKernel<S, Layer>,
-         layer, in);
+  const int stages = StagesOf<S>(ctx, layer, in.depth);
+  Launch(ctx,
+         {grid, S::kThreads, FewRowsBytes<S>(layer, in.depth, stages),
+          /*early=*/ctx.steady_weights},
+         FewRowsKernel<S, Layer>, DescribeMatrix(in.x, in.rows, in.depth, in.depth, S::kRows), layer,
+         FewRows{in.rows, in.depth, in.norm, in.eps}, stages);
 }
+
+// Whether tiles can have whole heads of D columns.
+constexpr bool HeadsFit(std::int64_t D) { return kPanel % D == 0 || D == 2 * kPanel; }
 
 // `columns`: of all outputs.
 template <class... Shapes, class Layer>
-void LaunchCheapestFewRows(const Context& ctx, const Layer& layer, const FewRows& in, std::int64_t columns) {
+void LaunchCheapestFewRows(const Context& ctx, const Layer& layer, const FewRowsOfX& in, std::int64_t columns) {
   const std::array costs{FewRowsCost<Shapes>(ctx, layer, in, columns)...};
   const auto cheapest = std::min_element(costs.begin(), costs.end()) - costs.begin();
   std::int64_t i = 0;
   ((i++ == cheapest ? LaunchFewRowsAs<Shapes>(ctx, layer, in, columns) : void()), ...);
-}
-
-template <class Layer>
-void LaunchFewRows(const Context& ctx, const Layer& layer, const FewRows& in, std::int64_t columns) {
-  LaunchCheapestFewRows<FewShape<16, 32, 16, 16, 24>, FewShape<16, 64, 16, 16, 12>, FewShape<32, 32, 16, 16, 24>,
-                        FewShape<32, 64, 16, 16, 12>, FewShape<64, 64, 32, 16, 12>, FewShape<64, 96, 32, 16, 9>>(
-      ctx, layer, in, columns);
-}
-
-// The same with tiles of whole heads, of D columns.
-constexpr bool HeadsFit(std::int64_t D) { return 64 % D == 0 || D == 128; }
-template <class Layer>
-void LaunchFewRowsOfHeads(const Context& ctx, const Layer& layer, const FewRows& in, std::int64_t columns,
-                          std::int64_t D) {
-  if (64 % D == 0) {
-    return LaunchCheapestFewRows<FewShape<16, 64, 16, 16, 12>, FewShape<32, 64, 16, 16, 12>,
-                                 FewShape<64, 64, 32, 16, 12>>(ctx, layer, in, columns);
-  }
-  LaunchCheapestFewRows<FewShape<16, 128, 16, 16, 6>, FewShape<32, 128, 32, 16, 6>, FewShape<64, 128, 32, 32, 6>>(
-      ctx, layer, in, columns);
 }
 
 }  // namespace swarr
