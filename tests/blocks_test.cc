@@ -7,6 +7,7 @@
 #include <functional>
 #include <vector>
 
+#include "gradient_check.h"
 #include "tensor/rope_table.h"
 #include "tensors.h"
 
@@ -115,6 +116,12 @@ struct Rows {
   AttentionDocuments documents;
 };
 
+// On a CUDA device gradients that meet at one input are added before they are rounded to bf16, once. Ops round them one
+// by one, up to three times by 2^-9; two blocks, each with a norm and four products, carry that on to the other
+// gradients.
+constexpr double kRoundedOnce = 0x1p-5;
+
+// The first result is the value.
 void CheckSameResults(const std::function<Results(BlockRun&, bool one_op)>& run) {
   for (const Device device : TestDevices()) {
     for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
@@ -125,7 +132,11 @@ void CheckSameResults(const std::function<Results(BlockRun&, bool one_op)>& run)
       REQUIRE(expected.size() == got.size());
       for (std::size_t i = 0; i < expected.size(); ++i) {
         CAPTURE(i);
-        CHECK(SameBits(expected[i], got[i]));
+        if (i > 0 && device == Device::kCuda && dtype == DType::kBF16) {
+          CHECK(RelativeError(got[i], expected[i]) <= kRoundedOnce);
+        } else {
+          CHECK(SameBits(expected[i], got[i]));
+        }
         CHECK(ValueAt(got[i], 0) != 0);
       }
     }
@@ -134,7 +145,8 @@ void CheckSameResults(const std::function<Results(BlockRun&, bool one_op)>& run)
 
 }  // namespace
 
-TEST_CASE("a feed-forward network as one op gives the values and gradients of its ops, bit for bit") {
+TEST_CASE(
+    "a feed-forward network as one op gives the values and gradients of its ops, bit for bit unless it rounds less") {
   CheckSameResults([](BlockRun& b, bool one_op) {
     const FeedForwardWeights first = MakeFeedForward(b), second = MakeFeedForward(b);
     Context& ctx = b.t.ctx;
@@ -147,7 +159,7 @@ TEST_CASE("a feed-forward network as one op gives the values and gradients of it
   });
 }
 
-TEST_CASE("self-attention as one op gives the values and gradients of its ops, bit for bit") {
+TEST_CASE("self-attention as one op gives the values and gradients of its ops, bit for bit unless it rounds less") {
   for (const Options options : {Options::kNone, Options::kAll}) {
     CheckSameResults([options](BlockRun& b, bool one_op) {
       const AttentionWeights first = MakeAttention(b, options), second = MakeAttention(b, options);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "autograd/blocks.h"
 
+#include "tensor/linears.h"
+
 namespace swarr {
 namespace {
 
@@ -43,17 +45,18 @@ struct Branch {
 
 // dx = the sum of the branches' dy w, in this order.
 void WriteInputGradient(const Context& ctx, const Tensor& dx, std::initializer_list<Branch> branches) {
-  bool first = true;
-  for (const Branch& branch : branches) {
-    MatMulNN(ctx, dx, branch.dy, branch.w.value, /*accumulate=*/!first);
-    first = false;
-  }
+  Few<InputGradientTerm> terms;
+  for (const Branch& branch : branches) terms.Add({branch.dy, branch.w.value});
+  LinearsInputGradient(ctx, dx, terms.view());
 }
 
 void AddWeightGradients(const Context& ctx, const Tensor& x, std::initializer_list<Branch> branches) {
+  Few<WeightGradient> gradients;
   for (const Branch& branch : branches) {
-    LinearBackward(ctx, {}, branch.w.ClaimGrad(), branch.b.ClaimGrad(), branch.dy, x, branch.w.value);
+    if (const Tensor dw = branch.w.ClaimGrad(); !dw.empty()) gradients.Add({dw, branch.dy});
+    LinearBackward(ctx, {}, {}, branch.b.ClaimGrad(), branch.dy, x, branch.w.value);
   }
+  LinearsWeightGradients(ctx, x, gradients.view());
 }
 
 // The backward of branches m w^T + b with m = RmsNorm(x): adds to dx and to the gradients of all weights. m is made
@@ -89,9 +92,10 @@ Projected Project(Context& ctx, const Tensor& x, const AttentionWeights& w, cons
     const Tensor normed = ctx.arena->NewLike(x);
     RmsNormForward(ctx, normed, p.rstd, x, w.norm.value, eps);
     TraceAs(ctx, "rmsnorm", normed);
-    LinearForward(ctx, AsRows(q), normed, w.q.value, w.q_bias.value);
-    LinearForward(ctx, AsRows(k), normed, w.k.value, w.k_bias.value);
-    LinearForward(ctx, AsRows(v), normed, w.v.value, w.v_bias.value);
+    const LinearResult products[] = {{AsRows(q), w.q.value, w.q_bias.value},
+                                     {AsRows(k), w.k.value, w.k_bias.value},
+                                     {AsRows(v), w.v.value, w.v_bias.value}};
+    LinearsForward(ctx, normed, products);
     for (const Tensor& t : {q, k, v}) TraceAs(ctx, "linear", t);
   }
   const auto norm_heads = [&](Tensor& heads, Tensor& plain, Tensor& rstd, const Var& weight) {
@@ -154,8 +158,8 @@ Var FeedForward(Context& ctx, const Var& x, const FeedForwardWeights& w, double 
     const Tensor normed = ctx.arena->NewLike(in);
     RmsNormForward(ctx, normed, rstd, in, w.norm.value, eps);
     TraceAs(ctx, "rmsnorm", normed);
-    LinearForward(ctx, up, normed, w.up.value);
-    LinearForward(ctx, gate, normed, w.gate.value);
+    const LinearResult products[] = {{up, w.up.value}, {gate, w.gate.value}};
+    LinearsForward(ctx, normed, products);
     for (const Tensor& t : {gate, up}) TraceAs(ctx, "linear", t);
   }
   {

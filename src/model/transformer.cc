@@ -212,7 +212,7 @@ Var Transformer::Attend(Context& ctx, int layer, const Var& x, const Batch& batc
 Var Transformer::FillingAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const {
   const auto i = static_cast<std::size_t>(layer);
   const AttentionWeights& w = blocks_[i].attention;
-  const Heads heads = Project(ctx, x.value, w, {batch.positions, rope_table_.view()}, config_.rms_eps).heads;
+  const QkvHeads heads = Project(ctx, x.value, w, {batch.positions, rope_table_.view()}, config_.rms_eps).heads;
   const auto& [q, k, v] = heads;
   for (std::int64_t m = 0; m < batch.slots.dim(0); ++m) {
     StoreKeys(ctx, cache.layer(layer), k, v, batch.positions, batch.slots.Rows(m, m + 1).Reshape({batch.ids.dim(0)}),
