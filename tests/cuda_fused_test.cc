@@ -110,12 +110,12 @@ TEST_CASE("CUDA: attention of a recorded step, which copies older keys early, wa
   if (SkippedWithoutCuda()) return;
   for (const BlockShape& s : kBlockShapes) {
     for (const std::int64_t N : {std::int64_t{1}, std::int64_t{64}, std::int64_t{256}}) {
-      INFO("heads of " << s.D << ", " << N << " rows");
+      INFO(Name(s.dtype) << ", heads of " << s.D << ", " << N << " rows");
       TestContext t(Device::kCuda);
       const BlockProblem p(t, s, N);
       NormedRows others = p.in;
-      others.x = ToDevice(t.ctx, Random(*t.ctx.host, DType::kBF16, {N, s.C}, 99));
-      const KeyCache cache(DType::kBF16, static_cast<int>(N), s.G, s.D, {0, 0}, BlockProblem::kLength, 1,
+      others.x = ToDevice(t.ctx, Random(*t.ctx.host, s.dtype, {N, s.C}, 99));
+      const KeyCache cache(s.dtype, static_cast<int>(N), s.G, s.D, {0, 0}, BlockProblem::kLength, 1,
                            MemoryKind::kDevice);
       const auto attend = [&](const Context& ctx) {
         FusedQkv(ctx, cache, s.D, others, p.weights, p.rows);
