@@ -216,13 +216,14 @@ TEST_CASE("a model that is new to word problems reads them word by word, from th
   const TempDirectory dir;
   const std::string model = (dir / "model").string(), file = (dir / "rows.jsonl").string();
   const std::vector<std::string> short_ones = {"--lines-min", "1", "--lines-max", "2"};
-  REQUIRE(Swarr({"pretrain", "--task",          "words",        "--carry",     "0.5", "--layers",
-                 "1",        "--hidden-size",   "16",           "--heads",     "2",   "--ffn",
-                 "24",       "--max-positions", "200",          "--max-steps", "2",   "--batch-size",
-                 "2",        "--quiet",         "--output-dir", model} +
-                short_ones)
-              .status == 0);
-  REQUIRE(Swarr({"data", "words", "--split", "eval", "--count", "6", "--out", file} + short_ones).status == 0);
+  const std::vector<std::string> pretrain = {
+      "pretrain", "--task",          "words",        "--carry",     "0.5", "--layers",
+      "1",        "--hidden-size",   "16",           "--heads",     "2",   "--ffn",
+      "24",       "--max-positions", "200",          "--max-steps", "2",   "--batch-size",
+      "2",        "--quiet",         "--output-dir", model};
+  const std::vector<std::string> data = {"data", "words", "--split", "eval", "--count", "6", "--out", file};
+  REQUIRE(Swarr(pretrain + short_ones).status == 0);
+  REQUIRE(Swarr(data + short_ones).status == 0);
   const std::vector<std::string> command = {"eval", "--model",    model, "--max-completion-length",
                                             "20",   "--problems", "6",   "--json"};
   const json from_file = JsonOf(command + std::vector<std::string>{"--data", file, "--reward", "words"});
