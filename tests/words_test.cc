@@ -13,23 +13,13 @@
 
 #include "base/check.h"
 #include "model/tokenizer.h"
+#include "small_words.h"
 #include "task/registry.h"
 #include "tensor/philox.h"
 
 using namespace swarr;
 
 namespace {
-
-int Noun(std::string_view noun) { return Lexemes(noun)[0].noun; }
-
-// foxes 3, bees = 4 hens, hens = foxes + 5, and cats that nobody needs.
-WordProblem Small() {
-  return {.statements = {{Noun("foxes"), Relation::kNumber, 3},
-                         {Noun("bees"), Relation::kTimes, 4, Noun("hens")},
-                         {Noun("hens"), Relation::kMore, 5, Noun("foxes")},
-                         {Noun("cats"), Relation::kNumber, 7}},
-          .asked = Noun("bees")};
-}
 
 // What a prompt says, read and computed with nothing of the library: every quantity whose operands are known is
 // computed, until no more come.

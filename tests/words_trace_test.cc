@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "small_words.h"
 #include "task/ceiling.h"
 #include "task/words.h"
 #include "tensor/philox.h"
@@ -17,17 +18,6 @@
 using namespace swarr;
 
 namespace {
-
-int Noun(std::string_view noun) { return Lexemes(noun)[0].noun; }
-
-// Given foxes are 3; bees are 4 times hens; hens are 5 more than foxes; cats are 7; how many bees?
-WordProblem Small() {
-  return {.statements = {{Noun("foxes"), Relation::kNumber, 3},
-                         {Noun("bees"), Relation::kTimes, 4, Noun("hens")},
-                         {Noun("hens"), Relation::kMore, 5, Noun("foxes")},
-                         {Noun("cats"), Relation::kNumber, 7}},
-          .asked = Noun("bees")};
-}
 
 // The needs as "placed" or "placed/right" where these differ, '*' at those of statements.
 std::string Needs(const WordMeasures& measures) {
