@@ -95,8 +95,8 @@ TEST_CASE("wrong usage is one sentence and status 2") {
   CheckRefused(
       rl({"--n-max", "4", "--max-completion-length", "9", "--beta", "0.1", "--ref-model", (dir / "none").string()}), 1,
       "none/config.json", dir.path());
-  CheckRefused({"verify", "--gold", "1", "--answer", "1", "--reward", "maths"}, 2, "unknown reward 'maths'; use chain, words, math",
-               dir.path());
+  CheckRefused({"verify", "--gold", "1", "--answer", "1", "--reward", "maths"}, 2,
+               "unknown reward 'maths'; use chain, words, math", dir.path());
   CheckRefused({"bench", "--suite", "all"}, 2, "unknown suite 'all'", dir.path());
   CheckRefused({"study", "--preset", "epic", "--output-dir", out}, 2, "no preset 'epic'", dir.path());
 }
