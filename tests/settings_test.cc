@@ -260,6 +260,21 @@ TEST_CASE("an arm that can't be run is refused with its name") {
   CHECK(IsRefused(none, "arms is no list of arms"));
 }
 
+TEST_CASE(
+    "every preset that the program ships with is read, and has base models that are there and hold its problems") {
+  int presets = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kDataDir / "presets")) {
+    CAPTURE(entry.path().string());
+    const StudySettings s = ReadStudySettings(kDataDir, entry.path().stem().string());
+    const int longest = s.longer ? s.longer->n_max : s.task.n_max;
+    for (const std::string& base : s.base_models) {
+      CHECK(kPromptLength + ChainTokenLimit(longest) <= ReadModelConfig(kDataDir / base).max_positions);
+    }
+    ++presets;
+  }
+  CHECK(presets >= 5);
+}
+
 TEST_CASE("base models are a name or a list of names, and longer problems are longer than training's") {
   const auto refused = [](const char* field, const ordered_json& value, const char* sentence) {
     ordered_json settings = QuickJson();
