@@ -44,7 +44,7 @@ constexpr std::int64_t Blocks(std::int64_t work, std::int64_t per_block) { retur
 // How a kernel is launched: its blocks, the threads of a block, and the shared memory that it asks for. An early kernel
 // may begin before the one before it is done, if that lets it (programmatic dependent launch, CUDA C++ Programming
 // Guide): it calls WaitForPrevious, and before that it neither writes nor reads anything that a kernel writes, but for
-// what was written before the last kernel that is not early began.
+// what was written before the last kernel that is not early, or copy, began.
 struct LaunchShape {
   dim3 blocks, threads = kThreads;
   std::size_t shared_bytes = 0;

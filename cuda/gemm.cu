@@ -8,8 +8,8 @@
 // is one accumulator that begins with the addend and takes its products in ascending k by fma, padded with zeros to a
 // multiple of 16. That does not depend on the size of the tile, which may therefore depend on the number of rows.
 //
-// Gradients of weights have few elements and many k. There k is cut into parts, by the shape of the product alone, and
-// the parts' sums are added in ascending order. Left out: 16-byte loads from global memory.
+// Gradients of weights have few elements and many k. There k is cut into parts, by the shapes of the products that
+// share a launch, and the parts' sums are added in ascending order. Left out: 16-byte loads from global memory.
 #include <algorithm>
 
 #include "cuda/gemm.h"
@@ -317,6 +317,7 @@ bool FusedLinears(const Context& ctx, const Tensor& x, std::span<const LinearRes
 // In f64 and f32 products one after another are one chain already.
 bool FusedInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms) {
   if (!Fuses(ctx, dx.dtype()) || dx.dim(0) == 0) return false;
+  SWARR_CHECK(terms.size() <= kMostFactors, "an input's gradient has ", terms.size(), " terms; at most ", kMostFactors);
   auto product = ProductOf<BFloat16, BFloat16>(dx, {terms[0].dy, false}, {terms[0].w, true}, {}, {});
   for (std::size_t i = 1; i < terms.size(); ++i) {
     const View dy{terms[i].dy, false}, w{terms[i].w, true};

@@ -3,7 +3,6 @@
 // are added up.
 #pragma once
 
-#include <algorithm>
 #include <limits>
 #include <utility>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of src/tensor/kernels/rmsnorm.cc. A warp takes a row; lane l takes the packs l, l + 32, ... of k elements, and a
-// butterfly adds the lanes' partial sums. k depends on C and the dtype alone: 16 bytes, or 2 elements where that would
-// leave lanes idle. The backward computes dx, dw and y in one pass; the blocks' parts of dw are added in the order of
-// cuda/sums.h. Left out in the forward: keeping the row in registers between its two readings; the second one hits the
-// L1 cache.
+// butterfly adds the lanes' partial sums. k depends on C and the dtype: 16 bytes, or 2 elements where that would leave
+// lanes idle; in the backward also on whether rows are whole, aligned packs of 16 bytes. The backward computes dx, dw
+// and y in one pass; the blocks' parts of dw are added in the order of cuda/sums.h. Left out in the forward: keeping
+// the row in registers between its two readings; the second one hits the L1 cache.
 #include <tuple>
 
 #include "cuda/mma.h"
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(kThreads, 2) BackwardKernel(BackwardRows<T> r)
 __device__ inline void ReadAgain() { asm volatile("" : : : "memory"); }
 
 // The same where rows are whole packs of 16 bytes: a group of kLanes threads takes a row, of which a lane has at most
-// kPacks. A warp has its row's bits from the kernel above; a row of up to 16 packs takes fewer lanes. Rows come to
+// kPacks. A row of 32 packs or more has its bits from the kernel above; one of up to 16 takes fewer lanes. Rows come to
 // shared memory while the group computes those before (cp.async): with loads to registers, of which there are too few
 // for several rows, memory had nothing to do while a row's lanes met. A lane reads only what it has copied itself, so
 // nobody waits for anybody.
@@ -241,6 +241,13 @@ int StreamedLanes(std::int64_t C) {
   const std::int64_t packs = C / kPack<T>;
   return C % kPack<T> != 0 || packs > kWarp * kKept ? 0 : packs <= 8 ? 8 : packs <= 16 ? 16 : kWarp;
 }
+// Whether a block's rows fit its shared memory. Where a row has more than a pack a lane, the kernel above gives the
+// same bits; rows of fewer packs take at most 36 KiB, which every device has.
+template <class T>
+bool StreamFits(const Context& ctx, std::int64_t C) {
+  const std::int64_t packs = Blocks(C, kWarp * kPack<T>), bytes = kWarps * kAhead * sizeof(RowCopy<kWarp, 1, T>);
+  return packs * bytes <= static_cast<std::int64_t>(ctx.stream->shared_memory);
+}
 template <int kPacks, class T>
 void LaunchStreamedByWarps(const Context& ctx, const BackwardRows<T>& r, std::int64_t blocks) {
   if constexpr (kPacks <= kKept) {
@@ -296,7 +303,7 @@ void Kernels<Cuda>::RmsNormBackward(const Context& ctx, const Tensor& dx, const 
     ArenaScope scope(*ctx.arena);
     const auto data = [](const Tensor& t) -> T* { return t.empty() ? nullptr : t.data<T>(); };
     const bool whole_packs = RowsAligned<kPack<T>>(C, data(dy), data(x), data(w), data(dx), data(y));
-    const int lanes = whole_packs ? StreamedLanes<T>(C) : 0;
+    const int lanes = whole_packs && StreamFits<T>(ctx, C) ? StreamedLanes<T>(C) : 0;
     const std::int64_t blocks = Blocks(rows, lanes > 0 ? kRowsPerGroup * (kThreads / lanes) : kRowsPerBlock);
     const BackwardRows<T> r{.rows = rows,
                             .C = C,

@@ -8,7 +8,7 @@
 // takes products in ascending k by fma, padded with zeros to a multiple of 16.
 //
 // A Layer says what the columns are and what becomes of the sums:
-//   void CopyWeights(ShortTile, float* lines) const      begins to copy the lines of a tile's columns
+//   void CopyWeights(const ShortDepth&, float* lines, int tile) const      begins to copy the lines of a tile's columns
 //   float Begin(std::int64_t row, int tile, int lane) const
 //   void Store(std::int64_t row, bool there, int tile, int lane, float sum) const      called by whole warps
 #pragma once

@@ -2,7 +2,6 @@
 // Prompts that are fed whole, into the slots of all requests that share them.
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <span>
 #include <utility>
 

@@ -2,7 +2,6 @@
 // A block of a model but for attention and residuals, in two launches (model/fused.h): products of few rows
 // (few_rows.h) with the norm before them and what follows them. Values are rounded where the ops would store them.
 #include <bit>
-#include <cmath>
 
 #include "cuda/attention/attention_tiles.h"
 #include "cuda/decode/few_rows_launch.h"

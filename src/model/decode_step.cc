@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/decode_step.h"
 
-#include <algorithm>
-
 #include "tensor/transfer.h"
 
 namespace swarr {
@@ -102,7 +100,7 @@ Drawn DeviceSteps::Run(const Context& ctx, const Transformer& model, const KvCac
   Context own = ctx;
   own.arena = &arena_;
   own.host = &host_;
-  own.steady_weights = true;  // a step begins with copies and the embedding, which no launch overtakes
+  own.steady_weights = true;  // a step begins with a copy, which no launch overtakes
   arena_.Release({});
   host_.Release({});
   const std::int64_t fed = step.fed.ids.dim(0), draws = step.draw_positions.dim(0);

@@ -2,6 +2,7 @@
 #include "tensor/linears.h"
 
 namespace swarr {
+
 void LinearsForward(const Context& ctx, const Tensor& x, std::span<const LinearResult> results) {
   for (const auto& [y, w, b] : results) {
     CheckShape(w, x.dtype(), {-1, x.dim(1)}, "the weight of a product x w^T");

@@ -78,7 +78,7 @@ void RmsNormBackward(const Context& ctx, const Tensor& dx, const Tensor& dw, con
 // rope.cc: rotary position embedding, half-split pairing (Su et al., arXiv 2104.09864, in the Hugging Face layout):
 // element i of a head is paired with element i + D/2 and the pair is turned by the angle positions[n] * theta^(-2i/D).
 //   x, y [N, H, D], D even   positions[N] in [0, P)   table[P, D]: row p holds cos (first half) and sin (second half),
-//   sum dtype (rope_table.h)
+//   sum dtype (rope_table.h); y may be x, and dx, if fresh, dy
 void RopeForward(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& positions, const Tensor& table);
 void RopeBackward(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& positions, const Tensor& table);
 
@@ -151,7 +151,8 @@ struct SampleRow {
 // with u_v = word v mod 4 of Philox(key, {v / 4, position, 0, 0}). logp is the token's log-probability under the model,
 // softmax(z) at temperature 1: bit for bit what TokenLogprobForward computes for that token.
 //   tokens[N] i32  logp[N], sum dtype  x[N, C]  w[V, C]  positions[N]: the absolute position that the drawn token will
-//   have  rows[N]: the host's, not to be changed before Wait, or the device's
+//   have  rows[N]: the host's, not to be changed before Wait, or the device's; tokens and logp may be the
+//   host's pinned memory
 void SampleForward(const Context& ctx, const Tensor& tokens, const Tensor& logp, const Tensor& x, const Tensor& w,
                    const Tensor& positions, const SampleRow* rows);
 

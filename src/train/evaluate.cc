@@ -68,7 +68,7 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
     }
   }
   const int max_length = static_cast<int>(longest) + options.max_completion_length;
-  ResetStep(ctx);
+  ResetStep(ctx);  // so that the slots are chosen by what is free; a caller holds no step memory here
   Decoder decoder(model, SlotsFor(model, options.slots, static_cast<std::int64_t>(requests.size()), max_length),
                   max_length);
   std::vector<Completion> completions = decoder.Generate(ctx, requests);
