@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packs: consecutive elements that a thread loads, computes and stores together, in one access if their address allows
-// it. What a thread computes does not depend on how they are moved, so alignment changes no bits; only rmsnorm's backward
-// has another kernel for rows of whole packs, which adds up rows of few packs in another order.
+// it. What a thread computes does not depend on how they are moved, so alignment changes no bits; only rmsnorm's
+// backward has another kernel for rows of whole packs, which adds up rows of few packs in another order.
 #pragma once
 
 #include <cstdint>

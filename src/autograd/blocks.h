@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two halves of a transformer's block, each one recorded op with its norm and its residual. They have the bits of
-// the ops of ops.h one after another (tests/blocks_test.cc), but for gradients in bf16 on a CUDA device, which are rounded
-// less often (tensor/linears.h). They need less memory:
+// the ops of ops.h one after another (tests/blocks_test.cc), but for gradients in bf16 on a CUDA device, which are
+// rounded less often (tensor/linears.h). They need less memory:
 //  - What lies within has a gradient only while the backward runs.
 //  - What a backward makes again on its way is not kept: normed rows and the result of SwiGLU. Queries and keys are
 //    turned in place.
