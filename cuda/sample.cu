@@ -176,6 +176,7 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(T) == 4 ? 4 : 2)
     const int i = __ffs(static_cast<int>(candidates)) - 1;
     const std::int64_t entry = std::int64_t{slice} * kSlice + PairInSlice(i / 2) + i % 2;
     if (entry >= V) continue;
+    // Threads take places in any order. The best of the candidates does not depend on it, ties included.
     const int place = atomicAdd(&count, 1);
     if (place < kMostFound) found.entry[blockIdx.x * kMostFound + place] = static_cast<std::int32_t>(entry);
   }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The report as a page of Markdown, beside its figures and files.
-#include <algorithm>
 #include <set>
 
 #include "base/check.h"
@@ -23,14 +22,9 @@ std::string MarkdownTable(const TextTable& table) {
 
 std::string Section(const std::string& title, const std::string& text) { return Concat("\n## ", title, '\n', text); }
 
-// The distinct values of a field of the runs, in the order in which they come up.
-std::string Distinct(const std::vector<ArmRun>& runs, std::string ArmRun::*field) {
-  std::vector<std::string> values;
-  for (const ArmRun& run : runs) {
-    if (std::ranges::find(values, run.*field) == values.end()) values.push_back(run.*field);
-  }
+std::string ListOf(const std::vector<ArmRun>& runs, std::string ArmRun::*field) {
   std::string list;
-  for (const std::string& value : values) list += (list.empty() ? "" : ", ") + value;
+  for (const std::string& value : DistinctOf(runs, field)) list += (list.empty() ? "" : ", ") + value;
   return list;
 }
 
@@ -39,9 +33,9 @@ TextTable TableOfSource(const StudyResults& results) {
   for (const std::uint64_t seed : SeedsOf(results.runs)) seeds += Concat(seeds.empty() ? "" : ", ", seed);
   return {{"", ""},
           {"seeds", seeds},
-          {"base models", Distinct(results.runs, &ArmRun::base_model)},
-          {"devices", Distinct(results.runs, &ArmRun::device)},
-          {"revisions", Distinct(results.runs, &ArmRun::revision)},
+          {"base models", ListOf(results.runs, &ArmRun::base_model)},
+          {"devices", ListOf(results.runs, &ArmRun::device)},
+          {"revisions", ListOf(results.runs, &ArmRun::revision)},
           {"seconds, of all arms together", FormatNumber(results.wall_seconds, 0)}};
 }
 

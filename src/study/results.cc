@@ -88,13 +88,15 @@ std::string ArmName(const std::string& arm) {
   return found == kArmNames.end() ? arm : found->second;
 }
 
-std::vector<std::string> ArmsOf(const std::vector<ArmRun>& runs) {
-  std::vector<std::string> arms;
+std::vector<std::string> DistinctOf(const std::vector<ArmRun>& runs, std::string ArmRun::*field) {
+  std::vector<std::string> values;
   for (const ArmRun& run : runs) {
-    if (std::ranges::find(arms, run.arm) == arms.end()) arms.push_back(run.arm);
+    if (std::ranges::find(values, run.*field) == values.end()) values.push_back(run.*field);
   }
-  return arms;
+  return values;
 }
+
+std::vector<std::string> ArmsOf(const std::vector<ArmRun>& runs) { return DistinctOf(runs, &ArmRun::arm); }
 
 std::set<std::uint64_t> SeedsOf(const std::vector<ArmRun>& runs) {
   std::set<std::uint64_t> seeds;

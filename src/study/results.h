@@ -212,7 +212,8 @@ struct StudyResults {
 // "SWA, RL" for swa_rl and so on; an unknown id is its own name.
 std::string ArmName(const std::string& arm);
 
-// The arms of the runs, in the order in which they first appear, and the seeds.
+// The different values of a field of the runs, in the order in which they first appear; so for the arms; and the seeds.
+std::vector<std::string> DistinctOf(const std::vector<ArmRun>& runs, std::string ArmRun::*field);
 std::vector<std::string> ArmsOf(const std::vector<ArmRun>& runs);
 std::set<std::uint64_t> SeedsOf(const std::vector<ArmRun>& runs);
 

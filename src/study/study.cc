@@ -149,10 +149,7 @@ void CheckRequirements(const StudyOptions& options, const StudySettings& setting
 
 // What the arms were made on: this device, or those of the records.
 std::string DevicesOf(const StudyResults& results, const StudyOptions& options) {
-  std::vector<std::string> names;
-  for (const ArmRun& run : results.runs) {
-    if (std::ranges::find(names, run.device) == names.end()) names.push_back(run.device);
-  }
+  const std::vector<std::string> names = DistinctOf(results.runs, &ArmRun::device);
   if (names != std::vector{DeviceName(options.device)}) return Listed(names);
   return options.device == Device::kCpu ? Concat("cpu, ", options.threads, " threads") : Concat("cuda, ", names[0]);
 }
