@@ -280,7 +280,7 @@ void ScalingSuite(BenchRows& bench) {
   const auto work = [&](int length, int window) {
     return ForwardFlopsPerToken(BenchShape(sizes.scaling_shape, length, window), length);
   };
-  for (const ScalingKind kind : {ScalingKind::kForward, ScalingKind::kTrain, ScalingKind::kDecode}) {
+  for (const ScalingKind kind : {ScalingKind::kDecode, ScalingKind::kForward, ScalingKind::kTrain}) {
     for (const int length : sizes.scaling_lengths) {
       const double seconds = ScalingRow(bench, kind, length, sizes.scaling_window);
       const double more_work = work(length, 0) / work(length, sizes.scaling_window);
