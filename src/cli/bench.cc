@@ -13,7 +13,7 @@ namespace {
 struct BenchCommand {
   explicit BenchCommand(OptionSet& options) {
     options.Add("suite", bench.suite, "ops, train, decode or scaling")->required();
-    options.Add("rows", bench.rows, "measure only the rows whose name contains this");
+    options.Add("rows", bench.rows, "measure only rows whose name contains this; several between commas");
     options.AddOutput("json", json, "file for the results");
     options.AddOutput("svg", svg, "file for a figure of the suite scaling");
     options.Add("seconds-per-row", bench.seconds_per_row, "how long a measurement is repeated", Between(1e-6, 1e6));
