@@ -242,7 +242,8 @@ TEST_CASE("the page of Markdown has whole tables, names every arm, and shows the
     ++shown;
   }
   CHECK(shown == StudyFigures(results).size());
-  for (const std::string& arm : ArmsOf(results.runs)) CHECK(Count(text, "| " + ArmName(arm) + " |") >= 3);
+  for (const std::string& arm : ArmsOf(results.runs))
+    CHECK(Count(text, "| " + ArmName(results.looks, arm) + " |") >= 3);
 }
 
 TEST_CASE("the page stands alone, escapes what it quotes and names its limits") {
@@ -262,7 +263,20 @@ TEST_CASE("many arms are named once each, in the legend, where there is no room 
   for (int i = 0; i < 8; ++i) r.runs.push_back(MadeUpRun(Concat("way_", i), 50 + i, 2, r.task));
   const std::string svg = StudyFigures(r)[0].svg;
   CHECK(WellFormed(svg));
-  for (const std::string& arm : ArmsOf(r.runs)) CHECK(Count(svg, ">" + ArmName(arm) + "<") == 1);
+  for (const std::string& arm : ArmsOf(r.runs)) CHECK(Count(svg, ">" + ArmName(r.looks, arm) + "<") == 1);
+}
+
+TEST_CASE("arms of one way have one entry of the legend, and names of their own beside their bars") {
+  StudyResults r = MadeUpResults(40, 45, 93);
+  for (int i = 0; i < 8; ++i) {
+    r.runs.push_back(MadeUpRun(Concat("way_", i), 50 + i, 2, r.task));
+    r.looks.push_back({Concat("way_", i), Concat("name ", i), i < 4 ? "few tokens" : "many tokens"});
+  }
+  const std::vector<Figure> figures = StudyFigures(r);
+  CHECK(Count(figures[0].svg, ">few tokens<") == 1);
+  CHECK(Count(figures[0].svg, ">many tokens<") == 1);
+  CHECK(Count(figures[0].svg, ">name 3<") == 0);
+  CHECK(Count(figures[1].svg, ">name 3<") == 1);
 }
 
 TEST_CASE("figures are well-formed, with all points inside the picture and every arm labelled") {

@@ -202,16 +202,16 @@ TEST_CASE("an arm starts where its file says, under the attention of that arm or
   fs::create_directories(dir / "presets");
   WriteFileAtomically(dir / "presets/own.json", json.dump());
   const std::vector<ArmPlan> arms = ReadStudySettings(dir.path(), "own").arms;
-  CHECK(arms.size() == 7);
-  CHECK(arms[3].from == "sa_sft");
-  CHECK(arms[3].attention == ArmAttention{});
-  CHECK(arms[4].attention == ArmAttention{{16, 0}});  // that of swa_sft
-  CHECK(arms[5].tokens_of == "swa_rl");
-  CHECK(arms[6].attention == ArmAttention{{8, 2}});
-  CHECK(arms[6].rl.steps == 7);
-  CHECK(arms[6].rl.prompts_per_step == json["rl"]["prompts_per_step"]);
-  CHECK(arms[6].rl.objective.ratio == RatioKind::kNone);
-  CHECK(arms[6].rl.objective.overlong_share == 0.5);
+  CHECK(arms.size() == 8);
+  CHECK(arms[4].from == "sa_sft");
+  CHECK(arms[4].attention == ArmAttention{});
+  CHECK(arms[5].attention == ArmAttention{{16, 0}});  // that of swa_sft
+  CHECK(arms[6].tokens_of == "swa_rl");
+  CHECK(arms[7].attention == ArmAttention{{8, 2}});
+  CHECK(arms[7].rl.steps == 7);
+  CHECK(arms[7].rl.prompts_per_step == json["rl"]["prompts_per_step"]);
+  CHECK(arms[7].rl.objective.ratio == RatioKind::kNone);
+  CHECK(arms[7].rl.objective.overlong_share == 0.5);
 }
 
 TEST_CASE("an arm that can't be run is refused with its name") {
@@ -273,6 +273,27 @@ TEST_CASE(
     ++presets;
   }
   CHECK(presets >= 5);
+}
+
+TEST_CASE("ways give arms names, and are refused for an arm that is not there, that has two, or that has no name") {
+  ordered_json settings = QuickJson();
+  settings["ways"] = {{"more data", {{"swa_sft_more", "SWA, longer SFT"}}}};
+  const TempDirectory dir;
+  fs::create_directories(dir / "presets");
+  WriteFileAtomically(dir / "presets/own.json", settings.dump());
+  const StudySettings s = ReadStudySettings(dir.path(), "own");
+  CHECK(ArmName(s.looks, "swa_sft_more") == "SWA, longer SFT");
+  CHECK(ArmName(s.looks, "swa_rl") == "SWA, RL");
+  CHECK(ArmName(s.looks, "unheard_of") == "unheard_of");
+  CHECK(WaysOf(s.looks) == std::vector<std::string>{"more data"});
+  const auto refused = [](const ordered_json& ways, const char* sentence) {
+    ordered_json json = QuickJson();
+    json["ways"] = ways;
+    CHECK(IsRefused(json, sentence));
+  };
+  refused({{"w", {{"absent", "A"}}}}, "ways['w'] has 'absent', which is no arm");
+  refused({{"w", {{"swa_rl", "A"}}}, {"v", {{"swa_rl", "A"}}}}, "has the arm 'swa_rl', which another way has too");
+  refused({{"w", {{"swa_rl", ""}}}}, "swa_rl is \"\"; it must be a name");
 }
 
 TEST_CASE("base models are a name or a list of names, and longer problems are longer than training's") {

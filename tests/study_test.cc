@@ -194,6 +194,16 @@ TEST_CASE("a study goes on from its records alone, and trains again only what it
   for (const auto& entry : fs::directory_iterator(out / "runs")) trained.insert(entry.path().filename().string());
   CHECK(trained == std::set<std::string>{"swa_sft-seed0", "swa_rl-seed0", "swa_sft_more-seed0"});
 
+  // Names do not change what the records are of.
+  json named = json::parse(ReadFile(data / "presets/tiny.json"));
+  named["ways"] = {{"ways of RL", {{"swa_rl", "a new name"}}}};
+  WriteFileAtomically(data / "presets/tiny.json", named.dump());
+  fs::remove(out / "results.json");
+  fs::remove_all(out / "runs");
+  REQUIRE(Swarr(Study(data, out)).status == 0);
+  CHECK(!fs::exists(out / "runs"));
+  CHECK(ReadFile(out / "report.md").find("| a new name |") != std::string::npos);
+
   WriteFileAtomically(out / "results" / "swa_rl-seed0.json", R"({"study": ")" + std::string("x") + R"("})");
   fs::remove(out / "results.json");
   REQUIRE(Swarr(Study(data, out)).status == 0);  // a record of another study is none

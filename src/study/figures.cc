@@ -16,6 +16,14 @@ namespace {
 // Arms beyond this number are named in the legend: there is no room for more names beside points.
 constexpr std::size_t kMostLabels = 8;
 
+// Of a way among all. Neither colour nor shape comes again before all pairs of them are used.
+SeriesStyle StyleOfWay(std::size_t place) {
+  using enum Marker;
+  constexpr std::array kColours = {colour::kGreen, colour::kPurple, colour::kBlack};
+  constexpr std::array kMarkers = {kDiamond, kTriangle, kSquare, kCircle};
+  return {.colour = kColours[place % kColours.size()], .marker = kMarkers[place % kMarkers.size()]};
+}
+
 // SA is blue and round, SWA vermillion and square; open before RL, filled after. Controls have colours and shapes of
 // their own. `place`: of an arm among all, which decides on the looks of those that a user has named.
 SeriesStyle StyleOf(const std::string& arm, std::size_t place) {
@@ -27,12 +35,17 @@ SeriesStyle StyleOf(const std::string& arm, std::size_t place) {
   if (arm == "swa_sft") return {.colour = colour::kVermillion, .marker = kSquare, .filled = false};
   if (arm == "swa_sft_more") return {.colour = colour::kPurple, .marker = kTriangle, .filled = false};
   if (arm == "swa_converted") return {.colour = colour::kGrey, .marker = kDiamond, .filled = false};
-  constexpr std::array kColours = {colour::kGreen, colour::kPurple, colour::kBlack};
-  constexpr std::array kMarkers = {kDiamond, kTriangle, kSquare, kCircle};
-  return {.colour = kColours[place % kColours.size()], .marker = kMarkers[place % kMarkers.size()]};
+  return StyleOfWay(place);
 }
 
 SeriesStyle StyleIn(const StudyResults& results, const std::string& arm) {
+  if (const ArmLook* look = LookOf(results.looks, arm)) {
+    for (const char* known : {"sa_sft", "sa_rl", "swa_sft", "swa_rl"}) {
+      if (ArmName({}, known) == look->way) return StyleOf(known, 0);
+    }
+    const std::vector<std::string> ways = WaysOf(results.looks);
+    return StyleOfWay(static_cast<std::size_t>(std::ranges::find(ways, look->way) - ways.begin()));
+  }
   const std::vector<std::string> arms = ArmsOf(results.runs);
   return StyleOf(arm, static_cast<std::size_t>(std::ranges::find(arms, arm) - arms.begin()));
 }
@@ -42,7 +55,7 @@ constexpr SeriesStyle kDataStyle = {.colour = colour::kGreen, .line = true, .das
 
 // A line of the arm, named in the legend.
 Series LineOf(const StudyResults& results, const std::string& arm) {
-  Series line{.legend = ArmName(arm), .style = StyleIn(results, arm)};
+  Series line{.legend = ArmName(results.looks, arm), .style = StyleIn(results, arm)};
   line.style.line = true;
   return line;
 }
@@ -53,10 +66,15 @@ PlotPoint PointWith(const Interval& interval, double x, double y) {
 
 PlotAxis AccuracyAxis() { return {"accuracy (one sample a problem, T = 1)", 0, 1.05}; }
 
-// An arm's runs as points over one of their measures, with its name beside them, or in the legend.
+// An arm's runs as points over one of their measures, with its name beside them, or its way's in the legend.
 Series AccuracyOver(double ArmMeasures::*x, const std::string& arm, const StudyResults& results) {
   Series series{.style = StyleIn(results, arm)};
-  (ArmsOf(results.runs).size() > kMostLabels ? series.legend : series.label) = ArmName(arm);
+  if (ArmsOf(results.runs).size() <= kMostLabels) {
+    series.label = ArmName(results.looks, arm);
+  } else {
+    const ArmLook* look = LookOf(results.looks, arm);
+    series.legend = look ? look->way : ArmName(results.looks, arm);
+  }
   for (const ArmRun& run : results.runs) {
     if (run.arm == arm) series.points.push_back(PointWith(AccuracyInterval(run), run.*x, run.accuracy));
   }
@@ -91,7 +109,8 @@ Figure PlacementAndCompetence(const StudyResults& results) {
       placement.marks.push_back(run.in_reach);
       competence.marks.push_back(run.within.accuracy());
     }
-    rows.push_back({ArmName(m.arm), StyleIn(results, m.arm).colour, {std::move(placement), std::move(competence)}});
+    rows.push_back(
+        {ArmName(results.looks, m.arm), StyleIn(results, m.arm).colour, {std::move(placement), std::move(competence)}});
   }
   return {.file = "placement_and_competence.svg",
           .caption =
@@ -216,7 +235,7 @@ Figure CostAgainstLength(const StudyResults& results) {
   constexpr double kKibibyte = 1024;
   std::vector<Series> memory, decoding, throughput;
   for (const CostPoint& c : results.cost) {
-    if (memory.empty() || memory.back().legend != ArmName(c.arm)) {
+    if (memory.empty() || memory.back().legend != ArmName(results.looks, c.arm)) {
       for (auto* lines : {&memory, &decoding, &throughput}) lines->push_back(LineOf(results, c.arm));
     }
     const auto length = static_cast<double>(c.length);

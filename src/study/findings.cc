@@ -36,8 +36,7 @@ bool Above(const Estimate& e) { return e.Claimed().low > 0; }
 bool Below(const Estimate& e) { return e.Claimed().high < 0; }
 
 // "SWA, RL" as part of a sentence: "SWA after RL".
-std::string Phrase(const ArmMeans& m) {
-  std::string name = ArmName(m.arm);
+std::string InSentence(std::string name) {
   for (const std::string_view stage : {"SFT", "RL"}) {
     const std::size_t comma = name.find(Concat(", ", stage));
     if (comma != std::string::npos) name.replace(comma, 2, " after ");
@@ -75,7 +74,7 @@ class Story {
     TellDistances();
     TellSaturation();
     for (const TrainingWarning& w : results_.checks.warnings) {
-      Say("Warning, ", ArmName(w.arm), ", seed ", w.seed, ", step ", w.step, ": ", w.text, ".");
+      Say("Warning, ", ArmName(results_.looks, w.arm), ", seed ", w.seed, ", step ", w.step, ": ", w.text, ".");
     }
     const std::size_t seeds = SeedsOf(results_.runs).size();
     Say(seeds == 1 ? "One seed: the intervals cover the choice of problems, not what another training run would give."
@@ -90,6 +89,8 @@ class Story {
   void Say(const Parts&... parts) {
     sentences_.push_back(Sentence(parts...));
   }
+
+  std::string Phrase(const ArmMeans& m) const { return InSentence(ArmName(results_.looks, m.arm)); }
 
   // Null for an arm that was not run.
   const ArmMeans* Find(const std::string& arm) const {
@@ -157,7 +158,7 @@ class Story {
     for (const auto& [arm, over] : OtherWays(results_.runs)) {
       if (!std::isfinite(over.mean) || arm == "swa_sft_more") continue;
       std::string& list = Above(over) ? below : Below(over) ? above : level;
-      list += Sentence(list.empty() ? "" : "; ", ArmName(arm), " (", Signed(over), ")");
+      list += Sentence(list.empty() ? "" : "; ", ArmName(results_.looks, arm), " (", Signed(over), ")");
     }
     for (const auto& [list, what] :
          {std::pair(below, "RL is better than these other ways"), std::pair(level, "Not clearly apart from RL are"),

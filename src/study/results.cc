@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "base/check.h"
 #include "task/ceiling.h"
@@ -65,28 +64,6 @@ static void to_json(Json& json, const CostPoint& c) {
 double Tally::accuracy() const { return traces == 0 ? kUndefined : Share(right, traces); }
 
 bool AboveReachBound(const ArmMeasures& measures) { return measures.accuracy > measures.reach_bound; }
-
-std::string ArmName(const std::string& arm) {
-  static const std::map<std::string, std::string> kArmNames = {{"sa_base", "SA, base"},
-                                                               {"swa_converted", "SWA, converted"},
-                                                               {"sa_sft", "SA, SFT"},
-                                                               {"swa_sft", "SWA, SFT"},
-                                                               {"swa_sft_more", "SWA, SFT with equal extra tokens"},
-                                                               {"sa_rl", "SA, RL"},
-                                                               {"swa_rl", "SWA, RL"},
-                                                               {"swa_restating", "SWA, SFT on restating traces"},
-                                                               {"swa_sa_samples", "SWA, SFT on SA's samples"},
-                                                               {"swa_own_samples", "SWA, SFT on own samples"},
-                                                               {"swa_own_2", "SWA, own samples, round 2"},
-                                                               {"swa_own_3", "SWA, own samples, round 3"},
-                                                               {"swa_kl", "SWA, distilled from SA"},
-                                                               {"swa_opd", "SWA, distilled on-policy"},
-                                                               {"sinks_sft", "SWA and sinks, SFT"},
-                                                               {"sa", "SA"},
-                                                               {"swa", "SWA"}};
-  const auto found = kArmNames.find(arm);
-  return found == kArmNames.end() ? arm : found->second;
-}
 
 std::vector<std::string> DistinctOf(const std::vector<ArmRun>& runs, std::string ArmRun::*field) {
   std::vector<std::string> values;

@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "study/looks.h"
+
 namespace swarr {
 
 constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
@@ -202,15 +204,13 @@ struct StudyResults {
   double wall_seconds = 0;
   StudyTask task{};
   nlohmann::ordered_json settings{};  // the resolved configuration
+  std::vector<ArmLook> looks{};
   std::vector<ArmRun> runs{};
   StudySummary summary{};
   StudyChecks checks{};
   std::vector<CostPoint> cost{};
   std::vector<LearningCurve> curves{};
 };
-
-// "SWA, RL" for swa_rl and so on; an unknown id is its own name.
-std::string ArmName(const std::string& arm);
 
 // The different values of a field of the runs, in the order in which they first appear; so for the arms; and the seeds.
 std::vector<std::string> DistinctOf(const std::vector<ArmRun>& runs, std::string ArmRun::*field);

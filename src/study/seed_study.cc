@@ -104,7 +104,8 @@ class SeedStudy {
 
   template <class... Parts>
   void Announce(const std::string& arm, const Parts&... parts) const {
-    if (options_.progress) options_.progress(Concat("seed ", seed_, ": ", ArmName(arm), ": ", parts...));
+    if (options_.progress)
+      options_.progress(Concat("seed ", seed_, ": ", ArmName(settings_.looks, arm), ": ", parts...));
   }
 
   // Trains the arm, if it is one that trains, and measures it.
@@ -353,7 +354,7 @@ class SeedStudy {
   const StudySettings& settings_;
   const bool again_;
   const std::uint64_t seed_ = settings_.task.seed;
-  const std::string study_ = HashOf(settings_.json.dump());  // what runs and samples were made for
+  const std::string study_ = HashOf(WithoutLooks(settings_.json).dump());  // what runs and samples were made for
   StudyResults& results_;
   std::map<std::string, ArmCost> costs_{};
   std::set<fs::path> sampled_{};  // files of samples that this call has seen to

@@ -56,12 +56,12 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
   const std::string path = file.string();
   StudySettings s;
   s.json = ParseJson<ordered_json>(ReadFile(file), path);
-  ordered_json base_model, task, attention, evaluation, longer, cost, sft, rl, arms;
+  ordered_json base_model, task, attention, evaluation, longer, cost, sft, rl, arms, ways;
   ReadFields(
       path, s.json,
       {Field("base_model", base_model), Field("task", task), Field("attention", attention),
        Field("evaluation", evaluation), Field("cost", cost), Field("sft", sft), Field("rl", rl), Field("arms", arms)},
-      {Field("seeds", s.seeds)});
+      {Field("seeds", s.seeds), Field("ways", ways)});
   s.base_models = BaseModelsOf(path, base_model);
   SWARR_CHECK(s.seeds >= 1 && s.seeds <= 1000, path, ": seeds is ", s.seeds, "; it must be from 1 to 1000");
   ReadFields(path + ": task", task,
@@ -84,6 +84,7 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
   }
   ReadRlStage(path + ": rl", rl, ChainTokenLimit(s.task.n_max), s.rl, s.rl_optimizer);
   s.arms = ReadArms(path, arms, s);
+  if (!ways.is_null()) s.looks = ReadWays(path, ways, s.arms);
   return s;
 }
 

@@ -162,7 +162,8 @@ bool MakesAgain(const StudyOptions& options, const nlohmann::ordered_json& setti
   bool again = false;
   if (!fs::is_empty(dir)) {
     SWARR_CHECK(fs::exists(marker), dir.string(), " is not empty and no study's output; choose another --output-dir");
-    const bool same = ParseJson<nlohmann::ordered_json>(ReadFile(marker), marker.string()) == settings;
+    const bool same =
+        WithoutLooks(ParseJson<nlohmann::ordered_json>(ReadFile(marker), marker.string())) == WithoutLooks(settings);
     SWARR_CHECK(same || options.overwrite, dir.string(),
                 " holds a study of other settings; choose another --output-dir, or replace it with --overwrite");
     again = !same || fs::exists(dir / kResultsFile);
@@ -201,7 +202,8 @@ StudyResults RunStudy(const StudyOptions& options) {
                .data_restatement_rate = task.restate_probability,
                .data_ceiling = MeanMemorylessCeiling(base.layers, settings.attention.window, task.restate_probability,
                                                      task.n_min, task.n_max)},
-      .settings = settings.json};
+      .settings = settings.json,
+      .looks = settings.looks};
   StepMemory memory(options.device);
   Context ctx;
   memory.GiveTo(ctx);

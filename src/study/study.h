@@ -61,7 +61,8 @@ struct StudySettings {
   OptimizerOptions sft_optimizer;
   RlOptions rl;
   OptimizerOptions rl_optimizer;
-  std::vector<ArmPlan> arms;    // in the order in which they are run
+  std::vector<ArmPlan> arms;  // in the order in which they are run
+  std::vector<ArmLook> looks{};
   int seeds = 1;                // sets of arms that the study has unless more are asked for
   nlohmann::ordered_json json;  // the file's content
 };

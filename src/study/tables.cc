@@ -58,7 +58,7 @@ TextTable TableOfArms(const StudyResults& results) {
   const bool longer = std::ranges::any_of(arms, [](const ArmMeans& m) { return m.longer.traces > 0; });
   if (longer) table[0].emplace_back("accuracy on longer problems");
   for (const ArmMeans& m : arms) {
-    table.push_back({ArmName(m.arm), FormatEstimate({.mean = m.accuracy, .ci95 = m.accuracy_ci95}),
+    table.push_back({ArmName(results.looks, m.arm), FormatEstimate({.mean = m.accuracy, .ci95 = m.accuracy_ci95}),
                      FormatNumber(m.accuracy_greedy), FormatNumber(m.restatement_rate), FormatNumber(m.mean_length, 1),
                      FormatNumber(m.truncated), FormatNumber(m.facts_in_window), FormatNumber(m.in_reach)});
     if (longer) table.back().push_back(OrDash(m.longer.accuracy()));
@@ -70,7 +70,7 @@ TextTable TableOfReach(const StudyResults& results) {
   TextTable table = {{"arm", "accuracy", "in reach, g", "accuracy in reach (traces)", "accuracy out of reach (traces)",
                       "reach bound", "above it", "memoryless ceiling"}};
   for (const ArmMeans& m : MeansByArm(results.runs)) {
-    AddReach(m, table.emplace_back(std::vector<std::string>{ArmName(m.arm), FormatNumber(m.accuracy)}));
+    AddReach(m, table.emplace_back(std::vector<std::string>{ArmName(results.looks, m.arm), FormatNumber(m.accuracy)}));
   }
   return table;
 }
@@ -102,9 +102,10 @@ TextTable TableOfWays(const StudyResults& results) {
       }
       return FormatNumber(sum / runs, 0);
     };
-    table.push_back({ArmName(arm), FormatEstimate({.mean = m->accuracy, .ci95 = m->accuracy_ci95}), rl_over,
-                     FormatNumber(m->in_reach), OrDash(m->within.accuracy()), FormatNumber(m->restatement_rate),
-                     mean(&ArmRun::trained_tokens), mean(&ArmRun::sampled_tokens), mean(&ArmRun::teacher_tokens)});
+    table.push_back({ArmName(results.looks, arm), FormatEstimate({.mean = m->accuracy, .ci95 = m->accuracy_ci95}),
+                     rl_over, FormatNumber(m->in_reach), OrDash(m->within.accuracy()),
+                     FormatNumber(m->restatement_rate), mean(&ArmRun::trained_tokens), mean(&ArmRun::sampled_tokens),
+                     mean(&ArmRun::teacher_tokens)});
   };
   add("swa_sft", "-");
   add("swa_rl", "-");
@@ -118,7 +119,7 @@ TextTable TableOfRuns(const StudyResults& results) {
                       "accuracy out of reach (traces)", "reach bound", "above it", "memoryless ceiling"}};
   for (const ArmRun& r : results.runs) {
     AddReach(r, table.emplace_back(std::vector<std::string>{
-                    ArmName(r.arm), std::to_string(r.seed), std::to_string(r.problems),
+                    ArmName(results.looks, r.arm), std::to_string(r.seed), std::to_string(r.problems),
                     FormatEstimate({.mean = r.accuracy, .ci95 = AccuracyInterval(r)}), FormatNumber(r.accuracy_greedy),
                     FormatNumber(r.restatement_rate), FormatNumber(r.mean_length, 1), FormatNumber(r.truncated),
                     FormatNumber(r.dependency_distance_mean, 1), FormatNumber(r.facts_in_window)}));
