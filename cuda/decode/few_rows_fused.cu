@@ -247,9 +247,9 @@ Tensor FusedGated(const Context& ctx, const NormedRows& in, const Tensor& gate, 
   const Tensor y = ctx.arena->New(DType::kBF16, {in.x.dim(0), units});
   const GatedLayer layer{MatrixOf(gate, GatedLayer::kHalf), MatrixOf(up, GatedLayer::kHalf), y.data<BFloat16>(),
                          static_cast<int>(units)};
-  LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>, FewShape<1, 32, 8>, FewShape<2, 64, 16>,
-                        FewShape<3, 64, 16>>(ctx, layer, RowsOf(in),
-                                             2 * Blocks(units, GatedLayer::kHalf) * GatedLayer::kHalf);
+  LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>, FewShape<1, 32, 8>, FewShape<2, 32, 16>,
+                        FewShape<2, 64, 16>, FewShape<3, 64, 16>>(
+      ctx, layer, RowsOf(in), 2 * Blocks(units, GatedLayer::kHalf) * GatedLayer::kHalf);
   return y;
 }
 
@@ -279,9 +279,13 @@ Tensor FusedQkv(const Context& ctx, const KeyCache& cache, std::int64_t D, const
                        .positions = rows.positions.data<std::int32_t>(),
                        .table = rows.table.data<float>()};
   const std::int64_t columns = (H + 2 * G) * D;
-  if (D <= kPanel) {
-    LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>, FewShape<1, 32, 8>, FewShape<1, 64, 16>>(
-        ctx, layer, RowsOf(in), columns);
+  // With many rows attention's blocks have much to fetch, and want the room that few large tiles leave.
+  constexpr std::int64_t kManyRows = 64;
+  using LargeTile = FewShape<2, 32, 16>;
+  if (D <= kPanel && q.dim(0) > kManyRows && FewRowsFit<LargeTile>(ctx, layer, in.x.dim(1))) {
+    LaunchFewRowsAs<LargeTile>(ctx, layer, RowsOf(in), columns);
+  } else if (D <= kPanel) {
+    LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>>(ctx, layer, RowsOf(in), columns);
   } else {
     LaunchCheapestFewRows<FewShape<2, 8>, FewShape<2, 32, 16>, FewShape<2, 64, 16>>(ctx, layer, RowsOf(in), columns);
   }
