@@ -108,19 +108,28 @@ struct QkvLayer {
   std::size_t AsideBytes() const {
     return S::kRows * (static_cast<std::size_t>(D) * sizeof(float) + sizeof(Place));
   }
+  // Some positions are loaded together, before the copies that depend on them.
   template <class S>
   __device__ void FetchEarly(void* aside, int row, int rows) const {
+    constexpr int kAtOnce = 4, kStride = S::kThreads * 4;
     auto* angles = static_cast<float*>(aside);
     auto* places = reinterpret_cast<Place*>(angles + S::kRows * D);
-    const int thread = static_cast<int>(threadIdx.x);
+    const int thread = static_cast<int>(threadIdx.x), own = row + min(thread, rows - 1), position = positions[own],
+              slot = cache.slots[own], end = rows << log_D;
 #pragma unroll 1
-    for (int i = thread * 4; i < rows << log_D; i += S::kThreads * 4) {
-      const int r = i >> log_D, at = i & (D - 1);
-      CopyAsync16(angles + i, table + std::int64_t{positions[row + r]} * D + at);
+    for (int first = thread * 4; first < end; first += kStride * kAtOnce) {
+      int at[kAtOnce];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) at[j] = positions[row + (min(first + j * kStride, end - 1) >> log_D)];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int i = first + j * kStride;
+        if (i < end) CopyAsync16(angles + i, table + std::int64_t{at[j]} * D + (i & (D - 1)));
+      }
     }
-    if (thread >= rows) return;
-    const int position = positions[row + thread];
-    places[thread] = {cache.TileOfSlot(cache.slots[row + thread], 0, position / kKeyTile), position % kKeyTile * D};
+    if (thread < rows) {
+      places[thread] = {cache.TileOfSlot(slot, 0, position / kKeyTile), position % kKeyTile * D};
+    }
   }
   template <class S>
   __device__ void FetchLate(void*, int, int, int) const {}
