@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "cuda/cuda.h"
+#include "tensor/device_event.h"
 #include "tensor/device_memory.h"
 
 namespace swarr {
@@ -118,6 +119,18 @@ CudaGraph::CudaGraph(CudaStream& stream, const std::function<void()>& enqueue) {
   SWARR_CUDA_CHECK(error);
   graph_ = std::shared_ptr<void>(executable, [](void* g) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(g)); });
 }
+
+CudaEvent::CudaEvent() {
+  cudaEvent_t event = nullptr;
+  SWARR_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  event_ = std::shared_ptr<void>(event, [](void* e) { cudaEventDestroy(static_cast<cudaEvent_t>(e)); });
+}
+
+void CudaEvent::Record(CudaStream& stream) const {
+  SWARR_CUDA_CHECK(cudaEventRecord(static_cast<cudaEvent_t>(event_.get()), stream.handle));
+}
+
+void CudaEvent::Wait() const { SWARR_CUDA_CHECK(cudaEventSynchronize(static_cast<cudaEvent_t>(event_.get()))); }
 
 void CudaGraph::Launch(CudaStream& stream) const {
   SWARR_CUDA_CHECK(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph_.get()), stream.handle));

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stands in for runtime.cu, gemm.cu, head_wgmma.cu and decode/few_rows_fused.cu in a build without CUDA.
+// Stands in for runtime.cu, gemm.cu, head_wgmma.cu, decode/few_rows_fused.cu and decode/drawn.cu in a build without
+// CUDA.
 #include "base/check.h"
+#include "model/decode_step.h"
 #include "model/fused.h"
 #include "tensor/device.h"
+#include "tensor/device_event.h"
 #include "tensor/device_memory.h"
 #include "tensor/fused_head.h"
 #include "tensor/linears.h"
@@ -27,6 +30,11 @@ void WaitFor(CudaStream&) { ThrowNoCuda(); }
 void CopyAndWait(void*, const void*, std::size_t) { ThrowNoCuda(); }
 CudaGraph::CudaGraph(CudaStream&, const std::function<void()>&) { ThrowNoCuda(); }
 void CudaGraph::Launch(CudaStream&) const { ThrowNoCuda(); }
+
+CudaEvent::CudaEvent() { ThrowNoCuda(); }
+void CudaEvent::Record(CudaStream&) const { ThrowNoCuda(); }
+void CudaEvent::Wait() const { ThrowNoCuda(); }
+void TakeDrawn(const Context&, const Tensor&, const Tensor&) { ThrowNoCuda(); }
 
 bool FusedHeadTakes(const Context&, const LogprobInputs&) { return false; }
 void FusedTokenLogprob(const Context&, const Tensor&, const Tensor&, const Tensor&, const LogprobInputs&) {
