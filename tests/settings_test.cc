@@ -9,7 +9,9 @@
 #include "model/hf_config.h"
 #include "rl/objective_names.h"
 #include "study/study.h"
+#include "task/chain.h"
 #include "temp_directory.h"
+#include "train/data.h"
 
 namespace swarr {
 namespace {
@@ -49,9 +51,9 @@ TEST_CASE("the quick preset is read as it stands in its file") {
   const StudySettings s = ReadStudySettings(kDataDir, "quick");
   CHECK(s.json == json);
   CHECK(s.base_models == std::vector{json["base_model"].get<std::string>()});
-  CHECK(s.task.n_min == json["task"]["n_min"]);
-  CHECK(s.task.n_max == json["task"]["n_max"]);
-  CHECK(s.task.restate_probability == json["task"]["restate_probability"]);
+  CHECK(s.task.name == "chain");
+  CHECK(s.task.view.sizes() == std::pair<int, int>(json["task"]["n_min"], json["task"]["n_max"]));
+  CHECK(s.task.view.repeat_rate() == json["task"]["restate_probability"]);
   CHECK(s.attention.window == json["attention"]["window"]);
   CHECK(s.attention.sinks == json["attention"]["sinks"]);
   CHECK(s.evaluation_problems == json["evaluation"]["problems"]);
@@ -84,7 +86,7 @@ TEST_CASE("the quick preset's objective is GRPO with the token mean, on-policy R
   expected.epsilon = expected.epsilon_high = 0.2;
   expected.aggregation = Aggregation::kTokenMean;
   const StudySettings s = ReadStudySettings(kDataDir, "quick");
-  expected.max_completion_length = ChainTokenLimit(s.task.n_max);
+  expected.max_completion_length = ChainTokenLimit(s.task.view.sizes().second);
   CHECK(ToJson(s.rl.objective) == ToJson(expected));
   CHECK(s.rl.num_iterations == 1);
 }
@@ -266,9 +268,10 @@ TEST_CASE(
   for (const auto& entry : std::filesystem::directory_iterator(kDataDir / "presets")) {
     CAPTURE(entry.path().string());
     const StudySettings s = ReadStudySettings(kDataDir, entry.path().stem().string());
-    const int longest = s.longer ? s.longer->n_max : s.task.n_max;
+    const std::unique_ptr<Task> longest = (s.longer ? *s.longer : s.task).make(Split::kEval, 0);
     for (const std::string& base : s.base_models) {
-      CHECK(kPromptLength + ChainTokenLimit(longest) <= ReadModelConfig(kDataDir / base).max_positions);
+      const int prompt = LongestPrompt(*longest, Tokenizer::Load(kDataDir / base));
+      CHECK(prompt + longest->completion_limit() <= ReadModelConfig(kDataDir / base).max_positions);
     }
     ++presets;
   }
@@ -294,19 +297,18 @@ TEST_CASE("the quick preset's problems for SFT, RL and evaluation never meet, an
   std::size_t total = 0;
   for (Split split : {Split::kSft, Split::kRl, Split::kEval}) {
     for (const std::uint64_t seed : {std::uint64_t{0}, std::uint64_t{101}}) {  // changes restatements, not problems
-      ChainOptions options = s.task;
-      options.seed = seed;
-      const ChainTask task(split, options);
-      for (std::int64_t i = 0; i < task.size(); ++i) {
-        const bool fresh = seen.insert(task.Get(i, 0).prompt).second;
-        if (fresh != (seed == 0)) FAIL_CHECK(task.Get(i, 0).prompt, " is in two sets, or new for another seed");
+      const std::unique_ptr<Task> task = s.task.make(split, seed);
+      for (std::int64_t i = 0; i < task->size(); ++i) {
+        const bool fresh = seen.insert(task->Get(i, 0).prompt).second;
+        if (fresh != (seed == 0)) FAIL_CHECK(task->Get(i, 0).prompt, " is in two sets, or new for another seed");
       }
-      if (seed == 0) total += static_cast<std::size_t>(task.size());
-      if (split == Split::kEval) CHECK(task.size() >= s.evaluation_problems);
+      if (seed == 0) total += static_cast<std::size_t>(task->size());
+      if (split == Split::kEval) CHECK(task->size() >= s.evaluation_problems);
     }
   }
   CHECK(seen.size() == total);
-  CHECK(total == static_cast<std::size_t>(624 * (s.task.n_max - s.task.n_min + 1)));  // all problems there are
+  CHECK(total == static_cast<std::size_t>(
+                     624 * (s.task.view.sizes().second - s.task.view.sizes().first + 1)));  // all problems there are
 }
 
 TEST_CASE("the quick preset's longest answer fits the context of its base model") {
