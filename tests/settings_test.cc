@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -244,6 +246,7 @@ TEST_CASE("an arm that can't be run is refused with its name") {
   refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"teacher", "sa_sft"}, {"distill_weight", 2}},
           "distill_weight is 2; it must be from 0 to 1");
   refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"samples", 2}}, "has samples, which is for samples_of");
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"sample_problems", 2}}, "which is for samples_of");
   refused({{"arm", "x"}, {"from", "base"}, {"attention", "ful"}}, "attention is \"ful\"; use \"full\"");
   refused({{"arm", "x"}, {"from", "base"}, {"attention", {{"window", 0}, {"sinks", 5}}}},
           "has sinks or full_every and no window");
@@ -276,6 +279,29 @@ TEST_CASE(
     ++presets;
   }
   CHECK(presets >= 5);
+}
+
+TEST_CASE("a preset names its task, gives all of its parameters, and may give a dtype") {
+  const auto refused = [](const char* field, const ordered_json& value, const char* sentence) {
+    ordered_json settings = QuickJson();
+    settings[field] = value;
+    CHECK(IsRefused(settings, sentence));
+  };
+  const ordered_json words = {{"name", "words"},  {"lines_min", 4}, {"lines_max", 6},
+                              {"distractors", 1}, {"local", 0.5},   {"carry", 0.2}};
+  refused("task", {{"name", "sums"}}, "task.name is 'sums'; use chain or words");
+  refused("task", {{"name", 3}}, "task.name is 3; it is the name of a task");
+  refused("task", {{"name", "words"}, {"lines_min", 4}}, "task has no field 'lines_max'");
+  ordered_json wrong = words;
+  wrong["lines_max"] = 3;
+  refused("task", wrong, "the number of lines runs from 4 to 3");
+  refused("dtype", "f16", "dtype is 'f16'; use f32 or bf16");
+  const StudySettings s = ReadStudySettings(kDataDir, "words");
+  CHECK(s.task.name == "words");
+  CHECK(s.dtype == DType::kBF16);
+  const auto carrying = std::ranges::find(s.arms, "swa_restating", &ArmPlan::name);
+  CHECK(carrying->task["carry"] == 1);
+  CHECK(s.arms[0].task["carry"] == 0.2);
 }
 
 TEST_CASE("base models are a name or a list of names, and longer problems are longer than training's") {

@@ -304,7 +304,7 @@ class SeedStudy {
     config["sinks"] = arm.attention.spec.sinks;
     config["full_every"] = arm.attention.full_every;
     config["learned_sinks"] = arm.attention.learned_sinks;
-    config["task"] = settings_.json["task"];
+    config["task"] = arm.task;
     config["arm"] = arm.name;
     config["steps"] = steps;
     config["device"] = Name(options_.device);
