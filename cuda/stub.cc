@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stands in for runtime.cu, gemm.cu, head_wgmma.cu and decode/few_rows_fused.cu in a build without CUDA.
+// Stands in for runtime.cu, gemm.cu, head_wgmma.cu, adamw.cu and decode/few_rows_fused.cu in a build without CUDA.
 #include "base/check.h"
 #include "model/fused.h"
 #include "tensor/device.h"
 #include "tensor/device_memory.h"
+#include "tensor/fused_adamw.h"
 #include "tensor/fused_head.h"
 #include "tensor/linears.h"
 
@@ -39,6 +40,7 @@ void FusedLogitGradients(const Context&, const Tensor&, const Tensor&, const Ten
 bool FusedLinears(const Context&, const Tensor&, std::span<const LinearResult>) { return false; }
 bool FusedInputGradient(const Context&, const Tensor&, std::span<const InputGradientTerm>) { return false; }
 bool FusedWeightGradients(const Context&, const Tensor&, std::span<const WeightGradient>) { return false; }
+bool FusedAdamW(const Context&, const FlatParameters&, std::span<const DecayRun>, const AdamWUpdate&) { return false; }
 Tensor FusedGated(const Context&, const NormedRows&, const Tensor&, const Tensor&) { return {}; }
 Tensor FusedQkv(const Context&, const KeyCache&, std::int64_t, const NormedRows&, const QkvWeights&, const QkvRows&) {
   return {};
