@@ -209,6 +209,7 @@ void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
   ArenaScope scope(*ctx.arena);
   const std::int64_t parts = Blocks(depth, part_depth);
   std::int64_t most = 0;
+  bool all_whole = true;
   Few<Product<T, Sum>> in_parts;
   AllPartSums<Sum, Out> sums{};
   for (const Product<T, Out>& p : products) {
@@ -223,10 +224,14 @@ void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
                   .c = partial,
                   .part_depth = part_depth});
     most = std::max(most, size);
+    all_whole = all_whole && RowsAligned<kPack<Sum>>(size, partial, p.addend, p.c);
   }
   MultiplyAll(ctx, in_parts.view());
-  const dim3 grid(static_cast<unsigned>(Blocks(most, kThreads)), 1, static_cast<unsigned>(products.size()));
-  Launch(ctx, {.blocks = grid, .early = true}, AddPartsKernel<Sum, Out>, parts, sums);
+  const auto blocks = static_cast<unsigned>(Blocks(most, kThreads * kPack<Sum>));
+  const dim3 grid(blocks, 1, static_cast<unsigned>(products.size()));
+  WithWhole(all_whole, [&]<bool whole>() {
+    Launch(ctx, {.blocks = grid, .early = true}, AddPartsKernel<whole, Sum, Out>, parts, sums);
+  });
 }
 
 template <class T>
