@@ -47,11 +47,11 @@ using Square = Shape<128, true, 2, 100>;
 
 // Whether results pass through shared memory, by panels of 64 columns. Each group has two places for panels; while one
 // is stored the next is written to the other.
-//   end.Prepare<S>(place, group, origin, panel, ready)       one thread calls it when the place is free for that panel
-//   of
-//                                                            the tile at `origin`; whatever it does ends in ready
-//   end.Store<S, panel>(place, group, product, origin, sums) the group calls it then. When it returns to the group's
-//                                                            first thread, the place before is free.
+//   end.Prepare<S>(place, group, origin, panel, ready)   one thread calls it when the place is free for that panel of
+//                                                        the tile at `origin`; whatever it does ends in ready
+//   end.Begin<S>(group, product, origin, sums)           the group calls it before it stores a tile
+//   end.Store<S, panel>(place, group, origin, sums)      the group calls it when the place is ready. When it returns to
+//                                                        the group's first thread, the place before is free.
 template <class End>
 concept HasPlaces = requires {
   typename End::Places;
@@ -261,10 +261,11 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
       float sums[S::kHalves][S::kColumns / 2];
       MultiplyStages<S, kTransposedA, kTransposedB>(ring, work.steps, row, sums, turns + (group ^ 1));
       if constexpr (HasPlaces<End>) {
+        work.of.end.template Begin<S>(group, work.of.product, work.origin, sums);
         ForPanels<S::kPanels>([&]<int panel>() {
           const unsigned n = taken * S::kPanels + panel;
           WaitBarrier(ready + group * 2 + n % 2, n / 2 % 2);
-          work.of.end.template Store<S, panel>(place(group, n), group, work.of.product, work.origin, sums);
+          work.of.end.template Store<S, panel>(place(group, n), group, work.origin, sums);
           if (threadIdx.x % kGroup == 0 && n > 0) prepare(group, n + 1);
         });
       } else {
