@@ -10,6 +10,9 @@
 namespace swarr {
 namespace {
 
+// For what device the kernels were compiled.
+__global__ void CompiledKernel() {}
+
 // The error that says why there is no device; cudaSuccess if there is one.
 cudaError_t FindDevice() {
   int count = 0;
@@ -45,7 +48,10 @@ std::shared_ptr<CudaStream> OpenCudaStream() {
   int major = 0;
   SWARR_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
   stream->has_warpgroups = major == 9;
-  stream->begins_early = major >= 9;
+  // Code for an older device, which the driver has translated for this one, doesn't wait.
+  cudaFuncAttributes compiled{};
+  SWARR_CUDA_CHECK(cudaFuncGetAttributes(&compiled, CompiledKernel));
+  stream->begins_early = major >= 9 && compiled.ptxVersion >= 90;
   SWARR_CUDA_CHECK(cudaStreamCreateWithFlags(&stream->handle, cudaStreamNonBlocking));
   return {stream.release(), [](CudaStream* s) {
             s->library.reset();  // while it has its stream
