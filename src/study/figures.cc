@@ -273,7 +273,7 @@ Figure CostAgainstLength(const StudyResults& results) {
           .caption = Concat(
               "What the window buys, by the length of one sequence: its cache, the time of decoding one more token, "
               "and the speed of a forward pass over all of it, measured on ",
-              results.device, ". All axes are logarithmic."),
+              results.cost_device, ". All axes are logarithmic."),
           .svg = SvgFigure("Cost against length",
                            {PanelByLength("Memory", "KV cache, KiB a sequence", std::move(memory)),
                             PanelByLength("Decoding", "decoding, ms a token", std::move(decoding)),

@@ -43,11 +43,12 @@ std::string InSentence(std::string name) {
   return name;
 }
 
-// A change of less than a tenth is called none: it is within what a few sampled traces move it by.
-std::string RateChange(const std::string& name, const std::string& step, double before, double after) {
-  const bool more = after > 1.1 * before, less = after < 0.9 * before;
+// A change of less than a tenth is called none: it is within what a few sampled traces move it by. So is one that not
+// all seeds have.
+std::string RateChange(const std::string& name, const std::string& step, double before, double after, bool agreed) {
+  const bool more = agreed && after > 1.1 * before, less = agreed && after < 0.9 * before;
   const std::string times = (more || less) && before > 0 ? Concat(", ", FormatNumber(after / before, 2), " times") : "";
-  const char* change = more ? "more" : less ? "less" : "as often as before";
+  const char* change = more ? "more" : less ? "less" : agreed ? "as often as before" : "more or less, by seed";
   return Concat("the ", name, " policy restates ", change, " (", FormatNumber(before, 2), " to ",
                 FormatNumber(after, 2), " per ", step, times, ")");
 }
@@ -252,10 +253,23 @@ class Story {
     for (const auto& [name, id] : {std::pair{"SWA", "swa"}, std::pair{"SA", "sa"}}) {
       const ArmMeans *sft = Find(Concat(id, "_sft")), *rl = Find(Concat(id, "_rl"));
       if (!sft || !rl) continue;
-      changes += (changes.empty() ? "By RL " : ", ") +
-                 RateChange(name, results_.task.view().step, sft->Mechanism(kRepeatRate), rl->Mechanism(kRepeatRate));
+      changes +=
+          (changes.empty() ? "By RL " : ", ") + RateChange(name, results_.task.view().step, sft->Mechanism(kRepeatRate),
+                                                           rl->Mechanism(kRepeatRate), SeedsAgree(sft->arm, rl->arm));
     }
     if (!changes.empty()) Say(changes, ".");
+  }
+
+  // Whether the rate of repeating goes the same way from one arm to the other with every seed.
+  bool SeedsAgree(const std::string& from, const std::string& to) const {
+    bool up = false, down = false;
+    for (const ArmRun& a : results_.runs) {
+      for (const ArmRun& b : results_.runs) {
+        if (a.arm != from || b.arm != to || a.seed != b.seed) continue;
+        (b.Mechanism(kRepeatRate) > a.Mechanism(kRepeatRate) ? up : down) = true;
+      }
+    }
+    return !(up && down);
   }
 
   void TellDistances() {

@@ -155,6 +155,7 @@ Json ToJson(const StudyResults& results) {
   for (const ArmRun& run : results.runs) runs.push_back(JsonOf(run, results.task.traces()));
   return {{"preset", results.preset},
           {"device", results.device},
+          {"cost_device", results.cost_device},
           {"command_line", results.command_line},
           {"source_revision", results.source_revision},
           {"wall_seconds", Number(results.wall_seconds)},

@@ -208,6 +208,7 @@ struct StudyResults {
   StudySummary summary{};
   StudyChecks checks{};
   std::vector<CostPoint> cost{};
+  std::string cost_device{};  // what measured it: where the report is written, not where the arms ran
   std::vector<LearningCurve> curves{};
 };
 

@@ -227,6 +227,8 @@ StudyResults RunStudy(const StudyOptions& options) {
   if (options.progress) options.progress("cost by length");
   const StepTimer timer;
   results.cost = MeasureCost(ctx, options, settings, base);
+  results.cost_device =
+      options.device == Device::kCpu ? Concat("cpu, ", options.threads, " threads") : DeviceName(options.device);
   results.summary = Summarize(results.runs);
   results.wall_seconds += timer.Seconds();
   WriteReport(results, options.output_dir);
