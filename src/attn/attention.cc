@@ -116,6 +116,7 @@ void AttentionBackward(const Context& ctx, const AttentionGradients& gradients, 
   const Tensor &dq = gradients.dq, &dk = gradients.dk, &table = gradients.rope_table;
   SWARR_CHECK(table.empty() || ((dq.empty() || dq.fresh()) && (dk.empty() || dk.fresh())),
               "gradients of queries and keys that are turned back can't be added to others");
+  if (!table.empty()) CheckShape(table, AccumulatorOf(inputs.q.dtype()), {-1, inputs.q.dim(2)}, "rope table");
   OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::Backward(ctx, gradients, dout, out, lse, inputs); });
   if (table.empty() || AttentionTurnsBack(ctx, inputs.q)) return;
   for (const Tensor& d : {dq, dk}) RopeBackward(ctx, d, d, inputs.q_pos, table);
