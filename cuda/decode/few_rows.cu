@@ -75,8 +75,7 @@ bool FewRowsTake(const Context& ctx, const Product<BFloat16, Out>& p) {
 
 template <class Out>
 void MultiplyFewRows(const Context& ctx, const Product<BFloat16, Out>& p) {
-  // With so many rows, what counts most is what all blocks together read from the second-level cache. A block's depth
-  // does not fit its memory either way, so none has its weights before the wait.
+  // With so many rows, what counts most is what all blocks together read from the second-level cache.
   constexpr std::int64_t kManyRows = 256, kFewestColumns = 6 * kPanel;
   using LargeTile = FewShape<1, 64>;
   const LinearLayer<Out> layer(p);
