@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/commands.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -10,7 +8,6 @@
 #include <iostream>
 #include <limits>
 #include <set>
-#include <thread>
 
 #include "base/files.h"
 #include "base/paths.h"
@@ -293,14 +290,6 @@ void ComputeOptions::Need(const std::vector<MemoryPart>& parts) {
 
 void ComputeOptions::PrintMemory(const Arena& arena) const {
   if (memory_report) std::cerr << memory.ToText(arena);
-}
-
-int ResolveThreads(int threads) {
-  if (threads > 0) return threads;
-  // A scheduler, a container or taskset may leave this process only some. Fails for more than 1024 processors.
-  cpu_set_t processors;
-  if (sched_getaffinity(0, sizeof processors, &processors) == 0) return CPU_COUNT(&processors);
-  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 void RequireFree(const fs::path& directory, bool overwrite) {

@@ -20,7 +20,7 @@
 
 #include "base/check.h"
 #include "tensor/memory_report.h"
-#include "tensor/transfer.h"
+#include "tensor/own_context.h"
 #include "train/requirements.h"
 
 namespace swarr {
@@ -203,9 +203,8 @@ struct ComputeOptions {
   void PrintMemory(const Arena& arena) const;
 };
 
-// What --threads may be, and how many it stands for: 0 is one for every processor that this process may use.
+// What --threads may be (ResolveThreads).
 inline const CLI::Validator kThreadRange = Between(0, 1024);  // far beyond this the system refuses to start them
-int ResolveThreads(int threads);
 
 // Throws unless nothing is in the directory, or `overwrite`. `directory` may not exist.
 void RequireFree(const std::filesystem::path& directory, bool overwrite);

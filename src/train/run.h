@@ -24,6 +24,8 @@
 
 #include "base/directories.h"
 #include "train/checkpoint.h"
+#include "train/run_files.h"
+#include "train/training_steps.h"
 
 namespace swarr {
 
@@ -47,16 +49,7 @@ struct RunOptions {
 // The options that RunOptions::changes may name: those of the optimizer, and the number of steps.
 std::vector<std::string> ChangeableOptions();
 
-// The file of the completions that step `step`, from 1, has sampled.
-std::filesystem::path CompletionsPath(const std::filesystem::path& run, std::int64_t step);
-
-// Thrown after an interrupt, when the checkpoint is on the disk.
-class Interrupted : public Error {
- public:
-  using Error::Error;
-};
-
-class TrainingRun {
+class TrainingRun : public TrainingSteps {
  public:
   // Creates the directory, takes its lock and finishes or undoes what a killed run left half done. Then it starts
   // afresh or goes on:
@@ -73,24 +66,22 @@ class TrainingRun {
   TrainingRun(const RunOptions& options, const nlohmann::ordered_json& config, const Transformer& model,
               Optimizer& optimizer, const Tokenizer& tokenizer);
 
-  const std::filesystem::path& output_dir() const { return options_.output_dir; }
-  std::int64_t step() const { return state_.step; }              // steps completed
-  std::int64_t num_tokens() const { return state_.num_tokens; }  // tokens trained on so far
+  std::int64_t step() const override { return state_.step; }
+  std::int64_t num_tokens() const override { return state_.num_tokens; }
+  Watch MakeWatch() const override { return {options_.output_dir, step()}; }
 
-  // Ends a step: appends the metrics record (step and num_tokens are put first), saves a checkpoint when one is due,
-  // and throws Interrupted, after saving one, if the user asks to stop. Throws Error, and saves nothing, if a weight or
-  // a moment is not finite.
-  void EndStep(std::int64_t tokens, const nlohmann::ordered_json& record);
+  // Appends the metrics record, saves a checkpoint when one is due, and throws Interrupted, after saving one, if the
+  // user asks to stop. Throws Error, and saves nothing, if a weight or a moment is not finite.
+  void EndStep(std::int64_t tokens, const Record& record) override;
+  void KeepCompletions(std::int64_t step, const std::string& lines) override;
 
-  // Whether the user asks to stop. Threads that compute a step may ask too.
-  bool AskedToStop() const { return options_.interrupted && options_.interrupted(); }
-  // If so, saves the steps completed, unless they are saved, and throws Interrupted. To be called between steps, and in
-  // a step before it changes the weights: what was computed of that step is lost.
-  void StopIfAsked();
+  bool AskedToStop() const override { return options_.interrupted && options_.interrupted(); }
+  // Saves the steps completed before it throws, unless they are saved.
+  void StopIfAsked() override;
 
-  // If the value is not finite, throws, naming the tensor where that began and the last good checkpoint. A checkpoint
-  // of the weights that gave it is set aside: it is no good one. To be called before the weights are updated.
-  void CheckFinite(const char* what, double value);
+  // Names the tensor where that began and the last good checkpoint. A checkpoint of the weights that gave it is set
+  // aside: it is no good one.
+  void CheckFinite(const char* what, double value) override;
 
   // Writes the model into the output directory, all of its files or none. Throws as EndStep does.
   void Finish();
