@@ -44,6 +44,18 @@ string(REGEX REPLACE "/$" "" pc_to_prefix "${pc_to_prefix}")
 configure_file(cmake/swarr.pc.in swarr.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/swarr.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
+# The program itself writes its manual page and what shells complete by.
+install(CODE "
+  foreach(file \"manual;man/man1/swarr.1\" \"completion bash;bash-completion/completions/swarr\"
+          \"completion fish;fish/vendor_completions.d/swarr.fish\")
+    list(GET file 0 words)
+    list(GET file 1 name)
+    separate_arguments(words UNIX_COMMAND \"\${words}\")
+    execute_process(COMMAND \"$<TARGET_FILE:swarr-cli>\" \${words} OUTPUT_VARIABLE text COMMAND_ERROR_IS_FATAL ANY)
+    file(WRITE \"${PROJECT_BINARY_DIR}/installed-share/\${name}\" \"\${text}\")
+  endforeach()")
+install(DIRECTORY ${PROJECT_BINARY_DIR}/installed-share/ DESTINATION ${CMAKE_INSTALL_DATADIR})
+
 install(DIRECTORY data/ DESTINATION ${CMAKE_INSTALL_DATADIR}/swarr)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY examples DESTINATION ${CMAKE_INSTALL_DOCDIR})

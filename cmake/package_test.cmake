@@ -18,6 +18,12 @@ foreach(file IN LISTS package_files)
   endif()
 endforeach()
 
+foreach(file man/man1/swarr.1 bash-completion/completions/swarr fish/vendor_completions.d/swarr.fish)
+  if(NOT EXISTS ${prefix}/share/${file})
+    message(FATAL_ERROR "share/${file} is not installed")
+  endif()
+endforeach()
+
 file(GLOB_RECURSE library ${prefix}/swarrConfig.cmake)
 cmake_path(GET library PARENT_PATH library)
 cmake_path(APPEND library ../.. OUTPUT_VARIABLE library)

@@ -18,7 +18,7 @@ namespace {
 struct Recorder {
   StepsInMemory steps{[this](ordered_json row) {
     for (const char* field : {"step_time", "tokens_per_second", "peak_memory_mb"}) row.erase(field);
-    rows.push_back(row);
+    rows.emplace_back(nlohmann::json(row));  // in the order in which a file's rows are read
   }};
   std::vector<ordered_json> rows{};
 };

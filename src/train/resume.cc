@@ -38,6 +38,10 @@ void Compare(const ordered_json& before, const ordered_json& now, const std::vec
 
 }  // namespace
 
+void TrainingRun::SayResumed(const std::string& sentence) const {
+  if (options_.resumed) options_.resumed(sentence);
+}
+
 // Makes a state that was found the run's, if it is one of this run.
 void TrainingRun::TakeOver(TrainerState state, const fs::path& where) {
   ordered_json changed;
@@ -100,6 +104,7 @@ bool TrainingRun::ResumeComplete() {
   if (!complete) return false;
   TakeOver(std::move(state), dir / kRunFile);
   LoadWeights(dir, model_);
+  SayResumed(Concat("the run in ", dir.string(), " is complete; nothing is left to do"));
   begun_ = complete_ = true;
   return true;
 }
@@ -112,6 +117,7 @@ void TrainingRun::ResumeFrom(const fs::path& checkpoint, TrainerState state) {
   const std::int64_t step = state.step;
   TakeOver(std::move(state), checkpoint);
   LoadCheckpoint(checkpoint, state_, trained());
+  SayResumed(Concat("resumed from ", checkpoint.string(), ", after step ", step));
   if (own) SetAside(step);
 }
 

@@ -76,7 +76,9 @@ void TrainingRun::Begin() {
   WriteState(dir / kRunFile, state_, dir, {});
   if (options_.resume.empty()) RemoveEarlierRun();
   TrimMetrics();
-  WriteFileAtomically(dir / kConfigFile, state_.config.dump(2) + "\n");
+  ordered_json config = state_.config;
+  config.update(options_.environment);
+  WriteFileAtomically(dir / kConfigFile, config.dump(2) + "\n");
 }
 
 void TrainingRun::Warn(const std::string& sentence) const {

@@ -2,7 +2,7 @@
 // A training run, SFT or RL: an output directory with the resolved configuration, one metrics.jsonl, checkpoints, exact
 // resume, and a way to be interrupted (docs/reliability.md).
 //
-//   DIR/resolved_config.json    every option of the run
+//   DIR/resolved_config.json    every option of the run, and by what it was made
 //   DIR/metrics.jsonl           one object a step; after a resume it goes on without a gap or a repeated step
 //   DIR/checkpoint-00000100/    checkpoint.h
 //   DIR/run.json                the TrainerState of the start or, with the hashes of the model's files, of the end; it
@@ -43,7 +43,10 @@ struct RunOptions {
   std::function<bool()> interrupted{};                                  // asked in and after every step
   std::function<void(bool)> saving{};                                   // told when a save begins (true) and has ended
   std::function<void(const nlohmann::ordered_json&)> on_step{};  // sees every metrics record (progress on a terminal)
-  std::function<void(const std::string&)> warn{};                // gets a sentence on what was found and mended
+  std::function<void(const std::string&)> warn{};     // gets a sentence on what was found and mended
+  std::function<void(const std::string&)> resumed{};  // gets a sentence on where a resume goes on
+  nlohmann::ordered_json environment = nlohmann::ordered_json::object();  // fields of resolved_config.json beside the
+                                                                          // options, which decide nothing
 };
 
 // The options that RunOptions::changes may name: those of the optimizer, and the number of steps.
@@ -89,6 +92,7 @@ class TrainingRun : public TrainingSteps {
  private:
   TrainedModel trained() const { return {model_, optimizer_, tokenizer_, side_files_}; }
   void Warn(const std::string& sentence) const;
+  void SayResumed(const std::string& sentence) const;
   void RequireUnused(bool a_run) const;
   void RequireReplaceable() const;
   void Begin();
