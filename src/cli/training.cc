@@ -64,6 +64,9 @@ void TrainingOptions::AddTo(OptionSet& options) {
       ->check(CLI::IsMember(ChangeableOptions()))
       ->type_name(OneOf(ChangeableOptions()));
   options.AddUnrecorded("overwrite", run.overwrite, "replace an earlier run in --output-dir");
+  options
+      .AddUnrecorded("report-to", report_to, "what gets the metrics beside metrics.jsonl: TensorBoard's event files")
+      ->type_name(OneOf(kNames<ReportTo>));
   options.AddUnrecorded("save-every", run.save_every, "steps between checkpoints; 0 is none", AtLeast(0));
   options.AddUnrecorded("keep-checkpoints", run.keep_checkpoints, "how many checkpoints stay", AtLeast(1));
   options.HaveNoEffect({"keep-checkpoints"}, "where --save-every is 0", [this] { return run.save_every == 0; });
@@ -94,6 +97,7 @@ void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const 
     Progress progress("step", quiet);
     RunOptions run_options = run;
     run_options.output_dir = output_dir;
+    run_options.report_to = ParseName<ReportTo>("--report-to", report_to);
     const Stopping stopping = options.environment().watch_signals();
     run_options.interrupted = stopping.requested;
     run_options.saving = stopping.saving;

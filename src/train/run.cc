@@ -79,6 +79,7 @@ void TrainingRun::Begin() {
   ordered_json config = state_.config;
   config.update(options_.environment);
   WriteFileAtomically(dir / kConfigFile, config.dump(2) + "\n");
+  if (options_.report_to == ReportTo::kTensorBoard) events_.emplace(dir, step() + 1);
 }
 
 void TrainingRun::Warn(const std::string& sentence) const {
@@ -90,7 +91,7 @@ void TrainingRun::RequireUnused(bool a_run) const {
   const auto names = AllFileNames({kMetricsFile, kConfigFile, kRunFile, kCompletions, "model.safetensors.index.json"});
   for (const fs::directory_entry& e : fs::directory_iterator(options_.output_dir)) {
     const std::string name = e.path().filename().string();
-    if (!Contains(names, name) && !name.starts_with("checkpoint-")) continue;
+    if (!Contains(names, name) && !name.starts_with("checkpoint-") && !IsEventFile(name)) continue;
     SWARR_CHECK(
         !e.is_symlink(), e.path().string(),
         " is a symbolic link, and a run would write through it; put what it stands for there, or choose another "
@@ -121,6 +122,7 @@ void TrainingRun::RemoveEarlierRun() const {
   for (const fs::path& checkpoint : CheckpointsOf(dir)) RemoveDirectory(checkpoint);
   fs::remove(dir / kMetricsFile);
   for (const fs::path& file : CompletionsOf(dir)) fs::remove(file);
+  for (const fs::path& file : EventFilesOf(dir)) fs::remove(file);
 }
 
 std::string TrainingRun::WhereToGoBack() const {
@@ -162,7 +164,8 @@ void TrainingRun::EndStep(std::int64_t tokens, const Record& record) {
   state_.optimizer_steps = optimizer_.steps_taken();
   Prune();  // a checkpoint of the step before has proved good
   const Record line = Numbered(record);
-  AppendLine(options_.output_dir / kMetricsFile, line.dump() + "\n");
+  Append(options_.output_dir / kMetricsFile, line.dump() + "\n");
+  if (events_) events_->Add(line);
   if (options_.on_step) options_.on_step(line);
   if (options_.save_every > 0 && step() % options_.save_every == 0) Save();
   StopIfAsked();

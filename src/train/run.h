@@ -8,26 +8,36 @@
 //   DIR/run.json                the TrainerState of the start or, with the hashes of the model's files, of the end; it
 //                               marks the directory as a run's
 //   DIR/config.json, model.safetensors, tokenizer.json    the model, when the run is complete
+//   DIR/events.out.tfevents.*   the same for TensorBoard, if asked for; one file for each start
 //   DIR/completions/            what RL sampled (CompletionsPath)
 //   DIR/set-aside-1/            checkpoints, metrics and completions of later steps, when a resume went back
 //
 // What a run writes never replaces what it did not write itself.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/directories.h"
+#include "base/names.h"
 #include "train/checkpoint.h"
+#include "train/event_file.h"
 #include "train/run_files.h"
 #include "train/training_steps.h"
 
 namespace swarr {
+
+// What gets the metrics beside metrics.jsonl: TensorBoard's event files.
+enum class ReportTo : std::uint8_t { kNone, kTensorBoard };
+template <>
+inline constexpr std::array kNames<ReportTo> = {"none", "tensorboard"};
 
 struct RunOptions {
   std::filesystem::path output_dir;
@@ -43,6 +53,7 @@ struct RunOptions {
   std::function<bool()> interrupted{};                                  // asked in and after every step
   std::function<void(bool)> saving{};                                   // told when a save begins (true) and has ended
   std::function<void(const nlohmann::ordered_json&)> on_step{};  // sees every metrics record (progress on a terminal)
+  ReportTo report_to = ReportTo::kNone;
   std::function<void(const std::string&)> warn{};     // gets a sentence on what was found and mended
   std::function<void(const std::string&)> resumed{};  // gets a sentence on where a resume goes on
   nlohmann::ordered_json environment = nlohmann::ordered_json::object();  // fields of resolved_config.json beside the
@@ -115,6 +126,7 @@ class TrainingRun : public TrainingSteps {
   Optimizer& optimizer_;
   const Tokenizer& tokenizer_;
   TrainerState state_;
+  std::optional<EventFile> events_;
   std::int64_t saved_step_ = -1;  // of the checkpoint that this process wrote last
   bool begun_ = false;
   bool complete_ = false;  // it was when this process came, and nothing is to be written

@@ -30,10 +30,10 @@ std::vector<fs::path> CompletionsOf(const fs::path& run) {
   return found;
 }
 
-void AppendLine(const fs::path& path, const std::string& line) {
+void Append(const fs::path& path, const std::string& bytes) {
   const FileHandle file(std::fopen(path.c_str(), "ab"));
   const bool written =
-      file && std::fwrite(line.data(), 1, line.size(), file.get()) == line.size() && std::fflush(file.get()) == 0;
+      file && std::fwrite(bytes.data(), 1, bytes.size(), file.get()) == bytes.size() && std::fflush(file.get()) == 0;
   SWARR_CHECK(written, "can't append to ", path.string(), "; is the disk full or the directory read-only?");
 }
 

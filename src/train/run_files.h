@@ -20,6 +20,6 @@ std::filesystem::path CompletionsPath(const std::filesystem::path& run, std::int
 // The files of sampled completions that a run has written.
 std::vector<std::filesystem::path> CompletionsOf(const std::filesystem::path& run);
 
-void AppendLine(const std::filesystem::path& path, const std::string& line);
+void Append(const std::filesystem::path& path, const std::string& bytes);
 
 }  // namespace swarr
