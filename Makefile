@@ -13,6 +13,7 @@
 #   make cuda         builds build-cuda/swarr with the CUDA kernels, wherever there is nvcc (docs/cuda.md)
 #   make bench        the benchmark suites, JSON and a figure under out/bench
 #   make bench-peers  swarr beside PyTorch in one run: ratios, and the ratios required (options below)
+#   make bench-gpu    the same on a CUDA device, beside cuBLAS and cuDNN too: one sitting of SITTING_FLAGS="--seconds 400"
 #   make fuzz         libFuzzer on every reader of files and texts, FUZZ_SECONDS=60 each (tools/fuzz.sh)
 #   make mutants      mutation testing: changes a line at a time and asks whether a test notices (docs/mutation.md)
 #   make torture      kills runs and fills their disk at every file operation, and stops them at random moments
@@ -43,6 +44,7 @@ ONE_FILE_SEED ?= 0
 PEER_PYPI ?=
 PEER_PYTHONS ?= /usr/bin/python3
 PEER_FLAGS ?=
+SITTING_FLAGS ?=
 DEPS_DIR ?=
 PEER_VENV := out/peers-venv
 SINCE ?= origin/main
@@ -54,8 +56,8 @@ THREADED := ^(threads|gemm|ops|op_rows|attention|attention_queries|decoder|train
 BENCH_SUITES := ops train decode scaling
 SOURCES = $(shell git ls-files "src/*.h" "src/*.cc" "cuda/*" "tests/*.h" "tests/*.cc" "examples/*.cc")
 
-.PHONY: help configure build reproduce one-file test check check-form cuda bench bench-peers fuzz mutants torture digests check-deep format \
-  lint docs install clean
+.PHONY: help configure build reproduce one-file test check check-form cuda bench bench-peers bench-gpu fuzz mutants torture digests \
+  check-deep format lint docs install clean
 
 build: configure
 	@cmake --build build --target swarr-cli --parallel $(JOBS)
@@ -123,6 +125,9 @@ bench-peers: build $(if $(filter 1,$(PEER_PYPI)),$(PEER_VENV)/installed)
 	  --json out/bench/peers.json $(PEER_FLAGS)
 	@$(if $(filter 1,$(PEER_PYPI))$(filter-out /usr/bin/python3,$(PEER_PYTHONS)),:, \
 	  echo "PyPI's torch was not measured; PEER_PYPI=1 installs and measures it.")
+
+bench-gpu: cuda
+	@python3 bench/peers/sitting.py --output-dir out/sitting $(SITTING_FLAGS)
 
 $(PEER_VENV)/installed:
 	@tools/setup.sh peers-pypi

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -44,12 +45,39 @@ TEST_CASE("only rows with the text in their name are measured, and no such row i
   CHECK(NamesOf(Measure("train", "D train B16 T256")) ==
         std::set<std::string>{"D train B16 T256 full", "D train B16 T256 W64"});
   CHECK(NamesOf(Measure("train", " rl ")) == std::set<std::string>{"D rl B128 T64 W64"});
+  CHECK(NamesOf(Measure("train", "D train B16 T256 full, rl ")) ==
+        std::set<std::string>{"D train B16 T256 full", "D rl B128 T64 W64"});
   CHECK(NamesOf(Measure("decode", "D decode B1 ")) ==
         std::set<std::string>{"D decode B1 greedy full", "D decode B1 sampled full", "D decode B1 sampled W64"});
   CHECK(NamesOf(ShortScaling()) == std::set<std::string>{"D forward T1024 W128", "D forward T1024 full",
                                                          "D train T1024 W128", "D train T1024 full",
                                                          "D decode T1024 W128", "D decode T1024 full"});
   CHECK_THROWS_WITH_AS(Measure("decode", "B17"), "no row of the suite decode has 'B17' in its name", UsageError);
+}
+
+TEST_CASE("a benchmark's weights have the deviations of initial ones, in the master and rounded") {
+  TestContext t;
+  const BenchOptions options{.suite = "train"};
+  BenchRows bench(t.ctx, options);
+  const Transformer model(BenchShape('D', 64, 0), DType::kBF16, /*with_gradients=*/false);
+  bench.FillWeights(model);
+  for (const Parameter& p : model.parameters().all()) {
+    CAPTURE(p.name);
+    const auto size = static_cast<std::size_t>(p.size());
+    const std::vector<float> values(p.master.data<float>(), p.master.data<float>() + size);
+    double squares = 0;
+    std::size_t rounded_wrongly = 0;
+    for (std::size_t i = 0; i < size; ++i) {
+      squares += double{values[i]} * double{values[i]};
+      rounded_wrongly += p.var.value.data<BFloat16>()[i] != BFloat16(values[i]);
+    }
+    CHECK(rounded_wrongly == 0);
+    const bool into_residual = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
+    const double deviation = p.master.rank() == 1 ? 1.0 : into_residual ? 0.02 / std::sqrt(8.0) : 0.02;
+    CHECK(std::sqrt(squares / static_cast<double>(size)) == doctest::Approx(deviation).epsilon(0.05));
+    // A list that repeats too soon would give a matrix few different numbers.
+    if (p.master.rank() == 2) CHECK(std::set<float>(values.begin(), values.end()).size() > size * 9 / 10);
+  }
 }
 
 TEST_CASE("an op's row says how much it gets of a peak that was measured beside it") {

@@ -117,8 +117,9 @@ struct Rows {
 };
 
 // On a CUDA device gradients that meet at one input are added before they are rounded to bf16, once. Ops round them one
-// by one, up to three times by 2^-9; two blocks, each with a norm and four products, carry that on to the other
-// gradients.
+// by one: up to three roundings at an input, of 2^-9 each, and two blocks have 6 * 2^-9, below 2^-6. Norms and products
+// between carry that on to the other gradients. They average errors of many elements rather than enlarge them, but the
+// bound is a share of the largest element, so twice as much is allowed.
 constexpr double kRoundedOnce = 0x1p-5;
 
 // The first result is the value.

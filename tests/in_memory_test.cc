@@ -7,7 +7,7 @@
 #include "rl_runs.h"
 #include "small_run.h"
 #include "temp_directory.h"
-#include "tensor/own_context.h"
+#include "tensor/transfer.h"
 
 using namespace swarr;
 using nlohmann::ordered_json;

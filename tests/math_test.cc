@@ -6,11 +6,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <utility>
 #include <vector>
 
+#include "cuda_report.h"
+#include "tensor/ops.h"
 #include "tensor/philox.h"
+#include "tensors.h"
 
 using namespace swarr;
 
@@ -129,6 +133,29 @@ void CheckLargest() {
   }
 }
 
+// x sigma(x) on the device, by SwiGLU with an up of 1, and its largest relative error as a share of `bound` of x. Since
+// sigma(x) = 1 / (1 + e^-x), the error below 0 is that of e^-x.
+template <class T>
+std::pair<std::vector<T>, double> DeviceSigmoids(const std::vector<T>& x, const std::function<double(double)>& bound) {
+  TestContext t(Device::kCuda);
+  constexpr DType dtype = kDTypeOf<T>;
+  Arena& host = t.ctx.HostArena();
+  const auto size = static_cast<std::int64_t>(x.size());
+  const Tensor gate = host.New(dtype, {1, size}), up = host.New(dtype, {1, size}), y = t.arena.New(dtype, {1, size});
+  std::ranges::copy(x, gate.data<T>());
+  std::fill_n(up.data<T>(), size, T(1));
+  SwiGluForward(t.ctx, y, ToDevice(t.ctx, gate), ToDevice(t.ctx, up));
+  const Tensor got = OnHost(t.ctx, y);
+  std::vector<T> results(got.data<T>(), got.data<T>() + size);
+  double worst = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const long double exact = x[i] / (1 + std::exp(-static_cast<long double>(x[i])));
+    const auto error = static_cast<double>(std::fabs((static_cast<long double>(results[i]) - exact) / exact));
+    worst = std::max(worst, error / bound(x[i]));
+  }
+  return {results, worst};
+}
+
 }  // namespace
 
 TEST_CASE("Exp is exact to about one unit in the last place over its whole range") {
@@ -158,6 +185,21 @@ TEST_CASE("Exp at the ends: 1 at 0, 0 where it would be no normal number, finite
 TEST_CASE("Exp gives the same bits in a vector loop, in its remainder and alone (P8)") {
   CheckVectorLoop<float>();
   CheckVectorLoop<double>();
+}
+
+TEST_CASE("CUDA: e^x errs in f32 by |x| units of 2^-23, besides the instructions' own error, and in f64 by two units") {
+  if (SkippedWithoutCuda()) return;
+  // x / ln 2 is rounded, and so is 1 / ln 2 in it, 2^-24 each: |x| 2^-23 of e^x. 2^x and the reciprocal err by 2^-22
+  // each; adding 1 and two products round, 2^-24 each.
+  const auto in_f32 = [](double x) { return std::fabs(x) * 0x1p-23 + 0x1p-21 + 3 * 0x1p-24; };
+  CHECK(DeviceSigmoids(Values<float>(100'003, 6, -85, 85), in_f32).second <= 1);
+  CHECK(DeviceSigmoids(Values<float>(100'003, 7, -1, 1), in_f32).second <= 1);
+  // Two units of e^x (above), the sum, the quotient and two products: half a unit each.
+  const auto in_f64 = [](double) { return 4 * 0x1p-52; };
+  CHECK(DeviceSigmoids(Values<double>(100'003, 8, -700, 700), in_f64).second <= 1);
+  const std::vector<float> ends = DeviceSigmoids<float>({-1e4F, -104, 0, 89, 1e4F}, in_f32).first;
+  CHECK(ends == std::vector<float>{0, 0, 0, 89, 1e4F});  // e^-x is infinite, then 0 beside 1
+  CHECK(std::isnan(DeviceSigmoids<float>({std::numeric_limits<float>::quiet_NaN()}, in_f32).first[0]));
 }
 
 TEST_CASE("Log is exact to less than three units in the last place wherever sampling takes it") {

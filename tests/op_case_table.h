@@ -105,6 +105,21 @@ class Table {
     c.run_plain = [](Context& ctx, In in, Rounding) { return OpResult{plain::Add(ctx, in[0], in[1])}; };
   }
 
+  // Every third row and the last one: rows that nobody selects get a gradient of zero.
+  void AddSelectRows(std::int64_t N, std::int64_t C, bool large = false) {
+    OpInput rows{"rows", {0}, {}, {}}, places{"places", {N}, {}, {}};
+    for (std::int64_t n = 0; n < N; ++n) {
+      const bool selected = n % 3 == 1 || n == N - 1;
+      places.ints.push_back(selected ? static_cast<std::int32_t>(rows.ints.size()) : -1);
+      if (selected) rows.ints.push_back(static_cast<std::int32_t>(n));
+    }
+    rows.shape = {static_cast<std::int64_t>(rows.ints.size())};
+    std::ranges::replace(places.ints, -1, static_cast<std::int32_t>(rows.ints.size()));
+    OpCase& c = New("select rows", {N, C}, {Reals("x", {N, C}), std::move(rows), std::move(places)}, large);
+    c.run = [](Context& ctx, In in) { return OpResult{SelectRows(ctx, in[0], in[1].value, in[2].value)}; };
+    c.run_plain = [](Context& ctx, In in, Rounding) { return OpResult{plain::Embedding(ctx, in[0], in[1].value)}; };
+  }
+
   // As the model uses it: between a projection and the norm of each head.
   void AddReshape(std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t D, bool large = false) {
     OpCase& c =

@@ -99,6 +99,12 @@ void AddLarge(Table& table) {
   table.AddDistill(12, 6, 9001, {kReverse}, true);
 }
 
+void AddSelected(Table& table) {
+  table.AddSelectRows(1, 1);
+  table.AddSelectRows(13, 5);
+  table.AddSelectRows(210, 200, true);
+}
+
 void AddLearnedSinks(Table& table) {
   table.AddAttention({{1}, {0, 0}, 1, 1, 2, {}, true});             // one token beside the sink
   table.AddAttention({{11}, {0, 0}, 4, 2, 3, {}, true});            // full
@@ -117,6 +123,7 @@ std::vector<OpCase> OpCases() {
   AddSmall(table);
   AddLarge(table);
   AddLearnedSinks(table);
+  AddSelected(table);
   return table.Take();
 }
 

@@ -54,6 +54,21 @@ TEST_CASE("CUDA: decoding: prompts fed whole, one into two slots, go on with the
   CheckWholePrompts(Device::kCuda);
 }
 
+TEST_CASE("documents that go on after their prompts, or are longer than the cache, are not stored") {
+  TestContext t;
+  const Transformer model(TinyConfig(), DType::kF32, /*with_gradients=*/false);
+  const KvCache cache(model.config(), model.dtype(), /*slots=*/1, /*max_length=*/4, /*max_chunk=*/1);
+  const auto store = [&](const Tokens& text, int prompt) {
+    Batch batch = PackDocuments(t.arena, std::vector<Tokens>{{1, 2}, text}, std::vector<int>{2, prompt});
+    batch.slots = Ints(t.arena, Tokens(static_cast<std::size_t>(batch.ids.dim(0)), 0)).Reshape({1, batch.ids.dim(0)});
+    model.Forward(t.ctx, batch, cache);
+  };
+  store({3, 1, 2, 0}, 4);
+  CHECK_THROWS_WITH_AS(store({3, 1, 2}, 2), "document 1 of 3 tokens has a prompt of 2; only whole prompts are stored",
+                       Error);
+  CHECK_THROWS_WITH_AS(store({3, 1, 2, 0, 1}, 5), "a prompt of 5 tokens is longer than the cache's 4", Error);
+}
+
 TEST_CASE("CUDA: decoding: requests that share their prompts' passes get the completions that each gets alone") {
   if (SkippedWithoutCuda()) return;
   ForModels(Device::kCuda, {{{}, {3, 1}}}, [&](const Transformer& model) {

@@ -5,28 +5,25 @@
     make bench-peers                                     Debian's PyTorch
     make bench-peers PEER_PYPI=1                         and the newest from PyPI
     make bench-peers PEER_FLAGS="--rows 'D train'"       only the rows whose name contains this
-    bench/peers/compare.py --device cuda --swarr build-cuda/swarr --pythons python3 --rounds 1
 
 Each row is measured on all sides closely after one another, and that several times (`--rounds`), every second time in
 the opposite order, so that a machine that changes its speed changes it for all. A side's figure is the median over the
-rounds of its medians, and PyTorch's the better of its variants (bench/peers/torch_cpu.py, torch_gpu.py). On the
-processor, training is compared within a dtype, decoding by each side's better dtype; on a GPU all is bf16, and products
-are held against cuBLAS, called by swarr itself. swarr's training step also clips the gradients; PyTorch's does not.
+rounds of its medians, and PyTorch's the better of its variants (torch_cpu.py). Training is compared within a dtype,
+decoding by each side's better dtype. swarr's training step also clips the gradients; PyTorch's does not. sitting.py
+does the same on a GPU.
 """
 import argparse
 import itertools
 import json
-import math
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
 
-HERE = pathlib.Path(__file__).resolve().parent
-TORCH_SCRIPTS = {"cpu": HERE / "torch_cpu.py", "cuda": HERE / "torch_gpu.py"}
+from common import SideError, processor_name, run_json, text_table
+
+TORCH_SCRIPT = pathlib.Path(__file__).resolve().parent / "torch_cpu.py"
 DTYPES = ("f32", "bf16")
 TIME_LIMIT = 900  # seconds for one side's measurement of one row: beyond it something hangs
 
@@ -38,49 +35,24 @@ class Row:
 
     @property
     def suite(self):
-        return "ops" if self.name.startswith("attention") else self.name.split()[1]
-
-    @property
-    def unit(self):
-        return "gflops" if self.suite == "ops" else "tokens_per_second"
+        return self.name.split()[1]
 
 
-ROWS = {
-    "cpu": [
-        Row("C train B16 T256 full", {"f32": 1.5, "bf16": 1.5}),
-        Row("C train B4 T1024 W64", {"f32": 1.5, "bf16": 1.5}),
-        Row("D train B16 T256 full", {"f32": 2.1, "bf16": 1.7}),
-        Row("C decode B1 sampled full", {"best": 3.2}),
-        Row("C decode B64 sampled full", {"best": 2.5}),
-        Row("D decode B1 sampled full", {"best": 9.0}),
-        Row("D decode B64 sampled full", {"best": 4.5}),
-    ],
-    "cuda": [
-        Row("A train B4 T8192 W512", {"bf16": 1.05}),
-        Row("A train B16 T2048 full", {"bf16": 1.0}),
-        Row("B train B2 T8192 W512", {"bf16": 1.0}),
-        Row("C train B64 T2048 W512", {"bf16": 1.05}),
-        Row("A decode B64 sampled full", {"bf16": 1.5}),
-        Row("A decode B256 sampled full", {"bf16": 1.6}),
-        Row("B decode B256 sampled full", {"bf16": 1.25}),
-        Row("C decode B256 sampled full", {"bf16": 1.4}),
-        Row("attention B8 T8192 H16/16 D64 W512", {"bf16": 1.4}),
-        Row("attention backward B8 T8192 H16/16 D64 W512", {"bf16": 1.0}),
-        Row("attention B8 T8192 H16/16 D128 W512", {"bf16": 1.3}),
-        Row("attention backward B8 T8192 H16/16 D128 W512", {"bf16": 1.0}),
-    ],
-}
-PRODUCTS_AT_LEAST = {"geometric mean": 0.9, "least": 0.75}
-
-
-class SideError(Exception):
-    """A side could not measure; the message is one line."""
+ROWS = [
+    Row("C train B16 T256 full", {"f32": 1.5, "bf16": 1.5}),
+    Row("C train B4 T1024 W64", {"f32": 1.5, "bf16": 1.5}),
+    Row("D train B16 T256 full", {"f32": 2.1, "bf16": 1.7}),
+    Row("C decode B1 sampled full", {"best": 3.2}),
+    Row("C decode B64 sampled full", {"best": 2.5}),
+    Row("D decode B1 sampled full", {"best": 9.0}),
+    Row("D decode B64 sampled full", {"best": 4.5}),
+]
 
 
 @dataclass
 class Side:
     label: str
-    measure: object  # Row -> list of {dtype, variant, the row's unit, ms, repetitions} or {dtype, error}
+    measure: object  # Row -> list of {dtype, variant, tokens_per_second, ms, repetitions} or {dtype, error}
     details: dict = field(default_factory=dict)  # its versions, and the check of a peer
     rounds: dict = field(default_factory=dict)  # row's name -> list of what `measure` returned
 
@@ -91,15 +63,12 @@ class Side:
         """The median over the rounds, of the best variant; None where there is none."""
         by_variant = {}
         for result in self.results(row):
-            if result["dtype"] == dtype and row.unit in result:
-                by_variant.setdefault(result.get("variant"), []).append(result[row.unit])
+            if result["dtype"] == dtype and "tokens_per_second" in result:
+                by_variant.setdefault(result.get("variant"), []).append(result["tokens_per_second"])
         return max(map(statistics.median, by_variant.values()), default=None)
 
     def best(self, row):
         return max((t for t in (self.speed(row, d) for d in DTYPES) if t), default=None)
-
-    def memory(self, row):
-        return min((r["memory_bytes"] for r in self.results(row) if "memory_bytes" in r), default=None)
 
     def results(self, row):
         return [result for results in self.rounds.get(row.name, []) for result in results]
@@ -110,26 +79,10 @@ class Side:
 
 
 # ----------------------------------------------------------------------------------------------------- the two programs
-def run_json(command, environment):
-    """Runs the command with `--json FILE` and returns what it writes there."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = pathlib.Path(directory) / "result.json"
-        try:
-            done = subprocess.run(
-                [*command, "--json", str(path)], env=environment, capture_output=True, text=True, timeout=TIME_LIMIT
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise SideError(str(error)) from None
-        if done.returncode != 0 or not path.exists():
-            lines = done.stderr.strip().splitlines()
-            raise SideError(lines[-1] if lines else f"exit status {done.returncode}")
-        return json.loads(path.read_text())
-
-
-def swarr_bench(args, suite, rows, dtype, *more):
-    command = [args.swarr, "bench", "--device", args.device, "--suite", suite, "--rows", rows, "--dtype", dtype, *more]
+def swarr_bench(args, row, dtype):
+    command = [args.swarr, "bench", "--suite", row.suite, "--rows", row.name, "--dtype", dtype]
     command += ["--threads", str(args.threads), "--seconds-per-row", str(args.row_seconds)]
-    return run_json(command, os.environ)
+    return run_json(command, TIME_LIMIT)
 
 
 def swarr_side(args):
@@ -137,7 +90,7 @@ def swarr_side(args):
 
     def measure_dtype(row, dtype):
         try:
-            result = swarr_bench(args, row.suite, row.name, dtype)
+            result = swarr_bench(args, row, dtype)
         except SideError as error:
             return {"dtype": dtype, "error": str(error)}
         side.details = {key: result[key] for key in ("version", "revision", "gemm", "threads")}
@@ -168,9 +121,8 @@ def peer_side(args, python):
     environment = peer_environment(args.threads)
 
     def run_rows(name):
-        script = str(TORCH_SCRIPTS[args.device])
-        command = [python, script, "--rows", name, "--row-seconds", str(args.row_seconds)]
-        return run_json([*command, "--threads", str(args.threads)], environment)
+        command = [python, str(TORCH_SCRIPT), "--rows", name, "--row-seconds", str(args.row_seconds)]
+        return run_json([*command, "--threads", str(args.threads)], TIME_LIMIT, environment)
 
     def measure(row):
         try:
@@ -236,15 +188,13 @@ def ratios_cell(values):
 
 def table(rows, swarr, peers):
     sides = [swarr, *peers]
-    header = ["tokens/s or GFLOP/s", *(side.label for side in sides), *(f"to {peer.label}" for peer in peers)]
+    header = ["tokens/s", *(side.label for side in sides), *(f"to {peer.label}" for peer in peers)]
     lines = [header + ["at least", "met"]]
     for row in rows:
         met = {True: "yes", False: "no", None: "?"}[is_met(row, swarr, peers)]
         cells = [row.name, *(speeds_cell(s, row) for s in sides), *(ratios_cell(ratios(row, swarr, p)) for p in peers)]
         lines.append(cells + [ratios_cell(row.at_least), met])
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    lines.insert(1, ["-" * w for w in widths])
-    return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths)) + " |" for line in lines)
+    return text_table(lines)
 
 
 def check_line(peer):
@@ -253,8 +203,6 @@ def check_line(peer):
     failed = {c["error"] for c in checks if "error" in c}
     if failed:
         return f"{peer.label}: " + "; ".join(sorted(failed))
-    if "product_gflops" not in peer.details:
-        return f"{peer.label}: computes what it claims"
     shares = {d: max(c["bit_equal_logprobs"] for c in checks if c["dtype"] == d) for d in DTYPES}
     equal = ", ".join(f"{dtype} at most {100 * share:.0f}%" for dtype, share in shares.items())
     return (
@@ -264,13 +212,10 @@ def check_line(peer):
 
 
 def print_report(environment, rows, swarr, peers):
-    setting = "{device}, {processor}, {threads} threads, load before {load_before:.2f}, median of {rounds} rounds"
+    setting = "{processor}, {threads} threads, load before {load_before:.2f}, median of {rounds} rounds"
     print(setting.format(**environment))
-    print("f32 / bf16 where there are two; ratios of decoding on the processor are those of each side's better dtype.\n")
+    print("f32 / bf16 where there are two; ratios of decoding are those of each side's better dtype.\n")
     print(table(rows, swarr, peers) + "\n")
-    for row, side in itertools.product(rows, (swarr, *peers)):
-        if side.memory(row):
-            print(f"memory of {row.name}, {side.label}: {side.memory(row) / 2**30:.1f} GiB")
     for peer in peers:
         print(check_line(peer))
     for side in (swarr, *peers):
@@ -286,7 +231,7 @@ def report_json(environment, rows, swarr, peers):
             "name": row.name,
             "at_least": row.at_least,
             "met": is_met(row, swarr, peers),
-            row.unit: {s.label: {d: s.speed(row, d) for d in dtypes_of(row)} for s in sides},
+            "tokens_per_second": {s.label: {d: s.speed(row, d) for d in dtypes_of(row)} for s in sides},
             "ratios": {peer.label: ratios(row, swarr, peer) for peer in peers},
             "rounds": {side.label: side.rounds.get(row.name, []) for side in sides},
         }
@@ -294,35 +239,8 @@ def report_json(environment, rows, swarr, peers):
     return {**environment, "sides": {s.label: s.details for s in sides}, "rows": [row_json(row) for row in rows]}
 
 
-def compare_products(args):
-    """Every product of the shapes A and B, forward and backward, beside cuBLAS: {name: ratio}."""
-    ratios = {}
-    for shape in ("A", "B"):
-        own, library = (
-            {row["name"]: row["gflops"] for row in swarr_bench(args, "ops", f"{shape} gemm", "bf16", *more)["rows"]}
-            for more in ((), ("--gemm", "cublas"))
-        )
-        ratios.update({name: own[name] / library[name] for name in own if name.endswith((" M16384", " dx", " dw"))})
-    return ratios
-
-
-def print_products(ratios):
-    print("\nproducts, ratio to cuBLAS: " + ", ".join(f"{name} {r:.2f}" for name, r in ratios.items()))
-    mean = math.exp(statistics.fmean(map(math.log, ratios.values())))
-    found = {"geometric mean": mean, "least": min(ratios.values())}
-    print(", ".join(f"{key} {found[key]:.2f} (at least {bar})" for key, bar in PRODUCTS_AT_LEAST.items()))
-
-
-def processor_name():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(": ", 1)[1]
-    return "unknown processor"
-
-
 def parse_arguments():
     parser = argparse.ArgumentParser(description="Measures swarr and PyTorch side by side.")
-    parser.add_argument("--device", default="cpu", choices=ROWS)
     parser.add_argument("--swarr", default="build/swarr", help="the program")
     parser.add_argument("--pythons", default="/usr/bin/python3", help="interpreters that have torch, between spaces")
     parser.add_argument("--rows", default="", help="only rows whose name contains this")
@@ -336,22 +254,18 @@ def parse_arguments():
 def main():
     args = parse_arguments()
     environment = {
-        "device": args.device,
         "processor": processor_name(),
         "threads": args.threads,
         "rounds": args.rounds,
         "row_seconds": args.row_seconds,
         "load_before": os.getloadavg()[0],  # another program's work, which spoils the figures
     }
-    rows = [row for row in ROWS[args.device] if args.rows in row.name]
+    rows = [row for row in ROWS if args.rows in row.name]
     swarr, peers = swarr_side(args), peer_sides(args)
     for row in rows:
         measure_row(args, [swarr, *peers], row)
     print_report(environment, rows, swarr, peers)
     report = report_json(environment, rows, swarr, peers)
-    if args.device == "cuda" and not args.rows:
-        report["products_to_cublas"] = compare_products(args)
-        print_products(report["products_to_cublas"])
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1) + "\n")

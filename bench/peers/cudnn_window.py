@@ -1,24 +1,24 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""cuDNN's attention under a window beside swarr's, on a GPU with PyTorch and the package nvidia-cudnn-frontend of PyPI.
+"""The cuDNN side of sitting.py: attention under a window, by the package nvidia-cudnn-frontend of PyPI.
 
-    bench/peers/cudnn_window.py --swarr build-cuda/swarr
+    bench/peers/cudnn_window.py --rows "attention B2 T8192 H64/8 D64 W1024"
 
-Prints TFLOP/s of both and their ratio, forward and backward, in bf16. Both count the arithmetic of visible keys alone,
-two products forward and five backward. Medians; both sides of a row are measured closely after one another.
+Makes the graphs of the rows that it is given, holds one against the definition, and then measures those whose names it
+reads (jobs.py), in bf16. It counts the arithmetic of visible keys alone, two products forward and five backward, as
+swarr does.
 
 The graph API of cuDNN takes tensors of B, heads, T, dim with any strides. A window of W keys, the query's own included,
-is left bound W and right bound 0 of the diagonal. Its backward is not deterministic, as it is by default; swarr's is.
+is left bound W and right bound 0 of the diagonal. Its backward is not deterministic unless asked, and is measured both
+ways; swarr's is.
 """
 import argparse
-import json
 import math
-import statistics
-import subprocess
-import tempfile
+from functools import partial
 
 import cudnn
 import torch
+from jobs import Job, serve
 
 SIZES = [(2, 8192, 64, 8, 64, 1024), (8, 8192, 16, 16, 64, 512), (8, 8192, 16, 16, 128, 512)]  # B, T, H, G, D, W
 
@@ -26,7 +26,7 @@ SIZES = [(2, 8192, 64, 8, 64, 1024), (8, 8192, 16, 16, 64, 512), (8, 8192, 16, 1
 class CudnnAttention:
     """Two graphs for one shape: out = forward(q, k, v) and dq, dk, dv = backward(dout) of the last forward."""
 
-    def __init__(self, q, k, v, window):
+    def __init__(self, q, k, v, window, deterministic=False):
         self.handle = cudnn.create_handle()
         cudnn.set_stream(self.handle, torch.cuda.current_stream().cuda_stream)
         self.out = torch.empty_like(q)
@@ -39,7 +39,7 @@ class CudnnAttention:
             diagonal_band_right_bound=0,
         )
         self._build_forward(q, k, v)
-        self._build_backward(q, k, v)
+        self._build_backward(q, k, v, deterministic)
 
     def _graph(self):
         kinds = cudnn.data_type
@@ -72,12 +72,13 @@ class CudnnAttention:
         self._output(self.forward_outputs[1], self.stats, cudnn.data_type.FLOAT)
         self.forward_workspace = self._plan(graph)
 
-    def _build_backward(self, q, k, v):
+    def _build_backward(self, q, k, v, deterministic):
         self.backward_graph = graph = self._graph()
         operands = (q, k, v, self.out, self.out, self.stats)  # dO has the output's shape
         self.backward_inputs = [graph.tensor_like(t.detach()) for t in operands]
         names = dict(zip(("q", "k", "v", "o", "dO", "stats"), self.backward_inputs))
-        self.backward_outputs = graph.sdpa_backward(name="backward", **names, **self.mask)
+        names.update(self.mask, use_deterministic_algorithm=deterministic)
+        self.backward_outputs = graph.sdpa_backward(name="backward", **names)
         for tensor, grad in zip(self.backward_outputs, self.grads):
             self._output(tensor, grad, cudnn.data_type.BFLOAT16)
         self.backward_workspace = self._plan(graph)
@@ -118,51 +119,50 @@ def check():
     attention = CudnnAttention(q, k, v, 128)
     got = [attention.forward(q, k, v), *attention.backward(dout)]
     pairs = zip(got, [wanted, *(t.grad for t in exact)])
-    return max(((a - b).double().norm() / b.double().norm()).item() for a, b in pairs)
+    difference = max(((a - b).double().norm() / b.double().norm()).item() for a, b in pairs)
+    if not difference < 0.02:
+        raise AssertionError(f"the check fails: a relative difference of {difference}")
+    return difference
 
 
-def milliseconds(run):
-    times = []
-    for _ in range(23):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end))
-    return statistics.median(times[3:])
-
-
-def cudnn_rates(size):
+def forward_job(size):
     B, T, H, G, D, W = size
     q, k, v = operands(B, T, H, G, D)
-    attention, dout = CudnnAttention(q, k, v, W), torch.randn_like(q)
-    product = 2 * B * H * D * (W * (W + 1) / 2 + (T - W) * W)
-    forward = milliseconds(lambda: attention.forward(q, k, v))
-    return 2e-9 * product / forward, 5e-9 * product / milliseconds(lambda: attention.backward(dout))
+    attention = CudnnAttention(q, k, v, W)
+    return Job(lambda: attention.forward(q, k, v), "gflops", 2 * product_of(size))
 
 
-def swarr_rates(program, after):
-    """By name, of the rows whose names end in `after`."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        arguments = ["bench", "--device", "cuda", "--suite", "ops", "--dtype", "bf16", "--rows", after]
-        subprocess.run([program, *arguments, "--json", file.name, "--overwrite"], check=True, capture_output=True)
-        rows = json.load(open(file.name))["rows"]
-    return {row["name"]: row["gflops"] / 1e3 for row in rows if row["name"].endswith(after)}
+def backward_job(size, deterministic):
+    B, T, H, G, D, W = size
+    q, k, v = operands(B, T, H, G, D)
+    attention, dout = CudnnAttention(q, k, v, W, deterministic), torch.randn_like(q)
+    attention.forward(q, k, v)
+    return Job(lambda: attention.backward(dout), "gflops", 5 * product_of(size))
+
+
+def product_of(size):
+    B, T, H, _, D, W = size
+    return 2 * B * H * D * (W * (W + 1) / 2 + (T - W) * W)
+
+
+def all_rows():
+    """(name, variant, what prepares it)"""
+    yield "check", "all", check
+    for size in SIZES:
+        after = " B{} T{} H{}/{} D{} W{}".format(*size)
+        yield "attention" + after, "cudnn", partial(forward_job, size)
+        yield "attention backward" + after, "cudnn", partial(backward_job, size, False)
+        yield "attention backward" + after, "cudnn, deterministic", partial(backward_job, size, True)
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Attention under a window: cuDNN beside swarr.")
-    parser.add_argument("--swarr", required=True, help="the program")
-    program = parser.parse_args().swarr
-    print(f"cuDNN {cudnn.backend_version()}, cudnn-frontend {cudnn.__version__}, {torch.cuda.get_device_name()};", end=" ")
-    print(f"largest relative difference to the definition {check():.4f} (bf16)")
-    for size in SIZES:
-        after = " B{} T{} H{}/{} D{} W{}".format(*size)
-        all_theirs, all_ours = cudnn_rates(size), swarr_rates(program, after)
-        for kind, theirs in zip(("attention", "attention backward"), all_theirs):
-            ours = all_ours[kind + after]
-            print(f"{kind + after}: swarr {ours:.0f}, cuDNN {theirs:.0f} TFLOP/s, ratio {ours / theirs:.2f}")
+    parser = argparse.ArgumentParser(description="Attention under a window: cuDNN's speed at rows of swarr bench.")
+    parser.add_argument("--rows", required=True, help="names of rows, between commas")
+    parser.add_argument("--row-seconds", type=float, default=1.0, help="how long a measurement is repeated")
+    args = parser.parse_args()
+    wanted = ["check", *args.rows.split(",")]
+    details = {"cudnn": cudnn.backend_version(), "frontend": cudnn.__version__}
+    serve([row for row in all_rows() if row[0] in wanted], args.row_seconds, details)
 
 
 main()

@@ -1,37 +1,36 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The PyTorch side of `compare.py --device cuda`: the rows of `swarr bench --device cuda`, by plain PyTorch 2.
+"""The PyTorch side of sitting.py: rows of `swarr bench --device cuda`, by plain PyTorch 2.
+
+    bench/peers/torch_gpu.py --rows "A train B4 T8192 W512,check"
 
   A|B|C train B T full|W512      forward, backward and fused AdamW: f32 weights, bf16 inside; layers are compiled
-  A|B|C decode B sampled full    a static cache, 256 new tokens after a prompt of 128 that is not timed; weights in bf16,
-                                 layers compiled, a step is one CUDA graph: Gumbel-max and the token's log-probability
+  A|B|C decode B sampled full    a static cache, 256 new tokens after a prompt of 128 that is not timed; weights in
+                                 bf16, layers compiled, a step is one CUDA graph: Gumbel-max and its log-probability
   attention [backward] B T H D   documents of one length; full or windowed
   check                          attention against its definition, and decoding's logits against a forward pass
 
-Variants: "flash" is SDPA with FlashAttention, "cudnn" SDPA with cuDNN, "flex" FlexAttention, "fa2" the FlashAttention-2
-inside PyTorch with its own window argument. Decoding: "bmm" is written out in products, "flex" FlexAttention. A row has
-its name, variant and dtype, and ms (the median over `repetitions`), tokens_per_second or gflops, and memory_bytes (the
-most that tensors took), or `error`. swarr counts the arithmetic of visible keys alone, two products forward and five
-backward, and so does this.
+It compiles the rows that it is given, and then measures those whose names it reads (jobs.py). Variants: "flash" is SDPA
+with FlashAttention, "cudnn" SDPA with cuDNN, "flex" FlexAttention, "fa2" the FlashAttention-2 inside PyTorch with its
+own window argument, and its backward again without atomics. Decoding: "bmm" is written out in products, "flex"
+FlexAttention. `memory_bytes` is the most that tensors took. swarr counts the arithmetic of visible keys alone, two
+products forward and five backward, and so does this.
 """
 import argparse
-import json
 import math
-import statistics
 import sys
-from functools import partial
+from functools import cache, partial
 
 import torch
 import torch._functorch.config
 import torch.nn.functional as F
+from jobs import Job, serve
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-parser = argparse.ArgumentParser(description="Speed of PyTorch on a GPU at the rows of swarr bench.")
-parser.add_argument("--rows", default="", help="only rows whose name contains this")
+parser = argparse.ArgumentParser(description="Speed of PyTorch on a GPU at rows of swarr bench.")
+parser.add_argument("--rows", required=True, help="names of rows, between commas")
 parser.add_argument("--row-seconds", type=float, default=1.0, help="how long a measurement is repeated")
-parser.add_argument("--threads", type=int, default=2, help="of the processor")
-parser.add_argument("--json", help="file for the results")
 args = parser.parse_args()
 
 DEVICE, BF16 = "cuda", torch.bfloat16
@@ -44,40 +43,12 @@ TRAIN = {"A": ((16, 2048), (4, 8192)), "B": ((8, 2048), (2, 8192)), "C": ((64, 2
 ATTENTION = [(8, 8192, 16, 16, 64, w) for w in (0, 512, 128)] + [(8, 8192, 16, 16, 128, w) for w in (0, 512, 128)]
 ATTENTION += [(2, 8192, 64, 8, 64, 1024)]
 WINDOW, PROMPT, NEW = 512, 128, 256
-MIN_REPETITIONS, MAX_REPETITIONS, INNER_STEPS = 3, 60, 3
+INNER_STEPS = 3  # of training, between two waits: the processor may run ahead
 
-torch.set_num_threads(args.threads)
 torch.set_float32_matmul_precision("high")
 torch.manual_seed(0)
 compiled = partial(torch.compile, dynamic=False)
 torch._functorch.config.donated_buffer = False  # attention's backward is run several times over one forward
-
-
-# ------------------------------------------------------------------------------------------------------------ measuring
-def milliseconds(run):
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    begin.record()
-    run()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end)
-
-
-def measure(run):
-    for _ in range(3):  # compiles, and lets the clock settle
-        run()
-    once = milliseconds(run)
-    count = int(1e3 * args.row_seconds / once)
-    times = [milliseconds(run) for _ in range(max(MIN_REPETITIONS, min(MAX_REPETITIONS, count)))]
-    return {"ms": statistics.median(times), "repetitions": len(times)}
-
-
-def rate(result, unit, count, memory=True):
-    """Adds `count` per second; gflops are 10^9 of them."""
-    result[unit] = count / result["ms"] * (1e-6 if unit == "gflops" else 1e3)
-    if memory:
-        result["memory_bytes"] = torch.cuda.max_memory_allocated()
-    return result
 
 
 # ------------------------------------------------------------------------------------------------------------ attention
@@ -137,12 +108,24 @@ def attention(size, variant, backward):
     attend = compiled(attend) if variant == "flex" else attend
     product = 2 * B * H * D * visible(T, window)
     if not backward:
-        with torch.no_grad():
-            return rate(measure(lambda: attend(q, k, v)), "gflops", 2 * product)
+        return Job(torch.no_grad()(lambda: attend(q, k, v)), "gflops", 2 * product)
     out = attend(q, k, v)
     dout = torch.randn_like(out)
     run = partial(torch.autograd.grad, out, (q, k, v), dout, retain_graph=True)
-    return rate(measure(run), "gflops", 5 * product)
+    return Job(run, "gflops", 5 * product)
+
+
+def deterministic(prepare):
+    job = prepare()
+    run = job.run
+
+    def run_so():
+        torch.use_deterministic_algorithms(True)
+        run()
+        torch.use_deterministic_algorithms(False)
+
+    job.run = run_so
+    return job
 
 
 # ------------------------------------------------------------------------------------------------------------ the model
@@ -226,7 +209,7 @@ def train(shape, B, T, window, variant):
     ids, targets = (torch.randint(0, shape["vocab"], (B, T), device=DEVICE) for _ in range(2))
 
     def steps():
-        for _ in range(INNER_STEPS):  # the processor may run ahead
+        for _ in range(INNER_STEPS):
             optimizer.zero_grad(set_to_none=True)
             x = F.embedding(ids, weights["embedding"]).to(BF16)
             for layer in weights["layers"]:
@@ -234,20 +217,23 @@ def train(shape, B, T, window, variant):
             loss(x, weights["norm"], weights["embedding"], targets).backward()
             optimizer.step()
 
-    result = measure(steps)
-    result["ms"] /= INNER_STEPS
-    return rate(result, "tokens_per_second", B * T)
+    return Job(steps, "tokens_per_second", INNER_STEPS * B * T, INNER_STEPS)
 
 
 # ------------------------------------------------------------------------------------------------------------- decoding
-class Decoder:
-    """One token per step for each sequence, all at the same position, over a static cache (B, kv_heads, length, dim)."""
+def new_cache(shape, B, length):
+    """Keys and values (B, kv_heads, length, dim) of each layer."""
+    size = (B, shape["kv_heads"], length, shape["head_dim"])
+    return [[torch.zeros(size, device=DEVICE, dtype=BF16) for _ in range(2)] for _ in range(shape["layers"])]
 
-    def __init__(self, shape, weights, B, length, variant):
-        self.shape, self.weights, self.variant = shape, weights, variant
+
+class Decoder:
+    """One token per step for each sequence, all at the same position, over a static cache."""
+
+    def __init__(self, shape, weights, cache, variant):
+        self.shape, self.weights, self.cache, self.variant = shape, weights, cache, variant
+        B, _, length, _ = cache[0][0].shape
         self.tables = rope_tables(shape, length)
-        size = (B, shape["kv_heads"], length, shape["head_dim"])
-        self.cache = [[torch.zeros(size, device=DEVICE, dtype=BF16) for _ in range(2)] for _ in weights["layers"]]
         self.position = torch.zeros(1, device=DEVICE, dtype=torch.long)
         self.tokens = torch.zeros(B, device=DEVICE, dtype=torch.long)
         self.logprobs = torch.zeros(B, length + 1, device=DEVICE)
@@ -310,10 +296,16 @@ class Decoder:
         return graph
 
 
+@cache
+def decoding_memory(name, B):
+    """Weights and a cache, which variants share: what is computed does not depend on what an earlier run left there."""
+    shape = SHAPES[name]
+    return shape, init_weights(shape, BF16, trained=False), new_cache(shape, B, PROMPT + NEW)
+
+
 @torch.no_grad()
-def decode(shape, B, variant):
-    """The cache holds what an earlier run left: what is computed does not depend on it."""
-    decoder = Decoder(shape, init_weights(shape, BF16, trained=False), B, PROMPT + NEW, variant)
+def decode(name, B, variant):
+    decoder = Decoder(*decoding_memory(name, B), variant)
     graphs = {reach: decoder.capture(reach) for reach in range(2 * PROMPT, PROMPT + NEW + 1, PROMPT)}
 
     def run():
@@ -321,7 +313,7 @@ def decode(shape, B, variant):
         for position in range(PROMPT - 1, PROMPT + NEW - 1):
             graphs[min(reach for reach in graphs if position < reach)].replay()
 
-    return rate(measure(run), "tokens_per_second", B * NEW)
+    return Job(run, "tokens_per_second", B * NEW)
 
 
 # ----------------------------------------------------------------------------------------------------------------- rows
@@ -346,7 +338,7 @@ def check():
     for layer in weights["layers"]:
         x = block(x, *rope_tables(shape, 64), layer)
     for variant in ("bmm", "flex"):
-        decoder = Decoder(shape, weights, 3, 64, variant)
+        decoder = Decoder(shape, weights, new_cache(shape, 3, 64), variant)
         for t in range(64):
             decoder.tokens.copy_(ids[:, t])
             decoder.position.fill_(t)
@@ -354,46 +346,33 @@ def check():
         compare(f"decode {variant}", logits, linear(rms_norm(x[:, -1], weights["norm"]), weights["embedding"]))
     if not all(d < 0.02 for d in differences.values()):
         raise AssertionError(f"the check fails: {differences}")
-    return {"differences": differences}
+    return differences
 
 
 def all_rows():
-    """(name, variant, what measures it)"""
+    """(name, variant, what prepares it)"""
     yield "check", "all", check
     for name, shape in SHAPES.items():
         for B, T in TRAIN[name]:
             yield f"{name} train B{B} T{T} full", "flash", partial(train, shape, B, T, 0, "flash")
             yield f"{name} train B{B} T{T} W{WINDOW}", "flex", partial(train, shape, B, T, WINDOW, "flex")
-        for B in (64, 256):
+        for B in (1, 64, 256):
             for variant in ("bmm", "flex"):
-                yield f"{name} decode B{B} sampled full", variant, partial(decode, shape, B, variant)
+                yield f"{name} decode B{B} sampled full", variant, partial(decode, name, B, variant)
     for size in ATTENTION:
         B, T, H, G, D, window = size
         after = f" B{B} T{T} H{H}/{G} D{D} " + (f"W{window}" if window else "full")
         for variant in ("flex", "fa2") if window else ("flash", "cudnn", "flex"):
             yield "attention" + after, variant, partial(attention, size, variant, False)
-            yield "attention backward" + after, variant, partial(attention, size, variant, True)
-
-
-def run_row(name, variant, run):
-    row = {"name": name, "variant": variant, "dtype": "bf16"}
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    try:
-        row.update(run())
-    except Exception as error:  # one row's failure is a result of this row only
-        row["error"] = f"{type(error).__name__}: {error}"[:300]
-    torch._dynamo.reset()
-    print(json.dumps(row), file=sys.stderr, flush=True)
-    return row
+            backward = partial(attention, size, variant, True)
+            yield "attention backward" + after, variant, backward
+            if variant == "fa2":
+                yield "attention backward" + after, "fa2, deterministic", partial(deterministic, backward)
 
 
 def main():
-    rows = [run_row(*row) for row in all_rows() if args.rows in row[0]]
-    results = {"torch": torch.__version__, "python": sys.version.split()[0], "device": torch.cuda.get_device_name()}
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump({**results, "rows": rows}, file, indent=1)
+    wanted = args.rows.split(",")
+    serve([row for row in all_rows() if row[0] in wanted], args.row_seconds, {"python": sys.version.split()[0]})
 
 
 main()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Full and windowed attention of the same queries, keys and values, side by side: which positions notice the window.
 #include <swarr/attn/attention.h>
-#include <swarr/tensor/own_context.h>
 #include <swarr/tensor/philox.h>
+#include <swarr/tensor/transfer.h>
 
 #include <algorithm>
 #include <cmath>

@@ -2,7 +2,7 @@
 // GRPO on a reward of your own, in memory: a text is worth the share of its letters that are vowels.
 #include <swarr/rl/objective_names.h>
 #include <swarr/rl/rl.h>
-#include <swarr/tensor/own_context.h>
+#include <swarr/tensor/transfer.h>
 
 #include <cstdio>
 

@@ -2,7 +2,7 @@
 // An op of your own on the tape, y = tanh(x), and its gradient held against differences of its values.
 #include <swarr/autograd/gradient_check.h>
 #include <swarr/autograd/ops.h>
-#include <swarr/tensor/own_context.h>
+#include <swarr/tensor/transfer.h>
 
 #include <cmath>
 #include <iostream>

@@ -2,7 +2,7 @@
 // A windowed model reads a text token by token from a cache that is a ring, and says at every position what one pass
 // over the whole text says, bit for bit.
 #include <swarr/model/transformer.h>
-#include <swarr/tensor/own_context.h>
+#include <swarr/tensor/transfer.h>
 
 #include <cstdio>
 #include <cstring>

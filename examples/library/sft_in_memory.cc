@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Supervised fine-tuning of a new model on a task of your own, in memory: three letters are to be said backwards.
-#include <swarr/tensor/own_context.h>
+#include <swarr/tensor/transfer.h>
 #include <swarr/train/evaluate.h>
 #include <swarr/train/sft.h>
 

@@ -83,10 +83,12 @@ Var SelectRows(Context& ctx, const Var& x, const Tensor& rows, const Tensor& pla
   RecordBackward(ctx, [=](Context& c) {
     y.SettleGrad(c);
     FillZero(c, padded.Rows(M, M + 1));
+    const Tensor dx = x.ClaimGrad();
+    if (dx.fresh()) return GatherRows(c, dx, padded, places);
     const ArenaScope scope(*c.arena);
-    const Tensor dx = c.arena->NewLike(x.value);
-    GatherRows(c, dx, padded, places);
-    AddGradient(c, x.ClaimGrad(), dx);
+    const Tensor added = c.arena->NewLike(x.value);
+    GatherRows(c, added, padded, places);
+    AddGradient(c, dx, added);
   });
   return Traced(ctx, y);
 }

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <sstream>
 
 #include "base/version.h"
 #include "bench/kernels/peak_kernel.h"
@@ -31,6 +32,8 @@ constexpr int kMostCalls = 500;
 // Runs that measure a peak, and the calls of one run on a device between two waits. With so many, neither launching nor
 // waiting counts.
 constexpr int kPeakRuns = 5, kPeakCalls = 10;
+// What results say about weights and operands.
+constexpr const char* kNumbers = "random, of a million that repeat";
 
 // The mean seconds of this many calls between two waits.
 template <class F>
@@ -130,7 +133,8 @@ const BenchSizes& BenchRows::sizes() const {
                                    .new_tokens = 256,
                                    .scaling_shape = 'A',
                                    .scaling_window = 512,
-                                   .longest = 1'048'576};
+                                   .scaling_lengths = {1024, 2048, 8192, 32'768, 131'072, 1'048'576},
+                                   .full_seconds = 3};
   return on_device() ? kCuda : kCpu;
 }
 
@@ -175,13 +179,13 @@ double VisibleKeyCount(AttentionSpec spec, int length) {
 BenchRows::BenchRows(Context& ctx, const BenchOptions& options)
     : ctx_(ctx), options_(options), available_(ctx.device()), random_(StreamKey(0, Purpose::kInit)) {}
 
-double BenchRows::Measure(ordered_json& row, const std::function<double()>& run) const {
+double BenchRows::Measure(ordered_json& row, const std::function<double()>& run, int calls) const {
   const double once = run();  // warms up; counts only if more runs would take too long
   std::vector<double> times;
-  if (once > kPatience * options_.seconds_per_row) {
+  if (calls * once > kPatience * options_.seconds_per_row) {
     times = {once};
   } else {
-    const int wanted = static_cast<int>(options_.seconds_per_row / std::max(once, 1e-6));
+    const int wanted = static_cast<int>(options_.seconds_per_row / std::max(calls * once, 1e-6));
     for (int i = 0; i < std::clamp(wanted, kMinRepetitions, kMaxRepetitions); ++i) times.push_back(run());
   }
   std::ranges::sort(times);
@@ -199,7 +203,8 @@ double BenchRows::MeasureOp(ordered_json& row, const std::function<void()>& op) 
     calls = static_cast<int>(std::clamp(kSecondsBetweenWaits / once, 1.0, double{kMostCalls}));
     row["calls"] = calls;
   }
-  return Measure(row, [&] { return MeanSeconds(ctx_, calls, op); });
+  return Measure(
+      row, [&] { return MeanSeconds(ctx_, calls, op); }, calls);
 }
 
 const Peaks& BenchRows::MeasurePeaks() {
@@ -221,6 +226,16 @@ const Peaks& BenchRows::MeasurePeaks() {
                           : measure("peak of f32 multiply-add", "gflops", [&] { return MultiplyAddPeak(ctx_); }),
             .gb_per_second = measure("peak of copying", "gb_per_second", [&] { return CopyBandwidth(ctx_); })};
   return *peaks_;
+}
+
+bool BenchRows::Wanted(const std::string& name) const {
+  std::istringstream texts(options_.rows);
+  bool any = false;
+  for (std::string text; std::getline(texts, text, ',');) {
+    if (name.find(text) != std::string::npos) return true;
+    any = true;
+  }
+  return !any;
 }
 
 void BenchRows::Add(ordered_json row) {
@@ -250,32 +265,6 @@ void BenchRows::NoteMemory(const Transformer& model, const Optimizer* optimizer)
   if (optimizer) optimizer->NoteMemory(*ctx_.memory);
 }
 
-Tensor BenchRows::Random(DType dtype, std::initializer_list<std::int64_t> shape) {
-  constexpr std::size_t kDistinct = 1'000'003;  // a prime: rows of a matrix differ
-  while (numbers_.size() < kDistinct) numbers_.push_back(static_cast<float>(random_.NextUniform() - 0.5));
-  const Tensor t = ctx_.HostArena().New(dtype, shape);
-  const auto size = static_cast<std::size_t>(t.size());
-  Dispatch(dtype, [&]<class T>() {
-    T* to = t.data<T>();
-    for (std::size_t done = 0, count = 0; done < size; done += count) {
-      count = std::min(size - done, kDistinct - next_);
-      std::transform(&numbers_[next_], &numbers_[next_] + count, to + done, [](float x) { return static_cast<T>(x); });
-      next_ = (next_ + count) % kDistinct;
-    }
-  });
-  return ToDevice(ctx_, t);
-}
-
-Documents BenchRows::RandomDocuments(int count, int length, int vocab) {
-  Documents documents(static_cast<std::size_t>(count));
-  for (auto& d : documents) {
-    for (int t = 0; t < length; ++t) {
-      d.push_back(static_cast<std::int32_t>(random_.NextBelow(static_cast<std::uint32_t>(vocab))));
-    }
-  }
-  return documents;
-}
-
 ordered_json RunBench(Context& ctx, const BenchOptions& options) {
   static const std::map<std::string, void (*)(BenchRows&)> kSuites = {
       {"ops", OpsSuite}, {"train", TrainSuite}, {"decode", DecodeSuite}, {"scaling", ScalingSuite}};
@@ -290,10 +279,10 @@ ordered_json RunBench(Context& ctx, const BenchOptions& options) {
     throw UsageError(Concat("no row of the suite ", options.suite, " has '", options.rows, "' in its name"));
   }
   return {
-      {"suite", options.suite},  {"device", Name(ctx.device())}, {"processor", ProcessorName(ctx.device())},
-      {"threads", ctx.threads},  {"dtype", Name(options.dtype)}, {"gemm", Name(ctx.gemm)},
-      {"cpu", Name(ctx.cpu)},    {"version", Version()},         {"revision", BuildRevision()},
-      {"rows", std::move(rows)},
+      {"suite", options.suite}, {"device", Name(ctx.device())}, {"processor", ProcessorName(ctx.device())},
+      {"threads", ctx.threads}, {"dtype", Name(options.dtype)}, {"gemm", Name(ctx.gemm)},
+      {"cpu", Name(ctx.cpu)},   {"version", Version()},         {"revision", BuildRevision()},
+      {"numbers", kNumbers},    {"rows", std::move(rows)},
   };
 }
 

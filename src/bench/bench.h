@@ -23,11 +23,11 @@
 //            under a window: a forward pass with the LM head,
 //            training steps with gradient checkpointing, and
 //            decoding of its last tokens. Full attention
-//            beside it, where a run should take less than 20
-//            seconds, judged by the windowed run and by how
-//            much more work it is
-// Weights are random and small, and no sequence ends early. Not measured: other programs (measure them beside this one,
-// on the same machine), loading, data, several processes.
+//            beside it, where a run should take less than     20 s                    3 s
+//            this, judged by the windowed run and by how much
+//            more work it is
+// Weights are random and small, from lists of a million numbers that repeat, and no sequence ends early. Not measured:
+// other programs (measure them beside this one, on the same machine), loading, data, several processes.
 //
 // Time is the processor's. On a device it begins and ends when the device has nothing to do. Training and decoding
 // steps are timed as they are, launches and waits included. An op on a device is called many times between two waits,
@@ -46,7 +46,7 @@ namespace swarr {
 
 struct BenchOptions {
   std::string suite;   // ops, train, decode or scaling
-  std::string rows{};  // measure the rows whose name contains this; empty: all
+  std::string rows{};  // measure the rows whose name contains this, or one of these between commas; empty: all
   DType dtype = DType::kF32;
   // A row is repeated for about this long, at least 3 times unless one run takes 10 times as long.
   double seconds_per_row = 1.0;
@@ -54,8 +54,8 @@ struct BenchOptions {
 };
 
 // {"suite", "device", "processor", "threads", "dtype", "gemm", "cpu" (the set of kernels), "version", "revision",
-// "rows": [...]}. A row has its name, its sizes, `ms` (the median over `repetitions`, after one run that is thrown
-// away), and where these make sense
+// "numbers" (what weights and operands are), "rows": [...]}. A row has its name, its sizes, `ms` (the median over
+// `repetitions`, after one run that is thrown away), and where these make sense
 //   tokens_per_second
 //   model_gflops           arithmetic of products and attention, three forwards for a training step
 //   gflops, gb_per_second  an op's rate (10^9 a second): of arithmetic if that bounds it, else of its operands' bytes
@@ -74,7 +74,8 @@ struct BenchOptions {
 // suite and if no row's name fits.
 nlohmann::ordered_json RunBench(Context& ctx, const BenchOptions& options);
 
-// The results of the suite scaling as a figure: tokens per second against length, SVG.
+// The results of the suite scaling as a figure, SVG: tokens per second, a decoded token's time, and memory against
+// length.
 std::string ScalingFigure(const nlohmann::ordered_json& results);
 
 // A row as a line of a table.

@@ -17,10 +17,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// The suite scaling: its shortest sequence, and how many times as long the next one is.
-constexpr int kShortest = 1024, kGrowth = 4;
-// Full attention is measured where a run should take less than this.
-constexpr double kMostSeconds = 20;
 // Decoding at the end of a long sequence: tokens drawn, and tokens of the prompt fed at a time.
 constexpr int kLastTokens = 64, kPromptChunk = 4096;
 
@@ -72,7 +68,7 @@ double MeasureModel(BenchRows& bench, ordered_json& row, const ModelConfig& conf
                                      : PassKind::kTraining;
   bench.CheckMemory(row["name"], config, trains, {StepPart(config, bench.dtype(), std::int64_t{batch} * length, pass)});
   const Transformer model(config, bench.dtype(), /*with_gradients=*/trains, bench.kind());
-  InitializeParameters(model.parameters(), config.layers, /*seed=*/0);
+  bench.FillWeights(model);
   std::optional<Optimizer> optimizer;
   if (trains) optimizer.emplace(model.parameters(), OptimizerOptions());
   bench.NoteMemory(model, trains ? &*optimizer : nullptr);
@@ -141,7 +137,7 @@ void RlRow(BenchRows& bench, const RlSize& size, int window) {
   parts.push_back(StepPart(c, bench.dtype(), packed * length, packed * size.new_tokens, PassKind::kTraining));
   bench.CheckMemory(name, c, /*trained=*/true, parts);
   const Transformer model(c, bench.dtype(), /*with_gradients=*/true, bench.kind());
-  InitializeParameters(model.parameters(), c.layers, /*seed=*/0);
+  bench.FillWeights(model);
   Optimizer optimizer(model.parameters(), OptimizerOptions());
   const auto requests = RandomRequests(bench, size.completions, size.group, size.prompt, size.new_tokens, c.vocab, 1.0);
   Decoder decoder(model, size.slots, length);
@@ -187,7 +183,7 @@ void DecodeRow(BenchRows& bench, Models& models, char shape, int batch, double t
                                 {.slots = batch, .requests = batch, .max_length = prompt + new_tokens, .option = ""}));
   const auto [place, made] = models.try_emplace(window, c, bench.dtype(), /*with_gradients=*/false, bench.kind());
   const Transformer& model = place->second;
-  if (made) InitializeParameters(model.parameters(), c.layers, /*seed=*/0);
+  if (made) bench.FillWeights(model);
   bench.NoteMemory(model, nullptr);
   const auto requests = RandomRequests(bench, batch, /*group=*/1, prompt, new_tokens, c.vocab, temperature);
   ordered_json row = {{"name", name}, {"B", batch}, {"prompt", prompt}, {"new", new_tokens}, {"window", window}};
@@ -213,7 +209,7 @@ double MeasureLastTokens(BenchRows& bench, ordered_json& row, const ModelConfig&
   bench.CheckMemory(row["name"], config, /*trained=*/false,
                     DecodeParts(config, bench.dtype(), ctx.device(), {.max_length = length, .option = ""}));
   const Transformer model(config, bench.dtype(), /*with_gradients=*/false, bench.kind());
-  InitializeParameters(model.parameters(), config.layers, /*seed=*/0);
+  bench.FillWeights(model);
   const std::vector<Request> requests = {{.prompt = bench.RandomDocuments(1, length - kLastTokens, config.vocab)[0],
                                           .max_new_tokens = kLastTokens,
                                           .key = StreamKey(0, Purpose::kSample)}};
@@ -284,11 +280,11 @@ void ScalingSuite(BenchRows& bench) {
   const auto work = [&](int length, int window) {
     return ForwardFlopsPerToken(BenchShape(sizes.scaling_shape, length, window), length);
   };
-  for (const ScalingKind kind : {ScalingKind::kForward, ScalingKind::kTrain, ScalingKind::kDecode}) {
-    for (int length = kShortest; length <= sizes.longest; length *= kGrowth) {
+  for (const ScalingKind kind : {ScalingKind::kDecode, ScalingKind::kForward, ScalingKind::kTrain}) {
+    for (const int length : sizes.scaling_lengths) {
       const double seconds = ScalingRow(bench, kind, length, sizes.scaling_window);
       const double more_work = work(length, 0) / work(length, sizes.scaling_window);
-      if (more_work * seconds < kMostSeconds) ScalingRow(bench, kind, length, /*window=*/0);
+      if (more_work * seconds < sizes.full_seconds) ScalingRow(bench, kind, length, /*window=*/0);
     }
   }
 }
@@ -322,7 +318,10 @@ std::string ScalingFigure(const ordered_json& results) {
       "Speed against length",
       {panel("thousand tokens per second", {{" forward ", "forward", "tokens_per_second", 1e-3, Marker::kCircle},
                                             {" train ", "training", "tokens_per_second", 1e-3, Marker::kSquare}}),
-       panel("milliseconds a decoded token", {{" decode ", "decoding", "ms", 1, Marker::kTriangle}})});
+       panel("milliseconds a decoded token", {{" decode ", "decoding", "ms", 1, Marker::kTriangle}}),
+       panel("GB: training's peak, decoding's cache",
+             {{" train ", "training", "memory_bytes", 1e-9, Marker::kSquare},
+              {" decode ", "decoding", "kv_bytes", 1e-9, Marker::kTriangle}})});
 }
 
 }  // namespace swarr

@@ -2,7 +2,9 @@
 // What the suites of bench.h share: shapes, random data, and how a row is measured. Internal to the benchmarks.
 #pragma once
 
+#include <functional>
 #include <initializer_list>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -11,6 +13,7 @@
 
 #include "bench/bench.h"
 #include "model/transformer.h"
+#include "tensor/memory.h"
 #include "tensor/philox.h"
 #include "train/optimizer.h"
 #include "train/requirements.h"
@@ -52,7 +55,9 @@ struct BenchSizes {
   std::vector<int> decode = {1, 16, 64};  // sequences
   int decode_window = 64, prompt = 32, new_tokens = 128;
   char scaling_shape = 'D';
-  int scaling_window = 128, longest = 262'144;
+  int scaling_window = 128;
+  std::vector<int> scaling_lengths = {1024, 4096, 16'384, 65'536, 262'144};
+  double full_seconds = 20;  // full attention is measured where a run should take less than this
 };
 
 // Shape A, B, C or D with one window in every layer; 0 is full attention.
@@ -74,6 +79,18 @@ struct Peaks {
 // each. They use the vectors of ctx.cpu's set, not the products of bf16 that some sets have.
 double MultiplyAddPeak(const Context& ctx);
 
+// A million random numbers where the device reaches them. Tensors are filled by copying from the list, which repeats;
+// each begins elsewhere in it. Drawing numbers anew would take longer than a short run measures.
+class RepeatedNumbers {
+ public:
+  RepeatedNumbers(DType dtype, MemoryKind kind, const std::function<double()>& draw);
+  void Fill(const Context& ctx, const Tensor& t);
+
+ private:
+  OwnedTensor numbers_;
+  std::int64_t next_ = 0;
+};
+
 // The rows of one suite as they are measured.
 class BenchRows {
  public:
@@ -86,10 +103,10 @@ class BenchRows {
   const BenchSizes& sizes() const;
   nlohmann::ordered_json TakeRows() { return std::move(rows_); }
 
-  bool Wanted(const std::string& name) const { return name.find(options_.rows) != std::string::npos; }
-  // Calls `run`, which returns the seconds that count, as often as bench.h says. Adds "ms" and "repetitions" to the
-  // row; returns the median seconds.
-  double Measure(nlohmann::ordered_json& row, const std::function<double()>& run) const;
+  bool Wanted(const std::string& name) const;
+  // Calls `run`, which returns the seconds that count, the mean of so many `calls`, as often as bench.h says. Adds "ms"
+  // and "repetitions" to the row; returns the median seconds.
+  double Measure(nlohmann::ordered_json& row, const std::function<double()>& run, int calls = 1) const;
   // The same for an op. On a device it is called "calls" times between two waits, and the mean counts.
   double MeasureOp(nlohmann::ordered_json& row, const std::function<void()>& op) const;
   // Measures what the device can do at best (bench.h) and adds it as rows. A second call returns what the first found.
@@ -105,8 +122,10 @@ class BenchRows {
   // Notes what these hold, if the context asks for it. `optimizer` may be null.
   void NoteMemory(const Transformer& model, const Optimizer* optimizer) const;
 
-  // Numbers in (-0.5, 0.5) in step memory: each tensor's begin elsewhere in one list of a million, which repeats.
+  // Numbers in (-0.5, 0.5) in step memory, of a list that repeats.
   Tensor Random(DType dtype, std::initializer_list<std::int64_t> shape);
+  // Weights with the deviations of InitializeParameters, of lists that repeat.
+  void FillWeights(const Transformer& model);
   Documents RandomDocuments(int count, int length, int vocab);
 
  private:
@@ -114,8 +133,7 @@ class BenchRows {
   const BenchOptions& options_;
   AvailableMemory available_;
   PhiloxStream random_;
-  std::vector<float> numbers_;  // of Random; drawing them anew would take longer than a short run measures
-  std::size_t next_ = 0;
+  std::map<DType, RepeatedNumbers> numbers_;  // of Random
   nlohmann::ordered_json rows_ = nlohmann::ordered_json::array();
   std::optional<Peaks> peaks_;
 };

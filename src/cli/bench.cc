@@ -14,7 +14,7 @@ struct BenchCommand {
   explicit BenchCommand(OptionSet& options) {
     options.Group("Measurement");
     options.Add("suite", bench.suite, "what is measured")->type_name("ops|train|decode|scaling")->required();
-    options.Add("rows", bench.rows, "measure only the rows whose name contains this");
+    options.Add("rows", bench.rows, "measure only rows whose name contains this; several between commas");
     options.Group("Output");
     options.AddOutput("json", json, "file for the results");
     options.AddOutput("svg", svg, "file for a figure of the suite scaling");

@@ -21,7 +21,7 @@
 #include "base/check.h"
 #include "cli/help.h"
 #include "tensor/memory_report.h"
-#include "tensor/own_context.h"
+#include "tensor/transfer.h"
 #include "train/requirements.h"
 
 namespace swarr {

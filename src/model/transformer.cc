@@ -32,7 +32,7 @@ std::size_t KvBytesPerSequence(const ModelConfig& config, DType dtype, int lengt
   return sum;
 }
 
-// Whether a cache has room for documents, and the slots that they are to be stored in.
+// Whether documents are whole prompts, and a cache has room for them and the slots that they are to be stored in.
 static void CheckStored(const Batch& batch, const KvCache& cache) {
   const std::int64_t N = batch.ids.dim(0);
   CheckShape(batch.slots, DType::kI32, {-1, N}, "slots of documents");
@@ -42,8 +42,13 @@ static void CheckStored(const Batch& batch, const KvCache& cache) {
   for (std::int64_t i = 0; i < batch.slots.size(); ++i) {
     SWARR_CHECK(slot[i] >= -1 && slot[i] < cache.slots(), "slot ", slot[i], " is outside a cache of ", cache.slots());
   }
-  for (std::int64_t n = 0; n < N; ++n) {
-    SWARR_CHECK(prompt[n] <= cache.max_length(), "a prompt of ", prompt[n], " tokens is longer than the cache's ",
+  const std::int32_t* first = batch.documents.data<std::int32_t>();
+  for (std::int64_t d = 0; d + 1 < batch.documents.dim(0); ++d) {
+    const std::int32_t length = first[d + 1] - first[d];
+    if (length == 0) continue;
+    SWARR_CHECK(prompt[first[d]] == length, "document ", d, " of ", length, " tokens has a prompt of ",
+                prompt[first[d]], "; only whole prompts are stored");
+    SWARR_CHECK(length <= cache.max_length(), "a prompt of ", length, " tokens is longer than the cache's ",
                 cache.max_length());
   }
 }

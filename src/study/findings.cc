@@ -5,7 +5,6 @@
 #include "base/check.h"
 #include "study/report.h"
 #include "study/statistics.h"
-#include "task/chain.h"
 
 namespace swarr {
 namespace {
@@ -36,8 +35,7 @@ bool Above(const Estimate& e) { return e.Claimed().low > 0; }
 bool Below(const Estimate& e) { return e.Claimed().high < 0; }
 
 // "SWA, RL" as part of a sentence: "SWA after RL".
-std::string Phrase(const ArmMeans& m) {
-  std::string name = ArmName(m.arm);
+std::string InSentence(std::string name) {
   for (const std::string_view stage : {"SFT", "RL"}) {
     const std::size_t comma = name.find(Concat(", ", stage));
     if (comma != std::string::npos) name.replace(comma, 2, " after ");
@@ -45,13 +43,14 @@ std::string Phrase(const ArmMeans& m) {
   return name;
 }
 
-// A change of less than a tenth is called none: it is within what a few sampled traces move it by.
-std::string RateChange(const std::string& name, double before, double after) {
-  const bool more = after > 1.1 * before, less = after < 0.9 * before;
+// A change of less than a tenth is called none: it is within what a few sampled traces move it by. So is one that not
+// all seeds have.
+std::string RateChange(const std::string& name, const std::string& step, double before, double after, bool agreed) {
+  const bool more = agreed && after > 1.1 * before, less = agreed && after < 0.9 * before;
   const std::string times = (more || less) && before > 0 ? Concat(", ", FormatNumber(after / before, 2), " times") : "";
-  const char* change = more ? "more" : less ? "less" : "as often as before";
+  const char* change = more ? "more" : less ? "less" : agreed ? "as often as before" : "more or less, by seed";
   return Concat("the ", name, " policy restates ", change, " (", FormatNumber(before, 2), " to ",
-                FormatNumber(after, 2), " per step", times, ")");
+                FormatNumber(after, 2), " per ", step, times, ")");
 }
 
 // The sentences in order. One whose arms were not run is left out.
@@ -75,7 +74,7 @@ class Story {
     TellDistances();
     TellSaturation();
     for (const TrainingWarning& w : results_.checks.warnings) {
-      Say("Warning, ", ArmName(w.arm), ", seed ", w.seed, ", step ", w.step, ": ", w.text, ".");
+      Say("Warning, ", ArmName(results_.looks, w.arm), ", seed ", w.seed, ", step ", w.step, ": ", w.text, ".");
     }
     const std::size_t seeds = SeedsOf(results_.runs).size();
     Say(seeds == 1 ? "One seed: the intervals cover the choice of problems, not what another training run would give."
@@ -90,6 +89,8 @@ class Story {
   void Say(const Parts&... parts) {
     sentences_.push_back(Sentence(parts...));
   }
+
+  std::string Phrase(const ArmMeans& m) const { return InSentence(ArmName(results_.looks, m.arm)); }
 
   // Null for an arm that was not run.
   const ArmMeans* Find(const std::string& arm) const {
@@ -124,9 +125,11 @@ class Story {
     const ArmMeans* best = Find("swa_sft_more") ? Find("swa_sft_more") : Find("swa_sft");
     if (!best) return;
     const double ceiling = results_.task.data_ceiling, above = best->accuracy - ceiling;
-    Say("The memoryless ceiling of the SFT data, ", ceiling,
-        ", was computed beforehand: the best accuracy of a policy that restates at random, as often as the data. ",
-        Phrase(*best), " ends at ", Accuracy(*best), ", ",
+    Say("The ", CeilingName(results_.task), " of the SFT data, ", ceiling, ", was computed beforehand: ",
+        results_.task.view().memoryless
+            ? "the best accuracy of a policy that restates at random, as often as the data"
+            : "the best accuracy of a policy whose traces keep as much in reach as the data's",
+        ". ", Phrase(*best), " ends at ", Accuracy(*best), ", ",
         best->accuracy_ci95.low > ceiling
             ? Sentence("above it by ", above, " (it times its restatements, or values in view give facts away)")
         : best->accuracy_ci95.high < ceiling ? Sentence("below it by ", -above)
@@ -147,7 +150,7 @@ class Story {
     }
     const double above = rl->accuracy - results_.task.data_ceiling;
     Say("RL takes SWA to ", Accuracy(*rl), against_more, " That is ", std::abs(above), above >= 0 ? " above" : " below",
-        " the memoryless ceiling of the SFT data",
+        " the ", CeilingName(results_.task), " of the SFT data",
         std::isfinite(rl->ceiling) ? Sentence("; at its own restatement rate that ceiling is ", rl->ceiling) : "", ".");
   }
 
@@ -157,7 +160,7 @@ class Story {
     for (const auto& [arm, over] : OtherWays(results_.runs)) {
       if (!std::isfinite(over.mean) || arm == "swa_sft_more") continue;
       std::string& list = Above(over) ? below : Below(over) ? above : level;
-      list += Sentence(list.empty() ? "" : "; ", ArmName(arm), " (", Signed(over), ")");
+      list += Sentence(list.empty() ? "" : "; ", ArmName(results_.looks, arm), " (", Signed(over), ")");
     }
     for (const auto& [list, what] :
          {std::pair(below, "RL is better than these other ways"), std::pair(level, "Not clearly apart from RL are"),
@@ -226,19 +229,20 @@ class Story {
       Say("Above the reach bound, which its own traces set: ", Phrase(m), ", ", Accuracy(m), " against ", m.reach_bound,
           m.accuracy_ci95.low > m.reach_bound ? ", clearly." : ", not clearly.");
     }
-    if (bounded && !above) Say("No SWA arm is above the reach bound that its own traces set, g + (1 - g)/13.");
+    if (bounded && !above)
+      Say("No SWA arm is above the reach bound that its own traces set, ", BoundFormula(results_.task), ".");
   }
 
   void TellInference() {
-    constexpr double kGuess = 1.0 / kModulus;
+    const double guess = results_.task.traces().guess;
     std::string arms;
     for (const ArmMeans& m : arms_) {
       const Estimate beyond = AccuracyOf(m.beyond);
-      if (!std::isfinite(m.reach_bound) || !(beyond.ci95.low > kGuess)) continue;
+      if (!std::isfinite(m.reach_bound) || !(beyond.ci95.low > guess)) continue;
       arms += Sentence(arms.empty() ? "" : "; ", Phrase(m), " ", beyond);
     }
     if (arms.empty()) return;
-    Say("On traces out of reach these arms do better than a guess (", kGuess,
+    Say("On traces out of reach these arms do better than a guess (", guess,
         "), so they infer facts from values in view "
         "or carry them in another form: ",
         arms, ".");
@@ -249,20 +253,35 @@ class Story {
     for (const auto& [name, id] : {std::pair{"SWA", "swa"}, std::pair{"SA", "sa"}}) {
       const ArmMeans *sft = Find(Concat(id, "_sft")), *rl = Find(Concat(id, "_rl"));
       if (!sft || !rl) continue;
-      changes += (changes.empty() ? "By RL " : ", ") + RateChange(name, sft->restatement_rate, rl->restatement_rate);
+      changes +=
+          (changes.empty() ? "By RL " : ", ") + RateChange(name, results_.task.view().step, sft->Mechanism(kRepeatRate),
+                                                           rl->Mechanism(kRepeatRate), SeedsAgree(sft->arm, rl->arm));
     }
     if (!changes.empty()) Say(changes, ".");
+  }
+
+  // Whether the rate of repeating goes the same way from one arm to the other with every seed.
+  bool SeedsAgree(const std::string& from, const std::string& to) const {
+    bool up = false, down = false;
+    for (const ArmRun& a : results_.runs) {
+      for (const ArmRun& b : results_.runs) {
+        if (a.arm != from || b.arm != to || a.seed != b.seed) continue;
+        (b.Mechanism(kRepeatRate) > a.Mechanism(kRepeatRate) ? up : down) = true;
+      }
+    }
+    return !(up && down);
   }
 
   void TellDistances() {
     const ArmMeans *sft = Find("swa_sft"), *rl = Find("swa_rl");
     if (!sft || !rl) return;
-    const auto change = [&](double ArmMeasures::*measure, int decimals) {
-      return Concat(FormatNumber(sft->*measure, decimals), " to ", FormatNumber(rl->*measure, decimals));
+    const auto change = [&](double before, double after, int decimals) {
+      return Concat(FormatNumber(before, decimals), " to ", FormatNumber(after, decimals));
     };
-    Say("Under SWA the share of needed facts inside the window goes from ", change(&ArmMeasures::facts_in_window, 3),
-        ", the distance to a needed fact from ", change(&ArmMeasures::dependency_distance_mean, 1),
-        " tokens, the length of an answer from ", change(&ArmMeasures::mean_length, 1), ".");
+    Say("Under SWA the share of needed facts inside the window goes from ",
+        change(sft->Mechanism(kInWindow), rl->Mechanism(kInWindow), 3), ", the distance to a needed fact from ",
+        change(sft->Mechanism(kDistance), rl->Mechanism(kDistance), 1), " tokens, the length of an answer from ",
+        change(sft->mean_length, rl->mean_length, 1), ".");
   }
 
   void TellSaturation() {

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What compare.py and sitting.py share: running a program that writes JSON, and printing a table."""
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+
+
+class SideError(Exception):
+    """A side could not measure; the message is one line."""
+
+
+def run_json(command, limit, environment=os.environ):
+    """Runs the command with `--json FILE` and returns what it writes there within so many seconds."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory) / "result.json"
+        try:
+            done = subprocess.run(
+                [*command, "--json", str(path)], env=environment, capture_output=True, text=True, timeout=limit
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise SideError(str(error)) from None
+        if done.returncode != 0 or not path.exists():
+            lines = done.stderr.strip().splitlines()
+            raise SideError(lines[-1] if lines else f"exit status {done.returncode}")
+        return json.loads(path.read_text())
+
+
+def text_table(lines):
+    """The lines' cells in columns, below the first line a rule."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    lines = [lines[0], ["-" * w for w in widths], *lines[1:]]
+    return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths)) + " |" for line in lines)
+
+
+def processor_name():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(": ", 1)[1]
+    return "unknown processor"
