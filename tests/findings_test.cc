@@ -27,6 +27,7 @@ TEST_CASE("other ways are told beside RL, by how far RL is from them") {
     r.runs.push_back(MadeUpRun(arm, right, 2, r.task));
     r.runs.back().trained_tokens = 1000;
   }
+  r.looks = {{"swa_kl", "SWA, distilled from SA", "imitating SA"}};
   const std::vector<WayAgainstRl> ways = OtherWays(r.runs);
   REQUIRE(ways.size() == 4);
   CHECK(ways[0].arm == "swa_sft_more");

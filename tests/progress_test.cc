@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 #include <sys/ioctl.h>
 
+#include <array>
+
 #include "program.h"
 
 using namespace swarr;
@@ -64,7 +66,7 @@ std::vector<std::string> Loud(std::vector<std::string> arguments) {
 }  // namespace
 
 TEST_CASE("progress fits the terminal, says how much is done and left, and has a bar where there is room") {
-  for (const unsigned short columns : {30, 120}) {
+  for (const unsigned short columns : std::to_array<unsigned short>({30, 120})) {
     const TempDirectory dir;
     const std::vector<std::string> lines = Terminal(columns).Run(Loud(TinyPretrain(dir / "run", 3)));
     REQUIRE(!lines.empty());
