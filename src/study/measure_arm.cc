@@ -6,6 +6,7 @@
 
 #include "base/version.h"
 #include "study/seed_study.h"
+#include "study/traces.h"
 #include "task/ceiling.h"
 #include "tensor/device.h"
 #include "train/evaluate.h"
@@ -65,6 +66,7 @@ ArmRun MeasureArm(Context& ctx, const StudyOptions& options, const StudySettings
     const ChainProblem& problem = task.problem(sampled[i].problem);
     run.outcomes.push_back(OutcomeOf(problem, sampled[i], greedy[i].reward == 1.0, window, reach));
   }
+  run.traces = TracesToShow(task, sampled, run.outcomes);
   if (settings.longer) {
     const std::vector<EvaluatedCompletion> longer = complete(ChainTask(Split::kEval, *settings.longer), 1);
     run.longer.traces = static_cast<std::int64_t>(longer.size());
