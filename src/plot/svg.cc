@@ -36,9 +36,12 @@ std::string Text(double x, double y, std::string_view text, std::string_view att
   return Fill("<text x=\"@\" y=\"@\" @>@</text>\n", {x, y, attributes, EscapeMarkup(text)});
 }
 
+std::string TickText(double value) {
+  return std::abs(value) < 1e6 ? Concat(value) : Concat(std::scientific, std::setprecision(1), value);
+}
+
 std::string TickLabel(double x, double y, double value, std::string_view anchor) {
-  const std::string text = std::abs(value) < 1e6 ? Concat(value) : Concat(std::scientific, std::setprecision(1), value);
-  return Text(x, y, text, Fill("fill=\"@\" text-anchor=\"@\"", {colour::kTick, anchor}));
+  return Text(x, y, TickText(value), Fill("fill=\"@\" text-anchor=\"@\"", {colour::kTick, anchor}));
 }
 
 std::string Line(double x0, double y0, double x1, double y1, std::string_view stroke, std::string_view width) {
@@ -159,8 +162,13 @@ class PanelWriter {
 
   void WriteAxes() {
     const Box& f = frame_;
+    double free_from = f.x0 - kLeft;  // a number that would touch the one before is left out
     for (const double tick : AxisTicks(panel_.x)) {
-      out_ += Line(X(tick), f.y0, X(tick), f.y1, colour::kTrack, "1") + TickLabel(X(tick), f.y1 + 17, tick, "middle");
+      out_ += Line(X(tick), f.y0, X(tick), f.y1, colour::kTrack, "1");
+      const double half = TextWidth(TickText(tick)) / 2;
+      if (X(tick) - half < free_from) continue;
+      out_ += TickLabel(X(tick), f.y1 + 17, tick, "middle");
+      free_from = X(tick) + half + 6;
     }
     for (const double tick : AxisTicks(panel_.y)) {
       out_ += Line(f.x0, Y(tick), f.x1, Y(tick), colour::kTrack, "1") + TickLabel(f.x0 - 7, Y(tick) + 4, tick, "end");

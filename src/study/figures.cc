@@ -20,9 +20,17 @@ constexpr std::size_t kMostLabels = 8;
 // The dashed green line that marks the SFT data.
 constexpr SeriesStyle kDataStyle = {.colour = colour::kGreen, .line = true, .dashed = true};
 
+bool HasManyArms(const StudyResults& results) { return ArmsOf(results.runs).size() > kMostLabels; }
+
+// The entry of an arm in a legend: of its way, where there are many arms.
+std::string LegendOf(const StudyResults& results, const std::string& arm) {
+  const ArmLook* look = LookOf(results.looks, arm);
+  return look && HasManyArms(results) ? look->way : ArmName(results.looks, arm);
+}
+
 // A line of the arm, named in the legend.
 Series LineOf(const StudyResults& results, const std::string& arm) {
-  Series line{.legend = ArmName(results.looks, arm), .style = StyleIn(results, arm)};
+  Series line{.legend = LegendOf(results, arm), .style = StyleIn(results, arm)};
   line.style.line = true;
   return line;
 }
@@ -44,12 +52,7 @@ PlotAxis AccuracyAxis() { return {"accuracy (one sample a problem, T = 1)", 0, 1
 // An arm's runs as points over one of their measures, with its name beside them, or its way's in the legend.
 Series AccuracyOver(double ArmMeasures::*x, const std::string& arm, const StudyResults& results) {
   Series series{.style = StyleIn(results, arm)};
-  if (ArmsOf(results.runs).size() <= kMostLabels) {
-    series.label = ArmName(results.looks, arm);
-  } else {
-    const ArmLook* look = LookOf(results.looks, arm);
-    series.legend = look ? look->way : ArmName(results.looks, arm);
-  }
+  (HasManyArms(results) ? series.legend : series.label) = LegendOf(results, arm);
   for (const ArmRun& run : results.runs) {
     if (run.arm != arm) continue;
     series.points.push_back(PointWith(AccuracyInterval(run), run.*x, run.accuracy));
@@ -158,8 +161,8 @@ Series PooledAccuracy(const StudyResults& results, const std::string& arm, doubl
     const double x = (s.steps.from + s.steps.to) / 2.0 + shift;
     const Interval interval = WilsonInterval(correct, s.problems);
     line.points.push_back(PointWith(interval, x, s.accuracy));
-    line.points.back().hover = Concat(line.legend, ", ", s.steps.from, " to ", s.steps.to, " steps: accuracy ",
-                                      FormatEstimate({.mean = s.accuracy, .ci95 = interval}));
+    line.points.back().hover = Concat(ArmName(results.looks, arm), ", ", s.steps.from, " to ", s.steps.to,
+                                      " steps: accuracy ", FormatEstimate({.mean = s.accuracy, .ci95 = interval}));
   }
   return line;
 }

@@ -176,15 +176,12 @@ std::string ArmTable(const StudyResults& results, const TextTable& table) {
 
 // Every run links to its record.
 std::string RunTable(const StudyResults& results, const TextTable& table) {
-  return HtmlTable(
-      table,
-      [&](std::size_t row, std::size_t column, const std::string& text) {
-        const ArmRun& run = results.runs[row - 1];
-        if (column == 0) return ArmMark(results, run.arm) + EscapeMarkup(text);
-        if (column == 1) return HtmlLink(Concat("results/", run.arm, "-seed", run.seed, ".json"), text);
-        return EscapeMarkup(text);
-      },
-      /*wide=*/true);
+  return HtmlTable(table, [&](std::size_t row, std::size_t column, const std::string& text) {
+    const ArmRun& run = results.runs[row - 1];
+    if (column == 0) return ArmMark(results, run.arm) + EscapeMarkup(text);
+    if (column == 1) return HtmlLink(Concat("results/", run.arm, "-seed", run.seed, ".json"), text);
+    return EscapeMarkup(text);
+  });
 }
 
 std::string FigureSection(const StudyResults& results) {
@@ -264,7 +261,7 @@ std::string HtmlReport(const StudyResults& results) {
   for (const auto& [id, name, markup] : SectionsOf(results)) {
     if (markup.empty()) continue;
     contents += HtmlLink(Concat('#', id), name) + '\n';
-    sections += Heading(id, name) + markup;
+    sections += HtmlSection(id, name, markup);
   }
   return HtmlPage(title, Concat(Tag("h1", title), Tag("p", Headline(results) + "."), Missing(results), "<nav>",
                                 contents, "</nav>\n", sections));

@@ -19,8 +19,8 @@ std::string Tag(std::string_view name, std::string_view text) {
   return Fill("<@>@</@>\n", {name, EscapeMarkup(text), name});
 }
 
-std::string Heading(std::string_view id, std::string_view text) {
-  return Fill("<h2 id=\"@\">@</h2>\n", {id, EscapeMarkup(text)});
+std::string HtmlSection(std::string_view id, std::string_view title, std::string_view markup) {
+  return Fill("<section id=\"@\">\n@@</section>\n", {id, Tag("h2", title), markup});
 }
 
 std::string HtmlLink(std::string_view address, std::string_view text) {
@@ -41,7 +41,7 @@ std::string HtmlPairs(const std::vector<std::pair<std::string, std::string>>& pa
   return Fill("<table class=\"pairs\"><tbody>\n@</tbody></table>\n", {rows});
 }
 
-std::string HtmlTable(const std::vector<std::vector<std::string>>& table, const CellMarkup& cell, bool wide) {
+std::string HtmlTable(const std::vector<std::vector<std::string>>& table, const CellMarkup& cell) {
   std::string head, rows;
   for (const std::string& text : table[0]) head += Fill("<th>@</th>", {EscapeMarkup(text)});
   for (std::size_t row = 1; row < table.size(); ++row) {
@@ -49,8 +49,8 @@ std::string HtmlTable(const std::vector<std::vector<std::string>>& table, const 
     for (std::size_t c = 0; c < table[row].size(); ++c) rows += Fill("<td>@</td>", {cell(row, c, table[row][c])});
     rows += "</tr>\n";
   }
-  return Fill("<div class=\"scroll@\"><table>\n<thead><tr>@</tr></thead>\n<tbody>\n@</tbody></table></div>\n",
-              {wide ? " wide" : "", head, rows});
+  return Fill("<div class=\"scroll\"><table>\n<thead><tr>@</tr></thead>\n<tbody>\n@</tbody></table></div>\n",
+              {head, rows});
 }
 
 std::string HtmlFigure(std::string_view svg, std::string_view caption) {

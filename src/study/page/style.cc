@@ -57,7 +57,7 @@ summary { cursor: pointer; font-weight: 600; }
 }
 @media (max-width: 600px) {
   body { font-size: 15px; padding: 0 .8rem; }
-  th:first-child, td:first-child { min-width: 6.5rem; max-width: 9rem; }
+  th:first-child, td:first-child { min-width: 8.5rem; max-width: 9.5rem; }
 }
 @page { size: A4; margin: 12mm 10mm; }
 @page across { size: A4 landscape; margin: 10mm; }
@@ -67,11 +67,9 @@ summary { cursor: pointer; font-weight: 600; }
   nav { display: none; }
   a { color: inherit; text-decoration: none; }
   .scroll { overflow: visible; }
-  .wide { page: across; }
+  #runs { page: across; }  /* the widest table */
   table { font-size: 7.5pt; }
-  .wide table { font-size: 7pt; width: 100%; }
   th, td { padding: .12rem .25rem; min-width: 0; }
-  td { white-space: normal; }
   th:first-child, td:first-child { position: static; min-width: 0; }
   thead { display: table-header-group; }
   tr, figure, .trace { break-inside: avoid; }
