@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Twin of src/tensor/kernels/adamw.cc. AdamWStep: element by element; a thread takes one pack of 16 bytes. GlobalNorm:
-// a block sums a chunk of kNormChunk elements, of which thread t takes t, t + kThreads, ...; then one block sums the
-// chunks in the same way.
+// Twin of src/tensor/kernels/adamw.cc. AdamWStep: element by element; a thread takes one pack of 16 bytes. FusedAdamW:
+// all parameters, with their rounding to bf16, instead of a launch for each run of parameters that decay alike.
+// GlobalNorm: a block sums a chunk of kNormChunk elements, of which thread t takes t, t + kThreads, ...; then one block
+// sums the chunks in the same way.
+#include <algorithm>
 #include <cmath>
 
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
+#include "tensor/fused_adamw.h"
 #include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 
@@ -25,6 +28,56 @@ __global__ void StepKernel(AdamWFactors<T> f, std::int64_t n, bool aligned, T* w
   StorePack<k>(w, i, n, aligned, weight);
   StorePack<k>(m, i, n, aligned, first);
   StorePack<k>(v, i, n, aligned, second);
+}
+
+// Where the runs of a launch end, as many as an argument has room for. The first decays if `first_decays`, and then
+// every second one.
+struct Runs {
+  static constexpr int kMost = 448;
+  std::int64_t ends[kMost];
+  int count;
+  bool first_decays;
+
+  // The run of an element; beyond the last end: the last run.
+  __device__ int Of(std::int64_t i) const {
+    int first = 0, last = count - 1;
+    while (first < last) {
+      const int middle = (first + last) / 2;
+      if (i < ends[middle]) {
+        last = middle;
+      } else {
+        first = middle + 1;
+      }
+    }
+    return first;
+  }
+  __device__ bool Decays(int run) const { return (run % 2 == 0) == first_decays; }
+};
+
+// A step of elements begin to end, and their rounding. A block looks for the run of its first element.
+__global__ void StepAndRoundKernel(AdamWFactors<float> f, std::int64_t begin, std::int64_t end, bool aligned,
+                                   const __grid_constant__ Runs runs, float* w, BFloat16* values, float* m, float* v,
+                                   const float* g) {
+  constexpr int k = kPack<float>;
+  const std::int64_t i = begin + FirstOfThread<k>();
+  int run = runs.Of(begin + std::int64_t{blockIdx.x} * kThreads * k);
+  WaitForPrevious();
+  if (i >= end) return;
+  Pack<float, k> weight = LoadPack<k>(w, i, end, aligned), first = LoadPack<k>(m, i, end, aligned),
+                 second = LoadPack<k>(v, i, end, aligned);
+  const Pack<float, k> gradient = LoadPack<k>(g, i, end, aligned);
+  Pack<BFloat16, k> rounded;
+  const float decay = f.decay;
+  for (int j = 0; j < k; ++j) {
+    while (run + 1 < runs.count && i + j >= runs.ends[run]) ++run;
+    f.decay = runs.Decays(run) ? decay : 0.0f;
+    f.Update(gradient.at[j], weight.at[j], first.at[j], second.at[j]);
+    rounded.at[j] = BFloat16(weight.at[j]);
+  }
+  StorePack<k>(w, i, end, aligned, weight);
+  StorePack<k>(m, i, end, aligned, first);
+  StorePack<k>(v, i, end, aligned, second);
+  StorePack<k>(values, i, end, aligned, rounded);
 }
 
 constexpr int kSumThreads = 1024;
@@ -62,6 +115,25 @@ void Kernels<Cuda>::AdamWStep(const Context& ctx, const Tensor& w, const Tensor&
     const bool aligned = Aligned<k>(w.data<T>(), m.data<T>(), v.data<T>(), g.data<T>());
     Launch(ctx, PackShape<k>(n), StepKernel<T>, factors, n, aligned, w, m, v, g);
   });
+}
+
+bool FusedAdamW(const Context& ctx, const FlatParameters& p, std::span<const DecayRun> runs,
+                const AdamWUpdate& update) {
+  if (!ctx.stream || p.values.dtype() != DType::kBF16) return false;
+  constexpr int k = kPack<float>;
+  float *w = p.master.data<float>(), *m = p.m.data<float>(), *v = p.v.data<float>(), *g = p.gradients.data<float>();
+  std::int64_t begin = 0;
+  for (std::size_t first = 0; first < runs.size(); first += Runs::kMost) {
+    const auto of_launch = runs.subspan(first, std::min<std::size_t>(Runs::kMost, runs.size() - first));
+    Runs ends{.ends = {}, .count = static_cast<int>(of_launch.size()), .first_decays = of_launch[0].decays};
+    for (std::size_t i = 0; i < of_launch.size(); ++i) ends.ends[i] = of_launch[i].end;
+    const std::int64_t end = of_launch.back().end;
+    const bool aligned = begin % k == 0 && Aligned<k>(w, m, v, g) && Aligned<k>(p.values.data<BFloat16>());
+    Launch(ctx, PackShape<k>(end - begin), StepAndRoundKernel, AdamWFactors<float>(update), begin, end, aligned, ends,
+           p.master, p.values, p.m, p.v, p.gradients);
+    begin = end;
+  }
+  return true;
 }
 
 // The only kernel that waits for the device, because its result is the host's.

@@ -180,12 +180,20 @@ void Multiply(const Context& ctx, const Product<T, Out>& p) {
   }
 }
 
-// Products of one form: in one launch where warpgroups take them all.
+// Whether products of one form share a launch: where warpgroups take them all.
+template <class T, class Out>
+bool ShareLaunch(const Context& ctx, Products<T, Out> products) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    const bool few = std::ranges::any_of(products, [&](const auto& p) { return FewRowsTake(ctx, p); });
+    return ctx.gemm == GemmKind::kOwn && !few && WarpgroupsTake(ctx, products);
+  }
+  return false;
+}
+
 template <class T, class Out>
 void MultiplyAll(const Context& ctx, Products<T, Out> products) {
   if constexpr (std::is_same_v<T, BFloat16>) {
-    const bool few = std::ranges::any_of(products, [&](const auto& p) { return FewRowsTake(ctx, p); });
-    if (ctx.gemm == GemmKind::kOwn && !few && WarpgroupsTake(ctx, products)) return MultiplyByWarpgroups(ctx, products);
+    if (ShareLaunch(ctx, products)) return MultiplyByWarpgroups(ctx, products);
   }
   for (const Product<T, Out>& p : products) Multiply(ctx, p);
 }
@@ -209,6 +217,7 @@ void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
   ArenaScope scope(*ctx.arena);
   const std::int64_t parts = Blocks(depth, part_depth);
   std::int64_t most = 0;
+  bool all_whole = true;
   Few<Product<T, Sum>> in_parts;
   AllPartSums<Sum, Out> sums{};
   for (const Product<T, Out>& p : products) {
@@ -223,10 +232,14 @@ void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
                   .c = partial,
                   .part_depth = part_depth});
     most = std::max(most, size);
+    all_whole = all_whole && RowsAligned<kPack<Sum>>(size, partial, p.addend, p.c);
   }
   MultiplyAll(ctx, in_parts.view());
-  const dim3 grid(static_cast<unsigned>(Blocks(most, kThreads)), 1, static_cast<unsigned>(products.size()));
-  Launch(ctx, {.blocks = grid, .early = true}, AddPartsKernel<Sum, Out>, parts, sums);
+  const auto blocks = static_cast<unsigned>(Blocks(most, kThreads * kPack<Sum>));
+  const dim3 grid(blocks, 1, static_cast<unsigned>(products.size()));
+  WithWhole(all_whole, [&]<bool whole>() {
+    Launch(ctx, {.blocks = grid, .early = true}, AddPartsKernel<whole, Sum, Out>, parts, sums);
+  });
 }
 
 template <class T>
@@ -304,13 +317,21 @@ void Kernels<Cuda>::MatMulTN(const Context& ctx, const Tensor& dw, const Tensor&
   });
 }
 
-bool FusedLinears(const Context& ctx, const Tensor& x, std::span<const LinearResult> results) {
+bool FusedLinears(const Context& ctx, const Tensor& x, std::span<const LinearResult> results,
+                  const RowPositions& rows) {
   if (!Fuses(ctx, x.dtype()) || x.dim(0) == 0) return false;
-  Few<Product<BFloat16, BFloat16>> products;
-  for (const auto& [y, w, b] : results) {
-    products.Add(ProductOf<BFloat16, BFloat16>(y, {x, false}, {w, false}, b, {}));
+  Few<Product<BFloat16, BFloat16>> products, turned;
+  for (const auto& [y, w, b, turns] : results) {
+    auto product = ProductOf<BFloat16, BFloat16>(y, {x, false}, {w, false}, b, {});
+    products.Add(product);
+    if (turns) product.turn = {rows.positions.data<std::int32_t>(), rows.table.data<float>()};
+    turned.Add(product);
   }
-  MultiplyAll(ctx, products.view());
+  const bool turn = !rows.table.empty() && rows.table.dim(1) == kTurnedHead && ShareLaunch(ctx, products.view());
+  MultiplyAll(ctx, turn ? turned.view() : products.view());
+  for (const LinearResult& result : results) {
+    if (result.turned && !turn) TurnHeads(ctx, result.y, rows);
+  }
   return true;
 }
 

@@ -27,11 +27,21 @@ struct Factors {
 };
 constexpr int kMostFactors = 3, kMostProducts = 3;
 
+// Rotary embedding of a result whose columns are heads of kTurnedHead: row n stands at positions[n] of the table. Null:
+// none.
+constexpr int kTurnedHead = 64;
+struct Turn {
+  const std::int32_t* positions = nullptr;
+  const float* table = nullptr;
+};
+
 // c[rows, columns] = a[rows, depth] b[columns, depth]^T + bias[columns] + addend[rows, columns]. Out is T or its
 // accumulator.
 //
 // `more`: their products are added by the same accumulators, as if all depths were one. Each is padded with zeros to a
 // multiple of 64. Only in bf16, with b transposed and a not, and in one part.
+//
+// `turn`: what is stored is the rounded result, turned and rounded again. Only in bf16, where warpgroups multiply.
 //
 // If part_depth < depth, k is cut into parts of that length, and c holds one result for each part: c[parts, rows,
 // columns], without bias and addend.
@@ -45,6 +55,7 @@ struct Product {
   Out* c;
   std::int64_t part_depth;
   Factors<T> more[kMostFactors - 1] = {};
+  Turn turn = {};
 
   std::int64_t parts() const { return depth > part_depth ? Blocks(depth, part_depth) : 1; }
 };

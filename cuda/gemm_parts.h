@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cuda/gemm.h"
+#include "cuda/pack.h"
 
 namespace swarr {
 namespace {
@@ -52,16 +53,27 @@ struct AllPartSums {
   PartSums<Sum, Out> of[kMostProducts];
 };
 
-// Grid: the elements of the largest product, 1, the products.
-template <class Sum, class Out>
+// Grid: the packs of the largest product, 1, the products. `whole`: packs can be moved whole in all of them.
+template <bool whole, class Sum, class Out>
 __global__ void AddPartsKernel(std::int64_t parts, const __grid_constant__ AllPartSums<Sum, Out> all) {
+  constexpr int k = kPack<Sum>;
   const PartSums<Sum, Out>& sums = all.of[blockIdx.z];
-  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const std::int64_t i = FirstOfThread<k>();
   WaitForPrevious();
   if (i >= sums.size) return;
-  Sum sum = 0;
-  for (std::int64_t part = 0; part < parts; ++part) sum += sums.partial[part * sums.size + i];
-  sums.c[i] = static_cast<Out>(sums.addend ? sum + static_cast<Sum>(sums.addend[i]) : sum);
+  constexpr std::bool_constant<whole> aligned;
+  Pack<Sum, k> sum{};
+#pragma unroll 4
+  for (std::int64_t part = 0; part < parts; ++part) {
+    const Pack<Sum, k> more = LoadPack<k>(sums.partial + part * sums.size, i, sums.size, aligned);
+    for (int j = 0; j < k; ++j) sum.at[j] += more.at[j];
+  }
+  Pack<Out, k> out{};
+  if (sums.addend) out = LoadPack<k>(sums.addend, i, sums.size, aligned);
+  for (int j = 0; j < k; ++j) {
+    out.at[j] = static_cast<Out>(sums.addend ? sum.at[j] + static_cast<Sum>(out.at[j]) : sum.at[j]);
+  }
+  StorePack<k>(sums.c, i, sums.size, aligned, out);
 }
 
 }  // namespace

@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products in bf16 by Hopper's warpgroups (cuda/product_wgmma.h): the three products of a linear layer; called by
 // gemm.cu. Here is what is done with a tile's sums, and the choice of the tile.
+#include <algorithm>
 #include <array>
 #include <type_traits>
 
 #include "cuda/product_wgmma.h"
+#include "cuda/rope.h"
 
 namespace swarr {
 namespace {
 
-// c = (sums + bias) + addend, rounded. Results go through shared memory: there the copy engine brings addends, and from
-// there it takes results, while the groups multiply on.
+// c = (sums + bias) + addend, rounded, or turned(rounded(sums + bias)), rounded. Results go through shared memory:
+// there the copy engine brings addends, and from there it takes results, while the groups multiply on. `turns`: some of
+// the products of the launch are turned.
+template <bool turns>
 struct StoreBoxes {
   using Places = void;
   CUtensorMap c, addend;
   const BFloat16* bias;
+  Turn turn;
   bool adds;
 
   template <class S>
@@ -32,10 +37,18 @@ struct StoreBoxes {
     CopyBox(place, addend, ColumnOf(origin, panel), RowOf<S>(group, origin), ready);
   }
 
-  template <class S, int panel>
-  __device__ void Store(char* place, unsigned group, const Product<BFloat16, BFloat16>& p, TileOrigin origin,
+  template <class S>
+  __device__ void Begin(unsigned group, const Product<BFloat16, BFloat16>& p, TileOrigin origin,
                         float (&sums)[S::kHalves][S::kColumns / 2]) const {
-    if (bias) AddBias<S, panel>(ColumnOf(origin, panel), p.columns, sums);
+    if (bias) AddBias<S>(origin.column, p.columns, sums);
+    if constexpr (turns) {
+      if (turn.positions) TurnHeads<S>(RowOf<S>(group, origin), p.rows, sums);
+    }
+  }
+
+  template <class S, int panel>
+  __device__ void Store(char* place, unsigned group, TileOrigin origin,
+                        const float (&sums)[S::kHalves][S::kColumns / 2]) const {
     adds ? Write<S, panel, true>(place, sums) : Write<S, panel, false>(place, sums);
     ShowStores();
     SyncThreads(1 + static_cast<int>(group), kGroup);
@@ -45,17 +58,48 @@ struct StoreBoxes {
     WaitStoresRead<1>();
   }
 
-  template <class S, int panel>
+  template <class S>
   __device__ void AddBias(std::int64_t column, std::int64_t columns, float (&sums)[S::kHalves][S::kColumns / 2]) const {
 #pragma unroll
-    for (int i = 0; i < kPanel / 8; ++i) {
+    for (int i = 0; i < S::kColumns / 8; ++i) {
       const std::int64_t at = column + i * 8 + threadIdx.x % 4 * 2;
       if (at >= columns) return;
       const float pair[] = {float(bias[at]), float(bias[at + 1])};
 #pragma unroll
       for (int half = 0; half < S::kHalves; ++half) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) sums[half][panel * kPanel / 2 + i * 4 + e] += pair[e % 2];
+        for (int e = 0; e < 4; ++e) sums[half][i * 4 + e] += pair[e % 2];
+      }
+    }
+  }
+
+  // A head is a panel, so a thread has both numbers of its pairs. All heads of a row are turned by the same angles,
+  // which are loaded once for them.
+  template <class S>
+  __device__ void TurnHeads(std::int64_t row, std::int64_t rows, float (&sums)[S::kHalves][S::kColumns / 2]) const {
+    static_assert(kTurnedHead == kPanel);
+    constexpr int kBlocks = kPanel / 16, kLines = S::kHalves * 2;  // blocks of 8 in half a head; rows of a thread
+    const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x % kGroup / kWarp;
+    int position[kLines];
+#pragma unroll
+    for (int line = 0; line < kLines; ++line) {
+      const std::int64_t n = row + line / 2 * kPanel + warp * 16 + line % 2 * 8 + lane / 4;
+      position[line] = turn.positions[min(n, rows - 1)];
+    }
+#pragma unroll
+    for (int line = 0; line < kLines; ++line) {
+      const float* angles = turn.table + std::int64_t{position[line]} * kPanel + lane % 4 * 2;
+      float2 cosine[kBlocks], sine[kBlocks];
+#pragma unroll
+      for (int i = 0; i < kBlocks; ++i) {
+        cosine[i] = *reinterpret_cast<const float2*>(angles + i * 8);
+        sine[i] = *reinterpret_cast<const float2*>(angles + kPanel / 2 + i * 8);
+      }
+#pragma unroll
+      for (int at = 0; at < S::kPanels * kBlocks; ++at) {
+        const int i = at % kBlocks;
+        float* a = sums[line / 2] + at / kBlocks * kPanel / 2 + i * 4 + line % 2 * 2;
+        TurnRounded(a, a + kBlocks * 4, cosine[i], sine[i]);
       }
     }
   }
@@ -143,22 +187,32 @@ std::int64_t CostOf(const Context& ctx, Products<BFloat16, Out> products) {
   return Blocks(works, std::max(1, ctx.stream->multiprocessors / S::kBlocks)) * S::kColumns * 100 / S::kRate;
 }
 
+template <class S, bool turns>
+StoreBoxes<turns> BoxesOf(const Product<BFloat16, BFloat16>& p) {
+  const auto describe = [&](const BFloat16* x) {
+    return DescribeMatrix(x, p.rows, p.columns, p.columns, S::kHalves * kPanel);
+  };
+  return {describe(p.c), describe(p.addend ? p.addend : p.c), p.bias, p.turn, p.addend != nullptr};
+}
+
 // Either several products share their launch, or there is one, of several factors where training adds such.
 template <class S, bool kTransposedA, bool kTransposedB, class Out>
 void LaunchStored(const Context& ctx, Products<BFloat16, Out> products) {
   constexpr int kFactors = !kTransposedA && kTransposedB ? kMostFactors : 1,
                 kMembers = kFactors > 1 ? 1 : kMostProducts;
-  LaunchProducts<S, kTransposedA, kTransposedB, kFactors, kMembers>(
-      ctx, products, [&](const Product<BFloat16, Out>& p) {
-        if constexpr (std::is_same_v<Out, float>) {
-          return Store{};
-        } else {
-          const auto describe = [&](const BFloat16* x) {
-            return DescribeMatrix(x, p.rows, p.columns, p.columns, S::kHalves * kPanel);
-          };
-          return StoreBoxes{describe(p.c), describe(p.addend ? p.addend : p.c), p.bias, p.addend != nullptr};
-        }
-      });
+  const auto launch = [&](const auto& end_of) {
+    LaunchProducts<S, kTransposedA, kTransposedB, kFactors, kMembers>(ctx, products, end_of);
+  };
+  if constexpr (std::is_same_v<Out, float>) {
+    return launch([](const auto&) { return Store{}; });
+  } else {
+    const bool turns = std::ranges::any_of(products, [](const auto& p) { return p.turn.positions != nullptr; });
+    if constexpr (!kTransposedB) {
+      if (turns) return launch(BoxesOf<S, true>);
+    }
+    SWARR_CHECK(!turns, "results of products with a transposed weight can't be turned in their kernel");
+    launch(BoxesOf<S, false>);
+  }
 }
 
 // Launches the cheapest of these shapes.

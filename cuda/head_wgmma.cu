@@ -18,6 +18,36 @@ using Logits = Product<BFloat16, float>;  // c is null
 
 constexpr std::int64_t kRowsAtOnce = 16384;  // whose parts are held
 
+// The 4 x 4 words that four neighbouring lanes hold, four each, transposed.
+__device__ inline void TransposeWords(std::uint32_t (&words)[4]) {
+#pragma unroll
+  for (unsigned distance = 1; distance <= 2; distance *= 2) {
+    const bool second = (threadIdx.x & distance) != 0;
+#pragma unroll
+    for (unsigned i = 0; i < 4; ++i) {
+      if (i & distance) continue;
+      const std::uint32_t sent = second ? words[i] : words[i + distance],
+                          received = __shfl_xor_sync(0xffffffffu, sent, distance);
+      (second ? words[i] : words[i + distance]) = received;
+    }
+  }
+}
+
+// A lane's sums in 4 blocks of 8 columns, a pair in each, of one row. All lanes call; rows and columns may lie beyond
+// c.
+struct Quad {
+  float at[8];
+
+  // bf16 is written in runs of 8: lane l of four has block l of the quad there.
+  __device__ void Store(BFloat16* run, bool inside) const {
+    std::uint32_t words[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) words[i] = RoundPair(at[2 * i], at[2 * i + 1]);
+    TransposeWords(words);
+    if (inside) *reinterpret_cast<uint4*>(run) = make_uint4(words[0], words[1], words[2], words[3]);
+  }
+};
+
 // A lane has entries of two of a tile's 64 rows, 8 apart. What it reads of them is read before anything is written, and
 // rare cases have code of their own: so nothing keeps the compiler from working on several slices at once, and a warp
 // has few others beside it that could fill its waits.

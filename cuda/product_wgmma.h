@@ -47,11 +47,11 @@ using Square = Shape<128, true, 2, 100>;
 
 // Whether results pass through shared memory, by panels of 64 columns. Each group has two places for panels; while one
 // is stored the next is written to the other.
-//   end.Prepare<S>(place, group, origin, panel, ready)       one thread calls it when the place is free for that panel
-//   of
-//                                                            the tile at `origin`; whatever it does ends in ready
-//   end.Store<S, panel>(place, group, product, origin, sums) the group calls it then. When it returns to the group's
-//                                                            first thread, the place before is free.
+//   end.Prepare<S>(place, group, origin, panel, ready)   one thread calls it when the place is free for that panel of
+//                                                        the tile at `origin`; whatever it does ends in ready
+//   end.Begin<S>(group, product, origin, sums)           the group calls it before it stores a tile
+//   end.Store<S, panel>(place, group, origin, sums)      the group calls it when the place is ready. When it returns to
+//                                                        the group's first thread, the place before is free.
 template <class End>
 concept HasPlaces = requires {
   typename End::Places;
@@ -79,36 +79,6 @@ __device__ void CopyTile(char* to, const CUtensorMap& matrix, std::int64_t row, 
     blocks > 1 ? CopyBoxToPair(box, matrix, x, y, full) : CopyBox(box, matrix, x, y, full);
   }
 }
-
-// The 4 x 4 words that four neighbouring lanes hold, four each, transposed.
-__device__ inline void TransposeWords(std::uint32_t (&words)[4]) {
-#pragma unroll
-  for (unsigned distance = 1; distance <= 2; distance *= 2) {
-    const bool second = (threadIdx.x & distance) != 0;
-#pragma unroll
-    for (unsigned i = 0; i < 4; ++i) {
-      if (i & distance) continue;
-      const std::uint32_t sent = second ? words[i] : words[i + distance],
-                          received = __shfl_xor_sync(0xffffffffu, sent, distance);
-      (second ? words[i] : words[i + distance]) = received;
-    }
-  }
-}
-
-// A lane's sums in 4 blocks of 8 columns, a pair in each, of one row. All lanes call; rows and columns may lie beyond
-// c.
-struct Quad {
-  float at[8];
-
-  // bf16 is written in runs of 8: lane l of four has block l of the quad there.
-  __device__ void Store(BFloat16* run, bool inside) const {
-    std::uint32_t words[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) words[i] = RoundPair(at[2 * i], at[2 * i + 1]);
-    TransposeWords(words);
-    if (inside) *reinterpret_cast<uint4*>(run) = make_uint4(words[0], words[1], words[2], words[3]);
-  }
-};
 
 // The ring of stages, and a block's way through the tiles of c and the parts of k.
 template <class S, int stages>
@@ -274,6 +244,8 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
         }
       }
     }
+    // Until all are done with what was fed: the other block of a pair arrives at barriers here.
+    for (int i = 0; i < stages; ++i, ++ring.round) WaitBarrier(empty + ring.index(), ring.parity() ^ 1);
   } else {
     GrowRegisters<240>();
     unsigned turn = 0;
@@ -289,10 +261,11 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
       float sums[S::kHalves][S::kColumns / 2];
       MultiplyStages<S, kTransposedA, kTransposedB>(ring, work.steps, row, sums, turns + (group ^ 1));
       if constexpr (HasPlaces<End>) {
+        work.of.end.template Begin<S>(group, work.of.product, work.origin, sums);
         ForPanels<S::kPanels>([&]<int panel>() {
           const unsigned n = taken * S::kPanels + panel;
           WaitBarrier(ready + group * 2 + n % 2, n / 2 % 2);
-          work.of.end.template Store<S, panel>(place(group, n), group, work.of.product, work.origin, sums);
+          work.of.end.template Store<S, panel>(place(group, n), group, work.origin, sums);
           if (threadIdx.x % kGroup == 0 && n > 0) prepare(group, n + 1);
         });
       } else {
@@ -307,8 +280,6 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
     }
   }
   WaitStoresRead<0>();
-  // The other block of a pair may still write here.
-  if constexpr (S::kBlocks > 1) SyncPair();
 }
 
 // Tiles of c, those of a pair counted once.

@@ -63,12 +63,16 @@ __global__ void ForwardKernel(std::int64_t rows, std::int64_t C, T* y, Accumulat
   }
 }
 
-// In the backward a block takes kRowsPerBlock rows, of which each warp takes kRowsPerGroup, every kWarps-th. A lane
+// In the backward a block takes the rows of its groups of lanes, here warps: RowsPerGroup each, every kWarps-th. A lane
 // keeps its sums of dw in registers, for kKept packs of columns: a range. Wider rows have several ranges, each a
 // block's own (blockIdx.y).
 constexpr int kKept = 4;
-constexpr int kRowsPerGroup = 16;
-constexpr std::int64_t kRowsPerBlock = kRowsPerGroup * kWarps;
+// 16, or 8 if that would not give 132 multiprocessors more than one block each. It depends on the number of rows alone,
+// since dw's order of sums does.
+constexpr int kMostRowsPerGroup = 16;
+inline int RowsPerGroup(std::int64_t rows, int groups) {
+  return rows > kMostRowsPerGroup * groups * 132 ? kMostRowsPerGroup : 8;
+}
 template <int k>
 constexpr int kRange = kWarp* k* kKept;
 
@@ -98,6 +102,7 @@ __device__ void StoreWeightSums(const Sum (&dw)[kPacks][k], SumsOfGroups<kLanes,
 template <class T>
 struct BackwardRows {
   std::int64_t rows, C;
+  int rows_per_group;
   bool fresh;
   T *dx, *y;
   Accumulator<T>* dw_parts;
@@ -112,11 +117,11 @@ __global__ void __launch_bounds__(kThreads, 2) BackwardKernel(BackwardRows<T> r)
   constexpr std::bool_constant<whole> aligned;
   __shared__ SumsOfGroups<kWarp, kKept, k, Sum> of_warp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
-  const std::int64_t C = r.C, begin = std::int64_t{blockIdx.y} * kRange<k>,
-                     end = min(r.rows, (blockIdx.x + 1) * kRowsPerBlock);
+  const std::int64_t C = r.C, begin = std::int64_t{blockIdx.y} * kRange<k>, rows = r.rows_per_group * kWarps,
+                     end = min(r.rows, (blockIdx.x + 1) * rows);
   Sum dw[kKept][k] = {};
   WaitForPrevious();
-  for (std::int64_t n = blockIdx.x * kRowsPerBlock + warp; n < end; n += kWarps) {
+  for (std::int64_t n = blockIdx.x * rows + warp; n < end; n += kWarps) {
     const T *in = r.x + n * C, *grad = r.dy + n * C;
     const Sum scale = r.rstd[n];
     Pack<T, k> out[kKept];  // loaded early: their memory takes as long as that of dy and x
@@ -152,7 +157,7 @@ __global__ void __launch_bounds__(kThreads, 2) BackwardKernel(BackwardRows<T> r)
   }
 }
 
-// Keeps the compiler from holding in registers, as f32, what it has read before.
+// Keeps the compiler from holding in registers, as f32, what it has read before: they don't suffice for several packs.
 __device__ inline void ReadAgain() { asm volatile("" : : : "memory"); }
 
 // The same where rows are whole packs of 16 bytes: a group of kLanes threads takes a row, of which a lane has at most
@@ -160,7 +165,8 @@ __device__ inline void ReadAgain() { asm volatile("" : : : "memory"); }
 // shared memory while the group computes those before (cp.async): with loads to registers, of which there are too few
 // for several rows, memory had nothing to do while a row's lanes met. A lane reads only what it has copied itself, so
 // nobody waits for anybody.
-constexpr int kAhead = 3;  // rows of a group in shared memory
+template <int kPacks>
+constexpr int kAhead = kPacks < 4 ? 3 : 2;  // rows of a group in shared memory, such that two blocks fit
 
 template <int kLanes, int kPacks, class T>
 struct RowCopy {
@@ -173,13 +179,14 @@ __global__ void __launch_bounds__(kThreads, 2) StreamedBackwardKernel(BackwardRo
   constexpr int k = kPack<T>, kGroups = kThreads / kLanes;
   using RowPack = Pack<T, k>;
   using Row = RowCopy<kLanes, kPacks, T>;
-  using Ring = Row[kAhead];
+  constexpr int kDeep = kAhead<kPacks>;
+  using Ring = Row[kDeep];
   using OfGroup = SumsOfGroups<kLanes, kPacks, k, Sum>;
   static_assert(sizeof(OfGroup) <= kGroups * sizeof(Ring));
   extern __shared__ __align__(16) char shared[];
   const int group = static_cast<int>(threadIdx.x) / kLanes, lane = static_cast<int>(threadIdx.x) % kLanes;
   Ring& ring = reinterpret_cast<Ring*>(shared)[group];
-  const std::int64_t C = r.C, begin = std::int64_t{blockIdx.x} * kRowsPerGroup * kGroups;
+  const std::int64_t C = r.C, begin = std::int64_t{blockIdx.x} * r.rows_per_group * kGroups;
   const bool add = r.dx && !r.fresh;
   const auto copy = [&](std::int64_t n, Row& to) {
 #pragma unroll
@@ -192,18 +199,26 @@ __global__ void __launch_bounds__(kThreads, 2) StreamedBackwardKernel(BackwardRo
     }
     CommitCopies();
   };
-  const auto scale_of = [&](std::int64_t n) { return n < r.rows ? r.rstd[n] : Sum(0); };
+  // Lane l has the scales of rows l, l + kLanes, ... of its group: read one at a time, they would come too late.
+  constexpr int kScales = (kMostRowsPerGroup + kLanes - 1) / kLanes;
+  Sum scales[kScales];
   WaitForPrevious();
 #pragma unroll
-  for (int i = 0; i < kAhead - 1; ++i) copy(begin + group + i * kGroups, ring[i]);
+  for (int i = 0; i < kScales; ++i) {
+    const int number = i * kLanes + lane;
+    const std::int64_t n = begin + group + number * kGroups;
+    scales[i] = number < r.rows_per_group && n < r.rows ? r.rstd[n] : Sum(0);
+  }
+#pragma unroll
+  for (int i = 0; i < kDeep - 1; ++i) copy(begin + group + i * kGroups, ring[i]);
   Sum dw[kPacks][k] = {};
-  Sum scale = scale_of(begin + group), next_scale;
-  for (int i = 0, stage = 0; i < kRowsPerGroup; ++i, stage = (stage + 1) % kAhead, scale = next_scale) {
+  for (int i = 0, stage = 0; i < r.rows_per_group; ++i, stage = (stage + 1) % kDeep) {
     const std::int64_t n = begin + group + i * kGroups;
     const bool there = n < r.rows;
-    next_scale = scale_of(i + 1 < kRowsPerGroup ? n + kGroups : r.rows);
-    copy(i + kAhead <= kRowsPerGroup ? n + (kAhead - 1) * kGroups : r.rows, ring[(stage + kAhead - 1) % kAhead]);
-    WaitCopies<kAhead - 1>();
+    const Sum scale =
+        __shfl_sync(0xffffffffu, kScales > 1 && i >= kLanes ? scales[kScales - 1] : scales[0], i % kLanes, kLanes);
+    copy(i + kDeep <= r.rows_per_group ? n + (kDeep - 1) * kGroups : r.rows, ring[(stage + kDeep - 1) % kDeep]);
+    WaitCopies<kDeep - 1>();
     const Row& row = ring[stage];
     Sum sum = 0;
 #pragma unroll
@@ -216,7 +231,7 @@ __global__ void __launch_bounds__(kThreads, 2) StreamedBackwardKernel(BackwardRo
 #pragma unroll
     for (int distance = kLanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
     const Sum mean = sum * scale / static_cast<Sum>(C);
-    ReadAgain();
+    if constexpr (kPacks > 1) ReadAgain();
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       const int c = (p * kLanes + lane) * k;
@@ -245,21 +260,21 @@ int StreamedLanes(std::int64_t C) {
 // same bits; rows of fewer packs take at most 36 KiB, which every device has.
 template <class T>
 bool StreamFits(const Context& ctx, std::int64_t C) {
-  const std::int64_t packs = Blocks(C, kWarp * kPack<T>), bytes = kWarps * kAhead * sizeof(RowCopy<kWarp, 1, T>);
-  return packs * bytes <= static_cast<std::int64_t>(ctx.stream->shared_memory);
+  const std::int64_t packs = Blocks(C, kWarp * kPack<T>), bytes = kWarps * sizeof(RowCopy<kWarp, 1, T>);
+  return packs * (packs < 4 ? kAhead<1> : kAhead<4>)*bytes <= static_cast<std::int64_t>(ctx.stream->shared_memory);
 }
 template <int kPacks, class T>
 void LaunchStreamedByWarps(const Context& ctx, const BackwardRows<T>& r, std::int64_t blocks) {
   if constexpr (kPacks <= kKept) {
     if (r.C > kWarp * kPack<T> * kPacks) return LaunchStreamedByWarps<kPacks + 1>(ctx, r, blocks);
-    Launch(ctx, {blocks, kThreads, kWarps * kAhead * sizeof(RowCopy<kWarp, kPacks, T>), /*early=*/true},
+    Launch(ctx, {blocks, kThreads, kWarps * kAhead<kPacks> * sizeof(RowCopy<kWarp, kPacks, T>), /*early=*/true},
            StreamedBackwardKernel<kWarp, kPacks, T>, r);
   }
 }
 template <class T>
 void LaunchStreamed(const Context& ctx, const BackwardRows<T>& r, std::int64_t blocks) {
   const auto by_groups = [&]<int kLanes>() {
-    Launch(ctx, {blocks, kThreads, kThreads / kLanes * kAhead * sizeof(RowCopy<kLanes, 1, T>), /*early=*/true},
+    Launch(ctx, {blocks, kThreads, kThreads / kLanes * kAhead<1> * sizeof(RowCopy<kLanes, 1, T>), /*early=*/true},
            StreamedBackwardKernel<kLanes, 1, T>, r);
   };
   const int lanes = StreamedLanes<T>(r.C);
@@ -304,9 +319,11 @@ void Kernels<Cuda>::RmsNormBackward(const Context& ctx, const Tensor& dx, const 
     const auto data = [](const Tensor& t) -> T* { return t.empty() ? nullptr : t.data<T>(); };
     const bool whole_packs = RowsAligned<kPack<T>>(C, data(dy), data(x), data(w), data(dx), data(y));
     const int lanes = whole_packs && StreamFits<T>(ctx, C) ? StreamedLanes<T>(C) : 0;
-    const std::int64_t blocks = Blocks(rows, lanes > 0 ? kRowsPerGroup * (kThreads / lanes) : kRowsPerBlock);
+    const int groups = lanes > 0 ? kThreads / lanes : kWarps, of_group = RowsPerGroup(rows, groups);
+    const std::int64_t blocks = Blocks(rows, of_group * groups);
     const BackwardRows<T> r{.rows = rows,
                             .C = C,
+                            .rows_per_group = of_group,
                             .fresh = dx.fresh(),
                             .dx = data(dx),
                             .y = data(y),

@@ -4,10 +4,14 @@
 
 #include "base/check.h"
 #include "cuda/cuda.h"
+#include "tensor/device_event.h"
 #include "tensor/device_memory.h"
 
 namespace swarr {
 namespace {
+
+// For what device the kernels were compiled.
+__global__ void CompiledKernel() {}
 
 // The error that says why there is no device; cudaSuccess if there is one.
 cudaError_t FindDevice() {
@@ -44,7 +48,10 @@ std::shared_ptr<CudaStream> OpenCudaStream() {
   int major = 0;
   SWARR_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
   stream->has_warpgroups = major == 9;
-  stream->begins_early = major >= 9;
+  // Code for an older device, which the driver has translated for this one, doesn't wait.
+  cudaFuncAttributes compiled{};
+  SWARR_CUDA_CHECK(cudaFuncGetAttributes(&compiled, CompiledKernel));
+  stream->begins_early = major >= 9 && compiled.ptxVersion >= 90;
   SWARR_CUDA_CHECK(cudaStreamCreateWithFlags(&stream->handle, cudaStreamNonBlocking));
   return {stream.release(), [](CudaStream* s) {
             s->library.reset();  // while it has its stream
@@ -118,6 +125,18 @@ CudaGraph::CudaGraph(CudaStream& stream, const std::function<void()>& enqueue) {
   SWARR_CUDA_CHECK(error);
   graph_ = std::shared_ptr<void>(executable, [](void* g) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(g)); });
 }
+
+CudaEvent::CudaEvent() {
+  cudaEvent_t event = nullptr;
+  SWARR_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  event_ = std::shared_ptr<void>(event, [](void* e) { cudaEventDestroy(static_cast<cudaEvent_t>(e)); });
+}
+
+void CudaEvent::Record(CudaStream& stream) const {
+  SWARR_CUDA_CHECK(cudaEventRecord(static_cast<cudaEvent_t>(event_.get()), stream.handle));
+}
+
+void CudaEvent::Wait() const { SWARR_CUDA_CHECK(cudaEventSynchronize(static_cast<cudaEvent_t>(event_.get()))); }
 
 void CudaGraph::Launch(CudaStream& stream) const {
   SWARR_CUDA_CHECK(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph_.get()), stream.handle));

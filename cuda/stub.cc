@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stands in for runtime.cu, gemm.cu, head_wgmma.cu and decode/few_rows_fused.cu in a build without CUDA.
+// Stands in for what runtime.cu, gemm.cu, head_wgmma.cu, rmsnorm_heads.cu, adamw.cu, attention/attention_backward.cu,
+// decode/few_rows_fused.cu and decode/drawn.cu define for the rest of the program, in a build without CUDA.
+#include "attn/kernels/attention_kernels.h"
 #include "base/check.h"
+#include "model/decode_step.h"
 #include "model/fused.h"
 #include "tensor/device.h"
+#include "tensor/device_event.h"
 #include "tensor/device_memory.h"
+#include "tensor/fused_adamw.h"
 #include "tensor/fused_head.h"
+#include "tensor/fused_norm.h"
 #include "tensor/linears.h"
 
 namespace swarr {
@@ -28,6 +34,11 @@ void CopyAndWait(void*, const void*, std::size_t) { ThrowNoCuda(); }
 CudaGraph::CudaGraph(CudaStream&, const std::function<void()>&) { ThrowNoCuda(); }
 void CudaGraph::Launch(CudaStream&) const { ThrowNoCuda(); }
 
+CudaEvent::CudaEvent() { ThrowNoCuda(); }
+void CudaEvent::Record(CudaStream&) const { ThrowNoCuda(); }
+void CudaEvent::Wait() const { ThrowNoCuda(); }
+void TakeDrawn(const Context&, const Tensor&, const Tensor&) { ThrowNoCuda(); }
+
 bool FusedHeadTakes(const Context&, const LogprobInputs&) { return false; }
 void FusedTokenLogprob(const Context&, const Tensor&, const Tensor&, const Tensor&, const LogprobInputs&) {
   ThrowNoCuda();
@@ -36,9 +47,15 @@ void FusedLogitGradients(const Context&, const Tensor&, const Tensor&, const Ten
                          const LogprobInputs&) {
   ThrowNoCuda();
 }
-bool FusedLinears(const Context&, const Tensor&, std::span<const LinearResult>) { return false; }
+bool FusedLinears(const Context&, const Tensor&, std::span<const LinearResult>, const RowPositions&) { return false; }
 bool FusedInputGradient(const Context&, const Tensor&, std::span<const InputGradientTerm>) { return false; }
 bool FusedWeightGradients(const Context&, const Tensor&, std::span<const WeightGradient>) { return false; }
+bool FusedNormAndTurn(const Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, double,
+                      const RowPositions&) {
+  return false;
+}
+bool FusedAdamW(const Context&, const FlatParameters&, std::span<const DecayRun>, const AdamWUpdate&) { return false; }
+bool AttentionTurnsBack(const Context&, const Tensor&) { return false; }
 Tensor FusedGated(const Context&, const NormedRows&, const Tensor&, const Tensor&) { return {}; }
 Tensor FusedQkv(const Context&, const KeyCache&, std::int64_t, const NormedRows&, const QkvWeights&, const QkvRows&) {
   return {};

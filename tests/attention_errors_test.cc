@@ -81,6 +81,22 @@ TEST_CASE("learned sinks that are not one a query head, and a gradient where the
                        Error);
 }
 
+TEST_CASE("a rope table of other heads, and gradients to be turned back that are to be added to others, are refused") {
+  TestContext t;
+  const ShortPass p = MakeShortPass(t.arena, /*H=*/2);
+  const AttentionInputs in{p.q, p.k, p.v, p.q_pos, p.documents, {}};
+  AttentionForward(t.ctx, p.out, p.lse, in);
+  const Tensor dq = t.arena.NewLike(p.q), dk = t.arena.NewLike(p.k), table = t.arena.NewZero(DType::kF32, {3, 4});
+  const auto backward = [&](const Tensor& to_q, const Tensor& to_k, const Tensor& rope_table) {
+    AttentionBackward(t.ctx, {to_q, to_k, {}, {}, rope_table}, p.q, p.out, p.lse, in);
+  };
+  CHECK_NOTHROW(backward(dq.Fresh(), dk.Fresh(), table));
+  CHECK_NOTHROW(backward(dq.Fresh(), {}, table));
+  CHECK_THROWS_AS(backward(dq.Fresh(), dk.Fresh(), t.arena.NewZero(DType::kF32, {3, 2})), Error);
+  CHECK_THROWS_WITH_AS(backward(dq, dk.Fresh(), table),
+                       "gradients of queries and keys that are turned back can't be added to others", Error);
+}
+
 TEST_CASE("documents that descend, and positions and slots that are not there, are refused") {
   TestContext t;
   const Tensor documents = Ints(t.arena, {0, 1, 3}), too_late = Ints(t.arena, {1, 0, 1});

@@ -101,9 +101,9 @@ TEST_CASE("a trace that was cut off needs what it has written, and an empty one 
 }
 
 TEST_CASE("the reach bound is a guess on traces out of reach and 1 on the others") {
-  CHECK(ReachBound(0) == kGuess);
-  CHECK(ReachBound(1) == 1.0);
-  CHECK(std::abs(ReachBound(0.6) - WithGuess(0.6)) < 1e-15);  // a few roundings of values of order 1
+  CHECK(ReachBound(0, kGuess) == kGuess);
+  CHECK(ReachBound(1, kGuess) == 1.0);
+  CHECK(std::abs(ReachBound(0.6, kGuess) - WithGuess(0.6)) < 1e-15);  // a few roundings of values of order 1
 }
 
 TEST_CASE("a policy that times its restatements stands far above the memoryless ceiling at its own rate") {

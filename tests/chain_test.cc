@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "tensor/philox.h"
+#include "trace_ratios.h"
 
 using namespace swarr;
 
@@ -263,14 +264,12 @@ TEST_CASE("the measures are defined for any text") {
 }
 
 TEST_CASE("the summary pools steps and facts over traces") {
-  const std::vector<TraceMeasures> traces = {MeasureTrace(kTwoSteps, "01:C,02:9,#9"),
-                                             MeasureTrace(kTwoSteps, "01:C,[a7b3n02]02:9,#9"),
-                                             MeasureTrace(kTwoSteps, "[")};
-  const MechanismSummary summary = SummarizeMechanism(traces, 10);
-  CHECK(summary.restatement_rate == 2.0 / 4);
-  CHECK(summary.dependency_distance_mean == (63.0 + 42.0) / 10);
-  CHECK(summary.facts_in_window == 5.0 / 10);  // 9; then 9, 9, 7, 6
-  CHECK(SummarizeMechanism(traces, 0).facts_in_window == 1.0);
-  const MechanismSummary none = SummarizeMechanism({}, 10);
-  CHECK(none.restatement_rate == 0.0);
+  const std::vector<std::string> texts = {"01:C,02:9,#9", "01:C,[a7b3n02]02:9,#9", "["};
+  const nlohmann::json row = {{"prompt", PromptOf(kTwoSteps)}, {"a", 7}, {"b", 3}, {"x0", 5}, {"n", 2}};
+  const std::map<std::string, double> ratios = RatiosOf("chain", row, texts, 10);
+  CHECK(ratios.at("restatement_rate") == 2.0 / 4);
+  CHECK(ratios.at("dependency_distance_mean") == (63.0 + 42.0) / 10);
+  CHECK(ratios.at("facts_in_window") == 5.0 / 10);  // 9; then 9, 9, 7, 6
+  CHECK(RatiosOf("chain", row, texts, 0).at("facts_in_window") == 1.0);
+  CHECK(RatiosOf("chain", row, {}, 10).at("restatement_rate") == 0.0);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <vector>
 
 #include "cuda_report.h"
 #include "gemm_problems.h"
@@ -208,6 +209,48 @@ TEST_CASE("CUDA: our products agree with cuBLAS's, with bias and residual too") 
       // In bf16 sums that differ by as little may be rounded to neighbours.
       const double bound = OrderBound(dtype, 300) + (dtype == DType::kBF16 ? 0x1p-7 : 0);
       CHECK(RelativeError(OnHost(t.ctx, theirs), OnHost(t.ctx, ours)) <= bound);
+    }
+  }
+}
+
+TEST_CASE(
+    "CUDA: gradients of weights that are cut into parts agree with cuBLAS's, add to what is there, and have the same "
+    "bits twice") {
+  if (SkippedWithoutCuda()) return;
+  constexpr std::int64_t kRows = 9000, kWidth = 576;
+  TestContext t(Device::kCuda);
+  const auto random = [&](DType dtype, std::int64_t rows, std::int64_t columns, std::uint32_t seed) {
+    return ToDevice(t.ctx, Random(t.ctx.HostArena(), dtype, {rows, columns}, seed));
+  };
+  const Tensor x = random(DType::kBF16, kRows, kWidth, 1);
+  // Shares that begin and end anywhere, in tiles of several products; shares that are tiles; and more tiles than
+  // shares.
+  for (const std::vector<std::int64_t>& widths :
+       {std::vector<std::int64_t>{576, 192, 200}, {1536, 1536}, {104}, {5504}, {9000}}) {
+    std::vector<Tensor> theirs, ours[2];
+    std::vector<WeightGradient> gradients[2];
+    for (const std::int64_t width : widths) {
+      INFO(width << " of " << widths.size());
+      const Tensor dy = random(DType::kBF16, kRows, width, 2), start = random(DType::kF32, width, kWidth, 3);
+      for (int run = 0; run < 2; ++run) {
+        ours[run].push_back(t.ctx.arena->NewLike(start));
+        Copy(t.ctx, ours[run].back(), start);
+        gradients[run].push_back({ours[run].back(), dy});
+      }
+      theirs.push_back(start);
+      Context library = t.ctx;
+      library.gemm = GemmKind::kCublas;
+      MatMulTN(library, theirs.back(), dy, x, /*accumulate=*/true);
+    }
+    for (const auto& run : gradients) LinearsWeightGradients(t.ctx, x, run);
+    for (std::size_t i = 0; i < widths.size(); ++i) {
+      CHECK(RelativeError(OnHost(t.ctx, ours[0][i]), OnHost(t.ctx, theirs[i])) <= OrderBound(DType::kBF16, kRows));
+      CHECK(SameBits(OnHost(t.ctx, ours[0][i]), OnHost(t.ctx, ours[1][i])));
+      const Tensor fresh = t.ctx.arena->NewLike(theirs[i]), sum = t.ctx.arena->NewLike(theirs[i]);
+      LinearsWeightGradients(t.ctx, x, std::vector<WeightGradient>{{fresh.Fresh(), gradients[0][i].dy}});
+      FillZero(t.ctx, sum);
+      LinearsWeightGradients(t.ctx, x, std::vector<WeightGradient>{{sum, gradients[0][i].dy}});
+      CHECK(SameBits(OnHost(t.ctx, fresh), OnHost(t.ctx, sum)));
     }
   }
 }

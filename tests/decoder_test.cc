@@ -202,17 +202,28 @@ TEST_CASE(
   });
 }
 
-TEST_CASE("what a thread's callback throws is thrown by Generate, and the decoder can go on") {
-  const Transformer model(DecoderConfig({{3, 0}}), DType::kF32, false);
+void CheckThrowing(Device device, int threads) {
+  const Transformer model(DecoderConfig({{3, 0}}), DType::kF32, false, MemoryOf(device));
   Randomize(model);
-  TestContext t(3);
+  TestContext t(device, threads);
   const std::vector<Request> requests = ManyRequests(model.config());
   Decoder decoder(model, 64, kLongest);
   const std::vector<Completion> expected = decoder.Generate(t.ctx, requests);
-  CHECK_THROWS_WITH_AS(decoder.Generate(t.ctx, requests, [](std::size_t, std::int32_t) { throw Error("enough"); }),
-                       "enough", Error);
-  const std::vector<Completion> again = decoder.Generate(t.ctx, requests);
-  for (std::size_t i = 0; i < again.size(); ++i) CheckSame(again[i], expected[i]);
+  for (int tokens : {1, 100}) {
+    const auto count = [&](std::size_t, std::int32_t) { SWARR_CHECK(--tokens != 0, "enough"); };
+    CHECK_THROWS_WITH_AS(decoder.Generate(t.ctx, requests, count), "enough", Error);
+    const std::vector<Completion> again = decoder.Generate(t.ctx, requests);
+    for (std::size_t i = 0; i < again.size(); ++i) CheckSame(again[i], expected[i]);
+  }
+}
+
+TEST_CASE("what a thread's callback throws is thrown by Generate, and the decoder can go on") {
+  CheckThrowing(Device::kCpu, 3);
+}
+
+TEST_CASE("CUDA: decoding: what a callback throws is thrown by Generate, and the decoder can go on") {
+  if (SkippedWithoutCuda()) return;
+  CheckThrowing(Device::kCuda, 1);
 }
 
 void CheckReuse(Device device) {

@@ -6,16 +6,20 @@
 
 #include "study/results.h"
 #include "study/statistics.h"
+#include "study/study.h"
 #include "task/ceiling.h"
 
 namespace swarr {
 
+inline nlohmann::ordered_json MadeUpTask() { return {{"n_min", 4}, {"n_max", 16}, {"restate_probability", 0.2}}; }
+
 // What makes a run complete: the sums over its outcomes, its ceiling and its bound.
 inline void Complete(ArmRun& run, const StudyTask& task) {
-  Aggregate(run, StepRanges(task.n_min, task.n_max));
+  const auto [from, to] = task.sizes();
+  Aggregate(run, task.traces(), StepRanges(from, to));
   if (run.arm.starts_with("swa")) {
-    run.ceiling = MeanMemorylessCeiling(task.layers, task.window, run.restatement_rate, task.n_min, task.n_max);
-    run.reach_bound = ReachBound(run.in_reach);
+    run.ceiling = task.MemorylessCeiling(run.Mechanism(kRepeatRate), {from, to});
+    run.reach_bound = ReachBound(run.in_reach, task.traces().guess);
   }
 }
 
@@ -33,11 +37,7 @@ inline ArmRun MadeUpRun(const std::string& arm, int right, int restatements, con
                             .correct_greedy = i % 2 == 0,
                             .length = 50 + i % 7,
                             .truncated = i % 50 == 0,
-                            .steps_written = 10,
-                            .restatements = restatements,
-                            .facts = 21,
-                            .facts_in_window = 7,
-                            .distance_sum = 21 * 12,
+                            .counts = {10, restatements, 21, 7, 21 * 12},
                             .in_reach = restatements >= 7 || place < 60});
   }
   Complete(run, task);
@@ -58,11 +58,9 @@ inline StudyResults MadeUpResults(int swa_sft, int swa_more, int swa_rl, int sa_
   r.device = "cpu";
   r.command_line = "swarr study --output-dir \"a<b>&c\"";
   r.source_revision = "deadbeef";
-  r.task = {.layers = 2,
+  r.task = {.kind = ReadTask("made up", MadeUpTask()),
+            .layers = 2,
             .window = 16,
-            .n_min = 4,
-            .n_max = 16,
-            .data_restatement_rate = 0.2,
             .data_ceiling = MeanMemorylessCeiling(2, 16, 0.2, 4, 16)};
   r.settings = {{"rl", {{"steps", 60}}}, {"note", "</td><script>"}};
   r.runs = {MadeUpRun("swa_converted", 9, 1, r.task), MadeUpRun("sa_sft", sa_sft, 2, r.task),

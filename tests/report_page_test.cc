@@ -11,6 +11,7 @@
 #include "study/record.h"
 #include "study/traces.h"
 #include "task/chain.h"
+#include "task/registry.h"
 #include "temp_directory.h"
 
 using namespace swarr;
@@ -81,11 +82,20 @@ TEST_CASE("only problems that all arms with traces share are shown, those of a t
 TEST_CASE("every head of every table is explained, once") {
   StudyResults results = MadeUpResults(40, 45, 93);
   for (ArmRun& run : results.runs) run.longer = {.traces = 10, .right = 5};
-  const std::vector<TextTable> tables = {TableOfArms(results), TableOfReach(results), TableOfWays(results),
-                                         TableOfRuns(results)};
+  const std::vector<TextTable> tables = {TableOfArms(results), TableOfTraces(results), TableOfReach(results),
+                                         TableOfWays(results), TableOfRuns(results)};
   const std::string glossary = GlossaryOf(tables);
   for (const TextTable& table : tables) {
-    for (const std::string& head : table[0]) CHECK_MESSAGE(Times(glossary, "<dt>" + EscapeMarkup(head) + "</dt>") == 1, head);
+    for (const std::string& head : table[0])
+      CHECK_MESSAGE(Times(glossary, "<dt>" + EscapeMarkup(head) + "</dt>") == 1, head);
+  }
+}
+
+TEST_CASE("what any built-in task measures is explained") {
+  for (const BuiltInTask& task : BuiltInTasks()) {
+    for (const TraceMeasure& measure : task.reward.traces.measures) {
+      CHECK_MESSAGE(Times(GlossaryOf({{{measure.head}}}), "<dt>") == 1, measure.head);
+    }
   }
 }
 
@@ -113,11 +123,13 @@ TEST_CASE("a record keeps an arm's traces and training, and one without them is 
   const TempDirectory folder;
   const std::filesystem::path path = folder / "arm.json";
   ArmRecord record;
-  record.run = MadeUpResults(40, 45, 93).runs[2];
+  const StudyResults results = MadeUpResults(40, 45, 93);
+  record.run = results.runs[2];
   record.run.traces = {TraceAt(7, 0)};
   record.run.training = {{.metric = "loss", .points = {{1, 0.5}, {2, 0.25}}}};
-  WriteRecord(path, "study", record);
-  const ArmRun run = ReadRecord(path, "study").value().run;
+  const TraceRule& rule = results.task.traces();
+  WriteRecord(path, "study", record, rule);
+  const ArmRun run = ReadRecord(path, "study", rule).value().run;
   REQUIRE(run.traces.size() == 1);
   CHECK(run.traces[0].problem == 7);
   CHECK(run.traces[0].prompt == PromptOf(kTenSteps));
@@ -130,8 +142,8 @@ TEST_CASE("a record keeps an arm's traces and training, and one without them is 
   json.erase("traces");
   json.erase("training");
   WriteFileAtomically(path, json.dump());
-  CHECK(ReadRecord(path, "study").value().run.traces.empty());
-  CHECK(ReadRecord(path, "study").value().run.training.empty());
+  CHECK(ReadRecord(path, "study", rule).value().run.traces.empty());
+  CHECK(ReadRecord(path, "study", rule).value().run.training.empty());
 }
 
 TEST_CASE("the traces that are shown are of the first problems of median size, the same for every arm") {

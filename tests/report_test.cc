@@ -39,11 +39,8 @@ std::vector<ArmRun> ReadOutcomes(const std::string& path) {
                              .correct_greedy = row.at("correct_greedy"),
                              .length = row.at("length"),
                              .truncated = row.at("truncated"),
-                             .steps_written = row.at("steps_written"),
-                             .restatements = row.at("restatements"),
-                             .facts = row.at("facts"),
-                             .facts_in_window = row.at("facts_in_window"),
-                             .distance_sum = row.at("distance_sum"),
+                             .counts = {row.at("steps_written"), row.at("restatements"), row.at("facts"),
+                                        row.at("facts_in_window"), row.at("distance_sum")},
                              .in_reach = row.at("in_reach")});
   });
   return runs;
@@ -123,7 +120,7 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
   CHECK(run["ceiling"].is_number());
   CHECK(j["runs"][1]["ceiling"].is_null());
   CHECK(run["in_reach"] == 0.6);
-  CHECK(run["reach_bound"] == ReachBound(0.6));
+  CHECK(run["reach_bound"] == ReachBound(0.6, kChainGuess));
   CHECK(run["above_reach_bound"] == false);
   CHECK(run["traces_in_reach"] == 120);
   CHECK(run["accuracy_in_reach"] == 80.0 / 120);
@@ -188,9 +185,10 @@ TEST_CASE("the summary can be made again from outcomes.jsonl alone, every bit of
   }
   again.summary = Summarize(again.runs);
   CHECK(ToJson(again).dump(2) + '\n' == ReadFile(folder / "results.json"));
-  for (const char* file : {"report.html", "report.md", "figures/accuracy_against_reach.svg",
-                           "figures/placement_and_competence.svg", "figures/accuracy_against_restatement.svg",
-                           "figures/accuracy_by_steps.svg", "figures/learning_curves.svg", "figures/cost.svg"}) {
+  for (const char* file :
+       {"report.html", "report.md", "figures/accuracy_against_reach.svg", "figures/placement_and_competence.svg",
+        "figures/accuracy_against_window.svg", "figures/accuracy_against_restatement.svg",
+        "figures/accuracy_by_steps.svg", "figures/learning_curves.svg", "figures/cost.svg"}) {
     CHECK(std::filesystem::exists(folder / file));
   }
 }
@@ -198,7 +196,7 @@ TEST_CASE("the summary can be made again from outcomes.jsonl alone, every bit of
 TEST_CASE("a bad row of outcomes.jsonl is named by file and line") {
   const TempDirectory folder;
   const std::string path = (folder / "outcomes.jsonl").string();
-  std::string text = OutcomesText(MadeUpResults(40, 45, 93).runs);
+  std::string text = OutcomesText(MadeUpResults(40, 45, 93).runs, ReadTask("", MadeUpTask()).reward.traces);
   const std::size_t second = text.find('\n') + 1;
   for (const char* bad : {"{\"arm\": 3}\n", "{\"arm\": \"x\", \"seed\": 0}\n", "nonsense\n"}) {
     WriteFileAtomically(path, text.substr(0, second) + bad + text.substr(second));
@@ -253,7 +251,7 @@ TEST_CASE("the page stands alone, escapes what it quotes and names its limits") 
   CHECK(Count(html, "src=") + Count(html, "@import") + Count(html, "url(") + Count(html, "<link") == 0);
   CHECK(Count(html, "&lt;/td&gt;&lt;script&gt;") == 1);
   CHECK(Count(html, "a&lt;b&gt;&amp;c&quot;") == 2);  // under where it comes from and under how to redo it
-  CHECK(Count(html, "<figure>") == 7);                // five of the study, and the training of two arms
+  CHECK(Count(html, "<figure>") == 8);                // six of the study, and the training of two arms
   CHECK(Count(html, "planted") == 1);
   CHECK(Count(html, "hyper-parameters could not be obtained") == 1);
   CHECK(Count(html, "quick preset leaves out") == 1);
@@ -304,23 +302,24 @@ TEST_CASE("arms of one way have one entry of the legend, and names of their own 
 
 TEST_CASE("figures are well-formed, with all points inside the picture and every arm labelled") {
   const std::vector<Figure> figures = StudyFigures(MadeUpResults(40, 45, 93));
-  REQUIRE(figures.size() == 6);
+  REQUIRE(figures.size() == 7);
   for (const Figure& figure : figures) CHECK_MESSAGE(WellFormed(figure.svg), figure.file);
   for (const char* name : {">SWA, converted<", ">SA, SFT<", ">SWA, SFT<", ">SWA, RL<", ">SA, RL<"}) {
     CHECK(Count(figures[0].svg, name) == 1);
     CHECK(Count(figures[1].svg, name) == 1);
-    CHECK(Count(figures[2].svg, name) == 1);
+    for (const std::size_t i : {2, 3}) CHECK(Count(figures[i].svg, name) == 1);
   }
 }
 
 TEST_CASE(
-    "a study without curves and cost has its first four figures only, and numbers that are not finite harm none") {
+    "a study without curves and cost has its first five figures only, and numbers that are not finite harm none") {
   StudyResults results = MadeUpResults(40, 45, 93);
   results.curves.clear();
   results.cost.clear();
-  results.runs[0].restatement_rate = results.runs[0].in_reach = kUndefined;
+  results.runs[0].mechanism.assign(3, kUndefined);
+  results.runs[0].in_reach = kUndefined;
   const std::vector<Figure> figures = StudyFigures(results);
-  REQUIRE(figures.size() == 4);
+  REQUIRE(figures.size() == 5);
   for (const Figure& figure : figures) CHECK(Count(figure.svg, "nan") == 0);
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -9,7 +11,9 @@
 #include "model/hf_config.h"
 #include "rl/objective_names.h"
 #include "study/study.h"
+#include "task/chain.h"
 #include "temp_directory.h"
+#include "train/data.h"
 
 namespace swarr {
 namespace {
@@ -49,9 +53,9 @@ TEST_CASE("the quick preset is read as it stands in its file") {
   const StudySettings s = ReadStudySettings(kDataDir, "quick");
   CHECK(s.json == json);
   CHECK(s.base_models == std::vector{json["base_model"].get<std::string>()});
-  CHECK(s.task.n_min == json["task"]["n_min"]);
-  CHECK(s.task.n_max == json["task"]["n_max"]);
-  CHECK(s.task.restate_probability == json["task"]["restate_probability"]);
+  CHECK(s.task.name == "chain");
+  CHECK(s.task.view.sizes() == std::pair<int, int>(json["task"]["n_min"], json["task"]["n_max"]));
+  CHECK(s.task.view.repeat_rate() == json["task"]["restate_probability"]);
   CHECK(s.attention.window == json["attention"]["window"]);
   CHECK(s.attention.sinks == json["attention"]["sinks"]);
   CHECK(s.evaluation_problems == json["evaluation"]["problems"]);
@@ -84,7 +88,7 @@ TEST_CASE("the quick preset's objective is GRPO with the token mean, on-policy R
   expected.epsilon = expected.epsilon_high = 0.2;
   expected.aggregation = Aggregation::kTokenMean;
   const StudySettings s = ReadStudySettings(kDataDir, "quick");
-  expected.max_completion_length = ChainTokenLimit(s.task.n_max);
+  expected.max_completion_length = ChainTokenLimit(s.task.view.sizes().second);
   CHECK(ToJson(s.rl.objective) == ToJson(expected));
   CHECK(s.rl.num_iterations == 1);
 }
@@ -242,6 +246,7 @@ TEST_CASE("an arm that can't be run is refused with its name") {
   refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"teacher", "sa_sft"}, {"distill_weight", 2}},
           "distill_weight is 2; it must be from 0 to 1");
   refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"samples", 2}}, "has samples, which is for samples_of");
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"sample_problems", 2}}, "which is for samples_of");
   refused({{"arm", "x"}, {"from", "base"}, {"attention", "ful"}}, "attention is \"ful\"; use \"full\"");
   refused({{"arm", "x"}, {"from", "base"}, {"attention", {{"window", 0}, {"sinks", 5}}}},
           "has sinks or full_every and no window");
@@ -266,9 +271,10 @@ TEST_CASE(
   for (const auto& entry : std::filesystem::directory_iterator(kDataDir / "presets")) {
     CAPTURE(entry.path().string());
     const StudySettings s = ReadStudySettings(kDataDir, entry.path().stem().string());
-    const int longest = s.longer ? s.longer->n_max : s.task.n_max;
+    const std::unique_ptr<Task> longest = (s.longer ? *s.longer : s.task).make(Split::kEval, 0);
     for (const std::string& base : s.base_models) {
-      CHECK(kPromptLength + ChainTokenLimit(longest) <= ReadModelConfig(kDataDir / base).max_positions);
+      const int prompt = LongestPrompt(*longest, Tokenizer::Load(kDataDir / base));
+      CHECK(prompt + longest->completion_limit() <= ReadModelConfig(kDataDir / base).max_positions);
     }
     ++presets;
   }
@@ -296,6 +302,29 @@ TEST_CASE("ways give arms names, and are refused for an arm that is not there, t
   refused({{"w", {{"swa_rl", ""}}}}, "swa_rl is \"\"; it must be a name");
 }
 
+TEST_CASE("a preset names its task, gives all of its parameters, and may give a dtype") {
+  const auto refused = [](const char* field, const ordered_json& value, const char* sentence) {
+    ordered_json settings = QuickJson();
+    settings[field] = value;
+    CHECK(IsRefused(settings, sentence));
+  };
+  const ordered_json words = {{"name", "words"},  {"lines_min", 4}, {"lines_max", 6},
+                              {"distractors", 1}, {"local", 0.5},   {"carry", 0.2}};
+  refused("task", {{"name", "sums"}}, "task.name is 'sums'; use chain or words");
+  refused("task", {{"name", 3}}, "task.name is 3; it is the name of a task");
+  refused("task", {{"name", "words"}, {"lines_min", 4}}, "task has no field 'lines_max'");
+  ordered_json wrong = words;
+  wrong["lines_max"] = 3;
+  refused("task", wrong, "the number of lines runs from 4 to 3");
+  refused("dtype", "f16", "dtype is 'f16'; use f32 or bf16");
+  const StudySettings s = ReadStudySettings(kDataDir, "words");
+  CHECK(s.task.name == "words");
+  CHECK(s.dtype == DType::kBF16);
+  const auto carrying = std::ranges::find(s.arms, "swa_restating", &ArmPlan::name);
+  CHECK(carrying->task["carry"] == 1);
+  CHECK(s.arms[0].task["carry"] == 0.2);
+}
+
 TEST_CASE("base models are a name or a list of names, and longer problems are longer than training's") {
   const auto refused = [](const char* field, const ordered_json& value, const char* sentence) {
     ordered_json settings = QuickJson();
@@ -315,19 +344,18 @@ TEST_CASE("the quick preset's problems for SFT, RL and evaluation never meet, an
   std::size_t total = 0;
   for (Split split : {Split::kSft, Split::kRl, Split::kEval}) {
     for (const std::uint64_t seed : {std::uint64_t{0}, std::uint64_t{101}}) {  // changes restatements, not problems
-      ChainOptions options = s.task;
-      options.seed = seed;
-      const ChainTask task(split, options);
-      for (std::int64_t i = 0; i < task.size(); ++i) {
-        const bool fresh = seen.insert(task.Get(i, 0).prompt).second;
-        if (fresh != (seed == 0)) FAIL_CHECK(task.Get(i, 0).prompt, " is in two sets, or new for another seed");
+      const std::unique_ptr<Task> task = s.task.make(split, seed);
+      for (std::int64_t i = 0; i < task->size(); ++i) {
+        const bool fresh = seen.insert(task->Get(i, 0).prompt).second;
+        if (fresh != (seed == 0)) FAIL_CHECK(task->Get(i, 0).prompt, " is in two sets, or new for another seed");
       }
-      if (seed == 0) total += static_cast<std::size_t>(task.size());
-      if (split == Split::kEval) CHECK(task.size() >= s.evaluation_problems);
+      if (seed == 0) total += static_cast<std::size_t>(task->size());
+      if (split == Split::kEval) CHECK(task->size() >= s.evaluation_problems);
     }
   }
   CHECK(seen.size() == total);
-  CHECK(total == static_cast<std::size_t>(624 * (s.task.n_max - s.task.n_min + 1)));  // all problems there are
+  CHECK(total == static_cast<std::size_t>(
+                     624 * (s.task.view.sizes().second - s.task.view.sizes().first + 1)));  // all problems there are
 }
 
 TEST_CASE("the quick preset's longest answer fits the context of its base model") {

@@ -25,7 +25,7 @@ ArmRun Run(const std::string& arm, std::uint64_t seed, int problems, Correct&& c
     o.in_reach = i % 4 == 0;
     run.outcomes.push_back(o);
   }
-  Aggregate(run, {});
+  Aggregate(run, {}, {});
   return run;
 }
 

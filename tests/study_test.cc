@@ -129,7 +129,8 @@ TEST_CASE(
     {"arm": "swa_rl", "from": "swa_sft", "rl": {"steps": 1}},
     {"arm": "swa_sft_more", "from": "swa_sft", "sft": {}, "tokens_of": "swa_rl", "tokens_share": 0.5},
     {"arm": "restating", "from": "swa_sft", "sft": {"lr": 5e-4}, "restate_probability": 1, "tokens_of": "swa_rl"},
-    {"arm": "own", "from": "swa_sft", "sft": {}, "samples_of": "swa_sft", "samples": 1, "tokens_of": "swa_rl"},
+    {"arm": "own", "from": "swa_sft", "sft": {}, "samples_of": "swa_sft", "samples": 1, "sample_problems": 64,
+     "tokens_of": "swa_rl"},
     {"arm": "others", "from": "swa_sft", "sft": {"steps": 1}, "samples_of": "sa_sft", "samples": 1},
     {"arm": "distilled", "from": "swa_sft", "sft": {}, "teacher": "sa_sft", "kl": "reverse"},
     {"arm": "on_policy", "from": "swa_sft", "teacher": "sa_sft",
@@ -168,6 +169,68 @@ TEST_CASE(
   CHECK(runs.at("sinks")["reach_bound"].is_null());
   CHECK(runs.at("wide")["facts_in_window"] == 1);  // of its own window, which holds all of a trace
   CHECK(ReadFile(out / "report.html").find("RL beside other ways") != std::string::npos);
+}
+
+TEST_CASE("a study of word problems, in bf16, counts what they need in place of the chain's facts") {
+  const TempDirectory dir;
+  const fs::path data = dir / "data", out = dir / "out";
+  fs::create_directory(data);
+  WriteData(data, json::parse(R"([
+    {"arm": "sa_sft", "from": "base", "attention": "full", "sft": {}},
+    {"arm": "swa_sft", "from": "base", "attention": "windowed", "sft": {}},
+    {"arm": "swa_rl", "from": "swa_sft", "rl": {}},
+    {"arm": "carrying", "from": "swa_sft", "sft": {}, "carry": 1}])"));
+  fs::remove_all(data / "base");
+  const Outcome pretrained = Swarr({"pretrain",
+                                    "--task",
+                                    "words",
+                                    "--lines-min",
+                                    "1",
+                                    "--lines-max",
+                                    "1",
+                                    "--layers",
+                                    "1",
+                                    "--hidden-size",
+                                    "16",
+                                    "--heads",
+                                    "2",
+                                    "--ffn",
+                                    "24",
+                                    "--max-positions",
+                                    "200",
+                                    "--max-steps",
+                                    "2",
+                                    "--batch-size",
+                                    "2",
+                                    "--quiet",
+                                    "--output-dir",
+                                    (data / "base").string()});
+  REQUIRE_MESSAGE(pretrained.status == 0, pretrained.err);
+  json preset = json::parse(ReadFile(data / "presets" / "tiny.json"));
+  preset["task"] = {{"name", "words"},  {"lines_min", 1}, {"lines_max", 1},
+                    {"distractors", 0}, {"local", 0.5},   {"carry", 0.2}};
+  preset["dtype"] = "bf16";
+  WriteFileAtomically(data / "presets" / "tiny.json", preset.dump());
+  const Outcome outcome = Swarr(Study(data, out));
+  REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+  const json results = json::parse(ReadFile(out / "results.json"));
+  CHECK(results["checks"]["rollout_logprob_max_abs_diff"] == 0.0);
+  CHECK(results["settings"]["data_ceiling"].get<double>() <= 1);
+  REQUIRE(results["runs"].size() == 4);
+  for (const json& run : results["runs"]) {
+    for (const char* measure : {"carry_rate", "needs_in_window", "local_share", "carried_per_line"}) {
+      CHECK(run.contains(measure));
+    }
+    CHECK(!run.contains("restatement_rate"));
+    CHECK(run["ceiling"].is_null());
+    CHECK(run["reach_bound"].is_number() == (run["window"] == 16));
+  }
+  const auto config = [&](const char* arm) {
+    return json::parse(ReadFile(out / "runs" / arm / "resolved_config.json"));
+  };
+  CHECK(config("swa_sft-seed0")["task"]["carry"] == 0.2);
+  CHECK(config("carrying-seed0")["task"]["carry"] == 1);
+  CHECK(ReadFile(out / "report.md").find("| brackets per line |") != std::string::npos);
 }
 
 TEST_CASE("a study goes on from its records alone, and trains again only what its missing arms start from") {

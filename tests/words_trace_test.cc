@@ -14,6 +14,7 @@
 #include "task/ceiling.h"
 #include "task/words.h"
 #include "tensor/philox.h"
+#include "trace_ratios.h"
 
 using namespace swarr;
 
@@ -282,31 +283,30 @@ TEST_CASE("a trace is in reach if its farthest need is, mentioned rightly or not
   CHECK(InReach(measures, ReachOf(3, 16)));  // 45
 }
 
-TEST_CASE("the summary of word problems pools lines and needs, and placement pools traces") {
-  const std::vector<WordMeasures> traces = {MeasureWords(Small(), TraceOf(Small(), {0, 0}, 1)),
-                                            MeasureWords(Small(), TraceOf(Small(), {1, 1}, 1)),
-                                            MeasureWords(Small(), Replaced(kHens, "8", "9") + kBees)};
-  const WordMechanism mechanism = SummarizeWords(traces, 25);
-  CHECK(mechanism.local_share == 2.0 / 6);
-  CHECK(mechanism.carry_rate == 2.0 / 6);
-  CHECK(mechanism.carried_per_line == 5.0 / 6);
-  std::string needs;
+TEST_CASE("the measures of word problems pool lines and needs over traces") {
+  const std::vector<std::string> texts = {TraceOf(Small(), {0, 0}, 1), TraceOf(Small(), {1, 1}, 1),
+                                          Replaced(kHens, "8", "9") + kBees};
+  nlohmann::json row = {{"prompt", PromptOf(Small())}, {"asked", "bees"}};
+  for (const Statement& s : Small().statements) row["statements"].push_back(TerseOf(s));
+  const std::map<std::string, double> ratios = RatiosOf("words", row, texts, 25);
+  CHECK(ratios.at("local_share") == 2.0 / 6);
+  CHECK(ratios.at("carry_rate") == 2.0 / 6);
+  CHECK(ratios.at("carried_per_line") == 5.0 / 6);
   double distance = 0, mentioned = 0, near = 0;
-  for (const WordMeasures& trace : traces) {
-    for (const WordNeed& need : trace.needs) {
+  for (const std::string& text : texts) {
+    for (const WordNeed& need : MeasureWords(Small(), text).needs) {
       if (need.right < 0) continue;
       ++mentioned, distance += need.right, near += need.right < 25;
     }
   }
   CHECK(mentioned == 11);
-  CHECK(mechanism.dependency_distance_mean == distance / mentioned);
-  CHECK(mechanism.needs_in_window == near / 12);
-  CHECK(SummarizeWords(traces, 0).needs_in_window == 11.0 / 12);
-  CHECK(SummarizeWords({}, 5).carry_rate == 0);
-  CHECK_THROWS_AS(SummarizeWords(traces, -1), Error);
-  const std::vector<double> rewards = {1, 0, 0};
-  const Placement placement = PlacementOf(traces, rewards, 43);  // the first and the last trace need 44
-  CHECK(placement.in_reach == 1.0 / 3);
-  CHECK(placement.accuracy_in_reach == 0);
-  CHECK(placement.accuracy_out_of_reach == 0.5);
+  CHECK(ratios.at("dependency_distance_mean") == distance / mentioned);
+  CHECK(ratios.at("needs_in_window") == near / 12);
+  CHECK(RatiosOf("words", row, texts, 0).at("needs_in_window") == 11.0 / 12);
+  CHECK(RatiosOf("words", row, {}, 5).at("carry_rate") == 0);
+  const TraceRule rule = RewardByName("words").traces;
+  CHECK(rule.count(row, texts[0], 25, 44)->in_reach);
+  CHECK_FALSE(rule.count(row, texts[0], 25, 43)->in_reach);
+  CHECK(rule.count(row, texts[0], 25, 43)->size == 2);
+  CHECK_FALSE(rule.count({{"prompt", PromptOf(Small())}}, texts[0], 25, 43));
 }

@@ -58,8 +58,9 @@ def prepared(prepare):
             if isinstance(job, Job):
                 milliseconds(job.run)
             return job
-        except torch.OutOfMemoryError:
-            if patience is None:
+        except RuntimeError as error:  # cuBLAS has no error of its own for want of memory
+            short = isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)
+            if not short or patience is None:
                 raise
         torch.cuda.empty_cache()
         time.sleep(patience)

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 
+#include "attn/kernels/attention_kernels.h"
 #include "cuda/attention/attention_rows.h"
 #include "cuda/pack.h"
 #include "cuda/sums.h"
@@ -123,10 +124,11 @@ __global__ void KeyGradientKernel(DocumentQueries<T> source, Gradient<T> dk, Gra
 
 // delta = dout . out. `lanes` threads, a power of two, take one query and head, in packs. Flags are cleared, for the
 // kernel below.
-template <class T>
-__global__ void DeltaKernel(std::int64_t rows, std::int64_t D, int lanes, bool aligned, QueryScratch<Accumulator<T>> to,
+template <bool whole, class T>
+__global__ void DeltaKernel(std::int64_t rows, std::int64_t D, int lanes, QueryScratch<Accumulator<T>> to,
                             std::int64_t documents, const T* dout, const T* out) {
   using Sum = Accumulator<T>;
+  constexpr std::bool_constant<whole> aligned;
   constexpr int k = kPack<T>;
   const std::int64_t n = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / lanes;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
@@ -171,15 +173,20 @@ QueryScratch<Accumulator<T>> PrepareBackward(const Context& ctx, const Tensor& d
   const QueryScratch<Sum> scratch{ctx.arena->NewArray<Sum>(N * H), ctx.arena->NewArray<std::int32_t>(docs)};
   const auto packs = static_cast<unsigned>(Blocks(D, kPack<T>));
   const int lanes = static_cast<int>(std::min(std::bit_ceil(packs), unsigned{kWarp}));
-  const bool aligned = RowsAligned<kPack<T>>(D, dout.data<T>(), out.data<T>());
-  Launch(ctx, {.blocks = Blocks(std::max(N * H, docs), kThreads / lanes), .early = true}, DeltaKernel<T>, N * H, D,
-         lanes, aligned, scratch, docs, dout, out);
+  WithWhole(RowsAligned<kPack<T>>(D, dout.data<T>(), out.data<T>()), [&]<bool whole>() {
+    Launch(ctx, {.blocks = Blocks(std::max(N * H, docs), kThreads / lanes), .early = true}, DeltaKernel<whole, T>,
+           N * H, D, lanes, scratch, docs, dout, out);
+  });
   Launch(ctx, {.blocks = Blocks(N, kThreads), .early = true}, IrregularKernel, N, docs, scratch.irregular, q_pos,
          documents);
   return scratch;
 }
 
 }  // namespace
+
+bool AttentionTurnsBack(const Context& ctx, const Tensor& q) {
+  return ctx.stream && OnTensorCores(q.dtype(), q.dim(2)) && OnWarpgroups(ctx, q.dim(2));
+}
 
 // As on the processor, with p_j = exp(scale q.k_j - lse) and delta = dout . out:
 //   dv_j += p_j dout;   ds_j = scale p_j (dout . v_j - delta);   dq += ds_j k_j;   dk_j += ds_j q.

@@ -95,7 +95,8 @@ struct Problem {
   const float* lse;
   QueryScratch<float> scratch;
   const std::int32_t *q_pos, *prompts;
-  AttentionSpec spec;  // of the model
+  const float* rope_table;  // dq and dk are turned back by it; null: they are not
+  AttentionSpec spec;       // of the model
   ScoreGradient gradient;
   int heads_of_key;
 };

@@ -16,9 +16,31 @@
 #include <algorithm>
 
 #include "cuda/attention/attention_backward_steps.h"
+#include "cuda/rope.h"
 
 namespace swarr {
 namespace {
+
+// Turns a group's rows of gradients of queries or keys back: they are those of what came before rotary embedding.
+template <int D>
+__device__ void TurnBack(const Problem& p, float (&sums)[D / 2], std::int64_t first_row, int valid) {
+  constexpr int kBlocks = D / 16;  // of 8 numbers in half a head
+  KeepHere(sums);
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int row = RowInGroup() + 8 * i;
+    if (row >= valid) return;
+    const float* angles = p.rope_table + std::int64_t{p.q_pos[first_row + row]} * D + Lane() % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < kBlocks; ++j) {
+      const float2 cosine = *reinterpret_cast<const float2*>(angles + 8 * j),
+                   sine = *reinterpret_cast<const float2*>(angles + D / 2 + 8 * j);
+      float *a = sums + 4 * j + 2 * i, *b = a + 4 * kBlocks;
+      for (int e = 0; e < 2; ++e) a[e] += 0.0f, b[e] += 0.0f;  // as AddRows
+      TurnRounded(a, b, cosine, {-sine.x, -sine.y});
+    }
+  }
+}
 
 // Adds a group's rows of sums to a gradient, a pair of elements at a time. `first`: index of the first row's first
 // element; `stride`: from row to row.
@@ -111,10 +133,12 @@ __device__ void AddGradients(SharedState<D>& s, const Problem& p, const Plan& pl
   if constexpr (rows == Rows::kQueries) {
     QueryStep<D> step(p, plan, s.row_numbers[number % kPlans<D>][group]);
     MultiplyTiles<D, true>(s, plan, number, 1, tile, step);
+    if (p.rope_table) TurnBack<D>(p, step.dq, row, valid);
     AddRows<D>(first, step.dq, at, heads * D, valid);
   } else {
     KeyStep<D> step(p, plan, begin);
     MultiplyTiles<D, D == 64>(s, plan, number, p.heads_of_key, tile, step);
+    if (p.rope_table) TurnBack<D>(p, step.dk, row, valid);
     AddRows<D>(first, step.dk, at, heads * D, valid);
     AddRows<D>(second, step.dv, at, heads * D, valid);
   }
@@ -168,6 +192,7 @@ void LaunchGradients(const Context& ctx, const AttentionGradients& gradients, co
                   scratch,
                   in.q_pos.data<std::int32_t>(),
                   ArgumentOf<const std::int32_t*>(in.prompts),
+                  ArgumentOf<const float*>(gradients.rope_table),
                   in.spec,
                   ScoreGradientOf(D),
                   static_cast<int>(documents.H / documents.G)};

@@ -11,34 +11,16 @@
 // for that launch, and what is left after it is short.
 //
 // Every number comes from the instructions of attention_mma.cu in their order, so it has the same bits, however many
-// tiles are taken at a time.
+// tiles are taken at a time. Where rows are many, nobody waits for one of them: streamed_attention.cu.
 #include <algorithm>
 
-#include "cuda/attention/attention_softmax.h"
+#include "cuda/decode/cached_keys.h"
 
 namespace swarr {
 namespace {
 
-static_assert(kTileRows == kKeyTile);
-
-constexpr int kPages = kSoftmaxTile / kKeyTile;   // of a tile of the softmax: tiles of the cache
 constexpr int kPageSteps = kKeyTile / 16;         // of a product with a page's values
-constexpr int kQueries = 16;                      // of a block
 constexpr int kFewestWarps = 4, kMostTiles = 12;  // of a block; tiles: at a time
-template <int P>
-constexpr int kTilePart = kPages* kTileSize<P>;  // keys, or values, of a tile of the softmax
-
-// What a launch reads, in integers of 32 bits: divisions of longer ones are long.
-struct CachedQueries {
-  const BFloat16 *q, *k, *v, *sinks;
-  const std::int32_t *positions, *slots, *prompts;
-  int H, D, group;  // group: query heads of a key head
-  int tiles, k_tile, v_tile, sink_tiles, ring;
-  AttentionSpec of_model;
-  float scale2;
-  int held;    // tiles at a time, of which each warp has one at most
-  bool early;  // keys that no row of this launch stores were there before the launch before
-};
 
 // What the warps tell one another of a tile.
 struct TileNotes {
@@ -57,28 +39,21 @@ struct HeldTile {
   __device__ uint4& Weights(int step) { return reinterpret_cast<uint4*>(keys)[step * kWarp + Lane()]; }
 };
 
-// The keys and values that a block's queries see. All of its rows stand at one position.
-struct SeenKeys {
-  const BFloat16 *k, *v;  // of the slot and the key head
-  int D, k_tile, v_tile, sink_tiles, ring, position;
-  AttentionSpec spec;
-  TileList pages, tiles;
+// The keys and values that a block's queries see, and how its warps copy them.
+struct CopiedKeys : SeenKeys {
+  const BFloat16 *k, *v;
+  int D, k_tile, v_tile, sink_tiles, ring;
 
-  __device__ SeenKeys(const CachedQueries& in, int n, int g)
-      : D(in.D),
+  __device__ CopiedKeys(const CachedQueries& in, int n, int g)
+      : SeenKeys(in, n, g),
+        k(in.k + std::int64_t{first} * in.k_tile),
+        v(in.v + std::int64_t{first} * in.v_tile),
+        D(in.D),
         k_tile(in.k_tile),
         v_tile(in.v_tile),
         sink_tiles(in.sink_tiles),
-        ring(in.ring),
-        position(in.positions[n]),
-        spec(SpecOfRow(in.of_model, in.prompts, n)),
-        pages{VisibleTilesOf(position, position, spec)},
-        tiles(SoftmaxTilesOf(pages)) {
-    const std::int64_t first = std::int64_t{in.slots[n] * static_cast<int>(gridDim.y) + g} * in.tiles;
-    k = in.k + first * k_tile;
-    v = in.v + first * v_tile;
-  }
-  // Where the cache has a page.
+        ring(in.ring) {}
+  // Which tile of the slot and key head has a page.
   __device__ int PlaceOf(int page) const { return CacheTile(page, sink_tiles, ring); }
 
   // Asks for the tiles from `first` on, by one warp. What others have still to write may be among them: this reads
@@ -132,33 +107,7 @@ struct SeenKeys {
       *reinterpret_cast<uint4*>(tile.values + i / kPieces * kPitch<P> + i % kPieces * 8) = uint4{};
     }
   }
-
-  // Scores of keys that are not seen become nothing, in both rows of a lane.
-  template <class Blocks>
-  __device__ void Mask(Blocks&& at, int first_key) const {
-    const VisibleKeys seen = VisibleKeysOf(position, spec);
-    if (first_key >= seen.recent.begin && first_key + kSoftmaxTile <= seen.recent.end) return;
-    const int first = first_key + 2 * (Lane() % 4), begin = first - seen.recent.begin, sinks = seen.sinks.end - first;
-    const auto size = static_cast<unsigned>(seen.recent.size());
-#pragma unroll
-    for (int block = 0; block < kSoftmaxBlocks; ++block) {
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        const int column = 8 * block + j;
-        if (static_cast<unsigned>(begin + column) < size || column < sinks) continue;
-        at(block)[j] = at(block)[2 + j] = kNothing;
-      }
-    }
-  }
 };
-
-// The first key that the launch before may write, where a step's rows of one slot stand together and ascend: those
-// before row n are looked at. All lanes call.
-__device__ inline int FirstNewKey(const std::int32_t* slots, int n, int position) {
-  const int before = n - 1 - Lane();
-  const unsigned others = __ballot_sync(0xffffffffu, before < 0 || slots[before] != slots[n]);
-  return others == 0 ? 0 : max(0, position - (__ffs(static_cast<int>(others)) - 1));
-}
 
 // Some blocks of 16 columns of the output: of warp w the blocks w, w + the number of warps, ...
 template <int P>
@@ -206,29 +155,29 @@ struct Columns {
   }
 };
 
-// Grid: rows, key heads, and parts of a key head's queries.
+// Grid: rows, key heads, and parts of a key head's queries. `held`: tiles at a time, of which each warp has one at
+// most.
 template <int P>
-__global__ __launch_bounds__(kMostTiles* kWarp) void CachedForwardKernel(CachedQueries in, BFloat16* out, float* lse) {
+__global__ __launch_bounds__(kMostTiles* kWarp) void CachedForwardKernel(CachedQueries in, int held, BFloat16* out,
+                                                                         float* lse) {
   extern __shared__ uint4 shared[];
   auto* const all = reinterpret_cast<HeldTile<P>*>(shared);
   LetNextBegin();
   const int n = static_cast<int>(blockIdx.x), g = static_cast<int>(blockIdx.y),
-            part = static_cast<int>(blockIdx.z) * kQueries, warp = static_cast<int>(threadIdx.x) / kWarp;
-  const SeenKeys seen(in, n, g);
+            warp = static_cast<int>(threadIdx.x) / kWarp;
+  const CopiedKeys seen(in, n, g);
   const int tiles = seen.tiles.count(), first_new = in.early ? FirstNewKey(in.slots, n, seen.position) : 0;
-  HeldTile<P>& own = all[min(warp, in.held - 1)];
-  // A lane's rows, of which some are there, begin with this one. Few models have the second, which is 8 behind.
-  const int heads = min(kQueries, in.group - part), rows = heads > 8 ? 2 : 1, head = g * in.group + part + Lane() / 4;
-  const std::int64_t row = std::int64_t{n} * in.H + head;
-  const auto there = [&](int i) { return Lane() / 4 + 8 * i < heads; };
+  HeldTile<P>& own = all[min(warp, held - 1)];
+  const HeadsOfRow heads(in, n, g, static_cast<int>(blockIdx.z));
+  const int rows = heads.rows();
 
   RowsAsA<P, true> queries[1];
   RowSoftmax softmax;
   Columns<P> o = {};
   // The round before the first copies what is there already, and no more.
 #pragma unroll 1
-  for (int round = -in.held; round < max(tiles, 1); round += in.held) {
-    const int first = max(round, 0), count = min(in.held, tiles - first);
+  for (int round = -held; round < max(tiles, 1); round += held) {
+    const int first = max(round, 0), count = min(held, tiles - first);
     const bool takes = warp < count;
     if (round == 0) WaitForPrevious();
     if (round > 0) __syncthreads();  // all are done with the tiles before
@@ -237,15 +186,12 @@ __global__ __launch_bounds__(kMostTiles* kWarp) void CachedForwardKernel(CachedQ
       if (round != 0) seen.ClearRest(own, seen.tiles[first + warp]);
     }
     if (round < 0) {
-      if (warp == 0) seen.Fetch(in.held);
+      if (warp == 0) seen.Fetch(held);
       continue;
     }
     if (round == 0) {
-      queries[0].LoadGlobal(in.q + (row - Lane() / 4) * in.D, heads, in.D);
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        if (in.sinks && there(i)) softmax.BeginWith(i, float(in.sinks[head + 8 * i]));
-      }
+      queries[0].LoadGlobal(heads.Queries(in), heads.count, in.D);
+      heads.Begin(softmax, in.sinks);
     }
     CommitCopies();
     WaitCopies<0>();
@@ -259,7 +205,7 @@ __global__ __launch_bounds__(kMostTiles* kWarp) void CachedForwardKernel(CachedQ
         if (!seen.pages.Holds(tile * kPages + page)) continue;
         MultiplyByRows(scores[page], queries, own.keys + page * kTileSize<P>);
       }
-      seen.Mask(scores_at, tile * kSoftmaxTile);
+      seen.Mask(scores_at, tile);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         if (i < rows) own.notes.largest[i][Lane()] = RowSoftmax::LargestOf(scores_at, i);
@@ -316,32 +262,34 @@ __global__ __launch_bounds__(kMostTiles* kWarp) void CachedForwardKernel(CachedQ
   for (int i = 0; i < 2; ++i) {
     if (i >= rows) break;
     const float sum = softmax.Sum(i);
-    if (!there(i)) continue;
-    o.Store(out + (row + 8 * i) * in.D, in.D, i, RowSoftmax::Inverse(sum));
+    if (!heads.There(i)) continue;
+    o.Store(out + (heads.row + 8 * i) * in.D, in.D, i, RowSoftmax::Inverse(sum));
     if (warp > 0 || Lane() % 4 != 0) continue;
-    lse[row + 8 * i] = softmax.LogSum(i, sum, in.sinks ? float(in.sinks[head + 8 * i]) : kNothing);
+    lse[heads.row + 8 * i] = softmax.LogSum(i, sum, heads.Sink(i, in.sinks));
   }
 }
 
 // A block holds as many tiles as leave room for the blocks that a multiprocessor gets, three at most.
 template <int P>
-void LaunchCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, CachedQueries in, const dim3& grid) {
+void LaunchCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const CachedQueries& in) {
   constexpr std::int64_t kMostBlocks = 3;
   constexpr int kOfBlock = 1024;  // bytes that the system takes for each block
+  const dim3 grid(static_cast<unsigned>(in.N), static_cast<unsigned>(in.G), static_cast<unsigned>(in.Parts()));
   const std::int64_t blocks = std::int64_t{grid.x} * grid.y * grid.z;
   const auto each = static_cast<int>(std::min(Blocks(blocks, ctx.stream->multiprocessors), kMostBlocks));
-  const int room = (ctx.stream->shared_memory + kOfBlock) / std::max(each, 1) - kOfBlock;
-  in.held = std::clamp(room / static_cast<int>(sizeof(HeldTile<P>)), 1, std::min(kMostTiles, in.tiles / kPages + 1));
-  const LaunchShape shape{grid, static_cast<unsigned>(std::max(in.held, kFewestWarps) * kWarp),
-                          static_cast<std::size_t>(in.held) * sizeof(HeldTile<P>), /*early=*/true};
-  Launch(ctx, shape, CachedForwardKernel<P>, in, out, lse);
+  const int room = (ctx.stream->shared_memory + kOfBlock) / std::max(each, 1) - kOfBlock,
+            held = std::clamp(room / static_cast<int>(sizeof(HeldTile<P>)), 1,
+                              std::min(kMostTiles, in.tiles / kPages + 1));
+  const LaunchShape shape{grid, static_cast<unsigned>(std::max(held, kFewestWarps) * kWarp),
+                          static_cast<std::size_t>(held) * sizeof(HeldTile<P>), /*early=*/true};
+  Launch(ctx, shape, CachedForwardKernel<P>, in, held, out, lse);
 }
 
 }  // namespace
 
 void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const CachedAttentionInputs& in) {
   const auto as_int = [](std::int64_t n) { return static_cast<int>(n); };
-  const int H = as_int(in.q.dim(1)), D = as_int(in.q.dim(2)), G = as_int(in.cache.k().dim(1)), group = H / G;
+  const int H = as_int(in.q.dim(1)), D = as_int(in.q.dim(2)), G = as_int(in.cache.k().dim(1));
   const auto rows_of = [](const Tensor& t) { return t.empty() ? nullptr : t.data<std::int32_t>(); };
   const CachedQueries queries{.q = in.q.data<BFloat16>(),
                               .k = in.cache.k().data<BFloat16>(),
@@ -350,9 +298,11 @@ void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, 
                               .positions = rows_of(in.q_pos),
                               .slots = rows_of(in.slots),
                               .prompts = rows_of(in.prompts),
+                              .N = as_int(in.q.dim(0)),
                               .H = H,
+                              .G = G,
                               .D = D,
-                              .group = group,
+                              .group = H / G,
                               .tiles = in.cache.tiles(),
                               .k_tile = as_int(in.cache.k().dim(3)),
                               .v_tile = as_int(in.cache.v().dim(3)),
@@ -360,11 +310,9 @@ void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, 
                               .ring = in.cache.ring(),
                               .of_model = in.spec,
                               .scale2 = ScoreScale2(D),
-                              .held = 1,
                               .early = ctx.steady_weights};
-  const dim3 grid(static_cast<unsigned>(in.q.dim(0)), static_cast<unsigned>(G),
-                  static_cast<unsigned>(Blocks(group, kQueries)));
-  DispatchWidth(D, [&]<int P>() { LaunchCachedForward<P>(ctx, out, lse, queries, grid); });
+  if (StreamsKeys(ctx, queries)) return StreamedForward(ctx, out, lse, queries);
+  DispatchWidth(D, [&]<int P>() { LaunchCachedForward<P>(ctx, out, lse, queries); });
 }
 
 }  // namespace swarr

@@ -199,6 +199,7 @@ template <class S, class Layer>
 __global__ void __launch_bounds__(S::kThreads)
     FewRowsKernel(const __grid_constant__ CUtensorMap x_matrix, const __grid_constant__ Layer layer, FewRows in,
                   int stages) {
+  static_assert(Layer::kNormed || S::kGroups == 1, "rows that come with the stages come with those of one group");
   extern __shared__ __align__(1024) char shared[];
   const int steps = static_cast<int>(Blocks(in.depth, kStep)), tile = static_cast<int>(blockIdx.x),
             row = static_cast<int>(blockIdx.y) * S::kRows, rows = min(S::kRows, in.rows - row);
@@ -212,7 +213,7 @@ __global__ void __launch_bounds__(S::kThreads)
   auto* norm = reinterpret_cast<BFloat16*>(shared + places.norm);
   auto* barriers = reinterpret_cast<std::uint64_t*>(shared + places.barriers);
   std::uint64_t *full = barriers + group * stages, *rows_full = barriers + S::kGroups * stages;
-  LetNextBegin();
+  if (!Layer::kNormed) LetNextBegin();
   for (int i = static_cast<int>(threadIdx.x); i <= S::kGroups * stages; i += S::kThreads) InitBarrier(barriers + i, 1);
   ShowBarriers();
   __syncthreads();
@@ -234,6 +235,8 @@ __global__ void __launch_bounds__(S::kThreads)
     }
   }
   layer.template FetchEarly<S>(aside, row, rows);
+  // Attention, which comes next, soon has the device's memory bring nothing but its keys.
+  if (Layer::kNormed) LetNextBegin();
   WaitForPrevious();
   if (threadIdx.x == 0) {
     if (!rows_streamed) ArriveAndExpect(rows_full, steps * S::kRowsBytes);

@@ -108,19 +108,28 @@ struct QkvLayer {
   std::size_t AsideBytes() const {
     return S::kRows * (static_cast<std::size_t>(D) * sizeof(float) + sizeof(Place));
   }
+  // Some positions are loaded together, before the copies that depend on them.
   template <class S>
   __device__ void FetchEarly(void* aside, int row, int rows) const {
+    constexpr int kAtOnce = 4, kStride = S::kThreads * 4;
     auto* angles = static_cast<float*>(aside);
     auto* places = reinterpret_cast<Place*>(angles + S::kRows * D);
-    const int thread = static_cast<int>(threadIdx.x);
+    const int thread = static_cast<int>(threadIdx.x), own = row + min(thread, rows - 1), position = positions[own],
+              slot = cache.slots[own], end = rows << log_D;
 #pragma unroll 1
-    for (int i = thread * 4; i < rows << log_D; i += S::kThreads * 4) {
-      const int r = i >> log_D, at = i & (D - 1);
-      CopyAsync16(angles + i, table + std::int64_t{positions[row + r]} * D + at);
+    for (int first = thread * 4; first < end; first += kStride * kAtOnce) {
+      int at[kAtOnce];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) at[j] = positions[row + (min(first + j * kStride, end - 1) >> log_D)];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int i = first + j * kStride;
+        if (i < end) CopyAsync16(angles + i, table + std::int64_t{at[j]} * D + (i & (D - 1)));
+      }
     }
-    if (thread >= rows) return;
-    const int position = positions[row + thread];
-    places[thread] = {cache.TileOfSlot(cache.slots[row + thread], 0, position / kKeyTile), position % kKeyTile * D};
+    if (thread < rows) {
+      places[thread] = {cache.TileOfSlot(slot, 0, position / kKeyTile), position % kKeyTile * D};
+    }
   }
   template <class S>
   __device__ void FetchLate(void*, int, int, int) const {}
@@ -247,9 +256,9 @@ Tensor FusedGated(const Context& ctx, const NormedRows& in, const Tensor& gate, 
   const Tensor y = ctx.arena->New(DType::kBF16, {in.x.dim(0), units});
   const GatedLayer layer{MatrixOf(gate, GatedLayer::kHalf), MatrixOf(up, GatedLayer::kHalf), y.data<BFloat16>(),
                          static_cast<int>(units)};
-  LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>, FewShape<1, 32, 8>, FewShape<2, 64, 16>,
-                        FewShape<3, 64, 16>>(ctx, layer, RowsOf(in),
-                                             2 * Blocks(units, GatedLayer::kHalf) * GatedLayer::kHalf);
+  LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>, FewShape<1, 32, 8>, FewShape<2, 32, 16>,
+                        FewShape<2, 64, 16>, FewShape<3, 64, 16>>(
+      ctx, layer, RowsOf(in), 2 * Blocks(units, GatedLayer::kHalf) * GatedLayer::kHalf);
   return y;
 }
 
@@ -279,9 +288,13 @@ Tensor FusedQkv(const Context& ctx, const KeyCache& cache, std::int64_t D, const
                        .positions = rows.positions.data<std::int32_t>(),
                        .table = rows.table.data<float>()};
   const std::int64_t columns = (H + 2 * G) * D;
-  if (D <= kPanel) {
-    LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>, FewShape<1, 32, 8>, FewShape<1, 64, 16>>(
-        ctx, layer, RowsOf(in), columns);
+  // With many rows attention's blocks have much to fetch, and want the room that few large tiles leave.
+  constexpr std::int64_t kManyRows = 64;
+  using LargeTile = FewShape<2, 32, 16>;
+  if (D <= kPanel && q.dim(0) > kManyRows && FewRowsFit<LargeTile>(ctx, layer, in.x.dim(1))) {
+    LaunchFewRowsAs<LargeTile>(ctx, layer, RowsOf(in), columns);
+  } else if (D <= kPanel) {
+    LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>>(ctx, layer, RowsOf(in), columns);
   } else {
     LaunchCheapestFewRows<FewShape<2, 8>, FewShape<2, 32, 16>, FewShape<2, 64, 16>>(ctx, layer, RowsOf(in), columns);
   }

@@ -44,15 +44,18 @@ inline bool NormedRowsFit(const Context& ctx, std::int64_t depth) {
              ctx.stream->shared_memory;
 }
 
-// The cost of a shape: what the busiest multiprocessor reads, and, at a quarter, its share of what all read.
+template <class S, class Layer>
+bool FewRowsFit(const Context& ctx, const Layer& layer, std::int64_t depth) {
+  return StagesOf<S>(ctx, layer, static_cast<int>(depth)) >= std::min<std::int64_t>(kLeastStages, Blocks(depth, kStep));
+}
+
+// The cost of a shape: what the busiest multiprocessor reads, and, at a third, its share of what all read.
 template <class S, class Layer>
 std::int64_t FewRowsCost(const Context& ctx, const Layer& layer, const FewRowsOfX& in, std::int64_t columns) {
-  if (StagesOf<S>(ctx, layer, in.depth) < std::min<std::int64_t>(kLeastStages, Blocks(in.depth, kStep))) {
-    return std::numeric_limits<std::int64_t>::max();
-  }
+  if (!FewRowsFit<S>(ctx, layer, in.depth)) return std::numeric_limits<std::int64_t>::max();
   const std::int64_t blocks = Blocks(in.rows, S::kRows) * Blocks(columns, S::kColumns), block = S::kRows + S::kColumns,
                      multiprocessors = std::max(1, ctx.stream->multiprocessors);
-  return 4 * Blocks(blocks, multiprocessors) * block + blocks * block / multiprocessors;
+  return 3 * Blocks(blocks, multiprocessors) * block + blocks * block / multiprocessors;
 }
 
 template <class S, class Layer>

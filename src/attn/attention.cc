@@ -7,6 +7,7 @@
 
 #include "attn/kernels/attention_kernels.h"
 #include "tensor/kernels/tile_kernel.h"
+#include "tensor/ops.h"
 #include "tensor/transfer.h"
 
 namespace swarr {
@@ -59,9 +60,11 @@ void CheckDocuments(const Tensor& documents, const Tensor& q_pos) {
               N);
   for (std::int64_t d = 0; d < last; ++d) {
     SWARR_CHECK(first[d] <= first[d + 1], "attention documents must ascend; document ", d, " ends before it begins");
-    for (std::int32_t n = first[d]; n < first[d + 1]; ++n) {
-      SWARR_CHECK(pos[n] < first[d + 1] - first[d], "attention position ", pos[n], " is outside a document of ",
-                  first[d + 1] - first[d], " tokens");
+    const std::int32_t length = first[d + 1] - first[d];
+    bool inside = true;  // in a loop without a branch: a device waits meanwhile
+    for (std::int32_t n = first[d]; n < first[d + 1]; ++n) inside &= pos[n] < length;
+    for (std::int32_t n = first[d]; !inside && n < first[d + 1]; ++n) {
+      SWARR_CHECK(pos[n] < length, "attention position ", pos[n], " is outside a document of ", length, " tokens");
     }
   }
 }
@@ -110,7 +113,13 @@ void AttentionBackward(const Context& ctx, const AttentionGradients& gradients, 
     CheckShape(to, AccumulatorOf(inputs.q.dtype()), {inputs.q.dim(1)}, "the gradient of learned sinks");
     if (to.fresh()) FillZero(ctx, to);
   }
+  const Tensor &dq = gradients.dq, &dk = gradients.dk, &table = gradients.rope_table;
+  SWARR_CHECK(table.empty() || ((dq.empty() || dq.fresh()) && (dk.empty() || dk.fresh())),
+              "gradients of queries and keys that are turned back can't be added to others");
+  if (!table.empty()) CheckShape(table, AccumulatorOf(inputs.q.dtype()), {-1, inputs.q.dim(2)}, "rope table");
   OnDevice(ctx, [&]<class Set>() { AttentionKernels<Set>::Backward(ctx, gradients, dout, out, lse, inputs); });
+  if (table.empty() || AttentionTurnsBack(ctx, inputs.q)) return;
+  for (const Tensor& d : {dq, dk}) RopeBackward(ctx, d, d, inputs.q_pos, table);
 }
 
 void StoreKeys(const Context& ctx, const KeyCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions,

@@ -46,6 +46,8 @@ struct AttentionInputs {
 struct AttentionGradients {
   Tensor dq, dk, dv;
   Tensor dsink_logits = {};  // [H], sum dtype
+  Tensor rope_table = {};  // rope_table.h; not empty: q and k were turned at q_pos, and dq and dk, which are fresh, are
+                           // those of queries and keys before that
 };
 // out [N, H, D]   lse [N, H], sum dtype (ops.h)
 void AttentionForward(const Context& ctx, const Tensor& out, const Tensor& lse, const AttentionInputs& inputs);

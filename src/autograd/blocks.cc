@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "autograd/blocks.h"
 
-#include "tensor/linears.h"
+#include "tensor/fused_norm.h"
 
 namespace swarr {
 namespace {
@@ -70,10 +70,8 @@ void NormedBranchesBackward(const Context& ctx, const Tensor& dx, const Tensor& 
   AddWeightGradients(ctx, normed, branches);
 }
 
-// From the gradient of turned heads, in its own memory, to that of the product before their norm.
-Tensor HeadBackward(const Context& ctx, const Tensor& d, const RowPositions& rows, const Var& norm, const Tensor& plain,
-                    const Tensor& rstd) {
-  RopeBackward(ctx, d.Fresh(), d, rows.positions, rows.table);
+// From the gradient of heads to that of the product before their norm.
+Tensor HeadBackward(const Context& ctx, const Tensor& d, const Var& norm, const Tensor& plain, const Tensor& rstd) {
   if (plain.empty()) return d;
   const Tensor dplain = ctx.arena->NewLike(plain);
   RmsNormBackward(ctx, dplain.Fresh(), norm.ClaimGrad(), d, plain, norm.value, rstd);
@@ -87,31 +85,34 @@ Projected Project(Context& ctx, const Tensor& x, const AttentionWeights& w, cons
   const auto heads_of = [&](const Var& weight) { return ctx.arena->New(x.dtype(), {N, weight.value.dim(0) / D, D}); };
   Projected p{.heads = {heads_of(w.q), heads_of(w.k), heads_of(w.v)}, .rstd = NewSums(ctx, x.dtype(), N)};
   auto& [q, k, v] = p.heads;
+  // Each op's result is looked at where values are traced.
+  const auto turned = [&](const Var& norm) { return norm.value.empty() && !ctx.trace_non_finite; };
   {
     const ArenaScope scope(*ctx.arena);
     const Tensor normed = ctx.arena->NewLike(x);
     RmsNormForward(ctx, normed, p.rstd, x, w.norm.value, eps);
     TraceAs(ctx, "rmsnorm", normed);
-    const LinearResult products[] = {{AsRows(q), w.q.value, w.q_bias.value},
-                                     {AsRows(k), w.k.value, w.k_bias.value},
+    const LinearResult products[] = {{AsRows(q), w.q.value, w.q_bias.value, turned(w.q_norm)},
+                                     {AsRows(k), w.k.value, w.k_bias.value, turned(w.k_norm)},
                                      {AsRows(v), w.v.value, w.v_bias.value}};
-    LinearsForward(ctx, normed, products);
+    LinearsForward(ctx, normed, products, rows);
     for (const Tensor& t : {q, k, v}) TraceAs(ctx, "linear", t);
   }
-  const auto norm_heads = [&](Tensor& heads, Tensor& plain, Tensor& rstd, const Var& weight) {
-    if (weight.value.empty()) return;
-    plain = heads;
-    heads = ctx.arena->NewLike(plain);
-    rstd = NewSums(ctx, x.dtype(), N * plain.dim(1));
-    RmsNormForward(ctx, heads, rstd, plain, weight.value, eps);
-    TraceAs(ctx, "rmsnorm", heads);
+  const auto finish = [&](Tensor& heads, Tensor& plain, Tensor& rstd, const Var& norm) {
+    if (turned(norm)) return;
+    if (!norm.value.empty()) {
+      plain = heads;
+      heads = ctx.arena->NewLike(plain);
+      rstd = NewSums(ctx, x.dtype(), N * plain.dim(1));
+      if (FusedNormAndTurn(ctx, heads, rstd, plain, norm.value, eps, rows)) return;
+      RmsNormForward(ctx, heads, rstd, plain, norm.value, eps);
+      TraceAs(ctx, "rmsnorm", heads);
+    }
+    TurnHeads(ctx, AsRows(heads), rows);
+    TraceAs(ctx, "rope", heads);
   };
-  norm_heads(q, p.plain_q, p.q_rstd, w.q_norm);
-  norm_heads(k, p.plain_k, p.k_rstd, w.k_norm);
-  for (const Tensor& t : {q, k}) {
-    RopeForward(ctx, t, t, rows.positions, rows.table);
-    TraceAs(ctx, "rope", t);
-  }
+  finish(q, p.plain_q, p.q_rstd, w.q_norm);
+  finish(k, p.plain_k, p.k_rstd, w.k_norm);
   return p;
 }
 
@@ -135,9 +136,10 @@ Var SelfAttention(Context& ctx, const Var& x, const AttentionWeights& w, const R
                  dk = c.arena->NewLike(inputs.k), dv = c.arena->NewLike(inputs.v);
     LinearBackward(c, AsRows(dattended).Fresh(), w.o.ClaimGrad(), {}, dy, AsRows(attended), w.o.value);
     const Tensor dx = PassOn(c, x, dy);
-    AttentionBackward(c, {dq.Fresh(), dk.Fresh(), dv.Fresh(), w.sinks.ClaimGrad()}, dattended, attended, lse, inputs);
-    const Tensor dq_product = HeadBackward(c, dq, rows, w.q_norm, p.plain_q, p.q_rstd),
-                 dk_product = HeadBackward(c, dk, rows, w.k_norm, p.plain_k, p.k_rstd);
+    AttentionBackward(c, {dq.Fresh(), dk.Fresh(), dv.Fresh(), w.sinks.ClaimGrad(), rows.table}, dattended, attended,
+                      lse, inputs);
+    const Tensor dq_product = HeadBackward(c, dq, w.q_norm, p.plain_q, p.q_rstd),
+                 dk_product = HeadBackward(c, dk, w.k_norm, p.plain_k, p.k_rstd);
     NormedBranchesBackward(
         c, dx, x.value, p.rstd, w.norm,
         {{AsRows(dv), w.v, w.v_bias}, {AsRows(dk_product), w.k, w.k_bias}, {AsRows(dq_product), w.q, w.q_bias}});

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "autograd/ops.h"
+#include "tensor/linears.h"
 
 namespace swarr {
 
@@ -18,11 +19,6 @@ namespace swarr {
 struct AttentionWeights {
   Var norm, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, sinks, o;
 };
-// Where rows stand: positions [N], and the table of rope_table.h for heads of D numbers.
-struct RowPositions {
-  Tensor positions, table;
-};
-
 // Queries, keys and values of x: with m = RmsNorm(x), q = Rope(RmsNorm(m q^T + q_bias)), k likewise, v = m v^T +
 // v_bias.
 struct QkvHeads {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // swarr eval: accuracy by generation.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 
 #include "cli/generation.h"
 #include "study/statistics.h"
@@ -140,7 +142,7 @@ struct EvalCommand {
     add_share("truncated", summary.truncated);
     for (const auto& [name, rule] : harness_scores) add_share(name, ShareRight(completions, *problems.task, rule));
     AddLength(completions, summary.mean_length);
-    if (problems.reward.measure) AddMeasures(completions, problems, window);
+    if (problems.reward.traces.count) AddMeasures(completions, problems, window);
     if (problems.file == nullptr) return;
     for (const DroppedRows& d : problems.file->dropped()) results["dropped"][d.reason] = d.count;
   }
@@ -163,13 +165,15 @@ struct EvalCommand {
 
   // What the completions show beside their rewards.
   void AddMeasures(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems, int window) {
-    std::vector<nlohmann::json> rows;
-    std::vector<std::string> texts;
+    const TraceRule& rule = problems.reward.traces;
+    constexpr std::int64_t kAnyReach = 0;  // what is in reach is not reported
+    std::vector<std::int64_t> sums(rule.counts.size());
     for (const EvaluatedCompletion& c : completions) {
-      rows.emplace_back(problems.task->Row(c.problem, 0));
-      texts.push_back(c.text);
+      const auto counts = rule.count(problems.task->Row(c.problem, 0), c.text, window, kAnyReach);
+      if (!counts) return;  // the file's rows do not state their problems
+      std::ranges::transform(sums, counts->counts, sums.begin(), std::plus());
     }
-    for (const auto& [name, value] : problems.reward.measure(rows, texts, window)) results[name] = value;
+    for (const TraceMeasure& measure : rule.measures) results[measure.name] = measure.Of(sums);
   }
 
   void Report() const {

@@ -7,6 +7,14 @@
 
 namespace swarr {
 
+void AddSlots(OptionSet& options, int& slots) {
+  options.AddUnrecorded(
+      "slots", slots,
+      "sequences decoded at a time; results do not depend on it. 0 is 128 on the processor, and as many "
+      "as its memory suits on a device",
+      CountFrom(0));
+}
+
 void GenerationOptions::AddTo(OptionSet& options, const std::string& use, const std::string& samples) {
   options.Add("model", model_dir, use + " (directory)")->required();
   task.AddTo(options, /*with_completions=*/false);
@@ -18,11 +26,7 @@ void GenerationOptions::AddTo(OptionSet& options, const std::string& use, const 
               "tokens of a completion (a longer one is cut and wrong); 0 is the task's own limit or what the context "
               "leaves",
               AtLeast(0));
-  options.AddUnrecorded(
-      "slots", evaluate.slots,
-      "sequences decoded at a time; results do not depend on it. 0 is 128 on the processor, and as many "
-      "as its memory suits on a device",
-      CountFrom(0));
+  AddSlots(options, evaluate.slots);
 }
 
 GenerationOptions::Loaded GenerationOptions::Load(Split split) {

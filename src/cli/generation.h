@@ -10,6 +10,9 @@
 
 namespace swarr {
 
+// Adds --slots.
+void AddSlots(OptionSet& options, int& slots);
+
 struct GenerationOptions {
   std::string model_dir;
   TaskOptions task;

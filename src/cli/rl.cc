@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 
+#include "cli/generation.h"
 #include "cli/task_options.h"
 #include "cli/training.h"
 #include "model/model_files.h"
@@ -137,11 +138,7 @@ struct RlCommand {
                 "schedule count steps",
                 CountFrom(1));
     options.Add("micro-batch", rl.micro_batch, "completions packed into one training pass", CountFrom(1));
-    options.AddUnrecorded(
-        "slots", rl.slots,
-        "sequences decoded at a time; results do not depend on it. 0 is 128 on the processor, and as many "
-        "as its memory suits on a device",
-        CountFrom(0));
+    AddSlots(options, rl.slots);
     objective.AddTo(options);
     options.Add("ref-model", ref_model_dir,
                 "reference model of the KL (directory), where --beta is not 0; without it the one that --model names. "

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/decode_step.h"
 
+#include <algorithm>
+
 #include "tensor/transfer.h"
 
 namespace swarr {
@@ -27,58 +29,27 @@ Tensor AsTensor(const SampleRow* draws, std::int64_t count) {
   return {const_cast<SampleRow*>(draws), DType::kI32, {count, kDrawInts}};
 }
 
-// The step where ops read it.
-StepBatch ToDevice(const Context& ctx, const StepBatch& step) {
-  const Tensor block = ToDevice(ctx, step.block);
-  const auto moved = [&](const Tensor& t) {
-    if (t.empty() || block.empty()) return ToDevice(ctx, t);
-    return t.Over(static_cast<std::byte*>(block.raw()) +
-                  (static_cast<std::byte*>(t.raw()) - static_cast<std::byte*>(step.block.raw())));
-  };
+// The step in another memory, to which `move` takes its tensors.
+template <class F>
+StepBatch Moved(const StepBatch& step, F&& move) {
   const Batch& fed = step.fed;
-  return {.fed = {.ids = moved(fed.ids),
-                  .positions = moved(fed.positions),
-                  .documents = moved(fed.documents),
-                  .slots = moved(fed.slots),
-                  .prompts = moved(fed.prompts)},
-          .draw_rows = moved(step.draw_rows),
-          .draw_positions = moved(step.draw_positions),
-          .draws = static_cast<const SampleRow*>(moved(AsTensor(step.draws, step.draw_positions.dim(0))).raw())};
+  return {.fed = {.ids = move(fed.ids),
+                  .positions = move(fed.positions),
+                  .documents = move(fed.documents),
+                  .slots = move(fed.slots),
+                  .prompts = move(fed.prompts)},
+          .draw_rows = move(step.draw_rows),
+          .draw_positions = move(step.draw_positions),
+          .draws = static_cast<const SampleRow*>(move(AsTensor(step.draws, step.draw_positions.dim(0))).raw())};
 }
 
-}  // namespace
-
-Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step) {
-  model.Check(step.fed, &cache);
-  const StepBatch moved = ToDevice(ctx, step);
-  const Tensor hidden = model.ForwardMoved(ctx, moved.fed, cache).value;
-  const std::int64_t M = step.draw_positions.dim(0);
-  if (M == 0) return {};
-  Tensor last = hidden;
-  if (!step.draw_rows.empty()) {
-    last = ctx.arena->New(model.dtype(), {M, model.config().hidden});
-    GatherRows(ctx, last, hidden, moved.draw_rows);
-  }
-  // A device writes these few numbers to the host's memory itself, which takes less time than a copy.
-  const Tensor tokens = ctx.HostArena().New(DType::kI32, {M});
-  const Tensor logp = ctx.HostArena().New(AccumulatorOf(model.dtype()), {M});
-  SampleForward(ctx, tokens, logp, last, model.head().value, moved.draw_positions, moved.draws);
-  return {tokens, logp};
-}
-
-DeviceSteps::DeviceSteps(int max_rows) {
-  constexpr std::int64_t kInts = 6 + kDrawInts;  // of a row, in Fill
-  rows_ = OwnedTensor(DType::kI32, {kInts * GraphRows(max_rows)}, MemoryKind::kPinned);
-}
-
-// The step in pinned memory, filled up to so many rows and draws. The step before no longer reads it, since Run waits.
-StepBatch DeviceSteps::Fill(const StepBatch& step, std::int64_t rows, std::int64_t draws) {
+// The step in pinned memory, filled up to so many rows and draws.
+StepBatch Fill(const Tensor& memory, const StepBatch& step, std::int64_t rows, std::int64_t draws) {
   std::int64_t used = 0;
   const auto fill = [&](const Tensor& from, std::int64_t count) {
     const std::int64_t begin = used, ints = from.rank() == 2 ? kDrawInts : 1;
     used += count * ints;
-    const Tensor part =
-        from.rank() == 2 ? rows_.view().Rows(begin, used).Reshape({count, ints}) : rows_.view().Rows(begin, used);
+    const Tensor part = from.rank() == 2 ? memory.Rows(begin, used).Reshape({count, ints}) : memory.Rows(begin, used);
     if (count > 0) FillUp(part, from);
     return part;
   };
@@ -92,48 +63,117 @@ StepBatch DeviceSteps::Fill(const StepBatch& step, std::int64_t rows, std::int64
                 .prompts = fill(step.fed.prompts, rows)};
   if (draws < rows) filled.draw_rows = fill(step.draw_rows, draws);
   filled.draw_positions = fill(step.draw_positions, draws);
-  filled.block = rows_.view().Rows(0, used);
+  filled.block = memory.Rows(0, used);
   return filled;
 }
 
-Drawn DeviceSteps::Run(const Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step) {
-  Context own = ctx;
-  own.arena = &arena_;
-  own.host = &host_;
-  own.steady_weights = true;  // a step begins with a copy, which no launch overtakes
-  arena_.Release({});
-  host_.Release({});
-  const std::int64_t fed = step.fed.ids.dim(0), draws = step.draw_positions.dim(0);
-  const bool plain = draws < fed;
-  const Drawn drawn = plain ? DecodeStep(own, model, cache, Fill(step, fed, draws))
-                            : RunRecorded(own, model, cache, step, GraphRows(fed));
-  Wait(ctx);
-  if (plain) return drawn;
-  return {drawn.tokens.Rows(0, draws), drawn.logp.Rows(0, draws)};
+// The forward pass of a step that lies where ops read it, and its draws.
+void ForwardAndDraw(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& moved,
+                    const Tensor& tokens, const Tensor& logp) {
+  Tensor last = model.ForwardMoved(ctx, moved.fed, cache).value;
+  const std::int64_t M = moved.draw_positions.dim(0);
+  if (M == 0) return;
+  if (!moved.draw_rows.empty()) {
+    const Tensor hidden = last;
+    last = ctx.arena->New(model.dtype(), {M, model.config().hidden});
+    GatherRows(ctx, last, hidden, moved.draw_rows);
+  }
+  SampleForward(ctx, tokens, logp, last, model.head().value, moved.draw_positions, moved.draws);
 }
 
-// Runs the step as a graph of so many rows: plainly the first time, recorded the second, then only launched.
-Drawn DeviceSteps::RunRecorded(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step,
-                               std::int64_t rows) {
+}  // namespace
+
+Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step) {
+  model.Check(step.fed, &cache);
+  const std::int64_t M = step.draw_positions.dim(0);
+  Drawn drawn;
+  if (M > 0) {
+    // A device writes these few numbers to the host's memory itself, which takes less time than a copy.
+    drawn.tokens = ctx.HostArena().New(DType::kI32, {M});
+    drawn.logp = ctx.HostArena().New(AccumulatorOf(model.dtype()), {M});
+  }
+  const StepBatch moved = Moved(step, [&](const Tensor& t) { return ToDevice(ctx, t); });
+  ForwardAndDraw(ctx, model, cache, moved, drawn.tokens, drawn.logp);
+  return drawn;
+}
+
+DeviceSteps::DeviceSteps(int max_rows, DType dtype) {
+  constexpr std::int64_t kInts = 6 + kDrawInts;  // of a row, in Fill
+  const std::int64_t rows = GraphRows(max_rows);
+  const DType logp = AccumulatorOf(dtype);
+  for (Begun& step : steps_) {
+    step.rows = OwnedTensor(DType::kI32, {kInts * rows}, MemoryKind::kPinned);
+    step.tokens = OwnedTensor(DType::kI32, {rows}, MemoryKind::kPinned);
+    step.logp = OwnedTensor(logp, {rows}, MemoryKind::kPinned);
+  }
+  rows_ = OwnedTensor(DType::kI32, {kInts * rows}, MemoryKind::kDevice);
+  tokens_ = OwnedTensor(DType::kI32, {rows}, MemoryKind::kDevice);
+  logp_ = OwnedTensor(logp, {rows}, MemoryKind::kDevice);
+}
+
+void DeviceSteps::Begin(const Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step) {
+  SWARR_CHECK(begun_ - ended_ < kAtOnce, "more than ", kAtOnce, " steps of decoding at once");
+  const std::int64_t fed = step.fed.ids.dim(0), draws = step.draw_positions.dim(0);
+  const std::int32_t* ids = step.fed.ids.data<std::int32_t>();
+  known_.resize(static_cast<std::size_t>(fed));
+  std::transform(ids, ids + fed, known_.begin(), [](std::int32_t id) { return std::max(0, id); });
+  Batch known = step.fed;
+  known.ids = {known_.data(), DType::kI32, {fed}};
+  model.Check(known, &cache);
+
+  Context own = ctx;
+  own.arena = &arena_;
+  own.steady_weights = true;  // a step begins with a copy, which no launch overtakes
+  arena_.Release({});
+  Begun& begun = steps_[begun_ % kAtOnce];
+  const bool plain = draws < fed;
+  const std::int64_t rows = plain ? fed : GraphRows(fed);
+  const StepBatch filled = Fill(begun.rows.view(), step, rows, plain ? draws : rows);
+  const auto* from = static_cast<const std::byte*>(begun.rows.view().raw());
+  const StepBatch moved = Moved(filled, [&](const Tensor& t) {
+    return t.empty() ? t
+                     : t.Over(static_cast<std::byte*>(rows_.view().raw()) + (static_cast<std::byte*>(t.raw()) - from));
+  });
+  Copy(own, rows_.view().Rows(0, filled.block.dim(0)), filled.block);
+  plain ? Enqueue(own, model, cache, moved) : EnqueueRecorded(own, model, cache, moved);
+  if (draws > 0) {
+    Copy(own, begun.tokens.view().Rows(0, draws), tokens_.view().Rows(0, draws));
+    Copy(own, begun.logp.view().Rows(0, draws), logp_.view().Rows(0, draws));
+  }
+  begun.draws = draws;
+  begun.done.Record(*ctx.stream);
+  ++begun_;
+}
+
+Drawn DeviceSteps::End() {
+  SWARR_CHECK(!AllEnded(), "no step of decoding has begun");
+  const Begun& begun = steps_[ended_ % kAtOnce];
+  ++ended_;
+  begun.done.Wait();
+  if (begun.draws == 0) return {};
+  return {begun.tokens.view().Rows(0, begun.draws), begun.logp.view().Rows(0, begun.draws)};
+}
+
+void DeviceSteps::Enqueue(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& moved) const {
+  TakeDrawn(ctx, moved.fed.ids, tokens_.view());
+  const std::int64_t M = moved.draw_positions.dim(0);
+  ForwardAndDraw(ctx, model, cache, moved, M > 0 ? tokens_.view().Rows(0, M) : Tensor{},
+                 M > 0 ? logp_.view().Rows(0, M) : Tensor{});
+}
+
+// As a graph of so many rows: plainly the first time, recorded the second, then only launched.
+void DeviceSteps::EnqueueRecorded(Context& ctx, const Transformer& model, const KvCache& cache,
+                                  const StepBatch& moved) {
   if (attention_ != model.config().attention || gemm_ != ctx.gemm) {  // graphs hold both fixed
     recorded_.clear();
     attention_ = model.config().attention;
     gemm_ = ctx.gemm;
   }
-  const StepBatch filled = Fill(step, rows, rows);
-  const auto place = recorded_.find(rows);
-  if (place == recorded_.end()) {
-    const Drawn drawn = DecodeStep(ctx, model, cache, filled);
-    recorded_[rows].drawn = drawn;
-    return drawn;
-  }
-  Recorded& recorded = place->second;
-  if (!recorded.graph) {
-    recorded.graph.emplace(*ctx.stream, [&] { recorded.drawn = DecodeStep(ctx, model, cache, filled); });
-  }
-  model.Check(step.fed, &cache);
-  recorded.graph->Launch(*ctx.stream);
-  return recorded.drawn;
+  const auto [place, first] = recorded_.try_emplace(moved.fed.ids.dim(0));
+  if (first) return Enqueue(ctx, model, cache, moved);
+  std::optional<CudaGraph>& graph = place->second;
+  if (!graph) graph.emplace(*ctx.stream, [&] { Enqueue(ctx, model, cache, moved); });
+  graph->Launch(*ctx.stream);
 }
 
 }  // namespace swarr

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/transformer.h"
+#include "tensor/device_event.h"
 
 namespace swarr {
 
@@ -27,34 +28,46 @@ struct Drawn {
 
 Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step);
 
-// DecodeStep on a CUDA device, waited for. Each step lies in the same memory as the steps before, and its rows in
-// pinned memory, so what a graph has recorded holds for later steps with as many rows. Steps that draw after every row
-// run as graphs. One with fewer rows than its graph is filled up with copies of its last one: they store the same keys
-// once more, which changes nothing because a row depends on itself alone (P8), and their draws are ignored. The first
-// step of a size runs without a graph and gets the memory.
+// ids[n] = drawn[-1 - ids[n]] where ids[n] is negative, on a CUDA device (cuda/decode/drawn.cu).
+void TakeDrawn(const Context& ctx, const Tensor& ids, const Tensor& drawn);
+
+// DecodeStep on a CUDA device. A step may feed tokens that the step before has yet to draw, so the device goes on while
+// the processor looks at what it has drawn. Each step lies in the same memory as the steps before, so what a graph has
+// recorded holds for later steps with as many rows. Steps that draw after every row run as graphs. One with fewer rows
+// than its graph is filled up with copies of its last one: they store the same keys once more, which changes nothing
+// because a row depends on itself alone (P8), and their draws are ignored. The first step of a size runs without a
+// graph and gets the memory.
 class DeviceSteps {
  public:
-  // For steps of up to max_rows rows.
-  explicit DeviceSteps(int max_rows);
+  // For steps of up to max_rows rows of a model of this dtype.
+  DeviceSteps(int max_rows, DType dtype);
 
-  // The result holds until the next step. `model` and `cache` must be the same at each call.
-  Drawn Run(const Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step);
+  // Begins a step. In its ids -1 - m stands for the m-th token that is drawn by the step that was begun before.
+  // `model` and `cache` must be the same at each call. Two steps at most may be begun and not ended.
+  void Begin(const Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step);
+  // Waits for the first step that is not ended. The result holds until the next one begins.
+  Drawn End();
+  bool AllEnded() const { return ended_ == begun_; }
 
   std::size_t bytes() const { return arena_.high_water_bytes(); }
 
  private:
-  // What steps of one size share.
-  struct Recorded {
-    std::optional<CudaGraph> graph;  // from the second step on
-    Drawn drawn;                     // where the graph leaves its results
+  static constexpr int kAtOnce = 2;
+  // What a step that is not ended has in pinned memory.
+  struct Begun {
+    OwnedTensor rows, tokens, logp;
+    CudaEvent done;
+    std::int64_t draws = 0;
   };
-  Drawn RunRecorded(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step,
-                    std::int64_t rows);
-  StepBatch Fill(const StepBatch& step, std::int64_t rows, std::int64_t draws);
+  void Enqueue(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& moved) const;
+  void EnqueueRecorded(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& moved);
 
-  Arena arena_{MemoryKind::kDevice}, host_{MemoryKind::kPinned};
-  OwnedTensor rows_;  // pinned: a step's block
-  std::map<std::int64_t, Recorded> recorded_;
+  Arena arena_{MemoryKind::kDevice};
+  Begun steps_[kAtOnce];
+  std::int64_t begun_ = 0, ended_ = 0;
+  OwnedTensor rows_, tokens_, logp_;                           // on the device, of the step that runs
+  std::vector<std::int32_t> known_;                            // ids, and 0 for those still to be drawn
+  std::map<std::int64_t, std::optional<CudaGraph>> recorded_;  // by rows; a graph from the second step on
   std::vector<AttentionSpec> attention_;  // the recorded graphs have computed with these and with gemm_
   GemmKind gemm_ = GemmKind::kOwn;
 };

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <future>
 #include <mutex>
+#include <optional>
 
 #include "tensor/device_memory.h"
 #include "tensor/memory_report.h"
@@ -35,11 +36,13 @@ int SlotsFor(const Transformer& model, int asked, std::int64_t requests, int max
   return static_cast<int>(std::clamp<std::int64_t>(std::min(requests, fit), 1, kMost));
 }
 
-// A slot that works on a request: `fed` of its tokens (prompt, then completion) have been through the model.
+// A slot that works on a request: `fed` of its tokens (prompt, then completion) have been put into steps. `ahead`: if
+// the step on its way draws a token for it, which of its draws that is.
 struct Decoder::Slot {
   std::size_t request;
   std::int32_t cache_slot;
   std::int32_t fed = 0;
+  std::optional<std::int32_t> ahead = {};
 };
 
 // The work of one call of Generate. Teams take requests in their order; each completion is written by one team.
@@ -66,7 +69,7 @@ Decoder::Decoder(const Transformer& model, int slots, int max_length, int max_ch
       prompt_rows_(prompt_rows),
       cache_(model.config(), model.dtype(), slots, max_length, max_chunk, model.parameters().kind()) {
   if (model.parameters().kind() == MemoryKind::kDevice) {
-    device_steps_ = std::make_unique<DeviceSteps>(slots * max_chunk);
+    device_steps_ = std::make_unique<DeviceSteps>(slots * max_chunk, model.dtype());
   }
   SWARR_CHECK(max_length <= model.config().max_positions, "sequences of ", max_length,
               " tokens don't fit the model's context of ", model.config().max_positions,
@@ -124,10 +127,14 @@ void Decoder::RunTeams(const Context& caller, Work& work, std::span<Team> teams)
 
 void Decoder::Run(Context& ctx, Work& work, Team& team) {
   team.active.clear();
+  const auto end_all = [&] {
+    while (device_steps_ && !device_steps_->AllEnded()) device_steps_->End();
+  };
+  end_all();  // of a call that ended with an error
   while (true) {
     std::size_t fed_whole = team.active.size();
     TakeRequests(work, team);
-    if (team.active.empty()) return;
+    if (team.active.empty()) return end_all();
     const std::size_t begin = fed_whole;
     while (device_steps_ && fed_whole < team.active.size()) fed_whole = Prefill(ctx, work, team, fed_whole);
     if (fed_whole == begin) Step(ctx, work, team);
@@ -200,7 +207,8 @@ std::size_t Decoder::Prefill(Context& ctx, Work& work, Team& team, std::size_t f
   const std::int64_t N = fed.ids.dim(0);
   fed.slots = ctx.HostArena().New(DType::kI32, {static_cast<std::int64_t>(copies), N});
   std::fill_n(fed.slots.data<std::int32_t>(), fed.slots.size(), -1);
-  team.rows.Clear();
+  StepRows& rows = team.rows[team.turn];
+  rows.Clear();
   std::size_t at = first;
   for (std::size_t d = 0; d < prompts.size(); ++d) {
     const std::int32_t row = fed.documents.data<std::int32_t>()[d];
@@ -208,33 +216,39 @@ std::size_t Decoder::Prefill(Context& ctx, Work& work, Team& team, std::size_t f
       Slot& slot = team.active[at];
       slot.fed = lengths[d];
       std::fill_n(slots, lengths[d], slot.cache_slot);
-      team.rows.AddDraw(request_of(at), slot.request, row + lengths[d] - 1, lengths[d]);
+      rows.AddDraw(request_of(at), slot.request, row + lengths[d] - 1, lengths[d]);
     }
   }
-  const Drawn drawn = DecodeStep(ctx, model_, cache_, StepOf(fed, team.rows));
+  const Drawn drawn = DecodeStep(ctx, model_, cache_, StepOf(fed, rows));
   Wait(ctx);
-  Keep(work, team.rows, drawn);
+  Keep(work, rows, drawn);
   return end;
 }
 
-void Decoder::FillRows(const Work& work, Team& team) {
-  StepRows& rows = team.rows;
+// A token that is still to be drawn stands for itself (DeviceSteps::Begin). What comes after it can't be known, but for
+// whether it is the last.
+void Decoder::FillRows(const Work& work, Team& team, StepRows& rows) const {
   rows.Clear();
   for (Slot& slot : team.active) {
     const Request& request = work.requests[slot.request];
     const Completion& completion = work.completions[slot.request];
     const auto prompt = static_cast<std::int32_t>(request.prompt.size());
-    const auto known = prompt + static_cast<std::int32_t>(completion.tokens.size());
-    const std::int32_t end = std::min(known, slot.fed + max_chunk_);
+    const auto drawn = static_cast<std::int32_t>(completion.tokens.size()), known = drawn + (slot.ahead ? 1 : 0);
+    if (known == request.max_new_tokens) continue;
+    const std::int32_t end = std::min(prompt + known, slot.fed + max_chunk_);
     for (; slot.fed < end; ++slot.fed) {
       const auto at = static_cast<std::size_t>(slot.fed);
-      rows.ids.push_back(slot.fed < prompt ? request.prompt[at] : completion.tokens[at - request.prompt.size()]);
+      rows.ids.push_back(slot.fed < prompt           ? request.prompt[at]
+                         : slot.fed < prompt + drawn ? completion.tokens[at - request.prompt.size()]
+                                                     : -1 - *slot.ahead);
       rows.positions.push_back(slot.fed);
       rows.slots.push_back(slot.cache_slot);
       rows.prompts.push_back(prompt);
     }
-    if (slot.fed == known) {
-      rows.AddDraw(request, slot.request, static_cast<std::int32_t>(rows.ids.size()) - 1, known);
+    slot.ahead.reset();
+    if (slot.fed == prompt + known) {
+      if (device_steps_) slot.ahead = static_cast<std::int32_t>(rows.drawing.size());
+      rows.AddDraw(request, slot.request, static_cast<std::int32_t>(rows.ids.size()) - 1, slot.fed);
     }
   }
 }
@@ -249,8 +263,8 @@ StepBatch Decoder::StepOf(const Batch& fed, StepRows& rows) {
 // One forward pass: the next chunk of the prompt, or the token drawn last, of every active slot; then a draw for each
 // slot whose tokens have all been fed.
 void Decoder::Step(Context& ctx, Work& work, Team& team) {
-  FillRows(work, team);
-  StepRows& rows = team.rows;
+  StepRows& rows = team.rows[team.turn];
+  FillRows(work, team, rows);
   ArenaScope scope(*ctx.arena);
   const StepBatch step = StepOf({.ids = View(rows.ids),
                                  .positions = View(rows.positions),
@@ -258,14 +272,24 @@ void Decoder::Step(Context& ctx, Work& work, Team& team) {
                                  .slots = View(rows.slots),
                                  .prompts = View(rows.prompts)},
                                 rows);
-  Keep(work, rows,
-       device_steps_ ? device_steps_->Run(ctx, model_, cache_, step) : DecodeStep(ctx, model_, cache_, step));
+  if (device_steps_) return StepOnDevice(ctx, work, team, step);
+  Keep(work, rows, DecodeStep(ctx, model_, cache_, step));
+}
+
+// The device works on this step while the processor looks at what the one before has drawn. A text may have ended by
+// then, and what this step draws for it is passed over.
+void Decoder::StepOnDevice(const Context& ctx, Work& work, Team& team, const StepBatch& step) {
+  const bool before = !device_steps_->AllEnded();
+  if (!team.rows[team.turn].ids.empty()) device_steps_->Begin(ctx, model_, cache_, step);
+  team.turn = 1 - team.turn;
+  if (before) Keep(work, team.rows[team.turn], device_steps_->End());
 }
 
 // What a step has drawn.
 void Decoder::Keep(Work& work, const StepRows& rows, const Drawn& drawn) const {
   for (std::size_t m = 0; m < rows.drawing.size(); ++m) {
     Completion& completion = work.completions[rows.drawing[m]];
+    if (completion.finished) continue;
     const std::int32_t token = drawn.tokens.data<std::int32_t>()[m];
     completion.tokens.push_back(token);
     DispatchSum(drawn.logp.dtype(),

@@ -68,7 +68,9 @@ class Decoder {
   struct Team {
     std::vector<std::int32_t> free;  // slots
     std::vector<Slot> active;
-    StepRows rows;
+    // Of the step that is put together, at `turn`, and of the one before: on a device that is on its way meanwhile.
+    StepRows rows[2];
+    std::size_t turn = 0;
     Arena arena;  // for a team that runs beside others
   };
   void RunTeams(const Context& ctx, Work& work, std::span<Team> teams);
@@ -76,7 +78,8 @@ class Decoder {
   void TakeRequests(Work& work, Team& team) const;
   std::size_t Prefill(Context& ctx, Work& work, Team& team, std::size_t first);
   void Step(Context& ctx, Work& work, Team& team);
-  void FillRows(const Work& work, Team& team);
+  void StepOnDevice(const Context& ctx, Work& work, Team& team, const StepBatch& step);
+  void FillRows(const Work& work, Team& team, StepRows& rows) const;
   static StepBatch StepOf(const Batch& fed, StepRows& rows);
   void Keep(Work& work, const StepRows& rows, const Drawn& drawn) const;
 

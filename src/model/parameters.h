@@ -46,6 +46,7 @@ class ParameterStore {
   DType dtype() const { return values_.view().dtype(); }
   MemoryKind kind() const { return kind_; }
   Tensor master() const { return masters_.view().empty() ? values_.view() : masters_.view(); }
+  Tensor values() const { return values_.view(); }  // what the model computes with; the master itself in f32 and f64
   Tensor flat_gradients() const { return gradients_.view(); }
   std::int64_t count() const { return values_.view().size(); }
   void NoteMemory(MemoryReport& report) const;

@@ -10,7 +10,6 @@
 #include "rl/objective_names.h"
 #include "study/fields.h"
 #include "study/study.h"
-#include "task/chain.h"
 
 namespace swarr {
 namespace {
@@ -101,13 +100,26 @@ class ArmReader {
   ArmReader(std::string path, const StudySettings& settings) : path_(std::move(path)), settings_(settings) {}
 
   ArmPlan Read(const std::vector<ArmPlan>& before, const ordered_json& json) {
-    ArmPlan arm{.restate_probability = settings_.task.restate_probability};
-    ordered_json attention, sft, rl, restate, share, samples, kl, weight;
+    ArmPlan arm{.task = settings_.json["task"]};
+    ordered_json attention, sft, rl, share, samples, sample_problems, kl, weight;
+    std::vector<std::pair<std::string, ordered_json>> traces;  // the task's fields that are of completions
+    for (const TaskParameter& p : settings_.task.parameters) {
+      if (p.of_completions) traces.emplace_back(p.Field(), ordered_json());
+    }
+    std::vector<Field> optional = {Field("attention", attention),
+                                   Field("sft", sft),
+                                   Field("rl", rl),
+                                   Field("tokens_of", arm.tokens_of),
+                                   Field("tokens_share", share),
+                                   Field("samples_of", arm.samples_of),
+                                   Field("samples", samples),
+                                   Field("sample_problems", sample_problems),
+                                   Field("teacher", arm.teacher),
+                                   Field("kl", kl),
+                                   Field("distill_weight", weight)};
+    for (auto& [field, value] : traces) optional.emplace_back(field, value);
     ReadFields(Concat(path_, ": arms[", before.size(), "]"), json, {Field("arm", arm.name), Field("from", arm.from)},
-               {Field("attention", attention), Field("sft", sft), Field("rl", rl), Field("tokens_of", arm.tokens_of),
-                Field("tokens_share", share), Field("samples_of", arm.samples_of), Field("samples", samples),
-                Field("teacher", arm.teacher), Field("kl", kl), Field("distill_weight", weight),
-                Field("restate_probability", restate)});
+               optional);
     where_ = Concat(path_, ": arm '", arm.name, "'");
     CheckName(before, arm);
     const ArmPlan* from = arm.from == kBaseModel ? nullptr : &Find(before, "from", arm.from);
@@ -134,7 +146,9 @@ class ArmReader {
       SWARR_CHECK(kl == "forward" || kl == "reverse", where_, ".kl is ", kl.dump(), "; use \"forward\" or \"reverse\"");
       arm.sft.distill.options.direction = kl == "forward" ? KlDirection::kForward : KlDirection::kReverse;
     }
-    ReadRestate(arm, restate);
+    arm.sample_problems = static_cast<std::int64_t>(
+        NumberOf(sample_problems, "sample_problems", 0, 1, kMostCount, !arm.samples_of.empty(), "samples_of"));
+    for (const auto& [field, value] : traces) ReadShare(arm, field, value);
     const bool imitates = arm.training == ArmTraining::kSft;
     SWARR_CHECK(imitates || (arm.tokens_of.empty() && arm.samples_of.empty()), where_,
                 " has tokens_of or samples_of, which are for arms with sft");
@@ -184,13 +198,14 @@ class ArmReader {
                 " has a teacher, which its objective does not use; give it a beta, or the objective opd");
   }
 
-  void ReadRestate(ArmPlan& arm, const ordered_json& json) const {
+  // Of the traces that SFT imitates.
+  void ReadShare(ArmPlan& arm, const std::string& field, const ordered_json& json) const {
     if (json.is_null()) return;
-    SWARR_CHECK(json.is_number() && json >= 0 && json <= 1, where_, ".restate_probability is ", json.dump(),
+    SWARR_CHECK(json.is_number() && json >= 0 && json <= 1, where_, '.', field, " is ", json.dump(),
                 "; it must be from 0 to 1");
-    SWARR_CHECK(arm.training == ArmTraining::kSft && arm.samples_of.empty(), where_,
-                " has a restate_probability, which is of the traces that sft imitates");
-    arm.restate_probability = json;
+    SWARR_CHECK(arm.training == ArmTraining::kSft && arm.samples_of.empty(), where_, " has a ", field,
+                ", which is of the traces that sft imitates");
+    arm.task[field] = json;
   }
 
   const std::string path_;

@@ -43,11 +43,12 @@ struct ArmPlan {
   SftOptions sft{};
   RlOptions rl{};
   OptimizerOptions optimizer{};
-  double restate_probability = 0;  // of the task's traces that SFT imitates
-  // SFT imitates, in place of these, the correct ones among `samples` completions of each of RL's problems by the model
-  // of this arm; empty: the task's traces.
+  nlohmann::ordered_json task{};  // the task's fields, with those that the arm changes in the traces that SFT imitates
+  // SFT imitates, in place of these, the correct ones among `samples` completions of each of RL's first
+  // `sample_problems` problems (0: all) by the model of this arm; empty: the task's traces.
   std::string samples_of{};
   int samples = 4;
+  std::int64_t sample_problems = 0;
   std::string teacher{};  // an arm that SFT or RL distils from; empty: none
   // SFT takes as many steps as hold this share of the tokens that this arm trained on, rounded up; empty: sft.steps.
   std::string tokens_of{};

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -14,8 +15,8 @@ namespace swarr {
 // A field of an object, and where its value goes.
 struct Field {
   template <class T>
-  Field(const char* field, T& target) : name(field), to(&target) {}
-  const char* name;
+  Field(std::string field, T& target) : name(std::move(field)), to(&target) {}
+  std::string name;
   std::variant<bool*, int*, std::int64_t*, double*, std::string*, nlohmann::ordered_json*> to;
 };
 

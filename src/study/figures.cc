@@ -50,12 +50,13 @@ std::string HoverOf(const StudyResults& results, const ArmRun& run) {
 PlotAxis AccuracyAxis() { return {"accuracy (one sample a problem, T = 1)", 0, 1.05}; }
 
 // An arm's runs as points over one of their measures, with its name beside them, or its way's in the legend.
-Series AccuracyOver(double ArmMeasures::*x, const std::string& arm, const StudyResults& results) {
+template <class X>
+Series AccuracyOver(const X& x, const std::string& arm, const StudyResults& results) {
   Series series{.style = StyleIn(results, arm)};
   (HasManyArms(results) ? series.legend : series.label) = LegendOf(results, arm);
   for (const ArmRun& run : results.runs) {
     if (run.arm != arm) continue;
-    series.points.push_back(PointWith(AccuracyInterval(run), run.*x, run.accuracy));
+    series.points.push_back(PointWith(AccuracyInterval(run), x(run), run.accuracy));
     series.points.back().hover = HoverOf(results, run);
   }
   return series;
@@ -64,10 +65,12 @@ Series AccuracyOver(double ArmMeasures::*x, const std::string& arm, const StudyR
 Figure AccuracyAgainstReach(const StudyResults& results) {
   constexpr double kLabelAt = 0.25;
   Panel panel{.x = {"share g of the traces in reach", -0.03, 1.05}, .y = AccuracyAxis()};
-  panel.series = {{.points = {{0, ReachBound(0)}, {1, ReachBound(1)}}, .style = {.line = true}},
-                  {.label = "reach bound, g + (1 - g)/13", .points = {{kLabelAt, ReachBound(kLabelAt)}}}};
+  const double guess = results.task.traces().guess;
+  panel.series = {
+      {.points = {{0, ReachBound(0, guess)}, {1, ReachBound(1, guess)}}, .style = {.line = true}},
+      {.label = "reach bound, " + BoundFormula(results.task), .points = {{kLabelAt, ReachBound(kLabelAt, guess)}}}};
   for (const std::string& arm : ArmsOf(results.runs)) {
-    panel.series.push_back(AccuracyOver(&ArmMeasures::in_reach, arm, results));
+    panel.series.push_back(AccuracyOver([](const ArmRun& run) { return run.in_reach; }, arm, results));
   }
   return {
       .file = "accuracy_against_reach.svg",
@@ -102,50 +105,69 @@ Figure PlacementAndCompetence(const StudyResults& results) {
           .svg = BarFigure("Placement and competence", {"placement, g", "competence, accuracy in reach"}, rows)};
 }
 
-// The memoryless ceiling by restatement rate.
-std::vector<PlotPoint> CeilingCurve(const StudyTask& task) {
+Figure AccuracyAgainstWindow(const StudyResults& results) {
+  const TraceMeasure& measure = results.task.traces().measures[kInWindow];
+  Panel panel{.x = {"share of the " + measure.head, -0.03, 1.05}, .y = AccuracyAxis()};
+  for (const std::string& arm : ArmsOf(results.runs)) {
+    panel.series.push_back(AccuracyOver([](const ArmRun& run) { return run.Mechanism(kInWindow); }, arm, results));
+  }
+  return {.file = "accuracy_against_window.svg",
+          .caption = Concat(
+              "Accuracy against the share of what a policy's own traces need that one layer sees directly: mentioned "
+              "less than W = ",
+              results.task.window,
+              " tokens before it is used. Every point is one arm and seed, bars are Wilson 95% intervals over its "
+              "problems. What is farther away has to be handed on from layer to layer, if it is in reach at all. For "
+              "full attention (SA) the share is what the window would show of its traces."),
+          .svg = SvgFigure("Accuracy against what is in the window", {std::move(panel)})};
+}
+
+// The memoryless ceiling by restatement rate, with its name; nothing for a task that has none.
+std::vector<Series> CeilingCurve(const StudyTask& task) {
+  if (!task.view().memoryless) return {};
   std::vector<PlotPoint> points;
   constexpr int kCells = 100;
   for (int i = 0; i <= kCells; ++i) {
     const double p = static_cast<double>(i) / kCells;
-    points.push_back({p, MeanMemorylessCeiling(task.layers, task.window, p, task.n_min, task.n_max)});
+    points.push_back({p, task.MemorylessCeiling(p, task.sizes())});
   }
-  return points;
+  // It is labelled at its middle height, where the curve is steep and leaves room beside it.
+  const double middle = (points.front().y + points.back().y) / 2;
+  const PlotPoint at_middle = *std::ranges::find_if(points, [&](const PlotPoint& p) { return p.y >= middle; });
+  return {{.points = std::move(points), .style = {.line = true}},
+          {.label = Concat("memoryless ceiling, ", task.layers, " layers, W = ", task.window), .points = {at_middle}}};
 }
 
 Figure AccuracyAgainstRestatement(const StudyResults& results) {
   const StudyTask& task = results.task;
-  const double data_rate = task.data_restatement_rate;
+  const double data_rate = task.view().repeat_rate();
+  const std::string& head = task.traces().measures[kRepeatRate].head;
   double max_rate = 1;
-  for (const ArmRun& run : results.runs) max_rate = std::max(max_rate, run.restatement_rate);
+  for (const ArmRun& run : results.runs) max_rate = std::max(max_rate, run.Mechanism(kRepeatRate));
 
-  // The ceiling is labelled at its middle height, where the curve is steep and leaves room beside it.
-  const std::vector<PlotPoint> ceiling = CeilingCurve(task);
-  const double middle = (ceiling.front().y + ceiling.back().y) / 2;
-  const auto at_middle = std::ranges::find_if(ceiling, [&](const PlotPoint& p) { return p.y >= middle; });
-
-  Panel panel{.x = {"restatements per step", -0.03, 1.05 * max_rate}, .y = AccuracyAxis()};
-  panel.series = {
-      {.points = {{data_rate, 0}, {data_rate, 1.05}}, .style = kDataStyle},
-      {.points = ceiling, .style = {.line = true}},
-      {.label = Concat("memoryless ceiling, ", task.layers, " layers, W = ", task.window), .points = {*at_middle}},
-      {.label = Concat("SFT data: rate ", FormatNumber(data_rate, 2), ", ceiling ", FormatNumber(task.data_ceiling, 2)),
-       .points = {{data_rate, task.data_ceiling}},
-       .style = {.colour = colour::kGreen, .marker = Marker::kDiamond}}};
+  Panel panel{.x = {head, -0.03, 1.05 * max_rate}, .y = AccuracyAxis()};
+  panel.series = {{.points = {{data_rate, 0}, {data_rate, 1.05}}, .style = kDataStyle}};
+  for (Series& series : CeilingCurve(task)) panel.series.push_back(std::move(series));
+  panel.series.push_back({.label = Concat("SFT data: rate ", FormatNumber(data_rate, 2), ", ", CeilingName(task), ' ',
+                                          FormatNumber(task.data_ceiling, 2)),
+                          .points = {{data_rate, task.data_ceiling}},
+                          .style = {.colour = colour::kGreen, .marker = Marker::kDiamond}});
   for (const std::string& arm : ArmsOf(results.runs)) {
-    panel.series.push_back(AccuracyOver(&ArmMeasures::restatement_rate, arm, results));
+    panel.series.push_back(AccuracyOver([](const ArmRun& run) { return run.Mechanism(kRepeatRate); }, arm, results));
   }
-  return {
-      .file = "accuracy_against_restatement.svg",
-      .caption =
-          "Accuracy against how often a policy restates the facts. Every point is one arm and seed, bars are Wilson "
-          "95% intervals over its problems. The curve is the memoryless ceiling: the best that sliding-window "
-          "attention can do if it restates at random at that rate and knows nothing beyond its reach. It comes from "
-          "arithmetic, not from training. A policy that times its restatements can stand above it; what bounds every "
-          "policy is the first figure. The dashed line marks the rate of the SFT data. Full attention (SA) is not "
-          "bound by the "
-          "curve.",
-      .svg = SvgFigure("Accuracy against restatement rate", {std::move(panel)})};
+  const char* curve =
+      task.view().memoryless
+          ? " The curve is the memoryless ceiling: the best that sliding-window attention can do if it restates at "
+            "random at that rate and knows nothing beyond its reach. It comes from arithmetic, not from training. A "
+            "policy that times its restatements can stand above it; what bounds every policy is the first figure. Full "
+            "attention (SA) is not bound by the curve."
+          : "";
+  return {.file = "accuracy_against_restatement.svg",
+          .caption = Concat("Accuracy against how often a policy restates what is needed. Every point is one arm and "
+                            "seed, bars are Wilson 95% intervals over its problems. The dashed line marks the rate of "
+                            "the SFT data.",
+                            curve),
+          .svg = SvgFigure("Accuracy against " + head, {std::move(panel)})};
 }
 
 // An arm's accuracy by range of steps, pooled over seeds. Its points are moved to the right by `shift`.
@@ -154,7 +176,8 @@ Series PooledAccuracy(const StudyResults& results, const std::string& arm, doubl
   for (const ArmRun& run : results.runs) {
     if (run.arm == arm) pooled.outcomes.insert(pooled.outcomes.end(), run.outcomes.begin(), run.outcomes.end());
   }
-  Aggregate(pooled, StepRanges(results.task.n_min, results.task.n_max));
+  const auto [from, to] = results.task.sizes();
+  Aggregate(pooled, results.task.traces(), StepRanges(from, to));
   Series line = LineOf(results, arm);
   for (const StepsAccuracy& s : pooled.accuracy_by_steps) {
     const auto correct = std::llround(s.accuracy * static_cast<double>(s.problems));
@@ -169,15 +192,16 @@ Series PooledAccuracy(const StudyResults& results, const std::string& arm, doubl
 
 Figure AccuracyBySteps(const StudyResults& results) {
   const StudyTask& task = results.task;
-  Panel panel{.x = {"steps of the problem", task.n_min - 0.5, task.n_max + 0.5}, .y = AccuracyAxis()};
-  Series ceiling{
-      .legend = Concat("memoryless ceiling at the SFT data's rate ", FormatNumber(task.data_restatement_rate, 2)),
-      .style = kDataStyle};
-  for (const double value :
-       MemorylessCeilingBySteps(task.layers, task.window, task.data_restatement_rate, task.n_min, task.n_max)) {
-    ceiling.points.push_back({task.n_min + static_cast<double>(ceiling.points.size()), value});
+  const auto [from, to] = task.sizes();
+  const std::string steps = task.view().step + 's';
+  Panel panel{.x = {steps + " of the problem", from - 0.5, to + 0.5}, .y = AccuracyAxis()};
+  if (task.view().memoryless) {
+    const double rate = task.view().repeat_rate();
+    Series ceiling{.legend = Concat("memoryless ceiling at the SFT data's rate ", FormatNumber(rate, 2)),
+                   .style = kDataStyle};
+    for (int n = from; n <= to; ++n) ceiling.points.push_back({1.0 * n, task.MemorylessCeiling(rate, {n, n})});
+    panel.series.push_back(std::move(ceiling));
   }
-  panel.series.push_back(std::move(ceiling));
 
   const std::vector<std::string> arms = ArmsOf(results.runs);
   for (std::size_t a = 0; a < arms.size(); ++a) {
@@ -186,19 +210,21 @@ Figure AccuracyBySteps(const StudyResults& results) {
     panel.series.push_back(PooledAccuracy(results, arms[a], shift));
   }
   return {.file = "accuracy_by_steps.svg",
-          .caption =
-              "Accuracy by the number of steps of a problem, in ranges, seeds pooled; bars are Wilson 95% intervals. "
-              "Where a window hurts, long problems fall first. The dashed line is the memoryless ceiling at the SFT "
-              "data's restatement rate.",
-          .svg = SvgFigure("Accuracy by number of steps", {std::move(panel)})};
+          .caption = Concat(
+              "Accuracy by the number of ", steps,
+              " of a problem, in ranges, seeds pooled; bars are Wilson 95% intervals. Where a window hurts, "
+              "long problems fall first.",
+              task.view().memoryless ? " The dashed line is the memoryless ceiling at the SFT data's restatement rate."
+                                     : ""),
+          .svg = SvgFigure("Accuracy by number of " + steps, {std::move(panel)})};
 }
 
 Figure LearningCurves(const StudyResults& results) {
   Panel reward{.title = "Reward", .x = {"RL step"}, .y = {"mean reward of the samples", 0, 1.05}};
-  Panel rate{.title = "Restatements", .x = {"RL step"}, .y = {"restatements per step"}};
+  Panel rate{.title = "Restatements", .x = {"RL step"}, .y = {results.task.traces().measures[kRepeatRate].head}};
   for (const LearningCurve& curve : results.curves) {
     for (const auto& [panel, value] :
-         {std::pair{&reward, &CurvePoint::reward}, std::pair{&rate, &CurvePoint::restatement_rate}}) {
+         {std::pair{&reward, &CurvePoint::reward}, std::pair{&rate, &CurvePoint::repeat_rate}}) {
       Series line = LineOf(results, curve.arm);
       line.style.marker = Marker::kNone;
       for (const CurvePoint& point : curve.points) line.points.push_back({point.step, point.*value});
@@ -237,7 +263,7 @@ Figure CostAgainstLength(const StudyResults& results) {
           .caption = Concat(
               "What the window buys, by the length of one sequence: its cache, the time of decoding one more token, "
               "and the speed of a forward pass over all of it, measured on ",
-              results.device, ". All axes are logarithmic."),
+              results.cost_device, ". All axes are logarithmic."),
           .svg = SvgFigure("Cost against length",
                            {PanelByLength("Memory", "KV cache, KiB a sequence", std::move(memory)),
                             PanelByLength("Decoding", "decoding, ms a token", std::move(decoding)),
@@ -248,7 +274,8 @@ Figure CostAgainstLength(const StudyResults& results) {
 
 std::vector<Figure> StudyFigures(const StudyResults& results) {
   std::vector<Figure> figures = {AccuracyAgainstReach(results), PlacementAndCompetence(results),
-                                 AccuracyAgainstRestatement(results), AccuracyBySteps(results)};
+                                 AccuracyAgainstWindow(results), AccuracyAgainstRestatement(results),
+                                 AccuracyBySteps(results)};
   if (!results.curves.empty()) figures.push_back(LearningCurves(results));
   if (!results.cost.empty()) figures.push_back(CostAgainstLength(results));
   return figures;

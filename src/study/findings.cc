@@ -5,7 +5,6 @@
 #include "base/check.h"
 #include "study/report.h"
 #include "study/statistics.h"
-#include "task/chain.h"
 
 namespace swarr {
 namespace {
@@ -44,13 +43,14 @@ std::string InSentence(std::string name) {
   return name;
 }
 
-// A change of less than a tenth is called none: it is within what a few sampled traces move it by.
-std::string RateChange(const std::string& name, double before, double after) {
-  const bool more = after > 1.1 * before, less = after < 0.9 * before;
+// A change of less than a tenth is called none: it is within what a few sampled traces move it by. So is one that not
+// all seeds have.
+std::string RateChange(const std::string& name, const std::string& step, double before, double after, bool agreed) {
+  const bool more = agreed && after > 1.1 * before, less = agreed && after < 0.9 * before;
   const std::string times = (more || less) && before > 0 ? Concat(", ", FormatNumber(after / before, 2), " times") : "";
-  const char* change = more ? "more" : less ? "less" : "as often as before";
+  const char* change = more ? "more" : less ? "less" : agreed ? "as often as before" : "more or less, by seed";
   return Concat("the ", name, " policy restates ", change, " (", FormatNumber(before, 2), " to ",
-                FormatNumber(after, 2), " per step", times, ")");
+                FormatNumber(after, 2), " per ", step, times, ")");
 }
 
 // The sentences in order. One whose arms were not run is left out.
@@ -125,9 +125,11 @@ class Story {
     const ArmMeans* best = Find("swa_sft_more") ? Find("swa_sft_more") : Find("swa_sft");
     if (!best) return;
     const double ceiling = results_.task.data_ceiling, above = best->accuracy - ceiling;
-    Say("The memoryless ceiling of the SFT data, ", ceiling,
-        ", was computed beforehand: the best accuracy of a policy that restates at random, as often as the data. ",
-        Phrase(*best), " ends at ", Accuracy(*best), ", ",
+    Say("The ", CeilingName(results_.task), " of the SFT data, ", ceiling, ", was computed beforehand: ",
+        results_.task.view().memoryless
+            ? "the best accuracy of a policy that restates at random, as often as the data"
+            : "the best accuracy of a policy whose traces keep as much in reach as the data's",
+        ". ", Phrase(*best), " ends at ", Accuracy(*best), ", ",
         best->accuracy_ci95.low > ceiling
             ? Sentence("above it by ", above, " (it times its restatements, or values in view give facts away)")
         : best->accuracy_ci95.high < ceiling ? Sentence("below it by ", -above)
@@ -148,7 +150,7 @@ class Story {
     }
     const double above = rl->accuracy - results_.task.data_ceiling;
     Say("RL takes SWA to ", Accuracy(*rl), against_more, " That is ", std::abs(above), above >= 0 ? " above" : " below",
-        " the memoryless ceiling of the SFT data",
+        " the ", CeilingName(results_.task), " of the SFT data",
         std::isfinite(rl->ceiling) ? Sentence("; at its own restatement rate that ceiling is ", rl->ceiling) : "", ".");
   }
 
@@ -227,19 +229,20 @@ class Story {
       Say("Above the reach bound, which its own traces set: ", Phrase(m), ", ", Accuracy(m), " against ", m.reach_bound,
           m.accuracy_ci95.low > m.reach_bound ? ", clearly." : ", not clearly.");
     }
-    if (bounded && !above) Say("No SWA arm is above the reach bound that its own traces set, g + (1 - g)/13.");
+    if (bounded && !above)
+      Say("No SWA arm is above the reach bound that its own traces set, ", BoundFormula(results_.task), ".");
   }
 
   void TellInference() {
-    constexpr double kGuess = 1.0 / kModulus;
+    const double guess = results_.task.traces().guess;
     std::string arms;
     for (const ArmMeans& m : arms_) {
       const Estimate beyond = AccuracyOf(m.beyond);
-      if (!std::isfinite(m.reach_bound) || !(beyond.ci95.low > kGuess)) continue;
+      if (!std::isfinite(m.reach_bound) || !(beyond.ci95.low > guess)) continue;
       arms += Sentence(arms.empty() ? "" : "; ", Phrase(m), " ", beyond);
     }
     if (arms.empty()) return;
-    Say("On traces out of reach these arms do better than a guess (", kGuess,
+    Say("On traces out of reach these arms do better than a guess (", guess,
         "), so they infer facts from values in view "
         "or carry them in another form: ",
         arms, ".");
@@ -250,20 +253,35 @@ class Story {
     for (const auto& [name, id] : {std::pair{"SWA", "swa"}, std::pair{"SA", "sa"}}) {
       const ArmMeans *sft = Find(Concat(id, "_sft")), *rl = Find(Concat(id, "_rl"));
       if (!sft || !rl) continue;
-      changes += (changes.empty() ? "By RL " : ", ") + RateChange(name, sft->restatement_rate, rl->restatement_rate);
+      changes +=
+          (changes.empty() ? "By RL " : ", ") + RateChange(name, results_.task.view().step, sft->Mechanism(kRepeatRate),
+                                                           rl->Mechanism(kRepeatRate), SeedsAgree(sft->arm, rl->arm));
     }
     if (!changes.empty()) Say(changes, ".");
+  }
+
+  // Whether the rate of repeating goes the same way from one arm to the other with every seed.
+  bool SeedsAgree(const std::string& from, const std::string& to) const {
+    bool up = false, down = false;
+    for (const ArmRun& a : results_.runs) {
+      for (const ArmRun& b : results_.runs) {
+        if (a.arm != from || b.arm != to || a.seed != b.seed) continue;
+        (b.Mechanism(kRepeatRate) > a.Mechanism(kRepeatRate) ? up : down) = true;
+      }
+    }
+    return !(up && down);
   }
 
   void TellDistances() {
     const ArmMeans *sft = Find("swa_sft"), *rl = Find("swa_rl");
     if (!sft || !rl) return;
-    const auto change = [&](double ArmMeasures::*measure, int decimals) {
-      return Concat(FormatNumber(sft->*measure, decimals), " to ", FormatNumber(rl->*measure, decimals));
+    const auto change = [&](double before, double after, int decimals) {
+      return Concat(FormatNumber(before, decimals), " to ", FormatNumber(after, decimals));
     };
-    Say("Under SWA the share of needed facts inside the window goes from ", change(&ArmMeasures::facts_in_window, 3),
-        ", the distance to a needed fact from ", change(&ArmMeasures::dependency_distance_mean, 1),
-        " tokens, the length of an answer from ", change(&ArmMeasures::mean_length, 1), ".");
+    Say("Under SWA the share of needed facts inside the window goes from ",
+        change(sft->Mechanism(kInWindow), rl->Mechanism(kInWindow), 3), ", the distance to a needed fact from ",
+        change(sft->Mechanism(kDistance), rl->Mechanism(kDistance), 1), " tokens, the length of an answer from ",
+        change(sft->mean_length, rl->mean_length, 1), ".");
   }
 
   void TellSaturation() {

@@ -25,9 +25,10 @@ void AddRecord(const StudySettings& settings, const ArmPlan& arm, int layers, Ar
 }
 
 void GatherSeed(const StudyOptions& options, const StudySettings& settings, int layers, StudyResults& results) {
-  const std::uint64_t seed = settings.task.seed;
+  const std::uint64_t seed = settings.seed;
   for (const ArmPlan& arm : settings.arms) {
-    std::optional<ArmRecord> record = ReadRecord(RecordPath(options.output_dir, arm.name, seed), StudyId(settings));
+    std::optional<ArmRecord> record =
+        ReadRecord(RecordPath(options.output_dir, arm.name, seed), StudyId(settings), settings.task.reward.traces);
     if (record) {
       AddRecord(settings, arm, layers, std::move(*record), results);
     } else {

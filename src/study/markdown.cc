@@ -57,6 +57,7 @@ std::string MarkdownReport(const StudyResults& results) {
   return Concat("# The study `", results.preset, "`\n", Headline(results), ".\n\n",
                 MarkdownTable(TableOfSource(results)), Section("Numbers", MarkdownTable(TableOfNumbers(results))),
                 Section("What the numbers say", findings), Section("Arms", MarkdownTable(TableOfArms(results))),
+                Section("What the traces look like", MarkdownTable(TableOfTraces(results))),
                 Section("What the window leaves possible",
                         Concat(MarkdownTable(TableOfReach(results)), '\n', ReachNote(results.task), '\n')),
                 Section("RL beside other ways", MarkdownTable(TableOfWays(results))), Section("Figures", figures),

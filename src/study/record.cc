@@ -11,20 +11,22 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-Json OutcomesJson(const std::vector<ProblemOutcome>& outcomes) {
+Json OutcomesJson(const std::vector<ProblemOutcome>& outcomes, const TraceRule& traces) {
   Json rows = Json::array();
   for (const ProblemOutcome& o : outcomes) {
     Json row = Json::object();
-    VisitOutcome(o, [&](const char* name, const auto& value) { row[name] = value; });
+    VisitOutcome(o, traces.counts, [&](const char* name, const auto& value) { row[name] = value; });
     rows.push_back(std::move(row));
   }
   return rows;
 }
 
-std::vector<ProblemOutcome> OutcomesOf(const Json& rows) {
+std::vector<ProblemOutcome> OutcomesOf(const Json& rows, const TraceRule& traces) {
   std::vector<ProblemOutcome> outcomes;
   for (const Json& row : rows) {
-    VisitOutcome(outcomes.emplace_back(), [&](const char* name, auto& value) { row.at(name).get_to(value); });
+    ProblemOutcome& o = outcomes.emplace_back();
+    o.counts.resize(traces.counts.size());
+    VisitOutcome(o, traces.counts, [&](const char* name, auto& value) { row.at(name).get_to(value); });
   }
   return outcomes;
 }
@@ -46,7 +48,7 @@ void VisitRun(Run& run, Visit&& visit) {
   visit("longer_right", run.longer.right);
 }
 
-Json ToJson(const std::string& study, const ArmRecord& record) {
+Json ToJson(const std::string& study, const ArmRecord& record, const TraceRule& traces) {
   Json json = {{"study", study}};
   VisitRun(record.run, [&](const char* name, const auto& value) { json[name] = value; });
   json["seconds"] = record.seconds;
@@ -55,14 +57,14 @@ Json ToJson(const std::string& study, const ArmRecord& record) {
   json["warnings"] = Json::array();
   for (const TrainingWarning& w : record.checks.warnings) json["warnings"].push_back({w.step, w.text});
   json["curve"] = Json::array();
-  for (const CurvePoint& p : record.curve.points) json["curve"].push_back({p.step, p.reward, p.restatement_rate});
+  for (const CurvePoint& p : record.curve.points) json["curve"].push_back({p.step, p.reward, p.repeat_rate});
   json["training"] = TrainingJson(record.run.training);
   json["traces"] = TracesJson(record.run.traces);
-  json["outcomes"] = OutcomesJson(record.run.outcomes);
+  json["outcomes"] = OutcomesJson(record.run.outcomes, traces);
   return json;
 }
 
-ArmRecord FromJson(const Json& json) {
+ArmRecord FromJson(const Json& json, const TraceRule& traces) {
   ArmRecord record;
   ArmRun& run = record.run;
   VisitRun(run, [&](const char* name, auto& value) { json.at(name).get_to(value); });
@@ -74,11 +76,11 @@ ArmRecord FromJson(const Json& json) {
   }
   record.curve.arm = run.arm;
   for (const Json& p : json.at("curve")) {
-    record.curve.points.push_back({.step = p.at(0), .reward = p.at(1), .restatement_rate = p.at(2)});
+    record.curve.points.push_back({.step = p.at(0), .reward = p.at(1), .repeat_rate = p.at(2)});
   }
   run.training = TrainingOf(json.value("training", Json::object()));
   run.traces = TracesOf(json.value("traces", Json::array()));
-  run.outcomes = OutcomesOf(json.at("outcomes"));
+  run.outcomes = OutcomesOf(json.at("outcomes"), traces);
   return record;
 }
 
@@ -88,17 +90,17 @@ fs::path RecordPath(const fs::path& output_dir, const std::string& arm, std::uin
   return output_dir / "results" / Concat(arm, "-seed", seed, ".json");
 }
 
-void WriteRecord(const fs::path& path, const std::string& study, const ArmRecord& record) {
+void WriteRecord(const fs::path& path, const std::string& study, const ArmRecord& record, const TraceRule& traces) {
   fs::create_directories(path.parent_path());
-  WriteFileAtomically(path, ToJson(study, record).dump() + "\n");
+  WriteFileAtomically(path, ToJson(study, record, traces).dump() + "\n");
 }
 
-std::optional<ArmRecord> ReadRecord(const fs::path& path, const std::string& study) {
+std::optional<ArmRecord> ReadRecord(const fs::path& path, const std::string& study, const TraceRule& traces) {
   if (!fs::exists(path)) return std::nullopt;
   const Json json = ParseJson<Json>(ReadFile(path), path.string());
   try {
     if (json.at("study") != study) return std::nullopt;
-    return FromJson(json);
+    return FromJson(json, traces);
   } catch (const Json::exception& e) {
     throw Error(Concat(path.string(), " is no record of an arm: ", e.what(), "; remove it, and the arm is made again"));
   }

@@ -21,10 +21,13 @@ struct ArmRecord {
 // results/<arm>-seed<k>.json.
 std::filesystem::path RecordPath(const std::filesystem::path& output_dir, const std::string& arm, std::uint64_t seed);
 
-// `study` tells apart studies of different settings. Throws Error if the file can't be written.
-void WriteRecord(const std::filesystem::path& path, const std::string& study, const ArmRecord& record);
+// `study` tells apart studies of different settings; `traces` are of its task. Throws Error if the file can't be
+// written.
+void WriteRecord(const std::filesystem::path& path, const std::string& study, const ArmRecord& record,
+                 const TraceRule& traces);
 
 // Nothing if there is no such file, or if it is of another study. Throws Error, naming the file, if it is damaged.
-std::optional<ArmRecord> ReadRecord(const std::filesystem::path& path, const std::string& study);
+std::optional<ArmRecord> ReadRecord(const std::filesystem::path& path, const std::string& study,
+                                    const TraceRule& traces);
 
 }  // namespace swarr

@@ -42,9 +42,10 @@ std::string TerminalTable(const TextTable& table, TextTable lines) {
 }
 
 std::string TerminalTables(const StudyResults& results) {
+  const std::string step = '/' + results.task.view().step;
   return TerminalTable(TableOfArms(results),
                        {{"", "accuracy", "", "restate", "mean", "trun-", "facts", "in"},
-                        {"arm", "[95% interval]", "greedy", "/step", "length", "cated", "in W", "reach"}}) +
+                        {"arm", "[95% interval]", "greedy", step, "length", "cated", "in W", "reach"}}) +
          '\n' +
          TerminalTable(TableOfReach(results),
                        {{"", "accu-", "in", "in reach", "out of it", "reach", "above", "memory-"},
@@ -88,17 +89,18 @@ std::string WhatItIs(const StudyTask& task) {
              "hypothesis, from arXiv 2606.11634: SFT traces are written for models that see everything; RL lets the "
              "SWA model move to traces that a window can follow, and so recovers accuracy that SFT does not.") +
          Tag("p",
-             Concat("The task: iterate x = (a x + b) mod 13 for ", task.n_min, " to ", task.n_max,
-                    " steps, writing every step. The facts a, b and the number of steps stand at the start and slide "
-                    "out of the window of ",
-                    task.window, " tokens; a trace may restate them before a step. With ", task.layers,
-                    " layers nothing older than ", ReachOf(task.layers, task.window),
-                    " tokens can be known, and a guess is right once in 13 times. So the share g of a policy's own "
-                    "traces that keep the facts in reach bounds its accuracy: g + (1 - g)/13, but for what values in "
-                    "view give away. Accuracy is placement (g) times competence (the accuracy on traces in reach), "
-                    "and a little. For a policy that restates without memory, before each step with the same "
-                    "probability, g follows from that rate: the memoryless ceiling, which was computed before any "
-                    "training. A policy that times its restatements can stand above it."));
+             Concat(task.view().describe(task.window), " With ", task.layers, " layers nothing older than ",
+                    ReachOf(task.layers, task.window),
+                    " tokens can be known. So the share g of a policy's own traces that keep the facts in reach bounds "
+                    "its accuracy: ",
+                    BoundFormula(task),
+                    ", but for what values in view give away. Accuracy is placement (g) times competence (the accuracy "
+                    "on traces in reach), and a little.",
+                    task.view().memoryless
+                        ? " For a policy that restates without memory, before each step with the same probability, g "
+                          "follows from that rate: the memoryless ceiling, which was computed before any training. A "
+                          "policy that times its restatements can stand above it."
+                        : ""));
 }
 
 std::vector<std::string> Limits(const StudyResults& results) {
@@ -106,8 +108,8 @@ std::vector<std::string> Limits(const StudyResults& results) {
   std::vector<std::string> limits = {
       "One small synthetic task and a very small model. It shows a mechanism; it does not measure mathematical "
       "reasoning.",
-      Concat("The SFT traces restate the facts before a step with probability ",
-             FormatNumber(results.task.data_restatement_rate, 2),
+      Concat("The SFT traces restate what is needed before a ", results.task.view().step, " with probability ",
+             FormatNumber(results.task.view().repeat_rate(), 2),
              ". This share is planted: RL can only raise what the data contains, and the size of the effect depends on "
              "it."),
       "The paper's hyper-parameters could not be obtained. Task, model, window, budgets and all numbers here are our "
@@ -229,13 +231,14 @@ struct PageSection {
 };
 
 std::vector<PageSection> SectionsOf(const StudyResults& results) {
-  const TextTable arms = TableOfArms(results), reach = TableOfReach(results), ways = TableOfWays(results),
-                  runs = TableOfRuns(results);
+  const TextTable arms = TableOfArms(results), texts = TableOfTraces(results), reach = TableOfReach(results),
+                  ways = TableOfWays(results), runs = TableOfRuns(results);
   Pairs settings = {{"preset", results.preset}};
   Flatten(ToJson(results)["settings"], "", settings);
   return {{"experiment", "What the experiment is", WhatItIs(results.task)},
           {"findings", "What the numbers say", HtmlList(Findings(results))},
           {"result", "Result", ArmTable(results, arms) + HtmlPairs(KeyNumbers(results))},
+          {"texts", "What the traces look like", ArmTable(results, texts)},
           {"reach", "What the window leaves possible", ArmTable(results, reach) + Tag("p", ReachNote(results.task))},
           {"figures", "Figures", FigureSection(results)},
           {"ways", "RL beside other ways",
@@ -246,7 +249,7 @@ std::vector<PageSection> SectionsOf(const StudyResults& results) {
           {"traces", "Traces", TraceSection(results)},
           {"training", "Training", TrainingSection(results)},
           {"runs", "Every run", RunTable(results, runs)},
-          {"glossary", "What the columns are", GlossaryOf({arms, reach, ways, runs})},
+          {"glossary", "What the columns are", GlossaryOf({arms, texts, reach, ways, runs})},
           {"limits", "Limits", HtmlList(Limits(results))},
           {"redo", "How to redo it", HowToRedo(results) + Files()},
           {"source", "Where it comes from", HtmlPairs(SourceOf(results))},
@@ -272,7 +275,7 @@ void WriteReport(const StudyResults& results, const std::filesystem::path& direc
   std::error_code error;
   std::filesystem::create_directories(figures, error);
   SWARR_CHECK(!error, "can't create ", figures.string(), ": ", error.message(), "; choose another output directory");
-  WriteFileAtomically(directory / "outcomes.jsonl", OutcomesText(results.runs));
+  WriteFileAtomically(directory / "outcomes.jsonl", OutcomesText(results.runs, results.task.traces()));
   for (const Figure& figure : StudyFigures(results)) WriteFileAtomically(figures / figure.file, figure.svg);
   WriteFileAtomically(directory / "report.html", HtmlReport(results));
   WriteFileAtomically(directory / "report.md", MarkdownReport(results));

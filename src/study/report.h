@@ -22,13 +22,15 @@ struct Figure {
 inline constexpr const char* kLearningFigure = "learning_curves.svg";
 
 // In this order: accuracy against the share of traces in reach (the central one), that share and the accuracy on those
-// traces by arm, accuracy against restatement rate, by number of steps, learning curves of RL, cost against length. The
-// last two are left out where there are no curves or no cost.
+// traces by arm, accuracy against the share of needed facts in the window, against how often a policy restates, by
+// number of steps, learning curves of RL, cost against length. The last two are left out where there are no curves or
+// no cost.
 std::vector<Figure> StudyFigures(const StudyResults& results);
 
 using TextTable = std::vector<std::vector<std::string>>;  // by row; the first has the heads
 TextTable TableOfArms(const StudyResults& results);       // one row per arm: means over seeds
-TextTable TableOfReach(const StudyResults& results);      // the same arms: what their traces leave possible
+TextTable TableOfTraces(const StudyResults& results);     // the same arms: what their traces look like
+TextTable TableOfReach(const StudyResults& results);      // and what these leave possible
 TextTable TableOfWays(const StudyResults& results);       // RL against every other way
 TextTable TableOfRuns(const StudyResults& results);       // one row per arm and seed
 
@@ -38,6 +40,12 @@ struct WayAgainstRl {
   Estimate rl_over;  // accuracy of SWA after RL - this one's, over the seeds and problems that both have
 };
 std::vector<WayAgainstRl> OtherWays(const std::vector<ArmRun>& runs);
+
+// "g + (1 - g)/13", of the task's guesses.
+std::string BoundFormula(const StudyTask& task);
+
+// What StudyTask::data_ceiling is.
+std::string CeilingName(const StudyTask& task);
 
 // What the columns of TableOfReach are.
 std::string ReachNote(const StudyTask& task);

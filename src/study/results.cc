@@ -31,10 +31,13 @@ static void to_json(Json& json, const StepsAccuracy& s) {
   json = {{"from", s.steps.from}, {"to", s.steps.to}, {"problems", s.problems}, {"accuracy", Number(s.accuracy)}};
 }
 
-static void to_json(Json& json, const ArmRun& run) {
-  json = {{"arm", run.arm},       {"seed", run.seed},         {"window", run.window},    {"base_model", run.base_model},
-          {"device", run.device}, {"revision", run.revision}, {"problems", run.problems}};
-  for (const auto& [name, measure] : kArmMeasures) json[name] = Number(run.*measure);
+static Json JsonOf(const ArmRun& run, const TraceRule& traces) {
+  Json json = {
+      {"arm", run.arm},       {"seed", run.seed},         {"window", run.window},    {"base_model", run.base_model},
+      {"device", run.device}, {"revision", run.revision}, {"problems", run.problems}};
+  for (const auto& [name, measure] : kAnswerMeasures) json[name] = Number(run.*measure);
+  for (std::size_t i = 0; i < traces.measures.size(); ++i) json[traces.measures[i].name] = Number(run.Mechanism(i));
+  for (const auto& [name, measure] : kReachMeasures) json[name] = Number(run.*measure);
   json["above_reach_bound"] = std::isfinite(run.reach_bound) ? Json(AboveReachBound(run)) : Json(nullptr);
   json["traces_in_reach"] = run.within.traces;
   json["accuracy_in_reach"] = Number(run.within.accuracy());
@@ -47,6 +50,7 @@ static void to_json(Json& json, const ArmRun& run) {
   json["sampled_tokens"] = run.sampled_tokens;
   json["teacher_tokens"] = run.teacher_tokens;
   json["accuracy_by_steps"] = run.accuracy_by_steps;
+  return json;
 }
 
 static void to_json(Json& json, const TrainingWarning& w) {
@@ -62,6 +66,15 @@ static void to_json(Json& json, const CostPoint& c) {
 }
 
 double Tally::accuracy() const { return traces == 0 ? kUndefined : Share(right, traces); }
+
+StepRange StudyTask::sizes() const {
+  const auto [from, to] = view().sizes();
+  return {from, to};
+}
+
+double StudyTask::MemorylessCeiling(double rate, StepRange range) const {
+  return view().memoryless ? view().memoryless(layers, window, rate, range.from, range.to) : kUndefined;
+}
 
 bool AboveReachBound(const ArmMeasures& measures) { return measures.accuracy > measures.reach_bound; }
 
@@ -93,22 +106,24 @@ std::vector<StepRange> StepRanges(int n_min, int n_max) {
   return ranges;
 }
 
-void Aggregate(ArmRun& run, const std::vector<StepRange>& ranges) {
+void Aggregate(ArmRun& run, const TraceRule& traces, const std::vector<StepRange>& ranges) {
   const auto sum = [&](auto ProblemOutcome::*field) {
     std::int64_t total = 0;
     for (const ProblemOutcome& o : run.outcomes) total += o.*field;
     return total;
   };
   using O = ProblemOutcome;
-  const std::int64_t facts = sum(&O::facts);
   run.problems = static_cast<std::int64_t>(run.outcomes.size());
   run.accuracy = Share(sum(&O::correct_sampled), run.problems);
   run.accuracy_greedy = Share(sum(&O::correct_greedy), run.problems);
   run.mean_length = Share(sum(&O::length), run.problems);
   run.truncated = Share(sum(&O::truncated), run.problems);
-  run.restatement_rate = Share(sum(&O::restatements), sum(&O::steps_written));
-  run.dependency_distance_mean = Share(sum(&O::distance_sum), facts);
-  run.facts_in_window = Share(sum(&O::facts_in_window), facts);
+  std::vector<std::int64_t> counts(traces.counts.size());
+  for (const O& o : run.outcomes) {
+    for (std::size_t i = 0; i < counts.size(); ++i) counts[i] += o.counts.at(i);
+  }
+  run.mechanism.clear();
+  for (const TraceMeasure& measure : traces.measures) run.mechanism.push_back(measure.Of(counts));
   run.within = run.beyond = {};
   for (const O& o : run.outcomes) {
     Tally& tally = o.in_reach ? run.within : run.beyond;
@@ -136,13 +151,16 @@ Json ToJson(const StudyResults& results) {
   settings["data_ceiling"] = Number(results.task.data_ceiling);
   settings["reach"] = ReachOf(results.task.layers, results.task.window);
   const StudySummary& summary = results.summary;
+  Json runs = Json::array();
+  for (const ArmRun& run : results.runs) runs.push_back(JsonOf(run, results.task.traces()));
   return {{"preset", results.preset},
           {"device", results.device},
+          {"cost_device", results.cost_device},
           {"command_line", results.command_line},
           {"source_revision", results.source_revision},
           {"wall_seconds", Number(results.wall_seconds)},
           {"settings", std::move(settings)},
-          {"runs", results.runs},
+          {"runs", std::move(runs)},
           {"summary",
            {{"gap_sft", summary.gap_sft},
             {"gap_rl", summary.gap_rl},
@@ -157,12 +175,12 @@ Json ToJson(const StudyResults& results) {
           {"cost", results.cost}};
 }
 
-std::string OutcomesText(const std::vector<ArmRun>& runs) {
+std::string OutcomesText(const std::vector<ArmRun>& runs, const TraceRule& traces) {
   std::string text;
   for (const ArmRun& run : runs) {
     for (const ProblemOutcome& o : run.outcomes) {
       Json row = {{"arm", run.arm}, {"seed", run.seed}};
-      VisitOutcome(o, [&](const char* name, const auto& value) { row[name] = value; });
+      VisitOutcome(o, traces.counts, [&](const char* name, const auto& value) { row[name] = value; });
       text += row.dump() + '\n';
     }
   }

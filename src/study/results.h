@@ -15,6 +15,7 @@
 
 #include "study/looks.h"
 #include "study/training_curves.h"
+#include "task/registry.h"
 
 namespace swarr {
 
@@ -36,8 +37,7 @@ struct Estimate {
   const Interval& Claimed() const { return seeds > 1 ? ci95_seeds : ci95; }
 };
 
-// How one arm fared on one problem. The counts from steps_written on are of the sampled completion and follow
-// task/chain.h.
+// How one arm fared on one problem.
 struct ProblemOutcome {
   std::int64_t problem = 0;  // index in the evaluation set; arms are paired by it
   int steps = 0;             // n of the problem
@@ -45,28 +45,21 @@ struct ProblemOutcome {
   bool correct_greedy = false;
   int length = 0;  // of the sampled completion
   bool truncated = false;
-  int steps_written = 0;
-  int restatements = 0;
-  int facts = 0;  // facts that its steps needed
-  int facts_in_window = 0;
-  std::int64_t distance_sum = 0;  // over those facts, tokens
-  bool in_reach = false;          // of the SWA arms: task/ceiling.h; for SA too, whose sight has no end
+  std::vector<std::int64_t> counts{};  // of the sampled completion (task/traces.h)
+  bool in_reach = false;               // of the sampled completion; for SA too, whose sight has no end
 };
 
-// Calls visit(name in the files, member) for each number of an outcome.
+// Calls visit(name in the files, member) for each number of an outcome. The counts have these names, and there are as
+// many.
 template <class Outcome, class Visit>
-void VisitOutcome(Outcome& o, Visit&& visit) {
+void VisitOutcome(Outcome& o, const std::vector<std::string>& counts, Visit&& visit) {
   visit("problem", o.problem);
   visit("steps", o.steps);
   visit("correct_sampled", o.correct_sampled);
   visit("correct_greedy", o.correct_greedy);
   visit("length", o.length);
   visit("truncated", o.truncated);
-  visit("steps_written", o.steps_written);
-  visit("restatements", o.restatements);
-  visit("facts", o.facts);
-  visit("facts_in_window", o.facts_in_window);
-  visit("distance_sum", o.distance_sum);
+  for (std::size_t i = 0; i < counts.size(); ++i) visit(counts[i].c_str(), o.counts.at(i));
   visit("in_reach", o.in_reach);
 }
 
@@ -96,13 +89,13 @@ struct ArmMeasures {
   double accuracy_greedy = 0;
   double mean_length = 0;
   double truncated = 0;
-  double restatement_rate = 0;          // restatements per step written
-  double dependency_distance_mean = 0;  // tokens from a use of a fact to its last mention
-  double facts_in_window = 0;           // share of the needed facts
-  double in_reach = 0;                  // g, the share of the sampled traces that are in reach
+  std::vector<double> mechanism{};  // the task's own measures; empty without outcomes
+  double in_reach = 0;              // g, the share of the sampled traces that are in reach
   // Undefined without a window, and with sinks, which neither considers (task/ceiling.h):
-  double ceiling = kUndefined;      // the memoryless ceiling at the run's restatement rate
-  double reach_bound = kUndefined;  // g + (1 - g) / 13
+  double ceiling = kUndefined;      // the memoryless ceiling at the run's rate of repeating, for a task that has one
+  double reach_bound = kUndefined;  // g + (1 - g) guess
+
+  double Mechanism(std::size_t column) const { return column < mechanism.size() ? mechanism[column] : kUndefined; }
 
   Tally within, beyond;  // the traces in reach, whose accuracy is the competence, and the others
   Tally longer;          // sampled answers to problems of more steps than those of training, where the study has them
@@ -111,15 +104,15 @@ struct ArmMeasures {
 // Whether the accuracy is above the reach bound. False where that is undefined.
 bool AboveReachBound(const ArmMeasures& measures);
 
-// The measures by their names in the files.
-constexpr std::array<std::pair<const char*, double ArmMeasures::*>, 10> kArmMeasures = {{
+// The measures by their names in the files: those of the answers, then, after the task's own, those of the reach.
+using ArmMeasure = std::pair<const char*, double ArmMeasures::*>;
+constexpr std::array<ArmMeasure, 4> kAnswerMeasures = {{
     {"accuracy", &ArmMeasures::accuracy},
     {"accuracy_greedy", &ArmMeasures::accuracy_greedy},
     {"mean_length", &ArmMeasures::mean_length},
     {"truncated", &ArmMeasures::truncated},
-    {"restatement_rate", &ArmMeasures::restatement_rate},
-    {"dependency_distance_mean", &ArmMeasures::dependency_distance_mean},
-    {"facts_in_window", &ArmMeasures::facts_in_window},
+}};
+constexpr std::array<ArmMeasure, 3> kReachMeasures = {{
     {"ceiling", &ArmMeasures::ceiling},
     {"in_reach", &ArmMeasures::in_reach},
     {"reach_bound", &ArmMeasures::reach_bound},
@@ -188,7 +181,7 @@ struct CostPoint {
 struct CurvePoint {
   double step = 0;
   double reward = 0;
-  double restatement_rate = 0;
+  double repeat_rate = 0;  // the task's first measure
 };
 
 struct LearningCurve {
@@ -196,14 +189,20 @@ struct LearningCurve {
   std::vector<CurvePoint> points{};
 };
 
-// The setting of the chain task that reach and ceiling depend on.
+// The task, and the setting that reach and ceiling depend on.
 struct StudyTask {
+  BuiltInTask kind{};
   int layers = 0;
   int window = 0;  // of the SWA arms; counts the current token
-  int n_min = 0;
-  int n_max = 0;
-  double data_restatement_rate = 0;  // p of the SFT data
-  double data_ceiling = 0;           // the memoryless ceiling at p
+  // What the SFT data leave possible under the window: the memoryless ceiling at their rate of repeating, or, for a
+  // task without one, the reach bound of their traces.
+  double data_ceiling = 0;
+
+  const TraceRule& traces() const { return kind.reward.traces; }
+  const TaskView& view() const { return kind.view; }
+  StepRange sizes() const;
+  // The memoryless ceiling of a policy that repeats at this rate; undefined where the task has none.
+  double MemorylessCeiling(double rate, StepRange range) const;
 };
 
 struct StudyResults {
@@ -221,6 +220,7 @@ struct StudyResults {
   StudySummary summary{};
   StudyChecks checks{};
   std::vector<CostPoint> cost{};
+  std::string cost_device{};  // what measured it: where the report is written, not where the arms ran
   std::vector<LearningCurve> curves{};
 };
 
@@ -234,13 +234,13 @@ std::vector<StepRange> StepRanges(int n_min, int n_max);
 
 // Computes the measures of `run`, except its ceiling and bound, from its outcomes. Ratios are pooled over problems; one
 // without a denominator is 0. A range without problems is left out of accuracy_by_steps.
-void Aggregate(ArmRun& run, const std::vector<StepRange>& ranges);
+void Aggregate(ArmRun& run, const TraceRule& traces, const std::vector<StepRange>& ranges);
 
 // results.json; docs/study.md lists the fields. settings.data_ceiling is set from task.data_ceiling, settings.reach
 // from its layers and window.
 nlohmann::ordered_json ToJson(const StudyResults& results);
 
 // outcomes.jsonl.
-std::string OutcomesText(const std::vector<ArmRun>& runs);
+std::string OutcomesText(const std::vector<ArmRun>& runs, const TraceRule& traces);
 
 }  // namespace swarr

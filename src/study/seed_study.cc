@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -49,10 +50,10 @@ class SeedStudy {
   void Run() {
     for (const ArmPlan& arm : settings_.arms) {
       const fs::path path = RecordPath(options_.output_dir, arm.name, seed_);
-      std::optional<ArmRecord> record = ReadRecord(path, study_);
+      std::optional<ArmRecord> record = ReadRecord(path, study_, settings_.task.reward.traces);
       if (!record) {
         record = Make(arm);
-        WriteRecord(path, study_, *record);
+        WriteRecord(path, study_, *record, settings_.task.reward.traces);
       }
       Take(arm, std::move(*record));
     }
@@ -97,7 +98,7 @@ class SeedStudy {
   }
 
   ModelPtr LoadWith(const fs::path& dir, const std::vector<AttentionSpec>& layers, bool with_gradients) const {
-    ModelPtr model = LoadModel(dir, DType::kF32, with_gradients, MemoryOf(options_.device));
+    ModelPtr model = LoadModel(dir, settings_.dtype, with_gradients, MemoryOf(options_.device));
     model->SetAttention(layers);
     return model;
   }
@@ -135,8 +136,8 @@ class SeedStudy {
                         .by_teacher = record.run.teacher_tokens};
     AddRecord(settings_, arm, base_.layers, std::move(record), results_);
     const ArmRun& run = results_.runs.back();
-    Announce(arm.name, "accuracy ", run.accuracy, ", restatements per step ", run.restatement_rate,
-             ", traces in reach ", run.in_reach);
+    Announce(arm.name, "accuracy ", run.accuracy, ", ", settings_.task.reward.traces.measures[kRepeatRate].head, ' ',
+             run.Mechanism(kRepeatRate), ", traces in reach ", run.in_reach);
   }
 
   ModelPtr Train(const ArmPlan& arm) {
@@ -173,7 +174,7 @@ class SeedStudy {
     Announce(arm.name, options.steps, " steps of RL");
     ModelPtr model =
         RunTraining(arm, options.steps, cost, [&](const Transformer& policy, Optimizer& optimizer, TrainingRun& run) {
-          RunRl(ctx_, policy, tokenizer_, rl_task_, options, optimizer, run, teacher.get());
+          RunRl(ctx_, policy, tokenizer_, *rl_task_, options, optimizer, run, teacher.get());
         });
     if (teacher) cost.by_teacher += cost.trained;
     return model;
@@ -203,17 +204,16 @@ class SeedStudy {
   std::unique_ptr<Task> DataOf(const ArmPlan& arm, ArmCost& cost) {
     if (!arm.samples_of.empty()) {
       std::int64_t& drawn = arm.samples_of == arm.from ? cost.sampled : cost.by_teacher;
-      return std::make_unique<JsonlTask>(SamplesOf(arm, drawn), JsonlFields{.completion = true}, RewardByName("chain"));
+      return std::make_unique<JsonlTask>(SamplesOf(arm, drawn), JsonlFields{.completion = true}, settings_.task.reward);
     }
-    ChainOptions options = settings_.task;
-    options.restate_probability = arm.restate_probability;
-    return std::make_unique<ChainTask>(Split::kSft, options);
+    return ReadTask(arm.name, arm.task).make(Split::kSft, seed_);
   }
 
   // The file of an arm's correct samples, which is written once; adds the tokens that were drawn for it.
   fs::path SamplesOf(const ArmPlan& arm, std::int64_t& drawn) {
+    const std::string problems = arm.sample_problems > 0 ? Concat("-of-", arm.sample_problems) : "";
     const fs::path file =
-        options_.output_dir / "samples" / Concat(arm.samples_of, "-", arm.samples, "-seed", seed_, ".jsonl");
+        options_.output_dir / "samples" / Concat(arm.samples_of, "-", arm.samples, problems, "-seed", seed_, ".jsonl");
     const fs::path record = fs::path(file).replace_extension(".json");
     const bool made =
         fs::exists(record) && ParseJson<nlohmann::json>(ReadFile(record), record.string())["study"] == study_;
@@ -222,13 +222,14 @@ class SeedStudy {
       StopIfAsked(options_);
       const ModelPtr model = LoadArm(PlanOf(arm.samples_of));
       const std::vector<EvaluatedCompletion> completions =
-          Evaluate(ctx_, *model, tokenizer_, rl_task_,
-                   {.samples = arm.samples,
+          Evaluate(ctx_, *model, tokenizer_, *rl_task_,
+                   {.problems = arm.sample_problems,
+                    .samples = arm.samples,
                     .max_completion_length = settings_.rl.max_completion_length,
                     .seed = seed_,
                     .purpose = Purpose::kSample});
       const SampledRows rows = RowsToLearn(completions,
-                                           {.task = rl_task_,
+                                           {.task = *rl_task_,
                                             .tokenizer = tokenizer_,
                                             .format = {},
                                             .eos_id = model->config().eos_id,
@@ -250,22 +251,23 @@ class SeedStudy {
   }
 
   // The steps that hold `budget` tokens, rounded up. A step's tokens are those of the SFT that the arm goes on from, if
-  // it read the same documents, else the mean over all documents.
+  // it read the same documents, else the mean over the first documents.
   std::int64_t StepsFor(const ArmPlan& arm, const Task& task, std::int64_t budget) const {
     const auto rounded_up = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
     if (arm.from != kBaseModel && arm.samples_of.empty()) {
       const ArmPlan& from = PlanOf(arm.from);
-      const bool same = from.training == ArmTraining::kSft && from.samples_of.empty() &&
-                        from.restate_probability == arm.restate_probability &&
+      const bool same = from.training == ArmTraining::kSft && from.samples_of.empty() && from.task == arm.task &&
                         from.sft.batch_size == arm.sft.batch_size;
       if (same) return rounded_up(budget * costs_.at(arm.from).steps, costs_.at(arm.from).trained);
     }
+    constexpr std::int64_t kMostRead = 8192;
+    const std::int64_t documents = std::min(task.size(), kMostRead);
     std::int64_t tokens = 0;
-    for (std::int64_t i = 0; i < task.size(); ++i) {
+    for (std::int64_t i = 0; i < documents; ++i) {
       const Example e = task.Get(i, 0);
       tokens += static_cast<std::int64_t>(tokenizer_.Encode(e.prompt + e.completion).size());
     }
-    return rounded_up(budget * task.size(), tokens * arm.sft.batch_size);
+    return rounded_up(budget * documents, tokens * arm.sft.batch_size);
   }
 
   // Whether a run is left from before the study was overwritten by one of other settings, which was then interrupted.
@@ -298,7 +300,7 @@ class SeedStudy {
     config["sinks"] = arm.attention.spec.sinks;
     config["full_every"] = arm.attention.full_every;
     config["learned_sinks"] = arm.attention.learned_sinks;
-    config["task"] = settings_.json["task"];
+    config["task"] = arm.task;
     config["arm"] = arm.name;
     config["steps"] = steps;
     config["device"] = Name(options_.device);
@@ -324,22 +326,28 @@ class SeedStudy {
     return model;
   }
 
-  // Adds the restatements per step of the sampled trajectories, and returns their tokens, also of those that dynamic
-  // sampling dropped. RL keeps one file of completions for each of its steps.
+  // Adds how often the sampled trajectories repeat what slides away, and returns their tokens, also of those that
+  // dynamic sampling dropped. RL keeps one file of completions for each of its steps.
   std::int64_t ReadCompletions(const fs::path& completions, LearningCurve& curve) const {
     std::int64_t tokens = 0;
     std::vector<fs::path> files;
     for (const auto& entry : fs::directory_iterator(completions)) files.push_back(entry.path());
     std::ranges::sort(files);
+    const TraceRule& rule = settings_.task.reward.traces;
+    constexpr std::int64_t kAnyReach = 0;            // the curve does not show what is in reach
+    std::map<std::string, std::int64_t> problem_of;  // by prompt
+    for (std::int64_t i = 0; i < rl_task_->size(); ++i) problem_of.emplace(rl_task_->Get(i, 0).prompt, i);
     for (std::size_t i = 0; i < curve.points.size(); ++i) {
-      std::vector<TraceMeasures> traces;
+      std::vector<std::int64_t> sums(rule.counts.size());
       ForEachJsonLine(files.at(i), [&](int, const nlohmann::json& row) {
-        const auto prompt = row["prompt"].get<std::string>(), completion = row["completion"].get<std::string>();
-        traces.push_back(MeasureTrace(ParsePrompt(prompt), completion));
+        const auto completion = row["completion"].get<std::string>();
+        const nlohmann::json problem = rl_task_->Row(problem_of.at(row["prompt"]), 0);
+        const auto trace = rule.count(problem, completion, settings_.attention.window, kAnyReach);
+        std::ranges::transform(sums, trace.value().counts, sums.begin(), std::plus());
         const std::int64_t end_of_text = row["finished"].get<bool>() ? 1 : 0;
         tokens += static_cast<std::int64_t>(tokenizer_.Encode(completion).size()) + end_of_text;
       });
-      curve.points[i].restatement_rate = SummarizeMechanism(traces, settings_.attention.window).restatement_rate;
+      curve.points[i].repeat_rate = rule.measures[kRepeatRate].Of(sums);
     }
     return tokens;
   }
@@ -348,7 +356,7 @@ class SeedStudy {
   const StudyOptions& options_;
   const StudySettings& settings_;
   const bool again_;
-  const std::uint64_t seed_ = settings_.task.seed;
+  const std::uint64_t seed_ = settings_.seed;
   const std::string study_ = StudyId(settings_);  // what runs and samples were made for
   StudyResults& results_;
   std::map<std::string, ArmCost> costs_{};
@@ -356,7 +364,7 @@ class SeedStudy {
   const fs::path base_dir_ = BaseModelOf(options_, settings_, seed_);
   const ModelConfig base_ = ReadModelConfig(base_dir_);
   const Tokenizer tokenizer_ = Tokenizer::Load(base_dir_);
-  const ChainTask rl_task_{Split::kRl, settings_.task};
+  const std::unique_ptr<Task> rl_task_ = settings_.task.make(Split::kRl, seed_);
 };
 
 }  // namespace

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads data/presets/<name>.json.
+#include <algorithm>
 #include <set>
+#include <utility>
 
 #include "base/files.h"
 #include "model/limits.h"
@@ -34,18 +36,54 @@ std::vector<std::string> BaseModelsOf(const std::string& path, const ordered_jso
   return names;
 }
 
+// Names every parameter of the problems, not of the completions.
 void ReadLonger(const std::string& where, const ordered_json& json, StudySettings& s) {
-  ChainOptions& longer = s.longer.emplace(s.task);
-  ReadFields(where, json, {Field("n_min", longer.n_min), Field("n_max", longer.n_max)});
-  SWARR_CHECK(longer.n_min > s.task.n_max && longer.n_max >= longer.n_min && longer.n_max <= kMaxChainSteps, where,
-              " has problems of ", longer.n_min, " to ", longer.n_max, " steps; they must be longer than ",
-              s.task.n_max, " steps, which training has, and at most ", kMaxChainSteps);
+  ordered_json task = s.json["task"];
+  std::vector<ordered_json> values(s.task.parameters.size());
+  std::vector<Field> fields;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!s.task.parameters[i].of_completions) fields.emplace_back(s.task.parameters[i].Field(), values[i]);
+  }
+  ReadFields(where, json, fields);
+  task.update(json);
+  s.longer = ReadTask(where, task);
+  const auto [from, to] = s.longer->view.sizes();
+  const int most = s.task.view.sizes().second;
+  SWARR_CHECK(from > most, where, " has problems of ", from, " to ", to, ' ', s.task.view.step,
+              "s; they must be longer than ", most, ' ', s.task.view.step, "s, which training has");
 }
 
 }  // namespace
 
 std::filesystem::path BaseModelOf(const StudyOptions& options, const StudySettings& settings, std::uint64_t seed) {
   return options.data_dir / settings.base_models[seed % settings.base_models.size()];
+}
+
+BuiltInTask ReadTask(const std::string& where, ordered_json json) {
+  std::vector<BuiltInTask> tasks = BuiltInTasks();
+  std::string name = tasks.front().name;
+  if (json.is_object() && json.contains("name")) {
+    SWARR_CHECK(json["name"].is_string(), where, ".name is ", json["name"].dump(), "; it is the name of a task");
+    name = json["name"];
+    json.erase("name");
+  }
+  const auto found = std::ranges::find(tasks, name, &BuiltInTask::name);
+  if (found == tasks.end()) {
+    std::vector<std::string> names;
+    for (const BuiltInTask& task : tasks) names.push_back(task.name);
+    throw Error(Concat(where, ".name is '", name, "'; use ", Listed(names)));
+  }
+  std::vector<Field> fields;
+  for (const TaskParameter& p : found->parameters) {
+    std::visit([&](auto* value) { fields.emplace_back(p.Field(), *value); }, p.value);
+  }
+  ReadFields(where, json, fields);
+  try {
+    found->make(Split::kEval, 0);
+  } catch (const UsageError& e) {
+    throw Error(Concat(where, ": ", e.what()));
+  }
+  return std::move(*found);
 }
 
 StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std::string& preset) {
@@ -57,16 +95,18 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
   StudySettings s;
   s.json = ParseJson<ordered_json>(ReadFile(file), path);
   ordered_json base_model, task, attention, evaluation, longer, cost, sft, rl, arms, ways;
+  std::string dtype = Name(s.dtype);
   ReadFields(
       path, s.json,
       {Field("base_model", base_model), Field("task", task), Field("attention", attention),
        Field("evaluation", evaluation), Field("cost", cost), Field("sft", sft), Field("rl", rl), Field("arms", arms)},
-      {Field("seeds", s.seeds), Field("ways", ways)});
+      {Field("seeds", s.seeds), Field("dtype", dtype), Field("ways", ways)});
   s.base_models = BaseModelsOf(path, base_model);
   SWARR_CHECK(s.seeds >= 1 && s.seeds <= 1000, path, ": seeds is ", s.seeds, "; it must be from 1 to 1000");
-  ReadFields(path + ": task", task,
-             {Field("n_min", s.task.n_min), Field("n_max", s.task.n_max),
-              Field("restate_probability", s.task.restate_probability)});
+  SWARR_CHECK(dtype == Name(DType::kF32) || dtype == Name(DType::kBF16), path, ": dtype is '", dtype,
+              "'; use f32 or bf16");
+  s.dtype = ParseName<DType>("dtype", dtype);
+  s.task = ReadTask(path + ": task", task);
   ReadFields(path + ": attention", attention, {Field("window", s.attention.window), Field("sinks", s.attention.sinks)});
   SWARR_CHECK(s.attention.window >= 1, path, ": attention.window is ", s.attention.window,
               "; the study needs a window of at least 1 token");
@@ -75,14 +115,12 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
   constexpr int kLeastLongest = 64;  // a 64th of it is a token
   SWARR_CHECK(s.longest_cost >= kLeastLongest && s.longest_cost <= kMostPositions, path, ": cost.longest is ",
               s.longest_cost, "; it must be from ", kLeastLongest, " to ", kMostPositions);
-  SWARR_CHECK(s.task.n_max >= 1 && s.task.n_max <= kMaxChainSteps, path, ": task.n_max is ", s.task.n_max,
-              "; it must be from 1 to ", kMaxChainSteps);
   if (!longer.is_null()) ReadLonger(path + ": evaluation.longer", longer, s);
   ReadSftStage(path + ": sft", sft, s.sft, s.sft_optimizer);
   for (const char* field : {"objective", "scale_rewards", "normalizer", "epsilon"}) {
     SWARR_CHECK(!rl.is_object() || rl.contains(field), path, ": rl has no field '", field, "'");
   }
-  ReadRlStage(path + ": rl", rl, ChainTokenLimit(s.task.n_max), s.rl, s.rl_optimizer);
+  ReadRlStage(path + ": rl", rl, s.task.make(Split::kRl, 0)->completion_limit(), s.rl, s.rl_optimizer);
   s.arms = ReadArms(path, arms, s);
   if (!ways.is_null()) s.looks = ReadWays(path, ways, s.arms);
   return s;

@@ -6,6 +6,7 @@
 #include <iterator>
 #include <map>
 #include <numbers>
+#include <span>
 
 #include "base/check.h"
 #include "tensor/philox.h"
@@ -180,10 +181,19 @@ std::vector<ArmMeans> MeansByArm(const std::vector<ArmRun>& runs) {
     const std::size_t count = of_arm.size();
     ArmMeans& means = all.emplace_back();
     means.arm = arm;
-    for (const auto& [name, measure] : kArmMeasures) {
+    const auto mean = [&](const auto& of) {
       double sum = 0;
-      for (const ArmRun& run : of_arm) sum += run.*measure;
-      means.*measure = sum / static_cast<double>(count);
+      for (const ArmRun& run : of_arm) sum += of(run);
+      return sum / static_cast<double>(count);
+    };
+    for (const auto& measures :
+         {std::span<const ArmMeasure>(kAnswerMeasures), std::span<const ArmMeasure>(kReachMeasures)}) {
+      for (const auto& [name, measure] : measures) {
+        means.*measure = mean([&, measure = measure](const ArmRun& run) { return run.*measure; });
+      }
+    }
+    for (std::size_t i = 0; i < of_arm.front().mechanism.size(); ++i) {
+      means.mechanism.push_back(mean([&](const ArmRun& run) { return run.Mechanism(i); }));
     }
     for (Tally ArmMeasures::*tally : {&ArmMeasures::within, &ArmMeasures::beyond, &ArmMeasures::longer}) {
       for (const ArmRun& run : of_arm) {

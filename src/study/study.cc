@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <ctime>
 #include <iomanip>
+#include <memory>
 #include <numeric>
 
 #include "base/files.h"
@@ -20,7 +22,7 @@
 #include "study/seed_study.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
-#include "task/chain.h"
+#include "train/data.h"
 #include "train/evaluate.h"
 #include "train/step_timer.h"
 
@@ -76,14 +78,14 @@ std::vector<CostPoint> MeasureCost(Context& ctx, const StudyOptions& options, co
   std::vector<CostPoint> points;
   for (const auto& [arm, spec] : {std::pair{"sa", AttentionSpec{}}, std::pair{"swa", settings.attention}}) {
     config.attention.assign(static_cast<std::size_t>(config.layers), spec);
-    const Transformer model(config, DType::kF32, /*with_gradients=*/false, MemoryOf(ctx.device()));
+    const Transformer model(config, settings.dtype, /*with_gradients=*/false, MemoryOf(ctx.device()));
     InitializeParameters(model.parameters(), config.layers, /*seed=*/0);
     for (const int share : {64, 16, 4, 1}) {
       const int length = settings.longest_cost / share;
       StopIfAsked(options);
       points.push_back({.arm = arm,
                         .length = length,
-                        .kv_bytes = static_cast<std::int64_t>(KvBytesPerSequence(config, DType::kF32, length)),
+                        .kv_bytes = static_cast<std::int64_t>(KvBytesPerSequence(config, settings.dtype, length)),
                         .decode_ms_per_token = DecodeMilliseconds(ctx, model, length),
                         .forward_tokens_per_second = ForwardTokensPerSecond(ctx, model, length)});
     }
@@ -103,10 +105,12 @@ ModelConfig CheckBaseModels(const StudyOptions& options, const StudySettings& se
     }
   }
   for (const ArmPlan& arm : settings.arms) LayersOf(arm.attention, base.layers);
-  const int longest = settings.longer ? settings.longer->n_max : settings.task.n_max;
-  SWARR_CHECK(kPromptLength + ChainTokenLimit(longest) <= base.max_positions, "problems of ", longest,
-              " steps take up to ", kPromptLength + ChainTokenLimit(longest), " tokens, and ", first.string(),
-              " reads ", base.max_positions, "; ask for fewer steps");
+  const BuiltInTask& longest = settings.longer ? *settings.longer : settings.task;
+  const std::unique_ptr<Task> task = longest.make(Split::kEval, 0);
+  const int tokens = LongestPrompt(*task, Tokenizer::Load(first)) + task->completion_limit();
+  SWARR_CHECK(tokens <= base.max_positions, "problems of ", longest.view.sizes().second, ' ', longest.view.step,
+              "s take up to ", tokens, " tokens, and ", first.string(), " reads ", base.max_positions,
+              "; ask for fewer ", longest.view.step, 's');
   return base;
 }
 
@@ -117,12 +121,12 @@ void CheckRequirements(const StudyOptions& options, const StudySettings& setting
   ModelConfig windowed = base;
   windowed.attention.assign(static_cast<std::size_t>(base.layers), settings.attention);
   const auto check = [&](const ModelConfig& config, bool trained, const std::vector<MemoryPart>& stage) {
-    std::vector<MemoryPart> parts = ModelParts(config, DType::kF32, trained);
+    std::vector<MemoryPart> parts = ModelParts(config, settings.dtype, trained);
     parts.insert(parts.end(), stage.begin(), stage.end());
     available.Check(parts);
   };
-  // A document or a prompt of the task has at least this many tokens.
-  constexpr int kPrompt = 10;
+  const int prompt =
+      ShortestPrompt(*settings.task.make(Split::kEval, 0), Tokenizer::Load(BaseModelOf(options, settings, 0)));
   for (const ArmPlan& arm : settings.arms) {
     ModelConfig config = base;
     config.attention = LayersOf(arm.attention, base.layers);
@@ -131,24 +135,38 @@ void CheckRequirements(const StudyOptions& options, const StudySettings& setting
         break;
       case ArmTraining::kSft:
         check(config, true,
-              {StepPart(config, DType::kF32, Product({arm.sft.batch_size, kPrompt}), PassKind::kTraining)});
+              {StepPart(config, settings.dtype, Product({arm.sft.batch_size, prompt}), PassKind::kTraining)});
         break;
       case ArmTraining::kRl:
-        check(config, true, RlParts(config, DType::kF32, options.device, kPrompt, arm.rl));
+        check(config, true, RlParts(config, settings.dtype, options.device, prompt, arm.rl));
         break;
     }
   }
   ModelConfig costly = windowed;
   costly.max_positions = settings.longest_cost;
-  check(costly, false, {StepPart(costly, DType::kF32, settings.longest_cost, PassKind::kForward)});
+  check(costly, false, {StepPart(costly, settings.dtype, settings.longest_cost, PassKind::kForward)});
 
   const std::int64_t trained =
       std::ranges::count_if(settings.arms, [](const ArmPlan& arm) { return arm.training != ArmTraining::kNone; });
-  const std::int64_t model = TrainingDisk(base, DType::kF32, options.output_dir, 0, 0, 1, false).model;
+  const std::int64_t model = TrainingDisk(base, settings.dtype, options.output_dir, 0, 0, 1, false).model;
   const bool again = fs::exists(options.output_dir / "runs");  // these take the place of what is there
   const std::int64_t sets = options.keep_models ? static_cast<std::int64_t>(seeds) : 1;
   const std::int64_t models = Product({trained, sets, model});
   CheckDisk({.model = again ? 0 : models}, FreeDiskBytes(options.output_dir), options.output_dir);
+}
+
+// StudyTask::data_ceiling.
+double DataCeiling(const StudySettings& settings, const StudyTask& of) {
+  const double planted = of.MemorylessCeiling(of.view().repeat_rate(), of.sizes());
+  if (std::isfinite(planted)) return planted;
+  const std::unique_ptr<Task> task = settings.task.make(Split::kEval, 0);
+  const std::int64_t asked = settings.evaluation_problems, reach = ReachOf(of.layers, of.window);
+  const std::int64_t problems = asked == 0 ? task->size() : std::min(task->size(), asked);
+  double in_reach = 0;
+  for (std::int64_t i = 0; i < problems; ++i) {
+    in_reach += of.traces().count(task->Row(i, 0), task->Get(i, 0).completion, of.window, reach).value().in_reach;
+  }
+  return ReachBound(in_reach / static_cast<double>(problems), of.traces().guess);
 }
 
 // What the arms were made on: this device, or those of the records.
@@ -194,22 +212,17 @@ std::string CommandOf(const StudyOptions& options) {
 // What is known before any run.
 StudyResults EmptyResults(const StudyOptions& options, const StudySettings& settings, int layers) {
   const std::time_t now = std::time(nullptr);
-  const ChainOptions& task = settings.task;
-  return {.preset = options.preset,
-          .command_line = CommandOf(options),
-          .source_revision = BuildRevision(),
-          .machine = ProcessorModel(),
-          .kernels = Name(BestCpu()),
-          .date = Concat(std::put_time(std::gmtime(&now), "%Y-%m-%d %H:%M UTC")),
-          .task = {.layers = layers,
-                   .window = settings.attention.window,
-                   .n_min = task.n_min,
-                   .n_max = task.n_max,
-                   .data_restatement_rate = task.restate_probability,
-                   .data_ceiling = MeanMemorylessCeiling(layers, settings.attention.window, task.restate_probability,
-                                                         task.n_min, task.n_max)},
-          .settings = settings.json,
-          .looks = settings.looks};
+  StudyResults results{.preset = options.preset,
+                       .command_line = CommandOf(options),
+                       .source_revision = BuildRevision(),
+                       .machine = ProcessorModel(),
+                       .kernels = Name(BestCpu()),
+                       .date = Concat(std::put_time(std::gmtime(&now), "%Y-%m-%d %H:%M UTC")),
+                       .task = {.kind = settings.task, .layers = layers, .window = settings.attention.window},
+                       .settings = settings.json,
+                       .looks = settings.looks};
+  results.task.data_ceiling = DataCeiling(settings, results.task);
+  return results;
 }
 
 StudyResults ReportOnly(const StudyOptions& options, StudySettings settings, int layers,
@@ -220,7 +233,7 @@ StudyResults ReportOnly(const StudyOptions& options, StudySettings settings, int
               " holds a study of other settings; give the --preset that it is of");
   StudyResults results = EmptyResults(options, settings, layers);
   for (const std::uint64_t seed : seeds) {
-    settings.task.seed = seed;
+    settings.seed = seed;
     GatherSeed(options, settings, layers, results);
   }
   SWARR_CHECK(!results.runs.empty(), dir.string(), " has no record of an arm yet; try again when one is measured");
@@ -254,13 +267,15 @@ StudyResults RunStudy(const StudyOptions& options) {
   memory.GiveTo(ctx);
   ctx.threads = options.threads;
   for (const std::uint64_t seed : seeds) {
-    settings.task.seed = settings.rl.seed = seed;
+    settings.seed = settings.rl.seed = seed;
     RunSeed(ctx, options, settings, again, results);
   }
   results.device = DevicesOf(results, options);
   if (options.progress) options.progress("cost by length");
   const StepTimer timer;
   results.cost = MeasureCost(ctx, options, settings, base);
+  results.cost_device =
+      options.device == Device::kCpu ? Concat("cpu, ", options.threads, " threads") : DeviceName(options.device);
   results.summary = Summarize(results.runs);
   results.wall_seconds += timer.Seconds();
   WriteReport(results, options.output_dir);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The SWARR study on the chain task: the same base weights, SFT data, prompts, sampler and budgets for every arm. A
-// file says which arms there are (study/arms.h). Those of the quick study:
+// The SWARR study on a built-in task: the same base weights, SFT data, prompts, sampler and budgets for every arm. A
+// file says which task it is, and which arms there are (study/arms.h). Those of the quick study:
 //
 //   base (SA) --- SFT --> sa_sft --- RL --> sa_rl
 //      `- convert (swa_converted) --- SFT --> swa_sft --- RL --> swa_rl
@@ -18,7 +18,7 @@
 #include "rl/rl.h"
 #include "study/arms.h"
 #include "study/results.h"
-#include "task/chain.h"
+#include "task/registry.h"
 #include "tensor/context.h"
 #include "train/optimizer.h"
 #include "train/sft.h"
@@ -53,11 +53,14 @@ StudyResults RunStudy(const StudyOptions& options);
 
 // The settings of a study, read from one JSON file: data/presets/<name>.json.
 struct StudySettings {
-  std::vector<std::string> base_models;  // directories beside presets/: pretrained full-attention models of one shape
-  ChainOptions task;                     // its seed, and that of rl, is set for each set of arms
-  AttentionSpec attention;               // in every layer of the SWA arms
+  // Pretrained full-attention models of one shape: directories, from data_dir unless they are absolute.
+  std::vector<std::string> base_models;
+  DType dtype = DType::kF32;  // of weights and activations
+  BuiltInTask task;           // with the file's parameters
+  std::uint64_t seed = 0;     // of a set of arms; as that of rl, it is set for each
+  AttentionSpec attention;    // in every layer of the SWA arms
   std::int64_t evaluation_problems = 0;
-  std::optional<ChainOptions> longer{};  // problems of more steps than those of training, evaluated beside; as many
+  std::optional<BuiltInTask> longer{};  // problems of more steps than those of training, evaluated beside; as many
   int longest_cost = 0;  // cost is measured for sequences of a 64th, a 16th, a quarter and all of these tokens
   SftOptions sft;
   OptimizerOptions sft_optimizer;
@@ -72,6 +75,10 @@ struct StudySettings {
 // The directory of the base model that the sets of arms of this seed start from: the seed's remainder by the number of
 // base models counts them.
 std::filesystem::path BaseModelOf(const StudyOptions& options, const StudySettings& settings, std::uint64_t seed);
+
+// The task that the fields of `json` describe: "name" (chain), and all parameters of that task. Throws Error, opening
+// with `where`.
+BuiltInTask ReadTask(const std::string& where, nlohmann::ordered_json json);
 
 // Throws UsageError if data_dir has no such preset, naming those it has. Throws Error for a field that is missing,
 // unknown or of the wrong type, naming file and field.

@@ -38,6 +38,8 @@ void AddReach(const ArmMeasures& m, std::vector<std::string>& row) {
 
 }  // namespace
 
+std::string CeilingName(const StudyTask& task) { return task.view().memoryless ? "memoryless ceiling" : "reach bound"; }
+
 std::string FormatNumber(double value, int decimals) {
   if (!std::isfinite(value)) return "n/a";
   const std::string text = Concat(std::fixed, std::setprecision(decimals), value);
@@ -52,16 +54,31 @@ std::string FormatEstimate(const Estimate& estimate) {
 }
 
 TextTable TableOfArms(const StudyResults& results) {
-  TextTable table = {{"arm", "accuracy [95% CI]", "greedy accuracy", "restatements per step", "mean length",
-                      "truncated", "facts in window", "traces in reach"}};
+  const std::vector<TraceMeasure>& measures = results.task.traces().measures;
+  TextTable table = {{"arm", "accuracy [95% CI]", "greedy accuracy", measures[kRepeatRate].head, "mean length",
+                      "truncated", measures[kInWindow].head, "traces in reach"}};
   const std::vector<ArmMeans> arms = MeansByArm(results.runs);
   const bool longer = std::ranges::any_of(arms, [](const ArmMeans& m) { return m.longer.traces > 0; });
   if (longer) table[0].emplace_back("accuracy on longer problems");
   for (const ArmMeans& m : arms) {
     table.push_back({ArmName(results.looks, m.arm), FormatEstimate({.mean = m.accuracy, .ci95 = m.accuracy_ci95}),
-                     FormatNumber(m.accuracy_greedy), FormatNumber(m.restatement_rate), FormatNumber(m.mean_length, 1),
-                     FormatNumber(m.truncated), FormatNumber(m.facts_in_window), FormatNumber(m.in_reach)});
+                     FormatNumber(m.accuracy_greedy), FormatNumber(m.Mechanism(kRepeatRate)),
+                     FormatNumber(m.mean_length, 1), FormatNumber(m.truncated), FormatNumber(m.Mechanism(kInWindow)),
+                     FormatNumber(m.in_reach)});
     if (longer) table.back().push_back(OrDash(m.longer.accuracy()));
+  }
+  return table;
+}
+
+TextTable TableOfTraces(const StudyResults& results) {
+  TextTable table = {{"arm", "mean length"}};
+  const std::vector<TraceMeasure>& measures = results.task.traces().measures;
+  for (const TraceMeasure& measure : measures) table[0].push_back(measure.head);
+  for (const ArmMeans& m : MeansByArm(results.runs)) {
+    table.push_back({ArmName(results.looks, m.arm), FormatNumber(m.mean_length, 1)});
+    for (std::size_t i = 0; i < measures.size(); ++i) {
+      table.back().push_back(FormatNumber(m.Mechanism(i), measures[i].decimals));
+    }
   }
   return table;
 }
@@ -88,7 +105,8 @@ std::vector<WayAgainstRl> OtherWays(const std::vector<ArmRun>& runs) {
 
 TextTable TableOfWays(const StudyResults& results) {
   TextTable table = {{"way", "accuracy [95% CI]", "RL - it [95% CI]", "in reach, g", "accuracy in reach",
-                      "restatements per step", "trained tokens", "sampled", "by another's model"}};
+                      results.task.traces().measures[kRepeatRate].head, "trained tokens", "sampled",
+                      "by another's model"}};
   const std::vector<ArmMeans> means = MeansByArm(results.runs);
   const auto add = [&](const std::string& arm, const std::string& rl_over) {
     const auto m = std::ranges::find(means, arm, &ArmMeans::arm);
@@ -104,8 +122,8 @@ TextTable TableOfWays(const StudyResults& results) {
     };
     table.push_back({ArmName(results.looks, arm), FormatEstimate({.mean = m->accuracy, .ci95 = m->accuracy_ci95}),
                      rl_over, FormatNumber(m->in_reach), OrDash(m->within.accuracy()),
-                     FormatNumber(m->restatement_rate), mean(&ArmRun::trained_tokens), mean(&ArmRun::sampled_tokens),
-                     mean(&ArmRun::teacher_tokens)});
+                     FormatNumber(m->Mechanism(kRepeatRate)), mean(&ArmRun::trained_tokens),
+                     mean(&ArmRun::sampled_tokens), mean(&ArmRun::teacher_tokens)});
   };
   const std::vector<WayAgainstRl> others = OtherWays(results.runs);
   for (const std::string& arm : ArmsOf(results.runs)) {
@@ -117,26 +135,41 @@ TextTable TableOfWays(const StudyResults& results) {
 }
 
 TextTable TableOfRuns(const StudyResults& results) {
-  TextTable table = {{"arm", "seed", "problems", "accuracy [95% CI]", "greedy", "restatements per step", "mean length",
-                      "truncated", "distance", "facts in window", "in reach, g", "accuracy in reach (traces)",
-                      "accuracy out of reach (traces)", "reach bound", "above it", "memoryless ceiling"}};
+  TextTable table = {{"arm", "seed", "problems", "accuracy [95% CI]", "greedy", "mean length", "truncated"}};
+  const std::vector<TraceMeasure>& measures = results.task.traces().measures;
+  for (const TraceMeasure& measure : measures) table[0].push_back(measure.head);
+  for (const char* head : {"in reach, g", "accuracy in reach (traces)", "accuracy out of reach (traces)", "reach bound",
+                           "above it", "memoryless ceiling"}) {
+    table[0].emplace_back(head);
+  }
   for (const ArmRun& r : results.runs) {
-    AddReach(r, table.emplace_back(std::vector<std::string>{
-                    ArmName(results.looks, r.arm), std::to_string(r.seed), std::to_string(r.problems),
-                    FormatEstimate({.mean = r.accuracy, .ci95 = AccuracyInterval(r)}), FormatNumber(r.accuracy_greedy),
-                    FormatNumber(r.restatement_rate), FormatNumber(r.mean_length, 1), FormatNumber(r.truncated),
-                    FormatNumber(r.dependency_distance_mean, 1), FormatNumber(r.facts_in_window)}));
+    std::vector<std::string>& row = table.emplace_back(std::vector<std::string>{
+        ArmName(results.looks, r.arm), std::to_string(r.seed), std::to_string(r.problems),
+        FormatEstimate({.mean = r.accuracy, .ci95 = AccuracyInterval(r)}), FormatNumber(r.accuracy_greedy),
+        FormatNumber(r.mean_length, 1), FormatNumber(r.truncated)});
+    for (std::size_t i = 0; i < measures.size(); ++i) {
+      row.push_back(FormatNumber(r.Mechanism(i), measures[i].decimals));
+    }
+    AddReach(r, row);
   }
   return table;
+}
+
+std::string BoundFormula(const StudyTask& task) {
+  const double guess = task.traces().guess, inverse = 1 / guess;
+  const bool whole = std::abs(inverse - std::round(inverse)) < 1e-9;
+  return Concat("g + (1 - g)", whole ? Concat('/', std::round(inverse)) : Concat(" x ", guess));
 }
 
 std::string ReachNote(const StudyTask& task) {
   return Concat("A trace is in reach if every fact that it uses was last stated at most ",
                 ReachOf(task.layers, task.window), " tokens before (", task.layers,
-                " layers x (W - 1)); g is the share of such traces. The reach bound, g + (1 - g)/13, holds for every "
-                "policy under the window, but for what values in view give away. The memoryless ceiling is that bound "
-                "for a policy that restates at random, at the arm's rate. SA is bound by neither; its g is what "
-                "the window would leave of its traces.");
+                " layers x (W - 1)); g is the share of such traces. The reach bound, ", BoundFormula(task),
+                ", holds for every policy under the window, but for what values in view give away. ",
+                task.view().memoryless ? "The memoryless ceiling is that bound for a policy that restates at random, "
+                                         "at the arm's rate. "
+                                       : "",
+                "SA is bound by nothing of this; its g is what the window would leave of its traces.");
 }
 
 std::string Headline(const StudyResults& results) {
@@ -144,15 +177,19 @@ std::string Headline(const StudyResults& results) {
   const std::size_t seeds = SeedsOf(results.runs).size();
   std::int64_t problems = 0;
   for (const ArmRun& run : results.runs) problems = std::max(problems, run.problems);
-  return Concat("Chain task, preset ", results.preset, ": ", seeds, seeds == 1 ? " seed, " : " seeds, ", problems,
-                " problems of ", task.n_min, " to ", task.n_max, " steps, ", task.layers, " layers, window ",
-                task.window, ", ", results.device, ", ", FormatNumber(results.wall_seconds, 0), " s");
+  const auto [from, to] = task.sizes();
+  return Concat(task.view().title, ", preset ", results.preset, ": ", seeds, seeds == 1 ? " seed, " : " seeds, ",
+                problems, " problems of ", from, " to ", to, ' ', task.view().step, "s, ", task.layers,
+                " layers, window ", task.window, ", ", results.device, ", ", FormatNumber(results.wall_seconds, 0),
+                " s");
 }
 
 std::vector<std::pair<std::string, std::string>> KeyNumbers(const StudyResults& results) {
   const StudySummary& s = results.summary;
-  return {{"memoryless ceiling of the data", Concat(FormatNumber(results.task.data_ceiling), " (restatement rate ",
-                                                    FormatNumber(results.task.data_restatement_rate, 2), ")")},
+  const StudyTask& task = results.task;
+  return {{Concat(CeilingName(task), " of the data"),
+           Concat(FormatNumber(task.data_ceiling), " (", task.traces().measures[kRepeatRate].head, ' ',
+                  FormatNumber(task.view().repeat_rate(), 2), ")")},
           {"gap after SFT, SA - SWA", FormatEstimate(s.gap_sft)},
           {"gap after RL, SA's better - SWA", FormatEstimate(s.gap_rl)},
           {"gap reduction", FormatEstimate(s.gap_reduction)},

@@ -34,7 +34,7 @@ bool InReach(const TraceMeasures& measures, std::int64_t reach) {
          std::all_of(measures.runs.begin() + 1, measures.runs.end(), [=](int run) { return run <= from_restatement; });
 }
 
-double ReachBound(double share_in_reach) { return share_in_reach + (1 - share_in_reach) / kModulus; }
+double ReachBound(double share_in_reach, double guess) { return share_in_reach + (1 - share_in_reach) * guess; }
 
 std::vector<double> MemorylessCeilingBySteps(int layers, int window, double restate_probability, int n_min, int n_max) {
   const std::int64_t reach = ReachOf(layers, window);
@@ -56,7 +56,7 @@ std::vector<double> MemorylessCeilingBySteps(int layers, int window, double rest
     good.back() = 0.0;
     if (from_restatement > 0) good[static_cast<std::size_t>(from_restatement) - 1] += p * alive;
     const double known = std::accumulate(good.begin(), good.end(), 0.0);
-    if (n >= n_min) ceiling.push_back(ReachBound(known));
+    if (n >= n_min) ceiling.push_back(ReachBound(known, kChainGuess));
   }
   return ceiling;
 }

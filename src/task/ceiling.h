@@ -51,8 +51,8 @@ std::int64_t ReachOf(int layers, int window);
 
 bool InReach(const TraceMeasures& measures, std::int64_t reach);
 
-// g + (1 - g) / 13.
-double ReachBound(double share_in_reach);
+// g + (1 - g) guess: the reach bound of any task, where an answer out of reach is right with probability `guess`.
+double ReachBound(double share_in_reach, double guess);
 
 // ceiling(n) for n = n_min .. n_max. `restate_probability` may be a measured rate of restatements per step; above 1 it
 // counts as 1. Throws Error where ReachOf does, and unless restate_probability >= 0 and 1 <= n_min <= n_max.

@@ -15,7 +15,6 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +24,7 @@
 namespace swarr {
 
 constexpr int kModulus = 13;
+constexpr double kChainGuess = 1.0 / kModulus;  // how often a guess is right
 constexpr std::array<int, 4> kRoots = {2, 6, 7, 11};
 constexpr int kMaxChainSteps = 99;  // step numbers have two decimal digits
 
@@ -156,15 +156,5 @@ TraceMeasures MeasureTrace(const ChainProblem& problem, std::string_view complet
 // How many of the needed facts lie inside the window. Window 0 means full attention: all of them. Attention sinks are
 // not considered. Throws Error for a negative window.
 int FactsInWindow(const TraceMeasures& measures, int window);
-
-// Ratios are pooled over traces, so that a long trace weighs more. A ratio without a denominator (no step, no needed
-// fact) is 0.
-struct MechanismSummary {
-  double restatement_rate = 0;          // restatements per step
-  double dependency_distance_mean = 0;  // tokens
-  double facts_in_window = 0;           // share of the needed facts
-};
-
-MechanismSummary SummarizeMechanism(std::span<const TraceMeasures> traces, int window);
 
 }  // namespace swarr

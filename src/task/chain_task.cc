@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <numeric>
 
 #include "base/check.h"
 #include "model/tokenizer.h"
+#include "task/ceiling.h"
 #include "task/chain.h"
 #include "task/registry.h"
 #include "tensor/philox.h"
@@ -22,18 +24,34 @@ int FactField(const nlohmann::json& row, const char* key) {
   return found->get<int>();
 }
 
-std::vector<std::pair<std::string, double>> MeasureRows(std::span<const nlohmann::json> rows,
-                                                        std::span<const std::string> texts, int window) {
-  std::vector<TraceMeasures> traces;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const std::optional<ChainProblem> problem = ChainProblemOf(rows[i]);
-    if (!problem) return {};
-    traces.push_back(MeasureTrace(*problem, texts[i]));
-  }
-  const MechanismSummary mechanism = SummarizeMechanism(traces, window);
-  return {{"restatement_rate", mechanism.restatement_rate},
-          {"dependency_distance_mean", mechanism.dependency_distance_mean},
-          {"facts_in_window", mechanism.facts_in_window}};
+std::optional<TraceCounts> CountChain(const nlohmann::json& row, std::string_view text, int window,
+                                      std::int64_t reach) {
+  const std::optional<ChainProblem> problem = ChainProblemOf(row);
+  if (!problem) return std::nullopt;
+  const TraceMeasures trace = MeasureTrace(*problem, text);
+  const std::vector<int>& distances = trace.distances;
+  return TraceCounts{
+      .size = problem->n,
+      .in_reach = InReach(trace, reach),
+      .counts = {trace.steps, trace.restatements, static_cast<std::int64_t>(distances.size()),
+                 FactsInWindow(trace, window), std::accumulate(distances.begin(), distances.end(), std::int64_t{0})}};
+}
+
+TraceRule ChainTraces() {
+  enum : std::size_t { kSteps, kRestatements, kFacts, kVisible, kDistances };
+  return {.counts = {"steps_written", "restatements", "facts", "facts_in_window", "distance_sum"},
+          .measures = {{"restatement_rate", "restatements per step", kRestatements, kSteps},
+                       {"dependency_distance_mean", "distance", kDistances, kFacts, 1},
+                       {"facts_in_window", "facts in window", kVisible, kFacts}},
+          .guess = kChainGuess,
+          .count = CountChain};
+}
+
+std::string DescribeChain(const ChainOptions& options, int window) {
+  return Concat("The task: iterate x = (a x + b) mod 13 for ", options.n_min, " to ", options.n_max,
+                " steps, writing every step. The facts a, b and the number of steps stand at the start and slide out "
+                "of the window of ",
+                window, " tokens; a trace may restate them before a step. A guess is right once in 13 times.");
 }
 
 }  // namespace
@@ -83,7 +101,7 @@ BuiltInTask ChainBuiltIn() {
           .parameters = {{"n-min", &options->n_min, "fewest steps of a problem"},
                          {"n-max", &options->n_max, "most steps of a problem"},
                          {"restate", &options->restate_probability, "probability of restating the facts before a step",
-                          /*of_completions=*/true}},
+                          /*of_completions=*/true, "restate_probability"}},
           .make =
               [options](Split split, std::uint64_t seed) {
                 ChainOptions seeded = *options;
@@ -95,7 +113,13 @@ BuiltInTask ChainBuiltIn() {
                      .verify = VerifyChain,
                      .extract = ExtractChainAnswer,
                      .check_row = [](const nlohmann::json& row) { ChainProblemOf(row); },
-                     .measure = MeasureRows}};
+                     .traces = ChainTraces()},
+          .view = {.title = "Chain task",
+                   .step = "step",
+                   .describe = [options](int window) { return DescribeChain(*options, window); },
+                   .sizes = [options] { return std::pair(options->n_min, options->n_max); },
+                   .repeat_rate = [options] { return options->restate_probability; },
+                   .memoryless = MeanMemorylessCeiling}};
 }
 
 }  // namespace swarr

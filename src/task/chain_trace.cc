@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cstdint>
-#include <numeric>
 #include <optional>
 
 #include "base/check.h"
@@ -19,10 +17,6 @@ struct Mentions {
 std::optional<ChainFacts> ParseRestatement(std::string_view text) {
   if (text.size() < kRestatementLength || text[0] != '[' || text[kRestatementLength - 1] != ']') return std::nullopt;
   return ParseFacts(text.substr(1));
-}
-
-double Ratio(std::int64_t part, std::int64_t whole) {
-  return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
 }
 
 }  // namespace
@@ -61,18 +55,6 @@ int FactsInWindow(const TraceMeasures& measures, int window) {
   SWARR_CHECK(window >= 0, "mechanism: the window is ", window, "; give 0 (full attention) or a positive length.");
   const auto visible = [window](int distance) { return window == 0 || distance < window; };
   return static_cast<int>(std::count_if(measures.distances.begin(), measures.distances.end(), visible));
-}
-
-MechanismSummary SummarizeMechanism(std::span<const TraceMeasures> traces, int window) {
-  std::int64_t steps = 0, restatements = 0, facts = 0, visible = 0, distance = 0;
-  for (const TraceMeasures& trace : traces) {
-    steps += trace.steps;
-    restatements += trace.restatements;
-    facts += static_cast<std::int64_t>(trace.distances.size());
-    visible += FactsInWindow(trace, window);
-    distance += std::accumulate(trace.distances.begin(), trace.distances.end(), std::int64_t{0});
-  }
-  return {Ratio(restatements, steps), Ratio(distance, facts), Ratio(visible, facts)};
 }
 
 }  // namespace swarr

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "task/registry.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "task/math/gsm8k.h"
@@ -11,6 +12,12 @@ namespace swarr {
 // A line for each task, which a file of its own defines.
 BuiltInTask ChainBuiltIn();  // chain_task.cc
 BuiltInTask WordsBuiltIn();  // words_task.cc
+
+std::string TaskParameter::Field() const {
+  std::string text = field.empty() ? name : field;
+  std::ranges::replace(text, '-', '_');
+  return text;
+}
 
 std::vector<BuiltInTask> BuiltInTasks() { return {ChainBuiltIn(), WordsBuiltIn()}; }
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -23,7 +24,22 @@ struct TaskParameter {
   std::string name;
   std::variant<int*, double*> value;  // where it lies; the default at first
   std::string help;
-  bool of_completions = false;  // changes nothing where completions are not imitated
+  bool of_completions = false;  // a share, which changes nothing where completions are not imitated
+  std::string field = {};       // its name in a study's file; empty: `name`, with _ for -
+
+  std::string Field() const;
+};
+
+// What a study's report says of a task, which has TraceRule's measures beside.
+struct TaskView {
+  std::string title;                                // "Chain task"
+  std::string step;                                 // what problems have some of: "step", "line"
+  std::function<std::string(int window)> describe;  // sentences: what has to be known, and what slides away
+  std::function<std::pair<int, int>()> sizes;       // fewest and most steps of a problem
+  std::function<double()> repeat_rate;              // the first measure, in the task's own completions
+  // The best mean accuracy on problems of `from` to `to` steps that a policy can have under the window if it repeats
+  // what has slid away at random, at this rate. Empty: not known without counting.
+  std::function<double(int layers, int window, double rate, int from, int to)> memoryless = {};
 };
 
 struct BuiltInTask {
@@ -34,6 +50,7 @@ struct BuiltInTask {
   // for parameters that make no sense.
   std::function<std::unique_ptr<Task>(Split split, std::uint64_t seed)> make;
   RewardRule reward;  // judges its answers, in data files too; has the task's name
+  TaskView view;
 };
 
 // Each call gives parameters of their own.

@@ -6,13 +6,11 @@
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json.hpp>
-#include <span>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "base/names.h"
+#include "task/traces.h"
 
 namespace swarr {
 
@@ -63,11 +61,7 @@ struct RewardRule {
   // The last two are empty in rules that look at the answer alone. Throws Error if a row of a data file contradicts
   // itself.
   std::function<void(const nlohmann::json& row)> check_row{};
-  // What texts show beside their rewards, by name, text i being a completion for row i, under a model whose smallest
-  // window is `window` (0: full attention). Empty if a row does not say enough of its problem.
-  std::function<std::vector<std::pair<std::string, double>>(std::span<const nlohmann::json> rows,
-                                                            std::span<const std::string> texts, int window)>
-      measure{};
+  TraceRule traces{};
 };
 
 // Three sets of problems that never meet.

@@ -38,6 +38,9 @@ constexpr std::array<std::string_view, 26> kNouns = {
 constexpr int kMostValue = 99;  // all values are in 1 .. kMostValue
 constexpr int kMostLines = 12;
 constexpr int kMostDistractors = 6;
+// The best guess at an answer of who knows all values but not the asked statement: twice the value before. Counted on
+// 2,000 problems (docs/study.md).
+constexpr double kWordsGuess = 0.056;
 
 enum class Relation : std::uint8_t { kNumber, kMore, kFewer, kTimes, kSum };
 
@@ -216,23 +219,5 @@ WordMeasures MeasureWords(const WordProblem& problem, std::string_view completio
 // Whether everything that the lines need was mentioned at most `reach` tokens before its query (ReachOf in
 // task/ceiling.h), rightly or wrongly: to copy it wrongly is a lack of competence, not of sight.
 bool InReach(const WordMeasures& measures, std::int64_t reach);
-
-// Pooled over traces. A ratio without a denominator is 0.
-struct WordMechanism {
-  double local_share = 0;               // of the lines
-  double carry_rate = 0;                // brackets per line
-  double carried_per_line = 0;          // statements and values in brackets
-  double dependency_distance_mean = 0;  // to the last right mention, of needs that have one
-  double needs_in_window = 0;           // share of the needs with a right mention inside the window; 0: no window
-};
-WordMechanism SummarizeWords(std::span<const WordMeasures> traces, int window);
-
-// The two numbers of the study. A trace counts as right by its reward.
-struct Placement {
-  double in_reach = 0;           // g, the share of traces in reach
-  double accuracy_in_reach = 0;  // competence
-  double accuracy_out_of_reach = 0;
-};
-Placement PlacementOf(std::span<const WordMeasures> traces, std::span<const double> rewards, std::int64_t reach);
 
 }  // namespace swarr

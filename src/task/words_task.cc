@@ -39,20 +39,47 @@ WordProblem ReadProblem(const nlohmann::json& row) {
   return problem;
 }
 
-std::vector<std::pair<std::string, double>> MeasureWordRows(std::span<const nlohmann::json> rows,
-                                                            std::span<const std::string> texts, int window) {
-  std::vector<WordMeasures> traces;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const std::optional<WordProblem> problem = WordProblemOf(rows[i]);
-    if (!problem) return {};
-    traces.push_back(MeasureWords(*problem, texts[i]));
+// What is never mentioned rightly is not in the window, and has no distance.
+std::optional<TraceCounts> CountWords(const nlohmann::json& row, std::string_view text, int window,
+                                      std::int64_t reach) {
+  const std::optional<WordProblem> problem = WordProblemOf(row);
+  if (!problem) return std::nullopt;
+  const WordMeasures trace = MeasureWords(*problem, text);
+  std::int64_t mentioned = 0, visible = 0, distance = 0;
+  for (const WordNeed& need : trace.needs) {
+    if (need.right < 0) continue;
+    ++mentioned;
+    visible += window == 0 || need.right < window;
+    distance += need.right;
   }
-  const WordMechanism mechanism = SummarizeWords(traces, window);
-  return {{"local_share", mechanism.local_share},
-          {"carry_rate", mechanism.carry_rate},
-          {"carried_per_line", mechanism.carried_per_line},
-          {"dependency_distance_mean", mechanism.dependency_distance_mean},
-          {"needs_in_window", mechanism.needs_in_window}};
+  return TraceCounts{.size = static_cast<int>(Solve(*problem).lines.size()),
+                     .in_reach = InReach(trace, reach),
+                     .counts = {trace.lines, trace.local, trace.brackets, trace.carried,
+                                static_cast<std::int64_t>(trace.needs.size()), mentioned, visible, distance}};
+}
+
+TraceRule WordTraces() {
+  enum : std::size_t { kLines, kLocal, kBrackets, kCarried, kNeeds, kMentioned, kVisible, kDistances };
+  return {.counts = {"lines", "local", "brackets", "carried", "needs", "needs_mentioned", "needs_in_window",
+                     "distance_sum"},
+          .measures = {{"carry_rate", "brackets per line", kBrackets, kLines},
+                       {"dependency_distance_mean", "distance", kDistances, kMentioned, 1},
+                       {"needs_in_window", "needs in window", kVisible, kNeeds},
+                       {"local_share", "local lines", kLocal, kLines},
+                       {"carried_per_line", "carried per line", kCarried, kLines}},
+          .guess = kWordsGuess,
+          .count = CountWords};
+}
+
+std::string DescribeWords(const WordOptions& options, int window) {
+  return Concat("The task: word problems, in which a question about one quantity needs ", options.lines_min, " to ",
+                options.lines_max,
+                " others worked out, a line each. Statements and values stand in the problem or in an earlier line and "
+                "slide out of the window of ",
+                window,
+                " tokens; a trace may write a bracket before a line, of all that it and later lines still need. Who "
+                "lacks the last statement is right for at most ",
+                kWordsGuess, " of the answers.");
 }
 
 }  // namespace
@@ -113,7 +140,12 @@ BuiltInTask WordsBuiltIn() {
                      .verify = VerifyWords,
                      .extract = ExtractWordsAnswer,
                      .check_row = [](const nlohmann::json& row) { WordProblemOf(row); },
-                     .measure = MeasureWordRows}};
+                     .traces = WordTraces()},
+          .view = {.title = "Word problems",
+                   .step = "line",
+                   .describe = [options](int window) { return DescribeWords(*options, window); },
+                   .sizes = [options] { return std::pair(options->lines_min, options->lines_max); },
+                   .repeat_rate = [options] { return options->shares.carry; }}};
 }
 
 }  // namespace swarr

@@ -29,8 +29,6 @@ bool SaysTheSame(const Statement& a, Statement b) {
   return a.relation == Relation::kSum && a == b;
 }
 
-double Share(double part, double whole) { return whole == 0 ? 0.0 : part / whole; }
-
 // Prompt and completion as one text, read twice: for the mentions, then for what the lines need of them.
 class TraceReader {
  public:
@@ -210,43 +208,6 @@ WordMeasures MeasureWords(const WordProblem& problem, std::string_view completio
 
 bool InReach(const WordMeasures& measures, std::int64_t reach) {
   return std::ranges::all_of(measures.needs, [=](const WordNeed& need) { return need.placed <= reach; });
-}
-
-WordMechanism SummarizeWords(std::span<const WordMeasures> traces, int window) {
-  SWARR_CHECK(window >= 0, "mechanism: the window is ", window, "; give 0 (full attention) or a positive length.");
-  double lines = 0, local = 0, brackets = 0, carried = 0, needs = 0, mentioned = 0, distance = 0, visible = 0;
-  for (const WordMeasures& trace : traces) {
-    lines += trace.lines;
-    local += trace.local;
-    brackets += trace.brackets;
-    carried += trace.carried;
-    needs += static_cast<double>(trace.needs.size());
-    for (const WordNeed& need : trace.needs) {
-      if (need.right < 0) continue;
-      ++mentioned;
-      distance += need.right;
-      visible += window == 0 || need.right < window;
-    }
-  }
-  return {.local_share = Share(local, lines),
-          .carry_rate = Share(brackets, lines),
-          .carried_per_line = Share(carried, lines),
-          .dependency_distance_mean = Share(distance, mentioned),
-          .needs_in_window = Share(visible, needs)};
-}
-
-Placement PlacementOf(std::span<const WordMeasures> traces, std::span<const double> rewards, std::int64_t reach) {
-  double in_reach = 0, right_in_reach = 0, right = 0;
-  for (std::size_t i = 0; i < traces.size(); ++i) {
-    const bool inside = InReach(traces[i], reach);
-    in_reach += inside;
-    right += rewards[i];
-    right_in_reach += inside ? rewards[i] : 0;
-  }
-  const auto n = static_cast<double>(traces.size());
-  return {.in_reach = Share(in_reach, n),
-          .accuracy_in_reach = Share(right_in_reach, in_reach),
-          .accuracy_out_of_reach = Share(right - right_in_reach, n - in_reach)};
 }
 
 }  // namespace swarr

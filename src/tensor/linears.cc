@@ -3,14 +3,29 @@
 
 namespace swarr {
 
-void LinearsForward(const Context& ctx, const Tensor& x, std::span<const LinearResult> results) {
-  for (const auto& [y, w, b] : results) {
+void TurnHeads(const Context& ctx, const Tensor& y, const RowPositions& rows) {
+  const std::int64_t D = rows.table.dim(1);
+  const Tensor heads = y.Reshape({y.dim(0), y.dim(1) / D, D});
+  RopeForward(ctx, heads, heads, rows.positions, rows.table);
+}
+
+void LinearsForward(const Context& ctx, const Tensor& x, std::span<const LinearResult> results,
+                    const RowPositions& rows) {
+  for (const auto& [y, w, b, turned] : results) {
     CheckShape(w, x.dtype(), {-1, x.dim(1)}, "the weight of a product x w^T");
     CheckShape(y, x.dtype(), {x.dim(0), w.dim(0)}, "the result of a product x w^T");
     if (!b.empty()) CheckShape(b, x.dtype(), {w.dim(0)}, "the bias of a linear layer");
+    if (!turned) continue;
+    CheckShape(rows.positions, DType::kI32, {x.dim(0)}, "rope positions");
+    CheckShape(rows.table, AccumulatorOf(x.dtype()), {-1, -1}, "rope table");
+    SWARR_CHECK(w.dim(0) % rows.table.dim(1) == 0, "rope of heads of ", rows.table.dim(1), " in a result of ", w.dim(0),
+                " columns");
   }
-  if (FusedLinears(ctx, x, results)) return;
-  for (const auto& [y, w, b] : results) LinearForward(ctx, y, x, w, b);
+  if (FusedLinears(ctx, x, results, rows)) return;
+  for (const auto& [y, w, b, turned] : results) {
+    LinearForward(ctx, y, x, w, b);
+    if (turned) TurnHeads(ctx, y, rows);
+  }
 }
 
 void LinearsInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms) {

@@ -25,11 +25,21 @@ class Few {
   std::size_t size_ = 0;
 };
 
-// y = x w^T + b for each; b is optional (empty). The bits of LinearForward.
+// Where rows stand: positions [M], and the table of rope_table.h for heads of D numbers.
+struct RowPositions {
+  Tensor positions, table;
+};
+
+// y = x w^T + b for each; b is optional (empty). `turned`: y are heads of D numbers, which rotary embedding turns. The
+// bits of LinearForward and RopeForward.
 struct LinearResult {
   Tensor y, w, b = {};  // y[M, N]
+  bool turned = false;
 };
-void LinearsForward(const Context& ctx, const Tensor& x, std::span<const LinearResult> results);
+void LinearsForward(const Context& ctx, const Tensor& x, std::span<const LinearResult> results,
+                    const RowPositions& rows = {});
+// Turns the heads y[M, N] in place.
+void TurnHeads(const Context& ctx, const Tensor& y, const RowPositions& rows);
 
 // dx = the sum of the terms' dy w, in this order. In f64 and f32 an element is one accumulator through all terms. In
 // bf16 a CUDA device goes through them in one too and rounds once; the processor rounds after each term.
@@ -46,7 +56,7 @@ struct WeightGradient {
 void LinearsWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients);
 
 // The same on a CUDA device (cuda/gemm.cu). They return false where they have done nothing.
-bool FusedLinears(const Context& ctx, const Tensor& x, std::span<const LinearResult> results);
+bool FusedLinears(const Context& ctx, const Tensor& x, std::span<const LinearResult> results, const RowPositions& rows);
 bool FusedInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms);
 bool FusedWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients);
 

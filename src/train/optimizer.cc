@@ -34,6 +34,11 @@ Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& o
       m_(parameters.master(), parameters.kind()),
       v_(parameters.master(), parameters.kind()) {
   SWARR_CHECK(!parameters.flat_gradients().empty(), "a model without gradients can't be trained");
+  for (const Parameter& p : parameters.all()) {
+    const bool decays = p.var.value.rank() >= 2;
+    if (runs_.empty() || runs_.back().decays != decays) runs_.push_back({.end = 0, .decays = decays});
+    runs_.back().end = p.offset + p.size();
+  }
 }
 
 void Optimizer::NoteMemory(MemoryReport& report) const {
@@ -44,20 +49,20 @@ void Optimizer::Step(const Context& ctx, double lr, double grad_norm) {
   const bool clip = options_.max_grad_norm > 0 && grad_norm > options_.max_grad_norm;
   const double scale = clip ? options_.max_grad_norm / grad_norm : 1.0;
   ++t_;
-  // Parameters side by side that decay alike take one step, for fewer launches. Every element's step is its own.
-  const std::vector<Parameter>& all = parameters_.all();
-  const auto decays = [](const Parameter& p) { return p.var.value.rank() >= 2; };
-  for (auto first = all.begin(); first != all.end();) {
-    const auto next = std::find_if(first, all.end(), [&](const Parameter& p) { return decays(p) != decays(*first); });
-    const std::int64_t end = next == all.end() ? parameters_.count() : next->offset;
-    const auto part = [&](const Tensor& flat) { return flat.Rows(first->offset, end); };
-    AdamWOptions adamw = options_.adamw;
-    if (!decays(*first)) adamw.weight_decay = 0;
-    AdamWStep(ctx, part(parameters_.master()), part(m_.view()), part(v_.view()), part(parameters_.flat_gradients()),
-              {lr, t_, scale, adamw});
-    first = next;
+  const AdamWUpdate update{lr, t_, scale, options_.adamw};
+  const FlatParameters flat{parameters_.master(), parameters_.values(), m_.view(), v_.view(),
+                            parameters_.flat_gradients()};
+  if (!FusedAdamW(ctx, flat, runs_, update)) {
+    std::int64_t begin = 0;
+    for (const auto& [end, decays] : runs_) {
+      const auto part = [&](const Tensor& t) { return t.Rows(begin, end); };
+      AdamWUpdate of_run = update;
+      if (!decays) of_run.options.weight_decay = 0;
+      AdamWStep(ctx, part(flat.master), part(flat.m), part(flat.v), part(flat.gradients), of_run);
+      begin = end;
+    }
+    parameters_.RoundMaster(ctx);
   }
-  parameters_.RoundMaster(ctx);
   FillZero(ctx, parameters_.flat_gradients());
 }
 

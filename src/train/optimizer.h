@@ -5,10 +5,11 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/names.h"
 #include "model/parameters.h"
-#include "tensor/ops.h"
+#include "tensor/fused_adamw.h"
 
 namespace swarr {
 
@@ -49,6 +50,7 @@ class Optimizer {
 
  private:
   const ParameterStore& parameters_;
+  std::vector<DecayRun> runs_;  // parameters side by side that decay alike
   OptimizerOptions options_;
   OwnedTensor m_, v_;
   std::int64_t t_ = 0;

@@ -20,4 +20,7 @@ struct AttentionKernels {
                             const CachedAttentionInputs& inputs);
 };
 
+// Whether Backward on a CUDA device turns the gradients of queries and keys back itself, if there is a rope table.
+bool AttentionTurnsBack(const Context& ctx, const Tensor& q);
+
 }  // namespace swarr

@@ -34,6 +34,10 @@ constexpr std::array kEntries = {
     GlossaryEntry{"facts in window",
                   "Share of the used facts that were last stated less than W tokens before: one layer sees "
                   "them directly."},
+    GlossaryEntry{"brackets per line", "How often a solution repeats values and statements in brackets, by its lines."},
+    GlossaryEntry{"needs in window", "Share of what the lines need that was last mentioned less than W tokens before."},
+    GlossaryEntry{"local lines", "Share of the lines that name the operands and their values."},
+    GlossaryEntry{"carried per line", "Values and statements that brackets repeat, by the lines."},
     GlossaryEntry{"traces in reach",
                   "g: share of the sampled traces in which every used fact was last stated within the reach "
                   "of all layers together."},

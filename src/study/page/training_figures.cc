@@ -121,7 +121,7 @@ std::vector<ArmRun> WithCurves(const StudyResults& results) {
     TrainingCurve reward{.metric = "reward"}, rate{.metric = kRestatementMetric};
     for (const CurvePoint& p : results.curves[next].points) {
       reward.points.push_back({p.step, p.reward});
-      rate.points.push_back({p.step, p.restatement_rate});
+      rate.points.push_back({p.step, p.repeat_rate});
     }
     ++next;
     if (!CurveOf(copy, reward.metric)) copy.training.push_back(std::move(reward));
