@@ -109,6 +109,25 @@ TEST_CASE("training is drawn seed by seed, from what a record keeps and from RL'
   CHECK(Times(TrainingSection(results), ">SWA, SFT, seed 0: gradient norm 2 at step 1, 1 at step 2<") == 1);
 }
 
+TEST_CASE("traces and training of 30 arms under six seeds leave half a megabyte of the page's two to all else") {
+  StudyResults results = MadeUpResults(40, 45, 93);
+  results.runs.clear();
+  results.curves.clear();
+  for (int i = 0; i < 180; ++i) {
+    ArmRun& run = results.runs.emplace_back();
+    run.arm = Concat("arm_", i / 6);
+    run.seed = static_cast<std::uint64_t>(i % 6);
+    run.traces = {TraceAt(0, 1), TraceAt(1, 1), TraceAt(2, 1)};
+    for (const ShownMetric& shown : kShownMetrics) {
+      TrainingCurve& curve = run.training.emplace_back(TrainingCurve{.metric = shown.metric});
+      for (int k = 0; k < 100; ++k) curve.points.push_back({1.0 * k, 0.01 * (k * 37 % 100)});
+    }
+  }
+  const std::size_t size = TraceSection(results).size() + TrainingSection(results).size();
+  CHECK(size > 500'000);  // all are there
+  CHECK(size < 1'500'000);
+}
+
 TEST_CASE("a long curve keeps the means of its neighbours") {
   std::vector<std::array<double, 2>> points;
   for (int i = 1; i <= 250; ++i) points.push_back({1.0 * i, 2.0 * i});

@@ -51,7 +51,9 @@ struct StudyCommand {
     study.saving = stopping.saving;
     if (!quiet) study.progress = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
     const StudyResults results = RunStudy(study);
-    if (!results.missing.empty()) std::cout << "Not complete: " << results.missing.size() << " runs are missing.\n\n";
+    if (const std::size_t missing = results.missing.size(); missing > 0) {
+      std::cout << "Not complete: " << missing << " of " << missing + results.runs.size() << " runs are missing.\n\n";
+    }
     std::cout << TerminalReport(results) << "report: " << (study.output_dir / "report.html").string() << '\n';
   }
 

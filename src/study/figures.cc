@@ -6,7 +6,7 @@
 #include "base/check.h"
 #include "plot/bars.h"
 #include "plot/svg.h"
-#include "study/arm_style.h"
+#include "study/page/arm_style.h"
 #include "study/report.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"

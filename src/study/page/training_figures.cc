@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "plot/svg.h"
-#include "study/arm_style.h"
+#include "study/page/arm_style.h"
 #include "study/page/html.h"
 #include "study/page/sections.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/arm_style.h"
+#include "study/page/arm_style.h"
 
 #include <algorithm>
 #include <array>
