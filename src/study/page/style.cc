@@ -70,7 +70,7 @@ summary { cursor: pointer; font-weight: 600; }
   #runs { page: across; }  /* the widest table */
   table { font-size: 7.5pt; }
   th, td { padding: .12rem .25rem; min-width: 0; }
-  th:first-child, td:first-child { position: static; min-width: 0; }
+  th:first-child, td:first-child { position: static; min-width: 28mm; }
   thead { display: table-header-group; }
   tr, figure, .trace { break-inside: avoid; }
   h2, h3, summary { break-after: avoid; }
