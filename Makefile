@@ -2,6 +2,7 @@
 # The front door. Every target first sees to the Debian packages that it needs (tools/setup.sh).
 #
 #   make              builds build/swarr
+#   make help         these lines
 #   make reproduce    the quick study: a table here, the report under out/quick (options: STUDY_FLAGS="--seed 101")
 #   make one-file     the method in one file: trains from nothing and prints the story (ONE_FILE_SEED=1 for another seed)
 #   make test         builds the tests too, and runs every one that this machine can run
@@ -55,11 +56,14 @@ THREADED := ^(threads|gemm|ops|op_rows|attention|attention_queries|decoder|train
 BENCH_SUITES := ops train decode scaling
 SOURCES = $(shell git ls-files "src/*.h" "src/*.cc" "cuda/*" "tests/*.h" "tests/*.cc" "examples/*.cc")
 
-.PHONY: configure build reproduce one-file test check check-form cuda bench bench-peers bench-gpu fuzz mutants torture digests \
+.PHONY: help configure build reproduce one-file test check check-form cuda bench bench-peers bench-gpu fuzz mutants torture digests \
   check-deep format lint docs install clean
 
 build: configure
 	@cmake --build build --target swarr-cli --parallel $(JOBS)
+
+help:
+	@sed -n '/^#   make  /,/^PREFIX/s/^# \{0,1\}//p' Makefile
 
 configure:
 	@tools/setup.sh build

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # PCRE2 and utf8proc, on which byte-level tokenizers stand (docs/tokenizers.md): the system's shared libraries or, under
 # SWARR_DEPS_DIR, the static ones that tools/pack-deps.sh has put there.
-#   out: SWARR_HAS_UNICODE, unicode_includes, unicode_libraries
+#   out: SWARR_HAS_UNICODE, unicode_includes, unicode_libraries; unicode_names: what a linker calls these
 set(SWARR_UNICODE AUTO CACHE STRING "byte-level tokenizers: ON, OFF, or AUTO: where there are PCRE2 and utf8proc")
 set_property(CACHE SWARR_UNICODE PROPERTY STRINGS AUTO ON OFF)
 
 set(SWARR_HAS_UNICODE OFF)
 set(unicode_includes)
 set(unicode_libraries)
+set(unicode_names)
 if(SWARR_UNICODE)
   set(places)
   if(SWARR_DEPS_DIR)
@@ -25,6 +26,7 @@ if(SWARR_UNICODE)
       set(SWARR_HAS_UNICODE ON)
       set(unicode_includes ${SWARR_PCRE2_INCLUDE} ${SWARR_UTF8PROC_INCLUDE})
       set(unicode_libraries ${SWARR_PCRE2} ${SWARR_UTF8PROC})
+      set(unicode_names pcre2-8 utf8proc)
       set_source_files_properties(src/text/pre_tokenizer.cc src/text/unicode.cc PROPERTIES
         COMPILE_DEFINITIONS SWARR_UNICODE SKIP_PRECOMPILE_HEADERS ON)
     endif()

@@ -8,7 +8,7 @@
 
 #include "cuda/cuda.h"
 #include "cuda/pack.h"
-#include "tensor/fused_adamw.h"
+#include "tensor/fused/adamw.h"
 #include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The LM head with log-softmax, fused (tensor/fused_head.h). The group that has multiplied a tile of logits takes its
+// The LM head with log-softmax, fused (tensor/fused/head.h). The group that has multiplied a tile of logits takes its
 // softmax while the other multiplies: a lane of a product's sums has the entries of a row's slices that
 // cuda/softmax_row.h deals out. Forward: the largest logit and the two sums of each slice go to memory, 3 numbers for
 // 64 logits, and a second kernel merges them. Backward: the logits are multiplied again, and the gradient is written in
@@ -7,7 +7,7 @@
 // (cuda_gemm_test.cc).
 #include "cuda/product_wgmma.h"
 #include "cuda/softmax_row.h"
-#include "tensor/fused_head.h"
+#include "tensor/fused/head.h"
 #include "tensor/kernels/formulas.h"
 
 namespace swarr {

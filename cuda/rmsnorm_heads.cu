@@ -8,7 +8,7 @@
 // its own four adds the same numbers in the same order.
 #include "cuda/pack.h"
 #include "cuda/rope.h"
-#include "tensor/fused_norm.h"
+#include "tensor/fused/norm.h"
 
 namespace swarr {
 namespace {

@@ -8,9 +8,9 @@
 #include "tensor/device.h"
 #include "tensor/device_event.h"
 #include "tensor/device_memory.h"
-#include "tensor/fused_adamw.h"
-#include "tensor/fused_head.h"
-#include "tensor/fused_norm.h"
+#include "tensor/fused/adamw.h"
+#include "tensor/fused/head.h"
+#include "tensor/fused/norm.h"
 #include "tensor/linears.h"
 
 namespace swarr {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "gradient_check.h"
+#include "autograd/gradient_check.h"
 #include "tensor/ops.h"
 #include "tensors.h"
 

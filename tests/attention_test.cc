@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "attention_pass.h"
-#include "gradient_check.h"
+#include "autograd/gradient_check.h"
 #include "plain/attention.h"
 
 using namespace swarr;

@@ -7,7 +7,7 @@
 #include <functional>
 #include <vector>
 
-#include "gradient_check.h"
+#include "autograd/gradient_check.h"
 #include "tensor/rope_table.h"
 #include "tensors.h"
 

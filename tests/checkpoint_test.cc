@@ -11,6 +11,7 @@
 #include "resume_checks.h"
 #include "temp_directory.h"
 #include "tensor/safetensors.h"
+#include "train/run.h"
 #include "train/sft.h"
 
 namespace swarr {

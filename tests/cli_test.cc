@@ -17,18 +17,6 @@ using namespace swarr;
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-TEST_CASE("every command has --help on stdout with its defaults, and ends with status 0") {
-  for (const char* command : {"study", "data", "pretrain", "sft", "rl", "convert", "eval", "sample", "generate",
-                              "inspect", "logits", "tokenize", "verify", "bench"}) {
-    CAPTURE(command);
-    const Outcome help = Swarr({command, "--help"});
-    CHECK(help.status == 0);
-    CHECK(help.err.empty());
-    CHECK(help.out.find("Usage: swarr " + std::string(command)) != std::string::npos);
-  }
-  CHECK(Swarr({"sft", "--help"}).out.find("--batch-size INT=16") != std::string::npos);
-}
-
 TEST_CASE("data chain writes rows with the problem, its trace and its facts, from the split asked for") {
   const TempDirectory dir;
   const std::string file = (dir / "rows.jsonl").string();

@@ -8,8 +8,8 @@
 #include <limits>
 
 #include "attention_pass.h"
+#include "autograd/gradient_check.h"
 #include "cuda_report.h"
-#include "gradient_check.h"
 
 using namespace swarr;
 

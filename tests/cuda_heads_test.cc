@@ -8,8 +8,8 @@
 
 #include "attention_pass.h"
 #include "cuda_report.h"
-#include "tensor/fused_adamw.h"
-#include "tensor/fused_norm.h"
+#include "tensor/fused/adamw.h"
+#include "tensor/fused/norm.h"
 #include "tensor/rope_table.h"
 
 using namespace swarr;

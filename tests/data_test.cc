@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <set>
 
+#include "autograd/gradient_check.h"
 #include "cuda_report.h"
-#include "gradient_check.h"
 #include "test_models.h"
 
 namespace swarr {

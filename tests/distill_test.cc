@@ -8,15 +8,16 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "autograd/gradient_check.h"
 #include "autograd/ops.h"
 #include "cuda_report.h"
-#include "gradient_check.h"
 #include "resume_checks.h"
 #include "temp_directory.h"
 #include "tensor/safetensors.h"
 #include "test_models.h"
 #include "train/data.h"
 #include "train/requirements.h"
+#include "train/run.h"
 #include "train/sft.h"
 
 namespace swarr {

@@ -2,7 +2,7 @@
 // What tests of matrix products share: the three products of a linear layer, as functions of two operands.
 #pragma once
 
-#include "gradient_check.h"
+#include "autograd/gradient_check.h"
 #include "tensor/ops.h"
 #include "tensors.h"
 

@@ -6,8 +6,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "autograd/gradient_check.h"
 #include "autograd/ops.h"
-#include "gradient_check.h"
 #include "tensor/rope_table.h"
 #include "tensor/safetensors.h"
 #include "tensors.h"

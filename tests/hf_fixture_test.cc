@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "gradient_check.h"
+#include "autograd/gradient_check.h"
 #include "model/decoder.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"

@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "attention_pass.h"
+#include "autograd/gradient_check.h"
 #include "cuda_report.h"
 #include "decoder_models.h"
-#include "gradient_check.h"
 #include "plain/attention.h"
 #include "train/data.h"
 

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "attention_pass.h"
-#include "gradient_check.h"
+#include "autograd/gradient_check.h"
 #include "plain/attention.h"
 
 using namespace swarr;

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/gradient_check.h"
 #include "base/files.h"
-#include "gradient_check.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "temp_directory.h"
@@ -40,7 +40,7 @@ TEST_CASE("the gradient of a whole model is the derivative of its loss") {
       const std::vector<double> errors = GradientErrors(t.ctx, parameters, logp, kStride);
       for (std::size_t i = 0; i < errors.size(); ++i) {
         INFO(c.name, ", ", model.parameters().all()[i].name);
-        CHECK(errors[i] <= 1e-7);  // of the project's requirements; gradient_check.cc has what differences can resolve
+        CHECK(errors[i] <= 1e-7);  // what differences can resolve: autograd/gradient_check.cc
         double largest = 0;
         for (std::int64_t e = 0; e < parameters[i].grad.size(); ++e) {
           largest = std::max(largest, std::fabs(ValueAt(parameters[i].grad, e)));

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "gradient_check.h"
+#include "autograd/gradient_check.h"
 #include "test_models.h"
 #include "train/data.h"
 

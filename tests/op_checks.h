@@ -11,7 +11,7 @@
 namespace swarr {
 
 // The largest that GradientErrors of an op may be. 1e-7 is the promise. The differences themselves are good to 4e-11 or
-// better here (gradient_check.cc), and a wrong formula is off by far more than 1e-7: this bound is in between.
+// better here (autograd/gradient_check.cc), and a wrong formula is off by far more than 1e-7: this bound is in between.
 constexpr double kDerivativeTolerance = 1e-9;
 
 // GradientErrors of a case in f64; the largest.

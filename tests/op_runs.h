@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "gradient_check.h"
+#include "autograd/gradient_check.h"
 #include "op_cases.h"
 #include "tensors.h"
 

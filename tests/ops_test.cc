@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "gradient_check.h"
+#include "autograd/gradient_check.h"
 #include "op_checks.h"
 
 using namespace swarr;

@@ -9,7 +9,7 @@
 #include <numeric>
 #include <span>
 
-#include "gradient_check.h"
+#include "autograd/gradient_check.h"
 #include "resume_checks.h"
 #include "rl/objective_names.h"
 #include "rl_runs.h"

@@ -12,6 +12,7 @@
 #include "rl/objective_names.h"
 #include "rl/rl.h"
 #include "test_models.h"
+#include "train/run.h"
 
 namespace swarr {
 

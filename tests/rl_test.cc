@@ -7,8 +7,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "autograd/gradient_check.h"
 #include "cuda_report.h"
-#include "gradient_check.h"
 #include "resume_checks.h"
 #include "rl_runs.h"
 #include "temp_directory.h"

@@ -14,6 +14,7 @@
 #include "temp_directory.h"
 #include "tensor/memory_report.h"
 #include "test_models.h"
+#include "train/run.h"
 #include "train/sft.h"
 
 namespace {

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "gradient_check.h"
+#include "autograd/gradient_check.h"
 #include "model/hf_config.h"
 #include "tensor/safetensors.h"
 #include "test_models.h"

@@ -6,13 +6,14 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "autograd/gradient_check.h"
 #include "base/files.h"
 #include "cuda_report.h"
-#include "gradient_check.h"
 #include "model/model_files.h"
 #include "resume_checks.h"
 #include "temp_directory.h"
 #include "train/evaluate.h"
+#include "train/run.h"
 #include "train/sft.h"
 
 namespace swarr {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // An attention in C++ judged by the oracle of the installed library, without a file in between. Put yours in the place
 // of Forward(); the suite's manifest says in words what is computed.
+#include <swarr/oracle/verdict_text.h>
+
 #include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <vector>
-
-#include "oracle/verdict_text.h"
 
 namespace {
 

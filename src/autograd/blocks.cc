@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "autograd/blocks.h"
 
-#include "tensor/fused_norm.h"
+#include "tensor/fused/norm.h"
 
 namespace swarr {
 namespace {

@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/paths.h"
+#include "base/watched_copy.h"
 
 namespace swarr {
 namespace {
@@ -116,7 +117,9 @@ void SyncFile(const fs::path& path) {
   if (::fsync(::fileno(file.get())) != 0) throw SystemError("write", path, errno);
 }
 
-void CopyFile(const fs::path& from, const fs::path& to) {
+void CopyFile(const fs::path& from, const fs::path& to) { CopyFile(from, to, {}); }
+
+void CopyFile(const fs::path& from, const fs::path& to, const std::function<void(std::uint64_t)>& copied) {
   const InputFile input(from);
   FileHandle output = Open(to, "wb", "write");
   std::vector<char> block(1 << 20);
@@ -124,6 +127,7 @@ void CopyFile(const fs::path& from, const fs::path& to) {
     const std::size_t bytes = std::min<std::uint64_t>(block.size(), input.size() - at);
     input.ReadAt(at, block.data(), bytes);
     if (std::fwrite(block.data(), 1, bytes, output.get()) != bytes) throw SystemError("write", to, errno);
+    if (copied) copied(bytes);
   }
   bool ok = std::fflush(output.get()) == 0 && ::fsync(::fileno(output.get())) == 0;
   ok = std::fclose(output.release()) == 0 && ok;

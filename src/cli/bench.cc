@@ -12,10 +12,13 @@ namespace {
 
 struct BenchCommand {
   explicit BenchCommand(OptionSet& options) {
-    options.Add("suite", bench.suite, "ops, train, decode or scaling")->required();
+    options.Group("Measurement");
+    options.Add("suite", bench.suite, "what is measured")->type_name("ops|train|decode|scaling")->required();
     options.Add("rows", bench.rows, "measure only rows whose name contains this; several between commas");
+    options.Group("Output");
     options.AddOutput("json", json, "file for the results");
     options.AddOutput("svg", svg, "file for a figure of the suite scaling");
+    options.Group("Measurement");
     options.Add("seconds-per-row", bench.seconds_per_row, "how long a measurement is repeated", Between(1e-6, 1e6));
     compute.AddTo(options);
   }
@@ -49,7 +52,8 @@ struct BenchCommand {
 }  // namespace
 
 void AddBench(const CommandGroup& program) {
-  program.Add<BenchCommand>("bench", "Measure speed: single kernels, training, decoding, long sequences");
+  program.Add<BenchCommand>("bench", "Measure speed: single kernels, training, decoding, long sequences",
+                            "  swarr bench --suite ops --rows attention");
 }
 
 }  // namespace swarr

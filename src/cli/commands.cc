@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/commands.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -10,10 +8,12 @@
 #include <iostream>
 #include <limits>
 #include <set>
-#include <thread>
 
 #include "base/files.h"
 #include "base/paths.h"
+#include "base/utf8.h"
+#include "base/version.h"
+#include "cli/help.h"
 #include "model/model_files.h"
 #include "tensor/ops.h"
 #include "text/unicode.h"
@@ -23,6 +23,8 @@ namespace {
 
 using nlohmann::ordered_json;
 namespace fs = std::filesystem;
+
+constexpr const char* kEnvironment = "environment";
 
 // The value of --config among the arguments of a command, the last one if there are several; empty if there is none.
 std::string ConfigPath(const std::vector<std::string>& arguments) {
@@ -104,14 +106,14 @@ void OutputFile::Write(std::string_view bytes) const {
 }
 
 OptionSet::OptionSet(CLI::App& app, const Environment& environment) : app_(app), environment_(environment) {
-  inputs_.push_back(
-      {"--config", &config_,
-       app_.add_option("--config", config_, "JSON file that gives options by the same names; flags win")});
+  inputs_.push_back({"--config", &config_,
+                     app_.add_option("--config", config_, "JSON that gives options by the same names; flags win")
+                         ->type_name("FILE")});
 }
 
 CLI::Option* OptionSet::AddOutput(const std::string& name, OutputFile& file, const std::string& help) {
   if (outputs_.empty()) AddUnrecorded("overwrite", overwrite_, "replace files that are there already");
-  CLI::Option* option = AddUnrecorded(name, file.path, help);
+  CLI::Option* option = AddUnrecorded(name, file.path, help)->type_name("FILE");
   outputs_.push_back({{"--" + name, &file.path, option}, &file.overwrite});
   return option;
 }
@@ -194,8 +196,12 @@ std::vector<std::string> ExpandConfig(CLI::App& program, const std::vector<std::
       if (value == command->get_name()) continue;
       throw UsageError(Concat(path, " is for the command ", value.dump(), ", not for ", command->get_name()));
     }
+    if (key == kEnvironment) continue;
     const CLI::Option* option = key == "config" ? nullptr : command->get_option_no_throw("--" + key);
-    if (option == nullptr) throw UsageError(Concat(path, ": ", command->get_name(), " has no option \"", key, "\""));
+    if (option == nullptr) {
+      const std::string near = key == "config" ? "" : DidYouMean("--" + key, OptionNames(*command));
+      throw UsageError(Concat(path, ": ", command->get_name(), " has no option \"", Excerpt(key), "\"", near));
+    }
     // Of other options the last value counts; several would be joined.
     if (TakesSeveral(*option) && IsGiven(arguments, key)) continue;
     AppendArguments(path, *option, key, value, expanded);
@@ -219,6 +225,17 @@ CLI::Validator Between(double least, double most) {
       "");
 }
 
+ordered_json RunEnvironment(const Context* ctx) {
+  ordered_json environment = {{"version", Version()}, {"revision", BuildRevision()}};
+  if (ctx != nullptr) {
+    const bool cuda = ctx->device() == Device::kCuda;
+    environment["device"] = cuda ? CudaDeviceName() : Name(Device::kCpu);
+    environment["kernels"] = cuda ? Name(Device::kCuda) : Name(ctx->cpu);
+    environment["threads"] = ctx->threads;
+  }
+  return {{kEnvironment, environment}};
+}
+
 std::vector<int> ParseIntegers(const std::string& list, const std::string& option) {
   std::vector<int> numbers;
   const char* at = list.data();
@@ -237,7 +254,16 @@ std::vector<int> ParseIntegers(const std::string& list, const std::string& optio
 }
 
 void ComputeOptions::AddDeviceTo(OptionSet& options) {
-  options.Add("device", device, "cpu, cuda, or auto: cuda if this build and this machine have it");
+  options.Add("device", device, "auto is cuda if this build and this machine have it")
+      ->type_name("auto|" + OneOf(kNames<Device>));
+}
+
+void ComputeOptions::AddDTypeTo(OptionSet& options, const std::string& help) {
+  options.Add("dtype", dtype, help)->type_name("f32|f64|bf16");
+}
+
+void ComputeOptions::AddCpuTo(OptionSet& options, const std::string& help) {
+  options.Add("cpu", cpu, help)->type_name("auto|" + OneOf(kNames<Cpu>));
 }
 
 void ComputeOptions::AddThreadsTo(OptionSet& options) {
@@ -246,13 +272,15 @@ void ComputeOptions::AddThreadsTo(OptionSet& options) {
 }
 
 void ComputeOptions::AddTo(OptionSet& options) {
+  options.Group("Computation");
   AddDeviceTo(options);
-  options.Add("dtype", dtype, "number format of weights and activations: f32, f64 or bf16");
-  options.Add("gemm", gemm,
-              "matrix products: own (fixed order, exact), or, for comparison and not exact, a library's: eigen on the "
-              "processor, cublas on a CUDA device");
-  options.Add("cpu", cpu,
-              "CPU kernels: auto (the best that this machine runs), portable, avx2, avx512, avx512bf16 or amx");
+  AddDTypeTo(options, "number format of weights and activations");
+  options
+      .Add("gemm", gemm,
+           "matrix products: own (fixed order, exact), or, for comparison and not exact, a library's: eigen on the "
+           "processor, cublas on a CUDA device")
+      ->type_name(OneOf(kNames<GemmKind>));
+  AddCpuTo(options, "CPU kernels; auto is the best that this machine runs");
   AddThreadsTo(options);
   options.Add("seed", seed, "seed of all random numbers");
   options.AddUnrecorded("memory-report", memory_report, "show at the end where memory went, by name");
@@ -293,14 +321,6 @@ void ComputeOptions::Need(const std::vector<MemoryPart>& parts) {
 
 void ComputeOptions::PrintMemory(const Arena& arena) const {
   if (memory_report) std::cerr << memory.ToText(arena);
-}
-
-int ResolveThreads(int threads) {
-  if (threads > 0) return threads;
-  // A scheduler, a container or taskset may leave this process only some. Fails for more than 1024 processors.
-  cpu_set_t processors;
-  if (sched_getaffinity(0, sizeof processors, &processors) == 0) return CPU_COUNT(&processors);
-  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 void RequireFree(const fs::path& directory, bool overwrite) {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "cli/help.h"
 #include "tensor/memory_report.h"
 #include "tensor/transfer.h"
 #include "train/requirements.h"
@@ -82,6 +83,9 @@ class OptionSet {
 
   const Environment& environment() const { return environment_; }
 
+  // Options that are added from here on stand in this group of the help.
+  void Group(const std::string& name) { app_.option_defaults()->group(name); }
+
   // --name with the value's current content as default, and with `checks` of CLI11; a bool is a flag. `name` may be
   // "tied,!--untied": a flag with its negation. The option is part of the resolved configuration, as all that decides
   // the result is.
@@ -106,7 +110,7 @@ class OptionSet {
 
   // The file that --name names, which the command reads. It is never overwritten by an output of the same command.
   CLI::Option* AddInput(const std::string& name, std::string& path, const std::string& help) {
-    CLI::Option* option = Add(name, path, help);
+    CLI::Option* option = Add(name, path, help)->type_name("FILE");
     inputs_.push_back({"--" + name, &path, option});
     return option;
   }
@@ -127,7 +131,7 @@ class OptionSet {
   void Check();
 
   // {"command": ..., option: value, ...} as the values are now; empty texts are left out. Taken as --config, it gives
-  // the same again.
+  // the same again, with or without the field of RunEnvironment beside it.
   nlohmann::ordered_json Resolved() const;
 
  private:
@@ -174,6 +178,10 @@ inline CLI::Validator StepsFrom(double least) { return Between(least, static_cas
 // "1,2,3" as integers; throws UsageError, naming the option, for anything else.
 std::vector<int> ParseIntegers(const std::string& list, const std::string& option);
 
+// {"environment": {"version", "revision"}}, with a context also device, kernels and threads: what a result was made by.
+// It decides nothing, and --config passes it over.
+nlohmann::ordered_json RunEnvironment(const Context* ctx = nullptr);
+
 // Where and how numbers are computed.
 struct ComputeOptions {
   std::string device = "auto", dtype = "f32", gemm = "own", cpu = "auto";
@@ -186,6 +194,8 @@ struct ComputeOptions {
 
   void AddTo(OptionSet& options);
   void AddDeviceTo(OptionSet& options);  // --device alone
+  void AddDTypeTo(OptionSet& options, const std::string& help);
+  void AddCpuTo(OptionSet& options, const std::string& help);
   void AddThreadsTo(OptionSet& options);
 
   // These throw Error for what this build or machine can't do, UsageError for what does not exist.
@@ -203,9 +213,8 @@ struct ComputeOptions {
   void PrintMemory(const Arena& arena) const;
 };
 
-// What --threads may be, and how many it stands for: 0 is one for every processor that this process may use.
+// What --threads may be (ResolveThreads).
 inline const CLI::Validator kThreadRange = Between(0, 1024);  // far beyond this the system refuses to start them
-int ResolveThreads(int threads);
 
 // Throws unless nothing is in the directory, or `overwrite`. `directory` may not exist.
 void RequireFree(const std::filesystem::path& directory, bool overwrite);
@@ -219,14 +228,18 @@ struct CommandGroup {
   const Environment& environment;
 
   CommandGroup AddGroup(const std::string& name, const std::string& help) const {
-    return {*app.add_subcommand(name, help)->require_subcommand(1), environment};
+    CLI::App* group = app.add_subcommand(name, help)->require_subcommand(1);
+    group->get_help_ptr()->group(kGeneralGroup);
+    return {*group, environment};
   }
 
-  // Adds the command `name`. Its struct adds the options in its constructor, Command(OptionSet&, arguments...), and
-  // does its work in Run(). It lives as long as the program.
+  // Adds the command `name`; its help ends with `example`, an indented command line. Its struct adds the options in its
+  // constructor, Command(OptionSet&, arguments...), and does its work in Run(). It lives as long as the program.
   template <class Command, class... Arguments>
-  void Add(const std::string& name, const std::string& help, const Arguments&... arguments) const {
-    CLI::App* command_app = app.add_subcommand(name, help);
+  void Add(const std::string& name, const std::string& help, const std::string& example,
+           const Arguments&... arguments) const {
+    CLI::App* command_app = app.add_subcommand(name, help)->footer(example);
+    command_app->get_help_ptr()->group(kGeneralGroup);
     const auto options = std::make_shared<OptionSet>(*command_app, environment);
     const auto command = std::make_shared<Command>(*options, arguments...);
     command_app->callback([options, command] {
@@ -239,6 +252,6 @@ struct CommandGroup {
 // Each adds one command; a file per command.
 using CommandAdder = void(const CommandGroup& program);
 CommandAdder AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddSample, AddGenerate, AddInspect,
-    AddLogits, AddTokenize, AddVerify, AddOracle, AddBench;
+    AddLogits, AddTokenize, AddVerify, AddOracle, AddBench, AddCompletion;
 
 }  // namespace swarr

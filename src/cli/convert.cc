@@ -5,6 +5,7 @@
 #include <set>
 
 #include "cli/commands.h"
+#include "cli/progress.h"
 #include "model/hf_config.h"
 
 namespace swarr {
@@ -12,7 +13,13 @@ namespace {
 
 struct ConvertCommand {
   explicit ConvertCommand(OptionSet& set) : options(set) {
-    options.Add("model", model_dir, "model to convert (directory)")->required();
+    options.Group("Model");
+    options.Add("model", model_dir, "model to convert")->required()->type_name("DIR");
+    options.AddUnrecorded("output-dir", output_dir, "for the converted model; weights and tokenizer files are copied")
+        ->required()
+        ->type_name("DIR");
+    options.AddUnrecorded("overwrite", overwrite, "replace a model in --output-dir");
+    options.Group("Attention");
     options.Add("window", window, "visible tokens including the current one, at least 1")->required();
     options.Add("sinks", sinks,
                 "first tokens that stay visible outside the window: a number, or prompt, which keeps each text's own "
@@ -32,11 +39,8 @@ struct ConvertCommand {
                 "instead of --full-layers: every K-th layer keeps full attention, layer i, counted from 0, if "
                 "(i + 1) % K is 0; 0 is none",
                 AtLeast(0));
-    options
-        .AddUnrecorded("output-dir", output_dir,
-                       "directory for the converted model; weights and tokenizer files are copied")
-        ->required();
-    options.AddUnrecorded("overwrite", overwrite, "replace a model in --output-dir");
+    options.Group(kGeneralGroup);
+    options.AddUnrecorded("quiet", quiet, "show no progress");
   }
 
   void Run() const {
@@ -51,9 +55,14 @@ struct ConvertCommand {
     if (static_cast<int>(std::set<int>(full.begin(), full.end()).size()) >= layers) {
       throw UsageError("no layer would have a window; leave one out of --full-layers");
     }
+    nlohmann::ordered_json config = options.Resolved();
+    config.update(RunEnvironment());
+    const auto megabytes = [](std::int64_t bytes) { return (bytes + 999'999) / 1'000'000; };
+    Progress progress("MB", quiet);
     ConvertModel(model_dir, WindowedAttention(layers, Windowed(), full), output_dir,
-                 {{"resolved_config.json", options.Resolved().dump(2) + "\n"}}, LearnedSinks(),
-                 overwrite ? Existing::kReplaced : Existing::kKept);
+                 {{"resolved_config.json", config.dump(2) + "\n"}}, LearnedSinks(),
+                 overwrite ? Existing::kReplaced : Existing::kKept,
+                 [&](std::int64_t done, std::int64_t total) { progress.Show(megabytes(done), megabytes(total)); });
   }
 
   AttentionSpec Windowed() const {
@@ -76,13 +85,14 @@ struct ConvertCommand {
   int window = 0;
   int full_every = 0;
   const CLI::Option* learned_option = nullptr;
-  bool overwrite = false;
+  bool overwrite = false, quiet = false;
 };
 
 }  // namespace
 
 void AddConvert(const CommandGroup& program) {
-  program.Add<ConvertCommand>("convert", "Give a model sliding-window attention; its weights stay as they are");
+  program.Add<ConvertCommand>("convert", "Give a model sliding-window attention; its weights stay as they are",
+                              "  swarr convert --model data/chain-base --window 16 --output-dir out/swa");
 }
 
 }  // namespace swarr

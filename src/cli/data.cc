@@ -10,12 +10,14 @@ namespace {
 
 struct DataCommand {
   DataCommand(OptionSet& options, BuiltInTask built_in) : task(std::move(built_in)) {
+    options.Group("Rows");
     options
         .Add("count", count, "rows; beyond the split's size its problems come again with new traces; 0 is each once",
              AtLeast(0))
         ->required();
     options.AddOutput("out", out, "file to write")->required();
-    options.Add("split", split, "which of the three disjoint sets of problems: sft, rl or eval");
+    options.Add("split", split, "which of the three disjoint sets of problems")->type_name(OneOf(kNames<Split>));
+    options.Group("Problems");
     for (const TaskParameter& p : task.parameters) AddParameter(options, p);
     options.Add("seed", seed, "seed of what the completions draw");
   }
@@ -46,7 +48,7 @@ void AddData(const CommandGroup& program) {
     data.Add<DataCommand>(task.name,
                           Concat("Problems and traces of the ", task.name,
                                  " task: {prompt, completion, answer, and what states the problem} a line"),
-                          task);
+                          Concat("  swarr data ", task.name, " --count 1000 --out rows.jsonl"), task);
   }
 }
 

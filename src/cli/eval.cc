@@ -39,6 +39,7 @@ int SmallestWindow(const ModelConfig& config) {
 struct EvalCommand {
   explicit EvalCommand(OptionSet& options) {
     generation.AddTo(options, "model to evaluate", "completions per problem: the k of pass@k and maj@k");
+    options.Group("Measurement");
     options.Add("greedy", greedy, "measure one greedy completion per problem beside the sampled ones");
     options.Add(
         "full-attention-decode", full_attention_decode,
@@ -54,6 +55,7 @@ struct EvalCommand {
                          [this] { return lm_eval; });
     options.HaveNoEffect({"shots"}, "without --few-shot-data",
                          [this] { return task.prompt.few_shot_data.empty() && !lm_eval; });
+    options.Group("Output");
     options.AddOutput("completions-out", completions_out, "JSON Lines file for all completions and their rewards");
     options.AddUnrecorded("json", json, "print one JSON object");
     compute.AddTo(options);
@@ -61,20 +63,21 @@ struct EvalCommand {
 
   void Run() {
     if (lm_eval) FollowHarness();
-    const auto [problems, model, tokenizer] = generation.Load(Split::kEval);
+    const GenerationOptions::Loaded loaded = generation.Load(Split::kEval);
+    const auto& [problems, model, tokenizer] = loaded;
     const std::vector<AttentionSpec> attention = model->config().attention;
     const int window = SmallestWindow(model->config());
     if (full_attention_decode) LiftWindow(*model);
     compute.Need(EvaluateParts(model->config(), model->dtype(), compute.ResolveDevice(), *problems.task, evaluate));
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
-    const std::vector<EvaluatedCompletion> completions = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
+    const std::vector<EvaluatedCompletion> completions = generation.Draw(ctx, loaded);
     if (!completions_out.path.empty()) completions_out.Write(CompletionLines(completions, *problems.task));
     AddResults(completions, problems, window);
     if (greedy) {
       evaluate.samples = 1;
       evaluate.temperature = 0;
-      const std::vector<EvaluatedCompletion> once = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
+      const std::vector<EvaluatedCompletion> once = generation.Draw(ctx, loaded);
       AddShare("accuracy_greedy", Summarize(once, 1).accuracy, once.size());
     }
     if (full_attention_decode) {
@@ -215,7 +218,8 @@ struct EvalCommand {
 }  // namespace
 
 void AddEval(const CommandGroup& program) {
-  program.Add<EvalCommand>("eval", "Measure accuracy by generation, with 95% intervals");
+  program.Add<EvalCommand>("eval", "Measure accuracy by generation, with 95% intervals",
+                           "  swarr eval --model out/swa --task chain --samples 8 --json");
 }
 
 }  // namespace swarr

@@ -13,7 +13,8 @@ namespace {
 struct GenerateCommand {
   explicit GenerateCommand(OptionSet& options) {
     chat.chat_template = "plain";
-    options.Add("model", model_dir, "model to sample from (directory)")->required();
+    options.Group("Text");
+    options.Add("model", model_dir, "model to sample from")->required()->type_name("DIR");
     options.Add("prompt", prompt, "text to continue, or with --template the user's message")->required();
     chat.AddTemplateTo(options);
     options.Add("max-new-tokens", max_new_tokens, "tokens at most; 0 is what the context leaves", AtLeast(0));
@@ -55,7 +56,8 @@ struct GenerateCommand {
 }  // namespace
 
 void AddGenerate(const CommandGroup& program) {
-  program.Add<GenerateCommand>("generate", "Continue a prompt; the text appears as it is drawn");
+  program.Add<GenerateCommand>("generate", "Continue a prompt; the text appears as it is drawn",
+                               "  swarr generate --model data/chain-base --prompt 'a7b3n04x5?'");
 }
 
 }  // namespace swarr

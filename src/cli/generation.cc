@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "cli/progress.h"
 #include "model/model_files.h"
 
 namespace swarr {
@@ -16,9 +17,11 @@ void AddSlots(OptionSet& options, int& slots) {
 }
 
 void GenerationOptions::AddTo(OptionSet& options, const std::string& use, const std::string& samples) {
-  options.Add("model", model_dir, use + " (directory)")->required();
+  options.Group("Model");
+  options.Add("model", model_dir, use)->required()->type_name("DIR");
   task.AddTo(options, /*with_completions=*/false);
   task.AddRewardTo(options);
+  options.Group("Sampling");
   options.Add("problems", evaluate.problems, "how many problems, the first ones; 0 is all", AtLeast(0));
   options.Add("samples", evaluate.samples, samples, CountFrom(1));
   options.Add("temperature", evaluate.temperature, "of sampling; 0 is greedy", AtLeast(0));
@@ -27,6 +30,15 @@ void GenerationOptions::AddTo(OptionSet& options, const std::string& use, const 
               "leaves",
               AtLeast(0));
   AddSlots(options, evaluate.slots);
+  options.Group(kGeneralGroup);
+  options.AddUnrecorded("quiet", quiet, "show no progress");
+}
+
+std::vector<EvaluatedCompletion> GenerationOptions::Draw(Context& ctx, const Loaded& loaded) const {
+  Progress progress("completion", quiet);
+  EvaluateOptions watched = evaluate;
+  watched.on_progress = [&](std::int64_t done, std::int64_t total) { progress.Show(done, total); };
+  return Evaluate(ctx, *loaded.model, loaded.tokenizer, *loaded.problems.task, watched);
 }
 
 GenerationOptions::Loaded GenerationOptions::Load(Split split) {

@@ -18,6 +18,7 @@ struct GenerationOptions {
   TaskOptions task;
   EvaluateOptions evaluate;
   ComputeOptions compute;
+  bool quiet = false;
 
   // All flags but those of `compute`. The help of --model opens with `use`; that of --samples is `samples`.
   void AddTo(OptionSet& options, const std::string& use, const std::string& samples);
@@ -30,6 +31,8 @@ struct GenerationOptions {
   // The problems with gold answers, of this split if the task is built in, and the model. Completes `evaluate`, and
   // says on stderr which rows were left out.
   Loaded Load(Split split);
+  // Evaluate with these options, its progress on stderr.
+  std::vector<EvaluatedCompletion> Draw(Context& ctx, const Loaded& loaded) const;
 };
 
 }  // namespace swarr

@@ -14,11 +14,13 @@ using nlohmann::ordered_json;
 
 struct InspectCommand {
   explicit InspectCommand(OptionSet& options) {
-    options.Add("model", model_dir, "model to look at (directory)")->required();
+    options.Group("Model");
+    options.Add("model", model_dir, "model to look at")->required()->type_name("DIR");
     options.Add("lengths", lengths, "sequence lengths in tokens for which the cache is computed, like 1024,4096")
         ->type_name(kListType);
-    options.Add("dtype", compute.dtype, "number format of the cache: f32, f64 or bf16");
-    options.Add("cpu", compute.cpu, "CPU kernels: auto, or one of those that the result shows");
+    compute.AddDTypeTo(options, "number format of the cache");
+    compute.AddCpuTo(options, "CPU kernels: auto, or one of those that the result shows");
+    options.Group("Output");
     options.Add("json", json, "print one JSON object");
   }
 
@@ -101,7 +103,8 @@ struct InspectCommand {
 }  // namespace
 
 void AddInspect(const CommandGroup& program) {
-  program.Add<InspectCommand>("inspect", "Show a model's size, the attention of every layer and its cache");
+  program.Add<InspectCommand>("inspect", "Show a model's size, the attention of every layer and its cache",
+                              "  swarr inspect --model out/swa --lengths 1024,65536");
 }
 
 }  // namespace swarr

@@ -10,7 +10,8 @@ namespace {
 
 struct LogitsCommand {
   explicit LogitsCommand(OptionSet& options) {
-    options.Add("model", model_dir, "model to run (directory)")->required();
+    options.Group("Text");
+    options.Add("model", model_dir, "model to run")->required()->type_name("DIR");
     options.Add("tokens", tokens, "token ids, like 1,2,3")->type_name(kListType);
     options.Add("prompt", prompt, "instead of --tokens: a text");
     options.AddOutput("out", out, "safetensors file to write: logits [T, V] f32, tokens [T] i32")->required();
@@ -51,7 +52,8 @@ struct LogitsCommand {
 }  // namespace
 
 void AddLogits(const CommandGroup& program) {
-  program.Add<LogitsCommand>("logits", "Write the logits at every position of a text");
+  program.Add<LogitsCommand>("logits", "Write the logits at every position of a text",
+                             "  swarr logits --model out/swa --tokens 1,2,3 --out logits.safetensors");
 }
 
 }  // namespace swarr

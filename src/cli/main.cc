@@ -13,6 +13,7 @@
 #include "base/utf8.h"
 #include "base/version.h"
 #include "cli/commands.h"
+#include "cli/help.h"
 #include "train/run.h"
 
 namespace swarr {
@@ -64,12 +65,16 @@ std::string Join(const std::vector<std::string>& arguments) {
 int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return program.exit(error);
   std::string command = "swarr";
-  for (const CLI::App* app = &program; !app->get_subcommands().empty();) {
-    app = app->get_subcommands().front();
-    command += " " + app->get_name();
-  }
+  const CLI::App* app = &program;
+  for (; !app->get_subcommands().empty(); command += " " + app->get_name()) app = app->get_subcommands().front();
   const std::vector<std::string> unknown = program.remaining(/*recurse=*/true);
-  const std::string what = unknown.empty() ? error.what() : "there is no '" + Excerpt(unknown.front()) + "' here";
+  std::string what = error.what();
+  if (!unknown.empty()) {
+    const std::string& word = unknown.front();
+    const std::string name = word.substr(0, word.find('='));
+    what = "there is no '" + Excerpt(word) + "' here" +
+           DidYouMean(name, name.starts_with('-') ? OptionNames(*app) : CommandNames(*app));
+  }
   std::cerr << Error(Concat(command, ": ", what, " (see ", command, " --help)")).what() << '\n';
   return kUsage;
 }
@@ -84,13 +89,15 @@ int Run(const std::vector<std::string>& arguments) {
   CLI::App program(
       "Converts transformers from full to sliding-window attention and adapts them by reinforcement learning.",
       "swarr");
+  program.formatter(HelpFormatter());
+  program.option_defaults()->group(kGeneralGroup);
   program.set_help_flag("--help", "Print this help and exit");
   program.set_version_flag("--version", std::string(Version()) + " (" + BuildRevision() + ")");
   program.option_defaults()->always_capture_default()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   program.require_subcommand(1);
   const Environment environment{.command_line = Join(arguments), .watch_signals = WatchSignals};
   for (CommandAdder* add : {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddSample, AddGenerate,
-                            AddInspect, AddLogits, AddTokenize, AddVerify, AddOracle, AddBench}) {
+                            AddInspect, AddLogits, AddTokenize, AddVerify, AddOracle, AddBench, AddCompletion}) {
     add({program, environment});
   }
   try {

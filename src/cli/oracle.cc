@@ -12,8 +12,10 @@ namespace {
 
 struct OracleExportCommand {
   explicit OracleExportCommand(OptionSet& options) {
-    options.Add("suite", suite, "what to export: " + oracle::SuiteNames())->required();
-    options.Add("output-dir", output_dir, "directory that gets <suite>/ with manifest, inputs and expected outputs")
+    options.Group("Suite");
+    options.Add("suite", suite, "what to export")->type_name(OneOf(oracle::SuiteNames()))->required();
+    options.Add("output-dir", output_dir, "gets <suite>/ with manifest, inputs and expected outputs")
+        ->type_name("DIR")
         ->required();
     options.AddUnrecorded("overwrite", overwrite, "replace an earlier export of the suite");
     options.Add("threads", threads, "threads, 0 for one per processor; they change nothing but the pace", kThreadRange);
@@ -38,15 +40,19 @@ struct OracleExportCommand {
 
 struct OracleCheckCommand {
   explicit OracleCheckCommand(OptionSet& options) {
-    options.Add("suite", suite, "what the candidate has computed: " + oracle::SuiteNames())->required();
-    options.Add("candidate", candidate_dir, "directory with <suite>.safetensors: the outputs, as <case>.<tensor>")
+    options.Group("Suite");
+    options.Add("suite", suite, "what the candidate has computed")->type_name(OneOf(oracle::SuiteNames()))->required();
+    options.Add("candidate", candidate_dir, "holds <suite>.safetensors: the outputs, as <case>.<tensor>")
+        ->type_name("DIR")
         ->required();
+    options.Group("What is judged");
     options.Add("cases", asked.cases, "judge these cases alone: names, or patterns like 'window_*'")->delimiter(',');
     options.Add("skip", asked.skip, "leave these cases out: names or patterns")->delimiter(',');
     options.Add("outputs", asked.outputs, "judge these outputs alone: names like out,dq,dk,dv")->delimiter(',');
     options.Add("accept", accepted, "take this known mistake for right, since it is meant; may be given several times")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     options.Add("forward-only", asked.forward_only, "judge values alone, no gradients");
+    options.Group("Output");
     options.Add("json", json, "print one JSON object");
   }
 
@@ -79,8 +85,10 @@ struct OracleCheckCommand {
 
 void AddOracle(const CommandGroup& program) {
   const CommandGroup oracle = program.AddGroup("oracle", "Judge other implementations by golden tensors");
-  oracle.Add<OracleExportCommand>("export", "Write inputs, outputs and gradients in f64, with a manifest");
-  oracle.Add<OracleCheckCommand>("check", "Judge tensors computed elsewhere, and name the mistake");
+  oracle.Add<OracleExportCommand>("export", "Write inputs, outputs and gradients in f64, with a manifest",
+                                  "  swarr oracle export --suite attention --output-dir golden");
+  oracle.Add<OracleCheckCommand>("check", "Judge tensors computed elsewhere, and name the mistake",
+                                 "  swarr oracle check --suite attention --candidate mine --cases 'window_*'");
 }
 
 }  // namespace swarr

@@ -21,7 +21,7 @@ using nlohmann::ordered_json;
 
 std::string NamesOfObjectives() {
   std::string list;
-  for (const auto& [name, switches] : NamedObjectives()) list += (list.empty() ? "" : ", ") + name;
+  for (const auto& [name, switches] : NamedObjectives()) list += (list.empty() ? "" : "|") + name;
   return list;
 }
 
@@ -29,22 +29,26 @@ std::string NamesOfObjectives() {
 class ObjectiveSwitches {
  public:
   void AddTo(OptionSet& options) {
-    options.Add("objective", name_, "what the switches below are by default: " + NamesOfObjectives())->group(kGroup);
+    options.Group(kGroup);
+    options.Add("objective", name_, "what the switches below are by default")->type_name(NamesOfObjectives());
     Add(options, "reward-weight", reward_weight_, "of the task's reward; 0 leaves it out", AtLeast(0));
-    Add(options, "baseline", baseline_, "what is taken off a reward: none, group-mean or leave-one-out");
-    Add(options, "scale-rewards", scale_rewards_,
-        "standard deviation that the rest is divided by: none, that of the group, or of the batch");
+    Add(options, "baseline", baseline_, "what is taken off a reward")->type_name(OneOf(kNames<Baseline>));
+    Add(options, "scale-rewards", scale_rewards_, "whose standard deviation the rest is divided by")
+        ->type_name(OneOf(kNames<RewardScale>));
     Add(options, "whiten,!--no-whiten", whiten_, "then advantages are whitened over all tokens of the step");
-    Add(options, "ratio", ratio_, "of the policy to the sampler: none, token, sequence or sequence-mean");
-    Add(options, "clip", clip_, "of the ratio: none, ppo, or weight (CISPO: a capped, constant factor)");
+    Add(options, "ratio", ratio_, "of the policy to the sampler")->type_name(OneOf(kNames<RatioKind>));
+    Add(options, "clip", clip_, "of the ratio; weight is CISPO's, a capped, constant factor")
+        ->type_name(OneOf(kNames<ClipKind>));
     Add(options, "epsilon", epsilon_,
         "the clip's range below 1, and above it where the objective has one range for both", AtLeast(0));
     Add(options, "epsilon-high", epsilon_high_, "the clip's range above 1", AtLeast(0));
     Add(options, "normalizer", normalizer_,
-        "what the loss is divided by: token-mean, sequence-mean, constant (--max-completion-length) or sequence-sum");
-    Add(options, "kl", kl_, "estimator of the KL from the reference model: k1, k2 or k3");
+        "how losses of tokens become one; constant divides by --max-completion-length")
+        ->type_name(OneOf(kNames<Aggregation>));
+    Add(options, "kl", kl_, "estimator of the KL from the reference model")->type_name(OneOf(kNames<KlEstimator>));
     Add(options, "kl-in", kl_in_,
-        "where the KL goes: loss, reward, return (the reward-to-go of each token) or advantage (each token's own)");
+        "where the KL goes; return is the reward-to-go of each token, advantage each token's own")
+        ->type_name(OneOf(kNames<KlPlace>));
     Add(options, "beta", beta_, "weight of the KL; 0 needs no reference model", AtLeast(0));
     Add(options, "entropy-coef", entropy_coef_, "weight of the entropy bonus", AtLeast(0));
     Add(options, "dynamic-sampling,!--no-dynamic-sampling", dynamic_sampling_,
@@ -101,13 +105,15 @@ class ObjectiveSwitches {
   };
   // `flag` may be "whiten,!--no-whiten"; the switch is called like its first name.
   template <class T, class... Checks>
-  void Add(OptionSet& options, const std::string& flag, T& value, const std::string& help, const Checks&... checks) {
+  CLI::Option* Add(OptionSet& options, const std::string& flag, T& value, const std::string& help,
+                   const Checks&... checks) {
     std::string name = flag.substr(0, flag.find(','));
     std::replace(name.begin(), name.end(), '-', '_');
     switches_.push_back({.name = std::move(name),
-                         .option = options.Add(flag, value, help, checks...)->group(kGroup)->default_str(""),
+                         .option = options.Add(flag, value, help, checks...)->default_str(""),
                          .read = [&value] { return ordered_json(value); },
                          .write = [&value](const ordered_json& to) { value = to.get<T>(); }});
+    return switches_.back().option;
   }
 
   std::string name_ = "grpo";
@@ -121,11 +127,14 @@ struct RlCommand {
   explicit RlCommand(OptionSet& set) : options(set) {
     training.optimizer.lr = 1e-4;
     training.schedule = "constant";
-    options.Add("model", model_dir, "model to start from (directory)")->required();
+    options.Group("Model");
+    options.Add("model", model_dir, "model to start from")->required()->type_name("DIR");
     task.AddTo(options, /*with_completions=*/false);
     task.AddRewardTo(options);
+    options.Group("Training");
     options.Add("max-steps", rl.steps, "steps: each samples, then updates", StepsFrom(1))->required();
     options.Add("prompts-per-step", rl.prompts_per_step, "problems sampled for a step", CountFrom(1));
+    options.Group("Sampling");
     options.Add("num-generations", rl.num_generations, "completions per problem: a group; 1 only without a baseline",
                 CountFrom(1));
     options.Add(
@@ -133,16 +142,20 @@ struct RlCommand {
         "tokens of a completion (a longer one is cut and worth 0); 0 is the task's own limit or what the context "
         "leaves",
         AtLeast(0));
+    options.Group("Training");
     options.Add("num-iterations", rl.num_iterations,
                 "optimizer updates of a step, each over all that it has sampled; checkpoints and the learning-rate "
                 "schedule count steps",
                 CountFrom(1));
     options.Add("micro-batch", rl.micro_batch, "completions packed into one training pass", CountFrom(1));
+    options.Group("Sampling");
     AddSlots(options, rl.slots);
     objective.AddTo(options);
-    options.Add("ref-model", ref_model_dir,
-                "reference model of the KL (directory), where --beta is not 0; without it the one that --model names. "
-                "The teacher of --objective opd");
+    options
+        .Add("ref-model", ref_model_dir,
+             "reference model of the KL, where --beta is not 0; without it the one that --model names. The teacher of "
+             "--objective opd")
+        ->type_name("DIR");
     options.HaveNoEffect({"ref-model"}, "where --beta is 0", [this] { return objective.Given().beta == 0; });
     training.AddTo(options);
   }
@@ -199,6 +212,10 @@ struct RlCommand {
 
 }  // namespace
 
-void AddRl(const CommandGroup& program) { program.Add<RlCommand>("rl", "Adapt a model by reinforcement learning"); }
+void AddRl(const CommandGroup& program) {
+  program.Add<RlCommand>(
+      "rl", "Adapt a model by reinforcement learning",
+      "  swarr rl --model out/sft --task chain --objective grpo --max-steps 100 --output-dir out/rl");
+}
 
 }  // namespace swarr

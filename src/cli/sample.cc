@@ -17,11 +17,14 @@ struct SampleCommand {
     evaluate.samples = 4;
     evaluate.purpose = Purpose::kSample;
     generation.AddTo(options, "model to sample from", "completions per problem");
-    options.Add("split", split, "with --task, which of the three disjoint sets of problems: sft, rl or eval");
+    options.Group("Problems");
+    options.Add("split", split, "with --task, which of the three disjoint sets of problems")
+        ->type_name(OneOf(kNames<Split>));
     options.HaveNoEffect({"split"}, "with --data",
                          [this] { return generation.task.task.empty() && !generation.task.data.empty(); });
-    options.Add("keep", keep,
-                "which completions become rows: correct, all, or shortest: the shortest correct one of each problem");
+    options.Group("Output");
+    options.Add("keep", keep, "which completions become rows; shortest is the shortest correct one of each problem")
+        ->type_name(OneOf(kNames<Keep>));
     options.AddOutput("output", output, "JSON Lines file to write, for sft --data")->required();
     options.AddUnrecorded("json", json, "print one JSON object");
     generation.compute.AddTo(options);
@@ -29,13 +32,14 @@ struct SampleCommand {
 
   void Run() {
     const Keep kept = ParseName<Keep>("keep", keep);
-    const auto [problems, model, tokenizer] = generation.Load(ParseName<Split>("split", split));
+    const GenerationOptions::Loaded loaded = generation.Load(ParseName<Split>("split", split));
+    const auto& [problems, model, tokenizer] = loaded;
     const PromptFormat format = generation.task.prompt.MakeFormat(generation.model_dir);
     ComputeOptions& compute = generation.compute;
     compute.Need(EvaluateParts(model->config(), model->dtype(), compute.ResolveDevice(), *problems.task, evaluate));
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
-    const std::vector<EvaluatedCompletion> completions = Evaluate(ctx, *model, tokenizer, *problems.task, evaluate);
+    const std::vector<EvaluatedCompletion> completions = generation.Draw(ctx, loaded);
     const SampleSource source{.task = *problems.task,
                               .tokenizer = tokenizer,
                               .format = format,
@@ -80,7 +84,9 @@ struct SampleCommand {
 }  // namespace
 
 void AddSample(const CommandGroup& program) {
-  program.Add<SampleCommand>("sample", "Write a model's completions, with their rewards, as rows that sft reads");
+  program.Add<SampleCommand>("sample", "Write a model's completions, with their rewards, as rows that sft reads",
+                             "  swarr sample --model out/swa --task chain --samples 8 --keep shortest \\\n"
+                             "      --output rows.jsonl");
 }
 
 }  // namespace swarr

@@ -22,20 +22,24 @@ std::string DefaultDataDir() {
 
 struct StudyCommand {
   explicit StudyCommand(OptionSet& set) : options(set) {
+    options.Group("Study");
     options.Add("preset", study.preset, "settings of all stages: a file of presets/ in --data-dir, without .json");
     options.Add("seeds", study.seeds,
                 "how many full sets of arms, each with its own seed, from --seed on; 0 is the preset's",
                 Between(0, 1000));
     options.Add("seed", compute.seed, "first seed");
-    options.Add("output-dir", output_dir, "directory for runs, results.json and report.html")->required();
-    options.Add("data-dir", data_dir, "directory with presets and base models");
+    options.Add("output-dir", output_dir, "for runs, results.json and report.html")->required()->type_name("DIR");
+    options.Add("data-dir", data_dir, "presets and base models")->type_name("DIR");
+    options.Group("Computation");
     compute.AddDeviceTo(options);
     compute.AddThreadsTo(options);
+    options.Group("Study");
     options.Add("overwrite", study.overwrite, "replace a study of other settings in --output-dir");
     options.Add("keep-models", study.keep_models,
                 "keep the weights of all arms in --output-dir/runs; else they go when a seed's arms are all measured");
     options.Add("report-only", study.report_only,
                 "write the report again from the records in --output-dir, without training or measuring");
+    options.Group(kGeneralGroup);
     options.Add("quiet", quiet, "show no progress");
   }
 
@@ -67,7 +71,8 @@ struct StudyCommand {
 }  // namespace
 
 void AddStudy(const CommandGroup& program) {
-  program.Add<StudyCommand>("study", "Run the whole recipe with its controls and write the report");
+  program.Add<StudyCommand>("study", "Run the whole recipe with its controls and write the report",
+                            "  swarr study --preset quick --output-dir out/quick");
 }
 
 }  // namespace swarr

@@ -18,6 +18,7 @@ struct SupervisedCommand {
 
   void AddOptions() {
     task.AddTo(options, /*with_completions=*/true);
+    options.Group("Training");
     options.Add("max-steps", sft.steps, "optimizer steps; 0 is as many as --epochs take", StepsFrom(0));
     options.AddUnrecorded("epochs", epochs, "passes over the problems, if --max-steps is 0",
                           Between(std::numeric_limits<double>::min(), 1e6));
@@ -29,6 +30,7 @@ struct SupervisedCommand {
         "the model's context",
         AtLeast(0));
     options.Add("train-on-prompt", sft.train_on_prompt, "put prompt tokens into the loss too");
+    options.Group("Evaluation");
     options.Add("eval-every", sft.eval_every, "steps between evaluations by generation; 0 is none", AtLeast(0));
     options.AddInput("eval-data", task.eval_data, "JSON Lines file to evaluate on; needed with --data");
     options.Add("eval-examples", sft.eval_problems, "problems of an evaluation; 0 is all", AtLeast(0));
@@ -44,8 +46,9 @@ struct SupervisedCommand {
 
   void AddTeacher() {
     constexpr double kLeastTemperature = 0.1, kMostTemperature = 20;
-    teacher_option =
-        options.Add("teacher", teacher_dir, "model (directory) to come near to, such as the one with full attention");
+    options.Group("Teacher");
+    teacher_option = options.Add("teacher", teacher_dir, "model to come near to, such as the one with full attention")
+                         ->type_name("DIR");
     options.Add("distill-weight", distill.weight,
                 "A in the loss (1 - A) cross-entropy + A T^2 KL from the teacher over the whole vocabulary",
                 Between(0, 1));
@@ -53,7 +56,8 @@ struct SupervisedCommand {
                 "T, by which the logits of both models are divided, from 0.1, where little but the likeliest token "
                 "counts, to 20: beyond, the KL of two nearly uniform distributions drowns in the rounding of f32",
                 Between(kLeastTemperature, kMostTemperature));
-    options.Add("distill-kl", distill_kl, "forward, KL(teacher || student), or reverse, KL(student || teacher)");
+    options.Add("distill-kl", distill_kl, "forward is KL(teacher || student), reverse KL(student || teacher)")
+        ->type_name(OneOf(kNames<KlDirection>));
     options.HaveNoEffect({"distill-weight", "distill-temperature", "distill-kl"}, "without --teacher",
                          [this] { return teacher_dir.empty(); });
   }
@@ -145,7 +149,8 @@ struct SupervisedCommand {
 struct SftCommand : SupervisedCommand {
   explicit SftCommand(OptionSet& set) : SupervisedCommand(set) {
     training.optimizer.lr = 5e-4;
-    options.Add("model", model_dir, "model to start from (directory)")->required();
+    options.Group("Model");
+    options.Add("model", model_dir, "model to start from")->required()->type_name("DIR");
     AddTeacher();
     AddOptions();
   }
@@ -163,12 +168,14 @@ struct PretrainCommand : SupervisedCommand {
     shape.ffn = 352;
     shape.max_positions = 512;
     shape.tied = true;
-    options.Add("model", model_dir, "continue from this model (directory) instead of random weights");
+    options.Group("Model");
+    options.Add("model", model_dir, "continue from this model instead of random weights")->type_name("DIR");
     AddShape();
     AddOptions();
   }
 
   void AddShape() {
+    options.Group("Shape of a new model");
     std::vector<std::string> names;
     const auto add = [&](const char* name, auto& value, const char* help, auto... checks) {
       names.push_back(options.Add(name, value, help, checks...)->get_single_name());
@@ -229,11 +236,13 @@ struct PretrainCommand : SupervisedCommand {
 }  // namespace
 
 void AddSft(const CommandGroup& program) {
-  program.Add<SftCommand>("sft", "Fine-tune a model on prompts and completions");
+  program.Add<SftCommand>("sft", "Fine-tune a model on prompts and completions",
+                          "  swarr sft --model out/swa --task chain --max-steps 300 --output-dir out/sft");
 }
 
 void AddPretrain(const CommandGroup& program) {
-  program.Add<PretrainCommand>("pretrain", "Train a model from random weights on prompts and completions");
+  program.Add<PretrainCommand>("pretrain", "Train a model from random weights on prompts and completions",
+                               "  swarr pretrain --task chain --max-steps 1000 --output-dir out/base");
 }
 
 }  // namespace swarr

@@ -21,23 +21,25 @@ std::vector<std::string> NamesOf(const std::vector<BuiltInTask>& tasks) {
 
 }  // namespace
 
-void AddParameter(OptionSet& options, const TaskParameter& parameter, const std::string& help_prefix) {
-  std::visit([&](auto* value) { options.Add(parameter.name, *value, help_prefix + parameter.help); }, parameter.value);
+void AddParameter(OptionSet& options, const TaskParameter& parameter) {
+  std::visit([&](auto* value) { options.Add(parameter.name, *value, parameter.help); }, parameter.value);
 }
 
 void PromptOptions::AddTemplateTo(OptionSet& options) {
-  options.Add(
-      "template", chat_template,
-      "how turns are written: plain (not at all), chatml, qwen3, qwen3-thinking, or auto: as the model's files say");
+  options
+      .Add("template", chat_template, "how turns are written; plain is not at all, auto is as the model's files say")
+      ->type_name("auto|" + OneOf(kNames<ChatFormat>));
   options.Add("system", system,
               "system message where a conversation has none; auto is the model family's, none is none");
   options.HaveNoEffect({"system"}, "with --template plain", [this] { return chat_template == "plain"; });
 }
 
 void PromptOptions::AddInstructionTo(OptionSet& options, bool with_completions) {
-  options.Add("instruction", instruction,
-              "what is said beside a problem: none, boxed (step by step, answer in a box), hash (answer after ####), "
-              "question-answer (Question: ... Answer:)");
+  options
+      .Add("instruction", instruction,
+           "what is said beside a problem: boxed (step by step, answer in a box), hash (answer after ####), "
+           "question-answer (Question: ... Answer:)")
+      ->type_name(OneOf(kNames<Instruction>));
   if (with_completions) {
     options.Add("strip-calculator-marks", strip_calculator_marks, "leave GSM8K's <<48/2=24>> out of completions");
   }
@@ -72,6 +74,7 @@ PromptFormat PromptOptions::MakeFormat(const std::string& model_dir) const {
 }
 
 void TaskOptions::AddTo(OptionSet& options, bool with_completions) {
+  options.Group("Problems");
   options.AddInput(
       "data", data,
       "JSON Lines file of problems: prompt and completion or answer, question and answer (GSM8K), problem and "
@@ -82,14 +85,15 @@ void TaskOptions::AddTo(OptionSet& options, bool with_completions) {
   options.Add("answer-field", fields.answer, "field of the gold answer");
   prompt.AddTemplateTo(options);
   prompt.AddInstructionTo(options, with_completions);
-  options.Add("task", task, Concat("instead of --data: a built-in task, drawn afresh: ", Listed(NamesOf(built_in))));
+  options.Add("task", task, "instead of --data: a built-in task, drawn afresh")->type_name(OneOf(NamesOf(built_in)));
   options.HaveNoEffect({"prompt-field", "completion-field", "answer-field", "template", "system", "instruction",
                         "strip-calculator-marks", "few-shot-data", "lm-eval"},
                        "with --task, whose problems are its own", [this] { return ReadsNoRows(); });
   for (const BuiltInTask& t : built_in) {
+    options.Group("Problems of --task " + t.name);
     for (const TaskParameter& p : t.parameters) {
       if (!with_completions && p.of_completions) continue;
-      AddParameter(options, p, t.name + " task: ");
+      AddParameter(options, p);
       options.HaveNoEffect({p.name}, "with --data", [this] { return task.empty() && !data.empty(); });
       options.HaveNoEffect({p.name}, "with another --task", [this, &t] { return !task.empty() && task != t.name; });
     }
@@ -97,7 +101,8 @@ void TaskOptions::AddTo(OptionSet& options, bool with_completions) {
 }
 
 void TaskOptions::AddRewardTo(OptionSet& options) {
-  options.Add("reward", reward, "the rule that judges answers: " + RewardNames());
+  options.Group("Problems");
+  options.Add("reward", reward, "the rule that judges answers")->type_name(OneOf(RewardNames()));
   options.HaveNoEffect({"reward"}, "with --task, which has its own rule",
                        [this] { return ReadsNoRows() && reward != ChosenBuiltIn().reward.name; });
 }

@@ -40,8 +40,8 @@ struct LoadedTask {
   std::string end_of_turn{};  // the token that ends its completions; empty: the model's end of text
 };
 
-// Adds a flag for the parameter; its help opens with `help_prefix`.
-void AddParameter(OptionSet& options, const TaskParameter& parameter, const std::string& help_prefix = "");
+// Adds a flag for the parameter.
+void AddParameter(OptionSet& options, const TaskParameter& parameter);
 
 struct TaskOptions {
   std::string data, task, eval_data, reward = "chain";  // eval_data: problems to evaluate on, where a command trains
@@ -49,7 +49,8 @@ struct TaskOptions {
   FieldNames fields;
   PromptOptions prompt;
 
-  // --data, how its rows are read and put to the model, --task and the parameters of the built-in tasks.
+  // --data, how its rows are read and put to the model, --task and the parameters of the built-in tasks, in groups of
+  // their own.
   void AddTo(OptionSet& options, bool with_completions);
   // --reward, where answers are judged.
   void AddRewardTo(OptionSet& options);

@@ -21,13 +21,15 @@ Tokenizer LoadForDecoding(const std::filesystem::path& dir) {
 
 struct TokenizeCommand {
   explicit TokenizeCommand(OptionSet& options) {
-    options.Add("model", model_dir, "directory with the tokenizer.json")->required();
+    options.Group("Text");
+    options.Add("model", model_dir, "directory with the tokenizer.json")->required()->type_name("DIR");
     text_option = options.Add("text", text, "text to split into tokens");
     decode_option =
         options.Add("decode", decode, "instead of --text: ids to turn into text, like 1,2,3")->type_name(kListType);
     options.Add("special-as-text", special_as_text,
                 "with --text: special tokens written in it are text like any other");
     options.HaveNoEffect({"special-as-text"}, "with --decode", [this] { return decode_option->count() > 0; });
+    options.Group("Output");
     options.Add("json", json, "print one JSON object: ids, pieces, text");
   }
 
@@ -64,7 +66,8 @@ struct TokenizeCommand {
 }  // namespace
 
 void AddTokenize(const CommandGroup& program) {
-  program.Add<TokenizeCommand>("tokenize", "Split a text into tokens, or join tokens to a text");
+  program.Add<TokenizeCommand>("tokenize", "Split a text into tokens, or join tokens to a text",
+                               "  swarr tokenize --model data/chain-base --text '07:C,' --json");
 }
 
 }  // namespace swarr

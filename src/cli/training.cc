@@ -1,118 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/training.h"
 
-#include <unistd.h>
-
-#include <chrono>
 #include <cstdio>
 #include <string>
 #include <utility>
 
+#include "cli/progress.h"
 #include "train/requirements.h"
 
 namespace swarr {
 namespace {
 
-constexpr double kSecondsBetweenLines = 5.0, kSecondsBetweenRedraws = 0.1;
+using Row = nlohmann::ordered_json;  // of metrics.jsonl, as TrainingRun writes it
 
-template <class... Values>
-std::string Format(const char* format, Values... values) {
-  char text[64];
-  std::snprintf(text, sizeof text, format, values...);
-  return text;
-}
-
-std::string Bar(double share) {
-  constexpr int kWidth = 24;
-  const int full = static_cast<int>(share * kWidth);
-  return "[" + std::string(static_cast<std::size_t>(full), '#') +
-         std::string(static_cast<std::size_t>(kWidth - full), '.') + "] ";
-}
-
-std::string TimeLeft(double seconds) {
-  const auto whole = static_cast<long long>(seconds + 0.5);
-  return Format("%lld:%02lld:%02lld left", whole / 3600, whole / 60 % 60, whole % 60);
-}
-
-std::string Measures(const nlohmann::ordered_json& row) {
-  std::string text;
+std::string Measures(const Row& row) {
+  const auto text = [](const char* format, double value) {
+    char number[48];
+    std::snprintf(number, sizeof number, format, value);
+    return std::string(number);
+  };
+  std::string all;
   for (const char* name : {"loss", "reward", "eval/accuracy"}) {
-    if (!row.contains(name) || !row[name].is_number()) continue;
-    text += std::string("  ") + name + Format(" %.4g", row[name].get<double>());
+    if (row.contains(name) && row[name].is_number()) {
+      all += Concat(name, " ", text("%.4g", row[name].get<double>()), "  ");
+    }
   }
-  return text + Format("  %.0f tokens/s", row["tokens_per_second"].get<double>());
+  return all + text("%.0f tokens/s", row["tokens_per_second"].get<double>());
 }
 
-// Progress on stderr: on a terminal one line with a bar that is written over, otherwise a plain line every few seconds.
-class Progress {
- public:
-  // `steps`: the last step of the run.
-  explicit Progress(std::int64_t steps) : steps_(steps), terminal_(::isatty(STDERR_FILENO) == 1) {}
-  ~Progress() {
-    if (line_open_) std::fputc('\n', stderr);
+// Shows a step's row; its warnings (train/watch.h) are lines that stay.
+void ShowStep(Progress& progress, const Row& row, std::int64_t steps, bool first) {
+  for (const Row& warning : row.value("warnings", Row::array())) {
+    progress.Say(Concat("warning at step ", row["step"].get<std::int64_t>(), ": ", warning.get<std::string>()));
   }
-  Progress(const Progress&) = delete;
-  Progress& operator=(const Progress&) = delete;
-
-  // `row` is a row of metrics.jsonl, as TrainingRun writes it. Its warnings (train/watch.h) are lines that stay.
-  void Warn(const nlohmann::ordered_json& row) {
-    for (const nlohmann::ordered_json& warning : row.value("warnings", nlohmann::ordered_json::array())) {
-      std::fprintf(stderr, "%swarning at step %lld: %s\n", std::exchange(line_open_, false) ? "\n" : "",
-                   static_cast<long long>(row["step"].get<std::int64_t>()), warning.get<std::string>().c_str());
-    }
-  }
-
-  // The same rows.
-  void Show(const nlohmann::ordered_json& row) {
-    const auto step = row["step"].get<std::int64_t>();
-    const auto now = Clock::now();
-    const auto since = [&](Clock::time_point then) { return std::chrono::duration<double>(now - then).count(); };
-    const bool first = first_step_ < 0;
-    if (first) first_step_ = step;
-    const bool due = since(last_) >= (terminal_ ? kSecondsBetweenRedraws : kSecondsBetweenLines);
-    if (!first && !due && step < steps_ && !row.contains("eval/accuracy")) return;
-    last_ = now;
-
-    const double per_step = since(start_) / static_cast<double>(step - first_step_ + 1);
-    const double share = static_cast<double>(step) / static_cast<double>(steps_);
-    const std::string text = Concat("step ", step, "/", steps_, Measures(row), "  ",
-                                    TimeLeft(per_step * static_cast<double>(steps_ - step)));
-    if (!terminal_) {
-      std::fprintf(stderr, "%s\n", text.c_str());
-      return;
-    }
-    std::fprintf(stderr, "\r\033[K%s%s", Bar(share).c_str(), text.c_str());  // \033[K: clear to the end of the line
-    line_open_ = true;
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  std::int64_t steps_;
-  bool terminal_;
-  bool line_open_ = false;
-  std::int64_t first_step_ = -1;  // the first that was shown: after a resume not 1
-  Clock::time_point start_ = Clock::now(), last_;
-};
+  const auto step = row["step"].get<std::int64_t>();
+  progress.Show(step, steps, Measures(row), first || step == steps || row.contains("eval/accuracy"));
+}
 
 }  // namespace
 
 void TrainingOptions::AddTo(OptionSet& options) {
-  compute.AddTo(options);
-  options.AddUnrecorded("output-dir", output_dir, "directory for the model, metrics.jsonl and checkpoints")->required();
-  options.AddUnrecorded("resume", run.resume,
-                        "auto (the latest checkpoint of --output-dir, if any) or a checkpoint directory");
-  options
-      .AddUnrecorded("change", run.changes,
-                     "options whose values a resume takes anew, where it would refuse another value")
-      ->delimiter(',')
-      ->check(CLI::IsMember(ChangeableOptions()));
-  options.AddUnrecorded("overwrite", run.overwrite, "replace an earlier run in --output-dir");
-  options.AddUnrecorded("save-every", run.save_every, "steps between checkpoints; 0 is none", AtLeast(0));
-  options.AddUnrecorded("keep-checkpoints", run.keep_checkpoints, "how many checkpoints stay", AtLeast(1));
-  options.HaveNoEffect({"keep-checkpoints"}, "where --save-every is 0", [this] { return run.save_every == 0; });
-  options.HaveNoEffect({"change"}, "without --resume", [this] { return run.resume.empty(); });
+  options.Group("Optimizer");
   options.Add("lr", optimizer.lr, "peak learning rate", AtLeast(0));
-  options.Add("lr-schedule", schedule, "after the warm-up: constant, linear or cosine");
+  options.Add("lr-schedule", schedule, "of the rate after the warm-up")->type_name(OneOf(kNames<Schedule>));
   options.Add("warmup-steps", optimizer.warmup_steps, "steps over which the rate rises to --lr", AtLeast(0));
   options.Add("min-lr-ratio", optimizer.min_lr_ratio, "where linear and cosine end, as a share of --lr", Between(0, 1));
   options.Add("weight-decay", optimizer.adamw.weight_decay, "AdamW's, on matrices only", AtLeast(0));
@@ -121,9 +51,31 @@ void TrainingOptions::AddTo(OptionSet& options) {
   options.Add("beta1", optimizer.adamw.beta1, "AdamW: decay of the first moment, below 1", AtLeast(0));
   options.Add("beta2", optimizer.adamw.beta2, "AdamW: decay of the second moment, below 1", AtLeast(0));
   options.Add("eps", optimizer.adamw.eps, "AdamW: added to the root of the second moment", AtLeast(0));
+  options.Group("Run directory");
+  options.AddUnrecorded("output-dir", output_dir, "for the model, metrics.jsonl and checkpoints")
+      ->required()
+      ->type_name("DIR");
+  options.AddUnrecorded("resume", run.resume,
+                        "auto (the latest checkpoint of --output-dir, if any) or a checkpoint directory");
+  options
+      .AddUnrecorded("change", run.changes,
+                     "options whose values a resume takes anew, where it would refuse another value")
+      ->delimiter(',')
+      ->check(CLI::IsMember(ChangeableOptions()))
+      ->type_name(OneOf(ChangeableOptions()));
+  options.AddUnrecorded("overwrite", run.overwrite, "replace an earlier run in --output-dir");
+  options
+      .AddUnrecorded("report-to", report_to, "what gets the metrics beside metrics.jsonl: TensorBoard's event files")
+      ->type_name(OneOf(kNames<ReportTo>));
+  options.AddUnrecorded("save-every", run.save_every, "steps between checkpoints; 0 is none", AtLeast(0));
+  options.AddUnrecorded("keep-checkpoints", run.keep_checkpoints, "how many checkpoints stay", AtLeast(1));
+  options.HaveNoEffect({"keep-checkpoints"}, "where --save-every is 0", [this] { return run.save_every == 0; });
+  options.HaveNoEffect({"change"}, "without --resume", [this] { return run.resume.empty(); });
+  compute.AddTo(options);
   options.AddUnrecorded("grad-checkpoint", grad_checkpoint, "compute activations again in the backward to save memory");
   options.AddUnrecorded("trace-nonfinite", trace_non_finite,
                         "stop at the first op whose result or gradient is NaN or infinite, and name it (slow)");
+  options.Group(kGeneralGroup);
   options.AddUnrecorded("quiet", quiet, "show no progress");
 }
 
@@ -142,16 +94,20 @@ void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const 
   }
   Optimizer trainer(model.parameters(), optimizer);
   {
-    Progress progress(steps);
+    Progress progress("step", quiet);
     RunOptions run_options = run;
     run_options.output_dir = output_dir;
+    run_options.report_to = ParseName<ReportTo>("--report-to", report_to);
     const Stopping stopping = options.environment().watch_signals();
     run_options.interrupted = stopping.requested;
     run_options.saving = stopping.saving;
-    run_options.warn = [](const std::string& sentence) { std::fprintf(stderr, "swarr: %s\n", sentence.c_str()); };
-    run_options.on_step = [&](const nlohmann::ordered_json& row) {
-      progress.Warn(row);
-      if (!quiet) progress.Show(row);
+    run_options.environment = RunEnvironment(&ctx);
+    run_options.warn = [&](const std::string& sentence) { progress.Say("swarr: " + sentence); };
+    run_options.resumed = [&](const std::string& sentence) {
+      if (!quiet) progress.Say("swarr: " + sentence);
+    };
+    run_options.on_step = [&, first = true](const Row& row) mutable {
+      ShowStep(progress, row, steps, std::exchange(first, false));
     };
     TrainingRun training_run(run_options, options.Resolved(), model, trainer, tokenizer);
     loop(ctx, trainer, training_run);

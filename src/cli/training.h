@@ -17,7 +17,7 @@ struct TrainingOptions {
   ComputeOptions compute;
   OptimizerOptions optimizer;
   RunOptions run;
-  std::string output_dir, schedule = "cosine";
+  std::string output_dir, schedule = "cosine", report_to = Name(ReportTo::kNone);
   bool grad_checkpoint = false, trace_non_finite = false, quiet = false;
 
   void AddTo(OptionSet& options);

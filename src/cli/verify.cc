@@ -10,10 +10,12 @@ namespace {
 
 struct VerifyCommand {
   explicit VerifyCommand(OptionSet& options) {
+    options.Group("Answer");
     options.Add("gold", gold, "the right answer")->required();
     options.Add("answer", answer, "the completion to judge, without end of text")->required();
-    options.Add("reward", reward, Concat("the rule that judges: ", RewardNames()));
+    options.Add("reward", reward, "the rule that judges")->type_name(OneOf(RewardNames()));
     options.Add("truncated", truncated, "the completion was cut off before end of text");
+    options.Group("Output");
     options.Add("json", json, "print one JSON object: correct, reward, rule, extracted");
   }
 
@@ -36,7 +38,8 @@ struct VerifyCommand {
 }  // namespace
 
 void AddVerify(const CommandGroup& program) {
-  program.Add<VerifyCommand>("verify", "Judge an answer as the reward does, and say by which rule");
+  program.Add<VerifyCommand>("verify", "Judge an answer as the reward does, and say by which rule",
+                             "  swarr verify --reward math --gold 1/2 --answer 'so \\boxed{0.5}'");
 }
 
 }  // namespace swarr

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/directories.h"
 #include "base/files.h"
+#include "base/watched_copy.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "model/parameters.h"
@@ -88,7 +89,7 @@ void WriteLearnedSinks(const fs::path& dir, const ModelConfig& config, const Wei
 
 void ConvertModel(const fs::path& from, const std::vector<AttentionSpec>& attention, const fs::path& to,
                   const std::map<std::string, std::string>& more, std::optional<double> learned_sinks,
-                  Existing existing) {
+                  Existing existing, const std::function<void(std::int64_t, std::int64_t)>& on_progress) {
   std::error_code ignored;
   SWARR_CHECK(!fs::equivalent(from, to, ignored), "won't convert ", from.string(),
               " in place; choose another output directory");
@@ -114,7 +115,13 @@ void ConvertModel(const fs::path& from, const std::vector<AttentionSpec>& attent
   for (const auto& [name, new_name] : copied) names.push_back(new_name);
   for (const auto& [name, content] : more) names.push_back(name);
   AtomicDirectory out(to, names, existing);
-  for (const auto& [name, new_name] : copied) CopyFile(from / name, out.path() / new_name);
+  std::int64_t done = 0, total = 0;
+  for (const auto& [name, new_name] : copied) total += static_cast<std::int64_t>(fs::file_size(from / name));
+  for (const auto& [name, new_name] : copied) {
+    CopyFile(from / name, out.path() / new_name, [&](std::uint64_t bytes) {
+      if (on_progress) on_progress(done += static_cast<std::int64_t>(bytes), total);
+    });
+  }
   if (learned_sinks) WriteLearnedSinks(out.path(), config, weights, *learned_sinks);
   WriteFileAtomically(out.path() / "config.json", config_text);
   for (const auto& [name, content] : more) WriteFileAtomically(out.path() / name, content);

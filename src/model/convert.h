@@ -2,7 +2,9 @@
 // From full attention to a sliding window: a new config.json beside the same weights.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -28,8 +30,10 @@ std::vector<int> EveryLayer(int layers, int every);
 // this value for every query head of every layer, in one more file of weights; an index beside it then names the file
 // of each tensor. Throws if `from` is damaged, weights that are NaN or infinite included, if `to` is `from`, or if
 // `from` has learned sinks already or is of a kind to which no Hugging Face model type gives them. Needs little memory.
+// on_progress(done, total) is told of the bytes that are copied.
 void ConvertModel(const std::filesystem::path& from, const std::vector<AttentionSpec>& attention,
                   const std::filesystem::path& to, const std::map<std::string, std::string>& more = {},
-                  std::optional<double> learned_sinks = {}, Existing existing = Existing::kReplaced);
+                  std::optional<double> learned_sinks = {}, Existing existing = Existing::kReplaced,
+                  const std::function<void(std::int64_t, std::int64_t)>& on_progress = {});
 
 }  // namespace swarr

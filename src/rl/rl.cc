@@ -5,7 +5,6 @@
 #include <cmath>
 #include <functional>
 
-#include "base/files.h"
 #include "rl/rollout.h"
 #include "train/step_timer.h"
 #include "train/watch.h"
@@ -108,7 +107,7 @@ PassSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<
 }
 
 StepSums Update(Context& ctx, const Transformer& model, const std::vector<Trajectory>& kept, const RlOptions& options,
-                double lr, Optimizer& optimizer, TrainingRun& run) {
+                double lr, Optimizer& optimizer, TrainingSteps& run) {
   StepSums step;
   for (int i = 0; i < options.num_iterations; ++i) {
     const PassSums sums = TrainingPass(ctx, model, kept, options, [&] {
@@ -189,15 +188,12 @@ struct Sums {
   }
 };
 
-// Writes dir/completions/step-*.jsonl for this step, 1 or more: the kept groups, then the dropped ones.
-void WriteCompletions(const std::filesystem::path& dir, std::int64_t step, const Rollout& rollout,
-                      const RlOptions& options) {
+// The rows of completions/step-*.jsonl for this step, 1 or more: the kept groups, then the dropped ones.
+std::string LinesOf(std::int64_t step, const Rollout& rollout, const RlOptions& options) {
   std::string lines;
   for (const Trajectory& t : rollout.kept) lines += LineOf(step, t, false, options);
   for (const Trajectory& t : rollout.dropped) lines += LineOf(step, t, true, options);
-  const std::filesystem::path path = CompletionsPath(dir, step);
-  std::filesystem::create_directories(path.parent_path());
-  WriteFileAtomically(path, lines);
+  return lines;
 }
 
 // The metrics that follow from the rollout alone, over all that was sampled.
@@ -222,7 +218,7 @@ ordered_json MetricsOf(const Rollout& rollout, const RlOptions& options) {
   return metrics;
 }
 
-Rollout SampleUnlessStopped(Context& ctx, Sampler& sampler, TrainingRun& run) {
+Rollout SampleUnlessStopped(Context& ctx, Sampler& sampler, TrainingSteps& run) {
   try {
     return sampler.Sample(ctx, run.step(), [&] { return run.AskedToStop(); });
   } catch (const RolloutStopped&) {
@@ -261,7 +257,7 @@ std::vector<MemoryPart> RlParts(const ModelConfig& config, DType dtype, Device d
 }
 
 OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
-                    const RlOptions& options, Optimizer& optimizer, TrainingRun& run, const Transformer* reference) {
+                    const RlOptions& options, Optimizer& optimizer, TrainingSteps& run, const Transformer* reference) {
   CheckObjective(options.objective);
   if (options.num_generations < 2 && options.objective.baseline != Baseline::kNone) {
     throw UsageError(
@@ -276,7 +272,7 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
               "; allow shorter completions, or take another reference model");
   Sampler sampler(model, reference, tokenizer, task, options);
   OnPolicyCheck check;
-  Watch watch(run.output_dir(), run.step());
+  Watch watch = run.MakeWatch();
   while (run.step() < options.steps) {
     const StepTimer timer;
     const std::int64_t step = run.step();
@@ -285,7 +281,7 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
     const StepSums sums = Update(ctx, model, rollout.kept, options, lr, optimizer, run);
     check.max_abs_diff = std::max(check.max_abs_diff, sums.first.max_abs_diff);
     check.tokens += sums.first.tokens;
-    if (options.keep_completions) WriteCompletions(run.output_dir(), step + 1, rollout, options);
+    if (options.keep_completions) run.KeepCompletions(step + 1, LinesOf(step + 1, rollout, options));
 
     ordered_json record = MetricsOf(sums);
     record.update(MetricsOf(rollout, options));  // its KL, from the reference, replaces the sampler's from the trainer

@@ -6,10 +6,13 @@
 // sampler is the policy.
 #pragma once
 
+#include "model/tokenizer.h"
+#include "model/transformer.h"
 #include "rl/objective.h"
 #include "task/task.h"
+#include "train/optimizer.h"
 #include "train/requirements.h"
-#include "train/run.h"
+#include "train/training_steps.h"
 
 namespace swarr {
 
@@ -24,7 +27,7 @@ struct RlOptions {
   bool checkpoint_blocks = false;  // gradient checkpointing
   ObjectiveOptions objective;
   std::uint64_t seed = 0;
-  bool keep_completions = true;  // write completions/step-00000001.jsonl and so on into the output directory
+  bool keep_completions = true;  // hand the completions of each step to the run (completions/step-*.jsonl)
 };
 
 // What RunRl will hold in memory beside the model, its gradients and moments, and a reference. `prompt_tokens`: of the
@@ -60,7 +63,7 @@ struct OnPolicyCheck {
 // advantage, or, where it differs from token to token, advantages; with a reference kl, the sum of the estimates over
 // its tokens; with dynamic sampling dropped, whether its group was.
 OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
-                    const RlOptions& options, Optimizer& optimizer, TrainingRun& run,
+                    const RlOptions& options, Optimizer& optimizer, TrainingSteps& run,
                     const Transformer* reference = nullptr);
 
 }  // namespace swarr

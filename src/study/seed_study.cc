@@ -21,6 +21,7 @@
 #include "task/registry.h"
 #include "tensor/philox.h"
 #include "train/evaluate.h"
+#include "train/run.h"
 #include "train/samples.h"
 #include "train/step_timer.h"
 #include "train/watch.h"

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "tensor/fused_head.h"
+#include "tensor/fused/head.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/transfer.h"
 

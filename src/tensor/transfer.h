@@ -2,8 +2,13 @@
 // Moves data between the processor and the device of a context. On the processor nothing has to move: each function
 // does its work at once, without a copy. On a CUDA device it puts the work into the context's stream, which does it
 // later, in order. So wait (Wait) before you read what was moved to the host, and before you overwrite what was moved
-// from there.
+// from there. Contexts with step memory are made here too.
 #pragma once
+
+#include <sched.h>
+
+#include <algorithm>
+#include <thread>
 
 #include "tensor/context.h"
 
@@ -34,6 +39,31 @@ class StepMemory {
  private:
   std::shared_ptr<CudaStream> stream_;  // null on the processor
   Arena arena_, host_;
+};
+
+// How many threads a number asks for: itself, or if it is 0 one for every processor that this process may use.
+inline int ResolveThreads(int threads) {
+  if (threads > 0) return threads;
+  // A scheduler, a container or taskset may leave this process only some. Fails for more than 1024 processors.
+  cpu_set_t processors;
+  if (sched_getaffinity(0, sizeof processors, &processors) == 0) return CPU_COUNT(&processors);
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+// A context that needs nothing else: with step memory of its own, on the processor or a device, with the best kernels
+// of this machine and a thread for every processor unless told otherwise.
+class OwnContext : public Context {
+ public:
+  // Throws Error if this build or machine has no such device.
+  explicit OwnContext(Device device = Device::kCpu, int wanted_threads = 0) : memory_(device) {
+    memory_.GiveTo(*this);
+    threads = ResolveThreads(wanted_threads);
+  }
+  OwnContext(const OwnContext&) = delete;
+  OwnContext& operator=(const OwnContext&) = delete;
+
+ private:
+  StepMemory memory_;
 };
 
 // Gives all step memory back, at the start of a step. It waits first: the device may still be at work on the step

@@ -34,6 +34,17 @@ bool CutAtStop(std::string& text, const std::vector<std::string>& stop_texts) {
 
 bool Correct(const EvaluatedCompletion& completion) { return completion.reward == 1.0; }
 
+// Sees every token that is drawn and tells options.on_progress of completions that end; null where nobody asks.
+std::function<void(std::size_t, std::int32_t)> Counting(const Transformer& model, const std::vector<Request>& requests,
+                                                        const EvaluateOptions& options) {
+  if (!options.on_progress) return {};
+  return [&, drawn = std::vector<int>(requests.size()), ended = std::int64_t{0}](std::size_t i,
+                                                                                 std::int32_t token) mutable {
+    if (++drawn[i] < requests[i].max_new_tokens && !model.config().Stops(token)) return;
+    options.on_progress(++ended, static_cast<std::int64_t>(requests.size()));
+  };
+}
+
 std::int64_t ProblemsOf(const Task& task, const EvaluateOptions& options) {
   return options.problems == 0 ? task.size() : std::min(options.problems, task.size());
 }
@@ -71,7 +82,7 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
   ResetStep(ctx);  // so that the slots are chosen by what is free; a caller holds no step memory here
   Decoder decoder(model, SlotsFor(model, options.slots, static_cast<std::int64_t>(requests.size()), max_length),
                   max_length);
-  std::vector<Completion> completions = decoder.Generate(ctx, requests);
+  std::vector<Completion> completions = decoder.Generate(ctx, requests, Counting(model, requests, options));
   std::vector<EvaluatedCompletion> results;
   for (std::size_t i = 0; i < completions.size(); ++i) {
     Completion& c = completions[i];

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ struct EvaluateOptions {
   std::vector<std::string> stop_texts = {};  // a completion also ends before the first of these in its text
   std::uint32_t step = 0;                    // separates the noise of evaluations at different times
   Purpose purpose = Purpose::kEvaluate;      // separates it from the noise of what is sampled to be learned from
+  // Called when a completion has ended, with how many have and how many there will be; one call at a time.
+  std::function<void(std::int64_t, std::int64_t)> on_progress = {};
 };
 
 struct EvaluatedCompletion {

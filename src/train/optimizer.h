@@ -9,7 +9,7 @@
 
 #include "base/names.h"
 #include "model/parameters.h"
-#include "tensor/fused_adamw.h"
+#include "tensor/fused/adamw.h"
 
 namespace swarr {
 

@@ -2,30 +2,42 @@
 // A training run, SFT or RL: an output directory with the resolved configuration, one metrics.jsonl, checkpoints, exact
 // resume, and a way to be interrupted (docs/reliability.md).
 //
-//   DIR/resolved_config.json    every option of the run
+//   DIR/resolved_config.json    every option of the run, and by what it was made
 //   DIR/metrics.jsonl           one object a step; after a resume it goes on without a gap or a repeated step
 //   DIR/checkpoint-00000100/    checkpoint.h
 //   DIR/run.json                the TrainerState of the start or, with the hashes of the model's files, of the end; it
 //                               marks the directory as a run's
 //   DIR/config.json, model.safetensors, tokenizer.json    the model, when the run is complete
+//   DIR/events.out.tfevents.*   the same for TensorBoard, if asked for; one file for each start
 //   DIR/completions/            what RL sampled (CompletionsPath)
 //   DIR/set-aside-1/            checkpoints, metrics and completions of later steps, when a resume went back
 //
 // What a run writes never replaces what it did not write itself.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/directories.h"
+#include "base/names.h"
 #include "train/checkpoint.h"
+#include "train/event_file.h"
+#include "train/run_files.h"
+#include "train/training_steps.h"
 
 namespace swarr {
+
+// What gets the metrics beside metrics.jsonl: TensorBoard's event files.
+enum class ReportTo : std::uint8_t { kNone, kTensorBoard };
+template <>
+inline constexpr std::array kNames<ReportTo> = {"none", "tensorboard"};
 
 struct RunOptions {
   std::filesystem::path output_dir;
@@ -41,22 +53,17 @@ struct RunOptions {
   std::function<bool()> interrupted{};                                  // asked in and after every step
   std::function<void(bool)> saving{};                                   // told when a save begins (true) and has ended
   std::function<void(const nlohmann::ordered_json&)> on_step{};  // sees every metrics record (progress on a terminal)
-  std::function<void(const std::string&)> warn{};                // gets a sentence on what was found and mended
+  ReportTo report_to = ReportTo::kNone;
+  std::function<void(const std::string&)> warn{};     // gets a sentence on what was found and mended
+  std::function<void(const std::string&)> resumed{};  // gets a sentence on where a resume goes on
+  nlohmann::ordered_json environment = nlohmann::ordered_json::object();  // fields of resolved_config.json beside the
+                                                                          // options, which decide nothing
 };
 
 // The options that RunOptions::changes may name: those of the optimizer, and the number of steps.
 std::vector<std::string> ChangeableOptions();
 
-// The file of the completions that step `step`, from 1, has sampled.
-std::filesystem::path CompletionsPath(const std::filesystem::path& run, std::int64_t step);
-
-// Thrown after an interrupt, when the checkpoint is on the disk.
-class Interrupted : public Error {
- public:
-  using Error::Error;
-};
-
-class TrainingRun {
+class TrainingRun : public TrainingSteps {
  public:
   // Creates the directory, takes its lock and finishes or undoes what a killed run left half done. Then it starts
   // afresh or goes on:
@@ -73,24 +80,22 @@ class TrainingRun {
   TrainingRun(const RunOptions& options, const nlohmann::ordered_json& config, const Transformer& model,
               Optimizer& optimizer, const Tokenizer& tokenizer);
 
-  const std::filesystem::path& output_dir() const { return options_.output_dir; }
-  std::int64_t step() const { return state_.step; }              // steps completed
-  std::int64_t num_tokens() const { return state_.num_tokens; }  // tokens trained on so far
+  std::int64_t step() const override { return state_.step; }
+  std::int64_t num_tokens() const override { return state_.num_tokens; }
+  Watch MakeWatch() const override { return {options_.output_dir, step()}; }
 
-  // Ends a step: appends the metrics record (step and num_tokens are put first), saves a checkpoint when one is due,
-  // and throws Interrupted, after saving one, if the user asks to stop. Throws Error, and saves nothing, if a weight or
-  // a moment is not finite.
-  void EndStep(std::int64_t tokens, const nlohmann::ordered_json& record);
+  // Appends the metrics record, saves a checkpoint when one is due, and throws Interrupted, after saving one, if the
+  // user asks to stop. Throws Error, and saves nothing, if a weight or a moment is not finite.
+  void EndStep(std::int64_t tokens, const Record& record) override;
+  void KeepCompletions(std::int64_t step, const std::string& lines) override;
 
-  // Whether the user asks to stop. Threads that compute a step may ask too.
-  bool AskedToStop() const { return options_.interrupted && options_.interrupted(); }
-  // If so, saves the steps completed, unless they are saved, and throws Interrupted. To be called between steps, and in
-  // a step before it changes the weights: what was computed of that step is lost.
-  void StopIfAsked();
+  bool AskedToStop() const override { return options_.interrupted && options_.interrupted(); }
+  // Saves the steps completed before it throws, unless they are saved.
+  void StopIfAsked() override;
 
-  // If the value is not finite, throws, naming the tensor where that began and the last good checkpoint. A checkpoint
-  // of the weights that gave it is set aside: it is no good one. To be called before the weights are updated.
-  void CheckFinite(const char* what, double value);
+  // Names the tensor where that began and the last good checkpoint. A checkpoint of the weights that gave it is set
+  // aside: it is no good one.
+  void CheckFinite(const char* what, double value) override;
 
   // Writes the model into the output directory, all of its files or none. Throws as EndStep does.
   void Finish();
@@ -98,6 +103,7 @@ class TrainingRun {
  private:
   TrainedModel trained() const { return {model_, optimizer_, tokenizer_, side_files_}; }
   void Warn(const std::string& sentence) const;
+  void SayResumed(const std::string& sentence) const;
   void RequireUnused(bool a_run) const;
   void RequireReplaceable() const;
   void Begin();
@@ -120,6 +126,7 @@ class TrainingRun {
   Optimizer& optimizer_;
   const Tokenizer& tokenizer_;
   TrainerState state_;
+  std::optional<EventFile> events_;
   std::int64_t saved_step_ = -1;  // of the checkpoint that this process wrote last
   bool begun_ = false;
   bool complete_ = false;  // it was when this process came, and nothing is to be written

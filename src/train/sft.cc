@@ -158,11 +158,11 @@ std::vector<MemoryPart> SftParts(const Transformer& model, const Tokenizer& toke
 }
 
 void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task, const Task* eval_task,
-            const SftOptions& options, Optimizer& optimizer, TrainingRun& run) {
+            const SftOptions& options, Optimizer& optimizer, TrainingSteps& run) {
   const Distillation& distill = options.distill;
   CheckDistillation(distill, model);
   ProblemOrder order(task.size(), options.seed);
-  Watch watch(run.output_dir(), run.step());
+  Watch watch = run.MakeWatch();
   while (run.step() < options.steps) {
     const StepTimer timer;
     const std::int64_t step = run.step();

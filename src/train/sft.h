@@ -3,9 +3,12 @@
 // them. Pretraining is the same loop from random weights.
 #pragma once
 
+#include "model/tokenizer.h"
+#include "model/transformer.h"
 #include "task/task.h"
+#include "train/optimizer.h"
 #include "train/requirements.h"
-#include "train/run.h"
+#include "train/training_steps.h"
 
 namespace swarr {
 
@@ -43,6 +46,6 @@ std::vector<MemoryPart> SftParts(const Transformer& model, const Tokenizer& toke
 // grad_norm, entropy, step_time, tokens_per_second, peak_memory_mb, eval/accuracy where due, and warnings
 // (train/watch.h). Throws Error if the teacher's vocabulary is of another size.
 void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task, const Task* eval_task,
-            const SftOptions& options, Optimizer& optimizer, TrainingRun& run);
+            const SftOptions& options, Optimizer& optimizer, TrainingSteps& run);
 
 }  // namespace swarr

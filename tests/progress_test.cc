@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Progress as a terminal shows it.
+#include <doctest/doctest.h>
+#include <sys/ioctl.h>
+
+#include "program.h"
+
+using namespace swarr;
+
+namespace {
+
+// A terminal of so many columns, to which programs write what goes to stderr.
+class Terminal {
+ public:
+  explicit Terminal(unsigned short columns) : ours_(::posix_openpt(O_RDWR | O_NOCTTY)) {
+    const winsize size{24, columns, 0, 0};
+    const bool open =
+        ours_ >= 0 && ::grantpt(ours_) == 0 && ::unlockpt(ours_) == 0 && ::ioctl(ours_, TIOCSWINSZ, &size) == 0;
+    SWARR_CHECK(open, "can't open a pseudo-terminal");
+    theirs_ = ::open(::ptsname(ours_), O_RDWR | O_NOCTTY);
+  }
+  ~Terminal() {
+    ::close(theirs_);
+    ::close(ours_);
+  }
+  Terminal(const Terminal&) = delete;
+  Terminal& operator=(const Terminal&) = delete;
+
+  // What the program draws, line over line, when it has ended well.
+  std::vector<std::string> Run(const std::vector<std::string>& arguments) const {
+    CHECK(Program(arguments, [&] { return ::dup2(theirs_, STDERR_FILENO) >= 0; }).Wait().status == 0);
+    int waiting = 0;
+    std::string drawn;
+    while (::ioctl(ours_, FIONREAD, &waiting) == 0 && waiting > 0) {
+      std::string part(static_cast<std::size_t>(waiting), '\0');
+      const ssize_t got = ::read(ours_, part.data(), part.size());
+      if (got <= 0) break;
+      drawn += part.substr(0, static_cast<std::size_t>(got));
+    }
+    std::vector<std::string> lines(1);
+    for (const char c : drawn) {
+      if (c == '\r' || c == '\n') {
+        lines.emplace_back();
+      } else {
+        lines.back() += c;
+      }
+    }
+    for (std::string& line : lines) {
+      if (line.starts_with("\033[K")) line.erase(0, 3);
+    }
+    std::erase(lines, "");
+    return lines;
+  }
+
+ private:
+  int ours_, theirs_ = -1;
+};
+
+std::vector<std::string> Loud(std::vector<std::string> arguments) {
+  std::erase(arguments, "--quiet");
+  return arguments;
+}
+
+}  // namespace
+
+TEST_CASE("progress fits the terminal, says how much is done and left, and has a bar where there is room") {
+  for (const unsigned short columns : {30, 120}) {
+    const TempDirectory dir;
+    const std::vector<std::string> lines = Terminal(columns).Run(Loud(TinyPretrain(dir / "run", 3)));
+    REQUIRE(!lines.empty());
+    for (const std::string& line : lines) CHECK_MESSAGE(line.size() < columns, line);
+    CHECK(lines.back().find("step 3/3  0:00:00 left") != std::string::npos);
+    CHECK((lines.back().find("[########################] ") != std::string::npos) == (columns == 120));
+    CHECK((lines.back().find("tokens/s") != std::string::npos) == (columns == 120));
+  }
+}
+
+TEST_CASE("eval, sample and convert show progress on a terminal unless they are to be quiet") {
+  const Terminal terminal(80);
+  const TempDirectory dir;
+  const std::vector<std::string> eval = {"eval", "--model", TinyModel(), "--problems", "3", "--samples", "2"},
+                                 convert = {"convert",  "--model", TinyModel(),    "--overwrite",
+                                            "--window", "4",       "--output-dir", (dir / "swa").string()},
+                                 sample = {
+                                     "sample",    "--model", TinyModel(), "--problems",           "2", "--keep", "all",
+                                     "--samples", "2",       "--output",  (dir / "rows").string()};
+  const std::vector<std::string> quiet = {"--quiet"};
+  CHECK(terminal.Run(eval + kShort).back().find("completion 6/6  0:00:00 left") != std::string::npos);
+  CHECK(terminal.Run(eval + kShort + quiet).empty());
+  CHECK(terminal.Run(sample + kShort).back().find("completion 4/4") != std::string::npos);
+  CHECK(terminal.Run(convert).back().find("MB 1/1  0:00:00 left") != std::string::npos);
+  CHECK(terminal.Run(convert + quiet).empty());
+}
