@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "base/check.h"
@@ -247,13 +248,35 @@ TEST_CASE("the page of Markdown has whole tables, names every arm, and shows the
 TEST_CASE("the page stands alone, escapes what it quotes and names its limits") {
   const std::string html = HtmlReport(MadeUpResults(40, 45, 93));
   CHECK(Count(html, "<script") == 0);
-  CHECK(Count(html, "href=") + Count(html, "src=") + Count(html, "@import") + Count(html, "url(") == 0);
+  CHECK(Count(html, "src=") + Count(html, "@import") + Count(html, "url(") + Count(html, "<link") == 0);
   CHECK(Count(html, "&lt;/td&gt;&lt;script&gt;") == 1);
-  CHECK(Count(html, "a&lt;b&gt;&amp;c&quot;") == 2);  // under settings and under how to redo it
-  CHECK(Count(html, "<svg") == 7);
+  CHECK(Count(html, "a&lt;b&gt;&amp;c&quot;") == 2);  // under where it comes from and under how to redo it
+  CHECK(Count(html, "<figure>") == 8);                // six of the study, and the training of two arms
   CHECK(Count(html, "planted") == 1);
   CHECK(Count(html, "hyper-parameters could not be obtained") == 1);
   CHECK(Count(html, "quick preset leaves out") == 1);
+}
+
+TEST_CASE("the page's links lead to its own sections and to files beside it, and nowhere else") {
+  const std::string html = HtmlReport(MadeUpResults(40, 45, 93));
+  const std::set<std::string> files = {"results.json", "outcomes.jsonl", "settings.json",
+                                       "report.md",    "results/",       "figures/"};
+  std::size_t sections = 0, records = 0;
+  for (std::size_t at = html.find("href=\""); at != std::string::npos; at = html.find("href=\"", at + 1)) {
+    const std::size_t begin = at + 6;
+    const std::string to = html.substr(begin, html.find('"', begin) - begin);
+    CAPTURE(to);
+    if (to[0] == '#') {
+      ++sections;
+      CHECK(Count(html, Concat("id=\"", to.substr(1), "\"")) == 1);
+    } else if (to.starts_with("results/") && to.ends_with("-seed0.json")) {
+      ++records;
+    } else {
+      CHECK(files.contains(to));
+    }
+  }
+  CHECK(sections == Count(html, "<h2"));
+  CHECK(records == 6);  // of every run
 }
 
 TEST_CASE("many arms are named once each, in the legend, where there is no room beside points") {

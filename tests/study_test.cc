@@ -278,6 +278,41 @@ TEST_CASE("a study goes on from its records alone, and trains again only what it
   CHECK(damaged.Says("swa_rl-seed0.json is no record of an arm"));
 }
 
+TEST_CASE("a report is written again from records alone, whole or not, with links to files that are there") {
+  const TempDirectory dir;
+  const fs::path data = dir / "data", out = dir / "out";
+  fs::create_directory(data);
+  WriteData(data);
+  REQUIRE(Swarr(Study(data, out)).status == 0);
+  const std::string results = ReadFile(out / "results.json"), page = ReadFile(out / "report.html");
+  for (std::size_t at = page.find("href=\""); at != std::string::npos; at = page.find("href=\"", at + 1)) {
+    const std::string to = page.substr(at + 6, page.find('"', at + 6) - at - 6);
+    if (to[0] != '#') CHECK_MESSAGE(fs::exists(out / to), to);
+  }
+  for (const char* part : {"gradient norm ", "<div class=\"trace\">"}) CHECK(page.find(part) != std::string::npos);
+
+  const std::vector<std::string> flag = {"--report-only"}, again = Study(data, out) + flag;
+  fs::remove_all(out / "runs");
+  Outcome outcome = Swarr(again);
+  REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+  CHECK(!fs::exists(out / "runs"));
+  const json before = json::parse(results), after = json::parse(ReadFile(out / "results.json"));
+  for (const char* part : {"runs", "summary", "checks", "cost"}) CHECK(after.at(part) == before.at(part));
+
+  fs::remove(out / "results" / "swa_rl-seed0.json");
+  fs::remove(out / "results.json");
+  outcome = Swarr(again);
+  REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+  CHECK(outcome.out.find("Not complete: 1 of 7 runs are missing.") != std::string::npos);
+  CHECK(ReadFile(out / "report.html").find("Not complete: 1 of 7 runs are not measured yet: SWA, RL (seed 0).") !=
+        std::string::npos);
+  CHECK(!fs::exists(out / "results.json"));  // so the study goes on, and is not begun anew
+
+  outcome = Swarr(Study(data, dir / "none") + flag);
+  CHECK(outcome.status == 1);
+  CHECK(outcome.Says("holds no study"));
+}
+
 TEST_CASE("seeds take base models in turn, and arms may have learned sinks, full layers and longer problems") {
   const TempDirectory dir;
   const fs::path data = dir / "data", out = dir / "out";

@@ -311,14 +311,6 @@ std::string BenchLine(const ordered_json& row) {
   return line;
 }
 
-std::string ProcessorName(Device device) {
-  if (device == Device::kCuda) return CudaDeviceName();
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    const std::size_t at = line.find(": ");
-    if (line.starts_with("model name") && at != std::string::npos) return line.substr(at + 2);
-  }
-  return "unknown processor";
-}
+std::string ProcessorName(Device device) { return device == Device::kCuda ? CudaDeviceName() : ProcessorModel(); }
 
 }  // namespace swarr

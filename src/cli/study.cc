@@ -37,6 +37,8 @@ struct StudyCommand {
     options.Add("overwrite", study.overwrite, "replace a study of other settings in --output-dir");
     options.Add("keep-models", study.keep_models,
                 "keep the weights of all arms in --output-dir/runs; else they go when a seed's arms are all measured");
+    options.Add("report-only", study.report_only,
+                "write the report again from the records in --output-dir, without training or measuring");
     options.Group(kGeneralGroup);
     options.Add("quiet", quiet, "show no progress");
   }
@@ -53,6 +55,9 @@ struct StudyCommand {
     study.saving = stopping.saving;
     if (!quiet) study.progress = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
     const StudyResults results = RunStudy(study);
+    if (const std::size_t missing = results.missing.size(); missing > 0) {
+      std::cout << "Not complete: " << missing << " of " << missing + results.runs.size() << " runs are missing.\n\n";
+    }
     std::cout << TerminalReport(results) << "report: " << (study.output_dir / "report.html").string() << '\n';
   }
 

@@ -12,26 +12,28 @@ namespace swarr {
 namespace {
 
 // All in pixels.
-constexpr double kChartWidth = 780, kNameWidth = 250, kFirstRow = 62, kRowHeight = 24, kBarHeight = 12, kFoot = 30;
+constexpr double kLeastNames = 110, kFirstRow = 62, kRowHeight = 24, kBarHeight = 12, kFoot = 22;
 constexpr double kNumberWidth = 56;  // right of a bar's track, where its number stands
 
 std::string Written(double x, double y, const std::string& text, std::string_view anchor, std::string_view more = "") {
   return Fill("<text x=\"@\" y=\"@\" text-anchor=\"@\"@>@</text>\n", {x, y, anchor, more, EscapeMarkup(text)});
 }
 
-std::string Rectangle(double x, double y, double width, std::string_view colour) {
-  return Fill("<rect x=\"@\" y=\"@\" width=\"@\" height=\"@\" fill=\"@\"/>\n", {x, y, width, kBarHeight, colour});
+std::string Rectangle(double x, double y, double width, std::string_view colour, std::string_view hover) {
+  return Fill("<rect x=\"@\" y=\"@\" width=\"@\" height=\"@\" fill=\"@\">@</rect>\n",
+              {x, y, width, kBarHeight, colour, Hover(hover)});
 }
 
 // The bar on its track, which begins at x and is `length` long.
 std::string DrawBar(const Bar& bar, double x, double y, double length, std::string_view colour) {
-  std::string out = Rectangle(x, y, length, "#ececec");
+  std::string out = Rectangle(x, y, length, colour::kTrack, bar.hover);
   const bool drawn = std::isfinite(bar.share);
-  if (drawn) out += Rectangle(x, y, length * std::clamp(bar.share, 0.0, 1.0), colour);
-  for (const double mark : bar.marks) {
-    if (!std::isfinite(mark)) continue;
-    out += Fill("<circle cx=\"@\" cy=\"@\" r=\"3.2\" fill=\"#ffffff\" stroke=\"@\" stroke-width=\"1.2\"/>\n",
-                {x + length * std::clamp(mark, 0.0, 1.0), y + kBarHeight / 2, colour::kBlack});
+  if (drawn) out += Rectangle(x, y, length * std::clamp(bar.share, 0.0, 1.0), colour, bar.hover);
+  for (const BarMark& mark : bar.marks) {
+    if (!std::isfinite(mark.share)) continue;
+    out += Fill("<circle cx=\"@\" cy=\"@\" r=\"3.2\" fill=\"@\" stroke=\"@\" stroke-width=\"1.2\">@</circle>\n",
+                {x + length * std::clamp(mark.share, 0.0, 1.0), y + kBarHeight / 2, colour::kGround, colour::kBlack,
+                 Hover(mark.hover)});
   }
   return out + Written(x + length + kNumberWidth - 10, y + kBarHeight - 1.5,
                        drawn ? Concat(std::fixed, std::setprecision(3), bar.share) : "-", "end");
@@ -41,10 +43,12 @@ std::string DrawBar(const Bar& bar, double x, double y, double length, std::stri
 
 std::string BarFigure(const std::string& title, const std::vector<std::string>& columns,
                       const std::vector<BarRow>& rows) {
-  const double column = (kChartWidth - kNameWidth) / static_cast<double>(columns.size()),
+  double name_width = kLeastNames;  // of the column of names, its margins included
+  for (const BarRow& row : rows) name_width = std::max(name_width, TextWidth(row.name) + 22);
+  const double column = (kFigureWidth - name_width) / static_cast<double>(columns.size()),
                length = column - kNumberWidth;
-  const auto column_at = [&](std::size_t i) { return kNameWidth + column * static_cast<double>(i); };
-  std::string body = Written(14, 23, title, "start", " font-size=\"15\" font-weight=\"600\"");
+  const auto column_at = [&](std::size_t i) { return name_width + column * static_cast<double>(i); };
+  std::string body = Written(14, 23, title, "start", " font-weight=\"600\"");
   for (std::size_t i = 0; i < columns.size(); ++i) {
     body += Written(column_at(i), kFirstRow - 14, columns[i], "start", " font-weight=\"600\"");
   }
@@ -52,20 +56,16 @@ std::string BarFigure(const std::string& title, const std::vector<std::string>& 
   for (const BarRow& row : rows) {
     SWARR_CHECK(row.bars.size() == columns.size(), "the row '", row.name, "' of a figure has ", row.bars.size(),
                 " bars for ", columns.size(), " columns; give one for each");
-    body += Written(kNameWidth - 12, y + kBarHeight - 1.5, row.name, "end");
+    body += Written(name_width - 12, y + kBarHeight - 1.5, row.name, "end");
     for (std::size_t i = 0; i < columns.size(); ++i) body += DrawBar(row.bars[i], column_at(i), y, length, row.colour);
     y += kRowHeight;
   }
   for (std::size_t i = 0; i < columns.size(); ++i) {
     for (const auto& [share, label] : {std::pair(0.0, "0"), std::pair(0.5, "0.5"), std::pair(1.0, "1")}) {
-      body += Written(column_at(i) + share * length, y + 12, label, "middle", " font-size=\"12\" fill=\"#444444\"");
+      body += Written(column_at(i) + share * length, y + 12, label, "middle", Fill(" fill=\"@\"", {colour::kTick}));
     }
   }
-  return Fill(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 @ @\" width=\"@\" height=\"@\" role=\"img\" "
-      "aria-label=\"@\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"13\" fill=\"@\">\n"
-      "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n@</svg>\n",
-      {kChartWidth, y + kFoot, kChartWidth, y + kFoot, EscapeMarkup(title), colour::kBlack, body});
+  return SvgPicture(title, y + kFoot, body);
 }
 
 }  // namespace swarr

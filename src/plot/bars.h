@@ -8,9 +8,16 @@
 
 namespace swarr {
 
+// A point on a bar, as of one of the seeds that the bar is the mean of.
+struct BarMark {
+  double share = 0;
+  std::string hover{};  // what a pointer over it shows
+};
+
 struct Bar {
-  double share = 0;             // not finite: nothing is drawn, and a dash written
-  std::vector<double> marks{};  // points on the bar, as of the seeds that the share is the mean of
+  double share = 0;  // not finite: nothing is drawn, and a dash written
+  std::vector<BarMark> marks{};
+  std::string hover{};
 };
 
 struct BarRow {

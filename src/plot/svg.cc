@@ -14,7 +14,6 @@ namespace swarr {
 namespace {
 
 // All in pixels. Text widths are estimates: no font is at hand when the file is written, and viewers differ.
-constexpr double kFontSize = 13;
 constexpr double kGlyphWidth = 0.56;  // of the font size; a little above the mean of common sans-serif faces
 constexpr double kMarkerRadius = 5;
 // The margins of a panel around its frame.
@@ -33,19 +32,16 @@ struct Box {
   Box Moved(double dx, double dy) const { return {x0 + dx, y0 + dy, x1 + dx, y1 + dy}; }
 };
 
-// Counts characters, not bytes: UTF-8 continuation bytes take no room.
-double TextWidth(std::string_view text) {
-  const auto glyphs = std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
-  return static_cast<double>(glyphs) * kGlyphWidth * kFontSize;
-}
-
 std::string Text(double x, double y, std::string_view text, std::string_view attributes = "") {
   return Fill("<text x=\"@\" y=\"@\" @>@</text>\n", {x, y, attributes, EscapeMarkup(text)});
 }
 
+std::string TickText(double value) {
+  return std::abs(value) < 1e6 ? Concat(value) : Concat(std::scientific, std::setprecision(1), value);
+}
+
 std::string TickLabel(double x, double y, double value, std::string_view anchor) {
-  const std::string text = std::abs(value) < 1e6 ? Concat(value) : Concat(std::scientific, std::setprecision(1), value);
-  return Text(x, y, text, Fill("font-size=\"12\" fill=\"#444444\" text-anchor=\"@\"", {anchor}));
+  return Text(x, y, TickText(value), Fill("fill=\"@\" text-anchor=\"@\"", {colour::kTick, anchor}));
 }
 
 std::string Line(double x0, double y0, double x1, double y1, std::string_view stroke, std::string_view width) {
@@ -60,7 +56,8 @@ std::string Coordinates(const std::vector<Point>& points) {
   return text;
 }
 
-std::string MarkerAt(double x, double y, const SeriesStyle& style) {
+// The shape of a marker, as an element without its end.
+std::string MarkerShape(double x, double y, const SeriesStyle& style) {
   std::vector<Point> corners;
   switch (style.marker) {
     case Marker::kNone:
@@ -80,14 +77,26 @@ std::string MarkerAt(double x, double y, const SeriesStyle& style) {
   for (auto& [dx, dy] : corners) dx = x + dx * kMarkerRadius, dy = y + dy * kMarkerRadius;
   const std::string shape = corners.empty() ? Fill("circle cx=\"@\" cy=\"@\" r=\"@\"", {x, y, kMarkerRadius})
                                             : Fill("polygon points=\"@\"", {Coordinates(corners)});
-  return Fill("<@ fill=\"@\" stroke=\"@\" stroke-width=\"2\"/>\n",
-              {shape, style.filled ? style.colour : "#ffffff", style.colour});
+  return Fill("<@ fill=\"@\" stroke=\"@\" stroke-width=\"2\"",
+              {shape, style.filled ? style.colour : colour::kGround, style.colour});
 }
 
-std::string PolyLine(const std::vector<Point>& points, const SeriesStyle& style) {
+// An element, given without its end, with what a pointer over it shows.
+std::string Closed(const std::string& element, std::string_view name, std::string_view hover) {
+  return hover.empty() ? element + "/>\n" : Fill("@>@</@>\n", {element, Hover(hover), name});
+}
+
+std::string MarkerAt(double x, double y, const SeriesStyle& style, std::string_view hover = "") {
+  const std::string shape = MarkerShape(x, y, style);
+  if (shape.empty()) return "";
+  return Closed(shape, std::string_view(shape).substr(1, shape.find(' ') - 1), hover);
+}
+
+std::string PolyLine(const std::vector<Point>& points, const SeriesStyle& style, std::string_view hover = "") {
   if (points.size() < 2) return "";
-  return Fill("<polyline points=\"@\" fill=\"none\" stroke=\"@\" stroke-width=\"2\" stroke-linejoin=\"round\"@/>\n",
-              {Coordinates(points), style.colour, style.dashed ? " stroke-dasharray=\"6 4\"" : ""});
+  return Closed(Fill("<polyline points=\"@\" fill=\"none\" stroke=\"@\" stroke-width=\"2\" stroke-linejoin=\"round\"@",
+                     {Coordinates(points), style.colour, style.dashed ? " stroke-dasharray=\"6 4\"" : ""}),
+                "polyline", hover);
 }
 
 double ShareOf(const PlotAxis& axis, double value) {
@@ -153,13 +162,18 @@ class PanelWriter {
 
   void WriteAxes() {
     const Box& f = frame_;
+    double free_from = f.x0 - kLeft;  // a number that would touch the one before is left out
     for (const double tick : AxisTicks(panel_.x)) {
-      out_ += Line(X(tick), f.y0, X(tick), f.y1, "#ececec", "1") + TickLabel(X(tick), f.y1 + 17, tick, "middle");
+      out_ += Line(X(tick), f.y0, X(tick), f.y1, colour::kTrack, "1");
+      const double half = TextWidth(TickText(tick)) / 2;
+      if (X(tick) - half < free_from) continue;
+      out_ += TickLabel(X(tick), f.y1 + 17, tick, "middle");
+      free_from = X(tick) + half + 6;
     }
     for (const double tick : AxisTicks(panel_.y)) {
-      out_ += Line(f.x0, Y(tick), f.x1, Y(tick), "#ececec", "1") + TickLabel(f.x0 - 7, Y(tick) + 4, tick, "end");
+      out_ += Line(f.x0, Y(tick), f.x1, Y(tick), colour::kTrack, "1") + TickLabel(f.x0 - 7, Y(tick) + 4, tick, "end");
     }
-    out_ += Line(f.x0, f.y1, f.x1, f.y1, "#444444", "1") + Line(f.x0, f.y0, f.x0, f.y1, "#444444", "1");
+    out_ += Line(f.x0, f.y1, f.x1, f.y1, colour::kTick, "1") + Line(f.x0, f.y0, f.x0, f.y1, colour::kTick, "1");
     out_ += Text((f.x0 + f.x1) / 2, f.y1 + 39, panel_.x.label, "text-anchor=\"middle\"");
     const double x = f.x0 - kLeft + 16, y = (f.y0 + f.y1) / 2;
     out_ += Text(x, y, panel_.y.label, Fill("text-anchor=\"middle\" transform=\"rotate(-90 @ @)\"", {x, y}));
@@ -175,7 +189,7 @@ class PanelWriter {
         out_ += Line(x, Y(p.high), x, Y(p.low), series.style.colour, "1.5");
         Block({x, Y(p.high), x, Y(p.low)}, 2);
       }
-      out_ += MarkerAt(x, y, series.style);
+      out_ += MarkerAt(x, y, series.style, p.hover);
       if (series.style.marker != Marker::kNone) Block({x, y, x, y}, kMarkerRadius + 2);
     }
   }
@@ -184,7 +198,7 @@ class PanelWriter {
     std::vector<Point> run;
     for (const PlotPoint& p : series.points) {
       if (!Drawable(p)) {
-        out_ += PolyLine(run, series.style);
+        out_ += PolyLine(run, series.style, series.hover);
         run.clear();
         continue;
       }
@@ -196,7 +210,7 @@ class PanelWriter {
       }
       run.push_back(to);
     }
-    out_ += PolyLine(run, series.style);
+    out_ += PolyLine(run, series.style, series.hover);
   }
 
   // A label that has been placed is an obstacle for those that follow.
@@ -212,13 +226,13 @@ class PanelWriter {
     const Box& box = best.box;
     const auto [x, y] = best.point;
     if (best.distance > 20) {
-      out_ += Line(x, y, std::clamp(x, box.x0, box.x1), std::clamp(y, box.y0, box.y1), "#999999", "0.8");
+      out_ += Line(x, y, std::clamp(x, box.x0, box.x1), std::clamp(y, box.y0, box.y1), colour::kLeader, "0.8");
     }
     Block(box, 2);
-    // A white outline keeps the text legible where it must cross a grid line.
-    out_ +=
-        Text(box.x0, box.y1 - 0.18 * kFontSize, series.label,
-             Fill("fill=\"@\" stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\"", {series.style.colour}));
+    // An outline of the ground keeps the text legible where it must cross a grid line.
+    out_ += Text(box.x0, box.y1 - 0.18 * kFontSize, series.label,
+                 Fill("fill=\"@\" stroke=\"@\" stroke-width=\"3\" paint-order=\"stroke\"",
+                      {series.style.colour, colour::kGround}));
   }
 
   const Panel& panel_;
@@ -298,50 +312,28 @@ Panel PanelByLength(const std::string& title, const std::string& y_label, std::v
   return panel;
 }
 
+std::string SvgMarker(double x, double y, const SeriesStyle& style) { return MarkerAt(x, y, style); }
+
+// Counts characters, not bytes: UTF-8 continuation bytes take no room.
+double TextWidth(std::string_view text) {
+  const auto glyphs = std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
+  return static_cast<double>(glyphs) * kGlyphWidth * kFontSize;
+}
+
 std::string SvgFigure(const std::string& title, const std::vector<Panel>& panels) {
-  const bool single = panels.size() == 1;
-  const double panel_width = single ? 780 : 440, frame_height = single ? 400 : 260;
-  const double width = panel_width * static_cast<double>(panels.size());
+  const std::size_t columns = std::min<std::size_t>(panels.size(), 2);
+  const double panel_width = kFigureWidth / static_cast<double>(columns), frame_height = columns == 1 ? 390 : 230;
   double height = kTitleHeight;
-  std::string body = Text(kLeft, 23, title, "font-size=\"15\" font-weight=\"600\"");
-  body += DrawLegend(panels, width, height);
+  std::string body = Text(kLeft, 23, title, "font-weight=\"600\"");
+  body += DrawLegend(panels, kFigureWidth, height);
   const bool titled = std::ranges::any_of(panels, [](const Panel& p) { return !p.title.empty(); });
-  height += titled ? kTop : kTopUntitled;
   for (std::size_t i = 0; i < panels.size(); ++i) {
-    const double x = panel_width * static_cast<double>(i);
+    if (i % columns == 0) height += titled ? kTop : kTopUntitled;
+    const double x = panel_width * static_cast<double>(i % columns);
     body += PanelWriter(panels[i], {x + kLeft, height, x + panel_width - kRight, height + frame_height}).Write();
+    if (i % columns == columns - 1 || i + 1 == panels.size()) height += frame_height + kBottom;
   }
-  height += frame_height + kBottom;
-  return Fill(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 @ @\" width=\"@\" height=\"@\" role=\"img\" "
-      "aria-label=\"@\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"13\" fill=\"@\">\n"
-      "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n@</svg>\n",
-      {width, height, width, height, EscapeMarkup(title), colour::kBlack, body});
-}
-
-std::string EscapeMarkup(std::string_view text) {
-  static constexpr std::string_view kReserved = "&<>\"'";
-  static constexpr std::array<std::string_view, kReserved.size()> kEntities = {"&amp;", "&lt;", "&gt;", "&quot;",
-                                                                               "&#39;"};
-  std::string out;
-  for (const char c : text) {
-    const std::size_t reserved = kReserved.find(c);
-    const bool control = static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t';
-    out += reserved < kEntities.size() ? kEntities[reserved] : std::string_view(control ? " " : &c, 1);
-  }
-  return out;
-}
-
-MarkupValue::MarkupValue(double coordinate) : text(Concat(std::fixed, std::setprecision(2), coordinate)) {}
-
-std::string Fill(std::string_view pattern, std::initializer_list<MarkupValue> values) {
-  std::string out;
-  for (const MarkupValue& value : values) {
-    const std::size_t at = pattern.find('@');
-    out.append(pattern.substr(0, at)).append(value.text);
-    pattern.remove_prefix(at + 1);
-  }
-  return out.append(pattern);
+  return SvgPicture(title, height, body);
 }
 
 }  // namespace swarr

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <iomanip>
 
 #include "base/check.h"
 #include "plot/bars.h"
 #include "plot/svg.h"
+#include "study/page/arm_style.h"
 #include "study/report.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
@@ -16,46 +17,20 @@ namespace {
 // Arms beyond this number are named in the legend: there is no room for more names beside points.
 constexpr std::size_t kMostLabels = 8;
 
-// Of a way among all. Neither colour nor shape comes again before all pairs of them are used.
-SeriesStyle StyleOfWay(std::size_t place) {
-  using enum Marker;
-  constexpr std::array kColours = {colour::kGreen, colour::kPurple, colour::kBlack};
-  constexpr std::array kMarkers = {kDiamond, kTriangle, kSquare, kCircle};
-  return {.colour = kColours[place % kColours.size()], .marker = kMarkers[place % kMarkers.size()]};
-}
-
-// SA is blue and round, SWA vermillion and square; open before RL, filled after. Controls have colours and shapes of
-// their own. `place`: of an arm among all, which decides on the looks of those that a user has named.
-SeriesStyle StyleOf(const std::string& arm, std::size_t place) {
-  using enum Marker;
-  if (arm == "sa_rl" || arm == "sa") return {.colour = colour::kBlue, .marker = kCircle};
-  if (arm == "sa_sft") return {.colour = colour::kBlue, .marker = kCircle, .filled = false};
-  if (arm == "sa_base") return {.colour = colour::kGrey, .marker = kCircle, .filled = false};
-  if (arm == "swa_rl" || arm == "swa") return {.colour = colour::kVermillion, .marker = kSquare};
-  if (arm == "swa_sft") return {.colour = colour::kVermillion, .marker = kSquare, .filled = false};
-  if (arm == "swa_sft_more") return {.colour = colour::kPurple, .marker = kTriangle, .filled = false};
-  if (arm == "swa_converted") return {.colour = colour::kGrey, .marker = kDiamond, .filled = false};
-  return StyleOfWay(place);
-}
-
-SeriesStyle StyleIn(const StudyResults& results, const std::string& arm) {
-  if (const ArmLook* look = LookOf(results.looks, arm)) {
-    for (const char* known : {"sa_sft", "sa_rl", "swa_sft", "swa_rl"}) {
-      if (ArmName({}, known) == look->way) return StyleOf(known, 0);
-    }
-    const std::vector<std::string> ways = WaysOf(results.looks);
-    return StyleOfWay(static_cast<std::size_t>(std::ranges::find(ways, look->way) - ways.begin()));
-  }
-  const std::vector<std::string> arms = ArmsOf(results.runs);
-  return StyleOf(arm, static_cast<std::size_t>(std::ranges::find(arms, arm) - arms.begin()));
-}
-
 // The dashed green line that marks the SFT data.
 constexpr SeriesStyle kDataStyle = {.colour = colour::kGreen, .line = true, .dashed = true};
 
+bool HasManyArms(const StudyResults& results) { return ArmsOf(results.runs).size() > kMostLabels; }
+
+// The entry of an arm in a legend: of its way, where there are many arms.
+std::string LegendOf(const StudyResults& results, const std::string& arm) {
+  const ArmLook* look = LookOf(results.looks, arm);
+  return look && HasManyArms(results) ? look->way : ArmName(results.looks, arm);
+}
+
 // A line of the arm, named in the legend.
 Series LineOf(const StudyResults& results, const std::string& arm) {
-  Series line{.legend = ArmName(results.looks, arm), .style = StyleIn(results, arm)};
+  Series line{.legend = LegendOf(results, arm), .style = StyleIn(results, arm)};
   line.style.line = true;
   return line;
 }
@@ -64,20 +39,25 @@ PlotPoint PointWith(const Interval& interval, double x, double y) {
   return {.x = x, .y = y, .low = interval.low, .high = interval.high};
 }
 
+// What a pointer over a run's point shows.
+std::string HoverOf(const StudyResults& results, const ArmRun& run) {
+  const Estimate accuracy{.mean = run.accuracy, .ci95 = AccuracyInterval(run)};
+  return Concat(ArmName(results.looks, run.arm), ", seed ", run.seed, ": accuracy ", FormatEstimate(accuracy), ", g ",
+                FormatNumber(run.in_reach), ", accuracy in reach ", FormatNumber(run.within.accuracy()),
+                ", mean length ", FormatNumber(run.mean_length, 1));
+}
+
 PlotAxis AccuracyAxis() { return {"accuracy (one sample a problem, T = 1)", 0, 1.05}; }
 
 // An arm's runs as points over one of their measures, with its name beside them, or its way's in the legend.
 template <class X>
 Series AccuracyOver(const X& x, const std::string& arm, const StudyResults& results) {
   Series series{.style = StyleIn(results, arm)};
-  if (ArmsOf(results.runs).size() <= kMostLabels) {
-    series.label = ArmName(results.looks, arm);
-  } else {
-    const ArmLook* look = LookOf(results.looks, arm);
-    series.legend = look ? look->way : ArmName(results.looks, arm);
-  }
+  (HasManyArms(results) ? series.legend : series.label) = LegendOf(results, arm);
   for (const ArmRun& run : results.runs) {
-    if (run.arm == arm) series.points.push_back(PointWith(AccuracyInterval(run), x(run), run.accuracy));
+    if (run.arm != arm) continue;
+    series.points.push_back(PointWith(AccuracyInterval(run), x(run), run.accuracy));
+    series.points.back().hover = HoverOf(results, run);
   }
   return series;
 }
@@ -106,14 +86,16 @@ Figure AccuracyAgainstReach(const StudyResults& results) {
 Figure PlacementAndCompetence(const StudyResults& results) {
   std::vector<BarRow> rows;
   for (const ArmMeans& m : MeansByArm(results.runs)) {
-    Bar placement{.share = m.in_reach}, competence{.share = m.within.accuracy()};
+    const std::string name = ArmName(results.looks, m.arm);
+    const std::string hover = Concat(name, ", mean of all seeds: g ", FormatNumber(m.in_reach), ", accuracy in reach ",
+                                     FormatEstimate(AccuracyOf(m.within)), " of ", m.within.traces, " traces");
+    Bar placement{.share = m.in_reach, .hover = hover}, competence{.share = m.within.accuracy(), .hover = hover};
     for (const ArmRun& run : results.runs) {
       if (run.arm != m.arm) continue;
-      placement.marks.push_back(run.in_reach);
-      competence.marks.push_back(run.within.accuracy());
+      placement.marks.push_back({run.in_reach, HoverOf(results, run)});
+      competence.marks.push_back({run.within.accuracy(), HoverOf(results, run)});
     }
-    rows.push_back(
-        {ArmName(results.looks, m.arm), StyleIn(results, m.arm).colour, {std::move(placement), std::move(competence)}});
+    rows.push_back({name, StyleIn(results, m.arm).colour, {std::move(placement), std::move(competence)}});
   }
   return {.file = "placement_and_competence.svg",
           .caption =
@@ -200,7 +182,10 @@ Series PooledAccuracy(const StudyResults& results, const std::string& arm, doubl
   for (const StepsAccuracy& s : pooled.accuracy_by_steps) {
     const auto correct = std::llround(s.accuracy * static_cast<double>(s.problems));
     const double x = (s.steps.from + s.steps.to) / 2.0 + shift;
-    line.points.push_back(PointWith(WilsonInterval(correct, s.problems), x, s.accuracy));
+    const Interval interval = WilsonInterval(correct, s.problems);
+    line.points.push_back(PointWith(interval, x, s.accuracy));
+    line.points.back().hover = Concat(ArmName(results.looks, arm), ", ", s.steps.from, " to ", s.steps.to,
+                                      " steps: accuracy ", FormatEstimate({.mean = s.accuracy, .ci95 = interval}));
   }
   return line;
 }
@@ -250,7 +235,7 @@ Figure LearningCurves(const StudyResults& results) {
   rate.x = reward.x;
   FitAxis(rate.y, rate.series, &PlotPoint::y);
   rate.y.high = std::max(rate.y.high, 1.05);
-  return {.file = "learning_curves.svg",
+  return {.file = kLearningFigure,
           .caption =
               "Training by RL: the mean reward of the samples drawn at each step, and how often they restate. One line "
               "per seed.",
@@ -265,9 +250,14 @@ Figure CostAgainstLength(const StudyResults& results) {
       for (auto* lines : {&memory, &decoding, &throughput}) lines->push_back(LineOf(results, c.arm));
     }
     const auto length = static_cast<double>(c.length);
-    memory.back().points.push_back({length, static_cast<double>(c.kv_bytes) / kKibibyte});
-    decoding.back().points.push_back({length, c.decode_ms_per_token});
-    throughput.back().points.push_back({length, c.forward_tokens_per_second / 1000});  // short tick labels
+    const auto add = [&](std::vector<Series>& lines, double value, const char* unit) {
+      lines.back().points.push_back({.x = length, .y = value});
+      lines.back().points.back().hover =
+          Concat(lines.back().legend, ", ", c.length, " tokens: ", std::setprecision(4), value, ' ', unit);
+    };
+    add(memory, static_cast<double>(c.kv_bytes) / kKibibyte, "KiB");
+    add(decoding, c.decode_ms_per_token, "ms a token");
+    add(throughput, c.forward_tokens_per_second / 1000, "thousand tokens per second");  // short tick labels
   }
   return {.file = "cost.svg",
           .caption = Concat(

@@ -6,6 +6,7 @@
 
 #include "base/version.h"
 #include "study/seed_study.h"
+#include "study/traces.h"
 #include "task/ceiling.h"
 #include "tensor/device.h"
 #include "train/evaluate.h"
@@ -59,6 +60,7 @@ ArmRun MeasureArm(Context& ctx, const StudyOptions& options, const StudySettings
     auto trace = settings.task.reward.traces.count(task->Row(sampled[i].problem, 0), sampled[i].text, window, reach);
     run.outcomes.push_back(OutcomeOf(std::move(trace.value()), sampled[i], greedy[i].reward == 1.0));
   }
+  run.traces = TracesToShow(*task, sampled, run.outcomes);
   if (settings.longer) {
     const std::vector<EvaluatedCompletion> longer = complete(*settings.longer->make(Split::kEval, settings.seed), 1);
     run.longer.traces = static_cast<std::int64_t>(longer.size());

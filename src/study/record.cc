@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/files.h"
+#include "study/traces.h"
 
 namespace swarr {
 namespace {
@@ -57,6 +58,8 @@ Json ToJson(const std::string& study, const ArmRecord& record, const TraceRule& 
   for (const TrainingWarning& w : record.checks.warnings) json["warnings"].push_back({w.step, w.text});
   json["curve"] = Json::array();
   for (const CurvePoint& p : record.curve.points) json["curve"].push_back({p.step, p.reward, p.repeat_rate});
+  json["training"] = TrainingJson(record.run.training);
+  json["traces"] = TracesJson(record.run.traces);
   json["outcomes"] = OutcomesJson(record.run.outcomes, traces);
   return json;
 }
@@ -75,6 +78,8 @@ ArmRecord FromJson(const Json& json, const TraceRule& traces) {
   for (const Json& p : json.at("curve")) {
     record.curve.points.push_back({.step = p.at(0), .reward = p.at(1), .repeat_rate = p.at(2)});
   }
+  run.training = TrainingOf(json.value("training", Json::object()));
+  run.traces = TracesOf(json.value("traces", Json::array()));
   run.outcomes = OutcomesOf(json.at("outcomes"), traces);
   return record;
 }

@@ -7,7 +7,10 @@
 
 #include "base/check.h"
 #include "base/files.h"
+#include "base/names.h"
 #include "plot/svg.h"
+#include "study/page/html.h"
+#include "study/page/sections.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
 
@@ -67,63 +70,7 @@ std::string Wrapped(std::string_view text, std::string_view bullet) {
   return out + line + '\n';
 }
 
-constexpr std::string_view kPage = R"(<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Sliding-window attention and RL: a study</title>
-<style>
-body { font: 16px/1.5 Helvetica, Arial, sans-serif; color: #222; background: #fff; max-width: 66rem; margin: 2rem auto;
-       padding: 0 1rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: 0.8rem 0; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.3rem 0.55rem; text-align: right; border-bottom: 1px solid #ddd; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-td { white-space: nowrap; }
-table.pairs td { text-align: left; vertical-align: top; }
-table.pairs td + td { white-space: normal; overflow-wrap: anywhere; }
-figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; border: 1px solid #e4e4e4; }
-figcaption { font-size: 0.9rem; color: #444; max-width: 48rem; }
-pre { background: #f5f5f5; padding: 0.7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.875rem; }
-</style>
-</head>
-<body>
-@</body>
-</html>
-)";
-
-std::string Tag(std::string_view name, std::string_view text) {
-  return Fill("<@>@</@>\n", {name, EscapeMarkup(text), name});
-}
-
-std::string TableRow(std::string_view cell_name, const std::vector<std::string>& cells) {
-  std::string out = "<tr>";
-  for (const std::string& cell : cells) out += Fill("<@>@</@>", {cell_name, EscapeMarkup(cell), cell_name});
-  return out + "</tr>";
-}
-
-std::string HtmlTable(const TextTable& table) {
-  std::string rows;
-  for (std::size_t row = 1; row < table.size(); ++row) rows += TableRow("td", table[row]) + '\n';
-  return Fill("<div class=\"scroll\"><table>\n<thead>@</thead>\n<tbody>\n@</tbody></table></div>\n",
-              {TableRow("th", table[0]), rows});
-}
-
 using Pairs = std::vector<std::pair<std::string, std::string>>;
-
-std::string HtmlPairs(const Pairs& pairs) {
-  std::string rows;
-  for (const auto& [name, value] : pairs) rows += TableRow("td", {name, value}) + '\n';
-  return Fill("<table class=\"pairs\"><tbody>\n@</tbody></table>\n", {rows});
-}
-
-std::string HtmlList(const std::vector<std::string>& items) {
-  std::string out = "<ul>\n";
-  for (const std::string& item : items) out += Tag("li", item);
-  return out + "</ul>\n";
-}
 
 // Nested settings as rows "rl.learning_rate", "0.0001".
 void Flatten(const nlohmann::ordered_json& value, const std::string& name, Pairs& rows) {
@@ -213,34 +160,114 @@ std::string TerminalReport(const StudyResults& results) {
   return out;
 }
 
-std::string HtmlReport(const StudyResults& results) {
-  Pairs settings = {{"preset", results.preset},
-                    {"device", results.device},
-                    {"source revision", results.source_revision},
-                    {"command line", results.command_line}};
-  Flatten(ToJson(results)["settings"], "", settings);
-  std::string figures;
-  for (const Figure& figure : StudyFigures(results)) {
-    figures += Fill("<figure>\n@@</figure>\n", {figure.svg, Tag("figcaption", figure.caption)});
+namespace {
+
+std::string MarkOfName(const StudyResults& results, const std::string& name) {
+  for (const std::string& arm : ArmsOf(results.runs)) {
+    if (ArmName(results.looks, arm) == name) return ArmMark(results, arm);
   }
-  std::string body = Tag("h1", "Does reinforcement learning recover what a sliding window costs?");
-  body += Tag("p", Headline(results) + ".");
-  body += Tag("h2", "Result") + HtmlTable(TableOfArms(results)) + HtmlPairs(KeyNumbers(results));
-  body += Tag("h2", "What the traces look like") + HtmlTable(TableOfTraces(results));
-  body += Tag("h2", "What the window leaves possible") + HtmlTable(TableOfReach(results)) +
-          Tag("p", ReachNote(results.task));
-  body += Tag("h2", "What the numbers say") + HtmlList(Findings(results));
-  body += Tag("h2", "What the experiment is") + WhatItIs(results.task);
-  body += Tag("h2", "Figures") + figures;
-  body += Tag("h2", "RL beside other ways") + HtmlTable(TableOfWays(results)) +
-          Tag("p",
-              "Tokens are those of the arm's own stage, means over seeds: trained on, drawn by its own policy, and "
-              "drawn or scored by another arm's model.");
-  body += Tag("h2", "Every run") + HtmlTable(TableOfRuns(results));
-  body += Tag("h2", "Limits") + HtmlList(Limits(results));
-  body += Tag("h2", "How to redo it") + HowToRedo(results);
-  body += Tag("h2", "Settings") + HtmlPairs(settings);
-  return Fill(kPage, {body});
+  return "";
+}
+
+// A table whose first column names arms, with their marks.
+std::string ArmTable(const StudyResults& results, const TextTable& table) {
+  return HtmlTable(table, [&](std::size_t, std::size_t column, const std::string& text) {
+    return (column == 0 ? MarkOfName(results, text) : "") + EscapeMarkup(text);
+  });
+}
+
+// Every run links to its record.
+std::string RunTable(const StudyResults& results, const TextTable& table) {
+  return HtmlTable(table, [&](std::size_t row, std::size_t column, const std::string& text) {
+    const ArmRun& run = results.runs[row - 1];
+    if (column == 0) return ArmMark(results, run.arm) + EscapeMarkup(text);
+    if (column == 1) return HtmlLink(Concat("results/", run.arm, "-seed", run.seed, ".json"), text);
+    return EscapeMarkup(text);
+  });
+}
+
+std::string FigureSection(const StudyResults& results) {
+  std::string out;
+  for (const Figure& figure : StudyFigures(results)) {
+    if (figure.file != kLearningFigure) out += HtmlFigure(figure.svg, figure.caption);  // Training has more of it
+  }
+  return out;
+}
+
+Pairs SourceOf(const StudyResults& results) {
+  return {{"written", results.date},
+          {"machine that wrote it", results.machine},
+          {"kernels on its processor", results.kernels},
+          {"devices of the runs", results.device},
+          {"revisions of the runs", Listed(DistinctOf(results.runs, &ArmRun::revision))},
+          {"base models", Listed(DistinctOf(results.runs, &ArmRun::base_model))},
+          {"revision that wrote it", results.source_revision},
+          {"command", results.command_line}};
+}
+
+std::string Missing(const StudyResults& results) {
+  if (results.missing.empty()) return "";
+  return Fill("<p class=\"notice\">@</p>\n",
+              {EscapeMarkup(Concat("Not complete: ", results.missing.size(), " of ",
+                                   results.missing.size() + results.runs.size(),
+                                   " runs are not measured yet: ", Listed(results.missing), "."))});
+}
+
+std::string Files() {
+  std::string out = "<p>Beside this page: ";
+  for (const auto& [file, what] :
+       {std::pair("results.json", "the numbers"), std::pair("outcomes.jsonl", "a row for each arm, seed and problem"),
+        std::pair("settings.json", "the settings"), std::pair("report.md", "this report as Markdown"),
+        std::pair("results/", "the record of every run"), std::pair("figures/", "the figures")}) {
+    out += (out.ends_with(": ") ? "" : "; ") + HtmlLink(file, file) + " (" + what + ")";
+  }
+  return out + ".</p>\n";
+}
+
+// A section with its place in the contents; none if it has no text.
+struct PageSection {
+  const char *id, *title;
+  std::string markup;
+};
+
+std::vector<PageSection> SectionsOf(const StudyResults& results) {
+  const TextTable arms = TableOfArms(results), texts = TableOfTraces(results), reach = TableOfReach(results),
+                  ways = TableOfWays(results), runs = TableOfRuns(results);
+  Pairs settings = {{"preset", results.preset}};
+  Flatten(ToJson(results)["settings"], "", settings);
+  return {{"experiment", "What the experiment is", WhatItIs(results.task)},
+          {"findings", "What the numbers say", HtmlList(Findings(results))},
+          {"result", "Result", ArmTable(results, arms) + HtmlPairs(KeyNumbers(results))},
+          {"texts", "What the traces look like", ArmTable(results, texts)},
+          {"reach", "What the window leaves possible", ArmTable(results, reach) + Tag("p", ReachNote(results.task))},
+          {"figures", "Figures", FigureSection(results)},
+          {"ways", "RL beside other ways",
+           ArmTable(results, ways) +
+               Tag("p",
+                   "Tokens are those of the arm's own stage, means over seeds: trained on, drawn by its own policy, "
+                   "and drawn or scored by another arm's model.")},
+          {"traces", "Traces", TraceSection(results)},
+          {"training", "Training", TrainingSection(results)},
+          {"runs", "Every run", RunTable(results, runs)},
+          {"glossary", "What the columns are", GlossaryOf({arms, texts, reach, ways, runs})},
+          {"limits", "Limits", HtmlList(Limits(results))},
+          {"redo", "How to redo it", HowToRedo(results) + Files()},
+          {"source", "Where it comes from", HtmlPairs(SourceOf(results))},
+          {"settings", "Settings", HtmlPairs(settings)}};
+}
+
+}  // namespace
+
+std::string HtmlReport(const StudyResults& results) {
+  const char* title = "Does reinforcement learning recover what a sliding window costs?";
+  std::string contents, sections;
+  for (const auto& [id, name, markup] : SectionsOf(results)) {
+    if (markup.empty()) continue;
+    contents += HtmlLink(Concat('#', id), name) + '\n';
+    sections += HtmlSection(id, name, markup);
+  }
+  return HtmlPage(title, Concat(Tag("h1", title), Tag("p", Headline(results) + "."), Missing(results), "<nav>",
+                                contents, "</nav>\n", sections));
 }
 
 void WriteReport(const StudyResults& results, const std::filesystem::path& directory) {
@@ -252,7 +279,7 @@ void WriteReport(const StudyResults& results, const std::filesystem::path& direc
   for (const Figure& figure : StudyFigures(results)) WriteFileAtomically(figures / figure.file, figure.svg);
   WriteFileAtomically(directory / "report.html", HtmlReport(results));
   WriteFileAtomically(directory / "report.md", MarkdownReport(results));
-  WriteFileAtomically(directory / kResultsFile, ToJson(results).dump(2) + '\n');
+  if (results.missing.empty()) WriteFileAtomically(directory / kResultsFile, ToJson(results).dump(2) + '\n');
 }
 
 }  // namespace swarr

@@ -19,6 +19,8 @@ struct Figure {
   std::string svg;
 };
 
+inline constexpr const char* kLearningFigure = "learning_curves.svg";
+
 // In this order: accuracy against the share of traces in reach (the central one), that share and the accuracy on those
 // traces by arm, accuracy against the share of needed facts in the window, against how often a policy restates, by
 // number of steps, learning curves of RL, cost against length. The last two are left out where there are no curves or
@@ -64,7 +66,8 @@ std::string FormatEstimate(const Estimate& estimate);
 // The table, the key numbers and the findings, in lines of at most 100 columns (for arm names of up to 32).
 std::string TerminalReport(const StudyResults& results);
 
-// The same with figures, settings, limits and how to redo it. The page needs no network and no scripts.
+// The same with figures, traces, the course of training, a glossary, settings, limits and how to redo it. The page
+// needs no network and no scripts.
 std::string HtmlReport(const StudyResults& results);
 
 // As a page of Markdown, which shows the figures of the folder beside it, with the settings and where every run comes
@@ -74,8 +77,8 @@ std::string MarkdownReport(const StudyResults& results);
 inline constexpr const char* kResultsFile = "results.json";
 
 // Writes outcomes.jsonl, report.html, report.md, the figures (figures/*.svg) and, last, results.json into `directory`:
-// if that is there, so is the rest. Each file is written completely or not at all; folders are created as needed.
-// Throws Error if a file can't be written.
+// if that is there, so is the rest. It is left out while runs are missing. Each file is written completely or not at
+// all; folders are created as needed. Throws Error if a file can't be written.
 void WriteReport(const StudyResults& results, const std::filesystem::path& directory);
 
 }  // namespace swarr

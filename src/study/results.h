@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "study/looks.h"
+#include "study/training_curves.h"
 #include "task/registry.h"
 
 namespace swarr {
@@ -117,6 +118,13 @@ constexpr std::array<ArmMeasure, 3> kReachMeasures = {{
     {"reach_bound", &ArmMeasures::reach_bound},
 }};
 
+// A sampled completion that is kept as it is, to be shown.
+struct SampledTrace {
+  std::int64_t problem = 0;
+  std::string prompt{}, completion{};
+  bool right = false;
+};
+
 // One arm under one seed. Aggregate computes the problems and, but for ceiling, reach_bound and longer, the measures,
 // from the outcomes.
 struct ArmRun : ArmMeasures {
@@ -131,6 +139,8 @@ struct ArmRun : ArmMeasures {
   std::int64_t trained_tokens = 0, sampled_tokens = 0, teacher_tokens = 0;
   std::vector<StepsAccuracy> accuracy_by_steps;
   std::vector<ProblemOutcome> outcomes;
+  std::vector<TrainingCurve> training{};  // of its own stage; empty in older records
+  std::vector<SampledTrace> traces{};     // study/traces.h; empty in older records
 };
 
 struct StudySummary {
@@ -201,6 +211,8 @@ struct StudyResults {
   std::string command_line;
   std::string source_revision;
   double wall_seconds = 0;
+  std::string machine{}, kernels{}, date{};  // of the report, not of the runs
+  std::vector<std::string> missing{};        // arms and seeds that are not measured yet, in words
   StudyTask task{};
   nlohmann::ordered_json settings{};  // the resolved configuration
   std::vector<ArmLook> looks{};

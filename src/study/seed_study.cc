@@ -10,11 +10,11 @@
 #include <set>
 
 #include "base/files.h"
-#include "base/hash.h"
 #include "model/convert.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "model/transformer.h"
+#include "study/gather.h"
 #include "study/measure_arm.h"
 #include "study/record.h"
 #include "task/jsonl_task.h"
@@ -118,7 +118,10 @@ class SeedStudy {
     Announce(arm.name, "evaluation");
     record.run = MeasureArm(ctx_, options_, settings_, arm, *model, tokenizer_);
     if (arm.training == ArmTraining::kRl) ReadSteps(arm, record);
-    if (arm.training != ArmTraining::kNone) ReadWarnings(arm, record);
+    if (arm.training != ArmTraining::kNone) {
+      ReadWarnings(arm, record);
+      record.run.training = ReadTraining(RunDir(arm.name) / "metrics.jsonl");
+    }
     const ArmCost& cost = costs_[arm.name];
     record.run.optimizer_steps = cost.steps, record.run.trained_tokens = cost.trained;
     record.run.sampled_tokens = cost.sampled, record.run.teacher_tokens = cost.by_teacher;
@@ -128,22 +131,14 @@ class SeedStudy {
 
   // Adds what was recorded of the arm, now or in an earlier call, to the results.
   void Take(const ArmPlan& arm, ArmRecord record) {
-    ArmRun& run = record.run;
-    CompleteRun(run, settings_, arm, base_.layers);
-    costs_[arm.name] = {.trained = run.trained_tokens,
-                        .steps = run.optimizer_steps,
-                        .sampled = run.sampled_tokens,
-                        .by_teacher = run.teacher_tokens};
+    costs_[arm.name] = {.trained = record.run.trained_tokens,
+                        .steps = record.run.optimizer_steps,
+                        .sampled = record.run.sampled_tokens,
+                        .by_teacher = record.run.teacher_tokens};
+    AddRecord(settings_, arm, base_.layers, std::move(record), results_);
+    const ArmRun& run = results_.runs.back();
     Announce(arm.name, "accuracy ", run.accuracy, ", ", settings_.task.reward.traces.measures[kRepeatRate].head, ' ',
              run.Mechanism(kRepeatRate), ", traces in reach ", run.in_reach);
-    results_.wall_seconds += record.seconds;
-    StudyChecks& checks = results_.checks;
-    checks.rollout_logprob_max_abs_diff =
-        std::max(checks.rollout_logprob_max_abs_diff, record.checks.rollout_logprob_max_abs_diff);
-    checks.rollout_logprob_tokens += record.checks.rollout_logprob_tokens;
-    checks.warnings.insert(checks.warnings.end(), record.checks.warnings.begin(), record.checks.warnings.end());
-    if (!record.curve.points.empty()) results_.curves.push_back(std::move(record.curve));
-    results_.runs.push_back(std::move(run));
   }
 
   ModelPtr Train(const ArmPlan& arm) {
@@ -363,7 +358,7 @@ class SeedStudy {
   const StudySettings& settings_;
   const bool again_;
   const std::uint64_t seed_ = settings_.seed;
-  const std::string study_ = HashOf(WithoutLooks(settings_.json).dump());  // what runs and samples were made for
+  const std::string study_ = StudyId(settings_);  // what runs and samples were made for
   StudyResults& results_;
   std::map<std::string, ArmCost> costs_{};
   std::set<fs::path> sampled_{};  // files of samples that this call has seen to

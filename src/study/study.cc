@@ -4,14 +4,18 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <ctime>
+#include <iomanip>
 #include <memory>
 #include <numeric>
 
 #include "base/files.h"
+#include "base/machine.h"
 #include "base/version.h"
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "model/transformer.h"
+#include "study/gather.h"
 #include "study/measure_arm.h"
 #include "study/record.h"
 #include "study/report.h"
@@ -172,6 +176,12 @@ std::string DevicesOf(const StudyResults& results, const StudyOptions& options) 
   return options.device == Device::kCpu ? Concat("cpu, ", options.threads, " threads") : Concat("cuda, ", names[0]);
 }
 
+// Whether the directory, which is a study's, holds one of these settings.
+bool HoldsStudy(const fs::path& dir, const nlohmann::ordered_json& settings) {
+  const fs::path marker = dir / "settings.json";
+  return WithoutLooks(ParseJson<nlohmann::ordered_json>(ReadFile(marker), marker.string())) == WithoutLooks(settings);
+}
+
 // Whether the runs in the directory are to be made again: those of a complete study, or of other settings. Then what
 // tells that a study is complete goes, so that one that is stopped from here on goes on. Throws if the directory is not
 // a study's, or one of other settings that must not be overwritten.
@@ -180,8 +190,7 @@ bool MakesAgain(const StudyOptions& options, const nlohmann::ordered_json& setti
   bool again = false;
   if (!fs::is_empty(dir)) {
     SWARR_CHECK(fs::exists(marker), dir.string(), " is not empty and no study's output; choose another --output-dir");
-    const bool same =
-        WithoutLooks(ParseJson<nlohmann::ordered_json>(ReadFile(marker), marker.string())) == WithoutLooks(settings);
+    const bool same = HoldsStudy(dir, settings);
     SWARR_CHECK(same || options.overwrite, dir.string(),
                 " holds a study of other settings; choose another --output-dir, or replace it with --overwrite");
     again = !same || fs::exists(dir / kResultsFile);
@@ -192,6 +201,49 @@ bool MakesAgain(const StudyOptions& options, const nlohmann::ordered_json& setti
   return again;
 }
 
+// The command that makes the study, where this one may only have written its report again.
+std::string CommandOf(const StudyOptions& options) {
+  constexpr std::string_view kFlag = " --report-only";
+  std::string command = options.command_line;
+  const std::size_t at = command.find(kFlag);
+  return options.report_only && at != std::string::npos ? command.erase(at, kFlag.size()) : command;
+}
+
+// What is known before any run.
+StudyResults EmptyResults(const StudyOptions& options, const StudySettings& settings, int layers) {
+  const std::time_t now = std::time(nullptr);
+  StudyResults results{.preset = options.preset,
+                       .command_line = CommandOf(options),
+                       .source_revision = BuildRevision(),
+                       .machine = ProcessorModel(),
+                       .kernels = Name(BestCpu()),
+                       .date = Concat(std::put_time(std::gmtime(&now), "%Y-%m-%d %H:%M UTC")),
+                       .task = {.kind = settings.task, .layers = layers, .window = settings.attention.window},
+                       .settings = settings.json,
+                       .looks = settings.looks};
+  results.task.data_ceiling = DataCeiling(settings, results.task);
+  return results;
+}
+
+StudyResults ReportOnly(const StudyOptions& options, StudySettings settings, int layers,
+                        const std::vector<std::uint64_t>& seeds) {
+  const fs::path& dir = options.output_dir;
+  SWARR_CHECK(fs::exists(dir / "settings.json"), dir.string(), " holds no study; without --report-only it is begun");
+  SWARR_CHECK(HoldsStudy(dir, settings.json), dir.string(),
+              " holds a study of other settings; give the --preset that it is of");
+  StudyResults results = EmptyResults(options, settings, layers);
+  for (const std::uint64_t seed : seeds) {
+    settings.seed = seed;
+    GatherSeed(options, settings, layers, results);
+  }
+  SWARR_CHECK(!results.runs.empty(), dir.string(), " has no record of an arm yet; try again when one is measured");
+  results.device = Listed(DistinctOf(results.runs, &ArmRun::device));
+  results.cost = CostOfReport(dir);
+  results.summary = Summarize(results.runs);
+  WriteReport(results, dir);
+  return results;
+}
+
 }  // namespace
 
 StudyResults RunStudy(const StudyOptions& options) {
@@ -200,6 +252,7 @@ StudyResults RunStudy(const StudyOptions& options) {
   const ModelConfig base = CheckBaseModels(options, settings);
   std::vector<std::uint64_t> seeds(static_cast<std::size_t>(options.seeds > 0 ? options.seeds : settings.seeds));
   std::iota(seeds.begin(), seeds.end(), options.seed);
+  if (options.report_only) return ReportOnly(options, std::move(settings), base.layers, seeds);
   CheckRequirements(options, settings, base, seeds.size());
   std::error_code error;
   fs::create_directories(options.output_dir, error);
@@ -208,13 +261,7 @@ StudyResults RunStudy(const StudyOptions& options) {
   RecoverEntries(options.output_dir);
   const bool again = MakesAgain(options, settings.json);
 
-  StudyResults results{.preset = options.preset,
-                       .command_line = options.command_line,
-                       .source_revision = BuildRevision(),
-                       .task = {.kind = settings.task, .layers = base.layers, .window = settings.attention.window},
-                       .settings = settings.json,
-                       .looks = settings.looks};
-  results.task.data_ceiling = DataCeiling(settings, results.task);
+  StudyResults results = EmptyResults(options, settings, base.layers);
   StepMemory memory(options.device);
   Context ctx;
   memory.GiveTo(ctx);

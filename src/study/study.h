@@ -35,6 +35,7 @@ struct StudyOptions {
   int threads = 1;
   std::string command_line;           // for the report
   bool overwrite = false;             // replace a study of other settings in output_dir
+  bool report_only = false;           // from the records that are there; trains and measures nothing
   bool keep_models = false;           // of all arms; else a set's weights go when all of its arms are measured
   std::function<bool()> interrupted;  // as in RunOptions
   std::function<void(bool)> saving;
@@ -46,7 +47,8 @@ struct StudyOptions {
 // stopped there, this one goes on where that stopped, also from results/ and settings.json alone;
 // if it is complete, its runs are made anew. A directory that holds a study of other settings is refused unless
 // `overwrite`, one that holds anything else always. What no study wrote is left alone. Throws UsageError for an unknown
-// preset. Runs and samples that an interrupted overwriting has left from other settings are made again.
+// preset, and with `report_only` Error where there is no study of these settings, or no record. Runs and samples that
+// an interrupted overwriting has left from other settings are made again.
 StudyResults RunStudy(const StudyOptions& options);
 
 // The settings of a study, read from one JSON file: data/presets/<name>.json.

@@ -125,9 +125,12 @@ TextTable TableOfWays(const StudyResults& results) {
                      FormatNumber(m->Mechanism(kRepeatRate)), mean(&ArmRun::trained_tokens),
                      mean(&ArmRun::sampled_tokens), mean(&ArmRun::teacher_tokens)});
   };
-  add("swa_sft", "-");
-  add("swa_rl", "-");
-  for (const WayAgainstRl& way : OtherWays(results.runs)) add(way.arm, FormatEstimate(way.rl_over));
+  const std::vector<WayAgainstRl> others = OtherWays(results.runs);
+  for (const std::string& arm : ArmsOf(results.runs)) {
+    const auto other = std::ranges::find(others, arm, &WayAgainstRl::arm);
+    if (other != others.end()) add(arm, FormatEstimate(other->rl_over));
+    if (arm == "swa_sft" || arm == "swa_rl") add(arm, "-");
+  }
   return table;
 }
 
