@@ -5,10 +5,10 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <map>
 #include <sstream>
 
+#include "base/machine.h"
 #include "base/version.h"
 #include "bench/kernels/peak_kernel.h"
 #include "bench/suites.h"
