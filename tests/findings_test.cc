@@ -34,10 +34,10 @@ TEST_CASE("other ways are told beside RL, by how far RL is from them") {
   CHECK(ways[1].rl_over.mean == doctest::Approx(0.43));
   const TextTable table = TableOfWays(r);
   REQUIRE(table.size() == 7);  // heads, the start, RL, four ways
-  CHECK(table[4][0] == "swa_kl");
+  CHECK(table[4][0] == "SWA, distilled from SA");
   CHECK(table[4][6] == "1000");
   const std::string text = TerminalReport(r);
-  for (const char* sentence : {"RL is better than these other ways", "swa_kl (+0.430",
+  for (const char* sentence : {"RL is better than these other ways", "SWA, distilled from SA (+0.430",
                                "Not clearly apart from RL are", "Better than RL are"}) {
     CHECK(text.find(sentence) != std::string::npos);
   }
