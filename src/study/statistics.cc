@@ -201,8 +201,9 @@ std::vector<ArmMeans> MeansByArm(const std::vector<ArmRun>& runs) {
         (means.*tally).right += (run.*tally).right;
       }
     }
-    means.accuracy_ci95 = count == 1 ? AccuracyInterval(of_arm.front())
-                                     : PairedBootstrap(runs, {arm}).Of([](const auto& m) { return m[0]; }).ci95_seeds;
+    std::vector<double> accuracies;
+    for (const ArmRun& run : of_arm) accuracies.push_back(run.accuracy);
+    means.accuracy_ci95 = count == 1 ? AccuracyInterval(of_arm.front()) : StudentInterval(accuracies);
   }
   return all;
 }
