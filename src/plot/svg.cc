@@ -6,6 +6,7 @@
 #include <cmath>
 #include <iomanip>
 #include <numbers>
+#include <ranges>
 #include <set>
 
 #include "base/check.h"
@@ -36,8 +37,11 @@ std::string Text(double x, double y, std::string_view text, std::string_view att
   return Fill("<text x=\"@\" y=\"@\" @>@</text>\n", {x, y, attributes, EscapeMarkup(text)});
 }
 
+// 20k for 20000, so that the ticks of many decades fit beside each other.
 std::string TickText(double value) {
-  return std::abs(value) < 1e6 ? Concat(value) : Concat(std::scientific, std::setprecision(1), value);
+  if (std::abs(value) >= 1e9) return Concat(std::scientific, std::setprecision(1), value);
+  if (std::abs(value) >= 1e6) return Concat(value / 1e6, "M");
+  return std::abs(value) >= 1e4 ? Concat(value / 1e3, "k") : Concat(value);
 }
 
 std::string TickLabel(double x, double y, double value, std::string_view anchor) {
@@ -148,7 +152,8 @@ class PanelWriter {
                   "' has the empty range ", axis->low, " to ", axis->high, "; give low < high, above 0 if logarithmic");
     }
     WriteAxes();
-    for (const Series& series : panel_.series) WriteSeries(series);
+    // The first ones are on top: what a figure is about comes before what stands beside it.
+    for (const Series& series : panel_.series | std::views::reverse) WriteSeries(series);
     for (const Series& series : panel_.series) WriteLabel(series);
     return std::move(out_);
   }
