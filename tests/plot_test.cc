@@ -47,7 +47,7 @@ TEST_CASE("a label keeps clear of points and stays inside the frame") {
   double x = 0, y = 0;
   REQUIRE(std::sscanf(svg.c_str() + text, "<text x=\"%lf\" y=\"%lf\"", &x, &y) == 2);
   double cx = 0, cy = 0;
-  REQUIRE(std::sscanf(svg.c_str() + svg.find("<circle"), "<circle cx=\"%lf\" cy=\"%lf\"", &cx, &cy) == 2);
+  REQUIRE(std::sscanf(svg.c_str() + svg.rfind("<circle"), "<circle cx=\"%lf\" cy=\"%lf\"", &cx, &cy) == 2);
   CHECK(x + 19 * 7 < cx + 1);              // 19 letters of at least 7 pixels end at the frame, where the point is
   CHECK((y < cy - 5 || y - 10 > cy + 5));  // above or below the row of markers, of radius 5
 }
