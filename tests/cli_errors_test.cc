@@ -45,7 +45,7 @@ const std::string kGoodRow = R"({"prompt": "a7b3n01x5?", "completion": "01:C,#C"
 TEST_CASE("wrong usage is one sentence and status 2") {
   const TempDirectory dir;
   const std::string out = (dir / "out").string(), model = TinyModel();
-  CheckRefused({}, 2, "A subcommand is required", dir.path());
+  CheckRefused({}, 2, "a command is required: study", dir.path());
   CheckRefused({"fly"}, 2, "'fly'", dir.path());
   CheckRefused({"sft", "--model", model, "--modle", "x", "--task", "chain", "--output-dir", out}, 2, "'--modle'",
                dir.path());

@@ -106,6 +106,14 @@ TEST_CASE("help stands in groups, with the default of an option and the names th
   CHECK(HelpOf({"sft"}).find("packed into one row (default: 16)\n") != std::string::npos);
 }
 
+TEST_CASE("help before a command is --help after it") {
+  CHECK(Swarr({"help"}).out == Swarr({"--help"}).out);
+  const Outcome study = Swarr({"help", "study"});
+  CHECK(study.status == 0);
+  CHECK(study.out == Swarr({"study", "--help"}).out);
+  CHECK(Swarr({"data"}).Says("a command is required: chain"));
+}
+
 TEST_CASE("a misspelled option, command or key of a configuration is answered with the nearest that there is") {
   const auto says = [](const std::vector<std::string>& arguments, const std::string& text) {
     const Outcome outcome = Swarr(arguments);
@@ -114,10 +122,10 @@ TEST_CASE("a misspelled option, command or key of a configuration is answered wi
     CHECK(outcome.IsOneSentence());
     CHECK(outcome.Says(text));
   };
-  says({"sft", "--modle", "x"}, "there is no '--modle' here; did you mean --model? (see swarr sft --help)");
-  says({"sft", "--btach-size=4"}, "there is no '--btach-size=4' here; did you mean --batch-size?");
+  says({"sft", "--modle", "x"}, "unknown option '--modle'; did you mean --model? (see swarr sft --help)");
+  says({"sft", "--btach-size=4"}, "unknown option '--btach-size=4'; did you mean --batch-size?");
   says({"pretrain", "--unteid"}, "did you mean --untied?");
-  says({"evla", "--model", "x"}, "there is no 'evla' here; did you mean eval? (see swarr --help)");
+  says({"evla", "--model", "x"}, "unknown command 'evla'; did you mean eval? (see swarr --help)");
   says({"oracle", "chek"}, "did you mean check? (see swarr oracle --help)");
   CHECK_FALSE(Swarr({"sft", "--velocity", "3"}).Says("did you mean"));
   CHECK_FALSE(Swarr({"fly"}).Says("did you mean"));

@@ -10,6 +10,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "base/names.h"
 #include "base/utf8.h"
 #include "base/version.h"
 #include "cli/commands.h"
@@ -68,12 +69,18 @@ int ReportParseError(const CLI::App& program, const CLI::ParseError& error) {
   const CLI::App* app = &program;
   for (; !app->get_subcommands().empty(); command += " " + app->get_name()) app = app->get_subcommands().front();
   const std::vector<std::string> unknown = program.remaining(/*recurse=*/true);
+  const std::vector<std::string> commands = CommandNames(*app);
   std::string what = error.what();
   if (!unknown.empty()) {
     const std::string& word = unknown.front();
     const std::string name = word.substr(0, word.find('='));
-    what = "there is no '" + Excerpt(word) + "' here" +
-           DidYouMean(name, name.starts_with('-') ? OptionNames(*app) : CommandNames(*app));
+    const bool option = name.starts_with('-');
+    what = (option             ? "unknown option '"
+            : commands.empty() ? "unexpected argument '"
+                               : "unknown command '") +
+           Excerpt(word) + "'" + DidYouMean(name, option ? OptionNames(*app) : commands);
+  } else if (!commands.empty()) {
+    what = "a command is required: " + Listed(commands);
   }
   std::cerr << Error(Concat(command, ": ", what, " (see ", command, " --help)")).what() << '\n';
   return kUsage;
@@ -85,7 +92,7 @@ bool NobodyReads() {
   return ::poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
 }
 
-int Run(const std::vector<std::string>& arguments) {
+int Run(std::vector<std::string> arguments) {
   CLI::App program(
       "Converts transformers from full to sliding-window attention and adapts them by reinforcement learning.",
       "swarr");
@@ -95,6 +102,10 @@ int Run(const std::vector<std::string>& arguments) {
   program.set_version_flag("--version", std::string(Version()) + " (" + BuildRevision() + ")");
   program.option_defaults()->always_capture_default()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   program.require_subcommand(1);
+  if (!arguments.empty() && arguments.front() == "help") {  // `help COMMAND` is `COMMAND --help`
+    arguments.erase(arguments.begin());
+    arguments.emplace_back("--help");
+  }
   const Environment environment{.command_line = Join(arguments), .watch_signals = WatchSignals};
   for (CommandAdder* add : {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddSample, AddGenerate,
                             AddInspect, AddLogits, AddTokenize, AddVerify, AddOracle, AddBench, AddCompletion}) {
