@@ -24,6 +24,7 @@
 #   make lint         clang-tidy over all sources, which takes long
 #   make docs         the reference of the public headers under build/docs/html
 #   make install      program, library, headers and package files under PREFIX (default /usr/local)
+#   make release      the archive of the sources and the Debian package, tried once each, into build/release (tools/release.sh)
 #   make clean        removes build/ and build-cuda/ (never out/)
 #
 # The other builds are presets with the steps configure, build, test in one command:
@@ -57,7 +58,7 @@ BENCH_SUITES := ops train decode scaling
 SOURCES = $(shell git ls-files "src/*.h" "src/*.cc" "cuda/*" "tests/*.h" "tests/*.cc" "examples/*.cc")
 
 .PHONY: help configure build reproduce one-file test check check-form cuda bench bench-peers bench-gpu fuzz mutants torture digests \
-  check-deep format lint docs install clean
+  check-deep format lint docs install release clean
 
 build: configure
 	@cmake --build build --target swarr-cli --parallel $(JOBS)
@@ -164,6 +165,10 @@ docs:
 
 install: build
 	cmake --install build --prefix $(PREFIX)
+
+release:
+	@tools/setup.sh release
+	@JOBS=$(JOBS) tools/release.sh
 
 clean:
 	rm -rf build build-cuda

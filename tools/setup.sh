@@ -3,7 +3,7 @@
 # Sees to the Debian packages that a make target needs: installs what is missing as root or through a sudo that asks for
 # no password, else prints the command and stops. Says nothing when nothing is missing.
 #
-# usage: tools/setup.sh [build|format|check|lint|docs|coverage|clang|peers|peers-pypi]   (default: build)
+# usage: tools/setup.sh [build|format|check|lint|docs|coverage|clang|release|peers|peers-pypi]   (default: build)
 set -eu
 
 packages="cmake ninja-build g++ libeigen3-dev nlohmann-json3-dev libcli11-dev doctest-dev libpcre2-dev libutf8proc-dev
@@ -16,10 +16,11 @@ case "${1:-build}" in
   coverage) packages="$packages gcovr" ;;
   lint) packages="$packages clang-tidy clang" ;;
   clang) packages="$packages clang-19 libclang-rt-19-dev" ;;
+  release) packages="$packages dpkg-dev file" ;; # CPack's Debian package asks dpkg-shlibdeps what the program needs
   peers) packages="python3-torch libopenblas0-openmp python3-numpy" ;; # generic BLAS would be a hundred times slower
   peers-pypi) packages="python3-venv" ;;
   *)
-    echo "setup: '$1' is not one of build, format, check, lint, docs, coverage, clang, peers, peers-pypi." >&2
+    echo "setup: '$1' is not one of build, format, check, lint, docs, coverage, clang, release, peers, peers-pypi." >&2
     exit 2
     ;;
 esac

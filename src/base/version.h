@@ -7,7 +7,8 @@ namespace swarr {
 // The release, "major.minor.patch".
 const char* Version();
 
-// `git describe --always --dirty` of the source tree when the library was built; "unknown" outside a git checkout.
+// `git describe --always --dirty` of the source tree when the library was built, or, from a release archive, when the
+// archive was made; "unknown" from any other copy without git.
 const char* BuildRevision();
 
 }  // namespace swarr
