@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdio>
 #include <functional>
+#include <iomanip>
+#include <sstream>
 
 #include "cli/generation.h"
 #include "study/statistics.h"
@@ -182,7 +184,7 @@ struct EvalCommand {
   void Report() const {
     if (json) return PrintJson(results);
     for (const auto& [name, value] : results.items()) {
-      if (name.ends_with("_ci95")) continue;
+      if (name.ends_with("_ci95") || (evaluate.samples == 1 && name.ends_with("@k"))) continue;  // of one: the accuracy
       if (value.is_object()) {
         for (const auto& [reason, count] : value.items()) PrintLine(Concat(name, ": ", reason), count, {});
       } else {
@@ -195,7 +197,8 @@ struct EvalCommand {
   static void PrintLine(const std::string& name, const ordered_json& value, const ordered_json& interval) {
     const auto text = [](const ordered_json& number) {
       if (!number.is_number_float()) return number.dump();
-      return std::isnan(number.get<double>()) ? std::string("-") : Concat(number.get<double>());
+      if (std::isnan(number.get<double>())) return std::string("-");
+      return (std::ostringstream() << std::setprecision(4) << number.get<double>()).str();  // --json has all digits
     };
     std::printf("%-26s %-10s", name.c_str(), text(value).c_str());
     if (interval.is_array() && text(interval[0]) != "-") {

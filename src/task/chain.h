@@ -97,8 +97,8 @@ std::string ExtractChainAnswer(std::string_view completion);
 
 struct ChainOptions {
   int n_min = 4;
-  int n_max = 16;
-  double restate_probability = 0.2;
+  int n_max = 20;
+  double restate_probability = 0.15;
   std::uint64_t seed = 0;  // of the restatements only; the problems and their order are fixed
 };
 
