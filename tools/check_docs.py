@@ -49,9 +49,9 @@ def without_code_blocks(text):
 
 
 def anchors_of(page):
-    """The anchors that GitHub gives the headings of a page."""
-    anchors, seen = set(), {}
-    for line in without_code_blocks(page.read_text()):
+    """The anchors that GitHub gives the headings of a page, each with the index of its line."""
+    anchors, seen = {}, {}
+    for index, line in enumerate(without_code_blocks(page.read_text())):
         heading = re.match(r"#{1,6}\s+(.*?)\s*#*$", line)
         if not heading:
             continue
@@ -59,7 +59,7 @@ def anchors_of(page):
         anchor = re.sub(r"[^\w\- ]", "", title).replace(" ", "-")
         count = seen.get(anchor, 0)
         seen[anchor] = count + 1
-        anchors.add(f"{anchor}-{count}" if count else anchor)
+        anchors[f"{anchor}-{count}" if count else anchor] = index
     return anchors
 
 
