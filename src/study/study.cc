@@ -9,6 +9,7 @@
 #include <memory>
 #include <numeric>
 
+#include "base/directories.h"
 #include "base/files.h"
 #include "base/machine.h"
 #include "base/version.h"
