@@ -41,7 +41,7 @@ struct WayAgainstRl {
 };
 std::vector<WayAgainstRl> OtherWays(const std::vector<ArmRun>& runs);
 
-// "g + (1 - g)/13", of the task's guesses.
+// "g + (1 - g)/12", of the least that the task's guesses are worth.
 std::string BoundFormula(const StudyTask& task);
 
 // What StudyTask::data_ceiling is.

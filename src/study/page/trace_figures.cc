@@ -125,7 +125,7 @@ std::string TraceOfArm(const StudyResults& results, const ArmRun& run, const Sam
                Concat(trace.right ? "right" : "wrong", ", ", measures.length, " tokens, ", measures.restatements,
                       measures.restatements == 1 ? " restatement, " : " restatements, ",
                       FactsInWindow(measures, window), " of ", facts, " used facts inside the window of ", window, ", ",
-                      InReach(measures, reach) ? "in reach" : "out of reach"),
+                      LosesAfter(measures.runs, reach) ? "out of reach" : "in reach"),
                TracePicture(problem, trace, window, reach)});
 }
 
@@ -162,8 +162,9 @@ std::string TraceSection(const StudyResults& results) {
                     ") for the first problems whose number of steps is the median of all. A line leads from every use "
                     "of the facts a and b, and of n where the policy decides to stop, back to where they were last "
                     "stated rightly: blue inside the window, red outside it, dashed where not even all layers together "
-                    "reach. Shaded: the facts in the prompt and in restatements. SA sees all; its lines are drawn as "
-                    "the study's window would have them.")) +
+                    "reach. A trace is out of reach if it loses n: the values in view tell a and b. Shaded: the facts "
+                    "in the prompt and in restatements. SA sees all; its lines are drawn as the study's window would "
+                    "have them.")) +
          out;
 }
 
