@@ -199,7 +199,7 @@ void MultiplyAll(const Context& ctx, Products<T, Out> products) {
 }
 
 // Products of one form and depth, without bias, with their depth cut into parts. They share a launch where that should
-// save a twentieth; less is lost on sums that no longer fit in the second-level cache before they are added up.
+// save a fiftieth.
 template <class T, class Out>
 void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
   using Sum = Accumulator<T>;
@@ -208,7 +208,7 @@ void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
   if (products.size() > 1) {
     std::int64_t alone = 0;
     for (std::size_t i = 0; i < products.size(); ++i) alone += BestParts(products.subspan(i, 1)).cost;
-    if (cost > alone - alone / 20) {
+    if (cost > alone - alone / 50) {
       for (std::size_t i = 0; i < products.size(); ++i) MultiplyInParts(ctx, products.subspan(i, 1));
       return;
     }
