@@ -198,6 +198,13 @@ void MultiplyAll(const Context& ctx, Products<T, Out> products) {
   for (const Product<T, Out>& p : products) Multiply(ctx, p);
 }
 
+// Shared memory that makes so few blocks fit on a multiprocessor that all multiprocessors get some. Blocks that begin
+// early would else fill those that are done first, and a multiprocessor reads no faster for having more of them.
+std::size_t SpreadingBytes(const Context& ctx, std::int64_t blocks) {
+  const std::int64_t each = Blocks(blocks, ctx.stream->multiprocessors);
+  return each >= 2048 / kThreads ? 0 : static_cast<std::size_t>(ctx.stream->shared_memory / (each + 1) + 1024);
+}
+
 // Products of one form and depth, without bias, with their depth cut into parts. They share a launch where that should
 // save a fiftieth.
 template <class T, class Out>
@@ -237,8 +244,9 @@ void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
   MultiplyAll(ctx, in_parts.view());
   const auto blocks = static_cast<unsigned>(Blocks(most, kThreads * kPack<Sum>));
   const dim3 grid(blocks, 1, static_cast<unsigned>(products.size()));
+  const std::size_t spread = SpreadingBytes(ctx, std::int64_t{blocks} * grid.z);
   WithWhole(all_whole, [&]<bool whole>() {
-    Launch(ctx, {.blocks = grid, .early = true}, AddPartsKernel<whole, Sum, Out>, parts, sums);
+    Launch(ctx, {grid, kThreads, spread, /*early=*/true}, AddPartsKernel<whole, Sum, Out>, parts, sums);
   });
 }
 

@@ -110,14 +110,24 @@ __global__ void AddPartsKernel(std::int64_t parts, const __grid_constant__ AllPa
   constexpr int k = kPack<Sum>;
   const PartSums<Sum, Out>& sums = all.of[blockIdx.z];
   const std::int64_t i = FirstOfThread<k>();
+  LetNextBegin();
   WaitForPrevious();
   if (i >= sums.size) return;
   constexpr std::bool_constant<whole> aligned;
+  constexpr int kAhead = 8;  // packs that are on their way together
   Pack<Sum, k> sum{};
-#pragma unroll 4
-  for (std::int64_t part = 0; part < parts; ++part) {
-    const Pack<Sum, k> more = LoadPack<k>(sums.partial + part * sums.size, i, sums.size, aligned);
-    for (int j = 0; j < k; ++j) sum.at[j] += more.at[j];
+  for (std::int64_t first = 0; first < parts; first += kAhead) {
+    Pack<Sum, k> more[kAhead];
+#pragma unroll
+    for (int ahead = 0; ahead < kAhead; ++ahead) {
+      const Sum* part = sums.partial + (first + ahead) * sums.size;
+      if (first + ahead < parts) more[ahead] = LoadPack<k>(part, i, sums.size, aligned);
+    }
+#pragma unroll
+    for (int ahead = 0; ahead < kAhead; ++ahead) {
+      if (first + ahead >= parts) break;
+      for (int j = 0; j < k; ++j) sum.at[j] += more[ahead].at[j];
+    }
   }
   Pack<Out, k> out{};
   if (sums.addend) out = LoadPack<k>(sums.addend, i, sums.size, aligned);
