@@ -198,8 +198,15 @@ void MultiplyAll(const Context& ctx, Products<T, Out> products) {
   for (const Product<T, Out>& p : products) Multiply(ctx, p);
 }
 
+// Shared memory that makes so few blocks fit on a multiprocessor that all multiprocessors get some. Blocks that begin
+// early would else fill those that are done first, and a multiprocessor reads no faster for having more of them.
+std::size_t SpreadingBytes(const Context& ctx, std::int64_t blocks) {
+  const std::int64_t each = Blocks(blocks, ctx.stream->multiprocessors);
+  return each >= 2048 / kThreads ? 0 : static_cast<std::size_t>(ctx.stream->shared_memory / (each + 1) + 1024);
+}
+
 // Products of one form and depth, without bias, with their depth cut into parts. They share a launch where that should
-// save a twentieth; less is lost on sums that no longer fit in the second-level cache before they are added up.
+// save a fiftieth.
 template <class T, class Out>
 void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
   using Sum = Accumulator<T>;
@@ -208,7 +215,7 @@ void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
   if (products.size() > 1) {
     std::int64_t alone = 0;
     for (std::size_t i = 0; i < products.size(); ++i) alone += BestParts(products.subspan(i, 1)).cost;
-    if (cost > alone - alone / 20) {
+    if (cost > alone - alone / 50) {
       for (std::size_t i = 0; i < products.size(); ++i) MultiplyInParts(ctx, products.subspan(i, 1));
       return;
     }
@@ -237,8 +244,9 @@ void MultiplyInParts(const Context& ctx, Products<T, Out> products) {
   MultiplyAll(ctx, in_parts.view());
   const auto blocks = static_cast<unsigned>(Blocks(most, kThreads * kPack<Sum>));
   const dim3 grid(blocks, 1, static_cast<unsigned>(products.size()));
+  const std::size_t spread = SpreadingBytes(ctx, std::int64_t{blocks} * grid.z);
   WithWhole(all_whole, [&]<bool whole>() {
-    Launch(ctx, {.blocks = grid, .early = true}, AddPartsKernel<whole, Sum, Out>, parts, sums);
+    Launch(ctx, {grid, kThreads, spread, /*early=*/true}, AddPartsKernel<whole, Sum, Out>, parts, sums);
   });
 }
 

@@ -2,9 +2,11 @@
 // Products in bf16 by Hopper's warpgroups (cuda/product_wgmma.h): the three products of a linear layer; called by
 // gemm.cu. Here is what is done with a tile's sums, and the choice of the tile.
 #include <algorithm>
-#include <array>
+#include <iterator>
 #include <type_traits>
+#include <utility>
 
+#include "cuda/gemm_parts.h"
 #include "cuda/product_wgmma.h"
 #include "cuda/rope.h"
 
@@ -24,7 +26,7 @@ struct StoreBoxes {
 
   template <class S>
   static __device__ int RowOf(unsigned group, TileOrigin origin) {
-    return static_cast<int>(origin.row) + (S::kTurns ? 0 : static_cast<int>(group) * kPanel);
+    return static_cast<int>(origin.row) + (S::kTurns ? 0 : static_cast<int>(group) * S::kGroupRows);
   }
   static __device__ int ColumnOf(TileOrigin origin, int panel) {
     return static_cast<int>(origin.column) + panel * kPanel;
@@ -141,7 +143,7 @@ struct StoreBoxes {
 // there are registers for: addend may be c, so a load can't overtake the stores before it.
 template <int kColumns>
 __device__ void StoreSums(const Product<BFloat16, float>& p, TileOrigin origin, const float (&sums)[kColumns / 2]) {
-  constexpr int kAhead = 8;
+  constexpr int kAhead = kColumns > 192 ? 32 : 8;
   const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x % kGroup / kWarp;
   const std::int64_t column = origin.column + lane % 4 * 2;
 #pragma unroll
@@ -179,12 +181,12 @@ struct Store {
   }
 };
 
-// As in gemm_mma.cu.
+// Rounds of tiles, times their columns.
 template <class S, class Out>
 std::int64_t CostOf(const Context& ctx, Products<BFloat16, Out> products) {
   std::int64_t works = 0;
   for (const Product<BFloat16, Out>& p : products) works += TilesOf<S>(p) * p.parts();
-  return Blocks(works, std::max(1, ctx.stream->multiprocessors / S::kBlocks)) * S::kColumns * 100 / S::kRate;
+  return Blocks(works, std::max(1, ctx.stream->multiprocessors / S::kBlocks)) * S::kColumns;
 }
 
 template <class S, bool turns>
@@ -215,20 +217,30 @@ void LaunchStored(const Context& ctx, Products<BFloat16, Out> products) {
   }
 }
 
-// Launches the cheapest of these shapes.
-template <bool kTransposedA, bool kTransposedB, class... Shapes, class Out>
-void LaunchCheapest(const Context& ctx, Products<BFloat16, Out> products) {
-  const std::array costs{CostOf<Shapes>(ctx, products)...};
-  const auto cheapest = std::min_element(costs.begin(), costs.end()) - costs.begin();
-  std::int64_t i = 0;
-  ((i++ == cheapest ? LaunchStored<Shapes, kTransposedA, kTransposedB>(ctx, products) : void()), ...);
+// Launches the cheaper shape. For its size a large tile is 1.05 times as fast.
+template <bool kTransposedA, bool kTransposedB, class Out>
+void LaunchCheaper(const Context& ctx, Products<BFloat16, Out> products) {
+  CostOf<Large>(ctx, products) * 100 <= CostOf<Square>(ctx, products) * 105
+      ? LaunchStored<Large, kTransposedA, kTransposedB>(ctx, products)
+      : LaunchStored<Square, kTransposedA, kTransposedB>(ctx, products);
 }
 
-// Gradients of weights have few rows, often of an odd number of tiles, where a pair would waste one. They have as many
-// tiles and parts of k as a device of 132 multiprocessors does best with (gemm_parts.h).
-using Wide = Shape<256, false, 1, 100>;
-using LargeAlone = Shape<192, true, 1, 104>;
-using SquareAlone = Shape<128, true, 1, 88>;
+// Gradients of weights are cut into parts of k by the shapes alone; of the tiles that they may have (gemm_parts.h),
+// this launches those with which this device is done soonest.
+template <int i>
+using PartShape =
+    Shape<kPartTiles[i].rows, kPartTiles[i].columns, kPartTiles[i].groups, kPartTiles[i].turns, kPartTiles[i].blocks>;
+void LaunchParts(const Context& ctx, Products<BFloat16, float> products) {
+  const auto time = [&](const PartTile& tile) {
+    return TimeOfParts(tile, TilesOf(tile, products), products[0].depth, products[0].part_depth,
+                       ctx.stream->multiprocessors);
+  };
+  const auto best = std::ranges::min_element(kPartTiles, {}, time) - std::begin(kPartTiles);
+  [&]<int... i>(std::integer_sequence<int, i...>) {
+    ((i == best ? LaunchStored<PartShape<i>, true, true>(ctx, products) : void()), ...);
+  }
+  (std::make_integer_sequence<int, std::size(kPartTiles)>());
+}
 
 }  // namespace
 
@@ -241,22 +253,23 @@ bool WarpgroupsTake(const Context& ctx, Products<BFloat16, Out> products) {
   std::int64_t works = 0;
   for (const Product<BFloat16, Out>& p : products) {
     const bool trained = std::is_same_v<Out, float> ? p.a.transposed == p.b.transposed : !p.a.transposed;
-    if (!trained || p.rows <= (p.columns > kManyColumns ? kMostRowsOfMany : kRows / 2) || p.depth == 0) return false;
+    const std::int64_t few = p.columns > kManyColumns ? kMostRowsOfMany : Square::kRows / 2;
+    if (!trained || p.rows <= few || p.depth == 0) return false;
     if (!OperandsAligned<kChunk>(p) || !RowsAligned<kChunk>(p.columns, p.c, p.addend)) return false;
-    works += Blocks(p.rows, kRows) * Blocks(p.columns, Square::kColumns) * p.parts();
+    works += Blocks(p.rows, Square::kRows) * Blocks(p.columns, Square::kColumns) * p.parts();
   }
   return ctx.stream->has_warpgroups && 2 * works >= ctx.stream->multiprocessors;
 }
 
 template <>
 void MultiplyByWarpgroups(const Context& ctx, Products<BFloat16, BFloat16> products) {
-  if (products[0].b.transposed) return LaunchCheapest<false, true, Large, Square>(ctx, products);
-  LaunchCheapest<false, false, Large, Square>(ctx, products);
+  if (products[0].b.transposed) return LaunchCheaper<false, true>(ctx, products);
+  LaunchCheaper<false, false>(ctx, products);
 }
 template <>
 void MultiplyByWarpgroups(const Context& ctx, Products<BFloat16, float> products) {
-  if (products[0].a.transposed) return LaunchCheapest<true, true, Wide, LargeAlone, SquareAlone>(ctx, products);
-  LaunchCheapest<false, false, Large, Square>(ctx, products);
+  if (products[0].a.transposed) return LaunchParts(ctx, products);
+  LaunchCheaper<false, false>(ctx, products);
 }
 
 template bool WarpgroupsTake(const Context&, Products<BFloat16, BFloat16>);

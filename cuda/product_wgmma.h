@@ -6,9 +6,9 @@
 //
 // A block lives on from tile to tile of c. One of its three groups of 128 threads feeds: its first thread has the copy
 // engine bring tiles of the operands, 64 of k deep, into a ring of stages in shared memory. The other two groups
-// multiply. A group may have half of each tile of c; the tiles are then as large as possible, and little is read twice.
-// Or the groups take whole tiles in turns, and while one stores its sums the other multiplies: better where the depth
-// is small.
+// multiply; some tiles have three. A group may have its share of each tile of c; the tiles are then as large as
+// possible, and little is read twice. Or two groups take whole tiles in turns, and while one stores its sums the other
+// multiplies: better where the depth is small.
 //
 // What the second-level cache gives is what limits such a kernel. So blocks may come in pairs, on neighbouring
 // multiprocessors: their tiles are one below the other, and each reads half of their tile of b for both.
@@ -29,21 +29,25 @@
 namespace swarr {
 namespace {
 
-constexpr int kStep = 64;   // k of a stage
-constexpr int kRows = 128;  // of a tile of c
+constexpr int kStep = 64;  // k of a stage
 
-// `turns`: the groups take whole tiles in turns. `blocks`: 2 if they come in pairs, else 1. `rate`: the speed in
-// proportion to the size of the tile, in percent.
-template <int columns, bool turns, int blocks, int rate>
+// Of a tile of c. `turns`: two groups take whole tiles in turns, else each of `groups` has its share of the rows.
+// `blocks`: 2 if they come in pairs, else 1.
+template <int rows, int columns, int groups, bool turns, int blocks>
 struct Shape {
-  static constexpr int kColumns = columns, kBlocks = blocks, kRate = rate;
+  static constexpr int kRows = rows, kColumns = columns, kGroups = groups, kBlocks = blocks;
   static constexpr bool kTurns = turns;
-  static constexpr int kHalves = turns ? 2 : 1;  // halves of a tile that a group multiplies, of kPanel rows
-  static constexpr int kBytesA = kRows * kLineBytes, kStageBytes = kBytesA + columns * kLineBytes;
+  static constexpr int kGroupRows = turns ? rows : rows / groups;  // that a group multiplies,
+  static constexpr int kHalves = kGroupRows / kPanel;              // in so many times kPanel
+  static constexpr int kThreads = (groups + 1) * kGroup;
+  // Of a thread that feeds and of one that multiplies, out of 65,536: as many for the first as spill nothing.
+  static constexpr int kFeederRegisters = turns ? 24 : (groups > 2 ? 56 : 40);
+  static constexpr int kRegisters = turns ? 240 : (groups > 2 ? 152 : 232);
+  static constexpr int kBytesA = rows * kLineBytes, kStageBytes = kBytesA + columns * kLineBytes;
   static constexpr int kPanels = columns / kPanel, kPlaceBytes = kHalves * kPanelBytes;  // of results in bf16
 };
-using Large = Shape<192, true, 2, 105>;
-using Square = Shape<128, true, 2, 100>;
+using Large = Shape<128, 192, 2, true, 2>;
+using Square = Shape<128, 128, 2, true, 2>;
 
 // Whether results pass through shared memory, by panels of 64 columns. Each group has two places for panels; while one
 // is stored the next is written to the other.
@@ -59,7 +63,7 @@ concept HasPlaces = requires {
 
 constexpr int kAlignment = 1024, kMostStages = 6, kRoom = 226 * 1024;
 template <class S, class End>
-constexpr int kPlacesBytes = HasPlaces<End> ? 2 * 2 * S::kPlaceBytes : 0;
+constexpr int kPlacesBytes = HasPlaces<End> ? 2 * S::kGroups* S::kPlaceBytes : 0;
 // As many as there is room for.
 template <class S, class End>
 constexpr int kStages = std::min(kMostStages, (kRoom - kAlignment - kPlacesBytes<S, End>) / S::kStageBytes);
@@ -108,17 +112,12 @@ struct Member {
   CUtensorMap a[factors], b[factors];
   Product<BFloat16, Out> product;
   End end;
-  unsigned tiles, works;  // tiles of c, those of a pair counted once; works: tiles times parts of k. 0: no product
+  unsigned tiles;  // of c, those of a pair counted once. 0: no product
 };
 template <class Out, class End, int factors, int members>
 struct Members {
   Member<Out, End, factors> at[members];
-
-  __host__ __device__ unsigned works() const {
-    unsigned sum = 0;
-    for (const auto& member : at) sum += member.works;
-    return sum;
-  }
+  unsigned tiles, works;  // of all; works: tiles times parts of k
 };
 
 // What a block works on: a tile of one product's c and a part of its k.
@@ -130,11 +129,10 @@ struct Work {
   unsigned steps;                 // stages, those of further factors among them
 
   template <class S>
-  __device__ Work(const S&, unsigned index, const Member& member) : of(member) {
+  __device__ Work(const S&, unsigned tile, std::int64_t part, const Member& member) : of(member), part(part) {
     const auto& p = of.product;
-    origin = OriginOfTile(index % of.tiles, p.rows, p.columns, S::kBlocks * kRows, S::kColumns);
-    origin.row += blockIdx.x % S::kBlocks * kRows;
-    part = index / of.tiles;
+    origin = OriginOfTile(tile, p.rows, p.columns, S::kBlocks * S::kRows, S::kColumns);
+    origin.row += blockIdx.x % S::kBlocks * S::kRows;
     begin = part * p.part_depth;
     end = min(p.depth, begin + p.part_depth);
     std::int64_t all = Blocks(end - begin, kStep);
@@ -142,12 +140,14 @@ struct Work {
     steps = static_cast<unsigned>(all);
   }
 };
-// The index counts the works of all members, one after another.
+// The index counts the tiles of all members, for one part of k after another.
 template <class S, class Out, class End, int factors, int members>
 __device__ Work<Member<Out, End, factors>> WorkAt(unsigned index, const Members<Out, End, factors, members>& all) {
+  const unsigned part = index / all.tiles;
+  unsigned tile = index - part * all.tiles;
   int i = 0;
-  for (; i + 1 < members && index >= all.at[i].works; ++i) index -= all.at[i].works;
-  return {S{}, index, all.at[i]};
+  for (; i + 1 < members && tile >= all.at[i].tiles; ++i) tile -= all.at[i].tiles;
+  return {S{}, tile, part, all.at[i]};
 }
 
 // sums = a b^T over the depth of the work, by one group. `row`: the first of its rows in the tile.
@@ -189,21 +189,22 @@ __device__ void ForPanels(F&& f) {
 // which is called for every 64 rows of a tile by the group that has them. Grid: at most one block for each
 // multiprocessor.
 template <class S, bool kTransposedA, bool kTransposedB, class Out, class End, int factors, int members>
-__global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup, 1)
+__global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(S::kThreads, 1)
     ProductKernel(const __grid_constant__ Members<Out, End, factors, members> all) {
   constexpr int stages = kStages<S, End>;
+  constexpr bool kInParts = kTransposedA;  // gradients of weights alone
   extern __shared__ char shared[];
-  __shared__ std::uint64_t full[stages], empty[stages], turns[2], ready[4];
+  __shared__ std::uint64_t full[stages], empty[stages], turns[2], ready[2 * S::kGroups];
   if (threadIdx.x == 0) {
     for (int i = 0; i < stages; ++i) {
       InitBarrier(full + i, 1);
-      InitBarrier(empty + i, (S::kTurns ? 1 : 2) * S::kBlocks);
+      InitBarrier(empty + i, (S::kTurns ? 1 : S::kGroups) * S::kBlocks);
     }
     for (std::uint64_t& turn : turns) InitBarrier(&turn, 1);
     for (std::uint64_t& place : ready) InitBarrier(&place, 1);
     ShowBarriers();
   }
-  if (threadIdx.x == 2 * kGroup) {
+  if (threadIdx.x == S::kGroups * kGroup) {
     PrefetchMatrix(all.at[0].a[0]);
     PrefetchMatrix(all.at[0].b[0]);
   }
@@ -211,26 +212,30 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
   S::kBlocks > 1 ? SyncPair() : __syncthreads();
   WaitForPrevious();
   Ring<S, stages> ring{shared + (kAlignment - SharedAddress(shared) % kAlignment) % kAlignment, full, empty};
-  const unsigned works = all.works(), group = threadIdx.x / kGroup, first = blockIdx.x / S::kBlocks,
+  const unsigned works = all.works, group = threadIdx.x / kGroup, first = blockIdx.x / S::kBlocks,
                  stride = gridDim.x / S::kBlocks;
+  // The n-th work that this block takes, or its pair; not below `works` if there is none. Where the works are parts of
+  // k, every other round goes back from the last block to the first: a short last part of all tiles then falls to those
+  // that have had least.
+  const auto taken = [&](unsigned n) { return n * stride + (kInParts && n % 2 == 1 ? stride - 1 - first : first); };
   const auto place = [&](unsigned of, unsigned panel) {
     return ring.memory + stages * S::kStageBytes + (of * 2 + panel % 2) * S::kPlaceBytes;
   };
   // For the group's n-th panel of all.
   const auto prepare = [&](unsigned of, unsigned n) {
-    const unsigned tile = n / S::kPanels, index = first + (S::kTurns ? tile * 2 + of : tile) * stride;
+    const unsigned tile = n / S::kPanels, index = taken(S::kTurns ? tile * 2 + of : tile);
     if constexpr (HasPlaces<End>) {
       if (index >= works) return;
       const auto work = WorkAt<S>(index, all);
       work.of.end.template Prepare<S>(place(of, n), of, work.origin, n % S::kPanels, ready + of * 2 + n % 2);
     }
   };
-  if (group == 2) {
-    ShrinkRegisters<24>();
+  if (group == S::kGroups) {
+    ShrinkRegisters<S::kFeederRegisters>();
     if (threadIdx.x % kGroup != 0) return;
-    for (unsigned n = 0; n < 4; ++n) prepare(n / 2, n % 2);
-    for (unsigned i = first; i < works; i += stride) {
-      const auto work = WorkAt<S>(i, all);
+    for (unsigned n = 0; n < 2 * S::kGroups; ++n) prepare(n / 2, n % 2);
+    for (unsigned n = 0; taken(n) < works; ++n) {
+      const auto work = WorkAt<S>(taken(n), all);
 #pragma unroll 1
       for (int f = 0; f < factors; ++f) {
         const std::int64_t k_end = f == 0 ? work.end : work.of.product.more[f - 1].depth;
@@ -238,7 +243,7 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
           std::uint64_t* arrived = full + ring.index();
           WaitBarrier(empty + ring.index(), ring.parity() ^ 1);
           ArriveAndExpect(arrived, S::kStageBytes);
-          CopyTile<kRows, kTransposedA, 1>(ring.stage(), work.of.a[f], work.origin.row, k, 0, arrived);
+          CopyTile<S::kRows, kTransposedA, 1>(ring.stage(), work.of.a[f], work.origin.row, k, 0, arrived);
           CopyTile<S::kColumns, kTransposedB, S::kBlocks>(ring.stage() + S::kBytesA, work.of.b[f], work.origin.column,
                                                           k, blockIdx.x % S::kBlocks, arrived);
         }
@@ -247,23 +252,22 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
     // Until all are done with what was fed: the other block of a pair arrives at barriers here.
     for (int i = 0; i < stages; ++i, ++ring.round) WaitBarrier(empty + ring.index(), ring.parity() ^ 1);
   } else {
-    GrowRegisters<240>();
-    unsigned turn = 0;
-    for (unsigned i = first; i < works; i += stride, ++turn) {
-      const auto work = WorkAt<S>(i, all);
+    GrowRegisters<S::kRegisters>();
+    for (unsigned turn = 0; taken(turn) < works; ++turn) {
+      const auto work = WorkAt<S>(taken(turn), all);
       if (S::kTurns && turn % 2 != group) {
         ring.round += work.steps;
         continue;
       }
-      const unsigned taken = S::kTurns ? turn / 2 : turn, row = S::kTurns ? 0 : group * kPanel;
+      const unsigned tile = S::kTurns ? turn / 2 : turn, row = S::kTurns ? 0 : group * S::kGroupRows;
       // The first turn of the first group is open.
-      if (S::kTurns) WaitBarrier(turns + group, taken % 2 ^ (group == 0 ? 1 : 0));
+      if (S::kTurns) WaitBarrier(turns + group, tile % 2 ^ (group == 0 ? 1 : 0));
       float sums[S::kHalves][S::kColumns / 2];
       MultiplyStages<S, kTransposedA, kTransposedB>(ring, work.steps, row, sums, turns + (group ^ 1));
       if constexpr (HasPlaces<End>) {
         work.of.end.template Begin<S>(group, work.of.product, work.origin, sums);
         ForPanels<S::kPanels>([&]<int panel>() {
-          const unsigned n = taken * S::kPanels + panel;
+          const unsigned n = tile * S::kPanels + panel;
           WaitBarrier(ready + group * 2 + n % 2, n / 2 % 2);
           work.of.end.template Store<S, panel>(place(group, n), group, work.origin, sums);
           if (threadIdx.x % kGroup == 0 && n > 0) prepare(group, n + 1);
@@ -285,7 +289,7 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(3 * kGroup,
 // Tiles of c, those of a pair counted once.
 template <class S, class Out>
 std::int64_t TilesOf(const Product<BFloat16, Out>& p) {
-  return Blocks(p.rows, S::kBlocks * kRows) * Blocks(p.columns, S::kColumns);
+  return Blocks(p.rows, S::kBlocks * S::kRows) * Blocks(p.columns, S::kColumns);
 }
 
 // Describes an operand to the copy engine as it is stored; `blocks` share its tiles.
@@ -300,6 +304,7 @@ void LaunchProducts(const Context& ctx, std::span<const Product<BFloat16, Out>> 
   using End = decltype(end_of(products[0]));
   SWARR_CHECK(products.size() <= members, products.size(), " products in a launch of at most ", members);
   Members<Out, End, factors, members> all;
+  all.tiles = 0;
   for (std::size_t i = 0; i < products.size(); ++i) {
     const Product<BFloat16, Out>& p = products[i];
     SWARR_CHECK(factors > 1 || p.more[0].depth == 0,
@@ -308,22 +313,23 @@ void LaunchProducts(const Context& ctx, std::span<const Product<BFloat16, Out>> 
     for (int f = 0; f < factors; ++f) {
       const Factors<BFloat16> x =
           f == 0 || p.more[f - 1].depth == 0 ? Factors<BFloat16>{p.a, p.b, p.depth} : p.more[f - 1];
-      member.a[f] = DescribeOperand(x.a, p.rows, x.depth, kRows, 1);
+      member.a[f] = DescribeOperand(x.a, p.rows, x.depth, S::kRows, 1);
       member.b[f] = DescribeOperand(x.b, p.columns, x.depth, S::kColumns, S::kBlocks);
     }
-    const std::int64_t tiles = TilesOf<S>(p);
+    SWARR_CHECK(p.parts() == products[0].parts(), "products of one launch have as many parts");
     member.product = p;
     member.end = end_of(p);
-    member.tiles = static_cast<unsigned>(tiles);
-    member.works = static_cast<unsigned>(tiles * p.parts());
+    member.tiles = static_cast<unsigned>(TilesOf<S>(p));
+    all.tiles += member.tiles;
   }
+  all.works = all.tiles * static_cast<unsigned>(products[0].parts());
   for (std::size_t i = products.size(); i < members; ++i) {
     all.at[i] = all.at[0];
-    all.at[i].works = 0;
+    all.at[i].tiles = 0;
   }
-  const auto blocks = S::kBlocks * std::min<unsigned>(all.works(), ctx.stream->multiprocessors / S::kBlocks);
+  const auto blocks = S::kBlocks * std::min<unsigned>(all.works, ctx.stream->multiprocessors / S::kBlocks);
   constexpr int kBytes = kStages<S, End> * S::kStageBytes + kPlacesBytes<S, End> + kAlignment;
-  Launch(ctx, {blocks, 3 * kGroup, kBytes, /*early=*/true},
+  Launch(ctx, {blocks, S::kThreads, kBytes, /*early=*/true},
          ProductKernel<S, kTransposedA, kTransposedB, Out, End, factors, members>, all);
 }
 

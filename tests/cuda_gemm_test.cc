@@ -223,10 +223,10 @@ TEST_CASE(
     return ToDevice(t.ctx, Random(t.ctx.HostArena(), dtype, {rows, columns}, seed));
   };
   const Tensor x = random(DType::kBF16, kRows, kWidth, 1);
-  // Shares that begin and end anywhere, in tiles of several products; shares that are tiles; and more tiles than
-  // shares.
+  // Parts of several products, equal and with a short last one; many parts of narrow tiles; one part; and more tiles
+  // than multiprocessors.
   for (const std::vector<std::int64_t>& widths :
-       {std::vector<std::int64_t>{576, 192, 200}, {1536, 1536}, {104}, {5504}, {9000}}) {
+       {std::vector<std::int64_t>{576, 192, 200}, {2048, 1024, 1024}, {1536, 1536}, {104}, {5504}, {9000}}) {
     std::vector<Tensor> theirs, ours[2];
     std::vector<WeightGradient> gradients[2];
     for (const std::int64_t width : widths) {
@@ -257,9 +257,10 @@ TEST_CASE(
 
 TEST_CASE("CUDA: a product in bf16 has the bits of its rows few at a time, whichever kernel multiplies (P8)") {
   if (SkippedWithoutCuda()) return;
-  // On a device of 132 multiprocessors the last three have narrow, middle and wide tiles by warpgroups, all over the
-  // edges of c; 16760 rows are an odd number of tiles, so that one of a pair lies below c. Gradients of weights are cut
-  // into parts by their shape, so for few rows differently; with so few k there is one part.
+  // On a device of 132 multiprocessors the last three have both tiles by warpgroups, all over the edges of c; 16760
+  // rows are an odd number of tiles, so that one of a pair lies below c. Gradients of weights are cut into parts by
+  // their shape, so for few rows differently; with so few k there is one part. They have seven kinds of tiles
+  // (gemm_parts.h): of 192 x 64 and of 128 x 256 in pairs here, and the others in the second list.
   const std::int64_t shapes[][3] = {
       {257, 328, 200}, {1000, 968, 504}, {16888, 120, 328}, {16760, 184, 136}, {16888, 248, 72}};
   for (const auto& [rows, columns, depth] : shapes) {
@@ -269,6 +270,11 @@ TEST_CASE("CUDA: a product in bf16 has the bits of its rows few at a time, which
       }
     }
     CheckFewRowsAtATime(kProducts[0], DType::kBF16, /*biased=*/true, rows, columns, depth);
+  }
+  const std::int64_t of_weights[][3] = {
+      {4176, 808, 480}, {6272, 584, 72}, {12736, 72, 400}, {15272, 280, 64}, {16928, 152, 64}};
+  for (const auto& [rows, columns, depth] : of_weights) {
+    CheckFewRowsAtATime(kProducts[2], DType::kF32, /*biased=*/false, rows, columns, depth);
   }
 }
 
