@@ -46,7 +46,8 @@ if(NOT TARGET CUDA::cublas)
 endif()
 
 # Hopper's own instructions exist for that chip alone (sm_90a). Other chips never launch these kernels.
-file(GLOB hopper_sources CONFIGURE_DEPENDS cuda/*_wgmma.cu cuda/attention/*_wgmma.cu cuda/decode/few_rows*.cu)
+file(GLOB hopper_sources CONFIGURE_DEPENDS cuda/*_wgmma.cu cuda/attention/*_wgmma.cu cuda/decode/few_rows*.cu
+     cuda/decode/streamed_*.cu)
 file(GLOB cuda_sources CONFIGURE_DEPENDS cuda/*.cu cuda/attention/*.cu cuda/decode/*.cu)
 list(REMOVE_ITEM cuda_sources ${hopper_sources})
 add_library(swarr-cuda OBJECT ${cuda_sources})

@@ -17,6 +17,7 @@ template <int k, class T>
 __global__ void GatherKernel(std::int64_t N, std::int64_t C, bool aligned, T* y, const T* x, const std::int32_t* rows) {
   const std::int64_t n = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   WaitForPrevious();
+  LetNextBegin();  // not before: what comes next may read early what a step of decoding has been given (drawn.cu)
   if (n >= N) return;
   const T* from = x + rows[n] * C;
   for (std::int64_t c = lane * k; c < C; c += kWarp * k) {

@@ -236,9 +236,19 @@ __global__ void __launch_bounds__(2 * kWarp)
   } else {
     const auto slices = static_cast<unsigned>(Blocks(V, kSlice));
     SoftmaxPart<T> of_lane{kLowest<T>, 0, 0};
-#pragma unroll 4
-    for (unsigned s = threadIdx.x - kWarp; s < slices; s += kWarp) {
-      of_lane = Merge(of_lane, of_slices[std::int64_t{n} * slices + s]);
+    constexpr int kAtOnce = 16;  // to load, which takes longer than to merge
+#pragma unroll 1
+    for (unsigned first = threadIdx.x - kWarp; first < slices; first += kAtOnce * kWarp) {
+      SoftmaxPart<T> parts[kAtOnce];
+#pragma unroll
+      for (unsigned i = 0; i < kAtOnce; ++i) {
+        const unsigned s = first + i * kWarp;
+        if (s < slices) parts[i] = of_slices[std::int64_t{n} * slices + s];
+      }
+#pragma unroll
+      for (unsigned i = 0; i < kAtOnce; ++i) {
+        if (first + i * kWarp < slices) of_lane = Merge(of_lane, parts[i]);
+      }
     }
     const SoftmaxRow<T> softmax = WarpSoftmaxOf(of_lane);
     if (threadIdx.x == kWarp) lse = softmax.lse;

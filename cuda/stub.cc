@@ -37,7 +37,8 @@ void CudaGraph::Launch(CudaStream&) const { ThrowNoCuda(); }
 CudaEvent::CudaEvent() { ThrowNoCuda(); }
 void CudaEvent::Record(CudaStream&) const { ThrowNoCuda(); }
 void CudaEvent::Wait() const { ThrowNoCuda(); }
-void TakeDrawn(const Context&, const Tensor&, const Tensor&) { ThrowNoCuda(); }
+void TakeRows(const Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&) { ThrowNoCuda(); }
+void GiveDrawn(const Context&, const Drawn&, const Drawn&) { ThrowNoCuda(); }
 
 bool FusedHeadTakes(const Context&, const LogprobInputs&) { return false; }
 void FusedTokenLogprob(const Context&, const Tensor&, const Tensor&, const Tensor&, const LogprobInputs&) {

@@ -62,6 +62,17 @@ __device__ inline void CopyBox(void* to_shared, const CUtensorMap& matrix, int x
                : "memory");
 }
 
+// The same, for what the second-level cache is to keep as `policy` says.
+__device__ inline void CopyBox(void* to_shared, const CUtensorMap& matrix, int x, int y, std::uint64_t* barrier,
+                               std::uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%2, %3}], [%4], %5;"
+      :
+      : "r"(SharedAddress(to_shared)), "l"(&matrix), "r"(x), "r"(y), "r"(SharedAddress(barrier)), "l"(policy)
+      : "memory");
+}
+
 // Begins to bring the box to the second-level cache, or the description of the matrix itself to where it is read.
 __device__ inline void PrefetchBox(const CUtensorMap& matrix, int x, int y) {
   asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];"

@@ -121,7 +121,9 @@ constexpr Heads kStreamedHeads[] = {{8, 1, 64},  {9, 3, 64}, {17, 1, 64}, {5, 1,
 
 }  // namespace
 
-TEST_CASE("CUDA: attention of many rows over a cache, a warp for each, has the bits of attention over documents (P8)") {
+TEST_CASE(
+    "CUDA: attention of many rows over a cache, a team of warps for each, has the bits of attention over documents "
+    "(P8)") {
   if (SkippedWithoutCuda()) return;
   constexpr int kCopies = 5;
   for (const Heads& h : kStreamedHeads) {

@@ -308,6 +308,7 @@ void MmaCachedForward(const Context& ctx, const Tensor& out, const Tensor& lse, 
                               .v_tile = as_int(in.cache.v().dim(3)),
                               .sink_tiles = in.cache.sink_tiles(),
                               .ring = in.cache.ring(),
+                              .cache_rows = in.cache.k().size() / in.q.dim(2),
                               .of_model = in.spec,
                               .scale2 = ScoreScale2(D),
                               .early = ctx.steady_weights};

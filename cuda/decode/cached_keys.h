@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The keys of a cache as attention in bf16 on tensor cores reads them: what a launch is given, and which tiles the
 // query heads of one row see that share a key head. Two kernels go through these: where rows are few, a block for each
-// row and key head (cached_attention.cu), and where they are many, a warp (streamed_attention.cu). Both take the
-// numbers of attention_mma.cu's instructions in their order, so all have the same bits.
+// row and key head (cached_attention.cu), and where they are many, teams of warps (streamed_attention.cu). Both take
+// the numbers of attention_mma.cu's instructions in their order, so all have the same bits.
 #pragma once
 
 #include "cuda/attention/attention_softmax.h"
@@ -22,6 +22,7 @@ struct CachedQueries {
   const std::int32_t *positions, *slots, *prompts;
   int N, H, G, D, group;  // group: query heads of a key head
   int tiles, k_tile, v_tile, sink_tiles, ring;
+  std::int64_t cache_rows;  // of D numbers, if the cache is seen as a matrix
   AttentionSpec of_model;
   float scale2;
   bool early;  // keys that no row of this launch stores were there before the launch before
@@ -61,13 +62,14 @@ struct SeenKeys {
   AttentionSpec spec;
   TileList pages, tiles;
 
-  SeenKeys() = default;
-  __device__ SeenKeys(const CachedQueries& in, int n, int g)
-      : position(in.positions[n]),
-        first((in.slots[n] * in.G + g) * in.tiles),
-        spec(SpecOfRow(in.of_model, in.prompts, n)),
+  __device__ SeenKeys(AttentionSpec of_row, int at, int first_tile = 0)
+      : position(at),
+        first(first_tile),
+        spec(of_row),
         pages{VisibleTilesOf(position, position, spec)},
         tiles(SoftmaxTilesOf(pages)) {}
+  __device__ SeenKeys(const CachedQueries& in, int n, int g)
+      : SeenKeys(SpecOfRow(in.of_model, in.prompts, n), in.positions[n], (in.slots[n] * in.G + g) * in.tiles) {}
 
   // Which of the cache's tiles has a page.
   __device__ int PlaceInCache(const CachedQueries& in, int page) const {
@@ -90,7 +92,7 @@ __device__ inline int FirstNewKey(const std::int32_t* slots, int n, int position
   return others == 0 ? 0 : max(0, position - (__ffs(static_cast<int>(others)) - 1));
 }
 
-// streamed_attention.cu: whether rows are so many that a warp should take each, and the launch.
+// streamed_attention.cu: whether rows are so many that teams should take them, and the launch.
 bool StreamsKeys(const Context& ctx, const CachedQueries& in);
 void StreamedForward(const Context& ctx, const Tensor& out, const Tensor& lse, const CachedQueries& in);
 

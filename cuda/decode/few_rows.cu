@@ -75,16 +75,9 @@ bool FewRowsTake(const Context& ctx, const Product<BFloat16, Out>& p) {
 
 template <class Out>
 void MultiplyFewRows(const Context& ctx, const Product<BFloat16, Out>& p) {
-  // With so many rows, what counts most is what all blocks together read from the second-level cache.
-  constexpr std::int64_t kManyRows = 256, kFewestColumns = 6 * kPanel;
-  using LargeTile = FewShape<1, 64>;
   const LinearLayer<Out> layer(p);
   const FewRowsOfX in{.x = p.a.data, .rows = static_cast<int>(p.rows), .depth = static_cast<int>(p.depth)};
-  if (p.rows >= kManyRows && p.columns >= kFewestColumns) {
-    LaunchFewRowsAs<LargeTile>(ctx, layer, in, p.columns);
-  } else {
-    LaunchCheapestFewRows<FewShape<1, 8>, FewShape<1, 16>, FewShape<1, 32>, LargeTile>(ctx, layer, in, p.columns);
-  }
+  LaunchCheapestFewRows<FewShape<1, 8>, FewShape<1, 16>, FewShape<1, 32>, FewShape<1, 64>>(ctx, layer, in, p.columns);
 }
 
 template bool FewRowsTake(const Context&, const Product<BFloat16, BFloat16>&);

@@ -31,9 +31,9 @@ namespace swarr {
 
 constexpr int kStep = kPanel;            // k of a stage
 constexpr int kChunk = kPack<BFloat16>;  // elements of 16 bytes
-// Steps whose products may still run when the next ones begin. What they read can't be overwritten, so a ring that is
-// filled again has more stages.
-constexpr int kBehind = 2, kLeastStages = kBehind + 1, kMostStages = 32;
+// Steps whose products may still run when the next ones begin. What they read can't be overwritten, so of a ring that
+// is filled again so many stages ask for nothing meanwhile: few, since a ring may have as few as kLeastStages.
+constexpr int kBehind = 1, kLeastStages = 3, kMostStages = 32;
 
 // A block's tile of c: 64 columns for each group, and rows. There may be more warps than groups have, to norm and
 // store.

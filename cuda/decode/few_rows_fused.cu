@@ -99,23 +99,26 @@ struct QkvLayer {
     }
   }
 
-  // Of each row its angles, and where its keys go: the first head's tile, and the place in the tile.
+  // Of each row its angles, if they are staged, and where its keys go: the first head's tile, and the place in the
+  // tile. Angles of long heads would take the room of weights, and are read when they are needed.
   struct Place {
     std::int64_t tile;
-    int in_tile;
+    int in_tile, position;
   };
+  __host__ __device__ bool Staged() const { return D <= kPanel; }
+  __host__ __device__ int StagedAngles() const { return Staged() ? D : 0; }
   template <class S>
   std::size_t AsideBytes() const {
-    return S::kRows * (static_cast<std::size_t>(D) * sizeof(float) + sizeof(Place));
+    return S::kRows * (static_cast<std::size_t>(StagedAngles()) * sizeof(float) + sizeof(Place));
   }
   // Some positions are loaded together, before the copies that depend on them.
   template <class S>
   __device__ void FetchEarly(void* aside, int row, int rows) const {
     constexpr int kAtOnce = 4, kStride = S::kThreads * 4;
     auto* angles = static_cast<float*>(aside);
-    auto* places = reinterpret_cast<Place*>(angles + S::kRows * D);
+    auto* places = reinterpret_cast<Place*>(angles + S::kRows * StagedAngles());
     const int thread = static_cast<int>(threadIdx.x), own = row + min(thread, rows - 1), position = positions[own],
-              slot = cache.slots[own], end = rows << log_D;
+              slot = cache.slots[own], end = Staged() ? rows << log_D : 0;
 #pragma unroll 1
     for (int first = thread * 4; first < end; first += kStride * kAtOnce) {
       int at[kAtOnce];
@@ -128,7 +131,7 @@ struct QkvLayer {
       }
     }
     if (thread < rows) {
-      places[thread] = {cache.TileOfSlot(slot, 0, position / kKeyTile), position % kKeyTile * D};
+      places[thread] = {cache.TileOfSlot(slot, 0, position / kKeyTile), position % kKeyTile * D, position};
     }
   }
   template <class S>
@@ -193,7 +196,7 @@ struct QkvLayer {
   __device__ void StoreHeads(const float* angles, int first_head, int row, int rows, F&& load) const {
     constexpr int kAcross = S::kColumns / (2 * kPart);
     static_assert(S::kThreads % kAcross == 0);
-    const auto* places = reinterpret_cast<const Place*>(angles + S::kRows * D);
+    const auto* places = reinterpret_cast<const Place*>(angles + S::kRows * StagedAngles());
     const int half = D / 2, own = static_cast<int>(threadIdx.x) % kAcross * kPart, part = own >> (log_D - 1),
               at = own & (half - 1);
     const Head head = HeadOf(first_head + part);
@@ -203,7 +206,8 @@ struct QkvLayer {
       float first[kPart], second[kPart];
       load(head, r, part * D + at, first);
       load(head, r, part * D + at + half, second);
-      if (head.kind < 2) Turn(first, second, angles + r * D + at, half);
+      if (head.kind < 2 && Staged()) Turn(first, second, angles + r * D + at, half);
+      if (head.kind < 2 && !Staged()) Turn(first, second, table + std::int64_t{places[r].position} * D + at, half);
       BFloat16* to = PlaceOf(head, row + r, places[r]) + at;
       StoreRun(to, first);
       StoreRun(to + half, second);

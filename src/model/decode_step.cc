@@ -123,7 +123,7 @@ void DeviceSteps::Begin(const Context& ctx, const Transformer& model, const KvCa
 
   Context own = ctx;
   own.arena = &arena_;
-  own.steady_weights = true;  // a step begins with a copy, which no launch overtakes
+  own.steady_weights = true;  // a step begins with TakeRows, which no launch overtakes
   arena_.Release({});
   Begun& begun = steps_[begun_ % kAtOnce];
   const bool plain = draws < fed;
@@ -134,11 +134,11 @@ void DeviceSteps::Begin(const Context& ctx, const Transformer& model, const KvCa
     return t.empty() ? t
                      : t.Over(static_cast<std::byte*>(rows_.view().raw()) + (static_cast<std::byte*>(t.raw()) - from));
   });
-  Copy(own, rows_.view().Rows(0, filled.block.dim(0)), filled.block);
+  TakeRows(own, rows_.view().Rows(0, filled.block.dim(0)), filled.block, filled.fed.ids, tokens_.view());
   plain ? Enqueue(own, model, cache, moved) : EnqueueRecorded(own, model, cache, moved);
   if (draws > 0) {
-    Copy(own, begun.tokens.view().Rows(0, draws), tokens_.view().Rows(0, draws));
-    Copy(own, begun.logp.view().Rows(0, draws), logp_.view().Rows(0, draws));
+    GiveDrawn(own, {begun.tokens.view().Rows(0, draws), begun.logp.view().Rows(0, draws)},
+              {tokens_.view().Rows(0, draws), logp_.view().Rows(0, draws)});
   }
   begun.draws = draws;
   begun.done.Record(*ctx.stream);
@@ -155,7 +155,6 @@ Drawn DeviceSteps::End() {
 }
 
 void DeviceSteps::Enqueue(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& moved) const {
-  TakeDrawn(ctx, moved.fed.ids, tokens_.view());
   const std::int64_t M = moved.draw_positions.dim(0);
   ForwardAndDraw(ctx, model, cache, moved, M > 0 ? tokens_.view().Rows(0, M) : Tensor{},
                  M > 0 ? logp_.view().Rows(0, M) : Tensor{});

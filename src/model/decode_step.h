@@ -28,8 +28,10 @@ struct Drawn {
 
 Drawn DecodeStep(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& step);
 
-// ids[n] = drawn[-1 - ids[n]] where ids[n] is negative, on a CUDA device (cuda/decode/drawn.cu).
-void TakeDrawn(const Context& ctx, const Tensor& ids, const Tensor& drawn);
+// On a CUDA device (cuda/decode/drawn.cu). TakeRows: to = from, a block of i32 in pinned memory, of which `ids` are a
+// part; of these -1 - m becomes drawn[m]. GiveDrawn: to, in pinned memory, = from.
+void TakeRows(const Context& ctx, const Tensor& to, const Tensor& from, const Tensor& ids, const Tensor& drawn);
+void GiveDrawn(const Context& ctx, const Drawn& to, const Drawn& from);
 
 // DecodeStep on a CUDA device. A step may feed tokens that the step before has yet to draw, so the device goes on while
 // the processor looks at what it has drawn. Each step lies in the same memory as the steps before, so what a graph has
