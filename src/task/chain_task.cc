@@ -24,8 +24,8 @@ int FactField(const nlohmann::json& row, const char* key) {
   return found->get<int>();
 }
 
-std::optional<TraceCounts> CountChain(const nlohmann::json& row, std::string_view text, int window,
-                                      std::int64_t reach) {
+std::optional<TraceCounts> CountChain(const nlohmann::json& row, std::string_view text, int window, std::int64_t reach,
+                                      std::span<const std::size_t> /*starts*/) {
   const std::optional<ChainProblem> problem = ChainProblemOf(row);
   if (!problem) return std::nullopt;
   const TraceMeasures trace = MeasureTrace(*problem, text);
