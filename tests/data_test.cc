@@ -4,16 +4,21 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "autograd/gradient_check.h"
+#include "base/files.h"
 #include "cuda_report.h"
+#include "task/registry.h"
 #include "test_models.h"
 
 namespace swarr {
 namespace {
 
 using doctest::Contains;
+namespace fs = std::filesystem;
 
 // The problems of one epoch in their order.
 std::vector<std::int64_t> Epoch(ProblemOrder& order, std::int64_t size, std::int64_t epoch) {
@@ -33,6 +38,59 @@ TEST_CASE("a document is prompt, completion and end of text, and knows where the
   const Document empty = EncodeDocument(TextTokenizer(), {"ab?", "", ""}, 0);
   CHECK(empty.tokens == Tokens{1, 2, 5, 0});
   CHECK(empty.prompt_length == 3);
+}
+
+TEST_CASE("tokens begin where their texts do, those of a template where the problem begins or ends") {
+  const fs::path file = fs::path(SWARR_TEST_DATA) / "tokenizers/smollm2.json";
+  const Tokenizer tokenizer(nlohmann::ordered_json::parse(ReadFile(file)), file.string());
+  const std::string problem = "Given 15 \u20ac; how many?", text = " 23 \u20ac.";
+  std::vector<std::int32_t> drawn = tokenizer.Encode(text);
+  // Each token's text by itself, which holds where tokens are whole characters; the euro sign has three bytes.
+  const std::vector<std::size_t> starts = TokenStarts(tokenizer, problem, problem, drawn);
+  const std::vector<std::int32_t> prompt = tokenizer.EncodePrompt(problem);
+  REQUIRE(starts.size() == prompt.size() + drawn.size());
+  const std::string all = problem + text;
+  for (std::size_t i = 0; i < starts.size(); ++i) {
+    const std::int32_t id = i < prompt.size() ? prompt[i] : drawn[i - prompt.size()];
+    const std::string piece = tokenizer.Decode({id}, /*skip_special=*/true);
+    if (piece.find("\ufffd") == std::string::npos) CHECK(all.substr(starts[i], piece.size()) == piece);
+    if (i > 0) CHECK(starts[i] >= starts[i - 1]);
+  }
+  CHECK(starts[0] == 0);
+  CHECK(starts[prompt.size()] == problem.size());
+
+  // The end of a turn is not shown; a template's tokens lie at the edges of the problem.
+  const std::string turn = "<|im_start|>user\n" + problem + "<|im_end|>\n";
+  drawn.push_back(tokenizer.IdOf("<|im_end|>"));
+  const std::vector<std::size_t> templated = TokenStarts(tokenizer, turn, problem, drawn);
+  CHECK(templated.back() == all.size());
+  CHECK(std::ranges::count(templated, 0) > 2);
+  CHECK(std::ranges::count(templated, problem.size()) == 3);  // end of turn, newline, and the answer's first
+  CHECK(std::ranges::is_sorted(templated));
+}
+
+TEST_CASE("a trace is counted by the model's tokens: of its own as the task does, of another's by where they begin") {
+  const std::vector<BuiltInTask> tasks = BuiltInTasks();
+  const BuiltInTask& words = *std::ranges::find(tasks, "words", &BuiltInTask::name);
+  const std::unique_ptr<Task> task = words.make(Split::kEval, 0);
+  const TraceRule& rule = words.reward.traces;
+  constexpr std::int64_t kReach = 100;
+  const auto count = [&](const Tokenizer& tokenizer, std::int64_t i) {
+    const std::string text = task->Get(i, 0).completion;
+    return CountTrace(rule, *task, tokenizer, i, text, tokenizer.Encode(text), /*window=*/48, kReach).value().counts;
+  };
+  const Tokenizer own(words.tokenizer(), "own");
+  const fs::path file = fs::path(SWARR_TEST_DATA) / "tokenizers/smollm2.json";
+  const Tokenizer other(nlohmann::ordered_json::parse(ReadFile(file)), file.string());
+  for (std::int64_t i = 0; i < 20; ++i) {
+    const std::string text = task->Get(i, 0).completion;
+    const std::vector<std::int64_t> expected = rule.count(task->Row(i, 0), text, 48, kReach, {}).value().counts;
+    CHECK(count(own, i) == expected);
+    const std::vector<std::int64_t> longer = count(other, i);
+    CHECK(std::equal(longer.begin(), longer.begin() + 6, expected.begin()));  // lines, brackets, needs
+    CHECK(longer[6] <= expected[6]);                                          // fewer lie in the window
+    CHECK(longer[7] > expected[7]);                                           // and all lie farther away
+  }
 }
 
 TEST_CASE("a document without a prompt is plain text") {

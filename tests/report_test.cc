@@ -347,6 +347,19 @@ TEST_CASE(
   for (const Figure& figure : figures) CHECK(Count(figure.svg, "nan") == 0);
 }
 
+TEST_CASE("a run that writes hardly any step has no place in the figure of restating, and does not stretch its axis") {
+  StudyResults results = MadeUpResults(40, 45, 93);
+  const std::string before = StudyFigures(results)[3].svg;
+  for (ProblemOutcome& o : results.runs[0].outcomes) o.counts[0] = 0, o.counts[1] = 2;
+  results.runs[0].outcomes[0].counts[0] = 1;
+  Complete(results.runs[0], results.task);
+  CHECK(results.runs[0].Mechanism(kRepeatRate) == 400);
+  const std::string after = StudyFigures(results)[3].svg;
+  CHECK(Count(after, ">400<") == 0);
+  CHECK(Count(after, ">1<") == Count(before, ">1<"));
+  CHECK(Count(after, ">SWA, RL<") == 1);
+}
+
 TEST_CASE("numbers are written without a negative zero, and undefined ones as such") {
   CHECK(FormatNumber(-0.0001) == "0.000");
   CHECK(FormatNumber(-0.5, 1) == "-0.5");

@@ -11,65 +11,13 @@
 #include <thread>
 #include <utility>
 
-#include "program.h"
+#include "small_study.h"
 
 using namespace swarr;
 using nlohmann::json;
 namespace fs = std::filesystem;
 
 namespace {
-
-// The arms of the quick study.
-json QuickArms() {
-  return json::parse(ReadFile(fs::path(SWARR_TEST_DATA) / "../../data/presets/quick.json")).at("arms");
-}
-
-// A folder with a base model and a preset of a few steps.
-void WriteData(const fs::path& dir, const json& arms = QuickArms()) {
-  fs::copy(TinyModel(), dir / "base");
-  fs::create_directories(dir / "presets");
-  const json preset = {{"base_model", "base"},
-                       {"task", {{"n_min", 1}, {"n_max", 2}, {"restate_probability", 0.15}}},
-                       {"attention", {{"window", 16}, {"sinks", 0}}},
-                       {"evaluation", {{"problems", 4}}},
-                       {"cost", {{"longest", 64}}},
-                       {"sft",
-                        {{"steps", 3},
-                         {"batch_size", 2},
-                         {"lr", 1e-3},
-                         {"lr_schedule", "cosine"},
-                         {"min_lr_ratio", 0.1},
-                         {"warmup_steps", 1},
-                         {"weight_decay", 0.1},
-                         {"beta1", 0.9},
-                         {"beta2", 0.95},
-                         {"max_grad_norm", 1.0}}},
-                       {"rl",
-                        {{"steps", 2},
-                         {"prompts_per_step", 2},
-                         {"num_generations", 4},
-                         {"objective", "grpo"},
-                         {"epsilon", 0.2},
-                         {"scale_rewards", "group"},
-                         {"normalizer", "token-mean"},
-                         {"lr", 1e-4},
-                         {"lr_schedule", "constant"},
-                         {"min_lr_ratio", 1.0},
-                         {"warmup_steps", 0},
-                         {"weight_decay", 0.0},
-                         {"beta1", 0.9},
-                         {"beta2", 0.95},
-                         {"max_grad_norm", 1.0}}},
-                       {"arms", arms}};
-  WriteFileAtomically(dir / "presets" / "tiny.json", preset.dump());
-}
-
-std::vector<std::string> Study(const fs::path& data, const fs::path& out, bool keep_models = true) {
-  std::vector<std::string> arguments = {"study",     "--preset", "tiny",    "--data-dir",   data.string(),
-                                        "--threads", "1",        "--quiet", "--output-dir", out.string()};
-  if (keep_models) arguments.emplace_back("--keep-models");
-  return arguments;
-}
 
 // The weights of all arms, one after another.
 std::string Weights(const fs::path& out) {

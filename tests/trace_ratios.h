@@ -18,7 +18,7 @@ inline std::map<std::string, double> RatiosOf(const std::string& task, const nlo
   const TraceRule rule = RewardByName(task).traces;
   std::vector<std::int64_t> sums(rule.counts.size());
   for (const std::string& text : texts) {
-    const std::vector<std::int64_t> counts = rule.count(row, text, window, /*reach=*/0).value().counts;
+    const std::vector<std::int64_t> counts = rule.count(row, text, window, /*reach=*/0, /*starts=*/{}).value().counts;
     std::transform(sums.begin(), sums.end(), counts.begin(), sums.begin(), std::plus());
   }
   std::map<std::string, double> ratios;

@@ -305,8 +305,8 @@ TEST_CASE("the measures of word problems pool lines and needs over traces") {
   CHECK(RatiosOf("words", row, texts, 0).at("needs_in_window") == 11.0 / 12);
   CHECK(RatiosOf("words", row, {}, 5).at("carry_rate") == 0);
   const TraceRule rule = RewardByName("words").traces;
-  CHECK(rule.count(row, texts[0], 25, 44)->in_reach);
-  CHECK_FALSE(rule.count(row, texts[0], 25, 43)->in_reach);
-  CHECK(rule.count(row, texts[0], 25, 43)->size == 2);
-  CHECK_FALSE(rule.count({{"prompt", PromptOf(Small())}}, texts[0], 25, 43));
+  CHECK(rule.count(row, texts[0], 25, 44, {})->in_reach);
+  CHECK_FALSE(rule.count(row, texts[0], 25, 43, {})->in_reach);
+  CHECK(rule.count(row, texts[0], 25, 43, {})->size == 2);
+  CHECK_FALSE(rule.count({{"prompt", PromptOf(Small())}}, texts[0], 25, 43, {}));
 }

@@ -10,6 +10,7 @@
 #include "cli/generation.h"
 #include "study/statistics.h"
 #include "task/registry.h"
+#include "train/data.h"
 #include "train/evaluate.h"
 
 namespace swarr {
@@ -75,7 +76,7 @@ struct EvalCommand {
     Context ctx = compute.MakeContext(steps);
     const std::vector<EvaluatedCompletion> completions = generation.Draw(ctx, loaded);
     if (!completions_out.path.empty()) completions_out.Write(CompletionLines(completions, *problems.task));
-    AddResults(completions, problems, window);
+    AddResults(completions, problems, tokenizer, window);
     if (greedy) {
       evaluate.samples = 1;
       evaluate.temperature = 0;
@@ -132,7 +133,8 @@ struct EvalCommand {
     results[name + "_ci95"] = {interval.low, interval.high};
   }
 
-  void AddResults(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems, int window) {
+  void AddResults(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems,
+                  const Tokenizer& tokenizer, int window) {
     const AccuracySummary summary = Summarize(completions, evaluate.samples);
     const std::size_t count = completions.size() / static_cast<std::size_t>(evaluate.samples);
     results = {{"problems", count}, {"samples", evaluate.samples}, {"temperature", evaluate.temperature}};
@@ -147,7 +149,7 @@ struct EvalCommand {
     add_share("truncated", summary.truncated);
     for (const auto& [name, rule] : harness_scores) add_share(name, ShareRight(completions, *problems.task, rule));
     AddLength(completions, summary.mean_length);
-    if (problems.reward.traces.count) AddMeasures(completions, problems, window);
+    if (problems.reward.traces.count) AddMeasures(completions, problems, tokenizer, window);
     if (problems.file == nullptr) return;
     for (const DroppedRows& d : problems.file->dropped()) results["dropped"][d.reason] = d.count;
   }
@@ -169,12 +171,14 @@ struct EvalCommand {
   }
 
   // What the completions show beside their rewards.
-  void AddMeasures(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems, int window) {
+  void AddMeasures(const std::vector<EvaluatedCompletion>& completions, const LoadedTask& problems,
+                   const Tokenizer& tokenizer, int window) {
     const TraceRule& rule = problems.reward.traces;
     constexpr std::int64_t kAnyReach = 0;  // what is in reach is not reported
     std::vector<std::int64_t> sums(rule.counts.size());
     for (const EvaluatedCompletion& c : completions) {
-      const auto counts = rule.count(problems.task->Row(c.problem, 0), c.text, window, kAnyReach);
+      const auto counts =
+          CountTrace(rule, *problems.task, tokenizer, c.problem, c.text, c.drawn.tokens, window, kAnyReach);
       if (!counts) return;  // the file's rows do not state their problems
       std::ranges::transform(sums, counts->counts, sums.begin(), std::plus());
     }

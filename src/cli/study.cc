@@ -29,6 +29,10 @@ struct StudyCommand {
                 Between(0, 1000));
     options.Add("seed", compute.seed, "first seed");
     options.Add("output-dir", output_dir, "for runs, results.json and report.html")->required()->type_name("DIR");
+    options.Add("base-model", base_model, "start from this model in place of the preset's")->type_name("DIR");
+    options.Add("arms", study.arms, "make these arms only, separated by commas, and those whose weights they need")
+        ->delimiter(',')
+        ->type_name("NAME,...");
     options.Add("data-dir", data_dir, "presets and base models")->type_name("DIR");
     options.Group("Computation");
     compute.AddDeviceTo(options);
@@ -48,6 +52,7 @@ struct StudyCommand {
     study.threads = ResolveThreads(compute.threads);
     study.data_dir = data_dir;
     study.output_dir = output_dir;
+    study.base_model = base_model;
     study.seed = compute.seed;
     study.command_line = options.environment().command_line;
     const Stopping stopping = options.environment().watch_signals();
@@ -64,7 +69,7 @@ struct StudyCommand {
   OptionSet& options;
   StudyOptions study;
   ComputeOptions compute;
-  std::string output_dir, data_dir = DefaultDataDir();
+  std::string output_dir, base_model, data_dir = DefaultDataDir();
   bool quiet = false;
 };
 

@@ -142,12 +142,20 @@ std::vector<Series> CeilingCurve(const StudyTask& task) {
           {.label = Concat("memoryless ceiling, ", task.layers, " layers, W = ", task.window), .points = {at_middle}}};
 }
 
+// How often a run repeats what slides away. One that writes fewer steps than there are problems has no rate to show.
+double RateOf(const ArmRun& run, const TraceRule& traces) {
+  std::int64_t steps = 0;
+  for (const ProblemOutcome& o : run.outcomes) steps += o.counts.at(traces.measures[kRepeatRate].whole);
+  return steps < run.problems ? kUndefined : run.Mechanism(kRepeatRate);
+}
+
 Figure AccuracyAgainstRestatement(const StudyResults& results) {
   const StudyTask& task = results.task;
   const double data_rate = task.view().repeat_rate();
   const std::string& head = task.traces().measures[kRepeatRate].head;
   double max_rate = 1;
-  for (const ArmRun& run : results.runs) max_rate = std::max(max_rate, run.Mechanism(kRepeatRate));
+  const auto rate = [&](const ArmRun& run) { return RateOf(run, task.traces()); };
+  for (const ArmRun& run : results.runs) max_rate = std::max(max_rate, rate(run));  // one without does not count
 
   Panel panel{.x = {head, -0.03, 1.05 * max_rate}, .y = AccuracyAxis()};
   panel.series = {{.points = {{data_rate, 0}, {data_rate, 1.05}}, .style = kDataStyle}};
@@ -157,7 +165,7 @@ Figure AccuracyAgainstRestatement(const StudyResults& results) {
                           .points = {{data_rate, task.data_ceiling}},
                           .style = {.colour = colour::kGreen, .marker = Marker::kDiamond}});
   for (const std::string& arm : ArmsOf(results.runs)) {
-    panel.series.push_back(AccuracyOver([](const ArmRun& run) { return run.Mechanism(kRepeatRate); }, arm, results));
+    panel.series.push_back(AccuracyOver(rate, arm, results));
   }
   const char* curve =
       task.view().memoryless

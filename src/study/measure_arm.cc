@@ -9,6 +9,7 @@
 #include "study/traces.h"
 #include "task/ceiling.h"
 #include "tensor/device.h"
+#include "train/data.h"
 #include "train/evaluate.h"
 
 namespace swarr {
@@ -44,7 +45,7 @@ ArmRun MeasureArm(Context& ctx, const StudyOptions& options, const StudySettings
     return Evaluate(ctx, model, tokenizer, task,
                     {.problems = settings.evaluation_problems,
                      .temperature = temperature,
-                     .max_completion_length = task.completion_limit(),
+                     .max_completion_length = settings.CompletionLimit(task),
                      .seed = settings.seed});
   };
   const std::unique_ptr<Task> task = settings.task.make(Split::kEval, settings.seed);
@@ -59,8 +60,10 @@ ArmRun MeasureArm(Context& ctx, const StudyOptions& options, const StudySettings
   run.device = DeviceName(options.device);
   run.revision = BuildRevision();
   for (std::size_t i = 0; i < sampled.size(); ++i) {
-    auto trace = settings.task.reward.traces.count(task->Row(sampled[i].problem, 0), sampled[i].text, window, reach);
-    run.outcomes.push_back(OutcomeOf(std::move(trace.value()), sampled[i], greedy[i].reward == 1.0));
+    const EvaluatedCompletion& c = sampled[i];
+    auto trace =
+        CountTrace(settings.task.reward.traces, *task, tokenizer, c.problem, c.text, c.drawn.tokens, window, reach);
+    run.outcomes.push_back(OutcomeOf(std::move(trace.value()), c, greedy[i].reward == 1.0));
   }
   run.traces = TracesToShow(*task, sampled, run.outcomes);
   if (settings.longer) {

@@ -20,6 +20,7 @@
 #include "task/jsonl_task.h"
 #include "task/registry.h"
 #include "tensor/philox.h"
+#include "train/data.h"
 #include "train/evaluate.h"
 #include "train/run.h"
 #include "train/samples.h"
@@ -36,6 +37,10 @@ std::string HowToGoOn(const StudyOptions& options) {
   return Concat("interrupted; the same command goes on with ", options.output_dir.string());
 }
 
+bool IsWanted(const StudyOptions& options, const ArmPlan& arm) {
+  return options.arms.empty() || std::ranges::find(options.arms, arm.name) != options.arms.end();
+}
+
 // What an arm's training took.
 struct ArmCost {
   std::int64_t trained = 0, steps = 0;       // tokens, and optimizer steps
@@ -47,11 +52,12 @@ class SeedStudy {
   SeedStudy(Context& ctx, const StudyOptions& options, const StudySettings& settings, bool again, StudyResults& results)
       : ctx_(ctx), options_(options), settings_(settings), again_(again), results_(results) {}
 
-  // Arms that have a record are done.
+  // Arms that have a record are done; those that are not wanted wait for another call.
   void Run() {
     for (const ArmPlan& arm : settings_.arms) {
       const fs::path path = RecordPath(options_.output_dir, arm.name, seed_);
       std::optional<ArmRecord> record = ReadRecord(path, study_, settings_.task.reward.traces);
+      if (!record && !IsWanted(options_, arm)) continue;
       if (!record) {
         record = Make(arm);
         WriteRecord(path, study_, *record, settings_.task.reward.traces);
@@ -342,11 +348,12 @@ class SeedStudy {
       std::vector<std::int64_t> sums(rule.counts.size());
       ForEachJsonLine(files.at(i), [&](int, const nlohmann::json& row) {
         const auto completion = row["completion"].get<std::string>();
-        const nlohmann::json problem = rl_task_->Row(problem_of.at(row["prompt"]), 0);
-        const auto trace = rule.count(problem, completion, settings_.attention.window, kAnyReach);
+        const std::vector<std::int32_t> ids = tokenizer_.Encode(completion);
+        const auto trace = CountTrace(rule, *rl_task_, tokenizer_, problem_of.at(row["prompt"]), completion, ids,
+                                      settings_.attention.window, kAnyReach);
         std::ranges::transform(sums, trace.value().counts, sums.begin(), std::plus());
         const std::int64_t end_of_text = row["finished"].get<bool>() ? 1 : 0;
-        tokens += static_cast<std::int64_t>(tokenizer_.Encode(completion).size()) + end_of_text;
+        tokens += static_cast<std::int64_t>(ids.size()) + end_of_text;
       });
       curve.points[i].repeat_rate = rule.measures[kRepeatRate].Of(sums);
     }

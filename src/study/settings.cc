@@ -100,7 +100,8 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
       path, s.json,
       {Field("base_model", base_model), Field("task", task), Field("attention", attention),
        Field("evaluation", evaluation), Field("cost", cost), Field("sft", sft), Field("rl", rl), Field("arms", arms)},
-      {Field("seeds", s.seeds), Field("dtype", dtype), Field("ways", ways)});
+      {Field("seeds", s.seeds), Field("dtype", dtype), Field("completion_limit", s.completion_limit),
+       Field("ways", ways)});
   s.base_models = BaseModelsOf(path, base_model);
   SWARR_CHECK(s.seeds >= 1 && s.seeds <= 1000, path, ": seeds is ", s.seeds, "; it must be from 1 to 1000");
   SWARR_CHECK(dtype == Name(DType::kF32) || dtype == Name(DType::kBF16), path, ": dtype is '", dtype,
@@ -120,7 +121,7 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
   for (const char* field : {"objective", "scale_rewards", "normalizer", "epsilon"}) {
     SWARR_CHECK(!rl.is_object() || rl.contains(field), path, ": rl has no field '", field, "'");
   }
-  ReadRlStage(path + ": rl", rl, s.task.make(Split::kRl, 0)->completion_limit(), s.rl, s.rl_optimizer);
+  ReadRlStage(path + ": rl", rl, s.CompletionLimit(*s.task.make(Split::kRl, 0)), s.rl, s.rl_optimizer);
   s.arms = ReadArms(path, arms, s);
   if (!ways.is_null()) s.looks = ReadWays(path, ways, s.arms);
   return s;

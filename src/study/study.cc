@@ -108,7 +108,7 @@ ModelConfig CheckBaseModels(const StudyOptions& options, const StudySettings& se
   for (const ArmPlan& arm : settings.arms) LayersOf(arm.attention, base.layers);
   const BuiltInTask& longest = settings.longer ? *settings.longer : settings.task;
   const std::unique_ptr<Task> task = longest.make(Split::kEval, 0);
-  const int tokens = LongestPrompt(*task, Tokenizer::Load(first)) + task->completion_limit();
+  const int tokens = LongestPrompt(*task, Tokenizer::Load(first)) + settings.CompletionLimit(*task);
   SWARR_CHECK(tokens <= base.max_positions, "problems of ", longest.view.sizes().second, ' ', longest.view.step,
               "s take up to ", tokens, " tokens, and ", first.string(), " reads ", base.max_positions,
               "; ask for fewer ", longest.view.step, 's');
@@ -157,7 +157,7 @@ void CheckRequirements(const StudyOptions& options, const StudySettings& setting
 }
 
 // StudyTask::data_ceiling.
-double DataCeiling(const StudySettings& settings, const StudyTask& of) {
+double DataCeiling(const StudySettings& settings, const StudyTask& of, const Tokenizer& tokenizer) {
   const double planted = of.MemorylessCeiling(of.view().repeat_rate(), of.sizes());
   if (std::isfinite(planted)) return planted;
   const std::unique_ptr<Task> task = settings.task.make(Split::kEval, 0);
@@ -165,7 +165,9 @@ double DataCeiling(const StudySettings& settings, const StudyTask& of) {
   const std::int64_t problems = asked == 0 ? task->size() : std::min(task->size(), asked);
   double chances = 0;
   for (std::int64_t i = 0; i < problems; ++i) {
-    chances += of.traces().count(task->Row(i, 0), task->Get(i, 0).completion, of.window, reach).value().best_chance;
+    const std::string trace = task->Get(i, 0).completion;
+    chances +=
+        CountTrace(of.traces(), *task, tokenizer, i, trace, tokenizer.Encode(trace), of.window, reach).value().best_chance;
   }
   return chances / static_cast<double>(problems);
 }
@@ -188,6 +190,8 @@ bool HoldsStudy(const fs::path& dir, const nlohmann::ordered_json& settings) {
 // a study's, or one of other settings that must not be overwritten.
 bool MakesAgain(const StudyOptions& options, const nlohmann::ordered_json& settings) {
   const fs::path &dir = options.output_dir, marker = dir / "settings.json";
+  SWARR_CHECK(options.arms.empty() || !fs::exists(dir / kResultsFile), dir.string(),
+              " holds a complete study; --arms goes on with one that is not");
   bool again = false;
   if (!fs::is_empty(dir)) {
     SWARR_CHECK(fs::exists(marker), dir.string(), " is not empty and no study's output; choose another --output-dir");
@@ -222,7 +226,8 @@ StudyResults EmptyResults(const StudyOptions& options, const StudySettings& sett
                        .task = {.kind = settings.task, .layers = layers, .window = settings.attention.window},
                        .settings = settings.json,
                        .looks = settings.looks};
-  results.task.data_ceiling = DataCeiling(settings, results.task);
+  results.task.data_ceiling =
+      DataCeiling(settings, results.task, Tokenizer::Load(BaseModelOf(options, settings, options.seed)));
   return results;
 }
 
@@ -245,11 +250,32 @@ StudyResults ReportOnly(const StudyOptions& options, StudySettings settings, int
   return results;
 }
 
+// The study on the model in `dir`, whose name stands for it in the settings: another place is no other study.
+StudySettings OnBaseModel(StudySettings settings, const fs::path& dir) {
+  const fs::path normal = fs::absolute(dir).lexically_normal(),
+                 whole = normal.has_filename() ? normal : normal.parent_path();
+  settings.base_models = {whole.string()};
+  settings.json["base_model"] = whole.filename().string();
+  return settings;
+}
+
+// Throws UsageError for an arm that the study does not have.
+void CheckWanted(const StudyOptions& options, const StudySettings& settings) {
+  for (const std::string& name : options.arms) {
+    if (std::ranges::find(settings.arms, name, &ArmPlan::name) != settings.arms.end()) continue;
+    std::vector<std::string> names;
+    for (const ArmPlan& arm : settings.arms) names.push_back(arm.name);
+    throw UsageError(Concat("there is no arm '", name, "' in the preset ", options.preset, "; use ", Listed(names)));
+  }
+}
+
 }  // namespace
 
 StudyResults RunStudy(const StudyOptions& options) {
   if (options.output_dir.empty()) throw UsageError("--output-dir is empty; name a directory");
-  StudySettings settings = ReadStudySettings(options.data_dir, options.preset);
+  const StudySettings read = ReadStudySettings(options.data_dir, options.preset);
+  StudySettings settings = options.base_model.empty() ? read : OnBaseModel(read, options.base_model);
+  CheckWanted(options, settings);
   const ModelConfig base = CheckBaseModels(options, settings);
   std::vector<std::uint64_t> seeds(static_cast<std::size_t>(options.seeds > 0 ? options.seeds : settings.seeds));
   std::iota(seeds.begin(), seeds.end(), options.seed);
@@ -271,6 +297,7 @@ StudyResults RunStudy(const StudyOptions& options) {
     settings.seed = settings.rl.seed = seed;
     RunSeed(ctx, options, settings, again, results);
   }
+  if (!options.arms.empty()) return ReportOnly(options, settings, base.layers, seeds);
   results.device = DevicesOf(results, options);
   if (options.progress) options.progress("cost by length");
   const StepTimer timer;

@@ -35,6 +35,8 @@ struct StudyOptions {
   int threads = 1;
   std::string command_line;           // for the report
   bool overwrite = false;             // replace a study of other settings in output_dir
+  std::string base_model;             // a directory in place of the preset's base models; its name stands for it
+  std::vector<std::string> arms;      // the arms to make now; empty: all
   bool report_only = false;           // from the records that are there; trains and measures nothing
   bool keep_models = false;           // of all arms; else a set's weights go when all of its arms are measured
   std::function<bool()> interrupted;  // as in RunOptions
@@ -56,6 +58,7 @@ struct StudySettings {
   // Pretrained full-attention models of one shape: directories, from data_dir unless they are absolute.
   std::vector<std::string> base_models;
   DType dtype = DType::kF32;  // of weights and activations
+  int completion_limit = 0;   // tokens of a completion; 0: the task's own, which counts tokens of its own
   BuiltInTask task;           // with the file's parameters
   std::uint64_t seed = 0;     // of a set of arms; as that of rl, it is set for each
   AttentionSpec attention;    // in every layer of the SWA arms
@@ -70,6 +73,9 @@ struct StudySettings {
   std::vector<ArmLook> looks{};
   int seeds = 1;                // sets of arms that the study has unless more are asked for
   nlohmann::ordered_json json;  // the file's content
+
+  // Tokens of a completion of the task, which is `task` or `longer`.
+  int CompletionLimit(const Task& of) const { return completion_limit > 0 ? completion_limit : of.completion_limit(); }
 };
 
 // The directory of the base model that the sets of arms of this seed start from: the seed's remainder by the number of

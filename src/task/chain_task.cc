@@ -48,7 +48,8 @@ TraceRule ChainTraces(const std::shared_ptr<const ChainOptions>& options) {
                        {"dependency_distance_mean", "distance", kDistances, kFacts, 1},
                        {"facts_in_window", "facts in window", kVisible, kFacts}},
           .guess = kChainGuess,
-          .count = [options](const nlohmann::json& row, std::string_view text, int window, std::int64_t reach) {
+          .count = [options](const nlohmann::json& row, std::string_view text, int window, std::int64_t reach,
+                             std::span<const std::size_t> /*starts*/) {
             return CountChain(*options, row, text, window, reach);
           }};
 }

@@ -47,9 +47,11 @@ struct TraceRule {
   // How often an answer is right whose text lacks something that it needs: the least best_chance.
   double guess = 0;
   // For a row of a data file and a completion of its prompt, under a model whose smallest window is `window` (0: full
-  // attention), which sees no farther than `reach` tokens. Nothing if the row does not say enough of its problem.
+  // attention), which sees no farther than `reach` tokens. `starts` are the bytes of the row's prompt + `text` at which
+  // the model's tokens begin (TokenStarts); empty: the task's own tokens, which are all that the chain task counts.
+  // Nothing if the row does not say enough of its problem.
   std::function<std::optional<TraceCounts>(const nlohmann::json& row, std::string_view text, int window,
-                                           std::int64_t reach)>
+                                           std::int64_t reach, std::span<const std::size_t> starts)>
       count{};
 };
 

@@ -40,11 +40,11 @@ WordProblem ReadProblem(const nlohmann::json& row) {
 }
 
 // What is never mentioned rightly is not in the window, and has no distance.
-std::optional<TraceCounts> CountWords(const nlohmann::json& row, std::string_view text, int window,
-                                      std::int64_t reach) {
+std::optional<TraceCounts> CountWords(const nlohmann::json& row, std::string_view text, int window, std::int64_t reach,
+                                      std::span<const std::size_t> starts) {
   const std::optional<WordProblem> problem = WordProblemOf(row);
   if (!problem) return std::nullopt;
-  const WordMeasures trace = MeasureWords(*problem, text);
+  const WordMeasures trace = starts.empty() ? MeasureWords(*problem, text) : MeasureWords(*problem, text, starts);
   const bool in_reach = InReach(trace, reach);
   std::int64_t mentioned = 0, visible = 0, distance = 0;
   for (const WordNeed& need : trace.needs) {

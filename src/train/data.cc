@@ -18,6 +18,43 @@ Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std:
   return document;
 }
 
+// In the text that the ids make.
+static std::vector<std::size_t> StartsOf(const Tokenizer& tokenizer, std::span<const std::int32_t> ids,
+                                         bool skip_special) {
+  TextStream stream(tokenizer, skip_special);
+  std::vector<std::size_t> starts;
+  std::size_t shown = 0;
+  for (const std::int32_t id : ids) {
+    starts.push_back(shown);
+    shown += stream.Add(id).size();
+  }
+  return starts;
+}
+
+std::vector<std::size_t> TokenStarts(const Tokenizer& tokenizer, std::string_view prompt, std::string_view problem,
+                                     std::span<const std::int32_t> completion) {
+  const std::vector<std::int32_t> ids = tokenizer.EncodePrompt(prompt);
+  const std::size_t found = tokenizer.Decode(ids, /*skip_special=*/false).rfind(problem);
+  const std::size_t begin = found == std::string::npos ? 0 : found;
+  std::vector<std::size_t> starts = StartsOf(tokenizer, ids, /*skip_special=*/false);
+  for (std::size_t& start : starts) start = std::clamp(start, begin, begin + problem.size()) - begin;
+  for (const std::size_t start : StartsOf(tokenizer, completion, /*skip_special=*/true)) {
+    starts.push_back(problem.size() + start);
+  }
+  return starts;
+}
+
+std::optional<TraceCounts> CountTrace(const TraceRule& rule, const Task& task, const Tokenizer& tokenizer,
+                                      std::int64_t problem, std::string_view text,
+                                      std::span<const std::int32_t> completion, int window, std::int64_t reach) {
+  const nlohmann::json row = task.Row(problem, 0);
+  const std::string prompt = task.Get(problem, 0).prompt;
+  const auto told = row.find("prompt");
+  const bool is_text = told != row.end() && told->is_string();
+  return rule.count(row, text, window, reach,
+                    TokenStarts(tokenizer, prompt, is_text ? told->get<std::string>() : prompt, completion));
+}
+
 static std::vector<int> PromptLengths(const Task& task, const Tokenizer& tokenizer) {
   std::vector<int> lengths;
   for (std::int64_t i = 0; i < task.size(); ++i) {

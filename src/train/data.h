@@ -3,8 +3,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "model/tokenizer.h"
@@ -25,6 +28,16 @@ struct Document {
 // Prompt and completion tokenized apart, so that their boundary is exact, with `eos_id` appended. The prompt may be
 // empty: the document is then plain text, whose first token nothing predicts.
 Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std::int32_t eos_id);
+
+// Where tokens begin, in bytes of `problem` + completion, of a model that reads `prompt` and goes on with the tokens
+// `completion`. Tokens of the prompt around the problem, as a chat template's, begin where the problem does or ends.
+std::vector<std::size_t> TokenStarts(const Tokenizer& tokenizer, std::string_view prompt, std::string_view problem,
+                                     std::span<const std::int32_t> completion);
+
+// What the rule counts in a completion of the task's problem, by the model's tokens; `text` is what `completion` says.
+std::optional<TraceCounts> CountTrace(const TraceRule& rule, const Task& task, const Tokenizer& tokenizer,
+                                      std::int64_t problem, std::string_view text,
+                                      std::span<const std::int32_t> completion, int window, std::int64_t reach);
 
 // Tokens of the task's longest and shortest prompt.
 int LongestPrompt(const Task& task, const Tokenizer& tokenizer);
