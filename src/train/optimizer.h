@@ -4,10 +4,12 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "base/names.h"
+#include "dist/ranks.h"
 #include "model/parameters.h"
 #include "tensor/fused/adamw.h"
 
@@ -31,12 +33,20 @@ struct OptimizerOptions {
 // after the warm-up that are over, lr (r + (1 - r) f(u)), r = min_lr_ratio, f = 1, 1 - u or (1 + cos(pi u)) / 2.
 double LearningRate(const OptimizerOptions& options, std::int64_t step, std::int64_t steps);
 
+// AdamW on as many ranks as train together. Each has the moments of its own shard alone; it updates the masters of that
+// shard, and all get all values. Alone a rank has one shard, which is all.
 class Optimizer {
  public:
-  Optimizer(const ParameterStore& parameters, const OptimizerOptions& options);
+  Optimizer(const ParameterStore& parameters, const OptimizerOptions& options, const Ranks& ranks = {});
 
-  // The global norm of the gradients as they stand.
-  double GradientNorm(const Context& ctx) const { return GlobalNorm(ctx, parameters_.flat_gradients()); }
+  const Ranks& ranks() const { return ranks_; }
+
+  // The gradient of a step, which is the sum of so many chunks: compute(chunk) adds a chunk's to the model's, for each
+  // chunk that is this rank's. Then the ranks add theirs up, each its shard. Throws Error if a rank would have no
+  // chunk.
+  void SumGradients(const Context& ctx, int chunks, const std::function<void(int)>& compute);
+  // The global norm of the gradients as they stand. The processor waits for it.
+  double GradientNorm(const Context& ctx) const;
   // Clips by `grad_norm` (GradientNorm's result, found finite), applies the gradients and zeroes them.
   void Step(const Context& ctx, double lr, double grad_norm);
 
@@ -49,10 +59,16 @@ class Optimizer {
   void set_steps_taken(std::int64_t t) { t_ = t; }
 
  private:
+  void StepShard(const Context& ctx, const AdamWUpdate& update) const;
+
   const ParameterStore& parameters_;
-  std::vector<DecayRun> runs_;  // parameters side by side that decay alike
   OptimizerOptions options_;
-  OwnedTensor m_, v_;
+  Ranks ranks_;
+  Part shard_;
+  std::vector<DecayRun> runs_;     // parameters of the shard, side by side, that decay alike
+  OwnedTensor m_, v_;              // of the shard
+  std::vector<OwnedTensor> held_;  // sums of chunks that wait for others
+  OwnedTensor received_;           // other ranks' sums of the shard
   std::int64_t t_ = 0;
 };
 
