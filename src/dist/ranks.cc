@@ -45,4 +45,29 @@ void Ranks::Spread(const Context& ctx, const std::function<Tensor(int)>& part) c
   communicator_->Exchange(ctx, send, receive);
 }
 
+void Ranks::ExchangeWithFirst(const Context& ctx, Way way, const Tensor& own,
+                              const std::function<Tensor(int)>& of_first) const {
+  if (alone()) return;
+  std::vector<Tensor> mine(static_cast<std::size_t>(size()));
+  const std::vector<Tensor> nothing(mine.size());
+  if (rank() != 0) mine[0] = own;
+  for (int r = 1; rank() == 0 && r < size(); ++r) mine[static_cast<std::size_t>(r)] = of_first(r);
+  const bool sends = (rank() == 0) == (way == Way::kFromFirst);
+  communicator_->Exchange(ctx, sends ? mine : nothing, sends ? nothing : mine);
+}
+
+void Ranks::FromFirst(const Context& ctx, const Tensor& t) const {
+  ExchangeWithFirst(ctx, Way::kFromFirst, t, [&](int) { return t; });
+}
+
+void Ranks::ShardsToFirst(const Context& ctx, const Tensor& shard, const Tensor& flat) const {
+  ExchangeWithFirst(ctx, Way::kToFirst, shard, [&](int r) { return ShardOf(flat.size(), r).Of(flat); });
+  if (rank() == 0) Copy(ctx, ShardOf(flat.size(), 0).Of(flat), shard);
+}
+
+void Ranks::ShardsFromFirst(const Context& ctx, const Tensor& shard, const Tensor& flat) const {
+  ExchangeWithFirst(ctx, Way::kFromFirst, shard, [&](int r) { return ShardOf(flat.size(), r).Of(flat); });
+  if (rank() == 0) Copy(ctx, shard, ShardOf(flat.size(), 0).Of(flat));
+}
+
 }  // namespace swarr

@@ -49,6 +49,29 @@ Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& o
   }
 }
 
+void Optimizer::Collect(const Context& ctx) {
+  if (ranks_.alone()) return;
+  if (ranks_.rank() == 0) {
+    all_m_ = OwnedTensor(parameters_.master(), parameters_.kind());
+    all_v_ = OwnedTensor(parameters_.master(), parameters_.kind());
+  }
+  ranks_.ShardsToFirst(ctx, m_.view(), all_m_.view());
+  ranks_.ShardsToFirst(ctx, v_.view(), all_v_.view());
+  ranks_.SpreadShards(ctx, parameters_.master());
+  Wait(ctx);
+}
+
+void Optimizer::Distribute(const Context& ctx) {
+  if (ranks_.alone()) return;
+  ranks_.ShardsFromFirst(ctx, m_.view(), all_m_.view());
+  ranks_.ShardsFromFirst(ctx, v_.view(), all_v_.view());
+  ranks_.FromFirst(ctx, parameters_.master());
+  parameters_.RoundMaster(ctx);
+  t_ = ranks_.GatherAll(std::vector{t_})[0];
+  Wait(ctx);
+  ReleaseCollected();
+}
+
 void Optimizer::NoteMemory(MemoryReport& report) const {
   report.Note("optimizer moments", m_.view().bytes() + v_.view().bytes());
   std::size_t sums = received_.view().bytes();

@@ -50,11 +50,21 @@ class Optimizer {
   // Clips by `grad_norm` (GradientNorm's result, found finite), applies the gradients and zeroes them.
   void Step(const Context& ctx, double lr, double grad_norm);
 
+  // All ranks call these. After Collect rank 0 has all masters and all moments, to be written or read as those of one
+  // rank alone, until it lets the moments go; Distribute gives every rank what is there then.
+  void Collect(const Context& ctx);
+  void Distribute(const Context& ctx);
+  void ReleaseCollected() {
+    all_m_ = {};
+    all_v_ = {};
+  }
+
   void NoteMemory(MemoryReport& report) const;
 
   const OptimizerOptions& options() const { return options_; }
-  const Tensor& first_moment() const { return m_.view(); }
-  const Tensor& second_moment() const { return v_.view(); }
+  // Of all parameters, alone or when collected; else of the shard.
+  const Tensor& first_moment() const { return all_m_.view().empty() ? m_.view() : all_m_.view(); }
+  const Tensor& second_moment() const { return all_v_.view().empty() ? v_.view() : all_v_.view(); }
   std::int64_t steps_taken() const { return t_; }
   void set_steps_taken(std::int64_t t) { t_ = t; }
 
@@ -69,6 +79,7 @@ class Optimizer {
   OwnedTensor m_, v_;              // of the shard
   std::vector<OwnedTensor> held_;  // sums of chunks that wait for others
   OwnedTensor received_;           // other ranks' sums of the shard
+  OwnedTensor all_m_, all_v_;      // rank 0's, while it has all
   std::int64_t t_ = 0;
 };
 
