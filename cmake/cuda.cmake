@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-# The CUDA kernels, or what stands in for them.
-#   out: SWARR_HAS_CUDA, cuda_objects, cuda_libraries
+# The CUDA kernels and NCCL, or what stands in for them.
+#   out: SWARR_HAS_CUDA, SWARR_HAS_NCCL, cuda_objects, cuda_libraries
 set(SWARR_CUDA AUTO CACHE STRING "CUDA kernels: ON, OFF, or AUTO: where there are nvcc and a GPU")
 set_property(CACHE SWARR_CUDA PROPERTY STRINGS AUTO ON OFF)
 
+set(SWARR_NCCL AUTO CACHE STRING "several GPUs by NCCL: ON, OFF, or AUTO: where there are CUDA kernels and NCCL")
+set_property(CACHE SWARR_NCCL PROPERTY STRINGS AUTO ON OFF)
+
 set(SWARR_HAS_CUDA OFF)
+set(SWARR_HAS_NCCL OFF)
 if(SWARR_CUDA)
   find_program(SWARR_NVCC nvcc PATHS /usr/local/cuda/bin DOC "CUDA compiler")
   if(SWARR_NVCC AND SWARR_CUDA STREQUAL AUTO)
@@ -25,7 +29,10 @@ endif()
 message(STATUS "CUDA kernels: ${SWARR_HAS_CUDA}")
 
 if(NOT SWARR_HAS_CUDA)
-  set(cuda_objects cuda/stub.cc)
+  if(SWARR_NCCL STREQUAL ON)
+    message(FATAL_ERROR "SWARR_NCCL is ON, but this build has no CUDA kernels; set SWARR_CUDA to ON too.")
+  endif()
+  set(cuda_objects cuda/stub.cc cuda/nccl_stub.cc)
   set(cuda_libraries)
   return()
 endif()
@@ -45,11 +52,25 @@ if(NOT TARGET CUDA::cublas)
   message(FATAL_ERROR "This CUDA toolkit has no cuBLAS, which --gemm cublas and the benchmarks' peaks are measured with; install it (libcublas-dev).")
 endif()
 
+if(SWARR_NCCL)
+  find_path(SWARR_NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(SWARR_NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+  if(SWARR_NCCL_INCLUDE AND SWARR_NCCL_LIBRARY)
+    set(SWARR_HAS_NCCL ON)
+  elseif(NOT SWARR_NCCL STREQUAL AUTO)
+    message(FATAL_ERROR "SWARR_NCCL is ON, but nccl.h or libnccl is not found; install NCCL (libnccl-dev).")
+  endif()
+endif()
+message(STATUS "NCCL: ${SWARR_HAS_NCCL}")
+
 # Hopper's own instructions exist for that chip alone (sm_90a). Other chips never launch these kernels.
 file(GLOB hopper_sources CONFIGURE_DEPENDS cuda/*_wgmma.cu cuda/attention/*_wgmma.cu cuda/decode/few_rows*.cu
      cuda/decode/streamed_*.cu)
 file(GLOB cuda_sources CONFIGURE_DEPENDS cuda/*.cu cuda/attention/*.cu cuda/decode/*.cu)
 list(REMOVE_ITEM cuda_sources ${hopper_sources})
+if(NOT SWARR_HAS_NCCL)
+  list(FILTER cuda_sources EXCLUDE REGEX /nccl\\.cu$)
+endif()
 add_library(swarr-cuda OBJECT ${cuda_sources})
 add_library(swarr-cuda-hopper OBJECT ${hopper_sources})
 set_target_properties(swarr-cuda-hopper PROPERTIES CUDA_ARCHITECTURES OFF)
@@ -64,3 +85,9 @@ foreach(target swarr-cuda swarr-cuda-hopper)
 endforeach()
 set(cuda_objects $<TARGET_OBJECTS:swarr-cuda> $<TARGET_OBJECTS:swarr-cuda-hopper>)
 set(cuda_libraries CUDA::cudart_static CUDA::cublas)
+if(SWARR_HAS_NCCL)
+  target_include_directories(swarr-cuda SYSTEM PRIVATE ${SWARR_NCCL_INCLUDE})
+  list(APPEND cuda_libraries ${SWARR_NCCL_LIBRARY})
+else()
+  list(APPEND cuda_objects cuda/nccl_stub.cc)
+endif()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Twin of src/tensor/kernels/adamw.cc. AdamWStep: element by element; a thread takes one pack of 16 bytes. FusedAdamW:
 // all parameters, with their rounding to bf16, instead of a launch for each run of parameters that decay alike.
-// GlobalNorm: a block sums a chunk of kNormChunk elements, of which thread t takes t, t + kThreads, ...; then one block
-// sums the chunks in the same way.
+// SquaresOfChunks: a block sums a chunk, of which thread t takes t, t + kThreads, ...; RootOfSum: one block sums the
+// chunks in the same way.
 #include <algorithm>
 #include <cmath>
 
@@ -82,7 +82,7 @@ __global__ void StepAndRoundKernel(AdamWFactors<float> f, std::int64_t begin, st
 
 constexpr int kSumThreads = 1024;
 
-// partial[chunk] = sum of squares of the block's chunk.
+// partial[block] = sum of squares of the block's chunk.
 template <class T>
 __global__ void SquaresKernel(std::int64_t n, const T* x, double* partial) {
   const std::int64_t begin = std::int64_t{blockIdx.x} * kNormChunk, end = min(n, begin + kNormChunk);
@@ -136,16 +136,19 @@ bool FusedAdamW(const Context& ctx, const FlatParameters& p, std::span<const Dec
   return true;
 }
 
+template <>
+void Kernels<Cuda>::SquaresOfChunks(const Context& ctx, const Tensor& sums, const Tensor& x) {
+  DispatchSum(x.dtype(), [&]<class T>() { Launch(ctx, {sums.size()}, SquaresKernel<T>, x.size(), x, sums); });
+}
+
 // The only kernel that waits for the device, because its result is the host's.
 template <>
-double Kernels<Cuda>::GlobalNorm(const Context& ctx, const Tensor& flat) {
-  const std::int64_t n = flat.size(), chunks = Blocks(n, kNormChunk);
+double Kernels<Cuda>::RootOfSum(const Context& ctx, const Tensor& sums) {
   ArenaScope scope(*ctx.arena);
-  double* partial = ctx.arena->NewArray<double>(chunks + 1);  // the last one is for their sum
-  DispatchSum(flat.dtype(), [&]<class T>() { Launch(ctx, {chunks}, SquaresKernel<T>, n, flat, partial); });
-  Launch(ctx, {1, kSumThreads}, SumKernel, chunks, partial, partial + chunks);
+  double* total = ctx.arena->NewArray<double>(1);
+  Launch(ctx, {1, kSumThreads}, SumKernel, sums.size(), sums, total);
   double sum = 0;
-  EnqueueCopy(*ctx.stream, &sum, partial + chunks, sizeof sum);
+  EnqueueCopy(*ctx.stream, &sum, total, sizeof sum);
   WaitFor(*ctx.stream);
   return std::sqrt(sum);
 }

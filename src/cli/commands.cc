@@ -225,13 +225,14 @@ CLI::Validator Between(double least, double most) {
       "");
 }
 
-ordered_json RunEnvironment(const Context* ctx) {
+ordered_json RunEnvironment(const Context* ctx, int ranks) {
   ordered_json environment = {{"version", Version()}, {"revision", BuildRevision()}};
   if (ctx != nullptr) {
     const bool cuda = ctx->device() == Device::kCuda;
     environment["device"] = cuda ? CudaDeviceName() : Name(Device::kCpu);
     environment["kernels"] = cuda ? Name(Device::kCuda) : Name(ctx->cpu);
     environment["threads"] = ctx->threads;
+    environment["ranks"] = ranks;
   }
   return {{kEnvironment, environment}};
 }

@@ -20,6 +20,7 @@
 
 #include "base/check.h"
 #include "cli/help.h"
+#include "dist/launch.h"
 #include "tensor/memory_report.h"
 #include "tensor/transfer.h"
 #include "train/requirements.h"
@@ -40,6 +41,7 @@ struct Environment {
   // From this call on the first SIGINT (Ctrl-C), SIGTERM or SIGHUP does not end the process. Only commands that can
   // stop in good order call it.
   std::function<Stopping()> watch_signals;
+  Launch launch{};  // which of the ranks that train together this process is
 };
 
 // For CLI11 checks: a text that becomes a T. CLI11's own refusal does not say what is wanted.
@@ -180,7 +182,7 @@ std::vector<int> ParseIntegers(const std::string& list, const std::string& optio
 
 // {"environment": {"version", "revision"}}, with a context also device, kernels and threads: what a result was made by.
 // It decides nothing, and --config passes it over.
-nlohmann::ordered_json RunEnvironment(const Context* ctx = nullptr);
+nlohmann::ordered_json RunEnvironment(const Context* ctx = nullptr, int ranks = 1);
 
 // Where and how numbers are computed.
 struct ComputeOptions {

@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <new>
+#include <sstream>
 #include <stdexcept>
 
 #include "base/names.h"
@@ -92,6 +94,21 @@ bool NobodyReads() {
   return ::poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
 }
 
+// Of several ranks on a machine each has one device, which is then the only one that the process sees. To be called
+// before anything looks for devices.
+void TakeOwnDevice(const Launch& launch) {
+  if (launch.size == 1) return;
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  std::string device = Concat(launch.local_rank);
+  if (visible != nullptr) {
+    std::istringstream list(visible);
+    for (int i = 0; i <= launch.local_rank; ++i) {
+      if (!std::getline(list, device, ',')) device.clear();
+    }
+  }
+  setenv("CUDA_VISIBLE_DEVICES", device.c_str(), /*overwrite=*/1);
+}
+
 int Run(std::vector<std::string> arguments) {
   CLI::App program(
       "Converts transformers from full to sliding-window attention and adapts them by reinforcement learning.",
@@ -106,7 +123,9 @@ int Run(std::vector<std::string> arguments) {
     arguments.erase(arguments.begin());
     arguments.emplace_back("--help");
   }
-  const Environment environment{.command_line = Join(arguments), .watch_signals = WatchSignals};
+  const Environment environment{
+      .command_line = Join(arguments), .watch_signals = WatchSignals, .launch = LaunchOf(std::getenv)};
+  TakeOwnDevice(environment.launch);
   for (CommandAdder* add : {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddSample, AddGenerate,
                             AddInspect, AddLogits, AddTokenize, AddVerify, AddOracle, AddBench, AddCompletion}) {
     add({program, environment});

@@ -148,6 +148,11 @@ struct RlCommand {
                 "schedule count steps",
                 CountFrom(1));
     options.Add("micro-batch", rl.micro_batch, "completions packed into one training pass", CountFrom(1));
+    options.Add(
+        "chunks", rl.chunks,
+        "parts of a step's groups whose gradients are added along a tree: several GPUs give the bits of one and "
+        "need at least as many",
+        CountFrom(1));
     options.Group("Sampling");
     AddSlots(options, rl.slots);
     objective.AddTo(options);
@@ -183,7 +188,7 @@ struct RlCommand {
                                   ShortestPrompt(*problems.task, tokenizer), rl));
 
     OnPolicyCheck check;
-    training.Train(options, rl.steps, *model, tokenizer, [&](Context& ctx, Optimizer& optimizer, TrainingRun& run) {
+    training.Train(options, rl.steps, *model, tokenizer, [&](Context& ctx, Optimizer& optimizer, TrainingSteps& run) {
       if (!training.quiet) std::fprintf(stderr, "%s\n", objective.ToText().c_str());
       check = RunRl(ctx, *model, tokenizer, *problems.task, rl, optimizer, run, reference.get());
     });

@@ -115,7 +115,7 @@ struct SupervisedCommand {
     sft.checkpoint_blocks = training.grad_checkpoint;
     training.compute.Need(SftParts(model, tokenizer, *problems.task, sft));
     if (evaluation.task) NeedEvaluation(model, *evaluation.task);
-    training.Train(options, sft.steps, model, tokenizer, [&](Context& ctx, Optimizer& optimizer, TrainingRun& run) {
+    training.Train(options, sft.steps, model, tokenizer, [&](Context& ctx, Optimizer& optimizer, TrainingSteps& run) {
       RunSft(ctx, model, tokenizer, *problems.task, evaluation.task.get(), sft, optimizer, run);
     });
   }

@@ -2,10 +2,14 @@
 #include "cli/training.h"
 
 #include <cstdio>
+#include <cstdlib>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "cli/progress.h"
+#include "dist/process_ranks.h"
+#include "train/rank_steps.h"
 #include "train/requirements.h"
 
 namespace swarr {
@@ -79,11 +83,17 @@ void TrainingOptions::AddTo(OptionSet& options) {
   options.AddUnrecorded("quiet", quiet, "show no progress");
 }
 
+// The other ranks, if there are any. When one of them ends, so does this process, which may be waiting for its device.
+static std::unique_ptr<Communicator> MeetOtherRanks(const Launch& launch) {
+  if (launch.size == 1) return nullptr;
+  return MeetRanks(launch, {.on_lost = [](const std::string& sentence) {
+                     std::fprintf(stderr, "swarr: %s; go on with --resume auto\n", sentence.c_str());
+                     std::_Exit(EXIT_FAILURE);
+                   }});
+}
+
 void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const Transformer& model,
                             const Tokenizer& tokenizer, const Loop& loop) {
-  CheckDisk(TrainingDisk(model.config(), model.dtype(), output_dir, steps, run.save_every, run.keep_checkpoints,
-                         /*resumes=*/!run.resume.empty()),
-            FreeDiskBytes(output_dir), output_dir);
   if (run.overwrite && !run.resume.empty()) throw UsageError("--overwrite starts a run anew; leave it or --resume out");
   StepMemory step_memory(compute.ResolveDevice());
   Context ctx = compute.MakeContext(step_memory);
@@ -92,30 +102,59 @@ void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const 
   if (optimizer.adamw.beta1 >= 1 || optimizer.adamw.beta2 >= 1) {
     throw UsageError("--beta1 and --beta2 must be below 1, where a mean over past steps ends");
   }
-  Optimizer trainer(model.parameters(), optimizer);
-  {
-    Progress progress("step", quiet);
-    RunOptions run_options = run;
-    run_options.output_dir = output_dir;
-    run_options.report_to = ParseName<ReportTo>("--report-to", report_to);
-    const Stopping stopping = options.environment().watch_signals();
-    run_options.interrupted = stopping.requested;
-    run_options.saving = stopping.saving;
-    run_options.environment = RunEnvironment(&ctx);
-    run_options.warn = [&](const std::string& sentence) { progress.Say("swarr: " + sentence); };
-    run_options.resumed = [&](const std::string& sentence) {
-      if (!quiet) progress.Say("swarr: " + sentence);
-    };
-    run_options.on_step = [&, first = true](const Row& row) mutable {
-      ShowStep(progress, row, steps, std::exchange(first, false));
-    };
-    TrainingRun training_run(run_options, options.Resolved(), model, trainer, tokenizer);
-    loop(ctx, trainer, training_run);
-    training_run.Finish();
-  }  // progress ends here, before more is shown
+  const std::unique_ptr<Communicator> others = MeetOtherRanks(options.environment().launch);
+  const Ranks ranks = others ? Ranks(*others) : Ranks();
+  Optimizer trainer(model.parameters(), optimizer, ranks);
+  const Stopping stopping = options.environment().watch_signals();
+  if (ranks.rank() > 0) {
+    quiet = true;
+    FollowingSteps following(ctx, trainer, stopping.requested);
+    loop(ctx, trainer, following);
+    following.FollowToEnd();
+  } else {
+    Lead(options, steps, model, tokenizer, loop, {ctx, trainer, stopping});
+  }
   model.NoteMemory(compute.memory);
   trainer.NoteMemory(compute.memory);
   compute.PrintMemory(step_memory.arena());
+}
+
+void TrainingOptions::Lead(const OptionSet& options, std::int64_t steps, const Transformer& model,
+                           const Tokenizer& tokenizer, const Loop& loop, const Training& training) {
+  CheckDisk(TrainingDisk(model.config(), model.dtype(), output_dir, steps, run.save_every, run.keep_checkpoints,
+                         /*resumes=*/!run.resume.empty()),
+            FreeDiskBytes(output_dir), output_dir);
+  const auto& [ctx, trainer, stopping] = training;
+  Progress progress("step", quiet);
+  RunOptions run_options = run;
+  run_options.output_dir = output_dir;
+  run_options.report_to = ParseName<ReportTo>("--report-to", report_to);
+  run_options.environment = RunEnvironment(&ctx, trainer.ranks().size());
+  run_options.warn = [&](const std::string& sentence) { progress.Say("swarr: " + sentence); };
+  run_options.resumed = [&](const std::string& sentence) {
+    if (!quiet) progress.Say("swarr: " + sentence);
+  };
+  run_options.on_step = [&, first = true](const Row& row) mutable {
+    ShowStep(progress, row, steps, std::exchange(first, false));
+  };
+  run_options.interrupted = stopping.requested;
+  run_options.saving = stopping.saving;
+  if (trainer.ranks().alone()) {
+    TrainingRun training_run(run_options, options.Resolved(), model, trainer, tokenizer);
+    loop(ctx, trainer, training_run);
+    return training_run.Finish();
+  }
+  LeadingSteps leading(ctx, trainer, stopping.requested);
+  run_options.interrupted = [&] { return leading.interrupted(); };
+  run_options.saving = [&](bool begins) {
+    stopping.saving(begins);
+    leading.Saving(begins);
+  };
+  TrainingRun training_run(run_options, options.Resolved(), model, trainer, tokenizer);
+  leading.Lead(training_run);
+  loop(ctx, trainer, leading);
+  training_run.Finish();
+  leading.End();
 }
 
 }  // namespace swarr

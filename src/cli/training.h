@@ -22,10 +22,20 @@ struct TrainingOptions {
 
   void AddTo(OptionSet& options);
 
-  using Loop = std::function<void(Context&, Optimizer&, TrainingRun&)>;
-  // Runs `loop`, which trains `model` for `steps` steps, and writes the model. `options` are all of the command.
+  using Loop = std::function<void(Context&, Optimizer&, TrainingSteps&)>;
+  // Runs `loop`, which trains `model` for `steps` steps, and writes the model. `options` are all of the command. Of
+  // several ranks each calls this, and rank 0 alone has the run's directory and shows anything.
   void Train(const OptionSet& options, std::int64_t steps, const Transformer& model, const Tokenizer& tokenizer,
              const Loop& loop);
+
+ private:
+  struct Training {
+    Context& ctx;
+    Optimizer& trainer;
+    const Stopping& stopping;
+  };
+  void Lead(const OptionSet& options, std::int64_t steps, const Transformer& model, const Tokenizer& tokenizer,
+            const Loop& loop, const Training& training);
 };
 
 }  // namespace swarr

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <numeric>
 
 #include "rl/rollout.h"
 #include "train/step_timer.h"
@@ -21,6 +22,17 @@ struct PassSums {
   std::int64_t rows = 0;                 // fed to the model
 
   double PerToken(double sum) const { return tokens > 0 ? sum / static_cast<double>(tokens) : 0.0; }
+
+  PassSums& operator+=(const PassSums& other) {
+    loss += other.loss;
+    entropy += other.entropy;
+    kl += other.kl;
+    max_abs_diff = std::max(max_abs_diff, other.max_abs_diff);
+    tokens += other.tokens;
+    clipped += other.clipped;
+    rows += other.rows;
+    return *this;
+  }
 };
 
 // Over the updates of a step.
@@ -89,8 +101,8 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajecto
 
 // Only trajectories at which the loss has a gradient are learned from. The others go through the comparison alone.
 // `between` is called before each micro-batch.
-PassSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<Trajectory>& kept,
-                      const RlOptions& options, const std::function<void()>& between) {
+PassSums TrainChunk(Context& ctx, const Transformer& model, std::span<const Trajectory> kept, const RlOptions& options,
+                    const std::function<void()>& between) {
   PassSums sums;
   for (const bool learn : {true, false}) {
     std::vector<const Trajectory*> chosen;
@@ -106,11 +118,30 @@ PassSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<
   return sums;
 }
 
+// A chunk of what was kept: whole groups, as many in each chunk but for one.
+std::span<const Trajectory> ChunkOf(std::span<const Trajectory> kept, int chunk, const RlOptions& options) {
+  const auto size = static_cast<std::size_t>(options.num_generations),
+             chunks = static_cast<std::size_t>(options.chunks);
+  const auto begin = [&](int c) { return kept.size() / size * static_cast<std::size_t>(c) / chunks * size; };
+  return kept.subspan(begin(chunk), begin(chunk + 1) - begin(chunk));
+}
+
+// The gradient of the objective over all that was kept, and the sums of all ranks' passes.
+PassSums TrainingPass(Context& ctx, const Transformer& model, const std::vector<Trajectory>& kept,
+                      const RlOptions& options, Optimizer& optimizer, const std::function<void()>& between) {
+  std::vector<PassSums> own;
+  optimizer.SumGradients(ctx, options.chunks, [&](int chunk) {
+    own.push_back(TrainChunk(ctx, model, ChunkOf(kept, chunk, options), options, between));
+  });
+  const std::vector<PassSums> all = optimizer.ranks().GatherAll(own);
+  return std::accumulate(all.begin(), all.end(), PassSums{}, [](PassSums sum, const PassSums& s) { return sum += s; });
+}
+
 StepSums Update(Context& ctx, const Transformer& model, const std::vector<Trajectory>& kept, const RlOptions& options,
                 double lr, Optimizer& optimizer, TrainingSteps& run) {
   StepSums step;
   for (int i = 0; i < options.num_iterations; ++i) {
-    const PassSums sums = TrainingPass(ctx, model, kept, options, [&] {
+    const PassSums sums = TrainingPass(ctx, model, kept, options, optimizer, [&] {
       if (step.updates == 0) run.StopIfAsked();
     });
     run.CheckFinite("loss", sums.loss);
@@ -270,7 +301,7 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
               "a prompt and a completion of up to ", longest,
               " tokens in all don't fit the reference model's context of ", reference->config().max_positions,
               "; allow shorter completions, or take another reference model");
-  Sampler sampler(model, reference, tokenizer, task, options);
+  Sampler sampler(model, reference, tokenizer, task, options, optimizer.ranks());
   OnPolicyCheck check;
   Watch watch = run.MakeWatch();
   while (run.step() < options.steps) {

@@ -19,11 +19,12 @@ namespace swarr {
 struct RlOptions {
   std::int64_t steps = 0;
   int prompts_per_step = 16;
-  int num_generations = 8;         // completions per prompt: a group
-  int num_iterations = 1;          // updates per step
-  int max_completion_length = 0;   // tokens; a truncated completion is worth 0
-  int micro_batch = 32;            // completions packed into one training pass
-  int slots = 0;                   // sequences decoded at a time (SlotsFor); results do not depend on it
+  int num_generations = 8;        // completions per prompt: a group
+  int num_iterations = 1;         // updates per step
+  int max_completion_length = 0;  // tokens; a truncated completion is worth 0
+  int micro_batch = 32;           // completions packed into one training pass
+  int chunks = 1;  // of a step's groups, whose gradients are added along a tree: as many ranks can train (dist/ranks.h)
+  int slots = 0;   // sequences decoded at a time (SlotsFor); results do not depend on it
   bool checkpoint_blocks = false;  // gradient checkpointing
   ObjectiveOptions objective;
   std::uint64_t seed = 0;

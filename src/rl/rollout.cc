@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "dist/generate.h"
 #include "tensor/philox.h"
 
 namespace swarr {
@@ -30,20 +31,21 @@ std::vector<double> OfCompletion(const PackedPass& pass, std::size_t d, const Tr
   });
 }
 
-// For completions of the whole step, which make sequences of up to max_length tokens.
-static Decoder MakeDecoder(const Transformer& model, const RlOptions& options, int max_length) {
-  const std::int64_t completions = std::int64_t{options.prompts_per_step} * options.num_generations;
+// For completions of a rank's whole step, which make sequences of up to max_length tokens.
+static Decoder MakeDecoder(const Transformer& model, const RlOptions& options, const Ranks& ranks, int max_length) {
+  const std::int64_t completions = ranks.PartOf(options.prompts_per_step).size() * options.num_generations;
   return {model, SlotsFor(model, options.slots, completions, max_length), max_length};
 }
 
 Sampler::Sampler(const Transformer& model, const Transformer* reference, const Tokenizer& tokenizer, const Task& task,
-                 const RlOptions& options)
+                 const RlOptions& options, const Ranks& ranks)
     : reference_(reference),
       tokenizer_(tokenizer),
       task_(task),
       options_(options),
+      ranks_(ranks),
       order_(task.size(), options.seed),
-      decoder_(MakeDecoder(model, options, LongestPrompt(task, tokenizer) + options.max_completion_length)) {}
+      decoder_(MakeDecoder(model, options, ranks, LongestPrompt(task, tokenizer) + options.max_completion_length)) {}
 
 Rollout Sampler::Sample(Context& ctx, std::int64_t step, const std::function<bool()>& stop) {
   Rollout rollout;
@@ -82,9 +84,10 @@ std::vector<Trajectory> Sampler::SampleRound(Context& ctx, std::int64_t step, in
       sampled.push_back({.example = example, .document = {prompt, static_cast<int>(prompt.size())}});
     }
   }
-  std::vector<Completion> completions = decoder_.Generate(ctx, requests, [&](std::size_t, std::int32_t) {
+  const auto look = [&](std::size_t, std::int32_t) {
     if (stop()) throw RolloutStopped("sampling was stopped");
-  });
+  };
+  std::vector<Completion> completions = Generate(ctx, ranks_, decoder_, requests, options_.num_generations, look);
   for (std::size_t i = 0; i < sampled.size(); ++i) {
     Trajectory& t = sampled[i];
     Completion& c = completions[i];
@@ -98,15 +101,24 @@ std::vector<Trajectory> Sampler::SampleRound(Context& ctx, std::int64_t step, in
 }
 
 void Sampler::AddReference(Context& ctx, std::vector<Trajectory>& sampled) const {
-  const auto size = static_cast<std::size_t>(options_.micro_batch);
-  for (std::size_t begin = 0; begin < sampled.size(); begin += size) {
+  const Part own = ranks_.PartOf(static_cast<std::int64_t>(sampled.size()));
+  const auto end = static_cast<std::size_t>(own.end), size = static_cast<std::size_t>(options_.micro_batch);
+  std::vector<double> ref_logp;  // of all their tokens, one after another
+  for (auto begin = static_cast<std::size_t>(own.begin); begin < end; begin += size) {
     std::vector<const Trajectory*> batch;
-    for (std::size_t i = begin; i < std::min(sampled.size(), begin + size); ++i) batch.push_back(&sampled[i]);
+    for (std::size_t i = begin; i < std::min(end, begin + size); ++i) batch.push_back(&sampled[i]);
     ResetStep(ctx);
     const PackedPass pass = ForwardTrajectories(ctx, *reference_, batch, /*checkpoint_blocks=*/false);
     for (std::size_t d = 0; d < batch.size(); ++d) {
-      sampled[begin + d].ref_logp = OfCompletion(pass, d, *batch[d], pass.result.logp.value);
+      const std::vector<double> logp = OfCompletion(pass, d, *batch[d], pass.result.logp.value);
+      ref_logp.insert(ref_logp.end(), logp.begin(), logp.end());
     }
+  }
+  ref_logp = ranks_.GatherAll(ref_logp);
+  auto next = ref_logp.begin();
+  for (Trajectory& t : sampled) {
+    t.ref_logp.assign(next, next + t.length());
+    next += t.length();
   }
 }
 

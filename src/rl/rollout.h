@@ -47,9 +47,10 @@ struct RolloutStopped : Error {
 
 class Sampler {
  public:
-  // `reference` may be null. Keeps references to all arguments.
+  // `reference` may be null. Keeps references to all arguments but the ranks, which share out the sampling: what Sample
+  // gives, it gives on all of them.
   Sampler(const Transformer& model, const Transformer* reference, const Tokenizer& tokenizer, const Task& task,
-          const RlOptions& options);
+          const RlOptions& options, const Ranks& ranks = {});
 
   // prompts_per_step groups, with advantages and weights. With dynamic sampling, round after round samples as many
   // prompts as groups are missing and drops the groups whose rewards (the task's own, unshaped) have no spread; there
@@ -72,6 +73,7 @@ class Sampler {
   const Tokenizer& tokenizer_;
   const Task& task_;
   const RlOptions& options_;
+  Ranks ranks_;
   ProblemOrder order_;
   Decoder decoder_;
 };

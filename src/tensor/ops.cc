@@ -174,8 +174,20 @@ void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tenso
   OnDevice(ctx, [&]<class Set>() { Kernels<Set>::AdamWStep(ctx, w, m, v, g, update); });
 }
 
-double GlobalNorm(const Context& ctx, const Tensor& flat) {
-  return OnDevice(ctx, [&]<class Set>() { return Kernels<Set>::GlobalNorm(ctx, flat); });
+void SquaresOfChunks(const Context& ctx, const Tensor& sums, const Tensor& x) {
+  CheckShape(sums, DType::kF64, {NormChunks(x.size())}, "the sums of squares");
+  OnDevice(ctx, [&]<class Set>() { Kernels<Set>::SquaresOfChunks(ctx, sums, x); });
+}
+
+double RootOfSum(const Context& ctx, const Tensor& sums) {
+  return OnDevice(ctx, [&]<class Set>() { return Kernels<Set>::RootOfSum(ctx, sums); });
+}
+
+double GlobalNorm(const Context& ctx, const Tensor& x) {
+  ArenaScope scope(*ctx.arena);
+  const Tensor sums = ctx.arena->New(DType::kF64, {NormChunks(x.size())});
+  SquaresOfChunks(ctx, sums, x);
+  return RootOfSum(ctx, sums);
 }
 
 }  // namespace swarr

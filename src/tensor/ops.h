@@ -171,7 +171,14 @@ struct AdamWUpdate {
 void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
                const AdamWUpdate& update);
 
-// sqrt(sum of squares) over all elements, in f64: chunks of fixed size, added in order.
-double GlobalNorm(const Context& ctx, const Tensor& flat);
+// adamw.cc: the norm sqrt(sum of x^2), in f64, in two steps, so that several may share out the first: the squares of
+// each chunk of kNormChunk elements, then the sum of these sums in their order.
+//   sums[NormChunks(elements of x)] f64
+constexpr std::int64_t kNormChunk = 4096;
+constexpr std::int64_t NormChunks(std::int64_t elements) { return (elements + kNormChunk - 1) / kNormChunk; }
+void SquaresOfChunks(const Context& ctx, const Tensor& sums, const Tensor& x);
+double RootOfSum(const Context& ctx, const Tensor& sums);  // waits for the device
+// Both.
+double GlobalNorm(const Context& ctx, const Tensor& x);
 
 }  // namespace swarr

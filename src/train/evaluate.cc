@@ -5,6 +5,7 @@
 #include <cmath>
 #include <span>
 
+#include "dist/generate.h"
 #include "train/data.h"
 
 namespace swarr {
@@ -82,7 +83,8 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
   ResetStep(ctx);  // so that the slots are chosen by what is free; a caller holds no step memory here
   Decoder decoder(model, SlotsFor(model, options.slots, static_cast<std::int64_t>(requests.size()), max_length),
                   max_length);
-  std::vector<Completion> completions = decoder.Generate(ctx, requests, Counting(model, requests, options));
+  std::vector<Completion> completions =
+      Generate(ctx, options.ranks, decoder, requests, options.samples, Counting(model, requests, options));
   std::vector<EvaluatedCompletion> results;
   for (std::size_t i = 0; i < completions.size(); ++i) {
     Completion& c = completions[i];

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "dist/ranks.h"
 #include "model/decoder.h"
 #include "model/tokenizer.h"
 #include "task/task.h"
@@ -25,8 +26,10 @@ struct EvaluateOptions {
   std::vector<std::string> stop_texts = {};  // a completion also ends before the first of these in its text
   std::uint32_t step = 0;                    // separates the noise of evaluations at different times
   Purpose purpose = Purpose::kEvaluate;      // separates it from the noise of what is sampled to be learned from
-  // Called when a completion has ended, with how many have and how many there will be; one call at a time.
+  // Called when a completion has ended, with how many have and how many there will be; one call at a time. Of several
+  // ranks each tells of its own.
   std::function<void(std::int64_t, std::int64_t)> on_progress = {};
+  Ranks ranks = {};  // that share out the problems; all get all results
 };
 
 struct EvaluatedCompletion {

@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "tensor/memory_report.h"
+#include "tensor/ops.h"
 #include "tensor/transfer.h"
 
 namespace swarr {
@@ -28,42 +29,100 @@ double LearningRate(const OptimizerOptions& options, std::int64_t step, std::int
   throw Error("there is no such learning-rate schedule");
 }
 
-Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& options)
+Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& options, const Ranks& ranks)
     : parameters_(parameters),
       options_(options),
-      m_(parameters.master(), parameters.kind()),
-      v_(parameters.master(), parameters.kind()) {
+      ranks_(ranks),
+      shard_(ranks.ShardOf(parameters.count(), ranks.rank())),
+      m_(shard_.Of(parameters.master()), parameters.kind()),
+      v_(shard_.Of(parameters.master()), parameters.kind()) {
   SWARR_CHECK(!parameters.flat_gradients().empty(), "a model without gradients can't be trained");
+  if (!ranks.alone()) {
+    received_ = OwnedTensor(m_.view().dtype(), {(ranks.size() - 1) * shard_.size()}, parameters.kind());
+  }
   for (const Parameter& p : parameters.all()) {
+    const std::int64_t end = std::min(p.offset + p.size(), shard_.end) - shard_.begin;
+    if (end <= (runs_.empty() ? 0 : runs_.back().end)) continue;
     const bool decays = p.var.value.rank() >= 2;
     if (runs_.empty() || runs_.back().decays != decays) runs_.push_back({.end = 0, .decays = decays});
-    runs_.back().end = p.offset + p.size();
+    runs_.back().end = end;
   }
+}
+
+void Optimizer::Collect(const Context& ctx) {
+  if (ranks_.alone()) return;
+  if (ranks_.rank() == 0) {
+    all_m_ = OwnedTensor(parameters_.master(), parameters_.kind());
+    all_v_ = OwnedTensor(parameters_.master(), parameters_.kind());
+  }
+  ranks_.ShardsToFirst(ctx, m_.view(), all_m_.view());
+  ranks_.ShardsToFirst(ctx, v_.view(), all_v_.view());
+  ranks_.SpreadShards(ctx, parameters_.master());
+  Wait(ctx);
+}
+
+void Optimizer::Distribute(const Context& ctx) {
+  if (ranks_.alone()) return;
+  ranks_.ShardsFromFirst(ctx, m_.view(), all_m_.view());
+  ranks_.ShardsFromFirst(ctx, v_.view(), all_v_.view());
+  ranks_.FromFirst(ctx, parameters_.master());
+  parameters_.RoundMaster(ctx);
+  t_ = ranks_.GatherAll(std::vector{t_})[0];
+  Wait(ctx);
+  ReleaseCollected();
 }
 
 void Optimizer::NoteMemory(MemoryReport& report) const {
   report.Note("optimizer moments", m_.view().bytes() + v_.view().bytes());
+  std::size_t sums = received_.view().bytes();
+  for (const OwnedTensor& held : held_) sums += held.view().bytes();
+  if (sums > 0) report.Note("sums of gradients", sums);
+}
+
+void Optimizer::SumGradients(const Context& ctx, int chunks, const std::function<void(int)>& compute) {
+  const Tensor gradients = parameters_.flat_gradients();
+  const ChunkRange own = ranks_.ChunksOf(chunks);
+  while (static_cast<int>(held_.size()) < SumsHeld(own.size())) held_.emplace_back(gradients, parameters_.kind());
+  const auto held = [&](int depth) { return held_[static_cast<std::size_t>(depth)].view(); };
+  const auto hold = [&](int depth) {
+    Copy(ctx, held(depth), gradients);
+    FillZero(ctx, gradients);
+  };
+  const auto add = [&](int depth) { AddGradient(ctx, gradients, held(depth)); };
+  SumChunks(own, compute, hold, add);
+  ranks_.SumShards(ctx, gradients, chunks, received_.view());
+}
+
+double Optimizer::GradientNorm(const Context& ctx) const {
+  const ArenaScope scope(*ctx.arena);
+  const Tensor sums = ctx.arena->New(DType::kF64, {NormChunks(parameters_.count())});
+  const auto of = [&](const Part& shard) { return sums.Rows(NormChunks(shard.begin), NormChunks(shard.end)); };
+  SquaresOfChunks(ctx, of(shard_), shard_.Of(parameters_.flat_gradients()));
+  ranks_.Spread(ctx, [&](int r) { return of(ranks_.ShardOf(parameters_.count(), r)); });
+  return RootOfSum(ctx, sums);
 }
 
 void Optimizer::Step(const Context& ctx, double lr, double grad_norm) {
   const bool clip = options_.max_grad_norm > 0 && grad_norm > options_.max_grad_norm;
   const double scale = clip ? options_.max_grad_norm / grad_norm : 1.0;
-  ++t_;
-  const AdamWUpdate update{lr, t_, scale, options_.adamw};
-  const FlatParameters flat{parameters_.master(), parameters_.values(), m_.view(), v_.view(),
-                            parameters_.flat_gradients()};
-  if (!FusedAdamW(ctx, flat, runs_, update)) {
-    std::int64_t begin = 0;
-    for (const auto& [end, decays] : runs_) {
-      const auto part = [&](const Tensor& t) { return t.Rows(begin, end); };
-      AdamWUpdate of_run = update;
-      if (!decays) of_run.options.weight_decay = 0;
-      AdamWStep(ctx, part(flat.master), part(flat.m), part(flat.v), part(flat.gradients), of_run);
-      begin = end;
-    }
-    parameters_.RoundMaster(ctx);
-  }
+  StepShard(ctx, {lr, ++t_, scale, options_.adamw});
+  ranks_.SpreadShards(ctx, parameters_.values());
   FillZero(ctx, parameters_.flat_gradients());
+}
+
+void Optimizer::StepShard(const Context& ctx, const AdamWUpdate& update) const {
+  const FlatParameters shard{shard_.Of(parameters_.master()), shard_.Of(parameters_.values()), m_.view(), v_.view(),
+                             shard_.Of(parameters_.flat_gradients())};
+  if (FusedAdamW(ctx, shard, runs_, update)) return;
+  std::int64_t begin = 0;
+  for (const auto& [end, decays] : runs_) {
+    const auto part = [&](const Tensor& t) { return t.Rows(begin, end); };
+    AdamWUpdate of_run = update;
+    if (!decays) of_run.options.weight_decay = 0;
+    AdamWStep(ctx, part(shard.master), part(shard.m), part(shard.v), part(shard.gradients), of_run);
+    begin = end;
+  }
+  if (shard.values.raw() != shard.master.raw()) CastForward(ctx, shard.values, shard.master);
 }
 
 }  // namespace swarr

@@ -4,10 +4,12 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "base/names.h"
+#include "dist/ranks.h"
 #include "model/parameters.h"
 #include "tensor/fused/adamw.h"
 
@@ -31,28 +33,53 @@ struct OptimizerOptions {
 // after the warm-up that are over, lr (r + (1 - r) f(u)), r = min_lr_ratio, f = 1, 1 - u or (1 + cos(pi u)) / 2.
 double LearningRate(const OptimizerOptions& options, std::int64_t step, std::int64_t steps);
 
+// AdamW on as many ranks as train together. Each has the moments of its own shard alone; it updates the masters of that
+// shard, and all get all values. Alone a rank has one shard, which is all.
 class Optimizer {
  public:
-  Optimizer(const ParameterStore& parameters, const OptimizerOptions& options);
+  Optimizer(const ParameterStore& parameters, const OptimizerOptions& options, const Ranks& ranks = {});
 
-  // The global norm of the gradients as they stand.
-  double GradientNorm(const Context& ctx) const { return GlobalNorm(ctx, parameters_.flat_gradients()); }
+  const Ranks& ranks() const { return ranks_; }
+
+  // The gradient of a step, which is the sum of so many chunks: compute(chunk) adds a chunk's to the model's, for each
+  // chunk that is this rank's. Then the ranks add theirs up, each its shard. Throws Error if a rank would have no
+  // chunk.
+  void SumGradients(const Context& ctx, int chunks, const std::function<void(int)>& compute);
+  // The global norm of the gradients as they stand. The processor waits for it.
+  double GradientNorm(const Context& ctx) const;
   // Clips by `grad_norm` (GradientNorm's result, found finite), applies the gradients and zeroes them.
   void Step(const Context& ctx, double lr, double grad_norm);
+
+  // All ranks call these. After Collect rank 0 has all masters and all moments, to be written or read as those of one
+  // rank alone, until it lets the moments go; Distribute gives every rank what is there then.
+  void Collect(const Context& ctx);
+  void Distribute(const Context& ctx);
+  void ReleaseCollected() {
+    all_m_ = {};
+    all_v_ = {};
+  }
 
   void NoteMemory(MemoryReport& report) const;
 
   const OptimizerOptions& options() const { return options_; }
-  const Tensor& first_moment() const { return m_.view(); }
-  const Tensor& second_moment() const { return v_.view(); }
+  // Of all parameters, alone or when collected; else of the shard.
+  const Tensor& first_moment() const { return all_m_.view().empty() ? m_.view() : all_m_.view(); }
+  const Tensor& second_moment() const { return all_v_.view().empty() ? v_.view() : all_v_.view(); }
   std::int64_t steps_taken() const { return t_; }
   void set_steps_taken(std::int64_t t) { t_ = t; }
 
  private:
+  void StepShard(const Context& ctx, const AdamWUpdate& update) const;
+
   const ParameterStore& parameters_;
-  std::vector<DecayRun> runs_;  // parameters side by side that decay alike
   OptimizerOptions options_;
-  OwnedTensor m_, v_;
+  Ranks ranks_;
+  Part shard_;
+  std::vector<DecayRun> runs_;     // parameters of the shard, side by side, that decay alike
+  OwnedTensor m_, v_;              // of the shard
+  std::vector<OwnedTensor> held_;  // sums of chunks that wait for others
+  OwnedTensor received_;           // other ranks' sums of the shard
+  OwnedTensor all_m_, all_v_;      // rank 0's, while it has all
   std::int64_t t_ = 0;
 };
 

@@ -181,8 +181,8 @@ void TrainingRun::StopIfAsked() {
 
 // The metrics of the steps before are on the disk before the checkpoint is there.
 void TrainingRun::Save() {
-  RequireFiniteState();
   if (options_.saving) options_.saving(true);
+  RequireFiniteState();
   SyncFile(options_.output_dir / kMetricsFile);
   WriteCheckpoint(options_.output_dir, state_, trained());
   saved_step_ = step();
@@ -205,6 +205,7 @@ void TrainingRun::Prune() const {
 void TrainingRun::Finish() {
   if (complete_) return;
   Begin();
+  if (options_.saving) options_.saving(true);
   RequireFiniteState();
   const fs::path& dir = options_.output_dir;
   SyncFile(dir / kMetricsFile);
@@ -214,7 +215,6 @@ void TrainingRun::Finish() {
   const auto written = [&](const std::string& name) { return fs::exists(files.path() / name); };
   std::vector<std::string> stale;
   std::ranges::copy_if(names, std::back_inserter(stale), std::not_fn(written));
-  if (options_.saving) options_.saving(true);
   files.Commit();
   for (const std::string& name : stale) fs::remove(dir / name);  // side files of an earlier run's model
   WriteState(dir / kRunFile, state_, dir, names);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "train/data.h"
 #include "train/evaluate.h"
@@ -12,26 +13,43 @@
 namespace swarr {
 namespace {
 
-struct StepSums {
+// Of a micro-batch, or of a step.
+struct Sums {
   double logp = 0;           // over the rows in the loss
   double entropy = 0;        // over the same rows
   double kl = 0;             // from the teacher, over the same rows
   std::int64_t in_loss = 0;  // how many these are
   std::int64_t rows = 0;     // fed to the model
+
+  Sums& operator+=(const Sums& other) {
+    logp += other.logp;
+    entropy += other.entropy;
+    kl += other.kl;
+    in_loss += other.in_loss;
+    rows += other.rows;
+    return *this;
+  }
 };
+
+// Over all micro-batches of a step, from those of this rank.
+Sums OfStep(const Ranks& ranks, const std::vector<Sums>& own) {
+  const std::vector<Sums> all = ranks.GatherAll(own);
+  return std::accumulate(all.begin(), all.end(), Sums{}, [](Sums sum, const Sums& s) { return sum += s; });
+}
 
 // The first row of a document that is in the loss; all later ones are.
 std::int64_t FirstInLoss(const Document& d, const SftOptions& options) {
   return options.train_on_prompt ? 0 : d.first_predicting_row();
 }
 
-// The documents of a step: document i is the (step * size + i)-th of the run.
-std::vector<Document> DocumentsOf(std::int64_t step, const Transformer& model, const Tokenizer& tokenizer,
-                                  const Task& task, const SftOptions& options, ProblemOrder& order) {
+// The documents of some micro-batches of a run, counted from its start.
+std::vector<Document> DocumentsOf(std::int64_t first, int micro_batches, const Transformer& model,
+                                  const Tokenizer& tokenizer, const Task& task, const SftOptions& options,
+                                  ProblemOrder& order) {
   std::vector<Document> documents;
-  const std::int64_t size = std::int64_t{options.batch_size} * options.grad_accum;
-  for (std::int64_t i = 0; i < size; ++i) {
-    const ProblemOrder::Item item = order.At(step * size + i);
+  const std::int64_t size = options.batch_size;
+  for (std::int64_t i = first * size; i < (first + micro_batches) * size; ++i) {
+    const ProblemOrder::Item item = order.At(i);
     documents.push_back(EncodeDocument(tokenizer, task.Get(item.problem, item.epoch), model.config().eos_id));
     const auto length = static_cast<std::int64_t>(documents.back().tokens.size());
     SWARR_CHECK(options.max_length == 0 || length <= options.max_length, "problem ", item.problem, " has ", length,
@@ -111,8 +129,8 @@ void CheckDistillation(const Distillation& d, const Transformer& model) {
               "; distillation needs two models of the same tokenizer");
 }
 
-// Waits for a micro-batch, and adds up what the report of the step needs.
-void AddSums(const Context& ctx, const MicroBatch& batch, const SftOptions& options, StepSums& sums) {
+// Waits for a micro-batch, and adds up what the report of the step needs of it.
+void AddSums(const Context& ctx, const MicroBatch& batch, const SftOptions& options, Sums& sums) {
   Wait(ctx);
   const LogprobResult& result = batch.pass.result;
   DispatchSum(result.entropy.value.dtype(), [&]<class T>() {
@@ -148,7 +166,14 @@ std::vector<MemoryPart> SftParts(const Transformer& model, const Tokenizer& toke
   step.option = "--batch-size";
   step.value = options.batch_size;
   const std::int64_t documents = Product({options.batch_size, options.grad_accum, sizeof(Document)});
+  const std::int64_t sums = Product({SumsHeld(options.grad_accum), ParameterCount(model.config()),
+                                     static_cast<std::int64_t>(SizeOf(AccumulatorOf(model.dtype())))});
   return {step,
+          {.name = "sums of gradients",
+           .asked = sums,
+           .written = sums,
+           .option = "--grad-accum",
+           .value = options.grad_accum},
           {.name = "documents of a step",
            .asked = documents,
            .written = documents,
@@ -162,24 +187,32 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
   const Distillation& distill = options.distill;
   CheckDistillation(distill, model);
   ProblemOrder order(task.size(), options.seed);
+  const ChunkRange own = optimizer.ranks().ChunksOf(options.grad_accum);
+  const auto size = static_cast<std::size_t>(options.batch_size);
   Watch watch = run.MakeWatch();
   while (run.step() < options.steps) {
     const StepTimer timer;
     const std::int64_t step = run.step();
-    const std::vector<Document> documents = DocumentsOf(step, model, tokenizer, task, options, order);
-    StepSums sums;
-    for (const Document& d : documents) {
-      sums.in_loss += static_cast<std::int64_t>(d.tokens.size()) - 1 - FirstInLoss(d, options);
+    const std::vector<Document> documents =
+        DocumentsOf(step * options.grad_accum + own.begin, own.size(), model, tokenizer, task, options, order);
+    const auto documents_of = [&](std::size_t m) { return std::span(documents).subspan(m * size, size); };
+    std::vector<Sums> of_batches(static_cast<std::size_t>(own.size()));
+    for (std::size_t m = 0; m < of_batches.size(); ++m) {
+      for (const Document& d : documents_of(m)) {
+        of_batches[m].in_loss += static_cast<std::int64_t>(d.tokens.size()) - 1 - FirstInLoss(d, options);
+      }
     }
-    const auto size = static_cast<std::size_t>(options.batch_size);
+    const std::int64_t all_in_loss = OfStep(optimizer.ranks(), of_batches).in_loss;
     MicroBatch last;
-    for (std::size_t m = 0; m < documents.size(); m += size) {
+    optimizer.SumGradients(ctx, options.grad_accum, [&](int chunk) {
       run.StopIfAsked();
-      if (m > 0) AddSums(ctx, last, options, sums);
-      last = Accumulate(ctx, model, std::span(documents).subspan(m, size), sums.in_loss, options);
-    }
+      const auto m = static_cast<std::size_t>(chunk - own.begin);
+      if (m > 0) AddSums(ctx, last, options, of_batches[m - 1]);
+      last = Accumulate(ctx, model, documents_of(m), all_in_loss, options);
+    });
     const double grad_norm = optimizer.GradientNorm(ctx);  // the processor waits here, once in a step
-    AddSums(ctx, last, options, sums);
+    AddSums(ctx, last, options, of_batches.back());
+    const Sums sums = OfStep(optimizer.ranks(), of_batches);
     const double in_loss = static_cast<double>(sums.in_loss);
     const double cross_entropy = -sums.logp / in_loss, kl = sums.kl / in_loss;
     const double loss = WeightOfCrossEntropy(distill) * cross_entropy + WeightOfKl(distill) * kl;
@@ -205,7 +238,8 @@ void RunSft(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, 
                    {.problems = options.eval_problems,
                     .max_completion_length = options.eval_max_completion_length,
                     .seed = options.seed,
-                    .step = static_cast<std::uint32_t>(step + 1)});
+                    .step = static_cast<std::uint32_t>(step + 1),
+                    .ranks = optimizer.ranks()});
       record["eval/accuracy"] = Summarize(done, 1).accuracy;
     }
     watch.AddTo(record);

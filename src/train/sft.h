@@ -23,7 +23,7 @@ struct Distillation {
 struct SftOptions {
   std::int64_t steps = 0;
   int batch_size = 16;  // documents of a micro-batch, which are packed
-  int grad_accum = 1;   // micro-batches of batch_size documents whose gradients add up to one step
+  int grad_accum = 1;   // micro-batches of a step; their gradients are added along a tree, on one rank or several
   Distillation distill = {};
   bool train_on_prompt = false;    // put prompt tokens into the loss too
   int max_length = 0;              // longest document in tokens; longer ones are an error, not cut silently

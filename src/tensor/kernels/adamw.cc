@@ -35,19 +35,21 @@ void Kernels<SWARR_SET>::AdamWStep(const Context& ctx, const Tensor& w, const Te
 }
 
 template <>
-double Kernels<SWARR_SET>::GlobalNorm(const Context& ctx, const Tensor& flat) {
-  ArenaScope scope(*ctx.arena);
-  const std::int64_t chunks = (flat.size() + kNormChunk - 1) / kNormChunk;
-  double* partial = ctx.arena->NewArray<double>(chunks);
-  DispatchSum(flat.dtype(), [&]<class T>() {
-    ForChunks<kNormChunk>(ctx, flat.size(), 1, [&](std::int64_t begin, std::int64_t end) {
-      const T* x = flat.data<T>() + begin;
-      partial[begin / kNormChunk] = LaneSum<double>(
-          end - begin, [&](std::int64_t i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); });
+void Kernels<SWARR_SET>::SquaresOfChunks(const Context& ctx, const Tensor& sums, const Tensor& x) {
+  double* to = sums.data<double>();
+  DispatchSum(x.dtype(), [&]<class T>() {
+    ForChunks<kNormChunk>(ctx, x.size(), 1, [&](std::int64_t begin, std::int64_t end) {
+      const T* chunk = x.data<T>() + begin;
+      to[begin / kNormChunk] = LaneSum<double>(
+          end - begin, [&](std::int64_t i) { return static_cast<double>(chunk[i]) * static_cast<double>(chunk[i]); });
     });
   });
+}
+
+template <>
+double Kernels<SWARR_SET>::RootOfSum(const Context&, const Tensor& sums) {
   double sum = 0;
-  for (std::int64_t i = 0; i < chunks; ++i) sum += partial[i];
+  for (std::int64_t i = 0; i < sums.size(); ++i) sum += sums.data<double>()[i];
   return std::sqrt(sum);
 }
 

@@ -122,6 +122,4 @@ struct AdamWFactors {
   }
 };
 
-constexpr std::int64_t kNormChunk = 4096;  // elements of each partial sum of GlobalNorm
-
 }  // namespace swarr

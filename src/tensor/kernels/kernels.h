@@ -60,7 +60,8 @@ struct Kernels {
 
   static void AdamWStep(const Context& ctx, const Tensor& w, const Tensor& m, const Tensor& v, const Tensor& g,
                         const AdamWUpdate& update);
-  static double GlobalNorm(const Context& ctx, const Tensor& flat);
+  static void SquaresOfChunks(const Context& ctx, const Tensor& sums, const Tensor& x);
+  static double RootOfSum(const Context& ctx, const Tensor& sums);
   static void CastForward(const Context& ctx, const Tensor& y, const Tensor& x);
 };
 

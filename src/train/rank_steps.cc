@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/rank_steps.h"
+
+#include <algorithm>
+
+namespace swarr {
+namespace {
+
+// Whether any rank asks to stop.
+bool AnyAsks(const Ranks& ranks, const std::function<bool()>& asked) {
+  const std::vector<char> all = ranks.GatherAll(std::vector<char>{static_cast<char>(asked && asked())});
+  return std::ranges::find(all, 1) != all.end();
+}
+
+}  // namespace
+
+LeadingSteps::LeadingSteps(const Context& ctx, Optimizer& optimizer, std::function<bool()> asked)
+    : ctx_(ctx), optimizer_(optimizer), asked_(std::move(asked)) {
+  optimizer_.Collect(ctx_);  // so that a resume finds room for all moments
+}
+
+void LeadingSteps::Order(RankOrder order) const { optimizer_.ranks().GatherAll(std::vector{order}); }
+
+void LeadingSteps::Lead(TrainingSteps& run) {
+  run_ = &run;
+  optimizer_.Distribute(ctx_);
+  optimizer_.ranks().GatherAll(std::vector{step(), num_tokens()});
+}
+
+void LeadingSteps::Saving(bool begins) {
+  if (run_ == nullptr) return;  // a resume mends what a killed run left: nothing is trained yet
+  if (!begins) return optimizer_.ReleaseCollected();
+  Order(RankOrder::kCollect);
+  optimizer_.Collect(ctx_);
+}
+
+void LeadingSteps::EndStep(std::int64_t tokens, const Record& record) {
+  stop_ = AnyAsks(optimizer_.ranks(), asked_);
+  try {
+    run_->EndStep(tokens, record);
+  } catch (const Interrupted&) {
+    Order(RankOrder::kStop);
+    throw;
+  }
+  Order(RankOrder::kGoOn);
+}
+
+FollowingSteps::FollowingSteps(const Context& ctx, Optimizer& optimizer, std::function<bool()> asked)
+    : ctx_(ctx), optimizer_(optimizer), asked_(std::move(asked)) {
+  optimizer_.Collect(ctx_);
+  optimizer_.Distribute(ctx_);
+  const std::vector<std::int64_t> of_first = optimizer_.ranks().GatherAll(std::vector<std::int64_t>{0, 0});
+  step_ = of_first[0];
+  num_tokens_ = of_first[1];
+}
+
+void FollowingSteps::Follow(RankOrder until) {
+  for (;;) {
+    const RankOrder order = optimizer_.ranks().GatherAll(std::vector{RankOrder::kGoOn})[0];
+    if (order == RankOrder::kCollect) optimizer_.Collect(ctx_);
+    if (order == until) return;
+    if (order == RankOrder::kStop) throw Interrupted(Concat("interrupted after step ", step_, "; rank 0 has saved it"));
+  }
+}
+
+void FollowingSteps::EndStep(std::int64_t tokens, const Record&) {
+  ++step_;
+  num_tokens_ += tokens;
+  AnyAsks(optimizer_.ranks(), asked_);
+  Follow(RankOrder::kGoOn);
+}
+
+void FollowingSteps::CheckFinite(const char* what, double value) {
+  SWARR_CHECK(std::isfinite(value), "the ", what, " is not finite at step ", step_ + 1,
+              "; rank 0 says where that began");
+}
+
+}  // namespace swarr
