@@ -155,11 +155,11 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
 TEST_CASE("a trace out of reach has the chance of a guess among its task's numbers of steps, and its runs are kept") {
   const nlohmann::json row = {{"prompt", "a7b3n09x5?"}, {"a", 7}, {"b", 3}, {"n", 9}, {"x0", 5}};
   const TraceRule rule = ReadTask("made up", MadeUpTask()).reward.traces;  // n from 4 to 16
-  const TraceCounts near = rule.count(row, "01:C,02:9,[a7b3n09]03:1,04:A,", 16, 45).value();
+  const TraceCounts near = rule.count(row, "01:C,02:9,[a7b3n09]03:1,04:A,", 16, 45, {}).value();
   CHECK(near.in_reach);
   CHECK(near.best_chance == 1);
   CHECK(near.runs == std::vector{2, 2});
-  const TraceCounts far = rule.count(row, "01:C,02:9,03:1,04:A,05:8,06:7,07:0,08:3,09:B,#B", 16, 45).value();
+  const TraceCounts far = rule.count(row, "01:C,02:9,03:1,04:A,05:8,06:7,07:0,08:3,09:B,#B", 16, 45, {}).value();
   CHECK_FALSE(far.in_reach);
   CHECK(far.best_chance == 1.0 / 8);  // 9 to 16
 }
