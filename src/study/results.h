@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "page/training_curves.h"
 #include "study/looks.h"
-#include "study/training_curves.h"
 #include "task/registry.h"
 
 namespace swarr {

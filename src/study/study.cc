@@ -5,7 +5,6 @@
 #include <array>
 #include <cmath>
 #include <ctime>
-#include <iomanip>
 #include <memory>
 #include <numeric>
 
@@ -211,13 +210,12 @@ std::string CommandOf(const StudyOptions& options) {
 
 // What is known before any run.
 StudyResults EmptyResults(const StudyOptions& options, const StudySettings& settings, int layers) {
-  const std::time_t now = std::time(nullptr);
   StudyResults results{.preset = options.preset,
                        .command_line = CommandOf(options),
                        .source_revision = BuildRevision(),
                        .machine = ProcessorModel(),
                        .kernels = Name(BestCpu()),
-                       .date = Concat(std::put_time(std::gmtime(&now), "%Y-%m-%d %H:%M UTC")),
+                       .date = UtcText(std::time(nullptr)),
                        .task = {.kind = settings.task, .layers = layers, .window = settings.attention.window},
                        .settings = settings.json,
                        .looks = settings.looks};

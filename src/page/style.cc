@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/page/style.h"
+#include "page/style.h"
 
 namespace swarr {
 

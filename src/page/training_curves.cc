@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/training_curves.h"
+#include "page/training_curves.h"
 
 #include <algorithm>
 #include <cmath>
