@@ -145,6 +145,13 @@ struct ArmRun : ArmMeasures {
 
 struct StudySummary {
   Estimate gap_sft;           // SA - SWA accuracy after SFT
+// An arm that has a window and is neither RL nor what it starts from: another way to do what RL does.
+struct WayAgainstRl {
+  std::string arm;
+  Estimate rl_over;  // accuracy of SWA after RL - this one's, over the seeds and problems that both have
+};
+
+// Where arms are compared: computed once, since each takes a bootstrap (study/statistics.h).
   Estimate gap_rl;            // the better of SA after SFT and SA after RL - SWA after RL: a gap that shrinks because
                               // SA got worse does not count
   Estimate gap_reduction;     // gap_sft - gap_rl
@@ -153,6 +160,9 @@ struct StudySummary {
   Estimate rl_over_more_sft;  // SWA after RL - SWA after SFT with equal extra tokens
 };
 
+  Estimate sa_change;         // SA after RL - SA after SFT
+  Estimate placement_change;  // share of traces in reach, SWA after RL - SWA after SFT
+  std::vector<WayAgainstRl> ways{};
 // That nothing was learned from some step on (train/watch.h).
 struct TrainingWarning {
   std::string arm;
