@@ -231,6 +231,7 @@ std::vector<PageSection> SectionsOf(const StudyResults& results) {
                    "Tokens are those of the arm's own stage, means over seeds: trained on, drawn by its own policy, "
                    "and drawn or scored by another arm's model.")},
           {"traces", "Traces", TraceSection(results)},
+          {"attention", "Attention", AttentionSection(results)},
           {"training", "Training", TrainingSection(results)},
           {"runs", "Every run", RunTable(results, runs)},
           {"glossary", "What the columns are", GlossaryOf({arms, texts, reach, ways, runs})},
