@@ -107,8 +107,9 @@ int Run(std::vector<std::string> arguments) {
     arguments.emplace_back("--help");
   }
   const Environment environment{.command_line = Join(arguments), .watch_signals = WatchSignals};
-  for (CommandAdder* add : {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddSample, AddGenerate,
-                            AddInspect, AddLogits, AddTokenize, AddVerify, AddOracle, AddBench, AddCompletion}) {
+  for (CommandAdder* add :
+       {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddReport, AddSample, AddGenerate,
+        AddInspect, AddLogits, AddTokenize, AddVerify, AddOracle, AddBench, AddCompletion}) {
     add({program, environment});
   }
   try {
