@@ -56,6 +56,13 @@ std::string OutputTable(const RunOutputs& outputs, const fs::path& folder) {
                      EnvironmentOf(output, "device"), EnvironmentOf(output, "kernels"),
                      EnvironmentOf(output, "revision"), output.written.empty() ? "-" : output.written});
   }
+  // A study's runs, for one, do not say what they were made by.
+  for (std::size_t column = table[0].size(); column-- > 1;) {
+    const auto row =
+        std::ranges::find_if(table.begin() + 1, table.end(), [&](const auto& r) { return r[column] != "-"; });
+    if (row != table.end()) continue;
+    for (auto& r : table) r.erase(r.begin() + static_cast<std::ptrdiff_t>(column));
+  }
   return HtmlTable(table, [&](std::size_t row, std::size_t column, const std::string& text) {
     if (column > 0) return EscapeMarkup(text);
     const RunOutput& output = outputs[row - 1];

@@ -12,7 +12,7 @@
 namespace swarr {
 namespace {
 
-constexpr std::size_t kSideBySide = 5;  // outputs that a table has as columns; further ones get a table of their own
+constexpr std::size_t kSideBySide = 5;  // outputs that a table has as columns; more of them are spread over tables
 
 // "0.512", "110.6"
 std::string Measured(double value) {
@@ -25,9 +25,11 @@ std::string Number(double value) { return std::isfinite(value) ? Concat(std::set
 // A row for each name, a column for each output; "-" where an output has no such setting.
 std::string SideBySide(const std::vector<const RunOutput*>& outputs, const std::vector<Settings>& of_each,
                        const std::vector<std::string>& names) {
+  if (names.empty()) return "";
+  const std::size_t tables = (outputs.size() + kSideBySide - 1) / kSideBySide;
   std::string out;
-  for (std::size_t begin = 0; begin < outputs.size() && !names.empty(); begin += kSideBySide) {
-    const std::size_t end = std::min(begin + kSideBySide, outputs.size());
+  for (std::size_t t = 0; t < tables; ++t) {
+    const std::size_t begin = outputs.size() * t / tables, end = outputs.size() * (t + 1) / tables;
     std::vector<std::vector<std::string>> table = {{""}};
     for (std::size_t i = begin; i < end; ++i) table[0].push_back(outputs[i]->name);
     for (const std::string& name : names) {
