@@ -70,7 +70,8 @@ ArmRun MeasureArm(Context& ctx, const StudyOptions& options, const StudySettings
                     {.problems = settings.evaluation_problems,
                      .temperature = temperature,
                      .max_completion_length = task.completion_limit(),
-                     .seed = settings.seed});
+                     .seed = settings.seed,
+                     .on_progress = CompletionsOf(options)});
   };
   const std::unique_ptr<Task> task = settings.task.make(Split::kEval, settings.seed);
   const std::vector<EvaluatedCompletion> sampled = complete(*task, 1), greedy = complete(*task, 0);

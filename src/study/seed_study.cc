@@ -228,7 +228,8 @@ class SeedStudy {
                     .samples = arm.samples,
                     .max_completion_length = settings_.rl.max_completion_length,
                     .seed = seed_,
-                    .purpose = Purpose::kSample});
+                    .purpose = Purpose::kSample,
+                    .on_progress = CompletionsOf(options_)});
       const SampledRows rows = RowsToLearn(completions,
                                            {.task = *rl_task_,
                                             .tokenizer = tokenizer_,
@@ -289,6 +290,14 @@ class SeedStudy {
     }
   }
 
+  // RunOptions::on_step.
+  std::function<void(const nlohmann::ordered_json&)> StepsOf(std::int64_t steps) const {
+    if (!options_.working) return {};
+    return [this, steps](const nlohmann::ordered_json& row) {
+      options_.working("step", row["step"].get<std::int64_t>(), steps);
+    };
+  }
+
   // Trains a model by loop(model, optimizer, run) and keeps it in the arm's directory.
   template <class Loop>
   ModelPtr RunTraining(const ArmPlan& arm, std::int64_t steps, ArmCost& cost, const Loop& loop) {
@@ -314,6 +323,7 @@ class SeedStudy {
                      .inputs = {{"model", DirOf(arm.from)}},
                      .interrupted = options_.interrupted,
                      .saving = options_.saving,
+                     .on_step = StepsOf(steps),
                      .warn = options_.progress},
                     config, *model, optimizer, tokenizer_);
     try {
@@ -372,6 +382,11 @@ class SeedStudy {
 
 void StopIfAsked(const StudyOptions& options) {
   if (options.interrupted && options.interrupted()) throw Interrupted(HowToGoOn(options));
+}
+
+std::function<void(std::int64_t, std::int64_t)> CompletionsOf(const StudyOptions& options) {
+  if (!options.working) return {};
+  return [&](std::int64_t done, std::int64_t of) { options.working("completion", done, of); };
 }
 
 void RunSeed(Context& ctx, const StudyOptions& options, const StudySettings& settings, bool again,
