@@ -5,8 +5,8 @@
 #include <doctest/doctest.h>
 
 #include <filesystem>
-#include <map>
 #include <regex>
+#include <set>
 
 #include "base/files.h"
 #include "page/run_sections.h"

@@ -200,15 +200,15 @@ Var Transformer::RunMoved(Context& ctx, const Batch& batch, const KvCache* cache
   return RmsNorm(ctx, x, norm_, config_.rms_eps);
 }
 
-void Transformer::VisitHeads(Context& ctx, const Batch& host, const HeadVisitor& visit) const {
+void Transformer::VisitHeads(Context& ctx, const Batch& batch, const HeadVisitor& visit) const {
   RequireNoTape(ctx, "a visit of attention");
-  Check(host, nullptr);
-  const Batch batch = ToDevice(ctx, host);
-  Var x = Embedding(ctx, embedding_, batch.ids);
+  Check(batch, nullptr);
+  const Batch moved = ToDevice(ctx, batch);
+  Var x = Embedding(ctx, embedding_, moved.ids);
   for (int i = 0; i < config_.layers; ++i) {
     const AttentionWeights& w = blocks_[static_cast<std::size_t>(i)].attention;
-    visit(i, Project(ctx, x.value, w, {batch.positions, rope_table_.view()}, config_.rms_eps).heads, w.sinks.value);
-    x = Block(ctx, i, x, batch, nullptr);
+    visit(i, Project(ctx, x.value, w, {moved.positions, rope_table_.view()}, config_.rms_eps).heads, w.sinks.value);
+    x = Block(ctx, i, x, moved, nullptr);
   }
 }
 

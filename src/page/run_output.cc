@@ -117,7 +117,7 @@ ordered_json ReadObject(const fs::path& file) {
 
 // The command that wrote the directory. A study's runs have their stage instead.
 std::string CommandOf(const fs::path& directory, const ordered_json& config) {
-  const std::string command = config.value("command", config.value("stage", ""));
+  std::string command = config.value("command", config.value("stage", ""));
   constexpr std::array kCommands = {"pretrain", "sft", "rl", "eval"};
   SWARR_CHECK(std::ranges::find(kCommands, command) != kCommands.end(), directory.string(), " is the output of ",
               command.empty() ? "an unknown command" : command, ", not of pretrain, sft, rl or eval");

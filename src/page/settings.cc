@@ -25,13 +25,13 @@ Comparison Compare(const std::vector<Settings>& all) {
   Comparison comparison;
   std::set<std::string> seen;
   for (const Settings& settings : all) {
-    for (const auto& [name, value] : settings) {
-      if (!seen.insert(name).second) continue;
+    for (const auto& setting : settings) {
+      if (!seen.insert(setting.first).second) continue;
       const bool same = std::ranges::all_of(all, [&](const Settings& other) {
-        const std::string* of_other = ValueOf(other, name);
-        return of_other && *of_other == value;
+        const std::string* value = ValueOf(other, setting.first);
+        return value && *value == setting.second;
       });
-      (same ? comparison.same : comparison.different).push_back(name);
+      (same ? comparison.same : comparison.different).push_back(setting.first);
     }
   }
   return comparison;
