@@ -7,7 +7,7 @@
 #include "study/results.h"
 #include "study/statistics.h"
 #include "study/study.h"
-#include "task/ceiling.h"
+#include "task/chain.h"
 
 namespace swarr {
 
@@ -19,7 +19,7 @@ inline void Complete(ArmRun& run, const StudyTask& task) {
   Aggregate(run, task.traces(), StepRanges(from, to));
   if (run.arm.starts_with("swa")) {
     run.ceiling = task.MemorylessCeiling(run.Mechanism(kRepeatRate), {from, to});
-    run.reach_bound = ReachBound(run.in_reach, task.traces().guess);
+    run.reach_bound = ReachBoundOf(run);
   }
 }
 
@@ -31,6 +31,7 @@ inline ArmRun MadeUpRun(const std::string& arm, int right, int restatements, con
   run.window = arm.starts_with("sa") ? 0 : task.window;
   for (int i = 0; i < 200; ++i) {
     const int place = i * 37 % 100;  // 37 and 100 are coprime: exactly `right` of 100 are below `right`
+    const bool in_reach = restatements >= 7 || place < 60;
     run.outcomes.push_back({.problem = i,
                             .steps = 4 + i % 13,
                             .correct_sampled = place < right,
@@ -38,7 +39,9 @@ inline ArmRun MadeUpRun(const std::string& arm, int right, int restatements, con
                             .length = 50 + i % 7,
                             .truncated = i % 50 == 0,
                             .counts = {10, restatements, 21, 7, 21 * 12},
-                            .in_reach = restatements >= 7 || place < 60});
+                            .in_reach = in_reach,
+                            .best_chance = in_reach ? 1 : kChainGuess,
+                            .runs = {10}});
   }
   Complete(run, task);
   return run;
@@ -58,10 +61,8 @@ inline StudyResults MadeUpResults(int swa_sft, int swa_more, int swa_rl, int sa_
   r.device = "cpu";
   r.command_line = "swarr study --output-dir \"a<b>&c\"";
   r.source_revision = "deadbeef";
-  r.task = {.kind = ReadTask("made up", MadeUpTask()),
-            .layers = 2,
-            .window = 16,
-            .data_ceiling = MeanMemorylessCeiling(2, 16, 0.2, 4, 16)};
+  r.task = {.kind = ReadTask("made up", MadeUpTask()), .layers = 2, .window = 16};
+  r.task.data_ceiling = r.task.MemorylessCeiling(0.2, r.task.sizes());
   r.settings = {{"rl", {{"steps", 60}}}, {"note", "</td><script>"}};
   r.runs = {MadeUpRun("swa_converted", 9, 1, r.task), MadeUpRun("sa_sft", sa_sft, 2, r.task),
             MadeUpRun("swa_sft", swa_sft, 2, r.task), MadeUpRun("swa_sft_more", swa_more, 2, r.task),

@@ -41,7 +41,9 @@ std::vector<ArmRun> ReadOutcomes(const std::string& path) {
                              .truncated = row.at("truncated"),
                              .counts = {row.at("steps_written"), row.at("restatements"), row.at("facts"),
                                         row.at("facts_in_window"), row.at("distance_sum")},
-                             .in_reach = row.at("in_reach")});
+                             .in_reach = row.at("in_reach"),
+                             .best_chance = row.at("best_chance"),
+                             .runs = row.at("runs")});
   });
   return runs;
 }
@@ -120,7 +122,8 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
   CHECK(run["ceiling"].is_number());
   CHECK(j["runs"][1]["ceiling"].is_null());
   CHECK(run["in_reach"] == 0.6);
-  CHECK(run["reach_bound"] == ReachBound(0.6, kChainGuess));
+  // The mean of 200 chances: rounding errors below 200 * 2^-53.
+  CHECK(std::abs(run["reach_bound"].get<double>() - ReachBound(0.6, kChainGuess)) < 1e-13);
   CHECK(run["above_reach_bound"] == false);
   CHECK(run["traces_in_reach"] == 120);
   CHECK(run["accuracy_in_reach"] == 80.0 / 120);
@@ -147,6 +150,27 @@ TEST_CASE("results.json has the contract's fields, and null where there is no nu
   CHECK(no_gap["summary"]["gap_sft"]["mean"] == 0);
   CHECK(no_gap["summary"]["recovery"]["mean"].is_null());
   CHECK(no_gap["summary"]["recovery"]["ci95"][0].is_null());
+}
+
+TEST_CASE("a trace out of reach has the chance of a guess among its task's numbers of steps, and its runs are kept") {
+  const nlohmann::json row = {{"prompt", "a7b3n09x5?"}, {"a", 7}, {"b", 3}, {"n", 9}, {"x0", 5}};
+  const TraceRule rule = ReadTask("made up", MadeUpTask()).reward.traces;  // n from 4 to 16
+  const TraceCounts near = rule.count(row, "01:C,02:9,[a7b3n09]03:1,04:A,", 16, 45).value();
+  CHECK(near.in_reach);
+  CHECK(near.best_chance == 1);
+  CHECK(near.runs == std::vector{2, 2});
+  const TraceCounts far = rule.count(row, "01:C,02:9,03:1,04:A,05:8,06:7,07:0,08:3,09:B,#B", 16, 45).value();
+  CHECK_FALSE(far.in_reach);
+  CHECK(far.best_chance == 1.0 / 8);  // 9 to 16
+}
+
+TEST_CASE("the memoryless ceiling of all sizes is the mean of those of each, guessed among all") {
+  const StudyTask task = MadeUpResults(40, 45, 93).task;
+  const auto [from, to] = task.sizes();
+  double sum = 0;
+  for (int n = from; n <= to; ++n) sum += task.MemorylessCeiling(0.2, {n, n});
+  CHECK(std::abs(sum / (to - from + 1) - task.MemorylessCeiling(0.2, {from, to})) < 1e-12);  // 13 roundings below 1
+  CHECK(task.MemorylessCeiling(0.2, {to, to}) < 1);
 }
 
 TEST_CASE("ranges of steps are disjoint, cover all and differ by at most one") {

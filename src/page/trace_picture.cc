@@ -99,8 +99,8 @@ std::string TracePicture(const ChainProblem& problem, const std::string& complet
 const std::string_view kTraceKey =
     "A line leads from every use of the facts a and b, and of n where the policy decides to stop, back to where they "
     "were last stated rightly: blue inside the window, red outside it, dashed where not even all layers together "
-    "reach. "
-    "Shaded: the facts in the prompt and in restatements.";
+    "reach. A trace is out of reach if it loses n: the values in view tell a and b. Shaded: the facts in the prompt "
+    "and in restatements.";
 
 std::optional<ChainProblem> ChainProblemIn(const std::string& prompt) {
   try {
@@ -130,7 +130,7 @@ std::string TraceInWords(const ChainProblem& problem, const std::string& complet
   if (sight.window == 0) return what + ", full attention";
   return Concat(what, ", ", FactsInWindow(measures, sight.window), " of ", measures.distances.size(),
                 " used facts inside the window of ", sight.window, ", ",
-                InReach(measures, sight.reach) ? "in reach" : "out of reach");
+                LosesAfter(measures.runs, sight.reach) ? "out of reach" : "in reach");
 }
 
 }  // namespace swarr

@@ -72,15 +72,18 @@ Figure AccuracyAgainstReach(const StudyResults& results) {
   for (const std::string& arm : ArmsOf(results.runs)) {
     panel.series.push_back(AccuracyOver([](const ArmRun& run) { return run.in_reach; }, arm, results));
   }
-  return {
-      .file = "accuracy_against_reach.svg",
-      .caption =
-          "Accuracy against the share of a policy's own traces that keep the facts in reach. Every point is one arm "
-          "and seed, bars are Wilson 95% intervals over its problems. To the right is placement: traces that the "
-          "window can follow. Up to the line is competence: right answers on those. The line bounds every policy "
-          "under the window; above it a policy must know facts that are out of reach, by inference from values in "
-          "view. Full attention (SA) is not bound by it: its g is what the window would leave of its traces.",
-      .svg = SvgFigure("Accuracy against traces in reach", {std::move(panel)})};
+  return {.file = "accuracy_against_reach.svg",
+          .caption = Concat(
+              "Accuracy against the share of a policy's own traces that keep what they need in reach. Every point is "
+              "one arm and seed, bars are Wilson 95% intervals over its problems. To the right is placement: traces "
+              "that the window can follow. Up to the line is competence: right answers on those. The line bounds every "
+              "policy under the window: out of reach an answer is a guess.",
+              results.task.view().memoryless ? " Where few steps are left to guess among, a guess is worth more than "
+                                               "at the line, so that an arm's own bound, in the tables, can lie a "
+                                               "little above it."
+                                             : "",
+              " Full attention (SA) is not bound by it: its g is what the window would leave of its traces."),
+          .svg = SvgFigure("Accuracy against traces in reach", {std::move(panel)})};
 }
 
 Figure PlacementAndCompetence(const StudyResults& results) {
@@ -97,12 +100,13 @@ Figure PlacementAndCompetence(const StudyResults& results) {
     }
     rows.push_back({name, StyleIn(results, m.arm).colour, {std::move(placement), std::move(competence)}});
   }
-  return {.file = "placement_and_competence.svg",
-          .caption =
-              "The two factors of the accuracy under the window, a row for each arm: placement, the share of the "
-              "policy's own traces that keep the facts in reach, and competence, the accuracy on those. Bars are over "
-              "all seeds, points are single seeds.",
-          .svg = BarFigure("Placement and competence", {"placement, g", "competence, accuracy in reach"}, rows)};
+  return {
+      .file = "placement_and_competence.svg",
+      .caption =
+          "The two factors of the accuracy under the window, a row for each arm: placement, the share of the "
+          "policy's own traces that keep what they need in reach, and competence, the accuracy on those. Bars are over "
+          "all seeds, points are single seeds.",
+      .svg = BarFigure("Placement and competence", {"placement, g", "competence, accuracy in reach"}, rows)};
 }
 
 Figure AccuracyAgainstWindow(const StudyResults& results) {

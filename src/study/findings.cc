@@ -131,7 +131,7 @@ class Story {
             : "the best accuracy of a policy whose traces keep as much in reach as the data's",
         ". ", Phrase(*best), " ends at ", Accuracy(*best), ", ",
         best->accuracy_ci95.low > ceiling
-            ? Sentence("above it by ", above, " (it times its restatements, or values in view give facts away)")
+            ? Sentence("above it by ", above, " (it times its restatements, or tells what is lost otherwise)")
         : best->accuracy_ci95.high < ceiling ? Sentence("below it by ", -above)
                                              : "not clearly above or below it",
         ".");
@@ -209,7 +209,8 @@ class Story {
     }
   }
 
-  // Accuracy is placement (traces that keep the facts in reach) times competence (accuracy on those), and a little.
+  // Accuracy is placement (traces that keep what they need in reach) times competence (accuracy on those), and a
+  // little.
   void TellPlacement() {
     const ArmMeans *sft = Find("swa_sft"), *more = Find("swa_sft_more"), *rl = Find("swa_rl");
     if (!sft || !rl) return;
@@ -218,7 +219,7 @@ class Story {
                       " to ", of(*rl), " after RL");
     };
     const Estimate& change = summary_.placement_change;
-    Say("Placement: g, the share of SWA's traces that keep the facts in reach,",
+    Say("Placement: g, the share of SWA's traces that keep what they need in reach,",
         from_to([](const ArmMeans& m) { return m.in_reach; }), ", ",
         Above(change)   ? "up by RL ("
         : Below(change) ? "down by RL ("
@@ -236,22 +237,20 @@ class Story {
       Say("Above the reach bound, which its own traces set: ", Phrase(m), ", ", Accuracy(m), " against ", m.reach_bound,
           m.accuracy_ci95.low > m.reach_bound ? ", clearly." : ", not clearly.");
     }
-    if (bounded && !above)
-      Say("No SWA arm is above the reach bound that its own traces set, ", BoundFormula(results_.task), ".");
+    if (bounded && !above) Say("No SWA arm is above the reach bound that its own traces set.");
   }
 
   void TellInference() {
-    const double guess = results_.task.traces().guess;
     std::string arms;
     for (const ArmMeans& m : arms_) {
       const Estimate beyond = AccuracyOf(m.beyond);
+      const double guess = (m.reach_bound - m.in_reach) / (1 - m.in_reach);  // its worth after those traces
       if (!std::isfinite(m.reach_bound) || !(beyond.ci95.low > guess)) continue;
-      arms += Sentence(arms.empty() ? "" : "; ", Phrase(m), " ", beyond);
+      arms += Sentence(arms.empty() ? "" : "; ", Phrase(m), " ", beyond, " against ", guess);
     }
     if (arms.empty()) return;
-    Say("On traces out of reach these arms do better than a guess (", guess,
-        "), so they infer facts from values in view "
-        "or carry them in another form: ",
+    Say("On traces out of reach these arms do better than a guess, so they infer what is lost or carry it in another "
+        "form: ",
         arms, ".");
   }
 

@@ -30,7 +30,9 @@ ProblemOutcome OutcomeOf(TraceCounts trace, const EvaluatedCompletion& sampled, 
           .length = sampled.tokens(),
           .truncated = !sampled.finished,
           .counts = std::move(trace.counts),
-          .in_reach = trace.in_reach};
+          .in_reach = trace.in_reach,
+          .best_chance = trace.best_chance,
+          .runs = std::move(trace.runs)};
 }
 
 // What the model attends to as it writes the first of the traces that are shown.
@@ -108,8 +110,9 @@ void CompleteRun(ArmRun& run, const StudySettings& settings, const ArmPlan& arm,
   Aggregate(run, settings.task.reward.traces, StepRanges(from, to));
   const auto& [spec, full_every, learned_sinks] = arm.attention;
   if (spec.window == 0 || spec.sinks > 0 || full_every > 0) return;
-  if (view.memoryless) run.ceiling = view.memoryless(layers, spec.window, run.Mechanism(kRepeatRate), from, to);
-  run.reach_bound = ReachBound(run.in_reach, settings.task.reward.traces.guess);
+  const StudyTask task = {.kind = settings.task, .layers = layers, .window = spec.window};
+  run.ceiling = task.MemorylessCeiling(run.Mechanism(kRepeatRate), {from, to});
+  run.reach_bound = ReachBoundOf(run);
 }
 
 }  // namespace swarr

@@ -81,11 +81,10 @@ std::string WhatItIs(const StudyTask& task) {
          Tag("p",
              Concat(task.view().describe(task.window), " With ", task.layers, " layers nothing older than ",
                     ReachOf(task.layers, task.window),
-                    " tokens can be known. So the share g of a policy's own traces that keep the facts in reach bounds "
-                    "its accuracy: ",
-                    BoundFormula(task),
-                    ", but for what values in view give away. Accuracy is placement (g) times competence (the accuracy "
-                    "on traces in reach), and a little.",
+                    " tokens can be known. So the share g of a policy's own traces that keep what they need in reach "
+                    "bounds its accuracy, ",
+                    task.view().memoryless ? "by little more than " : "by ", BoundFormula(task),
+                    ". Accuracy is placement (g) times competence (the accuracy on traces in reach), and a little.",
                     task.view().memoryless
                         ? " For a policy that restates without memory, before each step with the same probability, g "
                           "follows from that rate: the memoryless ceiling, which was computed before any training. A "
@@ -106,8 +105,9 @@ std::vector<std::string> Limits(const StudyResults& results) {
       "own.",
       Concat("Number of seeds: ", seeds, ". ",
              seeds < 5 ? "Too few to say how much results vary between training runs." : ""),
-      "Neither the reach bound nor the memoryless ceiling counts what a model may infer from successive values in "
-      "view, so a model can exceed them. The memoryless ceiling is no bound for a policy that times its restatements.",
+      "A model can exceed the reach bound if it infers what is lost, or tells it in another form than a repetition; "
+      "and "
+      "the memoryless ceiling, where there is one, by timing its restatements.",
   };
   if (results.preset == "quick") {
     limits.emplace_back(

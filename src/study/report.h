@@ -34,7 +34,7 @@ TextTable TableOfReach(const StudyResults& results);      // and what these leav
 TextTable TableOfWays(const StudyResults& results);       // RL and every other way, the most accurate first
 TextTable TableOfRuns(const StudyResults& results);       // one row per arm and seed
 
-// "g + (1 - g)/13", of the task's guesses.
+// "g + (1 - g)/12", of the least that the task's guesses are worth.
 std::string BoundFormula(const StudyTask& task);
 
 // What StudyTask::data_ceiling is.

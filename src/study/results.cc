@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/check.h"
 #include "task/ceiling.h"
@@ -73,7 +74,17 @@ StepRange StudyTask::sizes() const {
 }
 
 double StudyTask::MemorylessCeiling(double rate, StepRange range) const {
-  return view().memoryless ? view().memoryless(layers, window, rate, range.from, range.to) : kUndefined;
+  if (!view().memoryless) return kUndefined;
+  const auto [from, to] = view().sizes();
+  const std::vector<double> by_steps = view().memoryless(layers, window, rate, from, to);
+  const auto first = by_steps.begin() + (range.from - from), end = by_steps.begin() + (range.to + 1 - from);
+  return std::accumulate(first, end, 0.0) / static_cast<double>(end - first);
+}
+
+double ReachBoundOf(const ArmRun& run) {
+  double chances = 0;
+  for (const ProblemOutcome& o : run.outcomes) chances += o.best_chance;
+  return run.outcomes.empty() ? kUndefined : chances / static_cast<double>(run.outcomes.size());
 }
 
 bool AboveReachBound(const ArmMeasures& measures) { return measures.accuracy > measures.reach_bound; }

@@ -46,8 +46,11 @@ struct ProblemOutcome {
   bool correct_greedy = false;
   int length = 0;  // of the sampled completion
   bool truncated = false;
-  std::vector<std::int64_t> counts{};  // of the sampled completion (task/traces.h)
-  bool in_reach = false;               // of the sampled completion; for SA too, whose sight has no end
+  // Of the sampled completion (task/traces.h); what is in reach for SA too, whose sight has no end.
+  std::vector<std::int64_t> counts{};
+  bool in_reach = false;
+  double best_chance = 0;
+  std::vector<int> runs{};
 };
 
 // Calls visit(name in the files, member) for each number of an outcome. The counts have these names, and there are as
@@ -62,6 +65,8 @@ void VisitOutcome(Outcome& o, const std::vector<std::string>& counts, Visit&& vi
   visit("truncated", o.truncated);
   for (std::size_t i = 0; i < counts.size(); ++i) visit(counts[i].c_str(), o.counts.at(i));
   visit("in_reach", o.in_reach);
+  visit("best_chance", o.best_chance);
+  visit("runs", o.runs);
 }
 
 // Problems with from <= n <= to, both ends included.
@@ -94,7 +99,7 @@ struct ArmMeasures {
   double in_reach = 0;              // g, the share of the sampled traces that are in reach
   // Undefined without a window, and with sinks, which neither considers (task/ceiling.h):
   double ceiling = kUndefined;      // the memoryless ceiling at the run's rate of repeating, for a task that has one
-  double reach_bound = kUndefined;  // g + (1 - g) guess
+  double reach_bound = kUndefined;  // the mean of the traces' best chances
 
   double Mechanism(std::size_t column) const { return column < mechanism.size() ? mechanism[column] : kUndefined; }
 
@@ -213,7 +218,8 @@ struct StudyTask {
   const TraceRule& traces() const { return kind.reward.traces; }
   const TaskView& view() const { return kind.view; }
   StepRange sizes() const;
-  // The memoryless ceiling of a policy that repeats at this rate; undefined where the task has none.
+  // The memoryless ceiling of a policy that repeats at this rate, on problems of these sizes among all; undefined where
+  // the task has none.
   double MemorylessCeiling(double rate, StepRange range) const;
 };
 
@@ -247,6 +253,9 @@ std::vector<StepRange> StepRanges(int n_min, int n_max);
 // Computes the measures of `run`, except its ceiling and bound, from its outcomes. Ratios are pooled over problems; one
 // without a denominator is 0. A range without problems is left out of accuracy_by_steps.
 void Aggregate(ArmRun& run, const TraceRule& traces, const std::vector<StepRange>& ranges);
+
+// What its traces leave possible: the mean of their best chances.
+double ReachBoundOf(const ArmRun& run);
 
 // results.json; docs/study.md lists the fields. settings.data_ceiling is set from task.data_ceiling, settings.reach
 // from its layers and window.

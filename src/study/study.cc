@@ -8,6 +8,7 @@
 #include <memory>
 #include <numeric>
 
+#include "base/directories.h"
 #include "base/files.h"
 #include "base/machine.h"
 #include "base/version.h"
@@ -161,11 +162,11 @@ double DataCeiling(const StudySettings& settings, const StudyTask& of) {
   const std::unique_ptr<Task> task = settings.task.make(Split::kEval, 0);
   const std::int64_t asked = settings.evaluation_problems, reach = ReachOf(of.layers, of.window);
   const std::int64_t problems = asked == 0 ? task->size() : std::min(task->size(), asked);
-  double in_reach = 0;
+  double chances = 0;
   for (std::int64_t i = 0; i < problems; ++i) {
-    in_reach += of.traces().count(task->Row(i, 0), task->Get(i, 0).completion, of.window, reach).value().in_reach;
+    chances += of.traces().count(task->Row(i, 0), task->Get(i, 0).completion, of.window, reach).value().best_chance;
   }
-  return ReachBound(in_reach / static_cast<double>(problems), of.traces().guess);
+  return chances / static_cast<double>(problems);
 }
 
 // What the arms were made on: this device, or those of the records.

@@ -147,13 +147,19 @@ std::string BoundFormula(const StudyTask& task) {
 }
 
 std::string ReachNote(const StudyTask& task) {
-  return Concat("A trace is in reach if every fact that it uses was last stated at most ",
-                ReachOf(task.layers, task.window), " tokens before (", task.layers,
-                " layers x (W - 1)); g is the share of such traces. The reach bound, ", BoundFormula(task),
-                ", holds for every policy under the window, but for what values in view give away. ",
-                task.view().memoryless ? "The memoryless ceiling is that bound for a policy that restates at random, "
-                                         "at the arm's rate. "
-                                       : "",
+  const bool chain = task.view().memoryless != nullptr;
+  return Concat("A trace is in reach if ",
+                chain ? "n, wherever it goes on, stops or restates it," : "everything that it uses",
+                " was last stated at most ", ReachOf(task.layers, task.window), " tokens before (", task.layers,
+                " layers x (W - 1)); g is the share of such traces. ",
+                chain ? "The values in view tell a and b. The reach bound takes every trace in reach for right, and of "
+                        "the others the share that the best guess when to stop gets right: a twelfth, more where fewer "
+                        "steps are left, so it is at least "
+                      : "The reach bound is ",
+                BoundFormula(task), ", and holds for every policy under the window",
+                chain ? " that does not tell n in another form. The memoryless ceiling is that bound for a policy that "
+                        "restates at random, at the arm's rate. "
+                      : ", but for what can be inferred. ",
                 "SA is bound by nothing of this; its g is what the window would leave of its traces.");
 }
 

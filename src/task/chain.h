@@ -8,7 +8,7 @@
 //   end          #C              the last value again, then end of text
 //
 // Every a is a primitive root of 13, so each orbit that does not start at the fixed point has length 12 and a guess is
-// right about once in 13 times. Each (a, b) has exactly one fixed point: 4 * 13 * 12 = 624 problems for every n.
+// right about once in 12 times. Each (a, b) has exactly one fixed point: 4 * 13 * 12 = 624 problems for every n.
 #pragma once
 
 #include <array>
@@ -24,7 +24,8 @@
 namespace swarr {
 
 constexpr int kModulus = 13;
-constexpr double kChainGuess = 1.0 / kModulus;  // how often a guess is right
+constexpr int kOrbitLength = kModulus - 1;
+constexpr double kChainGuess = 1.0 / kOrbitLength;  // the least that a guess when to stop is worth (task/ceiling.h)
 constexpr std::array<int, 4> kRoots = {2, 6, 7, 11};
 constexpr int kMaxChainSteps = 99;  // step numbers have two decimal digits
 
@@ -140,7 +141,7 @@ std::optional<ChainProblem> ChainProblemOf(const nlohmann::json& row);
 // A fact's mention is its digit (the last one, for n) in the prompt or in a well-formed restatement that gives that
 // fact its right value; a wrong value is no mention. Distance = query - position of the last mention before the query.
 // A layer whose window W counts the current token sees the mention directly iff distance < W. How far several layers
-// reach, and what follows for the accuracy, is in task/ceiling.h.
+// reach, which of the facts can't be had otherwise, and what follows for the accuracy, is in task/ceiling.h.
 
 struct TraceMeasures {
   int length = 0;              // characters, thus tokens, without end of text

@@ -24,34 +24,43 @@ int FactField(const nlohmann::json& row, const char* key) {
   return found->get<int>();
 }
 
-std::optional<TraceCounts> CountChain(const nlohmann::json& row, std::string_view text, int window,
-                                      std::int64_t reach) {
+// Numbers of steps are guessed among those of the options.
+std::optional<TraceCounts> CountChain(const ChainOptions& options, const nlohmann::json& row, std::string_view text,
+                                      int window, std::int64_t reach) {
   const std::optional<ChainProblem> problem = ChainProblemOf(row);
   if (!problem) return std::nullopt;
   const TraceMeasures trace = MeasureTrace(*problem, text);
   const std::vector<int>& distances = trace.distances;
+  const std::optional<int> lost = LosesAfter(trace.runs, reach);
   return TraceCounts{
       .size = problem->n,
-      .in_reach = InReach(trace, reach),
+      .in_reach = !lost,
+      .best_chance = lost ? GuessAfter(*lost, options.n_min, options.n_max) : 1,
       .counts = {trace.steps, trace.restatements, static_cast<std::int64_t>(distances.size()),
-                 FactsInWindow(trace, window), std::accumulate(distances.begin(), distances.end(), std::int64_t{0})}};
+                 FactsInWindow(trace, window), std::accumulate(distances.begin(), distances.end(), std::int64_t{0})},
+      .runs = trace.runs};
 }
 
-TraceRule ChainTraces() {
+TraceRule ChainTraces(const std::shared_ptr<const ChainOptions>& options) {
   enum : std::size_t { kSteps, kRestatements, kFacts, kVisible, kDistances };
   return {.counts = {"steps_written", "restatements", "facts", "facts_in_window", "distance_sum"},
           .measures = {{"restatement_rate", "restatements per step", kRestatements, kSteps},
                        {"dependency_distance_mean", "distance", kDistances, kFacts, 1},
                        {"facts_in_window", "facts in window", kVisible, kFacts}},
           .guess = kChainGuess,
-          .count = CountChain};
+          .count = [options](const nlohmann::json& row, std::string_view text, int window, std::int64_t reach) {
+            return CountChain(*options, row, text, window, reach);
+          }};
 }
 
 std::string DescribeChain(const ChainOptions& options, int window) {
   return Concat("The task: iterate x = (a x + b) mod 13 for ", options.n_min, " to ", options.n_max,
                 " steps, writing every step. The facts a, b and the number of steps stand at the start and slide out "
                 "of the window of ",
-                window, " tokens; a trace may restate them before a step. A guess is right once in 13 times.");
+                window,
+                " tokens; a trace may restate them before a step. Successive values give a and b away, nothing gives "
+                "away when to stop: a guess at that is right once in ",
+                kOrbitLength, " times, and more often where fewer steps are left.");
 }
 
 }  // namespace
@@ -113,13 +122,13 @@ BuiltInTask ChainBuiltIn() {
                      .verify = VerifyChain,
                      .extract = ExtractChainAnswer,
                      .check_row = [](const nlohmann::json& row) { ChainProblemOf(row); },
-                     .traces = ChainTraces()},
+                     .traces = ChainTraces(options)},
           .view = {.title = "Chain task",
                    .step = "step",
                    .describe = [options](int window) { return DescribeChain(*options, window); },
                    .sizes = [options] { return std::pair(options->n_min, options->n_max); },
                    .repeat_rate = [options] { return options->restate_probability; },
-                   .memoryless = MeanMemorylessCeiling}};
+                   .memoryless = MemorylessCeilingBySteps}};
 }
 
 }  // namespace swarr

@@ -37,9 +37,9 @@ struct TaskView {
   std::function<std::string(int window)> describe;  // sentences: what has to be known, and what slides away
   std::function<std::pair<int, int>()> sizes;       // fewest and most steps of a problem
   std::function<double()> repeat_rate;              // the first measure, in the task's own completions
-  // The best mean accuracy on problems of `from` to `to` steps that a policy can have under the window if it repeats
-  // what has slid away at random, at this rate. Empty: not known without counting.
-  std::function<double(int layers, int window, double rate, int from, int to)> memoryless = {};
+  // The accuracy on problems of each of `from` to `to` steps of the policy that has the best mean over them, if it
+  // repeats what has slid away at random, at this rate. Empty: not known without counting.
+  std::function<std::vector<double>(int layers, int window, double rate, int from, int to)> memoryless = {};
 };
 
 struct BuiltInTask {

@@ -17,9 +17,11 @@ namespace swarr {
 
 // Of one text that completes a problem.
 struct TraceCounts {
-  int size = 0;           // of the problem: how many steps its solution has
-  bool in_reach = false;  // whether all that the text needs was mentioned within the reach, rightly or not
+  int size = 0;            // of the problem: how many steps its solution has
+  bool in_reach = false;   // whether all that the text needs was mentioned within the reach, rightly or not
+  double best_chance = 0;  // that the answer is right: 1 in reach, else what a guess is worth after this text
   std::vector<std::int64_t> counts{};
+  std::vector<int> runs{};  // of the chain: its steps before the first restatement, then after each
 };
 
 // A ratio of two of the counts, pooled over texts, so that a long text weighs more.
@@ -42,7 +44,7 @@ enum TraceColumn : std::size_t { kRepeatRate, kDistance, kInWindow };
 struct TraceRule {
   std::vector<std::string> counts{};  // their names in files
   std::vector<TraceMeasure> measures{};
-  // How often an answer is right whose text lacks something that it needs.
+  // How often an answer is right whose text lacks something that it needs: the least best_chance.
   double guess = 0;
   // For a row of a data file and a completion of its prompt, under a model whose smallest window is `window` (0: full
   // attention), which sees no farther than `reach` tokens. Nothing if the row does not say enough of its problem.

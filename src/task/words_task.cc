@@ -45,6 +45,7 @@ std::optional<TraceCounts> CountWords(const nlohmann::json& row, std::string_vie
   const std::optional<WordProblem> problem = WordProblemOf(row);
   if (!problem) return std::nullopt;
   const WordMeasures trace = MeasureWords(*problem, text);
+  const bool in_reach = InReach(trace, reach);
   std::int64_t mentioned = 0, visible = 0, distance = 0;
   for (const WordNeed& need : trace.needs) {
     if (need.right < 0) continue;
@@ -53,7 +54,8 @@ std::optional<TraceCounts> CountWords(const nlohmann::json& row, std::string_vie
     distance += need.right;
   }
   return TraceCounts{.size = static_cast<int>(Solve(*problem).lines.size()),
-                     .in_reach = InReach(trace, reach),
+                     .in_reach = in_reach,
+                     .best_chance = in_reach ? 1 : kWordsGuess,
                      .counts = {trace.lines, trace.local, trace.brackets, trace.carried,
                                 static_cast<std::int64_t>(trace.needs.size()), mentioned, visible, distance}};
 }

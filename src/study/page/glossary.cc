@@ -39,16 +39,16 @@ constexpr std::array kEntries = {
     GlossaryEntry{"local lines", "Share of the lines that name the operands and their values."},
     GlossaryEntry{"carried per line", "Values and statements that brackets repeat, by the lines."},
     GlossaryEntry{"traces in reach",
-                  "g: share of the sampled traces in which every used fact was last stated within the reach "
-                  "of all layers together."},
+                  "g: share of the sampled traces in which whatever can't be inferred was last stated within the "
+                  "reach of all layers together."},
     GlossaryEntry{"in reach, g",
-                  "Share of the sampled traces in which every used fact was last stated within the reach of all "
-                  "layers together. Placement."},
+                  "Share of the sampled traces in which whatever can't be inferred was last stated within the reach of "
+                  "all layers together. Placement."},
     GlossaryEntry{"accuracy in reach", "Right answers among the traces in reach. Competence."},
     GlossaryEntry{"accuracy in reach (traces)",
                   "Right answers among the traces in reach, and how many these are. Competence."},
     GlossaryEntry{"accuracy out of reach (traces)", "Right answers among the other traces, and how many these are."},
-    GlossaryEntry{"reach bound", "What g allows: right on all traces in reach, a guess on the others."},
+    GlossaryEntry{"reach bound", "What the traces allow: right on all of them in reach, the best guess on the others."},
     GlossaryEntry{"above it", "Whether the accuracy is above the reach bound."},
     GlossaryEntry{"memoryless ceiling",
                   "The reach bound of a policy that restates at random, as often as this arm does."},
