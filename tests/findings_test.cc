@@ -28,27 +28,38 @@ TEST_CASE("other ways are told beside RL, by how far RL is from them") {
     r.runs.back().trained_tokens = 1000;
   }
   r.looks = {{"swa_kl", "SWA, distilled from SA", "imitating SA"}};
-  const std::vector<WayAgainstRl> ways = OtherWays(r.runs);
+  r.summary = Summarize(r.runs);
+  const std::vector<WayAgainstRl>& ways = r.summary.ways;
   REQUIRE(ways.size() == 4);
   CHECK(ways[0].arm == "swa_sft_more");
   CHECK(ways[1].rl_over.mean == doctest::Approx(0.43));
   const TextTable table = TableOfWays(r);
   REQUIRE(table.size() == 7);  // heads, the start, RL, four ways
   CHECK(table[4][0] == "SWA, distilled from SA");
+  CHECK(table[4][2].starts_with("0.430 ["));
   CHECK(table[4][6] == "1000");
-  const std::string text = TerminalReport(r);
-  for (const char* sentence : {"RL is better than these other ways", "SWA, distilled from SA (+0.430",
-                               "Not clearly apart from RL are", "Better than RL are"}) {
-    CHECK(text.find(sentence) != std::string::npos);
-  }
+  CHECK(Says(r, "RL is better than 1 of 3 other ways"));
+  CHECK(Says(r, "Not clearly apart from it: swa_own_3. Better than it: extra."));
+}
+
+TEST_CASE("the table of ways has the most accurate first, RL and what it starts from among them") {
+  StudyResults r = MadeUpResults(40, 45, 93);
+  r.runs.push_back(MadeUpRun("extra", 99, 2, r.task));
+  r.summary = Summarize(r.runs);
+  const TextTable table = TableOfWays(r);
+  REQUIRE(table.size() == 5);
+  CHECK(table[1][0] == "extra");
+  CHECK(table[2][0] == "SWA, RL");
+  CHECK(table[2][2] == "-");
+  CHECK(table[4][0] == "SWA, SFT");
 }
 
 TEST_CASE("an arm with full attention is no other way, whatever its name is") {
   StudyResults r = MadeUpResults(40, 45, 93);
   r.runs.push_back(MadeUpRun("teacher", 90, 2, r.task));
-  CHECK(OtherWays(r.runs).size() == 2);
+  CHECK(Summarize(r.runs).ways.size() == 2);
   r.runs.back().window = 0;
-  CHECK(OtherWays(r.runs).size() == 1);
+  CHECK(Summarize(r.runs).ways.size() == 1);
 }
 
 TEST_CASE("the sentences follow the numbers: RL that recovers is said to") {
@@ -91,9 +102,11 @@ TEST_CASE("placement and competence are told apart") {
   CHECK(Says(results, "the accuracy on those traces goes from 0.667 ["));
   for (ProblemOutcome& o : results.runs[5].outcomes) o.in_reach = results.runs[2].outcomes[o.problem].in_reach;
   Complete(results.runs[5], results.task);
+  results.summary = Summarize(results.runs);
   CHECK(Says(results, "to 0.600 after RL, no clear change by RL (+0.000 [0.000, 0.000])"));
   for (ProblemOutcome& o : results.runs[5].outcomes) o.in_reach = false;
   Complete(results.runs[5], results.task);
+  results.summary = Summarize(results.runs);
   CHECK(Says(results, "to 0.000 after RL, down by RL (-0.600 ["));
   CHECK(Says(results, "to n/a after RL."));  // no trace in reach, no competence
 }

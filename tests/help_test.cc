@@ -106,6 +106,12 @@ TEST_CASE("help stands in groups, with the default of an option and the names th
   CHECK(HelpOf({"sft"}).find("packed into one row (default: 16)\n") != std::string::npos);
 }
 
+TEST_CASE("what needs no flag stands in the usage, and first in its group") {
+  const std::string help = HelpOf({"report"});
+  CHECK(help.find("\nUsage: swarr report [OPTIONS] DIR...\n") != std::string::npos);
+  CHECK(help.find("\nPage:\n  DIR..., --directories DIR ") != std::string::npos);
+}
+
 TEST_CASE("help before a command is --help after it") {
   CHECK(Swarr({"help"}).out == Swarr({"--help"}).out);
   const Outcome study = Swarr({"help", "study"});
@@ -153,6 +159,9 @@ TEST_CASE("bash completes commands, options and the names that an option takes")
   CHECK(completes("swarr sft --model x --dtype b") == "bf16\n");
   CHECK(completes("swarr rl --objective gr") == "grpo\n");
   CHECK(completes("swarr sft --model ''") == "\n");  // a file: bash's own
+  CHECK(completes("swarr report --outp") == "--output\n");
+  CHECK(completes("swarr report /us").starts_with("/usr"));
+  CHECK(completes("swarr sft /us") == "\n");
 }
 
 TEST_CASE("zsh and fish read the completions that are written for them") {

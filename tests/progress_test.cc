@@ -93,3 +93,26 @@ TEST_CASE("eval, sample and convert show progress on a terminal unless they are 
   CHECK(terminal.Run(convert).back().find("MB 1/1  0:00:00 left") != std::string::npos);
   CHECK(terminal.Run(convert + quiet).empty());
 }
+
+TEST_CASE("a study shows how many steps and completions of a stage are done, and says what a stage is") {
+  const TempDirectory dir;
+  nlohmann::json preset =
+      nlohmann::json::parse(ReadFile(std::string(SWARR_TEST_DATA) + "/../../data/presets/quick.json"));
+  preset["base_model"] = TinyModel();
+  preset["task"].update({{"n_min", 1}, {"n_max", 2}});
+  preset["evaluation"]["problems"] = 4;
+  preset["cost"]["longest"] = 64;
+  preset["sft"]["steps"] = 3;
+  preset["rl"].update({{"steps", 2}, {"prompts_per_step", 2}, {"num_generations", 2}});
+  preset["arms"].erase(preset["arms"].begin() + 4, preset["arms"].end());  // those of RL and what follows them
+  std::filesystem::create_directory(dir / "presets");
+  WriteFileAtomically(dir / "presets/tiny.json", preset.dump());
+  const std::vector<std::string> study = {"study",      "--preset",          "tiny",         "--threads",           "1",
+                                          "--data-dir", dir.path().string(), "--output-dir", (dir / "out").string()};
+  std::string drawn;
+  for (const std::string& line : Terminal(100).Run(study)) drawn += line + '\n';
+  for (const char* part :
+       {"seed 0: SA, SFT: 3 steps of SFT\n", "step 3/3  0:00:00 left\n", "completion 4/4  0:00:00 left\n"}) {
+    CHECK_MESSAGE(drawn.find(part) != std::string::npos, drawn);
+  }
+}

@@ -8,7 +8,7 @@
 #include "made_up_study.h"
 #include "plot/svg.h"
 #include "study/page/sections.h"
-#include "study/record.h"
+#include "study/records/record.h"
 #include "study/traces.h"
 #include "task/chain.h"
 #include "task/registry.h"
@@ -138,7 +138,7 @@ TEST_CASE("a long curve keeps the means of its neighbours") {
   CHECK(Thinned({{1, 3}}, 100).size() == 1);
 }
 
-TEST_CASE("a record keeps an arm's traces and training, and one without them is read as before") {
+TEST_CASE("a record keeps an arm's traces, training and attention, and one without them is read as before") {
   const TempDirectory folder;
   const std::filesystem::path path = folder / "arm.json";
   ArmRecord record;
@@ -146,6 +146,11 @@ TEST_CASE("a record keeps an arm's traces and training, and one without them is 
   record.run = results.runs[2];
   record.run.traces = {TraceAt(7, 0)};
   record.run.training = {{.metric = "loss", .points = {{1, 0.5}, {2, 0.25}}}};
+  record.run.attention = {.problem = 7,
+                          .prompt = "p",
+                          .completion = "c",
+                          .tokens = 2,
+                          .layers = {{.spec = {.window = 2, .sinks = 1}, .cells = {{1, 0, 40}}}}};
   const TraceRule& rule = results.task.traces();
   WriteRecord(path, "study", record, rule);
   const ArmRun run = ReadRecord(path, "study", rule).value().run;
@@ -156,13 +161,20 @@ TEST_CASE("a record keeps an arm's traces and training, and one without them is 
   CHECK(run.traces[0].right);
   REQUIRE(run.training.size() == 1);
   CHECK(run.training[0].points == record.run.training[0].points);
+  CHECK(run.attention.problem == 7);
+  CHECK(run.attention.tokens == 2);
+  REQUIRE(run.attention.layers.size() == 1);
+  CHECK(run.attention.layers[0].spec == AttentionSpec{.window = 2, .sinks = 1});
+  CHECK(run.attention.layers[0].cells == record.run.attention.layers[0].cells);
 
   nlohmann::ordered_json json = nlohmann::ordered_json::parse(ReadFile(path));
   json.erase("traces");
   json.erase("training");
+  json.erase("attention");
   WriteFileAtomically(path, json.dump());
   CHECK(ReadRecord(path, "study", rule).value().run.traces.empty());
   CHECK(ReadRecord(path, "study", rule).value().run.training.empty());
+  CHECK(ReadRecord(path, "study", rule).value().run.attention.layers.empty());
 }
 
 TEST_CASE("the traces that are shown are of the first problems of median size, the same for every arm") {
@@ -182,6 +194,28 @@ TEST_CASE("the traces that are shown are of the first problems of median size, t
   CHECK(traces[2].problem == 5);
   CHECK(traces[2].prompt == task.Get(5, 0).prompt);
   CHECK(TracesToShow(task, {}, {}).empty());
+}
+
+TEST_CASE("attention is drawn for every arm that has it: what is visible as an outline, weights as cells within") {
+  StudyResults results = MadeUpResults(40, 45, 93);
+  CHECK(AttentionSection(results).empty());
+  results.runs[1].attention = {.prompt = "p", .tokens = 3, .layers = {{.spec = {}, .cells = {{0, 0, 100}}}}};
+  results.runs[5].attention = {
+      .prompt = "p", .tokens = 3, .layers = {{.spec = {.window = 2}, .cells = {{1, 0, 30}, {1, 1, 70}, {2, 1, 12}}}}};
+  const std::string section = AttentionSection(results);
+  CHECK(Times(section, ">SA, SFT</text>") == 1);
+  CHECK(Times(section, ">SWA, RL</text>") == 1);
+  CHECK(Times(section, "d=\"M0 0H1V1H2V2H3V3H0V2H0V1H0V0Z\"") == 1);  // all that came before
+  CHECK(Times(section, "d=\"M0 0H1V1H2V2H3V3H1V2H0V1H0V0Z\"") == 1);  // two tokens
+  CHECK(Times(section, "d=\"M0 1h1\"") == 1);                         // 30%
+  CHECK(Times(section, "d=\"M1 1h1\"") == 1);                         // 70%
+}
+
+TEST_CASE("cells of one shade that touch are one stroke") {
+  StudyResults results = MadeUpResults(40, 45, 93);
+  results.runs[1].attention = {
+      .prompt = "p", .tokens = 5, .layers = {{.spec = {}, .cells = {{4, 0, 30}, {4, 1, 31}, {4, 3, 30}}}}};
+  CHECK(Times(AttentionSection(results), "d=\"M0 4h2M3 4h1\"") == 1);
 }
 
 TEST_CASE("a page of runs that are not all there says which are missing, and leaves out the file that ends a study") {

@@ -2,6 +2,7 @@
 // What a run says of itself: where it goes on, and by what it was made.
 #include <doctest/doctest.h>
 
+#include "base/machine.h"
 #include "base/version.h"
 #include "program.h"
 #include "tensor/cpu.h"
@@ -36,7 +37,9 @@ TEST_CASE("resolved_config.json records version, revision, kernels and threads, 
                               {"revision", BuildRevision()},
                               {"device", "cpu"},
                               {"kernels", Name(BestCpu())},
-                              {"threads", 1}});
+                              {"threads", 1},
+                              {"ranks", 1},
+                              {"machine", ProcessorModel()}});
   const Outcome resumed = Swarr(pretrain + std::vector<std::string>{"--threads", "2", "--resume", "auto", "--max-steps",
                                                                     "3", "--change", "max-steps"});
   REQUIRE_MESSAGE(resumed.status == 0, resumed.err);

@@ -163,14 +163,12 @@ Json ParseJson(std::string_view text, const std::string& where) {
 template nlohmann::json ParseJson(std::string_view text, const std::string& where);
 template nlohmann::ordered_json ParseJson(std::string_view text, const std::string& where);
 
-void ForEachJsonLine(const fs::path& path, const std::function<void(int, const nlohmann::json&)>& visit) {
-  ForEachJsonLine(path, [&](int number, const nlohmann::json& value, std::string_view) { visit(number, value); });
-}
+namespace {
 
-void ForEachJsonLine(const fs::path& path,
-                     const std::function<void(int, const nlohmann::json&, std::string_view)>& visit) {
-  const std::string content = ReadFile(path);
-  std::string_view rest = content;
+using VisitLine = std::function<void(int, const nlohmann::json&, std::string_view)>;
+
+// `path` names the lines' file in errors.
+void VisitJsonLines(const fs::path& path, std::string_view rest, const VisitLine& visit) {
   if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
   for (int number = 1; !rest.empty(); ++number) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
@@ -186,6 +184,22 @@ void ForEachJsonLine(const fs::path& path,
       throw Error(Concat(where, ": ", e.what()));
     }
   }
+}
+
+}  // namespace
+
+void ForEachJsonLine(const fs::path& path, const VisitLine& visit) { VisitJsonLines(path, ReadFile(path), visit); }
+
+void ForEachJsonLine(const fs::path& path, const std::function<void(int, const nlohmann::json&)>& visit) {
+  ForEachJsonLine(path, [&](int number, const nlohmann::json& value, std::string_view) { visit(number, value); });
+}
+
+void ForEachWholeJsonLine(const fs::path& path, const std::function<void(int, const nlohmann::json&)>& visit) {
+  const std::string content = ReadFile(path);
+  std::string_view whole = content;
+  const std::size_t last = content.rfind('\n') + 1;  // 0 where there is no end of a line
+  if (!nlohmann::json::accept(whole.substr(last))) whole = whole.substr(0, last);
+  VisitJsonLines(path, whole, [&](int number, const nlohmann::json& value, std::string_view) { visit(number, value); });
 }
 
 }  // namespace swarr

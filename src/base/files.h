@@ -68,5 +68,8 @@ void ForEachJsonLine(const std::filesystem::path& path, const std::function<void
 // The same with the text of the line.
 void ForEachJsonLine(const std::filesystem::path& path,
                      const std::function<void(int, const nlohmann::json&, std::string_view)>& visit);
+// The same for a file that may be being written: a last line without its end is passed over if it is no JSON.
+void ForEachWholeJsonLine(const std::filesystem::path& path,
+                          const std::function<void(int, const nlohmann::json&)>& visit);
 
 }  // namespace swarr

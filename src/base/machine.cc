@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/machine.h"
 
+#include <array>
 #include <fstream>
 
 namespace swarr {
@@ -12,6 +13,13 @@ std::string ProcessorModel() {
     if (line.starts_with("model name") && at != std::string::npos) return line.substr(at + 2);
   }
   return "unknown processor";
+}
+
+std::string UtcText(std::time_t time) {
+  std::tm parts{};
+  gmtime_r(&time, &parts);
+  std::array<char, 64> text{};
+  return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M UTC", &parts)};
 }
 
 }  // namespace swarr

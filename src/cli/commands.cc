@@ -10,10 +10,11 @@
 #include <set>
 
 #include "base/files.h"
+#include "base/machine.h"
 #include "base/paths.h"
 #include "base/utf8.h"
 #include "base/version.h"
-#include "cli/help.h"
+#include "cli/terminal/help.h"
 #include "model/model_files.h"
 #include "tensor/ops.h"
 #include "text/unicode.h"
@@ -111,10 +112,16 @@ OptionSet::OptionSet(CLI::App& app, const Environment& environment) : app_(app),
                          ->type_name("FILE")});
 }
 
-CLI::Option* OptionSet::AddOutput(const std::string& name, OutputFile& file, const std::string& help) {
+CLI::Option* OptionSet::AddPositional(const std::string& name, std::vector<std::string>& values,
+                                      const std::string& help) {
+  return app_.add_option(name + ",--" + name, values, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+CLI::Option* OptionSet::AddOutput(const std::string& name, OutputFile& file, const std::string& help,
+                                  std::function<bool(const fs::path&)> own) {
   if (outputs_.empty()) AddUnrecorded("overwrite", overwrite_, "replace files that are there already");
   CLI::Option* option = AddUnrecorded(name, file.path, help)->type_name("FILE");
-  outputs_.push_back({{"--" + name, &file.path, option}, &file.overwrite});
+  outputs_.push_back({{"--" + name, &file.path, option}, &file.overwrite, std::move(own)});
   return option;
 }
 
@@ -131,6 +138,7 @@ void OptionSet::CheckOutput(const Output& output) const {
     if (!fs::equivalent(*input.path, file, ignored)) continue;
     throw UsageError(Concat(flag, " names ", *path, ", which ", input.flag, " reads; choose another file"));
   }
+  if (output.IsOwn()) return;
   SWARR_CHECK(overwrite_, flag, " names ", *path,
               ", which is there already; choose another file, or replace it with --overwrite");
   const fs::path replaced = fs::weakly_canonical(file, ignored).parent_path();  // behind links
@@ -152,14 +160,14 @@ void OptionSet::CheckIdle(const Idle& idle) {
 void OptionSet::Check() {
   std::set<fs::path> seen;
   for (const Output& output : outputs_) {
-    if (output.option->count() == 0) continue;
+    if (output.option->count() == 0 && output.path->empty()) continue;
     CheckOutput(output);
     std::error_code ignored;
     if (!seen.insert(fs::weakly_canonical(fs::absolute(*output.path, ignored), ignored)).second) {
       throw UsageError(
           Concat(output.flag, " names ", *output.path, ", as another flag does; give each a file of its own"));
     }
-    *output.overwrite = overwrite_;
+    *output.overwrite = overwrite_ || output.IsOwn();
   }
   for (const Idle& idle : idle_) {
     if (idle.holds()) CheckIdle(idle);
@@ -233,6 +241,7 @@ ordered_json RunEnvironment(const Context* ctx, int ranks) {
     environment["kernels"] = cuda ? Name(Device::kCuda) : Name(ctx->cpu);
     environment["threads"] = ctx->threads;
     environment["ranks"] = ranks;
+    environment["machine"] = ProcessorModel();
   }
   return {{kEnvironment, environment}};
 }

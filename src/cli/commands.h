@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "cli/help.h"
+#include "cli/terminal/help.h"
 #include "dist/launch.h"
 #include "tensor/memory_report.h"
 #include "tensor/transfer.h"
@@ -116,10 +116,17 @@ class OptionSet {
     inputs_.push_back({"--" + name, &path, option});
     return option;
   }
-  // The file that --name names, which the command writes. The command is refused before it runs if the file can't be
-  // written, or if there is one already, unless --overwrite, an option that this adds, says otherwise. A file in the
-  // directory of a model or a run is never replaced.
-  CLI::Option* AddOutput(const std::string& name, OutputFile& file, const std::string& help);
+  // What stands on the command line without a flag before it, any number of times; after --name it may stand as well.
+  CLI::Option* AddPositional(const std::string& name, std::vector<std::string>& values, const std::string& help);
+
+  // The file that --name names, which the command writes; what it holds already is its default. The command is refused
+  // before it runs if the file can't be written, or if there is one already, unless --overwrite, an option that this
+  // adds, says otherwise. A file in the directory of a model or a run is never replaced. Files of which `own` holds,
+  // since an earlier call of the command has written them, are replaced anywhere and without asking.
+  CLI::Option* AddOutput(const std::string& name, OutputFile& file, const std::string& help,
+                         std::function<bool(const std::filesystem::path&)> own = {});
+  // Whether --overwrite is given, for what else the command writes.
+  bool overwrite() const { return overwrite_; }
 
   // Says of options of the command that they do nothing while `idle` holds, and why: "with --task". Then they are
   // refused where they are given, and left out of the resolved configuration. Names that the command lacks count for
@@ -148,6 +155,8 @@ class OptionSet {
   };
   struct Output : File {
     bool* overwrite;
+    std::function<bool(const std::filesystem::path&)> own;
+    bool IsOwn() const { return own && own(*path); }
   };
   struct Idle {
     std::vector<std::string> names;
@@ -180,7 +189,8 @@ inline CLI::Validator StepsFrom(double least) { return Between(least, static_cas
 // "1,2,3" as integers; throws UsageError, naming the option, for anything else.
 std::vector<int> ParseIntegers(const std::string& list, const std::string& option);
 
-// {"environment": {"version", "revision"}}, with a context also device, kernels and threads: what a result was made by.
+// {"environment": {"version", "revision"}}, with a context also device, kernels, threads and machine: what a result was
+// made by.
 // It decides nothing, and --config passes it over.
 nlohmann::ordered_json RunEnvironment(const Context* ctx = nullptr, int ranks = 1);
 
@@ -254,6 +264,6 @@ struct CommandGroup {
 // Each adds one command; a file per command.
 using CommandAdder = void(const CommandGroup& program);
 CommandAdder AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddSample, AddGenerate, AddInspect,
-    AddLogits, AddTokenize, AddVerify, AddOracle, AddBench, AddCompletion;
+    AddLogits, AddTokenize, AddVerify, AddOracle, AddBench, AddCompletion, AddReport;
 
 }  // namespace swarr

@@ -4,7 +4,7 @@
 
 #include "base/version.h"
 #include "cli/commands.h"
-#include "cli/help.h"
+#include "cli/terminal/help.h"
 
 namespace swarr {
 namespace {
@@ -37,7 +37,7 @@ std::string QuotedForFish(const std::string& text) {
 std::string BashCompletion(const CLI::App& program) {
   const std::string& name = program.get_name();
   std::string script = "_" + name + R"(() {
-  local word words="" command="" current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}"
+  local word words="" command="" folders="" current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}"
   COMPREPLY=()
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case "$command $word" in
@@ -50,7 +50,8 @@ std::string BashCompletion(const CLI::App& program) {
   for (const auto& [path, app] : CommandPaths(program)) {
     std::vector<std::string> free;  // options whose value is none of a few: a file, or anything
     script += "    '" + path + "')\n      words='" + Joined(CommandNames(*app), " ") + " " +
-              Joined(OptionNames(*app), " ") + "'\n      case \"$previous\" in\n";
+              Joined(OptionNames(*app), " ") + "'" + (PositionalsOf(*app).empty() ? "" : " folders=1") +
+              "\n      case \"$previous\" in\n";
     for (const CLI::Option* option : app->get_options()) {
       const std::string flag = "--" + option->get_lnames().front();
       const std::vector<std::string> choices = ChoicesOf(*option);
@@ -63,8 +64,9 @@ std::string BashCompletion(const CLI::App& program) {
     if (!free.empty()) script += "        " + Joined(free, "|") + ") return ;;\n";
     script += "      esac ;;\n";
   }
-  return script + "  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n}\ncomplete -o default -F _" + name +
-         " " + name + "\n";
+  return script + "  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n" +
+         "  [[ -n $folders ]] && COMPREPLY+=($(compgen -d -- \"$current\"))\n}\ncomplete -o default -F _" + name + " " +
+         name + "\n";
 }
 
 std::string ZshCompletion(const CLI::App& program) {

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "cli/commands.h"
-#include "cli/progress.h"
+#include "cli/terminal/progress.h"
 #include "model/hf_config.h"
 
 namespace swarr {

@@ -3,19 +3,24 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <functional>
 #include <iomanip>
 #include <sstream>
 
+#include "base/files.h"
 #include "cli/generation.h"
+#include "page/run_output.h"
 #include "study/statistics.h"
 #include "task/registry.h"
 #include "train/data.h"
 #include "train/evaluate.h"
+#include "train/run_files.h"
 
 namespace swarr {
 namespace {
 
+namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 std::string CompletionLines(const std::vector<EvaluatedCompletion>& completions, const Task& task) {
@@ -30,17 +35,8 @@ std::string CompletionLines(const std::vector<EvaluatedCompletion>& completions,
   return lines;
 }
 
-// The window that facts must lie in to be seen directly: the smallest of any layer, 0 if all are full.
-int SmallestWindow(const ModelConfig& config) {
-  int smallest = 0;
-  for (const AttentionSpec& spec : config.attention) {
-    if (spec.window > 0 && (smallest == 0 || spec.window < smallest)) smallest = spec.window;
-  }
-  return smallest;
-}
-
 struct EvalCommand {
-  explicit EvalCommand(OptionSet& options) {
+  explicit EvalCommand(OptionSet& set) : options(set) {
     generation.AddTo(options, "model to evaluate", "completions per problem: the k of pass@k and maj@k");
     options.Group("Measurement");
     options.Add("greedy", greedy, "measure one greedy completion per problem beside the sampled ones");
@@ -60,20 +56,28 @@ struct EvalCommand {
                          [this] { return task.prompt.few_shot_data.empty() && !lm_eval; });
     options.Group("Output");
     options.AddOutput("completions-out", completions_out, "JSON Lines file for all completions and their rewards");
+    options
+        .AddUnrecorded("output-dir", output_dir,
+                       Concat("for ", kEvaluationFile, ", ", kEvaluatedFile, " and ", kConfigFile,
+                              ", which swarr report puts beside those of runs"))
+        ->type_name("DIR");
     options.AddUnrecorded("json", json, "print one JSON object");
     compute.AddTo(options);
   }
 
   void Run() {
+    if (!output_dir.empty()) PrepareDirectory();
     if (lm_eval) FollowHarness();
     const GenerationOptions::Loaded loaded = generation.Load(Split::kEval);
     const auto& [problems, model, tokenizer] = loaded;
     const std::vector<AttentionSpec> attention = model->config().attention;
-    const int window = SmallestWindow(model->config());
+    const int window = model->config().smallest_window();
     if (full_attention_decode) LiftWindow(*model);
     compute.Need(EvaluateParts(model->config(), model->dtype(), compute.ResolveDevice(), *problems.task, evaluate));
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
+    ordered_json config = options.Resolved();  // before --greedy takes other values
+    config.update(RunEnvironment(&ctx));
     const std::vector<EvaluatedCompletion> completions = generation.Draw(ctx, loaded);
     if (!completions_out.path.empty()) completions_out.Write(CompletionLines(completions, *problems.task));
     AddResults(completions, problems, tokenizer, window);
@@ -87,15 +91,36 @@ struct EvalCommand {
       model->SetAttention(attention);
       AddGap(CompareWithTraining(ctx, *model, tokenizer, *problems.task, completions));
     }
+    if (!output_dir.empty()) WriteDirectory(config, CompletionLines(completions, *problems.task));
     model->NoteMemory(compute.memory);
     if (json && compute.memory_report) results["memory"] = compute.memory.ToJson(steps.arena());
     Report();
     if (!json) compute.PrintMemory(steps.arena());
   }
 
+  void PrepareDirectory() const {
+    const fs::path dir = output_dir;
+    for (const char* mark : {"config.json", kRunFile}) {
+      SWARR_CHECK(!fs::exists(dir / mark), "--output-dir names ", output_dir,
+                  ", the directory of a model or a run; give the evaluation one of its own");
+    }
+    RequireFree(dir, options.overwrite());
+    std::error_code error;
+    fs::create_directories(dir, error);
+    SWARR_CHECK(!error, "can't create the output directory ", output_dir, ": ", error.message());
+  }
+
+  // The settings come last: where they are, all is.
+  void WriteDirectory(const ordered_json& config, const std::string& lines) const {
+    const fs::path dir = output_dir;
+    WriteFileAtomically(dir / kEvaluatedFile, lines);
+    WriteFileAtomically(dir / kEvaluationFile, results.dump(2) + "\n");
+    WriteFileAtomically(dir / kConfigFile, config.dump(2) + "\n");
+  }
+
   // Gives all layers full attention.
   static void LiftWindow(Transformer& model) {
-    if (SmallestWindow(model.config()) == 0) {
+    if (model.config().smallest_window() == 0) {
       throw UsageError("--full-attention-decode needs a model with a window; all layers of this one are full already");
     }
     model.SetAttention(std::vector<AttentionSpec>(model.config().attention.size()));
@@ -211,7 +236,9 @@ struct EvalCommand {
     std::printf("\n");
   }
 
+  OptionSet& options;
   OutputFile completions_out;
+  std::string output_dir;
   bool greedy = false, lm_eval = false, full_attention_decode = false;
   std::vector<std::pair<std::string, RewardRule>> harness_scores;  // with --lm-eval
   GenerationOptions generation;

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "cli/progress.h"
+#include "cli/terminal/progress.h"
 #include "model/model_files.h"
 
 namespace swarr {

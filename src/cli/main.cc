@@ -16,7 +16,7 @@
 #include "base/utf8.h"
 #include "base/version.h"
 #include "cli/commands.h"
-#include "cli/help.h"
+#include "cli/terminal/help.h"
 #include "train/run.h"
 
 namespace swarr {
@@ -126,8 +126,9 @@ int Run(std::vector<std::string> arguments) {
   const Environment environment{
       .command_line = Join(arguments), .watch_signals = WatchSignals, .launch = LaunchOf(std::getenv)};
   TakeOwnDevice(environment.launch);
-  for (CommandAdder* add : {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddSample, AddGenerate,
-                            AddInspect, AddLogits, AddTokenize, AddVerify, AddOracle, AddBench, AddCompletion}) {
+  for (CommandAdder* add :
+       {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddReport, AddSample, AddGenerate,
+        AddInspect, AddLogits, AddTokenize, AddVerify, AddOracle, AddBench, AddCompletion}) {
     add({program, environment});
   }
   try {

@@ -5,8 +5,10 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <optional>
 
 #include "cli/commands.h"
+#include "cli/terminal/progress.h"
 #include "study/report.h"
 
 namespace swarr {
@@ -58,8 +60,20 @@ struct StudyCommand {
     const Stopping stopping = options.environment().watch_signals();
     study.interrupted = stopping.requested;
     study.saving = stopping.saving;
-    if (!quiet) study.progress = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+    std::optional<Progress> stage;  // of what the last line has begun, or a part of it
+    std::int64_t shown = 0;
+    if (!quiet) {
+      study.progress = [&](const std::string& line) {
+        stage.reset();
+        std::fprintf(stderr, "%s\n", line.c_str());
+      };
+      study.working = [&](const char* unit, std::int64_t done, std::int64_t of) {
+        if (!stage || done <= shown) stage.emplace(unit);
+        stage->Show(shown = done, of);
+      };
+    }
     const StudyResults results = RunStudy(study);
+    stage.reset();
     if (const std::size_t missing = results.missing.size(); missing > 0) {
       std::cout << "Not complete: " << missing << " of " << missing + results.runs.size() << " runs are missing.\n\n";
     }

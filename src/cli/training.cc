@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "cli/progress.h"
+#include "cli/terminal/progress.h"
 #include "dist/process_ranks.h"
 #include "train/rank_steps.h"
 #include "train/requirements.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exchange between CUDA devices by NCCL (cuda/nccl.cc). A build without it refuses (cuda/nccl_stub.cc).
+// Exchange between CUDA devices by NCCL (cuda/dist/nccl.cu). A build without it refuses (cuda/dist/no_nccl.cc).
 #pragma once
 
 #include <memory>

@@ -39,6 +39,14 @@ struct ModelConfig {
 
   // Whether this token ends a sampled text.
   bool Stops(std::int32_t id) const { return id == eos_id || std::ranges::find(stop_ids, id) != stop_ids.end(); }
+  // The window that what is to be seen directly must lie in: the smallest of any layer, 0 if all are full.
+  int smallest_window() const {
+    int smallest = 0;
+    for (const AttentionSpec& spec : attention) {
+      if (spec.window > 0 && (smallest == 0 || spec.window < smallest)) smallest = spec.window;
+    }
+    return smallest;
+  }
   // Throws, naming the field, unless the sizes are positive and fit each other and every layer's attention makes sense.
   void Validate() const;
 };

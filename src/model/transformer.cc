@@ -200,6 +200,18 @@ Var Transformer::RunMoved(Context& ctx, const Batch& batch, const KvCache* cache
   return RmsNorm(ctx, x, norm_, config_.rms_eps);
 }
 
+void Transformer::VisitHeads(Context& ctx, const Batch& batch, const HeadVisitor& visit) const {
+  RequireNoTape(ctx, "a visit of attention");
+  Check(batch, nullptr);
+  const Batch moved = ToDevice(ctx, batch);
+  Var x = Embedding(ctx, embedding_, moved.ids);
+  for (int i = 0; i < config_.layers; ++i) {
+    const AttentionWeights& w = blocks_[static_cast<std::size_t>(i)].attention;
+    visit(i, Project(ctx, x.value, w, {moved.positions, rope_table_.view()}, config_.rms_eps).heads, w.sinks.value);
+    x = Block(ctx, i, x, moved, nullptr);
+  }
+}
+
 // y = x + o(attention(norm(x))); returns y + down(silu(gate(m)) * up(m)) with m = norm(y).
 Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const {
   const FeedForwardWeights& w = blocks_[static_cast<std::size_t>(layer)].feed_forward;

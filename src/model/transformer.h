@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -78,6 +79,10 @@ class Transformer {
   Var Forward(Context& ctx, const Batch& batch, const KvCache& cache) const { return Run(ctx, batch, &cache, false); }
   // The check that both make first: ops rely on it (tensor/ops.h). `cache` may be null.
   void Check(const Batch& batch, const KvCache* cache) const;
+  // Forward over whole documents that shows what each layer's attention reads: visit(layer, queries, keys and values,
+  // learned sinks or nothing). They lie in step memory of the device. Under a live tape it throws.
+  using HeadVisitor = std::function<void(int, const QkvHeads&, const Tensor&)>;
+  void VisitHeads(Context& ctx, const Batch& batch, const HeadVisitor& visit) const;
   // What is left of Forward with a cache for a batch that has been checked and moved to the device.
   Var ForwardMoved(Context& ctx, const Batch& batch, const KvCache& cache) const {
     return RunMoved(ctx, batch, &cache, false);

@@ -8,7 +8,7 @@
 #include "base/check.h"
 #include "model/convert.h"
 #include "rl/objective_names.h"
-#include "study/fields.h"
+#include "study/records/fields.h"
 #include "study/study.h"
 
 namespace swarr {

@@ -154,25 +154,33 @@ class Story {
         std::isfinite(rl->ceiling) ? Sentence("; at its own restatement rate that ceiling is ", rl->ceiling) : "", ".");
   }
 
-  // Which ways reach what RL reaches. More SFT has a sentence of its own.
+  // Which ways reach what RL reaches; the table has by how much. More SFT has a sentence of its own.
   void TellOtherWays() {
-    std::string below, level, above;
-    for (const auto& [arm, over] : OtherWays(results_.runs)) {
+    std::size_t others = 0, below = 0;
+    std::string level, above;
+    for (const auto& [arm, over] : summary_.ways) {
       if (!std::isfinite(over.mean) || arm == "swa_sft_more") continue;
-      std::string& list = Above(over) ? below : Below(over) ? above : level;
-      list += Sentence(list.empty() ? "" : "; ", ArmName(results_.looks, arm), " (", Signed(over), ")");
+      ++others;
+      if (Above(over)) {
+        ++below;
+        continue;
+      }
+      std::string& list = Below(over) ? above : level;
+      list += Concat(list.empty() ? "" : "; ", ArmName(results_.looks, arm));
     }
+    if (others == 0) return;
+    std::string more;
     for (const auto& [list, what] :
-         {std::pair(below, "RL is better than these other ways"), std::pair(level, "Not clearly apart from RL are"),
-          std::pair(above, "Better than RL are")}) {
-      if (!list.empty()) Say(what, ", by RL's accuracy less theirs: ", list, ".");
+         {std::pair(level, "Not clearly apart from it"), std::pair(above, "Better than it")}) {
+      if (!list.empty()) more += Concat(" ", what, ": ", list, ".");
     }
+    Say("RL is better than ", below, " of ", others, others == 1 ? " other way" : " other ways",
+        ", by accuracy (the report's table of ways has all).", more);
   }
 
   // A gap also shrinks when SA gets worse, which is no recovery.
   void TellSaChange() {
-    const PairedBootstrap sa(results_.runs, {"sa_rl", "sa_sft"});
-    const Estimate change = sa.Of([](const std::vector<double>& m) { return m[0] - m[1]; });
+    const Estimate& change = summary_.sa_change;
     if (!std::isfinite(change.mean)) return;
     Say(Below(change)   ? "RL made SA worse ("
         : Above(change) ? "RL makes SA better as well ("
@@ -210,8 +218,7 @@ class Story {
       return Sentence(" goes from ", of(*sft), " after SFT", more ? Sentence(" (", of(*more), " with more of it)") : "",
                       " to ", of(*rl), " after RL");
     };
-    const PairedBootstrap shares(results_.runs, {"swa_rl", "swa_sft"}, &ProblemOutcome::in_reach);
-    const Estimate change = shares.Of([](const std::vector<double>& m) { return m[0] - m[1]; });
+    const Estimate& change = summary_.placement_change;
     Say("Placement: g, the share of SWA's traces that keep what they need in reach,",
         from_to([](const ArmMeans& m) { return m.in_reach; }), ", ",
         Above(change)   ? "up by RL ("

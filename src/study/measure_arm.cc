@@ -2,9 +2,11 @@
 #include "study/measure_arm.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/version.h"
+#include "model/attention_map.h"
 #include "study/seed_study.h"
 #include "study/traces.h"
 #include "task/ceiling.h"
@@ -34,6 +36,31 @@ ProblemOutcome OutcomeOf(TraceCounts trace, const EvaluatedCompletion& sampled, 
           .runs = std::move(trace.runs)};
 }
 
+// What the model attends to as it writes the first of the traces that are shown.
+AttendedTrace Attended(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const SampledTrace& shown,
+                       const EvaluatedCompletion& drawn) {
+  std::vector<std::int32_t> tokens = tokenizer.EncodePrompt(shown.prompt);
+  const auto prompt = static_cast<int>(tokens.size());
+  tokens.insert(tokens.end(), drawn.drawn.tokens.begin(), drawn.drawn.tokens.end());
+  if (drawn.drawn.finished) tokens.pop_back();  // end of text asks nothing
+  AttendedTrace attended{.problem = shown.problem,
+                         .prompt = shown.prompt,
+                         .completion = shown.completion,
+                         .tokens = static_cast<int>(tokens.size())};
+  const std::vector<AttentionMap> maps = AttentionMaps(ctx, model, tokens, prompt);
+  for (std::size_t i = 0; i < maps.size(); ++i) {
+    AttendedLayer& layer =
+        attended.layers.emplace_back(AttendedLayer{.spec = OfDocument(model.config().attention[i], prompt)});
+    for (int query = 0; query < attended.tokens; ++query) {
+      for (int key = 0; key <= query; ++key) {
+        const auto percent = static_cast<int>(std::lround(100 * maps[i].at(query, key)));
+        if (percent >= kLeastPercent) layer.cells.push_back({query, key, percent});
+      }
+    }
+  }
+  return attended;
+}
+
 }  // namespace
 
 std::string DeviceName(Device device) { return device == Device::kCpu ? "cpu" : CudaDeviceName(); }
@@ -46,7 +73,8 @@ ArmRun MeasureArm(Context& ctx, const StudyOptions& options, const StudySettings
                     {.problems = settings.evaluation_problems,
                      .temperature = temperature,
                      .max_completion_length = settings.CompletionLimit(task),
-                     .seed = settings.seed});
+                     .seed = settings.seed,
+                     .on_progress = CompletionsOf(options)});
   };
   const std::unique_ptr<Task> task = settings.task.make(Split::kEval, settings.seed);
   const std::vector<EvaluatedCompletion> sampled = complete(*task, 1), greedy = complete(*task, 0);
@@ -66,6 +94,11 @@ ArmRun MeasureArm(Context& ctx, const StudyOptions& options, const StudySettings
     run.outcomes.push_back(OutcomeOf(std::move(trace.value()), c, greedy[i].reward == 1.0));
   }
   run.traces = TracesToShow(*task, sampled, run.outcomes);
+  const bool mapped = std::ranges::find(kMappedArms, arm.name) != kMappedArms.end();
+  if (mapped && settings.seed == options.seed && !run.traces.empty()) {
+    const auto drawn = std::ranges::find(sampled, run.traces[0].problem, &EvaluatedCompletion::problem);
+    run.attention = Attended(ctx, model, tokenizer, run.traces[0], *drawn);
+  }
   if (settings.longer) {
     const std::vector<EvaluatedCompletion> longer = complete(*settings.longer->make(Split::kEval, settings.seed), 1);
     run.longer.traces = static_cast<std::int64_t>(longer.size());

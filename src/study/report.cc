@@ -8,8 +8,9 @@
 #include "base/check.h"
 #include "base/files.h"
 #include "base/names.h"
+#include "page/html.h"
+#include "page/settings.h"
 #include "plot/svg.h"
-#include "study/page/html.h"
 #include "study/page/sections.h"
 #include "study/statistics.h"
 #include "task/ceiling.h"
@@ -68,17 +69,6 @@ std::string Wrapped(std::string_view text, std::string_view bullet) {
     line += word;
   }
   return out + line + '\n';
-}
-
-using Pairs = std::vector<std::pair<std::string, std::string>>;
-
-// Nested settings as rows "rl.learning_rate", "0.0001".
-void Flatten(const nlohmann::ordered_json& value, const std::string& name, Pairs& rows) {
-  if (!value.is_object()) {
-    rows.emplace_back(name, value.is_string() ? value.get<std::string>() : value.dump());
-    return;
-  }
-  for (const auto& [key, inner] : value.items()) Flatten(inner, name.empty() ? key : name + "." + key, rows);
 }
 
 std::string WhatItIs(const StudyTask& task) {
@@ -149,7 +139,7 @@ std::string HowToRedo(const StudyResults& results) {
 std::string TerminalReport(const StudyResults& results) {
   std::string out = Wrapped(Headline(results), "") + '\n' + TerminalTables(results) + '\n' +
                     Wrapped(ReachNote(results.task), "") + '\n';
-  const Pairs numbers = KeyNumbers(results);
+  const Settings numbers = KeyNumbers(results);
   std::size_t width = 0;
   for (const auto& [name, value] : numbers) width = std::max(width, name.size() + 2);
   for (const auto& [name, value] : numbers) {
@@ -194,7 +184,7 @@ std::string FigureSection(const StudyResults& results) {
   return out;
 }
 
-Pairs SourceOf(const StudyResults& results) {
+Settings SourceOf(const StudyResults& results) {
   return {{"written", results.date},
           {"machine that wrote it", results.machine},
           {"kernels on its processor", results.kernels},
@@ -224,16 +214,10 @@ std::string Files() {
   return out + ".</p>\n";
 }
 
-// A section with its place in the contents; none if it has no text.
-struct PageSection {
-  const char *id, *title;
-  std::string markup;
-};
-
 std::vector<PageSection> SectionsOf(const StudyResults& results) {
   const TextTable arms = TableOfArms(results), texts = TableOfTraces(results), reach = TableOfReach(results),
                   ways = TableOfWays(results), runs = TableOfRuns(results);
-  Pairs settings = {{"preset", results.preset}};
+  Settings settings = {{"preset", results.preset}};
   Flatten(ToJson(results)["settings"], "", settings);
   return {{"experiment", "What the experiment is", WhatItIs(results.task)},
           {"findings", "What the numbers say", HtmlList(Findings(results))},
@@ -247,6 +231,7 @@ std::vector<PageSection> SectionsOf(const StudyResults& results) {
                    "Tokens are those of the arm's own stage, means over seeds: trained on, drawn by its own policy, "
                    "and drawn or scored by another arm's model.")},
           {"traces", "Traces", TraceSection(results)},
+          {"attention", "Attention", AttentionSection(results)},
           {"training", "Training", TrainingSection(results)},
           {"runs", "Every run", RunTable(results, runs)},
           {"glossary", "What the columns are", GlossaryOf({arms, texts, reach, ways, runs})},
@@ -259,15 +244,8 @@ std::vector<PageSection> SectionsOf(const StudyResults& results) {
 }  // namespace
 
 std::string HtmlReport(const StudyResults& results) {
-  const char* title = "Does reinforcement learning recover what a sliding window costs?";
-  std::string contents, sections;
-  for (const auto& [id, name, markup] : SectionsOf(results)) {
-    if (markup.empty()) continue;
-    contents += HtmlLink(Concat('#', id), name) + '\n';
-    sections += HtmlSection(id, name, markup);
-  }
-  return HtmlPage(title, Concat(Tag("h1", title), Tag("p", Headline(results) + "."), Missing(results), "<nav>",
-                                contents, "</nav>\n", sections));
+  return HtmlPage("Does reinforcement learning recover what a sliding window costs?", "swarr study",
+                  Tag("p", Headline(results) + ".") + Missing(results), SectionsOf(results));
 }
 
 void WriteReport(const StudyResults& results, const std::filesystem::path& directory) {

@@ -31,15 +31,8 @@ using TextTable = std::vector<std::vector<std::string>>;  // by row; the first h
 TextTable TableOfArms(const StudyResults& results);       // one row per arm: means over seeds
 TextTable TableOfTraces(const StudyResults& results);     // the same arms: what their traces look like
 TextTable TableOfReach(const StudyResults& results);      // and what these leave possible
-TextTable TableOfWays(const StudyResults& results);       // RL against every other way
+TextTable TableOfWays(const StudyResults& results);       // RL and every other way, the most accurate first
 TextTable TableOfRuns(const StudyResults& results);       // one row per arm and seed
-
-// The arms that have a window and are neither RL nor what it starts from: other ways to do what RL does.
-struct WayAgainstRl {
-  std::string arm;
-  Estimate rl_over;  // accuracy of SWA after RL - this one's, over the seeds and problems that both have
-};
-std::vector<WayAgainstRl> OtherWays(const std::vector<ArmRun>& runs);
 
 // "g + (1 - g)/12", of the least that the task's guesses are worth.
 std::string BoundFormula(const StudyTask& task);

@@ -13,8 +13,9 @@
 #include <utility>
 #include <vector>
 
+#include "page/training_curves.h"
+#include "study/attention.h"
 #include "study/looks.h"
-#include "study/training_curves.h"
 #include "task/registry.h"
 
 namespace swarr {
@@ -146,8 +147,16 @@ struct ArmRun : ArmMeasures {
   std::vector<ProblemOutcome> outcomes;
   std::vector<TrainingCurve> training{};  // of its own stage; empty in older records
   std::vector<SampledTrace> traces{};     // study/traces.h; empty in older records
+  AttendedTrace attention{};              // without layers where it is not kept
 };
 
+// An arm that has a window and is neither RL nor what it starts from: another way to do what RL does.
+struct WayAgainstRl {
+  std::string arm;
+  Estimate rl_over;  // accuracy of SWA after RL - this one's, over the seeds and problems that both have
+};
+
+// Where arms are compared: computed once, since each takes a bootstrap (study/statistics.h).
 struct StudySummary {
   Estimate gap_sft;           // SA - SWA accuracy after SFT
   Estimate gap_rl;            // the better of SA after SFT and SA after RL - SWA after RL: a gap that shrinks because
@@ -156,6 +165,9 @@ struct StudySummary {
   Estimate recovery;          // 1 - gap_rl / gap_sft
   Estimate rl_gain;           // SWA after RL - SWA after SFT
   Estimate rl_over_more_sft;  // SWA after RL - SWA after SFT with equal extra tokens
+  Estimate sa_change;         // SA after RL - SA after SFT
+  Estimate placement_change;  // share of traces in reach, SWA after RL - SWA after SFT
+  std::vector<WayAgainstRl> ways{};
 };
 
 // That nothing was learned from some step on (train/watch.h).

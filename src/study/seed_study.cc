@@ -14,9 +14,9 @@
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "model/transformer.h"
-#include "study/gather.h"
 #include "study/measure_arm.h"
-#include "study/record.h"
+#include "study/records/gather.h"
+#include "study/records/record.h"
 #include "task/jsonl_task.h"
 #include "task/registry.h"
 #include "tensor/philox.h"
@@ -37,10 +37,6 @@ std::string HowToGoOn(const StudyOptions& options) {
   return Concat("interrupted; the same command goes on with ", options.output_dir.string());
 }
 
-bool IsWanted(const StudyOptions& options, const ArmPlan& arm) {
-  return options.arms.empty() || std::ranges::find(options.arms, arm.name) != options.arms.end();
-}
-
 // What an arm's training took.
 struct ArmCost {
   std::int64_t trained = 0, steps = 0;       // tokens, and optimizer steps
@@ -57,7 +53,7 @@ class SeedStudy {
     for (const ArmPlan& arm : settings_.arms) {
       const fs::path path = RecordPath(options_.output_dir, arm.name, seed_);
       std::optional<ArmRecord> record = ReadRecord(path, study_, settings_.task.reward.traces);
-      if (!record && !IsWanted(options_, arm)) continue;
+      if (!record && !options_.Wants(arm.name)) continue;
       if (!record) {
         record = Make(arm);
         WriteRecord(path, study_, *record, settings_.task.reward.traces);
@@ -234,7 +230,8 @@ class SeedStudy {
                     .samples = arm.samples,
                     .max_completion_length = settings_.rl.max_completion_length,
                     .seed = seed_,
-                    .purpose = Purpose::kSample});
+                    .purpose = Purpose::kSample,
+                    .on_progress = CompletionsOf(options_)});
       const SampledRows rows = RowsToLearn(completions,
                                            {.task = *rl_task_,
                                             .tokenizer = tokenizer_,
@@ -295,6 +292,14 @@ class SeedStudy {
     }
   }
 
+  // RunOptions::on_step.
+  std::function<void(const nlohmann::ordered_json&)> StepsOf(std::int64_t steps) const {
+    if (!options_.working) return {};
+    return [this, steps](const nlohmann::ordered_json& row) {
+      options_.working("step", row["step"].get<std::int64_t>(), steps);
+    };
+  }
+
   // Trains a model by loop(model, optimizer, run) and keeps it in the arm's directory.
   template <class Loop>
   ModelPtr RunTraining(const ArmPlan& arm, std::int64_t steps, ArmCost& cost, const Loop& loop) {
@@ -320,6 +325,7 @@ class SeedStudy {
                      .inputs = {{"model", DirOf(arm.from)}},
                      .interrupted = options_.interrupted,
                      .saving = options_.saving,
+                     .on_step = StepsOf(steps),
                      .warn = options_.progress},
                     config, *model, optimizer, tokenizer_);
     try {
@@ -379,6 +385,11 @@ class SeedStudy {
 
 void StopIfAsked(const StudyOptions& options) {
   if (options.interrupted && options.interrupted()) throw Interrupted(HowToGoOn(options));
+}
+
+std::function<void(std::int64_t, std::int64_t)> CompletionsOf(const StudyOptions& options) {
+  if (!options.working) return {};
+  return [&](std::int64_t done, std::int64_t of) { options.working("completion", done, of); };
 }
 
 void RunSeed(Context& ctx, const StudyOptions& options, const StudySettings& settings, bool again,

@@ -10,6 +10,9 @@ namespace swarr {
 // stands between them.
 void StopIfAsked(const StudyOptions& options);
 
+// EvaluateOptions::on_progress of a study; nothing where nobody asks.
+std::function<void(std::int64_t, std::int64_t)> CompletionsOf(const StudyOptions& options);
+
 // Runs all arms of the seed that `settings` has, and adds what they gave to `results`. `again`: what runs there are is
 // replaced, not continued.
 void RunSeed(Context& ctx, const StudyOptions& options, const StudySettings& settings, bool again,

@@ -6,7 +6,7 @@
 
 #include "base/files.h"
 #include "model/limits.h"
-#include "study/fields.h"
+#include "study/records/fields.h"
 #include "study/study.h"
 
 namespace swarr {

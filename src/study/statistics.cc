@@ -6,6 +6,7 @@
 #include <iterator>
 #include <map>
 #include <numbers>
+#include <set>
 #include <span>
 
 #include "base/check.h"
@@ -148,19 +149,35 @@ Estimate PairedBootstrap::Of(const Statistic& statistic) const {
   return estimate;
 }
 
+static std::vector<WayAgainstRl> OtherWays(const std::vector<ArmRun>& runs) {
+  static const std::set<std::string> kBefore = {"swa_converted", "swa_sft", "swa_rl"};
+  std::vector<WayAgainstRl> ways;
+  for (const std::string& arm : ArmsOf(runs)) {
+    if (std::ranges::find(runs, arm, &ArmRun::arm)->window == 0 || kBefore.contains(arm)) continue;
+    const PairedBootstrap pair(runs, {"swa_rl", arm});
+    ways.push_back({arm, pair.Of([](const std::vector<double>& m) { return m[0] - m[1]; })});
+  }
+  return ways;
+}
+
 StudySummary Summarize(const std::vector<ArmRun>& runs) {
   using Means = std::vector<double>;
   const auto gap_sft = [](const Means& m) { return m[0] - m[1]; };
   const auto gap_rl = [](const Means& m) { return std::max(m[0], m[2]) - m[3]; };
   const PairedBootstrap four(runs, {"sa_sft", "swa_sft", "sa_rl", "swa_rl"});
-  const PairedBootstrap two(runs, {"swa_rl", "swa_sft_more"});
+  const PairedBootstrap two(runs, {"swa_rl", "swa_sft_more"}), sa(runs, {"sa_rl", "sa_sft"});
+  const PairedBootstrap in_reach(runs, {"swa_rl", "swa_sft"}, &ProblemOutcome::in_reach);
+  const auto first_over_second = [](const Means& m) { return m[0] - m[1]; };
   const auto recovery = [&](const Means& m) { return gap_sft(m) > 0 ? 1 - gap_rl(m) / gap_sft(m) : kUndefined; };
   return {.gap_sft = four.Of(gap_sft),
           .gap_rl = four.Of(gap_rl),
           .gap_reduction = four.Of([&](const Means& m) { return gap_sft(m) - gap_rl(m); }),
           .recovery = four.Of(recovery),
           .rl_gain = four.Of([](const Means& m) { return m[3] - m[1]; }),
-          .rl_over_more_sft = two.Of([](const Means& m) { return m[0] - m[1]; })};
+          .rl_over_more_sft = two.Of(first_over_second),
+          .sa_change = sa.Of(first_over_second),
+          .placement_change = in_reach.Of(first_over_second),
+          .ways = OtherWays(runs)};
 }
 
 Interval AccuracyInterval(const ArmRun& run) {

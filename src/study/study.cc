@@ -5,7 +5,6 @@
 #include <array>
 #include <cmath>
 #include <ctime>
-#include <iomanip>
 #include <memory>
 #include <numeric>
 
@@ -16,9 +15,9 @@
 #include "model/hf_config.h"
 #include "model/model_files.h"
 #include "model/transformer.h"
-#include "study/gather.h"
 #include "study/measure_arm.h"
-#include "study/record.h"
+#include "study/records/gather.h"
+#include "study/records/record.h"
 #include "study/report.h"
 #include "study/seed_study.h"
 #include "study/statistics.h"
@@ -166,8 +165,9 @@ double DataCeiling(const StudySettings& settings, const StudyTask& of, const Tok
   double chances = 0;
   for (std::int64_t i = 0; i < problems; ++i) {
     const std::string trace = task->Get(i, 0).completion;
-    chances +=
-        CountTrace(of.traces(), *task, tokenizer, i, trace, tokenizer.Encode(trace), of.window, reach).value().best_chance;
+    chances += CountTrace(of.traces(), *task, tokenizer, i, trace, tokenizer.Encode(trace), of.window, reach)
+                   .value()
+                   .best_chance;
   }
   return chances / static_cast<double>(problems);
 }
@@ -216,13 +216,12 @@ std::string CommandOf(const StudyOptions& options) {
 
 // What is known before any run.
 StudyResults EmptyResults(const StudyOptions& options, const StudySettings& settings, int layers) {
-  const std::time_t now = std::time(nullptr);
   StudyResults results{.preset = options.preset,
                        .command_line = CommandOf(options),
                        .source_revision = BuildRevision(),
                        .machine = ProcessorModel(),
                        .kernels = Name(BestCpu()),
-                       .date = Concat(std::put_time(std::gmtime(&now), "%Y-%m-%d %H:%M UTC")),
+                       .date = UtcText(std::time(nullptr)),
                        .task = {.kind = settings.task, .layers = layers, .window = settings.attention.window},
                        .settings = settings.json,
                        .looks = settings.looks};

@@ -7,6 +7,7 @@
 //                                                `------ SFT, as many more tokens as RL sampled --> swa_sft_more
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -42,6 +43,10 @@ struct StudyOptions {
   std::function<bool()> interrupted;  // as in RunOptions
   std::function<void(bool)> saving;
   std::function<void(const std::string&)> progress;  // one line of what is being done
+  // How many of what that line begins are done, of how many: steps, or completions several times.
+  std::function<void(const char* unit, std::int64_t done, std::int64_t of)> working{};
+
+  bool Wants(const std::string& arm) const { return arms.empty() || std::ranges::find(arms, arm) != arms.end(); }
 };
 
 // Runs all arms for all seeds. Writes runs/<arm>-seed<k>/ (metrics.jsonl, trajectories, and the model if asked for),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <iomanip>
-#include <set>
 
 #include "base/check.h"
 #include "study/report.h"
@@ -92,44 +92,29 @@ TextTable TableOfReach(const StudyResults& results) {
   return table;
 }
 
-std::vector<WayAgainstRl> OtherWays(const std::vector<ArmRun>& runs) {
-  static const std::set<std::string> kBefore = {"swa_converted", "swa_sft", "swa_rl"};
-  std::vector<WayAgainstRl> ways;
-  for (const std::string& arm : ArmsOf(runs)) {
-    if (std::ranges::find(runs, arm, &ArmRun::arm)->window == 0 || kBefore.contains(arm)) continue;
-    const PairedBootstrap pair(runs, {"swa_rl", arm});
-    ways.push_back({arm, pair.Of([](const std::vector<double>& m) { return m[0] - m[1]; })});
-  }
-  return ways;
-}
-
 TextTable TableOfWays(const StudyResults& results) {
   TextTable table = {{"way", "accuracy [95% CI]", "RL - it [95% CI]", "in reach, g", "accuracy in reach",
                       results.task.traces().measures[kRepeatRate].head, "trained tokens", "sampled",
                       "by another's model"}};
-  const std::vector<ArmMeans> means = MeansByArm(results.runs);
-  const auto add = [&](const std::string& arm, const std::string& rl_over) {
-    const auto m = std::ranges::find(means, arm, &ArmMeans::arm);
-    if (m == means.end()) return;
+  std::vector<ArmMeans> means = MeansByArm(results.runs);
+  std::ranges::stable_sort(means, std::greater(), &ArmMeans::accuracy);
+  for (const ArmMeans& m : means) {
+    const auto other = std::ranges::find(results.summary.ways, m.arm, &WayAgainstRl::arm);
+    const bool compared = other != results.summary.ways.end();
+    if (!compared && m.arm != "swa_sft" && m.arm != "swa_rl") continue;
     const auto mean = [&](std::int64_t ArmRun::*tokens) {
       double sum = 0, runs = 0;
       for (const ArmRun& run : results.runs) {
-        if (run.arm != arm) continue;
+        if (run.arm != m.arm) continue;
         sum += static_cast<double>(run.*tokens);
         ++runs;
       }
       return FormatNumber(sum / runs, 0);
     };
-    table.push_back({ArmName(results.looks, arm), FormatEstimate({.mean = m->accuracy, .ci95 = m->accuracy_ci95}),
-                     rl_over, FormatNumber(m->in_reach), OrDash(m->within.accuracy()),
-                     FormatNumber(m->Mechanism(kRepeatRate)), mean(&ArmRun::trained_tokens),
+    table.push_back({ArmName(results.looks, m.arm), FormatEstimate({.mean = m.accuracy, .ci95 = m.accuracy_ci95}),
+                     compared ? FormatEstimate(other->rl_over) : "-", FormatNumber(m.in_reach),
+                     OrDash(m.within.accuracy()), FormatNumber(m.Mechanism(kRepeatRate)), mean(&ArmRun::trained_tokens),
                      mean(&ArmRun::sampled_tokens), mean(&ArmRun::teacher_tokens)});
-  };
-  const std::vector<WayAgainstRl> others = OtherWays(results.runs);
-  for (const std::string& arm : ArmsOf(results.runs)) {
-    const auto other = std::ranges::find(others, arm, &WayAgainstRl::arm);
-    if (other != others.end()) add(arm, FormatEstimate(other->rl_over));
-    if (arm == "swa_sft" || arm == "swa_rl") add(arm, "-");
   }
   return table;
 }

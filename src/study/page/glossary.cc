@@ -3,7 +3,7 @@
 #include <array>
 #include <set>
 
-#include "study/page/html.h"
+#include "page/html.h"
 #include "study/page/sections.h"
 
 namespace swarr {

@@ -19,6 +19,9 @@ std::string TrainingSection(const StudyResults& results);
 // the chain task's are drawn.
 std::string TraceSection(const StudyResults& results);
 
+// Where full attention looks in a trace, and where the window does before and after RL; empty if no record has it.
+std::string AttentionSection(const StudyResults& results);
+
 // An arm's mark as a picture for a line of text.
 std::string ArmMark(const StudyResults& results, const std::string& arm);
 

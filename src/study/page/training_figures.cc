@@ -5,9 +5,9 @@
 #include <iomanip>
 
 #include "base/check.h"
+#include "page/html.h"
 #include "plot/svg.h"
 #include "study/page/arm_style.h"
-#include "study/page/html.h"
 #include "study/page/sections.h"
 
 namespace swarr {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the training of an arm went, as its report shows it.
+// How a training went, as a report shows it.
 #pragma once
 
 #include <array>
@@ -16,7 +16,7 @@ struct TrainingCurve {
   std::vector<std::array<double, 2>> points{};  // step and value, each the mean of so many steps that 100 suffice
 };
 
-// The metric of restatements, which metrics.jsonl has not: a study counts them in the completions.
+// The metric of restatements, which metrics.jsonl has not: they are counted in the completions.
 constexpr const char* kRestatementMetric = "restatements";
 
 // What a page shows of these metrics, and in which order.
@@ -30,7 +30,7 @@ constexpr std::array<ShownMetric, 6> kShownMetrics = {{{"loss", "loss"},
                                                        {"entropy", "entropy"},
                                                        {"grad_norm", "gradient norm"}}};
 
-// Those of the shown metrics that the rows of a run's metrics.jsonl have.
+// Those of the shown metrics that the rows of a run's metrics.jsonl have, which may be being written.
 std::vector<TrainingCurve> ReadTraining(const std::filesystem::path& metrics);
 
 // The points thinned to at most `most`, each the mean of its neighbours, with six digits.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/gather.h"
+#include "study/records/gather.h"
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/page/style.h"
+#include "page/style.h"
 
 namespace swarr {
 
@@ -34,6 +34,7 @@ th:first-child, td:first-child { position: sticky; left: 0; background: var(--gr
 tbody tr:hover td { background: var(--panel); }
 td:first-child:has(svg) { padding-left: 1.35rem; text-indent: -1.35rem; }
 svg.mark { vertical-align: -2px; margin-right: .45rem; }
+.compare td { white-space: normal; overflow-wrap: anywhere; }
 table.pairs { max-width: 46rem; }
 table.pairs td { text-align: left; vertical-align: top; }
 table.pairs td + td { white-space: normal; overflow-wrap: anywhere; }
@@ -72,6 +73,8 @@ summary { cursor: pointer; font-weight: 600; }
   th, td { padding: .12rem .25rem; min-width: 0; }
   th:first-child, td:first-child { position: static; min-width: 28mm; }
   thead { display: table-header-group; }
+  .compare td { max-width: 28mm; }
+  details::details-content { content-visibility: visible; block-size: auto; }
   tr, figure, .trace { break-inside: avoid; }
   h2, h3, summary { break-after: avoid; }
 }

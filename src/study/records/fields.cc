@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/fields.h"
+#include "study/records/fields.h"
 
 #include <limits>
 #include <type_traits>

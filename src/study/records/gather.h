@@ -2,7 +2,7 @@
 // Puts the records of a study together.
 #pragma once
 
-#include "study/record.h"
+#include "study/records/record.h"
 #include "study/study.h"
 
 namespace swarr {

@@ -26,6 +26,9 @@ std::string OneOf(std::string listed);
 // The names that the option takes one of; empty if it takes other values.
 std::vector<std::string> ChoicesOf(const CLI::Option& option);
 
+// The options that stand on the command line without a flag.
+std::vector<const CLI::Option*> PositionalsOf(const CLI::App& command);
+
 // A command of the program and the words that lead to it, "" for the program itself, " oracle check" for a command.
 struct CommandPath {
   std::string words;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/help.h"
+#include "cli/terminal/help.h"
 
 #include <algorithm>
 
@@ -52,11 +52,18 @@ std::string ValueOf(const CLI::Option& option) {
   return option.get_items_expected_min() == 0 ? "[" + type + "]" : type;
 }
 
-// "--tied, --untied"
+// "--tied, --untied", or "DIR..., --directories" for what needs no flag.
 std::string FlagsOf(const CLI::Option& option) {
-  std::string names;
+  std::string names = option.get_positional() ? TypeOf(option) + "..." : "";
   for (const std::string& name : option.get_lnames()) names += (names.empty() ? "--" : ", --") + name;
   return names;
+}
+
+// " [OPTIONS] DIR..."
+std::string UsageOf(const CLI::App& app) {
+  std::string usage = " [OPTIONS]";
+  for (const CLI::Option* option : PositionalsOf(app)) usage += " " + TypeOf(*option) + "...";
+  return usage;
 }
 
 std::string DescriptionOf(const CLI::Option& option) {
@@ -101,7 +108,7 @@ class Formatter : public CLI::FormatterBase {
     std::string text = name + ": ";
     AppendWrapped(text, text.size(), 0, app->get_description());
     const std::vector<const CLI::App*> commands = CommandsOf(*app);
-    text += "\n\nUsage: " + name + (commands.empty() ? "" : " COMMAND") + " [OPTIONS]\n";
+    text += "\n\nUsage: " + name + (commands.empty() ? "" : " COMMAND") + UsageOf(*app) + "\n";
     if (!commands.empty()) text += "\nCommands:\n";
     for (const CLI::App* command : commands) AppendRow(text, command->get_name(), command->get_description());
     for (const std::string& group : GroupsOf(*app)) {
@@ -147,6 +154,10 @@ std::vector<std::string> ChoicesOf(const CLI::Option& option) {
     choices.push_back(names.substr(begin, end - begin));
   }
   return choices;
+}
+
+std::vector<const CLI::Option*> PositionalsOf(const CLI::App& command) {
+  return command.get_options([](const CLI::Option* option) { return option->get_positional(); });
 }
 
 std::vector<CommandPath> CommandPaths(const CLI::App& program) {

@@ -1,26 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/page/html.h"
+#include "page/html.h"
 
 #include "base/check.h"
+#include "page/style.h"
 #include "plot/svg.h"
-#include "study/page/style.h"
 
 namespace swarr {
 
-std::string HtmlPage(std::string_view title, std::string_view body_markup) {
-  return Concat(
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
-      Tag("title", title), "<style>\n", kPageStyle, "@media screen and (prefers-color-scheme: dark) {\n", DarkColours(),
-      "}\n</style>\n</head>\n<body>\n", body_markup, "</body>\n</html>\n");
+std::string GeneratorMark(std::string_view generator) {
+  return Fill("<meta name=\"generator\" content=\"@\">\n", {generator});
+}
+
+std::string HtmlPage(std::string_view title, std::string_view generator, std::string_view opening_markup,
+                     const std::vector<PageSection>& sections) {
+  std::string contents, body;
+  for (const auto& [id, name, markup] : sections) {
+    if (markup.empty()) continue;
+    contents += HtmlLink(Concat('#', id), name) + '\n';
+    body += Fill("<section id=\"@\">\n@@</section>\n", {id, Tag("h2", name), markup});
+  }
+  return Concat("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n", GeneratorMark(generator),
+                "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n", Tag("title", title),
+                "<style>\n", kPageStyle, "@media screen and (prefers-color-scheme: dark) {\n", DarkColours(),
+                "}\n</style>\n</head>\n<body>\n", Tag("h1", title), opening_markup, "<nav>", contents, "</nav>\n", body,
+                "</body>\n</html>\n");
 }
 
 std::string Tag(std::string_view name, std::string_view text) {
   return Fill("<@>@</@>\n", {name, EscapeMarkup(text), name});
-}
-
-std::string HtmlSection(std::string_view id, std::string_view title, std::string_view markup) {
-  return Fill("<section id=\"@\">\n@@</section>\n", {id, Tag("h2", title), markup});
 }
 
 std::string HtmlLink(std::string_view address, std::string_view text) {

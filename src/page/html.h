@@ -10,13 +10,19 @@
 
 namespace swarr {
 
-// A whole page: it needs no network and no script, follows the reader's preference for dark or light, and prints.
-std::string HtmlPage(std::string_view title, std::string_view body_markup);
+// A part of a page that its contents name; it is left out where it has no markup.
+struct PageSection {
+  std::string id, title, markup;
+};
+
+// A whole page: its title as a heading, what opens it, the contents, the sections. It needs no network and no script,
+// follows the reader's preference for dark or light, and prints. `generator` says in its head what wrote it.
+std::string HtmlPage(std::string_view title, std::string_view generator, std::string_view opening_markup,
+                     const std::vector<PageSection>& sections);
+// What the head of a page of this generator has.
+std::string GeneratorMark(std::string_view generator);
 
 std::string Tag(std::string_view name, std::string_view text);
-
-// A part with a heading, which links can name.
-std::string HtmlSection(std::string_view id, std::string_view title, std::string_view markup);
 
 std::string HtmlLink(std::string_view address, std::string_view text);
 

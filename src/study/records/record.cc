@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/record.h"
+#include "study/records/record.h"
 
 #include "base/check.h"
 #include "base/files.h"
@@ -60,6 +60,7 @@ Json ToJson(const std::string& study, const ArmRecord& record, const TraceRule& 
   for (const CurvePoint& p : record.curve.points) json["curve"].push_back({p.step, p.reward, p.repeat_rate});
   json["training"] = TrainingJson(record.run.training);
   json["traces"] = TracesJson(record.run.traces);
+  if (!record.run.attention.layers.empty()) json["attention"] = AttendedJson(record.run.attention);
   json["outcomes"] = OutcomesJson(record.run.outcomes, traces);
   return json;
 }
@@ -80,6 +81,7 @@ ArmRecord FromJson(const Json& json, const TraceRule& traces) {
   }
   run.training = TrainingOf(json.value("training", Json::object()));
   run.traces = TracesOf(json.value("traces", Json::array()));
+  if (json.contains("attention")) run.attention = AttendedOf(json.at("attention"));
   run.outcomes = OutcomesOf(json.at("outcomes"), traces);
   return record;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/training_curves.h"
+#include "page/training_curves.h"
 
 #include <algorithm>
 #include <cmath>
@@ -36,7 +36,7 @@ std::vector<std::array<double, 2>> Thinned(const std::vector<std::array<double, 
 
 std::vector<TrainingCurve> ReadTraining(const std::filesystem::path& metrics) {
   std::vector<TrainingCurve> all(kShownMetrics.size());
-  ForEachJsonLine(metrics.string(), [&](int, const nlohmann::json& row) {
+  ForEachWholeJsonLine(metrics, [&](int, const nlohmann::json& row) {
     for (std::size_t i = 0; i < all.size(); ++i) {
       all[i].metric = kShownMetrics[i].metric;
       const auto value = row.find(all[i].metric);
