@@ -87,7 +87,7 @@ void TrainingOptions::AddTo(OptionSet& options) {
 static std::unique_ptr<Communicator> MeetOtherRanks(const Launch& launch) {
   if (launch.size == 1) return nullptr;
   return MeetRanks(launch, {.on_lost = [](const std::string& sentence) {
-                     std::fprintf(stderr, "swarr: %s; go on with --resume auto\n", sentence.c_str());
+                     std::fprintf(stderr, "swarr: %s\n", sentence.c_str());
                      std::_Exit(EXIT_FAILURE);
                    }});
 }

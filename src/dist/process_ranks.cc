@@ -41,7 +41,7 @@ class Socket {
     for (const char* p = static_cast<const char*>(data); bytes > 0;) {
       const ssize_t sent = send(descriptor_, p, bytes, MSG_NOSIGNAL);
       if (sent < 0 && errno == EINTR) continue;
-      if (sent <= 0) throw RankLost("another rank has ended, so this one can't go on");
+      if (sent <= 0) throw RankLost("the other side has hung up");
       p += sent;
       bytes -= static_cast<std::size_t>(sent);
     }
@@ -50,7 +50,7 @@ class Socket {
     for (char* p = static_cast<char*>(data); bytes > 0;) {
       const ssize_t got = recv(descriptor_, p, bytes, 0);
       if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) throw RankLost("another rank has ended, so this one can't go on");
+      if (got <= 0) throw RankLost("the other side has hung up");
       p += got;
       bytes -= static_cast<std::size_t>(got);
     }
@@ -193,15 +193,27 @@ class ProcessCommunicator : public Communicator {
   std::vector<std::string> Gather(const std::string& own) override {
     std::vector<std::string> all(links_.size());
     all[static_cast<std::size_t>(rank())] = own;
+    const auto with = [&](std::size_t r, const auto& talk) {
+      try {
+        talk(links_[r]);
+      } catch (const RankLost&) {
+        throw RankLost(LostSentence(r));
+      }
+    };
+    const auto send_all = [&](const Socket& link) {
+      for (const std::string& text : all) link.SendText(text);
+    };
     if (rank() > 0) {
-      links_[0].SendText(own);
-      for (std::string& text : all) text = links_[0].ReceiveText();
+      with(0, [&](const Socket& link) {
+        link.SendText(own);
+        for (std::string& text : all) text = link.ReceiveText();
+      });
       return all;
     }
-    for (std::size_t r = 1; r < links_.size(); ++r) all[r] = links_[r].ReceiveText();
     for (std::size_t r = 1; r < links_.size(); ++r) {
-      for (const std::string& text : all) links_[r].SendText(text);
+      with(r, [&](const Socket& link) { all[r] = link.ReceiveText(); });
     }
+    for (std::size_t r = 1; r < links_.size(); ++r) with(r, send_all);
     return all;
   }
 
@@ -212,6 +224,10 @@ class ProcessCommunicator : public Communicator {
   }
 
  private:
+  std::string LostSentence(std::size_t r) const {
+    return Concat("rank ", r, " has ended, so rank ", rank(), " ends too; what was saved goes on with --resume auto");
+  }
+
   // All get all that anybody sends, and take what is for them.
   void ExchangeOnHost(std::span<const Tensor> send, std::span<const Tensor> receive) {
     std::string own;
@@ -250,7 +266,7 @@ class ProcessCommunicator : public Communicator {
       if (poll(entries.data(), entries.size(), kLookEvery) <= 0) continue;
       for (std::size_t i = 0; i < entries.size(); ++i) {
         if (entries[i].revents == 0 || ended_) continue;
-        on_lost(Concat("rank ", of[i], " has ended, so rank ", rank(), " ends too"));
+        on_lost(LostSentence(of[i]));
         return;
       }
     }
