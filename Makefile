@@ -99,6 +99,8 @@ check-form:
 	@clang-format --dry-run -Werror $(SOURCES)
 	@python3 tools/check_docs.py
 	@python3 tools/check_limits.py
+	@python3 tools/check_figures.py
+	@python3 tools/check_scale.py
 	@python3 tools/mutate.py explained
 
 torture: configure

@@ -48,7 +48,7 @@ endforeach()
 
 # What pages and comments say of the tree (tools/check_docs.py), and its limits. Building and testing need no Python.
 add_test(NAME docs
-  COMMAND sh -c "command -v python3 >/dev/null || exit 77; python3 tools/check_docs.py && python3 tools/check_limits.py"
+  COMMAND sh -c "command -v python3 >/dev/null || exit 77; python3 tools/check_docs.py && python3 tools/check_limits.py && python3 tools/check_figures.py && python3 tools/check_scale.py"
   WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 set_tests_properties(docs PROPERTIES SKIP_RETURN_CODE 77)
 
