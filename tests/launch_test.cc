@@ -191,7 +191,15 @@ TEST_CASE("when a rank is killed the others end with a sentence, and the run goe
   CHECK(resumed.Says("resumed from " + last.string()));
 }
 
-TEST_CASE("more ranks than chunks are refused, and so is a rank that nobody meets") {
+TEST_CASE("a command that is not shared out is refused to several ranks") {
+  for (auto& program : Start(2, {"inspect", "--model", TinyModel()})) {
+    const Outcome outcome = program->Wait();
+    CHECK(outcome.status == 2);
+    CHECK_MESSAGE((outcome.IsOneSentence() && outcome.Says("of 2") && outcome.Says("SWARR_RANKS=1")), outcome.err);
+  }
+}
+
+TEST_CASE("more ranks than chunks are refused") {
   const TempDirectory dir;
   const std::vector<std::string> sft =
       std::vector<std::string>{"sft", "--model",      TinyModel(),           "--max-steps",

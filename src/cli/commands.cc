@@ -158,6 +158,11 @@ void OptionSet::CheckIdle(const Idle& idle) {
 }
 
 void OptionSet::Check() {
+  const Launch& launch = environment_.launch;
+  if (launch.size > 1 && !allows_ranks_) {
+    throw UsageError(Concat(app_.get_name(), " runs as one process, but the environment says that this is rank ",
+                            launch.rank, " of ", launch.size, "; start it without a launcher, or set SWARR_RANKS=1"));
+  }
   std::set<fs::path> seen;
   for (const Output& output : outputs_) {
     if (output.option->count() == 0 && output.path->empty()) continue;

@@ -135,8 +135,11 @@ class OptionSet {
     idle_.push_back({names, why, std::move(idle)});
   }
 
-  // To be called when the arguments have been parsed, before the command runs. Throws if an output can't be written or
-  // an option would do nothing.
+  // The command is one that several ranks run together; any other is refused to them.
+  void AllowRanks() { allows_ranks_ = true; }
+
+  // To be called when the arguments have been parsed, before the command runs. Throws if an output can't be written, an
+  // option would do nothing, or this is one of several ranks that the command has no use for.
   void Check();
 
   // {"command": ..., option: value, ...} as the values are now; empty texts are left out. Taken as --config, it gives
@@ -146,6 +149,7 @@ class OptionSet {
  private:
   CLI::App& app_;
   const Environment& environment_;
+  bool allows_ranks_ = false;
   std::string config_;
   std::vector<std::pair<std::string, std::function<nlohmann::ordered_json()>>> records_;
   struct File {

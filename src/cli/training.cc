@@ -44,6 +44,7 @@ void ShowStep(Progress& progress, const Row& row, std::int64_t steps, bool first
 }  // namespace
 
 void TrainingOptions::AddTo(OptionSet& options) {
+  options.AllowRanks();
   options.Group("Optimizer");
   options.Add("lr", optimizer.lr, "peak learning rate", AtLeast(0));
   options.Add("lr-schedule", schedule, "of the rate after the warm-up")->type_name(OneOf(kNames<Schedule>));
