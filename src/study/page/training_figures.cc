@@ -62,7 +62,9 @@ std::string Label(double x, double y, std::string_view text, std::string_view an
               {x, y, anchor, fill, EscapeMarkup(text)});
 }
 
-std::string Short(double value) { return Concat(std::setprecision(2), value); }
+std::string Short(double value) {
+  return std::abs(value) >= 100 ? Concat(std::llround(value)) : Concat(std::setprecision(2), value);
+}
 
 // One line. Coordinates have a decimal: there are many.
 std::string LineOfSeed(const std::vector<std::array<double, 2>>& points, const TrainingGroup& group, std::size_t metric,
