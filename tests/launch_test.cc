@@ -81,11 +81,13 @@ std::string FreePort() {
   return std::to_string(ntohs(address.sin_port));
 }
 
-// The program as so many ranks with the same arguments.
-std::vector<std::unique_ptr<Program>> Start(int ranks, const std::vector<std::string>& arguments) {
+// The program as so many ranks with the same arguments, or the last one with more.
+std::vector<std::unique_ptr<Program>> Start(int ranks, const std::vector<std::string>& all,
+                                            const std::vector<std::string>& of_last = {}) {
   const std::string place = "127.0.0.1:" + FreePort();
   std::vector<std::unique_ptr<Program>> programs;
   for (int r = 0; r < ranks; ++r) {
+    const std::vector<std::string> arguments = r + 1 < ranks ? all : all + of_last;
     programs.push_back(std::make_unique<Program>(arguments, [r, ranks, place] {
       const std::string rank = std::to_string(r);
       return ::setenv("SWARR_RANK", rank.c_str(), 1) == 0 && ::setenv("SWARR_LOCAL_RANK", rank.c_str(), 1) == 0 &&
@@ -189,6 +191,36 @@ TEST_CASE("when a rank is killed the others end with a sentence, and the run goe
       Swarr(sft(two_more.c_str()) + std::vector<std::string>{"--resume", "auto", "--change", "max-steps"});
   CHECK_MESSAGE(resumed.status == 0, resumed.err);
   CHECK(resumed.Says("resumed from " + last.string()));
+}
+
+TEST_CASE("ranks with other options or other data are refused, by all of them") {
+  const TempDirectory dir;
+  for (const char* name : {"a", "b"}) {
+    std::filesystem::create_directories(dir / name);
+    WriteFileAtomically(dir / name / "rows.jsonl",
+                        Concat(R"({"prompt": "01:2?", "completion": ")", name[0] == 'a', R"("})", "\n"));
+  }
+  const std::vector<std::string> sft = {"sft",
+                                        "--model",
+                                        TinyModel(),
+                                        "--max-steps",
+                                        "1",
+                                        "--grad-accum",
+                                        "2",
+                                        "--data",
+                                        (dir / "a" / "rows.jsonl").string(),
+                                        "--output-dir",
+                                        (dir / "run").string()};
+  const std::vector<std::pair<std::vector<std::string>, const char*>> others = {
+      {{"--lr", "0.5"}, "another lr"}, {{"--data", (dir / "b" / "rows.jsonl").string()}, "another content of data"}};
+  for (const auto& [more, what] : others) {
+    for (auto& program : Start(3, sft, more)) {
+      const Outcome outcome = program->Wait();
+      CHECK(outcome.status != 0);
+      CHECK_MESSAGE((outcome.Says(Concat("rank 2 has ", what)) || outcome.Says("has ended")), outcome.err);
+    }
+    CHECK_FALSE(std::filesystem::exists(dir / "run" / "metrics.jsonl"));
+  }
 }
 
 TEST_CASE("a command that is not shared out is refused to several ranks") {

@@ -93,6 +93,23 @@ static std::unique_ptr<Communicator> MeetOtherRanks(const Launch& launch) {
                    }});
 }
 
+// Throws, on all ranks alike, unless all have the same options and read the same. `told`: the options.
+static void RequireSameRun(Communicator& ranks, nlohmann::ordered_json told,
+                           const std::vector<std::pair<std::string, std::filesystem::path>>& inputs) {
+  for (const auto& [name, path] : inputs) told["content of " + name] = HashOfInput(path);
+  const std::vector<std::string> all = ranks.Gather(told.dump());
+  for (std::size_t r = 1; r < all.size(); ++r) {
+    if (all[r] == all[0]) continue;
+    const auto first = nlohmann::ordered_json::parse(all[0]), other = nlohmann::ordered_json::parse(all[r]);
+    std::string name = "command";
+    for (const auto& [key, value] : first.items()) {
+      if (!other.contains(key) || other[key] != value) name = key;
+    }
+    throw UsageError(
+        Concat("rank ", r, " has another ", name, " than rank 0; start all ranks with the same options and files"));
+  }
+}
+
 void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const Transformer& model,
                             const Tokenizer& tokenizer, const Loop& loop) {
   if (run.overwrite && !run.resume.empty()) throw UsageError("--overwrite starts a run anew; leave it or --resume out");
@@ -104,6 +121,7 @@ void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const 
     throw UsageError("--beta1 and --beta2 must be below 1, where a mean over past steps ends");
   }
   const std::unique_ptr<Communicator> others = MeetOtherRanks(options.environment().launch);
+  if (others) RequireSameRun(*others, options.Resolved(), run.inputs);
   const Ranks ranks = others ? Ranks(*others) : Ranks();
   Optimizer trainer(model.parameters(), optimizer, ranks);
   const Stopping stopping = options.environment().watch_signals();
@@ -115,6 +133,7 @@ void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const 
   } else {
     Lead(options, steps, model, tokenizer, loop, {ctx, trainer, stopping});
   }
+  if (others) others->End();
   model.NoteMemory(compute.memory);
   trainer.NoteMemory(compute.memory);
   compute.PrintMemory(step_memory.arena());

@@ -35,6 +35,9 @@ class Communicator {
 
   // What every rank gives, by rank. On the host.
   virtual std::vector<std::string> Gather(const std::string& own) = 0;
+
+  // The last that all ranks call: who ends after it is not lost.
+  virtual void End() {}
 };
 
 }  // namespace swarr

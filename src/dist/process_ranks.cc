@@ -182,10 +182,7 @@ class ProcessCommunicator : public Communicator {
       : launch_(launch), links_(MeetAll(launch, options.patience_s)) {
     if (options.on_lost) watch_ = std::thread([this, on_lost = options.on_lost] { Watch(on_lost); });
   }
-  ~ProcessCommunicator() override {
-    ended_ = true;
-    if (watch_.joinable()) watch_.join();
-  }
+  ~ProcessCommunicator() override { EndWatch(); }
 
   int rank() const override { return launch_.rank; }
   int size() const override { return launch_.size; }
@@ -217,6 +214,12 @@ class ProcessCommunicator : public Communicator {
     return all;
   }
 
+  // Nobody hangs up before all have ended their watch.
+  void End() override {
+    EndWatch();
+    Gather("");
+  }
+
   void Exchange(const Context& ctx, std::span<const Tensor> send, std::span<const Tensor> receive) override {
     if (ctx.device() == Device::kCpu) return ExchangeOnHost(send, receive);
     if (!device_) device_ = MakeDeviceExchange(*this);
@@ -224,6 +227,10 @@ class ProcessCommunicator : public Communicator {
   }
 
  private:
+  void EndWatch() {
+    ended_ = true;
+    if (watch_.joinable()) watch_.join();
+  }
   std::string LostSentence(std::size_t r) const {
     return Concat("rank ", r, " has ended, so rank ", rank(), " ends too; what was saved goes on with --resume auto");
   }
