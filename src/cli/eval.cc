@@ -56,16 +56,19 @@ struct EvalCommand {
                          [this] { return task.prompt.few_shot_data.empty() && !lm_eval; });
     options.Group("Output");
     options.AddOutput("completions-out", completions_out, "JSON Lines file for all completions and their rewards");
-    options
-        .AddUnrecorded("output-dir", output_dir,
-                       Concat("for ", kEvaluationFile, ", ", kEvaluatedFile, " and ", kConfigFile,
-                              ", which swarr report puts beside those of runs"))
-        ->type_name("DIR");
+    output_dir_option = options
+                            .AddUnrecorded("output-dir", output_dir,
+                                           Concat("for ", kEvaluationFile, ", ", kEvaluatedFile, " and ", kConfigFile,
+                                                  ", which swarr report puts beside those of runs"))
+                            ->type_name("DIR");
     options.AddUnrecorded("json", json, "print one JSON object");
     compute.AddTo(options);
   }
 
   void Run() {
+    if (output_dir.empty() && output_dir_option->count() > 0) {
+      throw UsageError("--output-dir is empty; name a directory");
+    }
     if (!output_dir.empty()) PrepareDirectory();
     if (lm_eval) FollowHarness();
     const GenerationOptions::Loaded loaded = generation.Load(Split::kEval);
@@ -100,6 +103,7 @@ struct EvalCommand {
 
   void PrepareDirectory() const {
     const fs::path dir = output_dir;
+    SWARR_CHECK(!fs::exists(dir) || fs::is_directory(dir), "--output-dir names ", output_dir, ", which is a file");
     for (const char* mark : {"config.json", kRunFile}) {
       SWARR_CHECK(!fs::exists(dir / mark), "--output-dir names ", output_dir,
                   ", the directory of a model or a run; give the evaluation one of its own");
@@ -238,6 +242,7 @@ struct EvalCommand {
 
   OptionSet& options;
   OutputFile completions_out;
+  const CLI::Option* output_dir_option = nullptr;
   std::string output_dir;
   bool greedy = false, lm_eval = false, full_attention_decode = false;
   std::vector<std::pair<std::string, RewardRule>> harness_scores;  // with --lm-eval

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -119,10 +120,6 @@ int Run(std::vector<std::string> arguments) {
   program.set_version_flag("--version", std::string(Version()) + " (" + BuildRevision() + ")");
   program.option_defaults()->always_capture_default()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   program.require_subcommand(1);
-  if (!arguments.empty() && arguments.front() == "help") {  // `help COMMAND` is `COMMAND --help`
-    arguments.erase(arguments.begin());
-    arguments.emplace_back("--help");
-  }
   const Environment environment{
       .command_line = Join(arguments), .watch_signals = WatchSignals, .launch = LaunchOf(std::getenv)};
   TakeOwnDevice(environment.launch);
@@ -130,6 +127,12 @@ int Run(std::vector<std::string> arguments) {
        {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddReport, AddSample, AddGenerate,
         AddInspect, AddLogits, AddTokenize, AddVerify, AddOracle, AddBench, AddCompletion}) {
     add({program, environment});
+  }
+  if (!arguments.empty() && arguments.front() == "help") {  // `help COMMAND` is `COMMAND --help`
+    arguments.erase(arguments.begin());
+    const std::vector<std::string> commands = CommandNames(program);
+    const bool known = arguments.empty() || std::ranges::find(commands, arguments.front()) != commands.end();
+    if (known) arguments.emplace_back("--help");  // what is not known is refused
   }
   try {
     const std::vector<std::string> expanded = ExpandConfig(program, arguments);

@@ -184,8 +184,8 @@ RunOutput ReadOutput(const fs::path& directory) {
   try {
     return ReadWhole(directory);
   } catch (const nlohmann::json::exception&) {
-    throw Error(Concat(directory.string(), " has a field of the wrong type in ", kConfigFile,
-                       "; it was not written by ", "pretrain, sft, rl or eval"));
+    throw Error(Concat(directory.string(), " has a field of the wrong type in ", kConfigFile, ", ", kMetricsFile,
+                       " or ", kEvaluationFile, "; they were not written by ", "pretrain, sft, rl or eval"));
   }
 }
 

@@ -7,7 +7,7 @@ namespace swarr {
 // colours within pictures follow in HtmlPage.
 const std::string_view kPageStyle = R"(
 :root { color-scheme: light dark; --ground: #fff; --ink: #222; --soft: #555; --line: #d9dcdf; --panel: #f4f5f6;
-        --link: #0067a5; --far: #b3261e; }
+        --link: #0067a5; --far: #b3261e; --shade: #0004; }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 Helvetica, Arial, sans-serif; color: var(--ink); background: var(--ground); max-width: 64rem;
        margin: 1.5rem auto 3rem; padding: 0 1rem; overflow-wrap: break-word; }
@@ -24,7 +24,11 @@ code, pre { font: .86rem/1.45 ui-monospace, Menlo, Consolas, monospace; }
 pre { background: var(--panel); padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 .notice { border-left: 4px solid var(--far); padding: .3rem .8rem; background: var(--panel); max-width: 46rem; }
 
-.scroll { overflow-x: auto; }
+/* A shade at an edge says that there is more to scroll to; at the end of the way the ground covers it. */
+.scroll { overflow-x: auto; background: linear-gradient(90deg, var(--ground) 50%, #0000) left / 36px 100% no-repeat local,
+            linear-gradient(-90deg, var(--ground) 50%, #0000) right / 36px 100% no-repeat local,
+            linear-gradient(90deg, var(--shade), #0000) left / 12px 100% no-repeat,
+            linear-gradient(-90deg, var(--shade), #0000) right / 12px 100% no-repeat; }
 table { border-collapse: separate; border-spacing: 0; margin: .6rem 0; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .5rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: bottom; }
 th { font-weight: 600; min-width: 4.2rem; max-width: 8rem; }
@@ -53,7 +57,7 @@ summary { cursor: pointer; font-weight: 600; }
 
 @media screen and (prefers-color-scheme: dark) {
   :root { --ground: #16191d; --ink: #dfe3e7; --soft: #a9b0b7; --line: #343a42; --panel: #20252b; --link: #6cb4ee;
-          --far: #ff7b72; }
+          --far: #ff7b72; --shade: #fff5; }
   .near { stroke: #6cb4ee; } .far, .lost { stroke: #ff7b72; }
 }
 @media (max-width: 600px) {
@@ -67,7 +71,7 @@ summary { cursor: pointer; font-weight: 600; }
   body { font-size: 10.5pt; max-width: none; margin: 0; padding: 0; }
   nav { display: none; }
   a { color: inherit; text-decoration: none; }
-  .scroll { overflow: visible; }
+  .scroll { overflow: visible; background: none; }
   #runs { page: across; }  /* the widest table */
   table { font-size: 7.5pt; }
   th, td { padding: .12rem .25rem; min-width: 0; }

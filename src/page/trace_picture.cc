@@ -99,8 +99,8 @@ std::string TracePicture(const ChainProblem& problem, const std::string& complet
 const std::string_view kTraceKey =
     "A line leads from every use of the facts a and b, and of n where the policy decides to stop, back to where they "
     "were last stated rightly: blue inside the window, red outside it, dashed where not even all layers together "
-    "reach. A trace is out of reach if it loses n: the values in view tell a and b. Shaded: the facts in the prompt "
-    "and in restatements.";
+    "reach. A trace is out of reach if it loses n: the values in view tell a and b; for that a restatement counts as "
+    "stated whether it is right or not. Shaded: the facts in the prompt and in restatements.";
 
 std::optional<ChainProblem> ChainProblemIn(const std::string& prompt) {
   try {

@@ -290,6 +290,8 @@ std::vector<MemoryPart> RlParts(const ModelConfig& config, DType dtype, Device d
 OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tokenizer, const Task& task,
                     const RlOptions& options, Optimizer& optimizer, TrainingSteps& run, const Transformer* reference) {
   CheckObjective(options.objective);
+  SWARR_CHECK(options.max_completion_length > 0,
+              "RL needs max_completion_length, of which completion_limit() of the task may tell");
   if (options.num_generations < 2 && options.objective.baseline != Baseline::kNone) {
     throw UsageError(
         "a baseline needs groups of at least 2 completions; raise num-generations, or set baseline to none");

@@ -21,7 +21,7 @@ struct RlOptions {
   int prompts_per_step = 16;
   int num_generations = 8;        // completions per prompt: a group
   int num_iterations = 1;         // updates per step
-  int max_completion_length = 0;  // tokens; a truncated completion is worth 0
+  int max_completion_length = 0;  // tokens, from 1 (Task::completion_limit); a truncated completion is worth 0
   int micro_batch = 32;           // completions packed into one training pass
   int chunks = 1;  // of a step's groups, whose gradients are added along a tree: as many ranks can train (dist/ranks.h)
   int slots = 0;   // sequences decoded at a time (SlotsFor); results do not depend on it

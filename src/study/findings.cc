@@ -77,10 +77,10 @@ class Story {
       Say("Warning, ", ArmName(results_.looks, w.arm), ", seed ", w.seed, ", step ", w.step, ": ", w.text, ".");
     }
     const std::size_t seeds = SeedsOf(results_.runs).size();
-    Say(seeds == 1 ? "One seed: the intervals cover the choice of problems, not what another training run would give."
-                   : Concat("Intervals are t intervals over ", seeds,
-                            " seeds, means over seeds: what another seed "
-                            "would give."));
+    Say(seeds == 1
+            ? "One seed: the intervals cover the choice of problems, not what another training run would give."
+            : Concat("Intervals are t intervals over ", seeds, " seeds, means over seeds: what another seed would give",
+                     seeds <= 3 ? "; of so few they are wide, and may pass what an accuracy can be." : "."));
     return std::move(sentences_);
   }
 

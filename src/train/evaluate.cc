@@ -67,6 +67,8 @@ std::vector<MemoryPart> EvaluateParts(const ModelConfig& config, DType dtype, De
 
 std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model, const Tokenizer& tokenizer,
                                           const Task& task, const EvaluateOptions& options) {
+  SWARR_CHECK(options.max_completion_length > 0,
+              "an evaluation needs max_completion_length, of which completion_limit() of the task may tell");
   const std::int64_t problems = ProblemsOf(task, options);
   std::vector<Request> requests;
   std::size_t longest = 0;

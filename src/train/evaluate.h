@@ -20,7 +20,7 @@ struct EvaluateOptions {
   std::int64_t problems = 0;      // how many, from the task's first on; 0: all
   int samples = 1;                // completions per problem
   double temperature = 1.0;       // 0: greedy
-  int max_completion_length = 0;  // tokens
+  int max_completion_length = 0;  // tokens, at least 1; Task::completion_limit may tell
   int slots = 0;                  // sequences decoded at a time (SlotsFor); results do not depend on it
   std::uint64_t seed = 0;
   std::vector<std::string> stop_texts = {};  // a completion also ends before the first of these in its text

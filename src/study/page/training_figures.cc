@@ -14,7 +14,7 @@ namespace swarr {
 namespace {
 
 // All in pixels.
-constexpr double kPanelTop = 42, kPanelHeight = 62, kRowBottom = 22, kTickRoom = 46;
+constexpr double kPanelTop = 42, kPanelHeight = 62, kRowBottom = 22, kTickRoom = 50;
 // So many points all lines may have together, which keeps the page small, and one line at most and at least.
 constexpr std::size_t kAllPoints = 50000, kMostPoints = 50, kLeastPoints = 10;
 
