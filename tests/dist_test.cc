@@ -205,6 +205,36 @@ TEST_CASE("shards are whole chunks of the norm, cover all parameters, and may be
   });
 }
 
+TEST_CASE("rank 0's weights and moments come to all, whatever these had, and its moments are collected as they were") {
+  RunThreadRanks(3, [](Communicator& communicator) {
+    Trainee t(ShardedConfig(), DType::kBF16, {});
+    Randomize(t.model, static_cast<std::uint32_t>(communicator.rank()));
+    const ParameterStore& parameters = t.model.parameters();
+    const Ranks ranks(communicator);
+    Optimizer optimizer(parameters, {}, ranks);
+    optimizer.MakeRoom();
+    const auto moment_at = [](std::int64_t i) { return static_cast<float>(i % 1000); };
+    if (ranks.rank() == 0) {
+      for (std::int64_t i = 0; i < parameters.count(); ++i) optimizer.first_moment().data<float>()[i] = moment_at(i);
+    }
+    optimizer.Distribute(t.ctx);
+    const Part shard = ranks.ShardOf(parameters.count(), ranks.rank());
+    REQUIRE(optimizer.first_moment().size() == shard.size());
+    for (std::int64_t i = 0; i < shard.size(); ++i) {
+      CHECK(optimizer.first_moment().data<float>()[i] == moment_at(shard.begin + i));
+    }
+    for (const Tensor& flat : {parameters.master(), parameters.values()}) {
+      const std::vector<std::string> all = communicator.Gather({static_cast<const char*>(flat.raw()), flat.bytes()});
+      CHECK((all[1] == all[0] && all[2] == all[0]));
+    }
+    optimizer.Collect(t.ctx);
+    if (ranks.rank() > 0) return;
+    REQUIRE(optimizer.first_moment().size() == parameters.count());
+    for (std::int64_t i = 0; i < parameters.count(); ++i)
+      CHECK(optimizer.first_moment().data<float>()[i] == moment_at(i));
+  });
+}
+
 TEST_CASE("what is put on one rank comes to another, and what they gather stands by rank") {
   RunThreadRanks(3, [](Communicator& communicator) {
     TestContext t;

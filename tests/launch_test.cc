@@ -41,7 +41,7 @@ TEST_CASE("torchrun's, mpirun's, srun's and our own variables tell which rank a 
   CHECK(LaunchIn({{"SLURM_PROCID", "3"},
                   {"SLURM_STEP_NUM_TASKS", "4"},
                   {"SLURM_LOCALID", "1"},
-                  {"SWARR_RENDEZVOUS", "[::1]:700"}}) == Launch{3, 4, 1, "[::1]", "700"});
+                  {"SWARR_RENDEZVOUS", "[::1]:700"}}) == Launch{3, 4, 1, "::1", "700"});
   // Ours wins over a launcher's, also to be alone under one.
   CHECK(LaunchIn({{"SWARR_RANKS", "1"}, {"RANK", "1"}, {"WORLD_SIZE", "2"}}) == Launch{});
   CHECK(LaunchIn({{"WORLD_SIZE", "1"}, {"RANK", "0"}}) == Launch{});

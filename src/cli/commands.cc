@@ -158,10 +158,10 @@ void OptionSet::CheckIdle(const Idle& idle) {
 }
 
 void OptionSet::Check() {
-  const Launch& launch = environment_.launch;
-  if (launch.size > 1 && !allows_ranks_) {
+  launch_ = environment_.launch();
+  if (launch_.size > 1 && !allows_ranks_) {
     throw UsageError(Concat(app_.get_name(), " runs as one process, but the environment says that this is rank ",
-                            launch.rank, " of ", launch.size, "; start it without a launcher, or set SWARR_RANKS=1"));
+                            launch_.rank, " of ", launch_.size, "; start it without a launcher, or set SWARR_RANKS=1"));
   }
   std::set<fs::path> seen;
   for (const Output& output : outputs_) {

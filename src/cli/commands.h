@@ -41,7 +41,8 @@ struct Environment {
   // From this call on the first SIGINT (Ctrl-C), SIGTERM or SIGHUP does not end the process. Only commands that can
   // stop in good order call it.
   std::function<Stopping()> watch_signals;
-  Launch launch{};  // which of the ranks that train together this process is
+  std::function<Launch()>
+      launch;  // which of the ranks that train together this process is; asked once, before it works
 };
 
 // For CLI11 checks: a text that becomes a T. CLI11's own refusal does not say what is wanted.
@@ -84,6 +85,7 @@ class OptionSet {
   OptionSet(CLI::App& app, const Environment& environment);
 
   const Environment& environment() const { return environment_; }
+  const Launch& launch() const { return launch_; }  // known from Check on
 
   // Options that are added from here on stand in this group of the help.
   void Group(const std::string& name) { app_.option_defaults()->group(name); }
@@ -150,6 +152,7 @@ class OptionSet {
   CLI::App& app_;
   const Environment& environment_;
   bool allows_ranks_ = false;
+  Launch launch_;
   std::string config_;
   std::vector<std::pair<std::string, std::function<nlohmann::ordered_json()>>> records_;
   struct File {

@@ -120,9 +120,11 @@ int Run(std::vector<std::string> arguments) {
   program.set_version_flag("--version", std::string(Version()) + " (" + BuildRevision() + ")");
   program.option_defaults()->always_capture_default()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   program.require_subcommand(1);
-  const Environment environment{
-      .command_line = Join(arguments), .watch_signals = WatchSignals, .launch = LaunchOf(std::getenv)};
-  TakeOwnDevice(environment.launch);
+  const Environment environment{.command_line = Join(arguments), .watch_signals = WatchSignals, .launch = [] {
+                                  const Launch launch = LaunchOf(std::getenv);
+                                  TakeOwnDevice(launch);
+                                  return launch;
+                                }};
   for (CommandAdder* add :
        {AddStudy, AddData, AddPretrain, AddSft, AddRl, AddConvert, AddEval, AddReport, AddSample, AddGenerate,
         AddInspect, AddLogits, AddTokenize, AddVerify, AddOracle, AddBench, AddCompletion}) {
@@ -167,7 +169,8 @@ int main(int argc, char** argv) {
     return swarr::Run({argv + 1, argv + argc});
   } catch (const swarr::Interrupted& error) {
     std::cerr << "swarr: " << error.what() << '\n';
-    return swarr::kSignalled + swarr::signal_came;
+    const int signal = swarr::signal_came;  // none came to this process where another rank was asked to stop
+    return swarr::kSignalled + (signal != 0 ? signal : SIGTERM);
   } catch (const swarr::UsageError& error) {
     std::cerr << "swarr: " << error.what() << '\n';
     return swarr::kUsage;

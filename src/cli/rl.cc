@@ -166,6 +166,7 @@ struct RlCommand {
   }
 
   void Run() {
+    training.Meet(options);
     training.run.model_dir = model_dir;
     training.run.inputs = {{"model", model_dir}};
     rl.objective = objective.Resolve();

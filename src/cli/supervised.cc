@@ -79,6 +79,7 @@ struct SupervisedCommand {
 
   // From the weights of --model.
   void Run() {
+    training.Meet(options);
     training.run.model_dir = model_dir;
     training.run.inputs = {{"model", model_dir}};
     const auto model = training.compute.Load(model_dir, /*with_gradients=*/true);
@@ -219,6 +220,7 @@ struct PretrainCommand : SupervisedCommand {
   void Run() {
     const DType dtype = training.compute.MakeDType();
     if (!model_dir.empty()) return SupervisedCommand::Run();
+    training.Meet(options);
     const BuiltInTask& new_task = task.ChosenBuiltIn();
     const Tokenizer tokenizer(new_task.tokenizer(), Concat("the ", new_task.name, " task's tokenizer"));
     CompleteShape(tokenizer);

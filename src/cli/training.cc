@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "base/version.h"
 #include "cli/terminal/progress.h"
 #include "dist/process_ranks.h"
 #include "train/rank_steps.h"
@@ -15,7 +16,8 @@
 namespace swarr {
 namespace {
 
-using Row = nlohmann::ordered_json;  // of metrics.jsonl, as TrainingRun writes it
+using nlohmann::ordered_json;
+using Row = ordered_json;  // of metrics.jsonl, as TrainingRun writes it
 
 std::string Measures(const Row& row) {
   const auto text = [](const char* format, double value) {
@@ -84,23 +86,23 @@ void TrainingOptions::AddTo(OptionSet& options) {
   options.AddUnrecorded("quiet", quiet, "show no progress");
 }
 
-// The other ranks, if there are any. When one of them ends, so does this process, which may be waiting for its device.
-static std::unique_ptr<Communicator> MeetOtherRanks(const Launch& launch) {
-  if (launch.size == 1) return nullptr;
-  return MeetRanks(launch, {.on_lost = [](const std::string& sentence) {
-                     std::fprintf(stderr, "swarr: %s\n", sentence.c_str());
-                     std::_Exit(EXIT_FAILURE);
-                   }});
+void TrainingOptions::Meet(const OptionSet& options) {
+  if (options.launch().size == 1) return;
+  if (options.launch().rank > 0) quiet = true;
+  others = MeetRanks(options.launch(), {.on_lost = [](const std::string& sentence) {
+                       std::fprintf(stderr, "swarr: %s\n", sentence.c_str());
+                       std::_Exit(EXIT_FAILURE);  // the process may be waiting for its device
+                     }});
 }
 
 // Throws, on all ranks alike, unless all have the same options and read the same. `told`: the options.
-static void RequireSameRun(Communicator& ranks, nlohmann::ordered_json told,
+static void RequireSameRun(Communicator& ranks, ordered_json told,
                            const std::vector<std::pair<std::string, std::filesystem::path>>& inputs) {
   for (const auto& [name, path] : inputs) told["content of " + name] = HashOfInput(path);
   const std::vector<std::string> all = ranks.Gather(told.dump());
   for (std::size_t r = 1; r < all.size(); ++r) {
     if (all[r] == all[0]) continue;
-    const auto first = nlohmann::ordered_json::parse(all[0]), other = nlohmann::ordered_json::parse(all[r]);
+    const auto first = ordered_json::parse(all[0]), other = ordered_json::parse(all[r]);
     std::string name = "command";
     for (const auto& [key, value] : first.items()) {
       if (!other.contains(key) || other[key] != value) name = key;
@@ -120,20 +122,25 @@ void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const 
   if (optimizer.adamw.beta1 >= 1 || optimizer.adamw.beta2 >= 1) {
     throw UsageError("--beta1 and --beta2 must be below 1, where a mean over past steps ends");
   }
-  const std::unique_ptr<Communicator> others = MeetOtherRanks(options.environment().launch);
-  if (others) RequireSameRun(*others, options.Resolved(), run.inputs);
+  if (others) {
+    ordered_json told = options.Resolved();
+    told["device"] = Name(ctx.device());
+    told["kernels"] = Name(ctx.cpu);
+    told["revision"] = BuildRevision();
+    told["steps"] = steps;
+    RequireSameRun(*others, std::move(told), run.inputs);
+  }
   const Ranks ranks = others ? Ranks(*others) : Ranks();
   Optimizer trainer(model.parameters(), optimizer, ranks);
   const Stopping stopping = options.environment().watch_signals();
   if (ranks.rank() > 0) {
     quiet = true;
-    FollowingSteps following(ctx, trainer, stopping.requested);
+    FollowingSteps following(ctx, trainer, stopping.requested, stopping.saving);
     loop(ctx, trainer, following);
     following.FollowToEnd();
   } else {
     Lead(options, steps, model, tokenizer, loop, {ctx, trainer, stopping});
   }
-  if (others) others->End();
   model.NoteMemory(compute.memory);
   trainer.NoteMemory(compute.memory);
   compute.PrintMemory(step_memory.arena());

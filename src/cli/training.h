@@ -3,9 +3,11 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "cli/commands.h"
+#include "dist/communicator.h"
 #include "model/transformer.h"
 #include "train/optimizer.h"
 #include "train/run.h"
@@ -19,8 +21,13 @@ struct TrainingOptions {
   RunOptions run;
   std::string output_dir, schedule = "cosine", report_to = Name(ReportTo::kNone);
   bool grad_checkpoint = false, trace_non_finite = false, quiet = false;
+  std::unique_ptr<Communicator> others;  // the ranks, if there are several
 
   void AddTo(OptionSet& options);
+
+  // Meets the other ranks, if there are any, before anything is loaded: whoever then fails ends all at once. When a
+  // rank ends, so does this process. To be called first.
+  void Meet(const OptionSet& options);
 
   using Loop = std::function<void(Context&, Optimizer&, TrainingSteps&)>;
   // Runs `loop`, which trains `model` for `steps` steps, and writes the model. `options` are all of the command. Of

@@ -29,6 +29,13 @@ int Number(const char* name, std::string_view text) {
   return number;
 }
 
+std::string Port(const char* name, int port) {
+  constexpr int kMost = 65'535;
+  SWARR_CHECK(port >= 1 && port <= kMost, "the environment's ", name, " leads to port ", port, "; ports are 1 to ",
+              kMost);
+  return Concat(port);
+}
+
 }  // namespace
 
 Launch LaunchOf(const std::function<const char*(const char*)>& environment) {
@@ -42,7 +49,8 @@ Launch LaunchOf(const std::function<const char*(const char*)>& environment) {
   for (const Launcher& l : kLaunchers) {
     if (environment(l.size) == nullptr) continue;
     launch.size = number(l.size);
-    if (launch.size <= 1) return {};
+    SWARR_CHECK(launch.size > 0, "the environment's ", l.size, " is 0; there is at least one rank");
+    if (launch.size == 1) return {};
     rank_name = l.rank;
     launch.rank = number(l.rank);
     launch.local_rank = number(l.local_rank);
@@ -53,13 +61,14 @@ Launch LaunchOf(const std::function<const char*(const char*)>& environment) {
               launch.size, " ranks, counted from 0");
   if (const char* place = environment("SWARR_RENDEZVOUS")) {
     const char* colon = std::strrchr(place, ':');
-    SWARR_CHECK(colon != nullptr && colon != place, "the environment's SWARR_RENDEZVOUS is '", place,
-                "'; it must be HOST:PORT");
-    launch.host.assign(place, colon);
-    launch.port = Concat(Number("SWARR_RENDEZVOUS", colon + 1));
+    SWARR_CHECK(colon != nullptr && colon != place && colon[1] != '\0', "the environment's SWARR_RENDEZVOUS is '",
+                place, "'; it must be HOST:PORT");
+    const bool brackets = place[0] == '[' && colon[-1] == ']';  // of an IPv6 address
+    launch.host.assign(place + brackets, colon - brackets);
+    launch.port = Port("SWARR_RENDEZVOUS", Number("SWARR_RENDEZVOUS", colon + 1));
   } else if (const char* master = environment("MASTER_ADDR")) {
     launch.host = master;
-    launch.port = Concat(number("MASTER_PORT") + 1);
+    launch.port = Port("MASTER_PORT", number("MASTER_PORT") + 1);
   } else {
     throw Error(
         Concat("there are ", launch.size,

@@ -24,7 +24,8 @@ struct Launch {
 };
 
 // `environment` gives the value of a variable, or null. Throws Error, naming the variable, where one is missing or is
-// no number, where a rank is not below the number of ranks, or where several ranks have no meeting place.
+// no number, where a rank is not below the number of ranks, where there are none, or where several have no meeting
+// place.
 Launch LaunchOf(const std::function<const char*(const char*)>& environment);
 
 }  // namespace swarr

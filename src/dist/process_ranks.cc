@@ -6,12 +6,15 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -61,8 +64,10 @@ class Socket {
     Send(text.data(), text.size());
   }
   std::string ReceiveText() const {
+    constexpr std::uint64_t kMost = std::uint64_t{1} << 36;
     std::uint64_t size = 0;
     Receive(&size, sizeof size);
+    SWARR_CHECK(size <= kMost, "a rank announces ", size, " bytes, which no rank of ours does");
     std::string text(size, '\0');
     Receive(text.data(), text.size());
     return text;
@@ -76,6 +81,15 @@ class Socket {
     setsockopt(descriptor_, IPPROTO_TCP, TCP_KEEPINTVL, &between_s, sizeof between_s);
     setsockopt(descriptor_, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof tries);
     setsockopt(descriptor_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    const unsigned unanswered_ms = 30'000;  // what was sent and not acknowledged, which stops the asking above
+    setsockopt(descriptor_, IPPROTO_TCP, TCP_USER_TIMEOUT, &unanswered_ms, sizeof unanswered_ms);
+  }
+  // Receive gives up when nothing comes for so long; 0: never.
+  void WaitAtMost(double seconds) const {
+    timeval limit{};
+    limit.tv_sec = static_cast<time_t>(seconds);
+    limit.tv_usec = static_cast<suseconds_t>((seconds - static_cast<double>(limit.tv_sec)) * 1e6);
+    setsockopt(descriptor_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   }
 
  private:
@@ -100,14 +114,21 @@ struct Addresses {
 
 using Clock = std::chrono::steady_clock;
 
+// At the port, for IPv6 and IPv4 where the machine has both.
 Socket Listen(const Launch& launch) {
   const Addresses addresses(launch, /*to_listen=*/true);
-  for (const addrinfo* a = addresses.first; a != nullptr; a = a->ai_next) {
-    Socket s(socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol));
-    const int on = 1;
-    setsockopt(s.descriptor(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (s.open() && bind(s.descriptor(), a->ai_addr, a->ai_addrlen) == 0 && listen(s.descriptor(), launch.size) == 0)
-      return s;
+  for (const int family : {AF_INET6, AF_INET}) {
+    for (const addrinfo* a = addresses.first; a != nullptr; a = a->ai_next) {
+      if (a->ai_family != family) continue;
+      Socket s(socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol));
+      const int on = 1, off = 0;
+      setsockopt(s.descriptor(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+      if (family == AF_INET6) setsockopt(s.descriptor(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+      if (s.open() && bind(s.descriptor(), a->ai_addr, a->ai_addrlen) == 0 &&
+          listen(s.descriptor(), launch.size) == 0) {
+        return s;
+      }
+    }
   }
   throw Error(Concat("rank 0 can't listen at port ", launch.port, ": ", std::strerror(errno),
                      "; choose another meeting place"));
@@ -141,15 +162,47 @@ struct Greeting {
   std::int32_t rank = 0, size = 0;
 };
 
+// A guest's greeting; nothing from a stranger, who may ask whether anybody listens, say something else, or be silent.
+std::optional<Greeting> GreetingOf(const Socket& guest) {
+  constexpr double kPatience = 5;
+  Greeting theirs;
+  guest.WaitAtMost(kPatience);
+  try {
+    guest.Receive(&theirs, sizeof theirs);
+  } catch (const RankLost&) {
+    return std::nullopt;
+  }
+  guest.WaitAtMost(0);
+  const bool ours = std::memcmp(theirs.magic, Greeting().magic, sizeof theirs.magic) == 0;
+  return ours ? std::optional(theirs) : std::nullopt;
+}
+
+// Goes to rank 0 and waits for its answer.
+Socket Join(const Launch& launch, const Greeting& greeting, Clock::time_point deadline) {
+  Socket link = Connect(launch, deadline);
+  link.NoticeSilence();
+  link.Send(&greeting, sizeof greeting);
+  Greeting answer;
+  const std::chrono::duration<double> left = deadline - Clock::now();
+  link.WaitAtMost(std::max(1.0, left.count()));
+  try {
+    link.Receive(&answer, sizeof answer);
+  } catch (const RankLost&) {
+    throw Error(Concat("who listens at ", launch.host, ":", launch.port,
+                       " does not answer as rank 0 of this run; is another "
+                       "program there, or has rank 0 ended?"));
+  }
+  link.WaitAtMost(0);
+  return link;
+}
+
 // Of rank 0 to every other rank, of these to rank 0.
 std::vector<Socket> MeetAll(const Launch& launch, double patience_s) {
   const auto deadline = Clock::now() + std::chrono::milliseconds(static_cast<std::int64_t>(1000 * patience_s));
   std::vector<Socket> links(static_cast<std::size_t>(launch.size));
-  Greeting greeting{.rank = launch.rank, .size = launch.size};
+  const Greeting greeting{.rank = launch.rank, .size = launch.size};
   if (launch.rank > 0) {
-    links[0] = Connect(launch, deadline);
-    links[0].NoticeSilence();
-    links[0].Send(&greeting, sizeof greeting);
+    links[0] = Join(launch, greeting, deadline);
     return links;
   }
   const Socket door = Listen(launch);
@@ -157,19 +210,14 @@ std::vector<Socket> MeetAll(const Launch& launch, double patience_s) {
     SWARR_CHECK(AwaitInput(door, deadline), "only ", met, " of ", launch.size, " ranks came to ", launch.host, ":",
                 launch.port, " within ", patience_s, " s");
     Socket guest(accept4(door.descriptor(), nullptr, nullptr, SOCK_CLOEXEC));
-    Greeting theirs;
-    if (!guest.open() || !AwaitInput(guest, deadline)) continue;
-    try {
-      guest.Receive(&theirs, sizeof theirs);
-    } catch (const RankLost&) {
-      continue;  // a stranger who asked whether anybody listens
-    }
-    if (std::memcmp(theirs.magic, greeting.magic, sizeof theirs.magic) != 0) continue;
-    SWARR_CHECK(theirs.size == launch.size && theirs.rank > 0 && theirs.rank < launch.size, "a rank says that it is ",
-                theirs.rank, " of ", theirs.size, "; here are ", launch.size, " ranks");
-    Socket& link = links[static_cast<std::size_t>(theirs.rank)];
-    SWARR_CHECK(!link.open(), "two processes say that they are rank ", theirs.rank);
+    const std::optional<Greeting> theirs = guest.open() ? GreetingOf(guest) : std::nullopt;
+    if (!theirs) continue;
+    SWARR_CHECK(theirs->size == launch.size && theirs->rank > 0 && theirs->rank < launch.size,
+                "a rank says that it is ", theirs->rank, " of ", theirs->size, "; here are ", launch.size, " ranks");
+    Socket& link = links[static_cast<std::size_t>(theirs->rank)];
+    SWARR_CHECK(!link.open(), "two processes say that they are rank ", theirs->rank);
     guest.NoticeSilence();
+    guest.Send(&greeting, sizeof greeting);
     link = std::move(guest);
     ++met;
   }
@@ -232,30 +280,30 @@ class ProcessCommunicator : public Communicator {
     if (watch_.joinable()) watch_.join();
   }
   std::string LostSentence(std::size_t r) const {
-    return Concat("rank ", r, " has ended, so rank ", rank(), " ends too; what was saved goes on with --resume auto");
+    return Concat("rank ", r, " has ended, so rank ", rank(),
+                  " ends too; --resume auto goes on from the last checkpoint, if there is one");
   }
 
   // All get all that anybody sends, and take what is for them.
   void ExchangeOnHost(std::span<const Tensor> send, std::span<const Tensor> receive) {
+    std::vector<std::uint64_t> sizes;
     std::string own;
-    for (const Tensor& t : send) {
-      const std::uint64_t bytes = t.empty() ? 0 : t.bytes();
-      own.append(reinterpret_cast<const char*>(&bytes), sizeof bytes);
-      own.append(static_cast<const char*>(t.raw()), bytes);
-    }
+    for (const Tensor& t : send) sizes.push_back(t.empty() ? 0 : t.bytes());
+    own.assign(reinterpret_cast<const char*>(sizes.data()), sizes.size() * sizeof sizes[0]);
+    for (std::size_t r = 0; r < send.size(); ++r) own.append(static_cast<const char*>(send[r].raw()), sizes[r]);
+    const std::size_t head = sizes.size() * sizeof sizes[0];
     const std::vector<std::string> all = Gather(own);
     for (std::size_t r = 0; r < all.size(); ++r) {
       if (static_cast<int>(r) == rank()) continue;
-      const char* p = all[r].data();
-      std::uint64_t bytes = 0;
-      for (int to = 0; to <= rank(); ++to) {
-        if (to > 0) p += bytes;
-        std::memcpy(&bytes, p, sizeof bytes);
-        p += sizeof bytes;
-      }
-      SWARR_CHECK(bytes == (receive[r].empty() ? 0 : receive[r].bytes()), "rank ", r, " sends ", bytes,
-                  " bytes where rank ", rank(), " expects another number");
-      if (bytes > 0) std::memcpy(receive[r].raw(), p, bytes);
+      const std::uint64_t expected = receive[r].empty() ? 0 : receive[r].bytes();
+      SWARR_CHECK(all[r].size() >= head, "rank ", r, " does not exchange what rank ", rank(), " does");
+      std::memcpy(sizes.data(), all[r].data(), head);
+      std::uint64_t before = head;
+      for (int to = 0; to < rank(); ++to) before += sizes[static_cast<std::size_t>(to)];
+      const std::uint64_t bytes = sizes[static_cast<std::size_t>(rank())];
+      SWARR_CHECK(bytes == expected && before <= all[r].size() && bytes <= all[r].size() - before, "rank ", r,
+                  " sends ", bytes, " bytes where rank ", rank(), " expects ", expected);
+      if (bytes > 0) std::memcpy(receive[r].raw(), all[r].data() + before, bytes);
     }
   }
 

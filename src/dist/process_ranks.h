@@ -14,7 +14,7 @@
 namespace swarr {
 
 struct ProcessRanksOptions {
-  double patience_s = 300;  // how long ranks wait for one another at the start: some read their model faster
+  double patience_s = 60;  // how long ranks wait for one another at the start
   // Called, from a thread of its own, with a sentence when another rank has ended: this one may be waiting for its
   // device for ever, so the process is to end. Not called during or after the destructor.
   std::function<void(const std::string&)> on_lost{};

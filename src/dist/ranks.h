@@ -39,6 +39,11 @@ class Ranks {
   int size() const { return communicator_ ? communicator_->size() : 1; }
   bool alone() const { return size() == 1; }
 
+  // The last that all ranks call.
+  void End() const {
+    if (communicator_) communicator_->End();
+  }
+
   // This rank's part of `count` things in a row; all parts have the same number of them, but for one.
   Part PartOf(std::int64_t count) const { return {count * rank() / size(), count * (rank() + 1) / size()}; }
   // This rank's chunks of a step.
@@ -54,6 +59,8 @@ class Ranks {
     std::vector<T> all;
     for (const std::string& bytes :
          communicator_->Gather({reinterpret_cast<const char*>(own.data()), own.size() * sizeof(T)})) {
+      SWARR_CHECK(bytes.size() % sizeof(T) == 0, "a rank gives ", bytes.size(),
+                  " bytes where another kind is expected");
       const std::size_t before = all.size();
       all.resize(before + bytes.size() / sizeof(T));
       std::memcpy(all.data() + before, bytes.data(), bytes.size());

@@ -49,12 +49,15 @@ Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& o
   }
 }
 
+void Optimizer::MakeRoom() {
+  if (ranks_.alone() || ranks_.rank() > 0) return;
+  all_m_ = OwnedTensor(parameters_.master(), parameters_.kind());
+  all_v_ = OwnedTensor(parameters_.master(), parameters_.kind());
+}
+
 void Optimizer::Collect(const Context& ctx) {
   if (ranks_.alone()) return;
-  if (ranks_.rank() == 0) {
-    all_m_ = OwnedTensor(parameters_.master(), parameters_.kind());
-    all_v_ = OwnedTensor(parameters_.master(), parameters_.kind());
-  }
+  MakeRoom();
   ranks_.ShardsToFirst(ctx, m_.view(), all_m_.view());
   ranks_.ShardsToFirst(ctx, v_.view(), all_v_.view());
   ranks_.SpreadShards(ctx, parameters_.master());

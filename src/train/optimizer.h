@@ -50,10 +50,12 @@ class Optimizer {
   // Clips by `grad_norm` (GradientNorm's result, found finite), applies the gradients and zeroes them.
   void Step(const Context& ctx, double lr, double grad_norm);
 
-  // All ranks call these. After Collect rank 0 has all masters and all moments, to be written or read as those of one
-  // rank alone, until it lets the moments go; Distribute gives every rank what is there then.
-  void Collect(const Context& ctx);
+  // Rank 0's room for all moments, where a checkpoint may be read as that of one rank alone. Then all ranks call
+  // Distribute, which gives them what is there, and rank 0's weights.
+  void MakeRoom();
   void Distribute(const Context& ctx);
+  // All ranks call it: rank 0 then has all masters and moments, to be written, until it lets the moments go.
+  void Collect(const Context& ctx);
   void ReleaseCollected() {
     all_m_ = {};
     all_v_ = {};

@@ -16,10 +16,15 @@ bool AnyAsks(const Ranks& ranks, const std::function<bool()>& asked) {
 
 LeadingSteps::LeadingSteps(const Context& ctx, Optimizer& optimizer, std::function<bool()> asked)
     : ctx_(ctx), optimizer_(optimizer), asked_(std::move(asked)) {
-  optimizer_.Collect(ctx_);  // so that a resume finds room for all moments
+  optimizer_.MakeRoom();  // for a resume
 }
 
 void LeadingSteps::Order(RankOrder order) const { optimizer_.ranks().GatherAll(std::vector{order}); }
+
+void LeadingSteps::End() const {
+  Order(RankOrder::kStop);
+  optimizer_.ranks().End();
+}
 
 void LeadingSteps::Lead(TrainingSteps& run) {
   run_ = &run;
@@ -39,15 +44,15 @@ void LeadingSteps::EndStep(std::int64_t tokens, const Record& record) {
   try {
     run_->EndStep(tokens, record);
   } catch (const Interrupted&) {
-    Order(RankOrder::kStop);
+    End();
     throw;
   }
   Order(RankOrder::kGoOn);
 }
 
-FollowingSteps::FollowingSteps(const Context& ctx, Optimizer& optimizer, std::function<bool()> asked)
-    : ctx_(ctx), optimizer_(optimizer), asked_(std::move(asked)) {
-  optimizer_.Collect(ctx_);
+FollowingSteps::FollowingSteps(const Context& ctx, Optimizer& optimizer, std::function<bool()> asked,
+                               std::function<void(bool)> saving)
+    : ctx_(ctx), optimizer_(optimizer), asked_(std::move(asked)), saving_(std::move(saving)) {
   optimizer_.Distribute(ctx_);
   const std::vector<std::int64_t> of_first = optimizer_.ranks().GatherAll(std::vector<std::int64_t>{0, 0});
   step_ = of_first[0];
@@ -57,7 +62,9 @@ FollowingSteps::FollowingSteps(const Context& ctx, Optimizer& optimizer, std::fu
 void FollowingSteps::Follow(RankOrder until) {
   for (;;) {
     const RankOrder order = optimizer_.ranks().GatherAll(std::vector{RankOrder::kGoOn})[0];
+    if (saving_) saving_(order == RankOrder::kCollect);
     if (order == RankOrder::kCollect) optimizer_.Collect(ctx_);
+    if (order == RankOrder::kStop) optimizer_.ranks().End();
     if (order == until) return;
     if (order == RankOrder::kStop) throw Interrupted(Concat("interrupted after step ", step_, "; rank 0 has saved it"));
   }
@@ -70,9 +77,8 @@ void FollowingSteps::EndStep(std::int64_t tokens, const Record&) {
   Follow(RankOrder::kGoOn);
 }
 
-void FollowingSteps::CheckFinite(const char* what, double value) {
-  SWARR_CHECK(std::isfinite(value), "the ", what, " is not finite at step ", step_ + 1,
-              "; rank 0 says where that began");
+void FollowingSteps::CheckFinite(const char*, double value) {
+  if (!std::isfinite(value)) Follow(RankOrder::kStop);  // rank 0 finds the same, says where that began, and ends
 }
 
 }  // namespace swarr

@@ -25,7 +25,7 @@ class LeadingSteps : public TrainingSteps {
   // The run, whose state comes to all ranks.
   void Lead(TrainingSteps& run);
   // After the last step, when the run has finished.
-  void End() { Order(RankOrder::kStop); }
+  void End() const;
 
   bool interrupted() const { return stop_; }
   void Saving(bool begins);
@@ -52,7 +52,9 @@ class LeadingSteps : public TrainingSteps {
 // Every other rank's.
 class FollowingSteps : public TrainingSteps {
  public:
-  FollowingSteps(const Context& ctx, Optimizer& optimizer, std::function<bool()> asked);
+  // `saving` is told when rank 0 begins to save (true), and when it goes on.
+  FollowingSteps(const Context& ctx, Optimizer& optimizer, std::function<bool()> asked,
+                 std::function<void(bool)> saving = {});
   // Follows rank 0 until it orders no more steps.
   void FollowToEnd() { Follow(RankOrder::kStop); }
 
@@ -71,6 +73,7 @@ class FollowingSteps : public TrainingSteps {
   const Context& ctx_;
   Optimizer& optimizer_;
   std::function<bool()> asked_;
+  std::function<void(bool)> saving_;
   std::int64_t step_ = 0, num_tokens_ = 0;
 };
 
