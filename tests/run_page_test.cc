@@ -208,6 +208,7 @@ TEST_CASE("what is no output of a run or an evaluation, or lacks its settings, i
                        Error);
   CHECK_THROWS_WITH_AS(ReadOutput(MakeRun(folder / "c", {{"command", "sft"}, {"max-steps", "many"}}, 0)),
                        Contains("wrong type"), Error);
+  CHECK_THROWS_WITH_AS(ReadOutput(folder.path()), Contains("/* has 3"), Error);
 }
 
 TEST_CASE("the page needs no network, runs no script, and escapes what the files say") {

@@ -150,12 +150,20 @@ std::vector<fs::path> OutputsIn(const fs::path& directory) {
 
 namespace {
 
+// What may be meant by a directory that is no output itself but holds some.
+std::string Meant(const fs::path& directory) {
+  const auto is_output = [](const fs::directory_entry& e) { return fs::exists(e.path() / kConfigFile); };
+  const auto held = std::ranges::count_if(fs::directory_iterator(directory), fs::directory_iterator(), is_output);
+  return held > 0 ? Concat("; ", directory.string(), "/* has ", held) : "";
+}
+
 RunOutput ReadWhole(const fs::path& directory) {
   SWARR_CHECK(fs::is_directory(directory), directory.string(), " is no directory; name the output of a command");
   const fs::path config_file = directory / kConfigFile;
   SWARR_CHECK(
       fs::exists(config_file), directory.string(), " has no ", kConfigFile,
-      ", which says what was run; name a directory that pretrain, sft, rl or eval has written with --output-dir");
+      ", which says what was run; name a directory that pretrain, sft, rl or eval has written with --output-dir",
+      Meant(directory));
   ordered_json config = ReadObject(config_file);
   RunOutput output{.directory = directory, .command = CommandOf(directory, config)};
   ReadSight(output, config);
