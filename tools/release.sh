@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Packs the last commit with CPack into build/release: the sources, with a file REVISION that answers where git cannot, and a
-# Debian package. Both come from one export of the commit, where the program is built. Then holds the archive against git, and
-# unpacks the package and lets its program begin a study. JOBS=n processes.
+# Debian package, without CUDA, so that it depends on Debian's packages alone. Both come from one export of the commit, where
+# the program is built. Then holds the archive against git, and unpacks the package and lets its program begin a study.
+# JOBS=n processes.
 set -eu
 cd "$(dirname "$0")/.."
 fail() {
@@ -17,7 +18,7 @@ export=$trial/export
 mkdir "$export"
 git archive HEAD | tar -x -C "$export"
 git describe --always >"$export/REVISION"
-(cd "$export" && cmake --preset release && cmake --build build --target swarr-cli --parallel "$JOBS" && cd build &&
+(cd "$export" && cmake --preset release -D SWARR_CUDA=OFF && cmake --build build --target swarr-cli --parallel "$JOBS" && cd build &&
   cpack --config CPackConfig.cmake && cpack --config CPackSourceConfig.cmake) >"$trial/log" 2>&1 || { cat "$trial/log" >&2; exit 1; }
 
 rm -rf build/release

@@ -23,7 +23,8 @@ struct SupervisedCommand {
     options.AddUnrecorded("epochs", epochs, "passes over the problems, if --max-steps is 0",
                           Between(std::numeric_limits<double>::min(), 1e6));
     options.Add("batch-size", sft.batch_size, "documents that are packed into one row", CountFrom(1));
-    options.Add("grad-accum", sft.grad_accum, "rows of --batch-size documents to a step", CountFrom(1));
+    options.Add("grad-accum", sft.grad_accum,
+                "rows of --batch-size documents to a step; several GPUs need one each at least", CountFrom(1));
     options.Add(
         "max-seq-len", sft.max_length,
         "longest document in tokens; longer rows of --data are left out, a longer problem of --task ends the run; 0 is "

@@ -134,7 +134,6 @@ void TrainingOptions::Train(const OptionSet& options, std::int64_t steps, const 
   Optimizer trainer(model.parameters(), optimizer, ranks);
   const Stopping stopping = options.environment().watch_signals();
   if (ranks.rank() > 0) {
-    quiet = true;
     FollowingSteps following(ctx, trainer, stopping.requested, stopping.saving);
     loop(ctx, trainer, following);
     following.FollowToEnd();
