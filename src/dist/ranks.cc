@@ -60,14 +60,20 @@ void Ranks::FromFirst(const Context& ctx, const Tensor& t) const {
   ExchangeWithFirst(ctx, Way::kFromFirst, t, [&](int) { return t; });
 }
 
-void Ranks::ShardsToFirst(const Context& ctx, const Tensor& shard, const Tensor& flat) const {
-  ExchangeWithFirst(ctx, Way::kToFirst, shard, [&](int r) { return ShardOf(flat.size(), r).Of(flat); });
-  if (rank() == 0) Copy(ctx, ShardOf(flat.size(), 0).Of(flat), shard);
+void Ranks::ExchangeShards(const Context& ctx, Way way, const Tensor& shard, const Tensor& others) const {
+  const std::int64_t own = shard.size(), all = own + (others.empty() ? 0 : others.size());
+  ExchangeWithFirst(ctx, way, shard, [&](int r) {
+    const Part part = ShardOf(all, r);
+    return others.Rows(part.begin - own, part.end - own);
+  });
 }
 
-void Ranks::ShardsFromFirst(const Context& ctx, const Tensor& shard, const Tensor& flat) const {
-  ExchangeWithFirst(ctx, Way::kFromFirst, shard, [&](int r) { return ShardOf(flat.size(), r).Of(flat); });
-  if (rank() == 0) Copy(ctx, shard, ShardOf(flat.size(), 0).Of(flat));
+void Ranks::ShardsToFirst(const Context& ctx, const Tensor& shard, const Tensor& others) const {
+  ExchangeShards(ctx, Way::kToFirst, shard, others);
+}
+
+void Ranks::ShardsFromFirst(const Context& ctx, const Tensor& shard, const Tensor& others) const {
+  ExchangeShards(ctx, Way::kFromFirst, shard, others);
 }
 
 }  // namespace swarr

@@ -77,15 +77,16 @@ class Ranks {
   void Spread(const Context& ctx, const std::function<Tensor(int)>& part) const;
   // Rank 0's tensor comes to all.
   void FromFirst(const Context& ctx, const Tensor& t) const;
-  // Rank 0's `flat` gets every rank's shard, or gives it; elsewhere `flat` is empty.
-  void ShardsToFirst(const Context& ctx, const Tensor& shard, const Tensor& flat) const;
-  void ShardsFromFirst(const Context& ctx, const Tensor& shard, const Tensor& flat) const;
+  // Rank 0's `others` gets every other rank's shard, one after another, or gives it; elsewhere `others` is empty.
+  void ShardsToFirst(const Context& ctx, const Tensor& shard, const Tensor& others) const;
+  void ShardsFromFirst(const Context& ctx, const Tensor& shard, const Tensor& others) const;
 
  private:
   // All that rank 0 sends to each other rank, or gets from it.
   enum class Way : bool { kFromFirst, kToFirst };
   void ExchangeWithFirst(const Context& ctx, Way way, const Tensor& own,
                          const std::function<Tensor(int)>& of_first) const;
+  void ExchangeShards(const Context& ctx, Way way, const Tensor& shard, const Tensor& others) const;
 
   Communicator* communicator_ = nullptr;
 };

@@ -25,7 +25,7 @@ constexpr int kFormatVersion = 1;
 
 // The optimizer's state by its names in a checkpoint, where it can be read and written.
 std::vector<std::pair<std::string, HostView>> MomentsOf(const TrainedModel& trained) {
-  const MemoryKind kind = trained.model.parameters().kind();
+  const MemoryKind kind = trained.optimizer.moments_kind();
   std::vector<std::pair<std::string, HostView>> moments;
   moments.emplace_back("m", HostView(trained.optimizer.first_moment(), kind));
   moments.emplace_back("v", HostView(trained.optimizer.second_moment(), kind));
@@ -80,19 +80,19 @@ std::vector<fs::path> CheckpointsOf(const fs::path& run) {
 
 std::string FindNonFinite(const TrainedModel& trained) {
   const ParameterStore& parameters = trained.model.parameters();
-  const auto find = [&](const char* what, const Tensor& flat) -> std::string {
-    if (flat.size() < parameters.count()) return "";  // a shard: of several ranks each has its own moments
-    const HostView host(flat, parameters.kind());
+  const auto find = [&](const char* what, const Tensor& flat, MemoryKind kind) -> std::string {
+    const HostView host(flat, kind);
     for (const Parameter& p : parameters.all()) {
       const std::int64_t bad = CountNonFinite(p.PartOf(host.view()));
       if (bad > 0) return Concat(what, p.name, ": ", bad, " of ", p.size(), " values");
     }
     return "";
   };
-  std::string found = find("the weight ", parameters.master());
-  if (found.empty()) found = find("the first moment of ", trained.optimizer.first_moment());
-  if (found.empty()) found = find("the second moment of ", trained.optimizer.second_moment());
-  if (found.empty()) found = find("the gradient of ", parameters.flat_gradients());
+  const MemoryKind kind = parameters.kind(), of_moments = trained.optimizer.moments_kind();
+  std::string found = find("the weight ", parameters.master(), kind);
+  if (found.empty()) found = find("the first moment of ", trained.optimizer.first_moment(), of_moments);
+  if (found.empty()) found = find("the second moment of ", trained.optimizer.second_moment(), of_moments);
+  if (found.empty()) found = find("the gradient of ", parameters.flat_gradients(), kind);
   return found;
 }
 

@@ -47,7 +47,7 @@ struct TrainedModel {
 };
 
 // Names the first tensor among weights, moments and gradients that holds a value that is not finite, and how many it
-// holds; "" if all are finite.
+// holds; "" if all are finite. Of several ranks rank 0 may ask, after Optimizer::Collect.
 std::string FindNonFinite(const TrainedModel& trained);
 
 // Writes a state file: the state, and the hashes of the files of `dir` with these names.

@@ -38,7 +38,9 @@ Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& o
       v_(shard_.Of(parameters.master()), parameters.kind()) {
   SWARR_CHECK(!parameters.flat_gradients().empty(), "a model without gradients can't be trained");
   if (!ranks.alone()) {
-    received_ = OwnedTensor(m_.view().dtype(), {(ranks.size() - 1) * shard_.size()}, parameters.kind());
+    const std::int64_t of_others = ranks.rank() == 0 ? parameters.count() - shard_.end : 0;
+    received_ =
+        OwnedTensor(m_.view().dtype(), {std::max((ranks.size() - 1) * shard_.size(), of_others)}, parameters.kind());
   }
   for (const Parameter& p : parameters.all()) {
     const std::int64_t end = std::min(p.offset + p.size(), shard_.end) - shard_.begin;
@@ -51,23 +53,51 @@ Optimizer::Optimizer(const ParameterStore& parameters, const OptimizerOptions& o
 
 void Optimizer::MakeRoom() {
   if (ranks_.alone() || ranks_.rank() > 0) return;
-  all_m_ = OwnedTensor(parameters_.master(), parameters_.kind());
-  all_v_ = OwnedTensor(parameters_.master(), parameters_.kind());
+  all_m_ = OwnedTensor(parameters_.master());
+  all_v_ = OwnedTensor(parameters_.master());
+}
+
+// Of rank 0: where the other ranks' shards of one moment are, on their way.
+Tensor Optimizer::RoomForOthers() const {
+  return ranks_.rank() == 0 ? received_.view().Rows(0, parameters_.count() - shard_.end) : Tensor{};
+}
+
+void Optimizer::CollectMoment(const Context& ctx, const Tensor& own, const Tensor& all) const {
+  const Tensor others = RoomForOthers();
+  ranks_.ShardsToFirst(ctx, own, others);
+  if (ranks_.rank() > 0) return;
+  Copy(all.Rows(0, shard_.end), HostView(own, parameters_.kind()).view());
+  Copy(all.Rows(shard_.end, all.size()), HostView(others, parameters_.kind()).view());
+}
+
+void Optimizer::DistributeMoment(const Context& ctx, const Tensor& own, const Tensor& all) const {
+  const Tensor others = RoomForOthers();
+  const auto write = [&](const Tensor& to, const Tensor& from) {
+    const HostView host(to, parameters_.kind());
+    Copy(host.view(), from);
+    host.WriteBack();
+  };
+  if (ranks_.rank() == 0) {
+    write(own, all.Rows(0, shard_.end));
+    write(others, all.Rows(shard_.end, all.size()));
+  }
+  ranks_.ShardsFromFirst(ctx, own, others);
 }
 
 void Optimizer::Collect(const Context& ctx) {
   if (ranks_.alone()) return;
   MakeRoom();
-  ranks_.ShardsToFirst(ctx, m_.view(), all_m_.view());
-  ranks_.ShardsToFirst(ctx, v_.view(), all_v_.view());
+  CollectMoment(ctx, m_.view(), all_m_.view());
+  CollectMoment(ctx, v_.view(), all_v_.view());
   ranks_.SpreadShards(ctx, parameters_.master());
+  ranks_.SpreadShards(ctx, parameters_.flat_gradients());
   Wait(ctx);
 }
 
 void Optimizer::Distribute(const Context& ctx) {
   if (ranks_.alone()) return;
-  ranks_.ShardsFromFirst(ctx, m_.view(), all_m_.view());
-  ranks_.ShardsFromFirst(ctx, v_.view(), all_v_.view());
+  DistributeMoment(ctx, m_.view(), all_m_.view());
+  DistributeMoment(ctx, v_.view(), all_v_.view());
   ranks_.FromFirst(ctx, parameters_.master());
   parameters_.RoundMaster(ctx);
   t_ = ranks_.GatherAll(std::vector{t_})[0];

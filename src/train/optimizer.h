@@ -50,11 +50,12 @@ class Optimizer {
   // Clips by `grad_norm` (GradientNorm's result, found finite), applies the gradients and zeroes them.
   void Step(const Context& ctx, double lr, double grad_norm);
 
-  // Rank 0's room for all moments, where a checkpoint may be read as that of one rank alone. Then all ranks call
-  // Distribute, which gives them what is there, and rank 0's weights.
+  // Rank 0's room for all moments, where a checkpoint may be read as that of one rank alone: on the host, since a
+  // device holds its shard alone. Then all ranks call Distribute, which gives them what is there, and rank 0's weights.
   void MakeRoom();
   void Distribute(const Context& ctx);
-  // All ranks call it: rank 0 then has all masters and moments, to be written, until it lets the moments go.
+  // All ranks call it: rank 0 then has all masters, sums of gradients and moments, to be looked at and written, until
+  // it lets the moments go.
   void Collect(const Context& ctx);
   void ReleaseCollected() {
     all_m_ = {};
@@ -67,11 +68,15 @@ class Optimizer {
   // Of all parameters, alone or when collected; else of the shard.
   const Tensor& first_moment() const { return all_m_.view().empty() ? m_.view() : all_m_.view(); }
   const Tensor& second_moment() const { return all_v_.view().empty() ? v_.view() : all_v_.view(); }
+  MemoryKind moments_kind() const { return all_m_.view().empty() ? parameters_.kind() : MemoryKind::kHost; }
   std::int64_t steps_taken() const { return t_; }
   void set_steps_taken(std::int64_t t) { t_ = t; }
 
  private:
   void StepShard(const Context& ctx, const AdamWUpdate& update) const;
+  Tensor RoomForOthers() const;
+  void CollectMoment(const Context& ctx, const Tensor& own, const Tensor& all) const;
+  void DistributeMoment(const Context& ctx, const Tensor& own, const Tensor& all) const;
 
   const ParameterStore& parameters_;
   OptimizerOptions options_;
@@ -80,8 +85,8 @@ class Optimizer {
   std::vector<DecayRun> runs_;     // parameters of the shard, side by side, that decay alike
   OwnedTensor m_, v_;              // of the shard
   std::vector<OwnedTensor> held_;  // sums of chunks that wait for others
-  OwnedTensor received_;           // other ranks' sums of the shard
-  OwnedTensor all_m_, all_v_;      // rank 0's, while it has all
+  OwnedTensor received_;           // other ranks' sums of the shard; rank 0's also their shards of a moment
+  OwnedTensor all_m_, all_v_;      // rank 0's, on the host, while it has all
   std::int64_t t_ = 0;
 };
 
