@@ -2,6 +2,7 @@
 // N ranks give the bits of one. The ranks are threads here.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -11,8 +12,11 @@
 #include "dist/ranks.h"
 #include "dist/thread_ranks.h"
 #include "rl_runs.h"
+#include "small_run.h"
+#include "temp_directory.h"
 #include "test_models.h"
 #include "train/evaluate.h"
+#include "train/rank_steps.h"
 #include "train/sft.h"
 
 namespace swarr {
@@ -233,6 +237,48 @@ TEST_CASE("rank 0's weights and moments come to all, whatever these had, and its
     for (std::int64_t i = 0; i < parameters.count(); ++i)
       CHECK(optimizer.first_moment().data<float>()[i] == moment_at(i));
   });
+}
+
+// What each rank says when a parameter's gradient in one of a step's two chunks is not a number.
+std::set<std::string> SaidOfNan(int ranks, const char* parameter, int bad_chunk) {
+  const TempDirectory dir;
+  std::vector<std::string> said(static_cast<std::size_t>(ranks));
+  RunThreadRanks(ranks, [&](Communicator& communicator) {
+    Trainee t(ShardedConfig(), DType::kF32, {});
+    Optimizer optimizer(t.model.parameters(), {}, ranks > 1 ? Ranks(communicator) : Ranks());
+    const auto check = [&](TrainingSteps& steps) {
+      optimizer.SumGradients(t.ctx, 2, [&](int chunk) {
+        if (chunk == bad_chunk) t.model.parameters()[parameter].grad.data<float>()[1] = std::nanf("");
+      });
+      try {
+        steps.CheckFinite("gradient norm", optimizer.GradientNorm(t.ctx));
+      } catch (const Error& error) {
+        said[static_cast<std::size_t>(communicator.rank())] = error.what();
+      }
+    };
+    if (communicator.rank() > 0) {
+      FollowingSteps following(t.ctx, optimizer, {});
+      return check(following);
+    }
+    LeadingSteps leading(t.ctx, optimizer, {});
+    TrainingRun run(In(dir / "run"), ordered_json::object(), t.model, optimizer, t.tokenizer);
+    if (ranks == 1) return check(run);
+    leading.Lead(run);
+    check(leading);
+  });
+  return {said.begin(), said.end()};
+}
+
+TEST_CASE("all ranks name the gradient that is not finite, whoever computed it and whoever has its sum") {
+  for (const char* parameter : {"model.embed_tokens.weight", "model.norm.weight"}) {
+    for (int bad_chunk : {0, 1}) {
+      INFO(parameter, ", chunk ", bad_chunk);
+      const std::set<std::string> alone = SaidOfNan(1, parameter, bad_chunk);
+      CHECK_MESSAGE(alone.begin()->find(Concat("the gradient of ", parameter, ": 1 of")) != std::string::npos,
+                    *alone.begin());
+      CHECK(SaidOfNan(2, parameter, bad_chunk) == alone);
+    }
+  }
 }
 
 TEST_CASE("what is put on one rank comes to another, and what they gather stands by rank") {

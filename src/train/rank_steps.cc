@@ -12,6 +12,12 @@ bool AnyAsks(const Ranks& ranks, const std::function<bool()>& asked) {
   return std::ranges::find(all, 1) != all.end();
 }
 
+// Rank 0's text. What the others give must be empty.
+std::string TextOfFirst(const Ranks& ranks, const std::string& text) {
+  const std::vector<char> all = ranks.GatherAll(std::vector<char>(text.begin(), text.end()));
+  return {all.begin(), all.end()};
+}
+
 }  // namespace
 
 LeadingSteps::LeadingSteps(const Context& ctx, Optimizer& optimizer, std::function<bool()> asked)
@@ -50,6 +56,20 @@ void LeadingSteps::EndStep(std::int64_t tokens, const Record& record) {
   Order(RankOrder::kGoOn);
 }
 
+void LeadingSteps::CheckFinite(const char* what, double value) {
+  if (std::isfinite(value)) return run_->CheckFinite(what, value);
+  Order(RankOrder::kCollect);
+  optimizer_.Collect(ctx_);
+  try {
+    run_->CheckFinite(what, value);
+  } catch (const Error& error) {
+    Order(RankOrder::kFail);
+    TextOfFirst(optimizer_.ranks(), error.what());
+    optimizer_.ranks().End();
+    throw;
+  }
+}
+
 FollowingSteps::FollowingSteps(const Context& ctx, Optimizer& optimizer, std::function<bool()> asked,
                                std::function<void(bool)> saving)
     : ctx_(ctx), optimizer_(optimizer), asked_(std::move(asked)), saving_(std::move(saving)) {
@@ -65,6 +85,11 @@ void FollowingSteps::Follow(RankOrder until) {
     if (saving_) saving_(order == RankOrder::kCollect);
     if (order == RankOrder::kCollect) optimizer_.Collect(ctx_);
     if (order == RankOrder::kStop) optimizer_.ranks().End();
+    if (order == RankOrder::kFail) {
+      const std::string why = TextOfFirst(optimizer_.ranks(), "");
+      optimizer_.ranks().End();
+      throw Error(why);
+    }
     if (order == until) return;
     if (order == RankOrder::kStop) throw Interrupted(Concat("interrupted after step ", step_, "; rank 0 has saved it"));
   }
@@ -78,7 +103,7 @@ void FollowingSteps::EndStep(std::int64_t tokens, const Record&) {
 }
 
 void FollowingSteps::CheckFinite(const char*, double value) {
-  if (!std::isfinite(value)) Follow(RankOrder::kStop);  // rank 0 finds the same, says where that began, and ends
+  if (!std::isfinite(value)) Follow(RankOrder::kStop);  // rank 0 finds the same, and says where that began
 }
 
 }  // namespace swarr

@@ -4,8 +4,9 @@
 // this.
 //
 // All that rank 0 asks of the others between steps is an order, which they get by Ranks::GatherAll:
-//   kCollect      take part in Optimizer::Collect: rank 0 saves
+//   kCollect      take part in Optimizer::Collect: rank 0 saves, or looks for what is not finite
 //   kGoOn, kStop  the next step, or no more
+//   kFail         no more, for a reason that rank 0 tells next
 #pragma once
 
 #include <functional>
@@ -15,7 +16,7 @@
 
 namespace swarr {
 
-enum class RankOrder : std::uint8_t { kCollect, kGoOn, kStop };
+enum class RankOrder : std::uint8_t { kCollect, kGoOn, kStop, kFail };
 
 // Rank 0's. TrainingRun is to have `saving` and `interrupted` of these steps among its options.
 class LeadingSteps : public TrainingSteps {
@@ -37,7 +38,7 @@ class LeadingSteps : public TrainingSteps {
   void KeepCompletions(std::int64_t step, const std::string& lines) override { run_->KeepCompletions(step, lines); }
   bool AskedToStop() const override { return false; }
   void StopIfAsked() override {}
-  void CheckFinite(const char* what, double value) override { run_->CheckFinite(what, value); }
+  void CheckFinite(const char* what, double value) override;
 
  private:
   void Order(RankOrder order) const;
