@@ -10,8 +10,10 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <thread>
 
+#include "base/files.h"
 #include "program.h"
 #include "train/checkpoint.h"
 
@@ -128,6 +130,11 @@ TEST_CASE("two processes train to the bits of one, write one run, and one goes o
     CHECK_MESSAGE(outcome.status == 0, outcome.err);
   }
   CheckSameModel(dir / "one", dir / "two");
+  for (const bool several : {false, true}) {
+    ForEachJsonLine(dir / (several ? "two" : "one") / "metrics.jsonl", [&](int, const nlohmann::json& row) {
+      for (const char* time : {"exchange_time", "gather_time"}) CHECK((row.value(time, 0.0) > 0) == several);
+    });
+  }
   for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
     CHECK(
         (ReadFile(dir / "one" / "checkpoint-00000004" / file) == ReadFile(dir / "two" / "checkpoint-00000004" / file)));

@@ -4,6 +4,8 @@
 #include <nccl.h>
 
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "cuda/cuda.h"
 #include "dist/device_exchange.h"
@@ -25,9 +27,20 @@ class NcclExchange : public DeviceExchange {
     std::memcpy(id.internal, text.data(), sizeof id.internal);
     CheckNccl(ncclCommInitRank(&communicator_, ranks.size(), id, ranks.rank()), "join the ranks' devices");
   }
-  ~NcclExchange() override { ncclCommAbort(communicator_); }  // never waits for a rank that may be gone
+  ~NcclExchange() override {
+    ncclCommAbort(communicator_);  // never waits for a rank that may be gone
+    for (const std::vector<Span>* spans : {&running_, &idle_}) {
+      for (const Span& span : *spans) {
+        cudaEventDestroy(span.begin);
+        cudaEventDestroy(span.end);
+      }
+    }
+  }
 
   void Exchange(const Context& ctx, std::span<const Tensor> send, std::span<const Tensor> receive) override {
+    CountEnded();
+    const Span span = NewSpan();
+    SWARR_CUDA_CHECK(cudaEventRecord(span.begin, ctx.stream->handle));
     CheckNccl(ncclGroupStart(), "begin an exchange");
     for (std::size_t r = 0; r < send.size(); ++r) {
       const int peer = static_cast<int>(r);
@@ -40,10 +53,52 @@ class NcclExchange : public DeviceExchange {
       }
     }
     CheckNccl(ncclGroupEnd(), "exchange");
+    SWARR_CUDA_CHECK(cudaEventRecord(span.end, ctx.stream->handle));
+    running_.push_back(span);
+  }
+
+  double TakeSeconds() override {
+    CountEnded();
+    return std::exchange(seconds_, 0);
   }
 
  private:
+  // What stands in the stream before and after an exchange.
+  struct Span {
+    cudaEvent_t begin = nullptr, end = nullptr;
+  };
+
+  Span NewSpan() {
+    Span span;
+    if (!idle_.empty()) {
+      span = idle_.back();
+      idle_.pop_back();
+    } else {
+      SWARR_CUDA_CHECK(cudaEventCreate(&span.begin));
+      SWARR_CUDA_CHECK(cudaEventCreate(&span.end));
+    }
+    return span;
+  }
+
+  void CountEnded() {
+    std::erase_if(running_, [&](const Span& span) {
+      const cudaError_t state = cudaEventQuery(span.end);
+      if (state == cudaErrorNotReady) {
+        cudaGetLastError();  // or the next check of a launch would find it
+        return false;
+      }
+      SWARR_CUDA_CHECK(state);
+      float milliseconds = 0;
+      SWARR_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, span.begin, span.end));
+      seconds_ += 1e-3 * static_cast<double>(milliseconds);
+      idle_.push_back(span);
+      return true;
+    });
+  }
+
   ncclComm_t communicator_ = nullptr;
+  std::vector<Span> running_, idle_;
+  double seconds_ = 0;
 };
 
 }  // namespace

@@ -36,6 +36,13 @@ class Communicator {
   // What every rank gives, by rank. On the host.
   virtual std::vector<std::string> Gather(const std::string& own) = 0;
 
+  // Seconds that this rank spent on each of the two since it asked last, waiting for others included. What a device
+  // still exchanges counts when it is done.
+  struct Times {
+    double exchange = 0, gather = 0;
+  };
+  virtual Times TakeTimes() { return {}; }
+
   // The last that all ranks call: who ends after it is not lost.
   virtual void End() {}
 };

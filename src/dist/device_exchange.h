@@ -12,6 +12,8 @@ class DeviceExchange {
  public:
   virtual ~DeviceExchange() = default;
   virtual void Exchange(const Context& ctx, std::span<const Tensor> send, std::span<const Tensor> receive) = 0;
+  // What exchanges took on the device, those that ended since this was asked last.
+  virtual double TakeSeconds() = 0;
 };
 
 // For the ranks of a communicator, whose Gather carries NCCL's id. All ranks call it. Throws Error if this build has no

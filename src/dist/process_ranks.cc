@@ -224,6 +224,19 @@ std::vector<Socket> MeetAll(const Launch& launch, double patience_s) {
   return links;
 }
 
+// Adds the seconds of a scope.
+class AddedTime {
+ public:
+  explicit AddedTime(double& sum) : sum_(sum) {}
+  AddedTime(const AddedTime&) = delete;
+  AddedTime& operator=(const AddedTime&) = delete;
+  ~AddedTime() { sum_ += std::chrono::duration<double>(Clock::now() - begin_).count(); }
+
+ private:
+  double& sum_;
+  Clock::time_point begin_ = Clock::now();
+};
+
 class ProcessCommunicator : public Communicator {
  public:
   ProcessCommunicator(const Launch& launch, const ProcessRanksOptions& options)
@@ -236,6 +249,38 @@ class ProcessCommunicator : public Communicator {
   int size() const override { return launch_.size; }
 
   std::vector<std::string> Gather(const std::string& own) override {
+    const AddedTime timer(times_.gather);
+    return GatherTexts(own);
+  }
+
+  Times TakeTimes() override {
+    if (device_) times_.exchange += device_->TakeSeconds();
+    return std::exchange(times_, {});
+  }
+
+  // Nobody hangs up before all have ended their watch.
+  void End() override {
+    EndWatch();
+    Gather("");
+  }
+
+  void Exchange(const Context& ctx, std::span<const Tensor> send, std::span<const Tensor> receive) override {
+    if (ctx.device() == Device::kCpu) return ExchangeOnHost(send, receive);
+    if (!device_) device_ = MakeDeviceExchange(*this);
+    device_->Exchange(ctx, send, receive);
+  }
+
+ private:
+  void EndWatch() {
+    ended_ = true;
+    if (watch_.joinable()) watch_.join();
+  }
+  std::string LostSentence(std::size_t r) const {
+    return Concat("rank ", r, " has ended or can't be reached, so rank ", rank(),
+                  " ends too; --resume auto goes on from the last checkpoint, if there is one");
+  }
+
+  std::vector<std::string> GatherTexts(const std::string& own) {
     std::vector<std::string> all(links_.size());
     all[static_cast<std::size_t>(rank())] = own;
     const auto with = [&](std::size_t r, const auto& talk) {
@@ -262,37 +307,16 @@ class ProcessCommunicator : public Communicator {
     return all;
   }
 
-  // Nobody hangs up before all have ended their watch.
-  void End() override {
-    EndWatch();
-    Gather("");
-  }
-
-  void Exchange(const Context& ctx, std::span<const Tensor> send, std::span<const Tensor> receive) override {
-    if (ctx.device() == Device::kCpu) return ExchangeOnHost(send, receive);
-    if (!device_) device_ = MakeDeviceExchange(*this);
-    device_->Exchange(ctx, send, receive);
-  }
-
- private:
-  void EndWatch() {
-    ended_ = true;
-    if (watch_.joinable()) watch_.join();
-  }
-  std::string LostSentence(std::size_t r) const {
-    return Concat("rank ", r, " has ended, so rank ", rank(),
-                  " ends too; --resume auto goes on from the last checkpoint, if there is one");
-  }
-
   // All get all that anybody sends, and take what is for them.
   void ExchangeOnHost(std::span<const Tensor> send, std::span<const Tensor> receive) {
+    const AddedTime timer(times_.exchange);
     std::vector<std::uint64_t> sizes;
     std::string own;
     for (const Tensor& t : send) sizes.push_back(t.empty() ? 0 : t.bytes());
     own.assign(reinterpret_cast<const char*>(sizes.data()), sizes.size() * sizeof sizes[0]);
     for (std::size_t r = 0; r < send.size(); ++r) own.append(static_cast<const char*>(send[r].raw()), sizes[r]);
     const std::size_t head = sizes.size() * sizeof sizes[0];
-    const std::vector<std::string> all = Gather(own);
+    const std::vector<std::string> all = GatherTexts(own);
     for (std::size_t r = 0; r < all.size(); ++r) {
       if (static_cast<int>(r) == rank()) continue;
       const std::uint64_t expected = receive[r].empty() ? 0 : receive[r].bytes();
@@ -329,6 +353,7 @@ class ProcessCommunicator : public Communicator {
 
   Launch launch_;
   std::vector<Socket> links_;
+  Times times_;
   std::unique_ptr<DeviceExchange> device_;
   std::atomic<bool> ended_ = false;
   std::thread watch_;

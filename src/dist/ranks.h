@@ -38,6 +38,7 @@ class Ranks {
   int rank() const { return communicator_ ? communicator_->rank() : 0; }
   int size() const { return communicator_ ? communicator_->size() : 1; }
   bool alone() const { return size() == 1; }
+  Communicator::Times TakeTimes() const { return communicator_ ? communicator_->TakeTimes() : Communicator::Times{}; }
 
   // The last that all ranks call.
   void End() const {

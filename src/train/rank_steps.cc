@@ -18,6 +18,14 @@ std::string TextOfFirst(const Ranks& ranks, const std::string& text) {
   return {all.begin(), all.end()};
 }
 
+// A step's record with what the ranks' talk took of its time.
+TrainingSteps::Record WithTimes(TrainingSteps::Record record, const Ranks& ranks) {
+  const Communicator::Times times = ranks.TakeTimes();
+  record["exchange_time"] = times.exchange;
+  record["gather_time"] = times.gather;
+  return record;
+}
+
 }  // namespace
 
 LeadingSteps::LeadingSteps(const Context& ctx, Optimizer& optimizer, std::function<bool()> asked)
@@ -36,6 +44,7 @@ void LeadingSteps::Lead(TrainingSteps& run) {
   run_ = &run;
   optimizer_.Distribute(ctx_);
   optimizer_.ranks().GatherAll(std::vector{step(), num_tokens()});
+  optimizer_.ranks().TakeTimes();  // what the start took is no step's
 }
 
 void LeadingSteps::Saving(bool begins) {
@@ -48,7 +57,7 @@ void LeadingSteps::Saving(bool begins) {
 void LeadingSteps::EndStep(std::int64_t tokens, const Record& record) {
   stop_ = AnyAsks(optimizer_.ranks(), asked_);
   try {
-    run_->EndStep(tokens, record);
+    run_->EndStep(tokens, WithTimes(record, optimizer_.ranks()));
   } catch (const Interrupted&) {
     End();
     throw;

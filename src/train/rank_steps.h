@@ -7,6 +7,8 @@
 //   kCollect      take part in Optimizer::Collect: rank 0 saves, or looks for what is not finite
 //   kGoOn, kStop  the next step, or no more
 //   kFail         no more, for a reason that rank 0 tells next
+//
+// Rank 0 adds to each step's metrics what Communicator::TakeTimes tells of it: exchange_time and gather_time, seconds.
 #pragma once
 
 #include <functional>
