@@ -108,6 +108,7 @@ torture: configure
 	@cmake --build build --target swarr-cli swarr-file-faults --parallel $(JOBS)
 	python3 tests/torture/torture.py build/swarr build/libswarr-file-faults.so --jobs $(JOBS)
 	python3 tests/torture/moments.py build/swarr --jobs $(JOBS)
+	python3 tests/torture/ranks.py build/swarr --jobs $(JOBS)
 
 # DEPS_DIR, also of mutants: a folder of tools/pack-deps.sh instead of Debian's packages.
 cuda:
