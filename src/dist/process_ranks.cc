@@ -84,12 +84,12 @@ class Socket {
     const unsigned unanswered_ms = 30'000;  // what was sent and not acknowledged, which stops the asking above
     setsockopt(descriptor_, IPPROTO_TCP, TCP_USER_TIMEOUT, &unanswered_ms, sizeof unanswered_ms);
   }
-  // Receive gives up when nothing comes for so long; 0: never.
+  // Receive, Send and connect give up when nothing comes for so long; 0: never.
   void WaitAtMost(double seconds) const {
     timeval limit{};
     limit.tv_sec = static_cast<time_t>(seconds);
     limit.tv_usec = static_cast<suseconds_t>((seconds - static_cast<double>(limit.tv_sec)) * 1e6);
-    setsockopt(descriptor_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    for (const int what : {SO_RCVTIMEO, SO_SNDTIMEO}) setsockopt(descriptor_, SOL_SOCKET, what, &limit, sizeof limit);
   }
 
  private:
@@ -145,10 +145,12 @@ bool AwaitInput(const Socket& s, Clock::time_point deadline) {
 }
 
 Socket Connect(const Launch& launch, Clock::time_point deadline) {
+  constexpr double kPatience = 5;  // one attempt would last for minutes where what comes is dropped
   const Addresses addresses(launch, /*to_listen=*/false);
   while (Clock::now() < deadline) {
     for (const addrinfo* a = addresses.first; a != nullptr; a = a->ai_next) {
       Socket s(socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol));
+      s.WaitAtMost(kPatience);
       if (s.open() && connect(s.descriptor(), a->ai_addr, a->ai_addrlen) == 0) return s;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(100));  // rank 0 may start later
