@@ -272,7 +272,7 @@ std::set<std::string> SaidOfNan(int ranks, const char* parameter, int bad_chunk)
 TEST_CASE("all ranks name the gradient that is not finite, whoever computed it and whoever has its sum") {
   for (const char* parameter : {"model.embed_tokens.weight", "model.norm.weight"}) {
     for (int bad_chunk : {0, 1}) {
-      INFO(parameter, ", chunk ", bad_chunk);
+      INFO(Concat(parameter, ", chunk ", bad_chunk));
       const std::set<std::string> alone = SaidOfNan(1, parameter, bad_chunk);
       CHECK_MESSAGE(alone.begin()->find(Concat("the gradient of ", parameter, ": 1 of")) != std::string::npos,
                     *alone.begin());
