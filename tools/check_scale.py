@@ -29,7 +29,7 @@ RANKS = (8, 16, 64)
 S, T, W, M = 512, 16_384, 4096, 32_768  # completions a step, their tokens, the window, tokens of a micro-batch
 MEMORY = 4.3e12  # bytes/s, a copy on an H200 (docs/cuda.md)
 RATE = 6 * 596e6 * 106_687  # floating-point operations/s: 6 P a token at the measured speed of shape B (docs/cuda.md)
-NVLINK, NETWORK = 400e9, 50e9  # bytes/s that a device sends; assumed
+NVLINK, NETWORK = 240e9, 50e9  # bytes/s that a device sends: measured between two H200; assumed
 
 
 def row(m, n):
