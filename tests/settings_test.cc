@@ -312,7 +312,7 @@ TEST_CASE("a preset names its task, gives all of its parameters, and may give a 
   };
   const ordered_json words = {{"name", "words"},  {"lines_min", 4}, {"lines_max", 6},
                               {"distractors", 1}, {"local", 0.5},   {"carry", 0.2}};
-  refused("task", {{"name", "sums"}}, "task.name is 'sums'; use chain or words");
+  refused("task", {{"name", "sums"}}, "task.name is 'sums'; use chain, words or rows");
   refused("task", {{"name", 3}}, "task.name is 3; it is the name of a task");
   refused("task", {{"name", "words"}, {"lines_min", 4}}, "task has no field 'lines_max'");
   ordered_json wrong = words;
