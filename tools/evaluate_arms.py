@@ -4,8 +4,8 @@
 
     python3 tools/evaluate_arms.py build-cuda/swarr out/gsm out/gsm-rows/gsm8k.jsonl [--device cuda] [--limit 400]
 
-Rows are prompt and answer; prompts go to the model as they stand, and the reward math judges: one completion at T = 1
-and a greedy one of each problem. Writes STUDY/<name of the file>/<run>.json for every run, with the numbers of the
+Rows are prompt and answer; prompts go to the model as they stand, and the reward math judges one completion at
+T = 1 of each. Writes STUDY/<name of the file>/<run>.json for every run, with the numbers of the
 problems that were right, and skips those that are there; prints a table, means over seeds.
 """
 
@@ -22,7 +22,7 @@ def measure(options, run):
         completions = pathlib.Path(folder) / "completions.jsonl"
         job = subprocess.run(
             [options.program, "eval", "--model", run, "--data", options.rows, "--reward", "math", "--template", "plain",
-             "--greedy", "--max-completion-length", str(options.limit), "--device", options.device, "--threads",
+             "--max-completion-length", str(options.limit), "--device", options.device, "--threads",
              str(options.threads), "--dtype", options.dtype, "--seed", run.name.rpartition("seed")[2], "--slots", "512",
              "--problems", str(options.problems), "--completions-out", completions, "--json", "--quiet"],
             check=True, capture_output=True, text=True)
@@ -51,10 +51,10 @@ def main():
     arms = collections.defaultdict(list)
     for file in sorted(out.iterdir()):
         arms[file.stem.rpartition("-seed")[0]].append(json.loads(file.read_text()))
-    print("| arm | accuracy | greedy | of each seed |\n|---|---|---|---|")
+    print("| arm | accuracy | of each seed |\n|---|---|---|")
     for arm, runs in arms.items():
-        mean = [sum(run[field] for run in runs) / len(runs) for field in ("accuracy", "accuracy_greedy")]
-        print(f"| {arm} | {mean[0]:.3f} | {mean[1]:.3f} | {', '.join(format(run['accuracy'], '.3f') for run in runs)} |")
+        mean = sum(run["accuracy"] for run in runs) / len(runs)
+        print(f"| {arm} | {mean:.3f} | {', '.join(format(run['accuracy'], '.3f') for run in runs)} |")
 
 
 main()
