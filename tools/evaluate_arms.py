@@ -5,7 +5,7 @@
     python3 tools/evaluate_arms.py build-cuda/swarr out/gsm out/gsm-rows/gsm8k.jsonl [--device cuda] [--limit 400]
 
 Rows are prompt and answer; prompts go to the model as they stand, and the reward math judges one completion at
-T = 1 of each. Writes STUDY/<name of the file>/<run>.json for every run, with the numbers of the
+T = 1 of each. Writes STUDY/evaluated/<name of the file>/<run>.json for every run, with the numbers of the
 problems that were right, and skips those that are there; prints a table, means over seeds.
 """
 
@@ -42,8 +42,8 @@ def main():
     parser.add_argument("--limit", type=int, default=400, help="tokens of a completion")
     parser.add_argument("--problems", type=int, default=0, help="the first ones; 0: all")
     options = parser.parse_args()
-    out = options.study / options.rows.stem
-    out.mkdir(exist_ok=True)
+    out = options.study / "evaluated" / options.rows.stem
+    out.mkdir(parents=True, exist_ok=True)
     for run in sorted((options.study / "runs").iterdir()):
         file = out / f"{run.name}.json"
         if (run / "model.safetensors").exists() and not file.exists():
