@@ -125,6 +125,11 @@ TEST_CASE(
   CHECK(results["runs"].size() == arms.size());
   CHECK(results["runs"][0].contains("mentioned_share"));
 
+  WriteFileAtomically(rows / "rl.jsonl", R"({"question": "7+5", "answer": "#### 12"})");
+  outcome = Swarr(Study(data, dir / "none") + On(model));
+  CHECK(outcome.status == 1);
+  CHECK(outcome.Says("rl.jsonl:1: the field 'prompt' is no text"));
+
   preset["task"].erase("directory");
   WriteFileAtomically(file, preset.dump());
   outcome = Swarr(Study(data, dir / "none") + On(model));

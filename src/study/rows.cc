@@ -15,7 +15,15 @@ namespace swarr {
 namespace {
 
 std::unique_ptr<JsonlTask> Read(const std::filesystem::path& file) {
-  return std::make_unique<JsonlTask>(file, JsonlFields{.completion = true, .answer = true}, RewardByName("math"));
+  auto task = std::make_unique<JsonlTask>(file, JsonlFields{.completion = true, .answer = true}, RewardByName("math"));
+  for (std::int64_t i = 0; i < task->size(); ++i) {
+    const nlohmann::ordered_json row = task->Row(i, 0);
+    for (const char* field : {"prompt", "completion"}) {
+      SWARR_CHECK(row.contains(field) && row[field].is_string(), task->Where(i), ": the field '", field,
+                  "' is no text, which a study's rows need");
+    }
+  }
+  return task;
 }
 
 // What is known of the problems that arms are measured on.
