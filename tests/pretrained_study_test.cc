@@ -96,5 +96,50 @@ TEST_CASE("a study made in parts on a pretrained model, wherever that lies, has 
   CHECK(outcome.Says("there is no arm 'swa' in the preset tiny; use "));
 }
 
+// An SFT file for each share that the arms name; the model's answers mean nothing.
+TEST_CASE(
+    "a study on files reads them where the preset says, and its arms imitate the share of brackets that they name") {
+  const TempDirectory dir;
+  const fs::path data = dir / "data", model = dir / "model", rows = dir / "rows";
+  WritePretrained(model);
+  fs::create_directories(rows);
+  const std::string row = R"({"prompt": "7 hens and 5\n", "completion": "[5]\n7+5=12\n#### 12", "answer": "12"})";
+  for (const char* file : {"sft-0.25.jsonl", "rl.jsonl", "eval.jsonl"}) WriteFileAtomically(rows / file, row + "\n");
+  json arms = QuickArms(), carrying = {{"arm", "carrying"}, {"from", "swa_sft"}, {"sft", json::object()}, {"carry", 1}};
+  arms.push_back(carrying);
+  json preset = SmallPreset(arms);
+  preset["completion_limit"] = kLimit;
+  preset["task"] = {{"name", "rows"}, {"directory", rows.string()}, {"carry", 0.25}};
+  fs::create_directories(data / "presets");
+  const fs::path file = data / "presets/tiny.json";
+  WriteFileAtomically(file, preset.dump());
+  const fs::path out = dir / "out";
+  Outcome outcome = Swarr(Study(data, out) + On(model));
+  CHECK(outcome.status == 1);
+  CHECK(outcome.Says("sft-1.jsonl"));
+  WriteFileAtomically(rows / "sft-1.jsonl", row + "\n");
+  outcome = Swarr(Study(data, out) + On(model));
+  REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+  const json results = json::parse(ReadFile(out / "results.json"));
+  CHECK(results["settings"]["data_ceiling"] == 1.0);  // the numbers of the rows lie within 2 layers of 16 tokens
+  CHECK(results["runs"].size() == arms.size());
+  CHECK(results["runs"][0].contains("mentioned_share"));
+
+  WriteFileAtomically(rows / "rl.jsonl", R"({"question": "7+5", "answer": "#### 12"})");
+  outcome = Swarr(Study(data, dir / "none") + On(model));
+  CHECK(outcome.status == 1);
+  CHECK(outcome.Says("rl.jsonl:1: the field 'prompt' is no text"));
+
+  preset["task"].erase("directory");
+  WriteFileAtomically(file, preset.dump());
+  outcome = Swarr(Study(data, dir / "none") + On(model));
+  CHECK(outcome.status == 1);
+  CHECK(outcome.Says("task has no field 'directory'"));
+  preset["task"]["name"] = "row";
+  WriteFileAtomically(file, preset.dump());
+  outcome = Swarr(Study(data, dir / "none") + On(model));
+  CHECK(outcome.Says("task.name is 'row'; use chain, words or rows"));
+}
+
 }  // namespace
 }  // namespace swarr

@@ -2,6 +2,7 @@
 // Rows that a model samples for SFT: which are kept, and that SFT learns from them what was drawn.
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "program.h"
@@ -240,6 +241,27 @@ TEST_CASE(
       all);
   CHECK_MESSAGE(replaced.status == 0, replaced.err);
   CHECK(ReadFile(out) != "mine");
+}
+
+TEST_CASE(
+    "a built-in task's completions are kept whatever the model's chat template, which its problems don't follow") {
+  const TempDirectory dir;
+  const std::filesystem::path base = std::filesystem::path(SWARR_TEST_DATA) / "../../data/chain-base";
+  std::filesystem::copy(base, dir / "chat");
+  WriteFileAtomically(dir / "chat/chat_template.jinja",
+                      "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}");
+  const auto sampled = [&](const std::filesystem::path& model) {
+    const std::string out = (dir / "rows.jsonl").string();
+    const Outcome outcome = Swarr({"sample", "--model", model.string(), "--task", "chain", "--n-max", "4", "--problems",
+                                   "2", "--samples", "2", "--keep", "all", "--output", out, "--overwrite", "--quiet"});
+    REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+    std::vector<std::string> completions;
+    for (const json& row : Lines(out)) completions.push_back(row["completion"]);
+    return completions;
+  };
+  const std::vector<std::string> plain = sampled(base);
+  CHECK(plain.size() == 4);
+  CHECK(sampled(dir / "chat") == plain);
 }
 
 }  // namespace

@@ -266,12 +266,26 @@ TEST_CASE("an arm that can't be run is refused with its name") {
   CHECK(IsRefused(none, "arms is no list of arms"));
 }
 
+// A preset of data/presets. If its problems are files, which users make (docs/study.md), one of a single problem.
+StudySettings Shipped(const std::string& name) {
+  ordered_json json = ordered_json::parse(ReadFile(kDataDir / "presets" / (name + ".json")));
+  if (json["task"].value("name", "") != "rows") return ReadStudySettings(kDataDir, name);
+  const TempDirectory dir;
+  for (const char* file : {"rl.jsonl", "eval.jsonl"}) {
+    WriteFileAtomically(dir / file, R"({"prompt": "1+1", "completion": "1+1=2\n#### 2", "answer": "2"})");
+  }
+  json["task"]["directory"] = dir.path().string();
+  fs::create_directories(dir / "presets");
+  WriteFileAtomically(dir / "presets/own.json", json.dump());
+  return ReadStudySettings(dir.path(), "own");
+}
+
 TEST_CASE(
     "every preset that the program ships with is read, and has base models that are there and hold its problems") {
   int presets = 0;
   for (const auto& entry : std::filesystem::directory_iterator(kDataDir / "presets")) {
     CAPTURE(entry.path().string());
-    const StudySettings s = ReadStudySettings(kDataDir, entry.path().stem().string());
+    const StudySettings s = Shipped(entry.path().stem().string());
     ++presets;
     if (s.base_models == std::vector<std::string>{"smollm2"}) continue;  // users bring it (docs/study.md)
     const std::unique_ptr<Task> longest = (s.longer ? *s.longer : s.task).make(Split::kEval, 0);
@@ -312,7 +326,7 @@ TEST_CASE("a preset names its task, gives all of its parameters, and may give a 
   };
   const ordered_json words = {{"name", "words"},  {"lines_min", 4}, {"lines_max", 6},
                               {"distractors", 1}, {"local", 0.5},   {"carry", 0.2}};
-  refused("task", {{"name", "sums"}}, "task.name is 'sums'; use chain or words");
+  refused("task", {{"name", "sums"}}, "task.name is 'sums'; use chain, words or rows");
   refused("task", {{"name", 3}}, "task.name is 3; it is the name of a task");
   refused("task", {{"name", "words"}, {"lines_min", 4}}, "task has no field 'lines_max'");
   ordered_json wrong = words;

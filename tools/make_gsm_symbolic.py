@@ -21,10 +21,8 @@ INSTRUCTION = " Give the result as your final answer. Do not include units."
 
 def row(problem):
     answer = problem["answer"]
-    solution = problem["metadata"]["answer_cot"].strip()
-    if not solution.endswith(f"#### {answer}"):
-        solution += f"\n#### {answer}"
-    return {"prompt": problem["question"].removesuffix(INSTRUCTION), "completion": solution, "answer": answer}
+    steps = problem["metadata"]["answer_cot"].split("####")[0].strip()  # its own last line may write 8190 as 8190.0
+    return {"prompt": problem["question"].removesuffix(INSTRUCTION), "completion": f"{steps}\n#### {answer}", "answer": answer}
 
 
 def rows_without_repetition(seed):
@@ -53,4 +51,5 @@ def main():
                 file.write(json.dumps(made) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -34,7 +34,9 @@ struct SampleCommand {
     const Keep kept = ParseName<Keep>("keep", keep);
     const GenerationOptions::Loaded loaded = generation.Load(ParseName<Split>("split", split));
     const auto& [problems, model, tokenizer] = loaded;
-    const PromptFormat format = generation.task.prompt.MakeFormat(generation.model_dir);
+    // A built-in task's problems stand as they are, whatever the model's chat template.
+    const PromptFormat format =
+        problems.file ? generation.task.prompt.MakeFormat(generation.model_dir) : PromptFormat();
     ComputeOptions& compute = generation.compute;
     compute.Need(EvaluateParts(model->config(), model->dtype(), compute.ResolveDevice(), *problems.task, evaluate));
     StepMemory steps(compute.ResolveDevice());

@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "model/limits.h"
 #include "study/records/fields.h"
+#include "study/rows.h"
 #include "study/study.h"
 
 namespace swarr {
@@ -67,10 +68,12 @@ BuiltInTask ReadTask(const std::string& where, ordered_json json) {
     name = json["name"];
     json.erase("name");
   }
+  if (name == kRowsTask) tasks = {RowsOf(where, json)};
   const auto found = std::ranges::find(tasks, name, &BuiltInTask::name);
   if (found == tasks.end()) {
     std::vector<std::string> names;
     for (const BuiltInTask& task : tasks) names.push_back(task.name);
+    names.emplace_back(kRowsTask);
     throw Error(Concat(where, ".name is '", name, "'; use ", Listed(names)));
   }
   std::vector<Field> fields;

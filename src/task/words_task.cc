@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Word problems as a Task, as a reward rule and in the registry.
+#include <algorithm>
 #include <memory>
 
 #include "base/check.h"
@@ -46,8 +47,9 @@ std::optional<TraceCounts> CountWords(const nlohmann::json& row, std::string_vie
   if (!problem) return std::nullopt;
   const WordMeasures trace = starts.empty() ? MeasureWords(*problem, text) : MeasureWords(*problem, text, starts);
   const bool in_reach = InReach(trace, reach);
-  std::int64_t mentioned = 0, visible = 0, distance = 0;
+  std::int64_t mentioned = 0, visible = 0, distance = 0, farthest = 0;
   for (const WordNeed& need : trace.needs) {
+    farthest = std::max<std::int64_t>(farthest, need.placed);
     if (need.right < 0) continue;
     ++mentioned;
     visible += window == 0 || need.right < window;
@@ -57,13 +59,13 @@ std::optional<TraceCounts> CountWords(const nlohmann::json& row, std::string_vie
                      .in_reach = in_reach,
                      .best_chance = in_reach ? 1 : kWordsGuess,
                      .counts = {trace.lines, trace.local, trace.brackets, trace.carried,
-                                static_cast<std::int64_t>(trace.needs.size()), mentioned, visible, distance}};
+                                static_cast<std::int64_t>(trace.needs.size()), mentioned, visible, distance, farthest}};
 }
 
 TraceRule WordTraces() {
   enum : std::size_t { kLines, kLocal, kBrackets, kCarried, kNeeds, kMentioned, kVisible, kDistances };
   return {.counts = {"lines", "local", "brackets", "carried", "needs", "needs_mentioned", "needs_in_window",
-                     "distance_sum"},
+                     "distance_sum", "farthest"},
           .measures = {{"carry_rate", "brackets per line", kBrackets, kLines},
                        {"dependency_distance_mean", "distance", kDistances, kMentioned, 1},
                        {"needs_in_window", "needs in window", kVisible, kNeeds},

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/check.h"
+#include "task/math/words.h"
 #include "task/words.h"
 #include "tensor/philox.h"
 
@@ -99,8 +100,6 @@ class LineWriter {
 };
 
 bool IsSmallLetter(char c) { return c >= 'a' && c <= 'z'; }
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
 
 // The bytes of the lexeme at the start of `text`.
 std::size_t LexemeLength(std::string_view text) {
