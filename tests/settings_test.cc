@@ -345,6 +345,7 @@ TEST_CASE("base models are a name or a list of names, and longer problems are lo
   const ordered_json shorter = {{"problems", 8}, {"longer", {{"n_min", 20}, {"n_max", 24}}}};
   refused("evaluation", shorter, "they must be longer than 20 steps");
   refused("evaluation", {{"problems", 8}, {"longer", {{"n_min", 21}}}}, "evaluation.longer has no field 'n_max'");
+  refused("evaluation", {{"problems", 100000}}, "evaluation asks for 100000 problems; the task has");
 }
 
 TEST_CASE("the quick preset's problems for SFT, RL and evaluation never meet, and there are enough to evaluate on") {
