@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares the ways to close the gap that a window opens, on the chain task: RL beside all else that might have done it.
 
-    python3 tools/compare_ways.py build/swarr --output-dir out/ways [--device cuda] [--jobs 8] [--tune-only] [--tiny]
+    python3 tools/compare_ways.py build/swarr --output-dir out/ways [--device cuda] [--jobs 8] [--tune-only TOKENS] [--tiny]
 
 The setting is the quick study's (data/presets/quick.json). For every seed the base model is converted to the window and
 fine-tuned (SWA, SFT), and fine-tuned under full attention (SA, SFT: the teacher). Each way then goes on from SWA, SFT
@@ -337,19 +337,22 @@ class Comparison:
 
     def run(self):
         self.problems()
-        others = [way for way in self.ways if way != "rl"]
-        seeds = (TUNING_SEED,) if self.options.tune_only else (TUNING_SEED, *self.seeds)
-        needed = {"sa", "swa", *(way[3] for way in self.ways.values())}
-        self.at_once("starts", [(s, self.start, (s, seed)) for seed in seeds for s in self.starts if s in needed])
-        self.tune(["rl"], None)
-        if self.chosen("rl") is None:
-            raise SystemExit("RL could not be run, so no way has a budget")
-        if not self.options.tune_only:
+        others, budget = [way for way in self.ways if way != "rl"], self.options.tune_only
+        if budget is None:
+            self.begin((TUNING_SEED, *self.seeds), {"sa", "swa", *(way[3] for way in self.ways.values())})
+            self.tune(["rl"], None)
+            if self.chosen("rl") is None:
+                raise SystemExit("RL could not be run, so no way has a budget")
             self.report(["rl"])
-        self.tune(others, self.chosen("rl")["trained_tokens"])
-        if not self.options.tune_only:
+            self.tune(others, self.chosen("rl")["trained_tokens"])
             self.report(others)
+        else:
+            self.begin((TUNING_SEED,), {self.ways[way][3] for way in others})
+            self.tune(others, budget)
         self.write()
+
+    def begin(self, seeds, needed):
+        self.at_once("starts", [(s, self.start, (s, seed)) for seed in seeds for s in self.starts if s in needed])
 
     # --- what is told ---
 
@@ -390,13 +393,13 @@ class Comparison:
     def tuning_table(self):
         lines = ["| way | accuracy by rate |", "|---|---|"]
         for way, (title, *_) in self.ways.items():
-            rows = sorted(self.of(way, "tune"), key=lambda r: r["lr"])
-            lines.append(f"| {title} | " + ", ".join(f"{r['lr']:g}: {r['accuracy']:.3f}" for r in rows) + " |")
+            if rows := sorted(self.of(way, "tune"), key=lambda r: r["lr"]):
+                lines.append(f"| {title} | " + ", ".join(f"{r['lr']:g}: {r['accuracy']:.3f}" for r in rows) + " |")
         return "\n".join(lines)
 
     def write(self):
         version = subprocess.run([self.options.program, "--version"], capture_output=True, text=True).stdout.strip()
-        tables = [self.tuning_table()] if self.options.tune_only else [self.tuning_table(), *self.table()]
+        tables = [self.tuning_table(), *(self.table() if self.options.tune_only is None else [])]
         results = {"program": version, "device": self.options.device, "settings": self.preset, "seeds": self.seeds,
                    "tuning_seed": TUNING_SEED, "samples": SAMPLES, "rounds": ROUNDS,
                    "chosen": {way: best["lr"] for way in self.ways if (best := self.chosen(way))},
@@ -413,7 +416,8 @@ def main():
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--jobs", type=int, default=max(1, len(os.sched_getaffinity(0)) // 2), help="runs at a time")
     parser.add_argument("--ways", help="only these, beside rl, with commas between them")
-    parser.add_argument("--tune-only", action="store_true", help="the search alone, without the reported seeds")
+    parser.add_argument("--tune-only", type=int, metavar="TOKENS",
+                        help="the search alone, at this budget: without RL, which sets it, and without the reported seeds")
     parser.add_argument("--tiny", action="store_true", help="a smoke test of a minute; its numbers mean nothing")
     options = parser.parse_args()
     if shutil.which(options.program) is None:
