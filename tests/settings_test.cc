@@ -249,7 +249,8 @@ TEST_CASE("an arm that can't be run is refused with its name") {
   refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"samples", 2}}, "has samples, which is for samples_of");
   refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"sample_problems", 2}}, "which is for samples_of");
   refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"keep", "all"}}, "has keep, which is for samples_of");
-  refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"samples_of", "swa_sft"}, {"keep", "al"}}, "arm 'x': keep");
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"samples_of", "swa_sft"}, {"keep", "al"}},
+          "arm 'x': unknown keep 'al'; use correct, all or shortest");
   refused({{"arm", "x"}, {"from", "base"}, {"attention", "ful"}}, "attention is \"ful\"; use \"full\"");
   refused({{"arm", "x"}, {"from", "base"}, {"attention", {{"window", 0}, {"sinks", 5}}}},
           "has sinks or full_every and no window");
