@@ -97,6 +97,7 @@ TEST_CASE("the quick preset's objective is GRPO with the token mean, on-policy R
 TEST_CASE("every choice of objective and normaliser reaches the run, with room for a restatement before every step") {
   ordered_json json = QuickJson();
   json["task"]["n_max"] = 7;
+  json["evaluation"]["problems"] = 64;
   json["rl"]["objective"] = "reinforce";
   json["rl"]["normalizer"] = "constant";
   const TempDirectory dir;
