@@ -162,6 +162,21 @@ TEST_CASE("inspect counts the parameters that the model file holds") {
   CHECK(shown["dtype"] == "f32");
 }
 
+TEST_CASE("eval says so if there are fewer problems than are asked for, and takes all of them") {
+  const TempDirectory dir;
+  const std::string rows = (dir / "rows.jsonl").string();
+  REQUIRE(Swarr({"data", "chain", "--count", "2", "--out", rows}).status == 0);
+  const auto eval = [&](const char* problems) {
+    const Outcome outcome = Swarr({"eval", "--model", TinyModel(), "--data", rows, "--problems", problems, "--json",
+                                   "--max-completion-length", "4", "--quiet"});
+    REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+    CHECK(json::parse(outcome.out)["problems"] == 2);
+    return outcome.err;
+  };
+  CHECK(eval("2").empty());
+  CHECK(eval("3") == "--problems is 3; there are 2, and all of them are taken\n");
+}
+
 TEST_CASE("eval prints one object with intervals around each share, the same as its completions give") {
   const TempDirectory dir;
   const std::string out = (dir / "completions.jsonl").string();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "plot/bars.h"
 #include "plot/svg.h"
 
 using namespace swarr;
@@ -61,4 +62,17 @@ TEST_CASE("ticks are round, inside the axis and few") {
   CHECK(ticks(1, 100, true) == std::vector<double>{1, 2, 5, 10, 20, 50, 100});
   CHECK(ticks(1, 1e6, true).size() == 7);
   CHECK(!std::signbit(ticks(-0.03, 1)[0]));
+}
+
+TEST_CASE("a head that its column is too narrow for ends at the figure's edge, not behind it") {
+  const std::vector<std::string> columns = {"placement", "competence, accuracy in reach"};
+  const auto figure = [&](const std::string& name) {
+    return BarFigure("t", columns, {{name, colour::kBlue, {{.share = 0.5}, {.share = 0.5}}}});
+  };
+  const auto ends_at_edge = [&](const std::string& svg) {
+    return svg.find(Fill("<text x=\"@\" y=\"48.00\" text-anchor=\"end\" font-weight=\"600\">competence",
+                         {static_cast<double>(kFigureWidth)})) != std::string::npos;
+  };
+  CHECK(!ends_at_edge(figure("short")));
+  CHECK(ends_at_edge(figure("a way whose name is as long as some of those of studies, share 0.05")));
 }

@@ -211,6 +211,18 @@ TEST_CASE("attention is drawn for every arm that has it: what is visible as an o
   CHECK(Times(section, "d=\"M1 1h1\"") == 1);                         // 70%
 }
 
+TEST_CASE("a picture on the page has no ground of its own, which would cover the shade that says that it scrolls") {
+  StudyResults results = MadeUpResults(40, 45, 93);
+  results.runs[1].attention = {.prompt = "p", .tokens = 1, .layers = {{.spec = {}, .cells = {{0, 0, 100}}}}};
+  const TempDirectory folder;
+  WriteReport(results, folder.path());
+  const std::string page = ReadFile(folder / "report.html");
+  CHECK(Times(page, ".scroll > svg > style + rect { fill: none; }") == 1);
+  const std::string ground = "<rect width=\"100%\" height=\"100%\"";
+  CHECK(Times(page, ground) > 1);
+  CHECK(Times(page, ground) == Times(page, "</style>\n" + ground));
+}
+
 TEST_CASE("cells of one shade that touch are one stroke") {
   StudyResults results = MadeUpResults(40, 45, 93);
   results.runs[1].attention = {

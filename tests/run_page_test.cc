@@ -51,8 +51,9 @@ fs::path MakeRl(const fs::path& dir, int steps = 3) {
 fs::path MakeEvaluation(const fs::path& dir) {
   fs::create_directories(dir);
   WriteFileAtomically(dir / kConfigFile, R"({"command": "eval", "samples": 2, "environment": {"threads": 3}})");
-  WriteFileAtomically(dir / kEvaluationFile,
-                      R"({"accuracy": 0.5, "accuracy_ci95": [0.25, 0.75], "mean_length": 80.5,
+  WriteFileAtomically(
+      dir / kEvaluationFile,
+      R"({"problems": 8, "samples": 2, "accuracy": 0.5, "accuracy_ci95": [0.25, 0.75], "mean_length": 80.5,
                           "mean_length_ci95": [null, null], "dropped": {"too long": 2}})");
   WriteFileAtomically(dir / kEvaluatedFile,
                       R"({"prompt": "how many?", "completion": "<b>4</b>", "reward": 1.0, "finished": true})"
@@ -195,6 +196,42 @@ TEST_CASE("a study's directory stands for all of its runs") {
   REQUIRE(runs.size() == 1);
   CHECK(ReadOutput(runs[0]).command == "sft");
   CHECK(OutputsIn(runs[0]) == runs);
+}
+
+TEST_CASE("a study's runs have their settings under the names of options, as other runs have") {
+  const TempDirectory folder;
+  const ordered_json task = {{"n_min", 4}, {"n_max", 20}, {"restate_probability", 0.15}};
+  MakeRun(folder / "of_study", {{"stage", "rl"}, {"study", "x"}, {"steps", 3}, {"num_generations", 8}, {"task", task}},
+          3);
+  const ordered_json options = {{"command", "rl"}, {"max-steps", 3}, {"num-generations", 8}, {"task", "chain"},
+                                {"restate", 0.15}, {"n-min", 4},     {"n-max", 20}};
+  MakeRun(folder / "other", options, 3);
+  const RunOutputs outputs = ReadOutputs({folder / "of_study", folder / "other"});
+  CHECK(outputs[0].steps == 3);
+  CHECK(Compare({outputs[0].settings, outputs[1].settings}).different == std::vector<std::string>{"study"});
+}
+
+TEST_CASE("an evaluation whose numbers eval can't have written is refused in a sentence") {
+  const TempDirectory folder;
+  const ordered_json good = {{"problems", 8},
+                             {"samples", 1},
+                             {"accuracy", 0.5},
+                             {"accuracy_ci95", {0.2, 0.8}},
+                             {"dropped", ordered_json::object()}};
+  const auto read = [&](const ordered_json& changes) {
+    ordered_json evaluation = good;
+    evaluation.merge_patch(changes);
+    MakeRun(folder / "eval", {{"command", "eval"}}, 0);
+    WriteFileAtomically(folder / "eval" / "evaluation.json", evaluation.dump());
+    ReadOutput(folder / "eval");
+  };
+  read({{"mean_length_ci95", {ordered_json(), ordered_json()}}});  // of one problem
+  CHECK_THROWS_WITH_AS(read({{"problems", nullptr}}), Contains("evaluation.json: problems is null; it must be a count"),
+                       Error);
+  CHECK_THROWS_WITH_AS(read({{"samples", 0.5}}), Contains("samples is 0.5; it must be a count"), Error);
+  CHECK_THROWS_WITH_AS(read({{"accuracy", 1.5}}), Contains("accuracy is 1.5; it must be from 0 to 1"), Error);
+  CHECK_THROWS_WITH_AS(read({{"accuracy_ci95", {0.8, 0.2}}}), Contains("it must be an interval"), Error);
+  CHECK_THROWS_WITH_AS(read({{"truncated", "few"}}), Contains("truncated is \"few\"; it must be a number"), Error);
 }
 
 TEST_CASE("what is no output of a run or an evaluation, or lacks its settings, is refused in a sentence") {

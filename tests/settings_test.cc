@@ -97,6 +97,7 @@ TEST_CASE("the quick preset's objective is GRPO with the token mean, on-policy R
 TEST_CASE("every choice of objective and normaliser reaches the run, with room for a restatement before every step") {
   ordered_json json = QuickJson();
   json["task"]["n_max"] = 7;
+  json["evaluation"]["problems"] = 64;
   json["rl"]["objective"] = "reinforce";
   json["rl"]["normalizer"] = "constant";
   const TempDirectory dir;
@@ -248,6 +249,9 @@ TEST_CASE("an arm that can't be run is refused with its name") {
           "distill_weight is 2; it must be from 0 to 1");
   refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"samples", 2}}, "has samples, which is for samples_of");
   refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"sample_problems", 2}}, "which is for samples_of");
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"keep", "all"}}, "has keep, which is for samples_of");
+  refused({{"arm", "x"}, {"from", "base"}, {"sft", sft}, {"samples_of", "swa_sft"}, {"keep", "al"}},
+          "arm 'x': unknown keep 'al'; use correct, all or shortest");
   refused({{"arm", "x"}, {"from", "base"}, {"attention", "ful"}}, "attention is \"ful\"; use \"full\"");
   refused({{"arm", "x"}, {"from", "base"}, {"attention", {{"window", 0}, {"sinks", 5}}}},
           "has sinks or full_every and no window");
@@ -357,6 +361,7 @@ TEST_CASE("base models are a name or a list of names, and longer problems are lo
   const ordered_json shorter = {{"problems", 8}, {"longer", {{"n_min", 20}, {"n_max", 24}}}};
   refused("evaluation", shorter, "they must be longer than 20 steps");
   refused("evaluation", {{"problems", 8}, {"longer", {{"n_min", 21}}}}, "evaluation.longer has no field 'n_max'");
+  refused("evaluation", {{"problems", 100000}}, "evaluation asks for 100000 problems; the task has");
 }
 
 TEST_CASE("the quick preset's problems for SFT, RL and evaluation never meet, and there are enough to evaluate on") {

@@ -67,7 +67,8 @@ TEST_CASE("a study trains every arm exactly on-policy, measures costs, and gives
 }
 
 TEST_CASE(
-    "a study's file lists other ways beside RL: samples of an arm, a teacher, other traces, sinks, shares of tokens") {
+    "a study's file lists other ways beside RL: samples of an arm, kept or all, a teacher, other traces, sinks, shares "
+    "of tokens") {
   const TempDirectory dir;
   const fs::path data = dir / "data", out = dir / "out";
   fs::create_directory(data);
@@ -79,6 +80,8 @@ TEST_CASE(
     {"arm": "restating", "from": "swa_sft", "sft": {"lr": 5e-4}, "restate_probability": 1, "tokens_of": "swa_rl"},
     {"arm": "own", "from": "swa_sft", "sft": {}, "samples_of": "swa_sft", "samples": 1, "sample_problems": 64,
      "tokens_of": "swa_rl"},
+    {"arm": "own_all", "from": "swa_sft", "sft": {"steps": 1}, "samples_of": "swa_sft", "samples": 1, "keep": "all",
+     "sample_problems": 64},
     {"arm": "others", "from": "swa_sft", "sft": {"steps": 1}, "samples_of": "sa_sft", "samples": 1},
     {"arm": "distilled", "from": "swa_sft", "sft": {}, "teacher": "sa_sft", "kl": "reverse"},
     {"arm": "on_policy", "from": "swa_sft", "teacher": "sa_sft",
@@ -93,7 +96,7 @@ TEST_CASE(
   std::map<std::string, json> runs;
   const json results = json::parse(ReadFile(out / "results.json"));
   for (const json& run : results["runs"]) runs[run["arm"]] = run;
-  CHECK(runs.size() == 11);
+  CHECK(runs.size() == 12);
   const auto tokens = [&](const char* arm, const char* which) { return runs.at(arm)[which].get<int>(); };
   const int budget = tokens("swa_rl", "trained_tokens");
   CHECK(tokens("swa_rl", "sampled_tokens") > 0);
@@ -109,6 +112,15 @@ TEST_CASE(
   CHECK(tokens("swa_sft_more", "trained_tokens") < budget / 2 + 2 * kStep);
   CHECK(tokens("own", "sampled_tokens") > 0);
   CHECK(tokens("own", "teacher_tokens") == 0);
+  std::map<std::string, std::multiset<double>>
+      rewards;  // of the rows that the two imitate, which are of the same draws
+  for (const std::string kept : {"", "-all"}) {
+    ForEachJsonLine(out / "samples" / ("swa_sft-1-of-64" + kept + "-seed0.jsonl"),
+                    [&](int, const json& row) { rewards[kept].insert(row["reward"].get<double>()); });
+  }
+  CHECK(rewards[""].count(0) == 0);
+  CHECK(rewards["-all"].count(0) > 0);
+  CHECK(rewards["-all"].count(1) == rewards[""].count(1));
   CHECK(tokens("others", "sampled_tokens") == 0);
   CHECK(tokens("others", "teacher_tokens") > 0);
   for (const char* arm : {"distilled", "on_policy"}) {

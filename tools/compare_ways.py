@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares the ways to close the gap that a window opens, on the chain task: RL beside all else that might have done it.
 
-    python3 tools/compare_ways.py build/swarr --output-dir out/ways [--device cuda] [--jobs 8] [--tiny]
+    python3 tools/compare_ways.py build/swarr --output-dir out/ways [--device cuda] [--jobs 8] [--tune-only TOKENS] [--tiny]
 
 The setting is the quick study's (data/presets/quick.json). For every seed the base model is converted to the window and
 fine-tuned (SWA, SFT), and fine-tuned under full attention (SA, SFT: the teacher). Each way then goes on from SWA, SFT
@@ -34,7 +34,8 @@ TUNING_SEED, SEEDS = 7, (0, 101, 202)
 SFT_RATES, RL_RATES = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3), (1.875e-5, 3.75e-5, 7.5e-5, 1.5e-4, 3e-4)
 SAMPLES = 4  # completions per problem of the RL split; so one round samples about as many as RL does
 ROUNDS = 3  # of expert iteration
-PROMPT_TOKENS = 10  # of every problem: a7b3n20x5?
+RESTATING = {"rl": 0.624, "own_rounds": 0.222}  # how often a step restates after these, in docs/results/full
+TOKENS = {"prompt": 10, "step": 5, "restatement": 9, "end": 2}  # a7b3n20x5?  07:C,  [a7b3n20]  #C
 SLOTS = 512  # sequences sampled at a time
 
 
@@ -111,7 +112,7 @@ class Comparison:
         self.task = ["--task", "chain", "--n-min", str(task["n_min"]), "--n-max", str(task["n_max"])]
         self.restate = ["--restate", str(task["restate_probability"])]
         # The starts of the ways, by the flags of convert beside --window; None keeps full attention.
-        self.starts = {"sa": None, "swa": [], "prompt_visible": ["--sinks", str(PROMPT_TOKENS)],
+        self.starts = {"sa": None, "swa": [], "prompt_visible": ["--sinks", str(TOKENS["prompt"])],
                        "learned_sinks": ["--learned-sinks"], "hybrid": ["--full-every", "3"]}
         # By name: what the table says, the function that trains, the rates to tune over, and the start.
         self.ways = {
@@ -119,7 +120,11 @@ class Comparison:
             "sft_more": ("more SFT", self.more_sft, SFT_RATES, "swa"),
             "sa_samples": ("SFT on the SA model's correct samples", self.sa_samples, SFT_RATES, "swa"),
             "own_samples": ("SFT on its own correct samples", self.own_samples, SFT_RATES, "swa"),
-            "own_rounds": (f"the same, in {ROUNDS} rounds of sampling", self.own_rounds, SFT_RATES, "swa"),
+            "own_rounds": (f"the same, in {ROUNDS} rounds of sampling", self.own_rounds("correct"), SFT_RATES, "swa"),
+            "own_all": ("SFT on its own samples, right or wrong", self.own_unselected, SFT_RATES, "swa"),
+            "own_all_rounds": (f"the same, in {ROUNDS} rounds of sampling", self.own_rounds("all"), SFT_RATES, "swa"),
+            "restating_rl": ("SFT on traces that restate at random, as often as RL", self.restating("rl"), SFT_RATES, "swa"),
+            "restating_own": ("the same, as often as own samples in rounds", self.restating("own_rounds"), SFT_RATES, "swa"),
             "kl_forward": ("distillation from SA, forward KL", self.distill("forward"), SFT_RATES, "swa"),
             "kl_reverse": ("distillation from SA, reverse KL", self.distill("reverse"), SFT_RATES, "swa"),
             "opd": ("on-policy distillation from SA", self.on_policy_distillation, RL_RATES, "swa"),
@@ -145,13 +150,13 @@ class Comparison:
                          "--output-dir", self.program.path(name), "--overwrite", "--quiet")
         return self.program.trained(name), sum(m["rollout_logprob_tokens"] for m in self.program.metrics(name))
 
-    def sample(self, name, model, samples, seed):
-        """Keeps the correct of some completions per problem of the RL split. Returns the rows' file and the tokens."""
+    def sample(self, name, model, samples, seed, keep="correct"):
+        """Keeps some completions per problem of the RL split. Returns the rows' file and the tokens."""
         rows = self.program.path(name + ".jsonl")
         rows.parent.mkdir(parents=True, exist_ok=True)
         printed = self.program.run(name, "sample", "--model", model, *self.task, "--split", "rl", "--problems",
-                                   self.sampled_problems, "--samples", samples, "--keep", "correct", "--output", rows, "--overwrite", "--json", "--slots", SLOTS,
-                                   "--seed", seed)
+                                   self.sampled_problems, "--samples", samples, "--keep", keep, "--output", rows,
+                                   "--overwrite", "--json", "--slots", SLOTS, "--seed", seed)
         return rows, printed["tokens"]
 
     def evaluate(self, name, model, seed, problems, more=()):
@@ -215,6 +220,16 @@ class Comparison:
         steps = self.trace_steps(budget, seed)
         return self.sft(name, model, [*self.task, *self.restate], steps, rate, seed + 1000, more), 0, 0
 
+    def restating(self, way):
+        """SFT on traces that restate at random, as often as this way ended."""
+        def train(name, model, seed, rate, budget):
+            task, often = self.preset["task"], RESTATING[way]
+            document = TOKENS["prompt"] + TOKENS["end"] + (TOKENS["step"] + TOKENS["restatement"] * often) * (
+                task["n_min"] + task["n_max"]) / 2
+            traces = [*self.task, "--restate", often]
+            return self.sft(name, model, traces, self.steps_for(budget, document), rate, seed + 1000), 0, 0
+        return train
+
     def distill(self, direction):
         def train(name, model, seed, rate, budget):
             more = ["--teacher", self.model("sa", seed), "--distill-weight", 1, "--distill-temperature", 1, "--distill-kl",
@@ -235,14 +250,20 @@ class Comparison:
         rows, tokens = self.samples_of("swa", seed)
         return self.on_rows(name, model, rows, seed, rate, budget), tokens, 0
 
-    def own_rounds(self, name, model, seed, rate, budget):
-        trained = sampled = 0
-        for k in range(ROUNDS):
-            last = name if k == ROUNDS - 1 else f"{name}_{k}"
-            rows, tokens = self.sample(f"{name}_{k}_samples", model, SAMPLES // 2, seed + 1000 * k)
-            trained += self.on_rows(last, model, rows, seed + 1000 * k, rate, budget / ROUNDS)
-            sampled, model = sampled + tokens, self.program.path(last)
-        return trained, sampled, 0
+    def own_unselected(self, name, model, seed, rate, budget):
+        rows, tokens = self.sample(f"{name}_samples", model, SAMPLES, seed, "all")
+        return self.on_rows(name, model, rows, seed, rate, budget), tokens, 0
+
+    def own_rounds(self, keep):
+        def train(name, model, seed, rate, budget):
+            trained = sampled = 0
+            for k in range(ROUNDS):
+                last = name if k == ROUNDS - 1 else f"{name}_{k}"
+                rows, tokens = self.sample(f"{name}_{k}_samples", model, SAMPLES // 2, seed + 1000 * k, keep)
+                trained += self.on_rows(last, model, rows, seed + 1000 * k, rate, budget / ROUNDS)
+                sampled, model = sampled + tokens, self.program.path(last)
+            return trained, sampled, 0
+        return train
 
     def on_policy_distillation(self, name, model, seed, rate, budget):
         # How many tokens a step takes is known after the tuning; before, the teacher's length is the guess.
@@ -250,7 +271,7 @@ class Comparison:
         per_step = self.steps_of.get("opd")
         if per_step is None:
             length = self.evaluate(f"sa-{seed}", self.model("sa", seed), seed, "report")["mean_length"]
-            per_step = rl["prompts_per_step"] * rl["num_generations"] * (PROMPT_TOKENS + length - 1)
+            per_step = rl["prompts_per_step"] * rl["num_generations"] * (TOKENS["prompt"] + length - 1)
         steps = max(1, round(budget / per_step))
         settings = {**rl, "lr": rate, "steps": steps, "objective": "opd", "scale_rewards": None, "normalizer": None,
                     "epsilon": None}
@@ -316,16 +337,22 @@ class Comparison:
 
     def run(self):
         self.problems()
-        seeds, others = (TUNING_SEED, *self.seeds), [way for way in self.ways if way != "rl"]
-        needed = {"sa", "swa", *(way[3] for way in self.ways.values())}
-        self.at_once("starts", [(s, self.start, (s, seed)) for seed in seeds for s in self.starts if s in needed])
-        self.tune(["rl"], None)
-        if self.chosen("rl") is None:
-            raise SystemExit("RL could not be run, so no way has a budget")
-        self.report(["rl"])
-        self.tune(others, self.chosen("rl")["trained_tokens"])
-        self.report(others)
+        others, budget = [way for way in self.ways if way != "rl"], self.options.tune_only
+        if budget is None:
+            self.begin((TUNING_SEED, *self.seeds), {"sa", "swa", *(way[3] for way in self.ways.values())})
+            self.tune(["rl"], None)
+            if self.chosen("rl") is None:
+                raise SystemExit("RL could not be run, so no way has a budget")
+            self.report(["rl"])
+            self.tune(others, self.chosen("rl")["trained_tokens"])
+            self.report(others)
+        else:
+            self.begin((TUNING_SEED,), {self.ways[way][3] for way in others})
+            self.tune(others, budget)
         self.write()
+
+    def begin(self, seeds, needed):
+        self.at_once("starts", [(s, self.start, (s, seed)) for seed in seeds for s in self.starts if s in needed])
 
     # --- what is told ---
 
@@ -363,18 +390,23 @@ class Comparison:
         return "\n".join(lines), f"Decoded with full attention, a log-probability differs from the training pass's by " \
                                  f"{mean:.3g} in the mean and by {gap:.3g} at most."
 
+    def tuning_table(self):
+        lines = ["| way | accuracy by rate |", "|---|---|"]
+        for way, (title, *_) in self.ways.items():
+            if rows := sorted(self.of(way, "tune"), key=lambda r: r["lr"]):
+                lines.append(f"| {title} | " + ", ".join(f"{r['lr']:g}: {r['accuracy']:.3f}" for r in rows) + " |")
+        return "\n".join(lines)
+
     def write(self):
-        table, decoded = self.table()
-        results = {"program": subprocess.run([self.options.program, "--version"], capture_output=True,
-                                             text=True).stdout.strip(),
-                   "device": self.options.device, "settings": self.preset, "seeds": self.seeds,
+        version = subprocess.run([self.options.program, "--version"], capture_output=True, text=True).stdout.strip()
+        tables = [self.tuning_table(), *(self.table() if self.options.tune_only is None else [])]
+        results = {"program": version, "device": self.options.device, "settings": self.preset, "seeds": self.seeds,
                    "tuning_seed": TUNING_SEED, "samples": SAMPLES, "rounds": ROUNDS,
                    "chosen": {way: best["lr"] for way in self.ways if (best := self.chosen(way))},
-                   "starts": {s: self.started(s) for s in ("sa", "swa")},
                    "rows": sorted(self.rows, key=lambda r: (r["stage"], r["way"], r["seed"], r["lr"])),
-                   "failures": self.failures, "table": table}
+                   "failures": self.failures, "tables": tables}
         self.program.path("results.json").write_text(json.dumps(results, indent=1) + "\n")
-        print(table, decoded, sep="\n\n")
+        print(*tables, sep="\n\n")
 
 
 def main():
@@ -384,6 +416,8 @@ def main():
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--jobs", type=int, default=max(1, len(os.sched_getaffinity(0)) // 2), help="runs at a time")
     parser.add_argument("--ways", help="only these, beside rl, with commas between them")
+    parser.add_argument("--tune-only", type=int, metavar="TOKENS",
+                        help="the search alone, at this budget: without RL, which sets it, and without the reported seeds")
     parser.add_argument("--tiny", action="store_true", help="a smoke test of a minute; its numbers mean nothing")
     options = parser.parse_args()
     if shutil.which(options.program) is None:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/generation.h"
 
+#include <cstdio>
 #include <utility>
 
 #include "cli/terminal/progress.h"
@@ -49,6 +50,10 @@ GenerationOptions::Loaded GenerationOptions::Load(Split split) {
   evaluate.max_completion_length =
       CompletionLimit(evaluate.max_completion_length, problems, tokenizer, model->config());
   ReportDropped(problems);
+  if (const std::int64_t there_are = problems.task->size(); evaluate.problems > there_are) {
+    std::fprintf(stderr, "--problems is %lld; there are %lld, and all of them are taken\n",
+                 static_cast<long long>(evaluate.problems), static_cast<long long>(there_are));
+  }
   evaluate.seed = compute.seed;
   return {std::move(problems), std::move(model), std::move(tokenizer)};
 }

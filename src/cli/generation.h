@@ -29,7 +29,7 @@ struct GenerationOptions {
     Tokenizer tokenizer;
   };
   // The problems with gold answers, of this split if the task is built in, and the model. Completes `evaluate`, and
-  // says on stderr which rows were left out.
+  // says on stderr which rows were left out, and whether fewer problems are there than are asked for.
   Loaded Load(Split split);
   // Evaluate with these options, its progress on stderr.
   std::vector<EvaluatedCompletion> Draw(Context& ctx, const Loaded& loaded) const;

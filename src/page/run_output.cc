@@ -12,6 +12,7 @@
 #include "base/machine.h"
 #include "model/hf_config.h"
 #include "task/ceiling.h"
+#include "task/registry.h"
 #include "train/run_files.h"
 
 namespace swarr {
@@ -115,6 +116,57 @@ ordered_json ReadObject(const fs::path& file) {
   return json;
 }
 
+// A study's runs have their settings under the names that its file has. Here they get those of the options that do the
+// same, so that they stand beside those of other runs.
+ordered_json WithNamesOfOptions(const ordered_json& of_study) {
+  ordered_json named = ordered_json::object();
+  for (const auto& [name, value] : of_study.items()) {
+    if (name == "task") continue;
+    std::string option = name == "steps" ? "max-steps" : name;
+    std::ranges::replace(option, '_', '-');
+    named[option] = value;
+  }
+  ordered_json task = of_study.value("task", ordered_json::object());
+  const std::vector<BuiltInTask> tasks = BuiltInTasks();
+  const auto found = std::ranges::find(tasks, task.value("name", tasks.front().name), &BuiltInTask::name);
+  if (found == tasks.end()) return named;
+  named["task"] = found->name;
+  for (const TaskParameter& p : found->parameters) {
+    if (task.contains(p.Field())) named[p.name] = task[p.Field()];
+  }
+  return named;
+}
+
+// An interval has two bounds, in order, or none where it would have no meaning.
+bool IsInterval(const ordered_json& json) {
+  if (!json.is_array() || json.size() != 2) return false;
+  if (json[0].is_null() && json[1].is_null()) return true;
+  return json[0].is_number() && json[1].is_number() && json[0].get<double>() <= json[1].get<double>();
+}
+
+// What eval measured: counts, means with intervals, and counts by name. Refuses what eval can't have written.
+ordered_json ReadEvaluation(const fs::path& file) {
+  const ordered_json json = ReadObject(file);
+  const auto check = [&](const std::string& name, const ordered_json& value, bool holds, const char* must) {
+    SWARR_CHECK(holds, file.string(), ": ", name, " is ", value.dump(), "; it must be ", must,
+                "; the file was not written by eval");
+  };
+  for (const char* name : {"problems", "samples"}) {
+    const ordered_json count = json.value(name, ordered_json());
+    check(name, count, count.is_number_integer() && count >= 1, "a count");
+  }
+  const ordered_json accuracy = json.value("accuracy", ordered_json());
+  check("accuracy", accuracy, accuracy.is_number() && accuracy >= 0 && accuracy <= 1, "from 0 to 1");
+  for (const auto& [name, value] : json.items()) {
+    if (name.ends_with("_ci95")) {
+      check(name, value, IsInterval(value), "an interval");
+    } else {
+      check(name, value, value.is_number() || value.is_null() || value.is_object(), "a number");
+    }
+  }
+  return json;
+}
+
 // The command that wrote the directory. A study's runs have their stage instead.
 std::string CommandOf(const fs::path& directory, const ordered_json& config) {
   std::string command = config.value("command", config.value("stage", ""));
@@ -169,17 +221,18 @@ RunOutput ReadWhole(const fs::path& directory) {
   ReadSight(output, config);
   if (config.contains("environment")) Flatten(config["environment"], "", output.environment);
   for (const char* of_page : {"command", "stage", "environment"}) config.erase(of_page);
+  if (config.contains("study")) config = WithNamesOfOptions(config);
   Flatten(config, "", output.settings);
   if (output.command == "eval") {
     const fs::path results = directory / kEvaluationFile;
     SWARR_CHECK(fs::exists(results), directory.string(), " has no ", kEvaluationFile, "; evaluate again");
-    output.evaluation = ReadObject(results);
+    output.evaluation = ReadEvaluation(results);
     output.written = TimeOf(results);
     output.complete = true;
     output.completions = FirstCompletions(directory / kEvaluatedFile);
     return output;
   }
-  output.steps = config.value("max-steps", config.value("steps", std::int64_t{0}));
+  output.steps = config.value("max-steps", std::int64_t{0});
   ReadMetrics(output);
   if (output.command == "rl") ReadCompletions(output);
   output.complete = output.steps > 0 && output.step() >= output.steps && fs::exists(directory / "config.json");

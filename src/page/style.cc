@@ -47,6 +47,7 @@ dd { margin: 0 0 0 1.2rem; }
 
 figure { margin: 1.4rem 0; }
 figure svg { display: block; }
+.scroll > svg > style + rect { fill: none; }  /* a picture's ground, which would cover the shade; by night too */
 figcaption { font-size: .9rem; color: var(--soft); margin-top: .3rem; }
 details { margin: .8rem 0; }
 summary { cursor: pointer; font-weight: 600; }

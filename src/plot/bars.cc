@@ -14,6 +14,7 @@ namespace {
 // All in pixels.
 constexpr double kLeastNames = 110, kFirstRow = 62, kRowHeight = 24, kBarHeight = 12, kFoot = 22;
 constexpr double kNumberWidth = 56;  // right of a bar's track, where its number stands
+constexpr double kBoldWidth = 1.1;   // of a bold text, where that of a plain one is 1
 
 std::string Written(double x, double y, const std::string& text, std::string_view anchor, std::string_view more = "") {
   return Fill("<text x=\"@\" y=\"@\" text-anchor=\"@\"@>@</text>\n", {x, y, anchor, more, EscapeMarkup(text)});
@@ -50,7 +51,10 @@ std::string BarFigure(const std::string& title, const std::vector<std::string>& 
   const auto column_at = [&](std::size_t i) { return name_width + column * static_cast<double>(i); };
   std::string body = Written(14, 23, title, "start", " font-weight=\"600\"");
   for (std::size_t i = 0; i < columns.size(); ++i) {
-    body += Written(column_at(i), kFirstRow - 14, columns[i], "start", " font-weight=\"600\"");
+    // Long names of rows leave little room: a head that does not fit ends where its column does.
+    const bool fits = kBoldWidth * TextWidth(columns[i]) <= column;
+    body += Written(fits ? column_at(i) : column_at(i + 1), kFirstRow - 14, columns[i], fits ? "start" : "end",
+                    " font-weight=\"600\"");
   }
   double y = kFirstRow;
   for (const BarRow& row : rows) {

@@ -101,7 +101,7 @@ class ArmReader {
 
   ArmPlan Read(const std::vector<ArmPlan>& before, const ordered_json& json) {
     ArmPlan arm{.task = settings_.json["task"]};
-    ordered_json attention, sft, rl, share, samples, sample_problems, kl, weight;
+    ordered_json attention, sft, rl, share, samples, sample_problems, keep, kl, weight;
     std::vector<std::pair<std::string, ordered_json>> traces;  // the task's fields that are of completions
     for (const TaskParameter& p : settings_.task.parameters) {
       if (p.of_completions) traces.emplace_back(p.Field(), ordered_json());
@@ -114,6 +114,7 @@ class ArmReader {
                                    Field("samples_of", arm.samples_of),
                                    Field("samples", samples),
                                    Field("sample_problems", sample_problems),
+                                   Field("keep", keep),
                                    Field("teacher", arm.teacher),
                                    Field("kl", kl),
                                    Field("distill_weight", weight)};
@@ -148,6 +149,11 @@ class ArmReader {
     }
     arm.sample_problems = static_cast<std::int64_t>(
         NumberOf(sample_problems, "sample_problems", 0, 1, kMostCount, !arm.samples_of.empty(), "samples_of"));
+    if (!keep.is_null()) {
+      SWARR_CHECK(!arm.samples_of.empty(), where_, " has keep, which is for samples_of");
+      SWARR_CHECK(keep.is_string(), where_, ".keep is ", keep.dump(), "; it is a name");
+      Naming(where_, [&] { arm.keep = ParseName<Keep>("keep", keep.get<std::string>()); });
+    }
     for (const auto& [field, value] : traces) ReadShare(arm, field, value);
     const bool imitates = arm.training == ArmTraining::kSft;
     SWARR_CHECK(imitates || (arm.tokens_of.empty() && arm.samples_of.empty()), where_,

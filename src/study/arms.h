@@ -13,6 +13,7 @@
 #include "base/names.h"
 #include "rl/rl.h"
 #include "train/optimizer.h"
+#include "train/samples.h"
 #include "train/sft.h"
 
 namespace swarr {
@@ -44,11 +45,12 @@ struct ArmPlan {
   RlOptions rl{};
   OptimizerOptions optimizer{};
   nlohmann::ordered_json task{};  // the task's fields, with those that the arm changes in the traces that SFT imitates
-  // SFT imitates, in place of these, the correct ones among `samples` completions of each of RL's first
+  // SFT imitates, in place of these, what `keep` says of `samples` completions of each of RL's first
   // `sample_problems` problems (0: all) by the model of this arm; empty: the task's traces.
   std::string samples_of{};
   int samples = 4;
   std::int64_t sample_problems = 0;
+  Keep keep = Keep::kCorrect;
   std::string teacher{};  // an arm that SFT or RL distils from; empty: none
   // SFT takes as many steps as hold this share of the tokens that this arm trained on, rounded up; empty: sft.steps.
   std::string tokens_of{};

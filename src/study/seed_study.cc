@@ -17,6 +17,7 @@
 #include "study/measure_arm.h"
 #include "study/records/gather.h"
 #include "study/records/record.h"
+#include "study/write_samples.h"
 #include "task/jsonl_task.h"
 #include "task/registry.h"
 #include "tensor/philox.h"
@@ -203,7 +204,7 @@ class SeedStudy {
     }
   }
 
-  // What SFT imitates: the task's traces, or the correct samples of an arm.
+  // What SFT imitates: the task's traces, or samples of an arm.
   std::unique_ptr<Task> DataOf(const ArmPlan& arm, ArmCost& cost) {
     if (!arm.samples_of.empty()) {
       std::int64_t& drawn = arm.samples_of == arm.from ? cost.sampled : cost.by_teacher;
@@ -212,11 +213,12 @@ class SeedStudy {
     return ReadTask(arm.name, arm.task).make(Split::kSft, seed_);
   }
 
-  // The file of an arm's correct samples, which is written once; adds the tokens that were drawn for it.
+  // The file of the samples that the arm imitates, which is written once; adds the tokens that were drawn for it.
   fs::path SamplesOf(const ArmPlan& arm, std::int64_t& drawn) {
     const std::string problems = arm.sample_problems > 0 ? Concat("-of-", arm.sample_problems) : "";
-    const fs::path file =
-        options_.output_dir / "samples" / Concat(arm.samples_of, "-", arm.samples, problems, "-seed", seed_, ".jsonl");
+    const std::string kept = arm.keep == Keep::kCorrect ? "" : Concat("-", Name(arm.keep));
+    const fs::path file = options_.output_dir / "samples" /
+                          Concat(arm.samples_of, "-", arm.samples, problems, kept, "-seed", seed_, ".jsonl");
     const fs::path record = fs::path(file).replace_extension(".json");
     const bool made =
         fs::exists(record) && ParseJson<nlohmann::json>(ReadFile(record), record.string())["study"] == study_;
@@ -224,29 +226,7 @@ class SeedStudy {
       Announce(arm.samples_of, "sampling ", arm.samples, " completions of each problem of RL");
       StopIfAsked(options_);
       const ModelPtr model = LoadArm(PlanOf(arm.samples_of));
-      const std::vector<EvaluatedCompletion> completions =
-          Evaluate(ctx_, *model, tokenizer_, *rl_task_,
-                   {.problems = arm.sample_problems,
-                    .samples = arm.samples,
-                    .max_completion_length = settings_.rl.max_completion_length,
-                    .seed = seed_,
-                    .purpose = Purpose::kSample,
-                    .on_progress = CompletionsOf(options_)});
-      const SampledRows rows = RowsToLearn(completions,
-                                           {.task = *rl_task_,
-                                            .tokenizer = tokenizer_,
-                                            .format = {},
-                                            .eos_id = model->config().eos_id,
-                                            .model = arm.samples_of,
-                                            .seed = seed_,
-                                            .samples = arm.samples},
-                                           Keep::kCorrect);
-      SWARR_CHECK(rows.rows > 0, "arm '", arm.name, "': none of the ", completions.size(), " samples of '",
-                  arm.samples_of, "' is correct; take another arm or more samples");
-      std::int64_t tokens = 0;
-      for (const EvaluatedCompletion& c : completions) tokens += c.tokens();
-      fs::create_directories(file.parent_path());
-      WriteFileAtomically(file, rows.lines);
+      const std::int64_t tokens = WriteSamples(ctx_, options_, settings_, arm, *model, tokenizer_, *rl_task_, file);
       WriteFileAtomically(record, nlohmann::json({{"study", study_}, {"tokens", tokens}}).dump());
     }
     sampled_.insert(file);

@@ -37,6 +37,13 @@ std::vector<std::string> BaseModelsOf(const std::string& path, const ordered_jso
   return names;
 }
 
+// Refuses to evaluate on more problems than there are, which would be on fewer than the file says.
+void CheckProblems(const std::string& where, std::int64_t asked, const BuiltInTask& task) {
+  const std::int64_t there_are = task.make(Split::kEval, 0)->size();
+  SWARR_CHECK(asked >= 0 && asked <= there_are, where, " asks for ", asked, " problems; the task has ", there_are,
+              " of them for evaluation");
+}
+
 // Names every parameter of the problems, not of the completions.
 void ReadLonger(const std::string& where, const ordered_json& json, StudySettings& s) {
   ordered_json task = s.json["task"];
@@ -119,7 +126,11 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
   constexpr int kLeastLongest = 64;  // a 64th of it is a token
   SWARR_CHECK(s.longest_cost >= kLeastLongest && s.longest_cost <= kMostPositions, path, ": cost.longest is ",
               s.longest_cost, "; it must be from ", kLeastLongest, " to ", kMostPositions);
-  if (!longer.is_null()) ReadLonger(path + ": evaluation.longer", longer, s);
+  CheckProblems(path + ": evaluation", s.evaluation_problems, s.task);
+  if (!longer.is_null()) {
+    ReadLonger(path + ": evaluation.longer", longer, s);
+    CheckProblems(path + ": evaluation.longer", s.evaluation_problems, *s.longer);
+  }
   ReadSftStage(path + ": sft", sft, s.sft, s.sft_optimizer);
   for (const char* field : {"objective", "scale_rewards", "normalizer", "epsilon"}) {
     SWARR_CHECK(!rl.is_object() || rl.contains(field), path, ": rl has no field '", field, "'");
