@@ -7,7 +7,7 @@
 Rows are prompt and completion, or GSM8K's question and answer; rows with prompt, completion and answer come out. A
 solution carries with the probability SHARE: then every line of it that needs a number is preceded by a line such as
 
-    [28 girls; 102 first-graders; 5 boys]
+    [96 rolls Monday; 36 seeds; 8 plain rolls]
 
 which names, in the order in which the lines to come use them, the numbers that the question or earlier lines have
 brought, each with a word or two from beside it there. A line uses a number if the number is in a left side of its

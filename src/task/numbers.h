@@ -2,9 +2,9 @@
 // The numbers of worked solutions in free text: which of them a line takes from before it, and how far back they were
 // last mentioned. Nothing is known of the problem but its text, so this holds for GSM8K and the like.
 //
-//   [28 girls; 102 first-graders; 5 boys]                     a bracket: a line of its own, in square brackets
-//   Of the 102 first-graders, 28 are girls, so 102-28=74.     a line, which uses 102, 28, 102, 28 and makes 74
-//   #### 74                                                   the end; nothing behind it counts
+//   [36 seeds; 96 rolls; 8 plain rolls]                       a bracket: a line of its own, in square brackets
+//   Of the 96 rolls, 36 had seeds, so 96-36=60.               a line, which uses 96, 36, 96, 36 and makes 60
+//   #### 60                                                   the end; nothing behind it counts
 //
 // A number with a word character or a dot before it is none. Thousands may have commas, a currency's sign before it or
 // % behind it belongs to it. 40% is 40 and 0.4 as well: two numbers are the same if they share a value. A line uses the
