@@ -104,12 +104,15 @@ TEST_CASE(
   WritePretrained(model);
   fs::create_directories(rows);
   const std::string row = R"({"prompt": "7 hens and 5\n", "completion": "[5]\n7+5=12\n#### 12", "answer": "12"})";
-  for (const char* file : {"sft-0.25.jsonl", "rl.jsonl", "eval.jsonl"}) WriteFileAtomically(rows / file, row + "\n");
+  for (const char* file : {"sft-0.25.jsonl", "rl.jsonl"}) WriteFileAtomically(rows / file, row + "\n");
   json arms = QuickArms(), carrying = {{"arm", "carrying"}, {"from", "swa_sft"}, {"sft", json::object()}, {"carry", 1}};
   arms.push_back(carrying);
   json preset = SmallPreset(arms);
   preset["completion_limit"] = kLimit;
   preset["task"] = {{"name", "rows"}, {"directory", rows.string()}, {"carry", 0.25}};
+  std::string problems;
+  for (int i = 0; i < preset["evaluation"]["problems"]; ++i) problems += row + "\n";
+  WriteFileAtomically(rows / "eval.jsonl", problems);
   fs::create_directories(data / "presets");
   const fs::path file = data / "presets/tiny.json";
   WriteFileAtomically(file, preset.dump());

@@ -270,14 +270,16 @@ TEST_CASE("an arm that can't be run is refused with its name") {
   CHECK(IsRefused(none, "arms is no list of arms"));
 }
 
-// A preset of data/presets. If its problems are files, which users make (docs/study.md), one of a single problem.
+// A preset of data/presets. If its problems are files, which users make (docs/study.md), of one problem, again and
+// again.
 StudySettings Shipped(const std::string& name) {
   ordered_json json = ordered_json::parse(ReadFile(kDataDir / "presets" / (name + ".json")));
   if (json["task"].value("name", "") != "rows") return ReadStudySettings(kDataDir, name);
   const TempDirectory dir;
-  for (const char* file : {"rl.jsonl", "eval.jsonl"}) {
-    WriteFileAtomically(dir / file, R"({"prompt": "1+1", "completion": "1+1=2\n#### 2", "answer": "2"})");
-  }
+  const std::string row = R"({"prompt": "1+1", "completion": "1+1=2\n#### 2", "answer": "2"})";
+  std::string rows;
+  for (int i = 0; i < json["evaluation"]["problems"]; ++i) rows += row + "\n";
+  for (const char* file : {"rl.jsonl", "eval.jsonl"}) WriteFileAtomically(dir / file, rows);
   json["task"]["directory"] = dir.path().string();
   fs::create_directories(dir / "presets");
   WriteFileAtomically(dir / "presets/own.json", json.dump());
