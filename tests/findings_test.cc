@@ -84,6 +84,23 @@ TEST_CASE("the sentences follow the numbers: RL that fails is said to") {
   CHECK(Says(MadeUpResults(40, 45, 60), "RL recovered part, less than half, of it"));
 }
 
+TEST_CASE("two seeds that agree by chance recover nothing, and both intervals are told") {
+  StudyResults r = MadeUpResults(40, 45, 41);
+  // RL gains 21 of every 100 problems and loses 20 others, with both seeds alike: no spread over seeds, much over
+  // problems.
+  for (ProblemOutcome& o : r.runs[5].outcomes) {
+    const int place = static_cast<int>(o.problem * 37 % 100);
+    o.correct_sampled = place >= 20 && place < 61;
+  }
+  Complete(r.runs[5], r.task);
+  for (std::size_t i = 0; i < 6; ++i) r.runs.push_back(r.runs[i]), r.runs.back().seed = 1;
+  r.summary = Summarize(r.runs);
+  REQUIRE(r.summary.gap_reduction.Claimed().low > 0);
+  CHECK(!Says(r, "RL recovered"));
+  CHECK(Says(r, "RL did not clearly recover any of it (reduction 0.010, [0.010, 0.010] over 2 seeds but [-0.0"));
+  CHECK(Says(r, "] over problems)"));
+}
+
 TEST_CASE("a gap that shrinks because SA got worse is not passed over") {
   const StudyResults results = MadeUpResults(40, 45, 42, 90, 50);
   CHECK(Says(results, "RL made SA worse"));

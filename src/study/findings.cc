@@ -12,9 +12,27 @@ namespace {
 // From this accuracy on, SA has so little room to gain that this alone may hide or shrink a gap.
 constexpr double kSaturated = 0.97;
 
-// How sentences show a value: numbers with three decimals, estimates with their interval.
+bool Above(const Interval& interval) { return interval.low > 0; }
+bool Below(const Interval& interval) { return interval.high < 0; }
+
+// The t interval of few seeds that happen to agree may be narrower than what other problems would change. So no
+// difference is claimed that the interval over problems does not have too.
+bool Above(const Estimate& e) { return Above(e.Claimed()) && Above(e.ci95); }
+bool Below(const Estimate& e) { return Below(e.Claimed()) && Below(e.ci95); }
+bool OnlyOverSeeds(const Estimate& e) { return (Above(e.Claimed()) || Below(e.Claimed())) && !Above(e) && !Below(e); }
+
+std::string FormatInterval(const Interval& interval) {
+  return Concat("[", FormatNumber(interval.low), ", ", FormatNumber(interval.high), "]");
+}
+
+// How sentences show a value: numbers with three decimals, estimates with their interval, or with both where these
+// disagree.
 std::string Shown(double value) { return FormatNumber(value); }
-std::string Shown(const Estimate& estimate) { return FormatEstimate(estimate); }
+std::string Shown(const Estimate& e) {
+  if (!OnlyOverSeeds(e)) return FormatEstimate(e);
+  return Concat(FormatNumber(e.mean), ", ", FormatInterval(e.Claimed()), " over ", e.seeds, " seeds but ",
+                FormatInterval(e.ci95), " over problems");
+}
 template <class T>
 const T& Shown(const T& part) {
   return part;
@@ -25,14 +43,11 @@ std::string Sentence(const Parts&... parts) {
   return Concat(Shown(parts)...);
 }
 
-std::string Signed(const Estimate& change) { return Sentence(change.mean >= 0 ? "+" : "", FormatEstimate(change)); }
+std::string Signed(const Estimate& change) { return Sentence(change.mean >= 0 ? "+" : "", change); }
 
 std::string Percent(double share) { return FormatNumber(100 * share, 0) + "%"; }
 
 Estimate Accuracy(const ArmMeans& m) { return {.mean = m.accuracy, .ci95 = m.accuracy_ci95}; }
-
-bool Above(const Estimate& e) { return e.Claimed().low > 0; }
-bool Below(const Estimate& e) { return e.Claimed().high < 0; }
 
 // "SWA, RL" as part of a sentence: "SWA after RL".
 std::string InSentence(std::string name) {
