@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tensor/linears.h"
 
+#include "tensor/kernels/kernels.h"
+
 namespace swarr {
 
 void TurnHeads(const Context& ctx, const Tensor& y, const RowPositions& rows) {
@@ -22,9 +24,13 @@ void LinearsForward(const Context& ctx, const Tensor& x, std::span<const LinearR
                 " columns");
   }
   if (FusedLinears(ctx, x, results, rows)) return;
-  for (const auto& [y, w, b, turned] : results) {
-    LinearForward(ctx, y, x, w, b);
-    if (turned) TurnHeads(ctx, y, rows);
+  if (ctx.device() == Device::kCpu) {
+    OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::Linears(ctx, x, results); });
+  } else {
+    for (const auto& [y, w, b, turned] : results) LinearForward(ctx, y, x, w, b);
+  }
+  for (const LinearResult& result : results) {
+    if (result.turned) TurnHeads(ctx, result.y, rows);
   }
 }
 
@@ -34,6 +40,9 @@ void LinearsInputGradient(const Context& ctx, const Tensor& dx, std::span<const 
     CheckShape(dy, dx.dtype(), {dx.dim(0), w.dim(0)}, "the gradient of a product dy w");
   }
   if (FusedInputGradient(ctx, dx, terms)) return;
+  if (ctx.device() == Device::kCpu) {
+    return OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::LinearsInputGradient(ctx, dx, terms); });
+  }
   for (const InputGradientTerm& term : terms) MatMulNN(ctx, dx, term.dy, term.w, /*accumulate=*/&term != &terms[0]);
 }
 
@@ -43,6 +52,9 @@ void LinearsWeightGradients(const Context& ctx, const Tensor& x, std::span<const
     CheckShape(dw, AccumulatorOf(x.dtype()), {dy.dim(1), x.dim(1)}, "the result of a product dy^T x");
   }
   if (FusedWeightGradients(ctx, x, gradients)) return;
+  if (ctx.device() == Device::kCpu) {
+    return OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::LinearsWeightGradients(ctx, x, gradients); });
+  }
   for (const auto& [dw, dy] : gradients) MatMulTN(ctx, dw, dy, x, /*accumulate=*/!dw.fresh());
 }
 

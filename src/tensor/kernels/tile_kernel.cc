@@ -53,28 +53,30 @@ template <int kCount, int kSpans, class Sum>
 
 // Row k of a panel, or the pair of rows k and k + 1, times the packed a at x.
 template <int kCount, int kSpans, class T>
-[[gnu::always_inline]] inline void AddStep(Sums<T, kCount, kSpans>& sum, int span, const T* x, const T* b) {
-  AddProducts<kCount, kSpans, T>(sum, span, x, kSegment<T>, Load(b), Load(b + kLanes<T>));
+[[gnu::always_inline]] inline void AddStep(Sums<T, kCount, kSpans>& sum, int span, const T* x, std::int64_t row,
+                                           const T* b) {
+  AddProducts<kCount, kSpans, T>(sum, span, x, row, Load(b), Load(b + kLanes<T>));
 }
 // A 32-bit word of a panel of bf16 holds a pair of rows, the even one in its lower half.
 template <int kCount, int kSpans>
-[[gnu::always_inline]] inline void AddStep(Sums<float, kCount, kSpans>& sum, int span, const float* x,
+[[gnu::always_inline]] inline void AddStep(Sums<float, kCount, kSpans>& sum, int span, const float* x, std::int64_t row,
                                            const BFloat16* b) {
   using Words = Vector<std::uint32_t>;
   const auto* words = reinterpret_cast<const std::uint32_t*>(b);
   const Words w0 = Load(words), w1 = Load(words + kLanes<float>);
   const Words even0 = w0 << 16, even1 = w1 << 16, odd0 = w0 & 0xffff0000u, odd1 = w1 & 0xffff0000u;
-  AddProducts<kCount, kSpans, float>(sum, span, x, kSegment<BFloat16>, (Vector<float>)even0, (Vector<float>)even1);
-  AddProducts<kCount, kSpans, float>(sum, span, x + 1, kSegment<BFloat16>, (Vector<float>)odd0, (Vector<float>)odd1);
+  AddProducts<kCount, kSpans, float>(sum, span, x, row, (Vector<float>)even0, (Vector<float>)even1);
+  AddProducts<kCount, kSpans, float>(sum, span, x + 1, row, (Vector<float>)odd0, (Vector<float>)odd1);
 }
 
-// A tile of packed rows times `kSpans` spans of two vectors. Span s is at b + s * b_stride and c + s * c_span. Widened
-// rows keep the segments of bf16: kSegment<T> numbers of type Sum.
+// A tile of rows times `kSpans` spans of two vectors. Span s is at b + s * b_stride and c + s * c_span. Widened rows
+// keep the segments of bf16: kSegment<T> numbers of type Sum.
 template <int kCount, int kSpans, class T>
-void Multiply(std::int64_t depth, const Accumulator<T>* a, const T* b, std::int64_t b_stride, bool accumulate,
-              Accumulator<T>* c, std::int64_t c_span, std::int64_t c_stride) {
+void Multiply(std::int64_t depth, TileRows rows, const T* b, std::int64_t b_stride, bool accumulate, Accumulator<T>* c,
+              std::int64_t c_span, std::int64_t c_stride) {
   using Sum = Accumulator<T>;
   constexpr std::int64_t kBlock = kSegment<T>;
+  const auto* a = reinterpret_cast<const Sum*>(rows.data);
   Sums<Sum, kCount, kSpans> sum = {};
   const auto at = [&](int i, int span, int v) { return c + i * c_stride + span * c_span + v * kLanes<Sum>; };
   if (accumulate) {
@@ -90,10 +92,10 @@ void Multiply(std::int64_t depth, const Accumulator<T>* a, const T* b, std::int6
   const auto step = [&](std::int64_t k) {
 #pragma GCC unroll 4
     for (int span = 0; span < kSpans; ++span) {
-      AddStep<kCount, kSpans>(sum, span, a + k, b + k * kPanel + span * b_stride);
+      AddStep<kCount, kSpans>(sum, span, a + k, rows.row, b + k * kPanel + span * b_stride);
     }
   };
-  for (; depth >= kBlock; depth -= kBlock, a += kCount * kBlock, b += kBlock * kPanel) {
+  for (; depth >= kBlock; depth -= kBlock, a += rows.segment, b += kBlock * kPanel) {
 #pragma GCC unroll 4
     for (std::int64_t k = 0; k < kBlock; k += kPairing<T>) step(k);
   }
@@ -109,9 +111,8 @@ void Multiply(std::int64_t depth, const Accumulator<T>* a, const T* b, std::int6
 }
 
 template <class T>
-void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::byte* packed, const T* b,
-                  std::int64_t b_stride, bool accumulate, Accumulator<T>* c, std::int64_t c_stride) {
-  const auto* a = reinterpret_cast<const Accumulator<T>*>(packed);
+void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, TileRows a, const T* b, std::int64_t b_stride,
+                  bool accumulate, Accumulator<T>* c, std::int64_t c_stride) {
   ForPanels<kRows>(rows, panels, b, b_stride, c, [=]<int kCount, int kPanels>(const T* from, Accumulator<T>* to) {
     for (int column = 0; column < kPanel; column += 2 * kLanes<Accumulator<T>>) {
       Multiply<kCount, kPanels>(depth, a, from + column * kPairing<T>, b_stride, accumulate, to + column, kPanel,

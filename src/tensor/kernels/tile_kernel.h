@@ -5,12 +5,12 @@
 //   c[i, j] = (accumulate ? c[i, j] : 0) + sum over k ascending of a(i, k) b(k, j)
 //
 // Every c[i, j] is one accumulator. Its bits depend on row i of a, column j of b and the kernel. They do not depend on
-// how many rows and columns are computed beside it, nor on where the sum over k is stored and taken up again. Both
-// operands are packed:
+// how many rows and columns are computed beside it, nor on where the sum over k is stored and taken up again, nor on
+// whether a row of a was packed:
 //   b  in panels of kPanel columns: row k of a panel is kPanel numbers; bf16: rows in pairs, (k, k + 1) interleaved
-//   a  in tiles of up to `rows` rows: for each segment of k (64 bytes of T), the segments of the rows, one after
-//   another
-// bf16 is padded with zeros to PanelDepth in k; f32 and f64 are not padded.
+//   a  packed in tiles of up to `rows` rows: for each segment of k (64 bytes of T), the segments of the rows, one after
+//      another; or where it is, if the kernel can read it there (MayReadInPlace)
+// Packed bf16 is padded with zeros to PanelDepth in k; f32 and f64 are not padded.
 #pragma once
 
 #include <cstdint>
@@ -56,6 +56,12 @@ struct Strided {
   }
 };
 
+// The rows of a tile: segment s of row i is at element i * row + s * segment.
+struct TileRows {
+  const std::byte* data;
+  std::int64_t row, segment;
+};
+
 // One way to compute the product.
 template <class T>
 struct TileKernel {
@@ -64,10 +70,16 @@ struct TileKernel {
   int row_multiple;  // a packed tile has a multiple of this many rows; it divides `rows`
   int packed_size;   // bytes of a packed element
   void (*pack)(Strided<T> a, int rows, std::int64_t depth, std::byte* to);
-  // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each. `depth` is the one given to
-  // pack.
-  void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, const std::byte* a, const T* b,
-                   std::int64_t b_stride, bool accumulate, Sum* c, std::int64_t c_stride);
+  // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each.
+  void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, TileRows a, const T* b, std::int64_t b_stride,
+                   bool accumulate, Sum* c, std::int64_t c_stride);
+
+  // Whether rows of a, elements of k side by side, can be read where they are: they are not widened, and no padding is
+  // wanted.
+  [[gnu::always_inline]] bool MayReadInPlace(std::int64_t n, std::int64_t depth) const {
+    return packed_size == static_cast<int>(sizeof(T)) && n % row_multiple == 0 &&
+           (kPairing<T> == 1 || depth % kSegment<T> == 0);
+  }
 
   // Bytes of `n` packed rows: tiles of up to `rows`.
   [[gnu::always_inline]] std::int64_t PackedBytes(std::int64_t n, std::int64_t depth) const {
