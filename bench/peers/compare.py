@@ -12,10 +12,10 @@ rounds of its medians, and PyTorch's the better of its variants (torch_cpu.py). 
 decoding by each side's better dtype. swarr's training step also clips the gradients; PyTorch's does not. sitting.py
 does the same on a GPU.
 
-Before and after each round of a row the machine's peak is measured, and what other programs computed meanwhile
-(disturbance.py). A round is disturbed if one of its two peaks is below 0.93 of the run's highest, or if others kept
-more than 0.3 of the processors' time of one busy. It is then measured again, `--repeats` times at most; the least
-disturbed one counts, and is marked if it was disturbed too.
+Before and after each round of a row two peaks of the machine are measured, and what other programs computed meanwhile
+(disturbance.py). A round is disturbed if one of them is below a share of the run's highest, or if others kept more than
+0.3 of a processor busy. It is then measured again, `--repeats` times at most; the least disturbed one counts, and is
+marked if it was disturbed too.
 """
 import argparse
 import itertools
@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 
 from common import SideError, processor_name, run_json, text_table
 from cpu_rows import ROWS, SHARES
-from disturbance import Watch, conditions_json
+from disturbance import PEAK_ROW, Watch, conditions_json
 
 TORCH_SCRIPT = pathlib.Path(__file__).resolve().parent / "torch_cpu.py"
 DTYPES = ("f32", "bf16")
@@ -141,7 +141,7 @@ def measured_quietly(args, watch, measure):
         conditions = watch.during(lambda: results.append(measure()))
         tries.append((results[0], conditions))
     undisturbed = [one for one in tries if not watch.is_disturbed(one[1])]
-    return undisturbed[-1] if undisturbed else min(tries, key=lambda one: one[1].others)
+    return undisturbed[-1] if undisturbed else max(tries, key=lambda one: watch.lowest_share(one[1]))
 
 
 def measure_row(args, watch, sides, row):
@@ -159,19 +159,19 @@ def measure_row(args, watch, sides, row):
 
 
 def measure_share(args, watch, share):
-    """Its ops' rates in f32 as shares of the peak that is measured in the same run: the median over the rounds."""
-    shares, all_conditions = {}, []
+    """The rates of its ops in f32, GFLOP/s: medians over the rounds."""
+    rates, all_conditions = {}, []
 
     def measure():
         rows = swarr_bench(args, "ops", share.rows, "f32", args.op_seconds)["rows"]
-        return {row["name"]: row["peak_share"] for row in rows if "peak_share" in row}
+        return {row["name"]: row["gflops"] for row in rows if "peak_share" in row}
 
     for _ in range(args.rounds):
         found, conditions = measured_quietly(args, watch, measure)
         all_conditions.append(conditions)
         for name, value in found.items():
-            shares.setdefault(name, []).append(value)
-    return {name: statistics.median(values) for name, values in shares.items()}, all_conditions
+            rates.setdefault(name, []).append(value)
+    return {name: statistics.median(values) for name, values in rates.items()}, all_conditions
 
 
 # ----------------------------------------------------------------------------------------------------------- the report
@@ -227,17 +227,18 @@ def check_line(peer):
     )
 
 
-def share_table(shares):
+def share_table(shares, peak):
+    """Of the highest peak of the run: one that was measured while the machine was disturbed flatters."""
     lines = [["share of the f32 peak", "smallest", "largest", "at least", "met"]]
-    for share, values, _ in shares:
-        low, high = min(values.values()), max(values.values())
+    for share, rates, _ in shares:
+        low, high = min(rates.values()) / peak, max(rates.values()) / peak
         met = "yes" if low >= share.at_least else "no"
         lines.append([share.name, f"{low:.0%}", f"{high:.0%}", f"{share.at_least:.0%}", met])
     return text_table(lines)
 
 
 def print_conditions(watch, conditions):
-    print("Of each round: the peak before and after, the system's load, and how many processors others kept busy.")
+    print("Of each round: both peaks before; after, the system's load before; after, processors that others kept busy.")
     for name, rounds in conditions.items():
         for one in rounds:
             print(f"  {name}: {one.text()}" + (", DISTURBED" if watch.is_disturbed(one) else ""))
@@ -254,7 +255,7 @@ def print_report(environment, rows, swarr, peers, shares):
     if rows:
         print(table(rows, swarr, peers) + "\n")
     if shares:
-        print(share_table(shares) + "\n")
+        print(share_table(shares, environment["highest_peak"]) + "\n")
     for peer in peers:
         print(check_line(peer))
     for side in (swarr, *peers):
@@ -279,7 +280,7 @@ def report_json(environment, rows, swarr, peers, shares, conditions):
         **environment,
         "sides": {s.label: s.details for s in sides},
         "rows": [row_json(row) for row in rows],
-        "shares": [{"name": share.name, "at_least": share.at_least, "shares": values} for share, values, _ in shares],
+        "shares": [{"name": share.name, "at_least": share.at_least, "gflops": rates} for share, rates, _ in shares],
         "conditions": {name: [conditions_json(c) for c in rounds] for name, rounds in conditions.items()},
     }
 
@@ -314,7 +315,7 @@ def main():
     conditions = {share.name: found for share, _, found in shares}
     for row in rows:
         conditions[row.name] = measure_row(args, watch, [swarr, *peers], row)
-    environment["highest_peak"] = watch.highest_peak
+    environment["highest_peak"] = watch.highest[PEAK_ROW]
     print_report(environment, rows, swarr, peers, shares)
     print_conditions(watch, conditions)
     report = report_json(environment, rows, swarr, peers, shares, conditions)
