@@ -72,7 +72,7 @@ std::string DigestOfTraining(Cpu cpu, DType dtype) {
 struct KnownBits {
   DType dtype;
   std::vector<Cpu> cpus;
-  const char *products, *training;
+  std::string products, training;
 };
 
 // avx2 and avx512 fuse every product with its sum, and reductions have the same 16 lanes in all sets.
@@ -80,7 +80,7 @@ const KnownBits kKnown[] = {
     {DType::kF32, {Cpu::kAvx2, Cpu::kAvx512, Cpu::kAvx512Bf16, Cpu::kAmx}, "7159b31bf275f765", "6eba9420e9efb658"},
     {DType::kBF16, {Cpu::kAvx2, Cpu::kAvx512}, "802bcf3ac9b44e22", "10658d71c49cf0d5"},
     {DType::kBF16, {Cpu::kAvx512Bf16}, "b39b783e15d8b2df", "6b21f48005ed77c3"},
-    {DType::kBF16, {Cpu::kAmx}, "", ""},
+    {DType::kBF16, {Cpu::kAmx}, "2d1068b3beb77d01", "7d8bbadefcf9c3a7"},
 };
 
 }  // namespace

@@ -350,10 +350,14 @@ void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& 
       const Tiles<T> tiles = SlotTiles(s, cache, slot);
       for (std::int64_t g = 0; g < s.G; ++g) {
         const T *key = k.data<T>() + (n * s.G + g) * s.D, *value = v.data<T>() + (n * s.G + g) * s.D;
-        T* column = tiles.Columns(s, g, position / kKeyTile);
-        for (std::int64_t d = 0; d < s.D; ++d) {
-          column[PanelIndex<T>(d, lane)] = key[d];
-          tiles.Rows(s, g, d / kPanel, position / kKeyTile)[PanelIndex<T>(lane, d % kPanel)] = value[d];
+        T* column = tiles.Columns(s, g, position / kKeyTile) + PanelIndex<T>(0, lane);
+        for (std::int64_t d = 0; d < s.D; d += kPairing<T>, column += kPairing<T> * kPanel) {
+          std::copy_n(key + d, kPairing<T>, column);  // head dims are even
+        }
+        for (std::int64_t c = 0; c < s.value_panels; ++c, value += kPanel) {
+          T* row = tiles.Rows(s, g, c, position / kKeyTile) + PanelIndex<T>(lane, 0);
+          const std::int64_t width = std::min(kPanel, s.D - c * kPanel);
+          for (std::int64_t j = 0; j < width; ++j) row[j * kPairing<T>] = value[j];
         }
       }
     });

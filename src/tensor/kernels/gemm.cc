@@ -101,7 +101,7 @@ void MultiplyChunk(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
   StoreSums(store, row, rows, column, columns, sums, width);
 }
 
-// One thread does up to this many multiply-adds sooner than two would meet.
+// One thread does up to this many multiply-adds sooner than two would meet, a product at a time.
 constexpr std::int64_t kSmall = 65536;
 
 // Panels that a block of rows is multiplied with at a time: several only if their sums fit the room for one.
@@ -133,7 +133,7 @@ class Gemm {
     std::int64_t work = 0, most_rows = 0, fewest_panels = Panels(0);
     for (std::size_t i = 0; i < Count(); ++i) {
       const Task<T, Out>& task = TaskAt(i);
-      work += task.rows * task.columns * task.depth;
+      work = std::max(work, task.rows * task.columns * task.depth);
       depth_ = std::max(depth_, task.depth);
       most_rows = std::max(most_rows, task.rows);
       fewest_panels = std::min(fewest_panels, Panels(i));

@@ -27,7 +27,7 @@ constexpr TileConfig kTileConfig;
 constexpr std::int64_t kPanelStride = 4 * kPanel;  // bytes between pairs of rows of a panel
 
 // 32 rows times a panel. Tile registers 0 to 3 hold the sums of 2 x 2 tiles, 4 and 5 rows of a, 6 and 7 columns of b.
-void MultiplyHigh(std::int64_t depth, TileRows rows, const BFloat16* b, bool accumulate, float* c,
+void MultiplyHigh(std::int64_t depth, const TileRows& rows, const BFloat16* b, bool accumulate, float* c,
                   std::int64_t c_stride) {
   const std::int64_t row_stride = 2 * rows.row, stride = 4 * c_stride;  // bytes between rows of a and c
   const auto* a = reinterpret_cast<const BFloat16*>(rows.data);
@@ -62,8 +62,8 @@ void MultiplyHigh(std::int64_t depth, TileRows rows, const BFloat16* b, bool acc
 // 16 rows times one panel or two. A product waits some 50 cycles for its own sums and takes 16: with the four sums of
 // two panels there is work meanwhile. Register 4 holds rows of a, 5 to 7 columns of b.
 template <int kPanels>
-void MultiplyLow(std::int64_t depth, TileRows rows, const BFloat16* b, std::int64_t b_stride, bool accumulate, float* c,
-                 std::int64_t c_stride) {
+void MultiplyLow(std::int64_t depth, const TileRows& rows, const BFloat16* b, std::int64_t b_stride, bool accumulate,
+                 float* c, std::int64_t c_stride) {
   const std::int64_t row_stride = 2 * rows.row, stride = 4 * c_stride;
   const auto* a = reinterpret_cast<const BFloat16*>(rows.data);
   _tile_zero(0);
@@ -100,7 +100,7 @@ void MultiplyLow(std::int64_t depth, TileRows rows, const BFloat16* b, std::int6
 }
 
 // Tiles of up to 32 rows. If there are fewer rows, whole tiles are computed and the last rows dropped.
-void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, TileRows a, const BFloat16* b,
+void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const BFloat16* b,
                   std::int64_t b_stride, bool accumulate, float* c, std::int64_t c_stride) {
   // A thread keeps the configuration until it exits.
   thread_local const bool configured = (_tile_loadconfig(&kTileConfig), true);

@@ -15,8 +15,8 @@ constexpr std::int64_t kBlock = kSegment<BFloat16>;
 
 // A tile of rows times `kPanels` panels.
 template <int kCount, int kPanels>
-void Multiply(std::int64_t depth, TileRows rows, const BFloat16* b, std::int64_t b_stride, bool accumulate, float* c,
-              std::int64_t c_stride) {
+void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, std::int64_t b_stride, bool accumulate,
+              float* c, std::int64_t c_stride) {
   const auto* a = reinterpret_cast<const BFloat16*>(rows.data);
   __m512 sum[kCount][2 * kPanels];
 #pragma GCC unroll 8
@@ -50,9 +50,9 @@ void Multiply(std::int64_t depth, TileRows rows, const BFloat16* b, std::int64_t
   }
 }
 
-void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, TileRows a, const BFloat16* b,
+void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const BFloat16* b,
                   std::int64_t b_stride, bool accumulate, float* c, std::int64_t c_stride) {
-  ForPanels<kRows>(rows, panels, b, b_stride, c, [=]<int kCount, int kPanels>(const BFloat16* from, float* to) {
+  ForPanels<kRows>(rows, panels, b, b_stride, c, [&]<int kCount, int kPanels>(const BFloat16* from, float* to) {
     Multiply<kCount, kPanels>(depth, a, from, b_stride, accumulate, to, c_stride);
   });
 }

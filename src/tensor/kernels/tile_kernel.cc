@@ -72,8 +72,8 @@ template <int kCount, int kSpans>
 // A tile of rows times `kSpans` spans of two vectors. Span s is at b + s * b_stride and c + s * c_span. Widened rows
 // keep the segments of bf16: kSegment<T> numbers of type Sum.
 template <int kCount, int kSpans, class T>
-void Multiply(std::int64_t depth, TileRows rows, const T* b, std::int64_t b_stride, bool accumulate, Accumulator<T>* c,
-              std::int64_t c_span, std::int64_t c_stride) {
+void Multiply(std::int64_t depth, const TileRows& rows, const T* b, std::int64_t b_stride, bool accumulate,
+              Accumulator<T>* c, std::int64_t c_span, std::int64_t c_stride) {
   using Sum = Accumulator<T>;
   constexpr std::int64_t kBlock = kSegment<T>;
   const auto* a = reinterpret_cast<const Sum*>(rows.data);
@@ -111,9 +111,9 @@ void Multiply(std::int64_t depth, TileRows rows, const T* b, std::int64_t b_stri
 }
 
 template <class T>
-void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, TileRows a, const T* b, std::int64_t b_stride,
-                  bool accumulate, Accumulator<T>* c, std::int64_t c_stride) {
-  ForPanels<kRows>(rows, panels, b, b_stride, c, [=]<int kCount, int kPanels>(const T* from, Accumulator<T>* to) {
+void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const T* b,
+                  std::int64_t b_stride, bool accumulate, Accumulator<T>* c, std::int64_t c_stride) {
+  ForPanels<kRows>(rows, panels, b, b_stride, c, [&]<int kCount, int kPanels>(const T* from, Accumulator<T>* to) {
     for (int column = 0; column < kPanel; column += 2 * kLanes<Accumulator<T>>) {
       Multiply<kCount, kPanels>(depth, a, from + column * kPairing<T>, b_stride, accumulate, to + column, kPanel,
                                 c_stride);

@@ -71,8 +71,8 @@ struct TileKernel {
   int packed_size;   // bytes of a packed element
   void (*pack)(Strided<T> a, int rows, std::int64_t depth, std::byte* to);
   // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each.
-  void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, TileRows a, const T* b, std::int64_t b_stride,
-                   bool accumulate, Sum* c, std::int64_t c_stride);
+  void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const T* b,
+                   std::int64_t b_stride, bool accumulate, Sum* c, std::int64_t c_stride);
 
   // Whether rows of a, elements of k side by side, can be read where they are: they are not widened, and no padding is
   // wanted.
