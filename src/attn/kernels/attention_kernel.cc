@@ -351,9 +351,7 @@ void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& 
       for (std::int64_t g = 0; g < s.G; ++g) {
         const T *key = k.data<T>() + (n * s.G + g) * s.D, *value = v.data<T>() + (n * s.G + g) * s.D;
         T* column = tiles.Columns(s, g, position / kKeyTile) + PanelIndex<T>(0, lane);
-        for (std::int64_t d = 0; d < s.D; d += kPairing<T>, column += kPairing<T> * kPanel) {
-          std::copy_n(key + d, kPairing<T>, column);  // head dims are even
-        }
+        for (std::int64_t d = 0; d < s.D; ++d) column[PanelIndex<T>(d, 0)] = key[d];
         for (std::int64_t c = 0; c < s.value_panels; ++c, value += kPanel) {
           T* row = tiles.Rows(s, g, c, position / kKeyTile) + PanelIndex<T>(lane, 0);
           const std::int64_t width = std::min(kPanel, s.D - c * kPanel);

@@ -13,16 +13,18 @@
 namespace swarr {
 namespace {
 
-// Rows that a task multiplies panel after panel.
-constexpr std::int64_t kRowBlock = 128;
+// Rows that a task multiplies panel after panel, and the most panels that a kernel takes at once.
+constexpr std::int64_t kRowBlock = 128, kMostPanels = 2;
 // Rows of k whose sums are finished before others are begun. Each time c goes through memory once, so they are many;
 // but b is packed for all of them, and often so are rows of a, which then should stay in the second-level cache. A
 // result that is rounded when it is stored can't be taken up again: there it is the whole depth.
 constexpr std::int64_t kDepthChunk = 1024;
-// Rows of k of a chunk that are multiplied with all rows of a block before the next, so that a panel's stay in the
-// first-level cache.
+// Rows of k of a chunk that are multiplied with all rows of a block before the next, so that those of the panels that a
+// kernel takes at once stay in the first-level cache.
 template <class T>
-constexpr std::int64_t kDepthBlock = kDTypeOf<T> == DType::kBF16 ? 512 : 256;
+std::int64_t DepthBlock(const TileKernel<T>& kernel) {
+  return (kDTypeOf<T> == DType::kBF16 ? 512 : 256) / kernel.panels;
+}
 
 // A product to compute: c[rows, columns] = a[rows, depth] b[depth, columns] + bias + addend. Out is T or its
 // accumulator.
@@ -74,8 +76,9 @@ void MultiplyChunk(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
   using Sum = Accumulator<T>;
   const std::int64_t width = panels * kPanel, columns = std::min(width, task.columns - column);
   const auto multiply = [&](bool accumulate, Sum* c, std::int64_t c_stride) {
-    for (std::int64_t k = 0; k < depth; k += kDepthBlock<T>) {
-      MultiplyPanels(kernel, a, k, rows, panels, std::min(kDepthBlock<T>, depth - k), b + k * kPanel, b_stride,
+    const std::int64_t block = DepthBlock(kernel);
+    for (std::int64_t k = 0; k < depth; k += block) {
+      MultiplyPanels(kernel, a, k, rows, panels, std::min(block, depth - k), b + k * kPanel, b_stride,
                      accumulate || k > 0, c, c_stride);
     }
   };
@@ -89,7 +92,7 @@ void MultiplyChunk(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
       return multiply(begin != nullptr, task.c + at, task.columns);
     }
   }
-  alignas(64) Sum sums[kRowBlock * kPanel];
+  alignas(64) Sum sums[kMostPanels * kRowBlock * kPanel];
   for (std::int64_t i = 0; begin && i < rows; ++i) {
     const Out* from = begin + i * task.columns;
     for (std::int64_t j = 0; j < width; ++j) sums[i * width + j] = j < columns ? static_cast<Sum>(from[j]) : Sum(0);
@@ -104,8 +107,11 @@ void MultiplyChunk(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
 // One thread does up to this many multiply-adds sooner than two would meet, a product at a time.
 constexpr std::int64_t kSmall = 65536;
 
-// Panels that a block of rows is multiplied with at a time: several only if their sums fit the room for one.
-constexpr std::int64_t PanelsAtATime(std::int64_t rows) { return rows <= 16 ? 4 : 1; }
+// Panels that a block of rows is multiplied with at a time: several of few rows, whose sums take no more room.
+template <class T>
+std::int64_t PanelsAtATime(const TileKernel<T>& kernel, std::int64_t rows) {
+  return rows <= 16 ? 4 : kernel.panels;
+}
 
 // Products that are computed together. Stacked: they share b and the depth, and their rows stand one after another.
 // Else they share the number of rows, and a block of rows takes one after another, so that they may add to the same c.
@@ -115,12 +121,14 @@ struct Products {
   bool stacked = false;
 };
 
-// Groups that panels are cut into, so that `row_blocks` times as many pieces are shared out evenly, or nearly.
-std::int64_t PanelGroups(std::int64_t row_blocks, std::int64_t panels, int threads) {
-  constexpr std::int64_t kManyPieces = 8;  // of a thread; one more or less then counts little
-  std::int64_t groups = 1;
-  while (groups < panels && row_blocks * groups % threads != 0 && row_blocks * groups < kManyPieces * threads) ++groups;
-  return groups;
+// Groups that panels are cut into, whole pairs, so that `row_blocks` times as many pieces are several for each thread.
+// A thread that is slower than another then leaves it some (ForPieces). A piece has at least kSmall of the work.
+std::int64_t PanelGroups(std::int64_t row_blocks, std::int64_t panels, std::int64_t work, int threads) {
+  constexpr std::int64_t kPiecesOfAThread = 8;
+  if (threads == 1) return 1;
+  const std::int64_t wanted = CeilDiv(kPiecesOfAThread * threads, row_blocks),
+                     most = std::max<std::int64_t>(work / kSmall / row_blocks, CeilDiv(threads, row_blocks));
+  return std::clamp<std::int64_t>(std::min(wanted, most), 1, CeilDiv(panels, kMostPanels));
 }
 
 // Chunks of k follow one another. Within a chunk, pieces are blocks of rows times groups of panels: their number
@@ -130,10 +138,11 @@ class Gemm {
  public:
   Gemm(const Context& ctx, const TileKernel<T>& kernel, Products<T, Out> products)
       : ctx_(ctx), kernel_(kernel), products_(products), scope_(*ctx.arena) {
-    std::int64_t work = 0, most_rows = 0, fewest_panels = Panels(0);
+    std::int64_t work = 0, all_work = 0, most_rows = 0, fewest_panels = Panels(0);
     for (std::size_t i = 0; i < Count(); ++i) {
       const Task<T, Out>& task = TaskAt(i);
       work = std::max(work, task.rows * task.columns * task.depth);
+      all_work += task.rows * task.columns * task.depth;
       depth_ = std::max(depth_, task.depth);
       most_rows = std::max(most_rows, task.rows);
       fewest_panels = std::min(fewest_panels, Panels(i));
@@ -142,10 +151,12 @@ class Gemm {
     constexpr bool kRounds = !std::is_same_v<Out, Accumulator<T>>;
     chunk_ = kRounds || (Count() > 1 && !products.stacked) ? depth_ : std::min(depth_, kDepthChunk);
     threads_ = work > kSmall ? ctx.threads : 1;
-    groups_ = PanelGroups(row_blocks_, fewest_panels, threads_);
+    groups_ = PanelGroups(row_blocks_, fewest_panels, all_work, threads_);
     parts_ = PartsFor(threads_, row_blocks_ * groups_);
-    scratch_bytes_ = RoundUp(kernel.PackedBytes(std::min(most_rows, kRowBlock), chunk_), 64);
-    scratch_ = ctx.arena->NewArray<std::byte>(parts_ * scratch_bytes_);
+    const std::int64_t scratch_bytes = RoundUp(kernel.PackedBytes(std::min(most_rows, kRowBlock), chunk_), 64);
+    packed_ = ctx.arena->NewArray<PackedRows>(parts_);
+    std::byte* scratch = ctx.arena->NewArray<std::byte>(parts_ * scratch_bytes);
+    for (int part = 0; part < parts_; ++part) packed_[part].scratch = scratch + part * scratch_bytes;
     for (std::size_t i = 0; i < Count(); ++i) {
       if (PacksPanels(i)) chunks_[i] = ctx.arena->NewArray<T>(Panels(i) * PanelDepth<T>(ChunkDepth(i, 0)) * kPanel);
     }
@@ -154,12 +165,9 @@ class Gemm {
   void Run() {
     for (std::int64_t k0 = 0; k0 < depth_; k0 += chunk_) {
       PackAllPanels(k0);
-      const std::int64_t pieces = row_blocks_ * groups_;
-      ForParts(parts_, [&](std::int64_t part) {
-        PackedRows rows{.scratch = scratch_ + part * scratch_bytes_};
-        for (std::int64_t p = part * pieces / parts_; p < (part + 1) * pieces / parts_; ++p) {
-          MultiplyPiece(p / groups_, p % groups_, k0, rows);
-        }
+      for (int part = 0; part < parts_; ++part) packed_[part].a = nullptr;
+      ForPieces(parts_, row_blocks_ * groups_, [&](int part, std::int64_t piece) {
+        MultiplyPiece(piece / groups_, piece % groups_, k0, packed_[part]);
       });
     }
   }
@@ -168,8 +176,8 @@ class Gemm {
   // Rows of an a that a thread has packed.
   struct PackedRows {
     std::byte* scratch;
-    const T* a = nullptr;
-    BlockRows<T> rows = {};
+    const T* a;
+    BlockRows<T> rows;
   };
 
   std::size_t Count() const { return products_.tasks.size(); }
@@ -208,7 +216,8 @@ class Gemm {
   void MultiplyTask(std::size_t i, std::int64_t row_block, std::int64_t group, std::int64_t k0, PackedRows& packed) {
     const Task<T, Out>& task = TaskAt(i);
     const std::int64_t row = row_block * kRowBlock, rows = std::min(kRowBlock, task.rows - row),
-                       depth = ChunkDepth(i, k0), panels = Panels(i), end = (group + 1) * panels / groups_;
+                       depth = ChunkDepth(i, k0), panels = Panels(i), pairs = CeilDiv(panels, kMostPanels),
+                       end = std::min(panels, (group + 1) * pairs / groups_ * kMostPanels);
     const Strided<T> a = task.a.From(row, k0);
     if (packed.a != a.data) {
       packed.rows = PackOrReadInPlace(kernel_, a, rows, depth, packed.scratch);
@@ -216,9 +225,10 @@ class Gemm {
     }
     const T* b = task.packed ? task.packed + k0 * kPanel : chunks_[products_.stacked ? 0 : i];
     const std::int64_t stride = PanelDepth<T>(task.packed ? task.depth : depth) * kPanel;
-    for (std::int64_t p = group * panels / groups_; p < end; p += PanelsAtATime(rows)) {
-      MultiplyChunk(kernel_, task, row, rows, p * kPanel, std::min(PanelsAtATime(rows), end - p), k0, depth,
-                    packed.rows, b + p * stride, stride);
+    const std::int64_t step = PanelsAtATime(kernel_, rows);
+    for (std::int64_t p = group * pairs / groups_ * kMostPanels; p < end; p += step) {
+      MultiplyChunk(kernel_, task, row, rows, p * kPanel, std::min(step, end - p), k0, depth, packed.rows,
+                    b + p * stride, stride);
     }
   }
 
@@ -229,8 +239,7 @@ class Gemm {
   std::int64_t depth_ = 0, chunk_ = 0;
   std::int64_t row_blocks_ = 0, groups_ = 0;
   int threads_ = 1, parts_ = 1;
-  std::int64_t scratch_bytes_ = 0;
-  std::byte* scratch_ = nullptr;   // for each part, packed rows of a
+  PackedRows* packed_ = nullptr;   // for each part
   std::array<T*, 3> chunks_ = {};  // for each b that is not kept packed, its present chunk
 };
 

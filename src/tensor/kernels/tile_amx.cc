@@ -59,6 +59,14 @@ void MultiplyHigh(std::int64_t depth, const TileRows& rows, const BFloat16* b, b
   _tile_stored(3, low + 16, stride);
 }
 
+// Fetches a block of b, 2 KiB. With few rows weights pass through the caches once, and the processor's own fetching
+// ends with each page of 4 KiB: 46 GB/s without this, 51 with it.
+constexpr std::int64_t kAhead = 2 * kBlock * kPanel;
+[[gnu::always_inline]] inline void Prefetch(const BFloat16* b) {
+#pragma GCC unroll 32
+  for (std::int64_t line = 0; line < kBlock; ++line) _mm_prefetch(b + line * kPanel, _MM_HINT_T0);
+}
+
 // 16 rows times one panel or two. A product waits some 50 cycles for its own sums and takes 16: with the four sums of
 // two panels there is work meanwhile. Register 4 holds rows of a, 5 to 7 columns of b.
 template <int kPanels>
@@ -79,6 +87,8 @@ void MultiplyLow(std::int64_t depth, const TileRows& rows, const BFloat16* b, st
     }
   }
   for (std::int64_t k = 0; k < depth; k += kBlock, a += rows.segment, b += kBlock * kPanel) {
+    Prefetch(b + kAhead);
+    if constexpr (kPanels == 2) Prefetch(b + b_stride + kAhead);
     _tile_loadd(4, a, row_stride);
     _tile_loadd(6, b, kPanelStride);
     _tile_dpbf16ps(0, 4, 6);
@@ -126,8 +136,8 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileR
 }
 
 // Each segment of a packed tile has 16 or 32 rows, tile after tile.
-constexpr TileKernel<BFloat16> kKernel = {kRows, kTileRows, sizeof(BFloat16), PackTile<BFloat16, BFloat16, kTileRows>,
-                                          MultiplyRows};
+constexpr TileKernel<BFloat16> kKernel = {
+    kRows, kTileRows, 1, sizeof(BFloat16), PackTile<BFloat16, BFloat16, kTileRows>, MultiplyRows};
 
 }  // namespace
 

@@ -68,6 +68,7 @@ struct TileKernel {
   using Sum = Accumulator<T>;
   int rows;          // most rows of one tile
   int row_multiple;  // a packed tile has a multiple of this many rows; it divides `rows`
+  int panels;        // that it multiplies at once; of more it takes one group after another
   int packed_size;   // bytes of a packed element
   void (*pack)(Strided<T> a, int rows, std::int64_t depth, std::byte* to);
   // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each.
@@ -118,21 +119,19 @@ void EigenGemm(std::int64_t rows, std::int64_t columns, std::int64_t depth, Stri
                T* c);
 
 // Cuts `rows` into a constant and panels into groups: calls multiply.operator()<rows, count>(b, c) for `count` panels
-// side by side. A single row waits for its own sums; several panels give it more to do meanwhile.
+// side by side, at most kMost. A single row waits for its own sums; more panels give it more to do meanwhile.
 namespace {
-template <int kRows, class T, class F>
+template <int kRows, int kMost = 1, class T, class F>
 void ForPanels(int rows, std::int64_t panels, const T* b, std::int64_t b_stride, Accumulator<T>* c, const F& multiply) {
   if constexpr (kRows > 0) {
-    if (rows < kRows) return ForPanels<kRows - 1>(rows, panels, b, b_stride, c, multiply);
+    if (rows < kRows) return ForPanels<kRows - 1, kMost>(rows, panels, b, b_stride, c, multiply);
     const auto take = [&]<int kCount>() {
       for (; panels >= kCount; panels -= kCount, b += kCount * b_stride, c += kCount * kPanel) {
         multiply.template operator()<kRows, kCount>(b, c);
       }
     };
-    if constexpr (kRows == 1) {
-      take.template operator()<4>();
-      take.template operator()<2>();
-    }
+    if constexpr (kRows == 1) take.template operator()<4>();
+    if constexpr (kRows == 1 || kMost == 2) take.template operator()<2>();
     take.template operator()<1>();
   }
 }
