@@ -86,6 +86,17 @@ struct TileKernel {
   [[gnu::always_inline]] std::int64_t PackedBytes(std::int64_t n, std::int64_t depth) const {
     return RoundUp(n, row_multiple) * RoundUp(depth, kSegment<T>) * packed_size;
   }
+  // Where row r of `n` packed rows begins, and the bytes from one of its segments to the next, for who writes rows in
+  // place of `pack`. The rows that fill a tile up may then hold anything: rows do not mix.
+  struct PackedRow {
+    std::byte* begin;
+    std::int64_t step;
+  };
+  [[gnu::always_inline]] PackedRow RowOf(std::byte* packed, std::int64_t n, std::int64_t depth, std::int64_t r) const {
+    const std::int64_t tile = r / rows * rows, segment = kSegment<T> * packed_size;
+    const std::int64_t height = n - tile < rows ? RoundUp(n - tile, row_multiple) : rows;
+    return {packed + PackedBytes(tile, depth) + (r - tile) * segment, height * segment};
+  }
 };
 
 // tile_kernel.cc: vectors of the set's width. A product and its sum are fused where the set can.
