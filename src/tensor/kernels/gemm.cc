@@ -122,7 +122,7 @@ struct Products {
 };
 
 // Groups that panels are cut into, whole pairs, so that `row_blocks` times as many pieces are several for each thread.
-// A thread that is slower than another then leaves it some (ForPieces). A piece has at least kSmall of the work.
+// A thread that is slower than another then leaves it some (ForShares). A piece has at least kSmall of the work.
 std::int64_t PanelGroups(std::int64_t row_blocks, std::int64_t panels, std::int64_t work, int threads) {
   constexpr std::int64_t kPiecesOfAThread = 8;
   if (threads == 1) return 1;
@@ -166,7 +166,7 @@ class Gemm {
     for (std::int64_t k0 = 0; k0 < depth_; k0 += chunk_) {
       PackAllPanels(k0);
       for (int part = 0; part < parts_; ++part) packed_[part].a = nullptr;
-      ForPieces(parts_, row_blocks_ * groups_, [&](int part, std::int64_t piece) {
+      ForShares(parts_, row_blocks_ * groups_, [&](int part, std::int64_t piece) {
         MultiplyPiece(piece / groups_, piece % groups_, k0, packed_[part]);
       });
     }

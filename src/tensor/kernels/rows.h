@@ -41,7 +41,7 @@ void ForTasks(int threads, std::int64_t count, F&& f) {
 // what is left of the others' shares: one that computes more slowly, as beside another program, keeps nobody waiting
 // for more than a piece. No two pieces of one thread run at once.
 template <class F>
-void ForPieces(int threads, std::int64_t count, F&& f) {
+void ForShares(int threads, std::int64_t count, F&& f) {
   constexpr int kMostShares = 64;
   struct alignas(64) Share {
     std::atomic<std::int64_t> next;
@@ -72,7 +72,7 @@ void ForRows(const Context& ctx, std::int64_t rows, std::int64_t work_per_row, F
   const int threads = ThreadsFor(ctx, rows * work_per_row);
   constexpr std::int64_t kPiecesOfAThread = 8;
   const std::int64_t pieces = threads == 1 ? 1 : std::min(rows, kPiecesOfAThread * threads);
-  ForPieces(threads, pieces, [&](int, std::int64_t piece) {
+  ForShares(threads, pieces, [&](int, std::int64_t piece) {
     for (std::int64_t n = piece * rows / pieces; n < (piece + 1) * rows / pieces; ++n) f(n);
   });
 }
