@@ -15,13 +15,14 @@ does the same on a GPU.
 Before and after each round of a row two peaks of the machine are measured, and what other programs computed meanwhile
 (disturbance.py). A round is disturbed if one of them is below a share of the run's highest, or if others kept more than
 0.3 of a processor busy. It is then measured again, `--repeats` times at most; the least disturbed one counts, and is
-marked if it was disturbed too.
+marked if it was disturbed too. A run that is ended by a signal (`timeout 200`) reports the rows that it has.
 """
 import argparse
 import itertools
 import json
 import os
 import pathlib
+import signal
 import statistics
 import sys
 from dataclasses import dataclass, field
@@ -309,12 +310,18 @@ def main():
         "row_seconds": args.row_seconds,
         "load_before": os.getloadavg()[0],  # another program's work, which spoils the figures
     }
-    rows = [row for row in ROWS if args.rows in row.name]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     swarr, peers, watch = swarr_side(args), peer_sides(args), Watch(args.swarr, args.threads)
-    shares = [(share, *measure_share(args, watch, share)) for share in SHARES if args.rows in share.name]
-    conditions = {share.name: found for share, _, found in shares}
-    for row in rows:
-        conditions[row.name] = measure_row(args, watch, [swarr, *peers], row)
+    rows, shares, conditions = [], [], {}
+    try:
+        for share in (share for share in SHARES if args.rows in share.name):
+            shares.append((share, *measure_share(args, watch, share)))
+            conditions[share.name] = shares[-1][2]
+        for row in (row for row in ROWS if args.rows in row.name):
+            conditions[row.name] = measure_row(args, watch, [swarr, *peers], row)
+            rows.append(row)
+    except KeyboardInterrupt:
+        print("Ended before all rows were measured.")
     environment["highest_peak"] = watch.highest[PEAK_ROW]
     print_report(environment, rows, swarr, peers, shares)
     print_conditions(watch, conditions)
