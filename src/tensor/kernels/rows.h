@@ -101,13 +101,12 @@ void ForElements(const Context& ctx, std::int64_t n, F&& f) {
   ForChunks<4096>(ctx, n, 1, f);
 }
 
-// Calls f(begin, end) for ranges of columns, one for each thread. f goes through the rows once and adds them in
-// ascending order, so that a sum over rows has one order. A range begins with a cache line, so that threads share few.
+// Calls f(begin, end) for chunks of columns. Within its chunk f adds rows in ascending order, so that a sum over rows
+// has one order. A chunk is at least a cache line wide, so that threads share few; and no wider than that, since an
+// embedding's gradient goes to and fro over the rows of its sums.
 template <class F>
 void ForColumns(const Context& ctx, std::int64_t columns, std::int64_t rows, F&& f) {
-  constexpr std::int64_t kLine = 32;
-  ForRanges(ThreadsFor(ctx, columns * rows), (columns + kLine - 1) / kLine,
-            [&](std::int64_t begin, std::int64_t end) { f(begin * kLine, std::min(columns, end * kLine)); });
+  ForChunks<32>(ctx, columns, rows, f);
 }
 
 }  // namespace swarr

@@ -13,9 +13,10 @@ namespace {
 
 constexpr int kBlocks = 16, kDraws = 4 * kBlocks;  // counters of Philox, and draws, computed side by side
 
-// Philox of the counters {first + j, position, 0, 0}; words[i][j] is word i of counter j.
-inline void PhiloxBlocks(std::uint64_t key, std::uint32_t first, std::uint32_t position,
-                         std::uint32_t (&words)[4][kBlocks]) {
+// Philox of the counters {first + j, position, 0, 0}; words[i][j] is word i of counter j. Inlined, its rounds were not
+// vectorised.
+[[gnu::noinline]] void PhiloxBlocks(std::uint64_t key, std::uint32_t first, std::uint32_t position,
+                                    std::uint32_t (&words)[4][kBlocks]) {
   for (std::uint32_t j = 0; j < kBlocks; ++j) {
     words[0][j] = first + j;
     words[1][j] = position;
