@@ -138,12 +138,14 @@ class Gemm {
  public:
   Gemm(const Context& ctx, const TileKernel<T>& kernel, Products<T, Out> products)
       : ctx_(ctx), kernel_(kernel), products_(products), scope_(*ctx.arena) {
+    bool packs = false;  // rows of a
     std::int64_t work = 0, all_work = 0, most_rows = 0, fewest_panels = Panels(0);
     for (std::size_t i = 0; i < Count(); ++i) {
       const Task<T, Out>& task = TaskAt(i);
       work = std::max(work, task.rows * task.columns * task.depth);
       all_work += task.rows * task.columns * task.depth;
       depth_ = std::max(depth_, task.depth);
+      packs |= task.a.column_stride != 1 || !kernel.MayReadInPlace(task.rows, task.depth);
       most_rows = std::max(most_rows, task.rows);
       fewest_panels = std::min(fewest_panels, Panels(i));
       row_blocks_ = products.stacked ? row_blocks_ + RowBlocks(i) : RowBlocks(i);
@@ -153,7 +155,8 @@ class Gemm {
     threads_ = work > kSmall ? ctx.threads : 1;
     groups_ = PanelGroups(row_blocks_, fewest_panels, all_work, threads_);
     parts_ = PartsFor(threads_, row_blocks_ * groups_);
-    const std::int64_t scratch_bytes = RoundUp(kernel.PackedBytes(std::min(most_rows, kRowBlock), chunk_), 64);
+    const std::int64_t scratch_bytes =
+        packs ? RoundUp(kernel.PackedBytes(std::min(most_rows, kRowBlock), chunk_), 64) : 0;
     packed_ = ctx.arena->NewArray<PackedRows>(parts_);
     std::byte* scratch = ctx.arena->NewArray<std::byte>(parts_ * scratch_bytes);
     for (int part = 0; part < parts_; ++part) packed_[part].scratch = scratch + part * scratch_bytes;
@@ -239,8 +242,8 @@ class Gemm {
   std::int64_t depth_ = 0, chunk_ = 0;
   std::int64_t row_blocks_ = 0, groups_ = 0;
   int threads_ = 1, parts_ = 1;
-  PackedRows* packed_ = nullptr;   // for each part
-  std::array<T*, 3> chunks_ = {};  // for each b that is not kept packed, its present chunk
+  PackedRows* packed_ = nullptr;              // for each part
+  std::array<T*, kMostLinears> chunks_ = {};  // for each b that is not kept packed, its present chunk
 };
 
 template <class T, class Out>
@@ -312,6 +315,14 @@ void MultiplyInto(const Context& ctx, const Tensor& c, View a, View b, const Ten
   });
 }
 
+// The products of `parts`, at most kMostLinears, each made a task by f.
+template <class T, class Out, class Part, class F>
+void Together(const Context& ctx, bool stacked, std::span<const Part> parts, const F& f) {
+  std::array<Task<T, Out>, kMostLinears> tasks;
+  std::transform(parts.begin(), parts.end(), tasks.begin(), f);
+  ProductsOf<T, Out>(ctx, {.tasks = {tasks.data(), parts.size()}, .stacked = stacked});
+}
+
 const void* PackedOf(const Context& ctx, const Tensor& w) { return ctx.packed ? ctx.packed->Find(w) : nullptr; }
 
 }  // namespace
@@ -337,11 +348,9 @@ void Kernels<SWARR_SET>::MatMulTN(const Context& ctx, const Tensor& dw, const Te
 template <>
 void Kernels<SWARR_SET>::Linears(const Context& ctx, const Tensor& x, std::span<const LinearResult> results) {
   Dispatch(x.dtype(), [&]<class T>() {
-    Few<Task<T, T>> tasks;
-    for (const auto& [y, w, b, turned] : results) {
-      tasks.Add(TaskOf<T, T>(y, {x, false}, {w, true}, b, {}, PackedOf(ctx, w)));
-    }
-    ProductsOf<T, T>(ctx, {.tasks = tasks.view()});
+    Together<T, T>(ctx, /*stacked=*/false, results, [&](const LinearResult& r) {
+      return TaskOf<T, T>(r.y, {x, false}, {r.w, true}, r.b, {}, PackedOf(ctx, r.w));
+    });
   });
 }
 
@@ -349,11 +358,9 @@ template <>
 void Kernels<SWARR_SET>::LinearsInputGradient(const Context& ctx, const Tensor& dx,
                                               std::span<const InputGradientTerm> terms) {
   Dispatch(dx.dtype(), [&]<class T>() {
-    Few<Task<T, T>> tasks;
-    for (const auto& [dy, w] : terms) {
-      tasks.Add(TaskOf<T, T>(dx, {dy, false}, {w, false}, {}, tasks.view().empty() ? Tensor{} : dx));
-    }
-    ProductsOf<T, T>(ctx, {.tasks = tasks.view()});
+    Together<T, T>(ctx, /*stacked=*/false, terms, [&](const InputGradientTerm& term) {
+      return TaskOf<T, T>(dx, {term.dy, false}, {term.w, false}, {}, &term == &terms[0] ? Tensor{} : dx);
+    });
   });
 }
 
@@ -362,11 +369,9 @@ void Kernels<SWARR_SET>::LinearsWeightGradients(const Context& ctx, const Tensor
                                                 std::span<const WeightGradient> gradients) {
   Dispatch(x.dtype(), [&]<class T>() {
     using Sum = Accumulator<T>;
-    Few<Task<T, Sum>> tasks;
-    for (const auto& [dw, dy] : gradients) {
-      tasks.Add(TaskOf<T, Sum>(dw, {dy, true}, {x, false}, {}, dw.fresh() ? Tensor{} : dw));
-    }
-    ProductsOf<T, Sum>(ctx, {.tasks = tasks.view(), .stacked = true});
+    Together<T, Sum>(ctx, /*stacked=*/true, gradients, [&](const WeightGradient& g) {
+      return TaskOf<T, Sum>(g.dw, {g.dy, true}, {x, false}, {}, g.dw.fresh() ? Tensor{} : g.dw);
+    });
   });
 }
 
