@@ -24,19 +24,20 @@ struct alignas(64) TileConfig {
 };
 constexpr TileConfig kTileConfig;
 
-constexpr std::int64_t kPanelStride = 4 * kPanel;  // bytes between pairs of rows of a panel
-
-// 32 rows times a panel. Tile registers 0 to 3 hold the sums of 2 x 2 tiles, 4 and 5 rows of a, 6 and 7 columns of b.
-void MultiplyHigh(std::int64_t depth, const TileRows& rows, const BFloat16* b, bool accumulate, float* c,
-                  std::int64_t c_stride) {
-  const std::int64_t row_stride = 2 * rows.row, stride = 4 * c_stride;  // bytes between rows of a and c
+// Tile registers 0 to 3 hold the sums of 2 x 2 tiles, 4 and 5 rows of a, 6 and 7 columns of b.
+template <int kTiles>
+void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, bool accumulate, float* c,
+              std::int64_t c_stride) {
+  constexpr std::int64_t kPanelStride = 4 * kPanel;                     // bytes between pairs of rows of a panel
+  const std::int64_t row_stride = 2 * rows.row, stride = 4 * c_stride;  // and between rows of a and c
   const auto* a = reinterpret_cast<const BFloat16*>(rows.data);
-  float* low = c + kTileRows * c_stride;
   if (accumulate) {
     _tile_loadd(0, c, stride);
     _tile_loadd(1, c + 16, stride);
-    _tile_loadd(2, low, stride);
-    _tile_loadd(3, low + 16, stride);
+    if constexpr (kTiles == 2) {
+      _tile_loadd(2, c + kTileRows * c_stride, stride);
+      _tile_loadd(3, c + kTileRows * c_stride + 16, stride);
+    }
   } else {
     _tile_zero(0);
     _tile_zero(1);
@@ -49,63 +50,17 @@ void MultiplyHigh(std::int64_t depth, const TileRows& rows, const BFloat16* b, b
     _tile_loadd(4, a, row_stride);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, a + kTileRows * rows.row, row_stride);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_stored(0, c, stride);
-  _tile_stored(1, c + 16, stride);
-  _tile_stored(2, low, stride);
-  _tile_stored(3, low + 16, stride);
-}
-
-// Fetches a block of b, 2 KiB. With few rows weights pass through the caches once, and the processor's own fetching
-// ends with each page of 4 KiB: 46 GB/s without this, 51 with it.
-constexpr std::int64_t kAhead = 2 * kBlock * kPanel;
-[[gnu::always_inline]] inline void Prefetch(const BFloat16* b) {
-#pragma GCC unroll 32
-  for (std::int64_t line = 0; line < kBlock; ++line) _mm_prefetch(b + line * kPanel, _MM_HINT_T0);
-}
-
-// 16 rows times one panel or two. A product waits some 50 cycles for its own sums and takes 16: with the four sums of
-// two panels there is work meanwhile. Register 4 holds rows of a, 5 to 7 columns of b.
-template <int kPanels>
-void MultiplyLow(std::int64_t depth, const TileRows& rows, const BFloat16* b, std::int64_t b_stride, bool accumulate,
-                 float* c, std::int64_t c_stride) {
-  const std::int64_t row_stride = 2 * rows.row, stride = 4 * c_stride;
-  const auto* a = reinterpret_cast<const BFloat16*>(rows.data);
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  if (accumulate) {
-    _tile_loadd(0, c, stride);
-    _tile_loadd(1, c + 16, stride);
-    if constexpr (kPanels == 2) {
-      _tile_loadd(2, c + kPanel, stride);
-      _tile_loadd(3, c + kPanel + 16, stride);
-    }
-  }
-  for (std::int64_t k = 0; k < depth; k += kBlock, a += rows.segment, b += kBlock * kPanel) {
-    Prefetch(b + kAhead);
-    if constexpr (kPanels == 2) Prefetch(b + b_stride + kAhead);
-    _tile_loadd(4, a, row_stride);
-    _tile_loadd(6, b, kPanelStride);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, b + kPanel, kPanelStride);
-    _tile_dpbf16ps(1, 4, 7);
-    if constexpr (kPanels == 2) {
-      _tile_loadd(5, b + b_stride, kPanelStride);
-      _tile_dpbf16ps(2, 4, 5);
-      _tile_loadd(6, b + b_stride + kPanel, kPanelStride);
-      _tile_dpbf16ps(3, 4, 6);
+    if constexpr (kTiles == 2) {
+      _tile_loadd(5, a + kTileRows * rows.row, row_stride);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
     }
   }
   _tile_stored(0, c, stride);
   _tile_stored(1, c + 16, stride);
-  if constexpr (kPanels == 2) {
-    _tile_stored(2, c + kPanel, stride);
-    _tile_stored(3, c + kPanel + 16, stride);
+  if constexpr (kTiles == 2) {
+    _tile_stored(2, c + kTileRows * c_stride, stride);
+    _tile_stored(3, c + kTileRows * c_stride + 16, stride);
   }
 }
 
@@ -115,23 +70,17 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileR
   // A thread keeps the configuration until it exits.
   thread_local const bool configured = (_tile_loadconfig(&kTileConfig), true);
   static_cast<void>(configured);
+  const auto multiply = rows > kTileRows ? Multiply<2> : Multiply<1>;
   const bool whole = rows == kRows || rows == kTileRows;
-  while (panels > 0) {
-    const std::int64_t count = rows <= kTileRows && panels > 1 ? 2 : 1, width = count * kPanel;
-    alignas(64) float sums[kRows * kPanel];  // or half the rows of two panels
-    float* to = whole ? c : sums;
-    const std::int64_t stride = whole ? c_stride : width;
-    const auto row_bytes = static_cast<std::size_t>(4 * width);
-    for (int i = 0; !whole && accumulate && i < rows; ++i) std::memcpy(sums + i * width, c + i * c_stride, row_bytes);
-    if (rows > kTileRows) {
-      MultiplyHigh(depth, a, b, accumulate, to, stride);
-    } else if (count == 2) {
-      MultiplyLow<2>(depth, a, b, b_stride, accumulate, to, stride);
-    } else {
-      MultiplyLow<1>(depth, a, b, b_stride, accumulate, to, stride);
+  alignas(64) float sums[kRows * kPanel];
+  for (; panels > 0; --panels, b += b_stride, c += kPanel) {
+    if (whole) {
+      multiply(depth, a, b, accumulate, c, c_stride);
+      continue;
     }
-    for (int i = 0; !whole && i < rows; ++i) std::memcpy(c + i * c_stride, sums + i * width, row_bytes);
-    panels -= count, b += count * b_stride, c += width;
+    for (int i = 0; accumulate && i < rows; ++i) std::memcpy(sums + i * kPanel, c + i * c_stride, 4 * kPanel);
+    multiply(depth, a, b, accumulate, sums, kPanel);
+    for (int i = 0; i < rows; ++i) std::memcpy(c + i * c_stride, sums + i * kPanel, 4 * kPanel);
   }
 }
 
