@@ -257,6 +257,32 @@ TEST_CASE("a sum that is stored and taken up again has the bits of one that is n
   });
 }
 
+TEST_CASE("rows that a kernel reads where they are have the bits of packed ones") {
+  ForTypes([]<class T>() {
+    for (const NamedKernel<T>& k : KernelsFor<T>()) {
+      for (const auto& [rows, depth] : {std::pair{16, 64}, {48, 128}, {32, 96}, {9, 33}}) {
+        INFO(Name(kDTypeOf<T>) << " on " << Name(k.cpu) << ", " << rows << " rows, depth " << depth);
+        Guarded<T> a(rows, depth, false), b(depth, kPanel, false);
+        a.FillWithReals(1);
+        b.FillWithReals(2);
+        Result<T> packed(rows), in_place(rows);
+        Multiply(*k.kernel, a, b, /*accumulate=*/false, packed);
+        if (!k.kernel->MayReadInPlace(rows, depth)) continue;
+        std::vector<T> panel(static_cast<std::size_t>(PanelDepth<T>(depth) * kPanel));
+        PackPanel(b.View(), depth, kPanel, panel.data());
+        const BlockRows<T> where = PackOrReadInPlace(*k.kernel, a.View(), rows, depth, /*room=*/nullptr);
+        constexpr std::int64_t kSplit = 32;  // a sum that is taken up again, too
+        MultiplyPanels(*k.kernel, where, 0, rows, 1, kSplit, panel.data(), 0, false, &in_place.At(0, 0),
+                       Result<T>::kStride);
+        MultiplyPanels(*k.kernel, where, kSplit, rows, 1, depth - kSplit, panel.data() + kSplit * kPanel, 0, true,
+                       &in_place.At(0, 0), Result<T>::kStride);
+        CHECK(in_place.SentinelsIntact());
+        CHECK(in_place.c == packed.c);
+      }
+    }
+  });
+}
+
 TEST_CASE("products of bf16 are summed to within the rounding of f32, on every processor") {
   for (const NamedKernel<BFloat16>& named : KernelsFor<BFloat16>()) {
     for (std::int64_t depth : kDepths) {

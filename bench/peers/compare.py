@@ -11,42 +11,29 @@ the opposite order, so that a machine that changes its speed changes it for all.
 rounds of its medians, and PyTorch's the better of its variants (torch_cpu.py). Training is compared within a dtype,
 decoding by each side's better dtype. swarr's training step also clips the gradients; PyTorch's does not. sitting.py
 does the same on a GPU.
+
+Before and after each round of a row two peaks of the machine are measured, and what other programs computed meanwhile
+(disturbance.py). A round is disturbed if one of them is below a share of the run's highest, or if others kept more than
+0.3 of a processor busy. It is then measured again, `--repeats` times at most; the least disturbed one counts, and is
+marked if it was disturbed too. A run that is ended by a signal (`timeout 200`) reports the rows that it has.
 """
 import argparse
 import itertools
 import json
 import os
 import pathlib
+import signal
 import statistics
 import sys
 from dataclasses import dataclass, field
 
 from common import SideError, processor_name, run_json, text_table
+from cpu_rows import ROWS, SHARES
+from disturbance import PEAK_ROW, Watch, conditions_json
 
 TORCH_SCRIPT = pathlib.Path(__file__).resolve().parent / "torch_cpu.py"
 DTYPES = ("f32", "bf16")
 TIME_LIMIT = 900  # seconds for one side's measurement of one row: beyond it something hangs
-
-
-@dataclass
-class Row:
-    name: str  # as swarr bench names it
-    at_least: dict  # the ratios required, by "f32" and "bf16" or "best" (dtype)
-
-    @property
-    def suite(self):
-        return self.name.split()[1]
-
-
-ROWS = [
-    Row("C train B16 T256 full", {"f32": 1.5, "bf16": 1.5}),
-    Row("C train B4 T1024 W64", {"f32": 1.5, "bf16": 1.5}),
-    Row("D train B16 T256 full", {"f32": 2.1, "bf16": 1.7}),
-    Row("C decode B1 sampled full", {"best": 3.2}),
-    Row("C decode B64 sampled full", {"best": 2.5}),
-    Row("D decode B1 sampled full", {"best": 9.0}),
-    Row("D decode B64 sampled full", {"best": 4.5}),
-]
 
 
 @dataclass
@@ -55,9 +42,6 @@ class Side:
     measure: object  # Row -> list of {dtype, variant, tokens_per_second, ms, repetitions} or {dtype, error}
     details: dict = field(default_factory=dict)  # its versions, and the check of a peer
     rounds: dict = field(default_factory=dict)  # row's name -> list of what `measure` returned
-
-    def measure_once(self, row):
-        self.rounds.setdefault(row.name, []).append(self.measure(row))
 
     def speed(self, row, dtype):
         """The median over the rounds, of the best variant; None where there is none."""
@@ -79,9 +63,9 @@ class Side:
 
 
 # ----------------------------------------------------------------------------------------------------- the two programs
-def swarr_bench(args, row, dtype):
-    command = [args.swarr, "bench", "--suite", row.suite, "--rows", row.name, "--dtype", dtype]
-    command += ["--threads", str(args.threads), "--seconds-per-row", str(args.row_seconds)]
+def swarr_bench(args, suite, rows, dtype, seconds):
+    command = [args.swarr, "bench", "--suite", suite, "--rows", rows, "--dtype", dtype]
+    command += ["--threads", str(args.threads), "--seconds-per-row", str(seconds)]
     return run_json(command, TIME_LIMIT)
 
 
@@ -90,7 +74,7 @@ def swarr_side(args):
 
     def measure_dtype(row, dtype):
         try:
-            result = swarr_bench(args, row, dtype)
+            result = swarr_bench(args, row.suite, row.name, dtype, args.row_seconds)
         except SideError as error:
             return {"dtype": dtype, "error": str(error)}
         side.details = {key: result[key] for key in ("version", "revision", "gemm", "threads")}
@@ -150,12 +134,45 @@ def peer_sides(args):
     return sides
 
 
-def measure_row(args, sides, row):
+def measured_quietly(args, watch, measure):
+    """What `measure` returns, and its conditions: of the least disturbed of at most 1 + repeats calls."""
+    tries = []
+    while len(tries) <= args.repeats and (not tries or watch.is_disturbed(tries[-1][1])):
+        results = []
+        conditions = watch.during(lambda: results.append(measure()))
+        tries.append((results[0], conditions))
+    undisturbed = [one for one in tries if not watch.is_disturbed(one[1])]
+    return undisturbed[-1] if undisturbed else max(tries, key=lambda one: watch.lowest_share(one[1]))
+
+
+def measure_row(args, watch, sides, row):
+    """The conditions of its rounds."""
+    all_conditions = []
     for round_number in range(args.rounds):
-        for side in sides if round_number % 2 == 0 else reversed(sides):
-            side.measure_once(row)
+        order = sides if round_number % 2 == 0 else sides[::-1]
+        results, conditions = measured_quietly(args, watch, lambda: [side.measure(row) for side in order])
+        for side, result in zip(order, results):
+            side.rounds.setdefault(row.name, []).append(result)
+        all_conditions.append(conditions)
         so_far = ", ".join(f"{side.label} {speeds_cell(side, row)}" for side in sides)
         print(f"{row.name}: round {round_number + 1} of {args.rounds}: {so_far}", file=sys.stderr, flush=True)
+    return all_conditions
+
+
+def measure_share(args, watch, share):
+    """The rates of its ops in f32, GFLOP/s: medians over the rounds."""
+    rates, all_conditions = {}, []
+
+    def measure():
+        rows = swarr_bench(args, "ops", share.rows, "f32", args.op_seconds)["rows"]
+        return {row["name"]: row["gflops"] for row in rows if "peak_share" in row}
+
+    for _ in range(args.rounds):
+        found, conditions = measured_quietly(args, watch, measure)
+        all_conditions.append(conditions)
+        for name, value in found.items():
+            rates.setdefault(name, []).append(value)
+    return {name: statistics.median(values) for name, values in rates.items()}, all_conditions
 
 
 # ----------------------------------------------------------------------------------------------------------- the report
@@ -211,11 +228,35 @@ def check_line(peer):
     )
 
 
-def print_report(environment, rows, swarr, peers):
-    setting = "{processor}, {threads} threads, load before {load_before:.2f}, median of {rounds} rounds"
+def share_table(shares, peak):
+    """Of the highest peak of the run: one that was measured while the machine was disturbed flatters."""
+    lines = [["share of the f32 peak", "smallest", "largest", "at least", "met"]]
+    for share, rates, _ in shares:
+        low, high = min(rates.values()) / peak, max(rates.values()) / peak
+        met = "yes" if low >= share.at_least else "no"
+        lines.append([share.name, f"{low:.0%}", f"{high:.0%}", f"{share.at_least:.0%}", met])
+    return text_table(lines)
+
+
+def print_conditions(watch, conditions):
+    print("Of each round: both peaks before; after, the system's load before; after, processors that others kept busy.")
+    for name, rounds in conditions.items():
+        for one in rounds:
+            print(f"  {name}: {one.text()}" + (", DISTURBED" if watch.is_disturbed(one) else ""))
+    print()
+
+
+def print_report(environment, rows, swarr, peers, shares):
+    setting = (
+        "{processor}, processors {processors}, {threads} threads, f32 peak {highest_peak:.0f} GFLOP/s, load before "
+        "{load_before:.2f}, median of {rounds} rounds"
+    )
     print(setting.format(**environment))
     print("f32 / bf16 where there are two; ratios of decoding are those of each side's better dtype.\n")
-    print(table(rows, swarr, peers) + "\n")
+    if rows:
+        print(table(rows, swarr, peers) + "\n")
+    if shares:
+        print(share_table(shares, environment["highest_peak"]) + "\n")
     for peer in peers:
         print(check_line(peer))
     for side in (swarr, *peers):
@@ -223,7 +264,7 @@ def print_report(environment, rows, swarr, peers):
             print(f"error: {error}")
 
 
-def report_json(environment, rows, swarr, peers):
+def report_json(environment, rows, swarr, peers, shares, conditions):
     sides = [swarr, *peers]
 
     def row_json(row):
@@ -236,7 +277,13 @@ def report_json(environment, rows, swarr, peers):
             "rounds": {side.label: side.rounds.get(row.name, []) for side in sides},
         }
 
-    return {**environment, "sides": {s.label: s.details for s in sides}, "rows": [row_json(row) for row in rows]}
+    return {
+        **environment,
+        "sides": {s.label: s.details for s in sides},
+        "rows": [row_json(row) for row in rows],
+        "shares": [{"name": share.name, "at_least": share.at_least, "gflops": rates} for share, rates, _ in shares],
+        "conditions": {name: [conditions_json(c) for c in rounds] for name, rounds in conditions.items()},
+    }
 
 
 def parse_arguments():
@@ -246,6 +293,8 @@ def parse_arguments():
     parser.add_argument("--rows", default="", help="only rows whose name contains this")
     parser.add_argument("--rounds", type=int, default=3, help="how often each row is measured on each side")
     parser.add_argument("--row-seconds", type=float, default=1.0, help="how long one measurement is repeated")
+    parser.add_argument("--op-seconds", type=float, default=0.2, help="the same of one op's")
+    parser.add_argument("--repeats", type=int, default=2, help="how often a disturbed round is measured again")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=pathlib.Path, help="file for everything that was measured")
     return parser.parse_args()
@@ -255,17 +304,28 @@ def main():
     args = parse_arguments()
     environment = {
         "processor": processor_name(),
+        "processors": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
         "threads": args.threads,
         "rounds": args.rounds,
         "row_seconds": args.row_seconds,
         "load_before": os.getloadavg()[0],  # another program's work, which spoils the figures
     }
-    rows = [row for row in ROWS if args.rows in row.name]
-    swarr, peers = swarr_side(args), peer_sides(args)
-    for row in rows:
-        measure_row(args, [swarr, *peers], row)
-    print_report(environment, rows, swarr, peers)
-    report = report_json(environment, rows, swarr, peers)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    swarr, peers, watch = swarr_side(args), peer_sides(args), Watch(args.swarr, args.threads)
+    rows, shares, conditions = [], [], {}
+    try:
+        for share in (share for share in SHARES if args.rows in share.name):
+            shares.append((share, *measure_share(args, watch, share)))
+            conditions[share.name] = shares[-1][2]
+        for row in (row for row in ROWS if args.rows in row.name):
+            conditions[row.name] = measure_row(args, watch, [swarr, *peers], row)
+            rows.append(row)
+    except KeyboardInterrupt:
+        print("Ended before all rows were measured.")
+    environment["highest_peak"] = watch.highest[PEAK_ROW]
+    print_report(environment, rows, swarr, peers, shares)
+    print_conditions(watch, conditions)
+    report = report_json(environment, rows, swarr, peers, shares, conditions)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1) + "\n")

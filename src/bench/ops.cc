@@ -6,6 +6,7 @@
 
 #include "attn/attention.h"
 #include "bench/suites.h"
+#include "tensor/linears.h"
 #include "tensor/packed_weights.h"
 #include "tensor/transfer.h"
 
@@ -99,7 +100,7 @@ class Ops {
   static double Bytes(const Tensor& t) { return static_cast<double>(t.bytes()); }
 
   // y = x w^T as the model computes it, for weights [N, K] of several N. For few rows the weights are packed, as
-  // decoding on the processor does it.
+  // decoding on the processor does it. On a device each is a launch, so that a library's launches compare.
   void Product(const std::string& layer, int M, std::initializer_list<int> columns, int K, DType result) {
     const bool packs = M <= 256 && !bench_.on_device();
     const std::string kernel = Concat("gemm ", layer, " M", M, packs ? " packed" : "");
@@ -117,8 +118,12 @@ class Ops {
     }
     Context ctx = ctx_;
     if (packs) ctx.packed = &packed;
+    std::vector<LinearResult> layers;
+    for (std::size_t i = 0; i < weights.size(); ++i) layers.push_back({results[i], weights[i]});
+    const bool together = layers.size() > 1 && !bench_.on_device();
     Row(kernel, {.flops = 2.0 * M * elements}, [&] {
-      for (std::size_t i = 0; i < weights.size(); ++i) LinearForward(ctx, results[i], x, weights[i]);
+      if (together) return LinearsForward(ctx, x, layers);
+      for (const LinearResult& layer : layers) LinearForward(ctx, layer.y, x, layer.w);
     });
   }
 

@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tensor/linears.h"
 
+#include "tensor/kernels/kernels.h"
+
 namespace swarr {
+namespace {
+
+void CheckCount(std::size_t layers) {
+  SWARR_CHECK(layers <= kMostLinears, layers, " linear layers of one input, more than ", kMostLinears);
+}
+
+}  // namespace
 
 void TurnHeads(const Context& ctx, const Tensor& y, const RowPositions& rows) {
   const std::int64_t D = rows.table.dim(1);
@@ -11,6 +20,7 @@ void TurnHeads(const Context& ctx, const Tensor& y, const RowPositions& rows) {
 
 void LinearsForward(const Context& ctx, const Tensor& x, std::span<const LinearResult> results,
                     const RowPositions& rows) {
+  CheckCount(results.size());
   for (const auto& [y, w, b, turned] : results) {
     CheckShape(w, x.dtype(), {-1, x.dim(1)}, "the weight of a product x w^T");
     CheckShape(y, x.dtype(), {x.dim(0), w.dim(0)}, "the result of a product x w^T");
@@ -22,27 +32,39 @@ void LinearsForward(const Context& ctx, const Tensor& x, std::span<const LinearR
                 " columns");
   }
   if (FusedLinears(ctx, x, results, rows)) return;
-  for (const auto& [y, w, b, turned] : results) {
-    LinearForward(ctx, y, x, w, b);
-    if (turned) TurnHeads(ctx, y, rows);
+  if (ctx.device() == Device::kCpu) {
+    OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::Linears(ctx, x, results); });
+  } else {
+    for (const auto& [y, w, b, turned] : results) LinearForward(ctx, y, x, w, b);
+  }
+  for (const LinearResult& result : results) {
+    if (result.turned) TurnHeads(ctx, result.y, rows);
   }
 }
 
 void LinearsInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms) {
+  CheckCount(terms.size());
   for (const auto& [dy, w] : terms) {
     CheckShape(w, dx.dtype(), {-1, dx.dim(1)}, "the weight of a product dy w");
     CheckShape(dy, dx.dtype(), {dx.dim(0), w.dim(0)}, "the gradient of a product dy w");
   }
   if (FusedInputGradient(ctx, dx, terms)) return;
+  if (ctx.device() == Device::kCpu) {
+    return OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::LinearsInputGradient(ctx, dx, terms); });
+  }
   for (const InputGradientTerm& term : terms) MatMulNN(ctx, dx, term.dy, term.w, /*accumulate=*/&term != &terms[0]);
 }
 
 void LinearsWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients) {
+  CheckCount(gradients.size());
   for (const auto& [dw, dy] : gradients) {
     CheckShape(dy, x.dtype(), {x.dim(0), -1}, "the gradient of a product dy^T x");
     CheckShape(dw, AccumulatorOf(x.dtype()), {dy.dim(1), x.dim(1)}, "the result of a product dy^T x");
   }
   if (FusedWeightGradients(ctx, x, gradients)) return;
+  if (ctx.device() == Device::kCpu) {
+    return OnCpu(ctx.cpu, [&]<class Set>() { Kernels<Set>::LinearsWeightGradients(ctx, x, gradients); });
+  }
   for (const auto& [dw, dy] : gradients) MatMulTN(ctx, dw, dy, x, /*accumulate=*/!dw.fresh());
 }
 

@@ -10,6 +10,8 @@
 
 namespace swarr {
 
+inline constexpr std::size_t kMostLinears = 3;
+
 // A list of at most three, which needs no memory of its own.
 template <class T>
 class Few {
@@ -21,7 +23,7 @@ class Few {
   std::span<const T> view() const { return {at_.data(), size_}; }
 
  private:
-  std::array<T, 3> at_ = {};
+  std::array<T, kMostLinears> at_ = {};
   std::size_t size_ = 0;
 };
 

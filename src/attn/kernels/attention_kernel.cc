@@ -4,10 +4,8 @@
 // one document and one key head, up to kQueryBlock rows: the heads of each query that share the key head. It takes the
 // visible tiles together. A key that one of its queries does not see weighs exactly 0 there, and adding 0 leaves a sum
 // as it is. So a query's bits do not depend on the queries in its block: alone in decoding, or many in training.
-#include <utility>
-
 #include "attn/kernels/scratch.h"
-#include "tensor/kernels/math.h"
+#include "attn/kernels/weights.h"
 
 namespace swarr {
 namespace {
@@ -17,69 +15,38 @@ Shape<T> ShapeOf(const Context& ctx, std::int64_t H, std::int64_t G, std::int64_
   return {.H = H, .G = G, .D = D, .kernel = TileKernelOf<SWARR_SET, T>(ctx.cpu)};
 }
 
-// scores[rows, keys] = x k^T for the visible tiles, x [rows, D].
+// scores = x k^T for the visible tiles, x [rows, D]. All rows meet a tile before the next, so that it is read once from
+// the farther caches, unless they are one tile of the kernel's.
 template <class T>
 void MultiplyKeys(const Shape<T>& s, const Tiles<T>& tiles, const VisibleKeys& visible, std::int64_t g,
-                  std::int64_t rows, const T* x, std::byte* packed, Accumulator<T>* scores) {
-  const std::int64_t keys = std::int64_t{Count(visible)} * kKeyTile;
-  PackRows(s.kernel, Strided<T>{x, s.D, 1}, rows, s.D, packed);
+                  std::int64_t rows, const T* x, std::byte* packed, Accumulator<T>* scores, ScoreSteps steps) {
+  const BlockRows<T> a = PackRows(s.kernel, Strided<T>{x, s.D, 1}, rows, s.D, packed);
   ForRuns(visible, tiles, [&](int tile, int count) {
-    MultiplyPanels(s.kernel, rows, count, s.D, packed, tiles.Columns(s, g, tile), s.key_tile, /*accumulate=*/false,
-                   scores, keys);
-    scores += std::int64_t{count} * kKeyTile;
+    const int at_once = rows <= s.kernel.rows && steps.tile == kKeyTile ? count : 1;
+    for (const int end = tile + count; tile < end; tile += at_once, scores += at_once * steps.tile) {
+      MultiplyPanels(s.kernel, a, 0, rows, at_once, s.D, tiles.Columns(s, g, tile), s.key_tile, /*accumulate=*/false,
+                     scores, steps.row);
+    }
   });
 }
 
-// o[rows, width] = p v over the visible tiles, p [rows, keys].
+// o[rows, width] = p v over the visible tiles, p [rows, keys] packed. All rows meet a few tiles of values before the
+// next.
 template <class T>
 void MultiplyValues(const Shape<T>& s, const Tiles<T>& tiles, const VisibleKeys& visible, std::int64_t g,
-                    std::int64_t rows, const T* p, std::byte* packed, Accumulator<T>* o) {
-  const std::int64_t keys = std::int64_t{Count(visible)} * kKeyTile;
-  bool first = true;
+                    std::int64_t rows, const std::byte* p, Accumulator<T>* o) {
+  const BlockRows<T> weights{p, std::int64_t{Count(visible)} * kKeyTile, 0};
+  std::int64_t k0 = 0;
   ForRuns(visible, tiles, [&](int tile, int count) {
-    const std::int64_t depth = std::int64_t{count} * kKeyTile;
-    PackRows(s.kernel, Strided<T>{p, keys, 1}, rows, depth, packed);
-    MultiplyPanels(s.kernel, rows, s.value_panels, depth, packed, tiles.Rows(s, g, 0, tile), tiles.count * s.value_tile,
-                   !first, o, s.width);
-    first = false;
-    p += depth;
-  });
-}
-
-// Sets the elements of a row over the visible tiles that the query does not see.
-template <class Sum>
-void Mask(int q_pos, const VisibleKeys& visible, AttentionSpec spec, Sum value, Sum* row) {
-  const VisibleKeys sees = VisibleKeysOf(q_pos, spec);
-  for (const KeyRange range : {visible.sinks, visible.recent}) {
-    for (int tile = range.begin; tile < range.end; ++tile, row += kKeyTile) {
-      const int first = tile * kKeyTile;
-      if (first >= sees.recent.begin && first + kKeyTile <= sees.recent.end) continue;
-      for (int j = 0; j < kKeyTile; ++j) row[j] = Visible(q_pos, first + j, spec) ? row[j] : value;
+    const int most = rows > s.kernel.rows ? 4 : count;
+    for (const int end = tile + count; tile < end;) {
+      const int at_once = std::min(most, end - tile);
+      const std::int64_t depth = std::int64_t{at_once} * kKeyTile;
+      MultiplyPanels(s.kernel, weights, k0, rows, s.value_panels, depth, tiles.Rows(s, g, 0, tile),
+                     tiles.count * s.value_tile, /*accumulate=*/k0 > 0, o, s.width);
+      tile += at_once, k0 += depth;
     }
-  }
-}
-
-template <class Sum>
-constexpr Sum kNothing = -std::numeric_limits<Sum>::infinity();
-
-// The learned sink of query head h. No sink is one of -infinity: it is never the largest score and weighs nothing.
-template <class T>
-Accumulator<T> SinkOf(const T* sinks, std::int64_t h) {
-  return sinks ? Accumulator<T>(sinks[h]) : kNothing<Accumulator<T>>;
-}
-
-// Turns a row of scores into weights relative to the largest, p_j = exp(scale s_j - max), and rounds them to `rounded`
-// (which may be the row itself). Returns the maximum and the sum of the weights. The sink takes part in both; it is
-// added to the sum last.
-template <class T, class Sum>
-std::pair<Sum, Sum> SoftmaxInPlace(Sum* row, std::int64_t keys, Sum scale, Sum sink, T* rounded) {
-  const Sum largest_key = Largest(row, keys) * scale, largest = largest_key < sink ? sink : largest_key;
-  for (std::int64_t j = 0; j < keys; ++j) row[j] = Exp(row[j] * scale - largest);
-  if constexpr (!std::is_same_v<T, Sum>) {
-    for (std::int64_t j = 0; j < keys; ++j) rounded[j] = static_cast<T>(row[j]);
-  }
-  const Sum sum = LaneSum<Sum>(keys, [&](std::int64_t j) { return row[j]; });
-  return {largest, sink == kNothing<Sum> ? sum : sum + Exp(sink - largest)};
+  });
 }
 
 template <class T>
@@ -98,15 +65,21 @@ void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std:
     return;
   }
   Gather(s, b, g, q, t.q);
-  MultiplyKeys(s, tiles, visible, g, rows, t.q, t.packed, t.s);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    Sum* row = t.s + r * keys;
-    Mask(b.first_pos + static_cast<int>(r / s.group), visible, spec, kNothing<Sum>, row);
-    const auto [largest, sum] = SoftmaxInPlace(row, keys, s.scale, sink_of(r), t.p + r * keys);
-    lse[HeadOf(s, b, g, r)] = largest + std::log(sum);
-    t.lse[r] = Sum(1) / sum;
-  }
-  MultiplyValues(s, tiles, visible, g, rows, t.p, t.packed, t.o);
+  const ScoreSteps steps = ScoreSteps::ByRow(Count(visible));
+  MultiplyKeys(s, tiles, visible, g, rows, t.q, t.packed, t.s, steps);
+  WithPacked(s.kernel, [&]<class To>() {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const TileRow<Sum> row = RowOf(t.s, steps, r);
+      Mask(b.first_pos + static_cast<int>(r / s.group), visible, spec, row);
+      const Sum sink = sink_of(r), largest = LargestScore(row, Count(visible), s.scale, sink);
+      const Sum of_keys =
+          PackWeights<To, T>(row, Count(visible), s.scale, largest, s.kernel.RowOf(t.packed, rows, keys, r));
+      const Sum sum = sink == kNothing<Sum> ? of_keys : of_keys + Exp(sink - largest);
+      lse[HeadOf(s, b, g, r)] = largest + std::log(sum);
+      t.lse[r] = Sum(1) / sum;
+    }
+  });
+  MultiplyValues(s, tiles, visible, g, rows, t.packed, t.o);
   const std::int64_t D = s.D;
   for (std::int64_t r = 0; r < rows; ++r) {
     T* to = out + HeadOf(s, b, g, r) * s.D;
@@ -147,8 +120,8 @@ Accumulator<T> Delta(const T* dout, const T* out, std::int64_t D) {
   return LaneSum<Sum>(D, [&](std::int64_t d) { return Sum(dout[d]) * Sum(out[d]); });
 }
 
-// The backward of one document and key head, by one thread. dk and dv [tiles * kKeyTile, width] are sums, which are
-// added to the gradients at the end.
+// The backward of one document and key head, by one thread. dk and dv are sums, tile after tile of [D, kKeyTile], which
+// are added to the gradients at the end.
 template <class T>
 struct BackwardTask {
   using Sum = Accumulator<T>;
@@ -160,45 +133,42 @@ struct BackwardTask {
   Sum *dk, *dv;
   bool fresh_dq;
 
-  // sums += w^T x over the block's rows, for the visible tiles; w [rows, keys], x as panels of rows.
-  void AddTransposed(const VisibleKeys& visible, std::int64_t rows, const T* w, const T* x, Sum* sums) const {
-    const std::int64_t stride = std::int64_t{Count(visible)} * kKeyTile;
+  // sums += x^T w over the block's rows, for the visible tiles; x [rows, D], w [tiles, rows, kKeyTile]. A tile of w is
+  // a panel as it is, unless rows stand in pairs there.
+  void AddTransposed(const VisibleKeys& visible, std::int64_t rows, const T* x, const T* w, Sum* sums) const {
+    PackRows(s.kernel, Strided<T>{x, 1, s.D}, s.D, rows, t.packed);
     for (const KeyRange range : {visible.sinks, visible.recent}) {
-      for (int tile = range.begin; tile < range.end; ++tile, w += kKeyTile) {
-        PackRows(s.kernel, Strided<T>{w, 1, stride}, kKeyTile, rows, t.packed);
-        MultiplyPanels(s.kernel, kKeyTile, s.value_panels, rows, t.packed, x, PanelDepth<T>(rows) * kPanel,
-                       /*accumulate=*/true, sums + tile * kKeyTile * s.width, s.width);
+      for (int tile = range.begin; tile < range.end; ++tile, w += ScoreSteps::ByTile(rows).tile) {
+        const T* panel = w;
+        if constexpr (kPairing<T> != 1) {
+          PackPanel(Strided<T>{w, kKeyTile, 1}, rows, kKeyTile, t.panel);
+          panel = t.panel;
+        }
+        MultiplyPanels(s.kernel, s.D, 1, rows, t.packed, panel, 0, /*accumulate=*/true, sums + tile * s.D * kKeyTile,
+                       kKeyTile);
       }
     }
   }
 
-  void PackAsRows(std::int64_t rows, const T* from, T* to) const {
-    for (std::int64_t c = 0; c < s.value_panels; ++c) {
-      PackPanel(Strided<T>{from + c * kPanel, s.D, 1}, rows, std::min(kPanel, s.D - c * kPanel),
-                to + c * PanelDepth<T>(rows) * kPanel);
-    }
-  }
-
-  // p_j = exp(scale q.k_j - lse) and ds_j = scale p_j (dout.v_j - delta) for the keys that the query sees; else 0.
-  void WeightRow(std::int64_t r, std::int64_t keys_in_row, int q_pos, const VisibleKeys& visible) const {
-    Sum *p = t.s + r * keys_in_row, *ds = t.ds + r * keys_in_row;
-    const Sum lse = t.lse[r], delta = t.delta[r], scale = s.scale;
-    for (std::int64_t j = 0; j < keys_in_row; ++j) p[j] = Exp(scale * p[j] - lse);
-    Mask(q_pos, visible, spec, Sum(0), p);
-    for (std::int64_t j = 0; j < keys_in_row; ++j) ds[j] = scale * p[j] * (ds[j] - delta);
-    if constexpr (!std::is_same_v<T, Sum>) {
-      T *rounded_p = t.p + r * keys_in_row, *rounded_ds = t.dp + r * keys_in_row;
-      for (std::int64_t j = 0; j < keys_in_row; ++j) {
-        rounded_p[j] = static_cast<T>(p[j]);
-        rounded_ds[j] = static_cast<T>(ds[j]);
+  // Turns the scores and their e_j = dout . v_j into weights and their gradients, which are packed too.
+  void WeightRows(const Block& b, const VisibleKeys& visible, std::int64_t rows) const {
+    const std::int64_t tiles = Count(visible);
+    const ScoreSteps steps = ScoreSteps::ByTile(rows);
+    WithPacked(s.kernel, [&]<class To>() {
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const TileRow<Sum> scores = RowOf(t.s, steps, r);
+        Mask(b.first_pos + static_cast<int>(r / s.group), visible, spec, scores);
+        PackWeightGradients<To, T>(scores, RowOf(t.ds, steps, r), tiles, s.scale, t.lse[r], t.delta[r],
+                                   RowOf(t.p, steps, r), RowOf(t.dp, steps, r),
+                                   s.kernel.RowOf(t.packed, rows, tiles * kKeyTile, r));
       }
-    }
+    });
   }
 
   void Run(const Block& b, const T* q, const T* dout, const T* out, const Sum* lse, T* dq) const {
     const VisibleKeys visible = VisibleTilesOf(b.first_pos, b.last_pos(), spec);
-    const std::int64_t rows = b.count * s.group, keys_in_row = std::int64_t{Count(visible)} * kKeyTile;
-    if (keys_in_row == 0) {
+    const std::int64_t rows = b.count * s.group;
+    if (Count(visible) == 0) {
       for (std::int64_t r = 0; dq && fresh_dq && r < rows; ++r) std::fill_n(dq + HeadOf(s, b, g, r) * s.D, s.D, T());
       return;
     }
@@ -208,16 +178,13 @@ struct BackwardTask {
       t.delta[r] = Delta(t.dout + r * s.D, out + HeadOf(s, b, g, r) * s.D, s.D);
       t.lse[r] = lse[HeadOf(s, b, g, r)];
     }
-    MultiplyKeys(s, keys, visible, g, rows, t.q, t.packed, t.s);
-    MultiplyKeys(s, values, visible, g, rows, t.dout, t.packed, t.ds);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      WeightRow(r, keys_in_row, b.first_pos + static_cast<int>(r / s.group), visible);
-    }
-    PackAsRows(rows, t.dout, t.dout_rows);
-    PackAsRows(rows, t.q, t.q_rows);
-    AddTransposed(visible, rows, t.p, t.dout_rows, dv);
-    AddTransposed(visible, rows, t.dp, t.q_rows, dk);
-    MultiplyValues(s, keys, visible, g, rows, t.dp, t.packed, t.o);
+    const ScoreSteps steps = ScoreSteps::ByTile(rows);
+    MultiplyKeys(s, keys, visible, g, rows, t.q, t.packed, t.s, steps);
+    MultiplyKeys(s, values, visible, g, rows, t.dout, t.packed, t.ds, steps);
+    WeightRows(b, visible, rows);
+    MultiplyValues(s, keys, visible, g, rows, t.packed, t.o);
+    AddTransposed(visible, rows, t.dout, t.p, dv);
+    AddTransposed(visible, rows, t.q, t.dp, dk);
     for (std::int64_t r = 0; dq && r < rows; ++r) {
       const Sum* from = t.o + r * s.width;
       WriteGradient(fresh_dq, s.D, dq + HeadOf(s, b, g, r) * s.D, [&](std::int64_t d) { return from[d]; });
@@ -225,11 +192,27 @@ struct BackwardTask {
   }
 };
 
-// Adds the first D columns of sums [rows, width] to head g of grad [., G, D].
+// to[j, d] = from[d, j] for a tile of keys j.
+template <class Sum>
+void TransposeTile(std::int64_t D, const Sum* from, Sum* to) {
+#ifdef __AVX512F__
+  if constexpr (sizeof(Sum) == sizeof(Word)) {
+    const WordRows rows{reinterpret_cast<const Word*>(from), kKeyTile};
+    return Transpose(rows, D, kKeyTile, reinterpret_cast<Word*>(to), D, D);
+  }
+#endif
+  for (std::int64_t d = 0; d < D; ++d) {
+    for (int j = 0; j < kKeyTile; ++j) to[j * D + d] = from[d * kKeyTile + j];
+  }
+}
+
+// Adds a document's sums, tile after tile of [D, kKeyTile], to head g of grad [length, G, D]. A tile fits into `tile`.
 template <class T>
-void AddHead(const Shape<T>& s, std::int64_t g, std::int64_t rows, const Accumulator<T>* sums, bool fresh, T* grad) {
-  for (std::int64_t j = 0; j < rows; ++j) {
-    const Accumulator<T>* from = sums + j * s.width;
+void AddHead(const Shape<T>& s, std::int64_t g, std::int64_t length, const Accumulator<T>* sums, Accumulator<T>* tile,
+             bool fresh, T* grad) {
+  for (std::int64_t j = 0; j < length; ++j) {
+    if (j % kKeyTile == 0) TransposeTile(s.D, sums + j * s.D, tile);
+    const Accumulator<T>* from = tile + j % kKeyTile * s.D;
     WriteGradient(fresh, s.D, grad + (j * s.G + g) * s.D, [&](std::int64_t d) { return from[d]; });
   }
 }
@@ -305,7 +288,7 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
       Sum *dk, *dv;
     };
     Work* works = ctx.arena->NewArray<Work>(threads);
-    const std::int64_t rows = longest * kKeyTile, sums = rows * s.width;
+    const std::int64_t rows = longest * kKeyTile, sums = rows * s.D;
     for (int i = 0; i < threads; ++i) {
       new (&works[i]) Work{.scratch = {*ctx.arena, s, s.block_rows, most * kKeyTile, true},
                            .blocks = ctx.arena->NewArray<Block>(rows),
@@ -315,7 +298,7 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
     ForTasks(threads, docs * s.G, [&](int thread, std::int64_t task) {
       const std::int64_t d = task / s.G, g = task % s.G, length = first_row[d + 1] - first_row[d];
       const Work& w = works[thread];
-      const std::int64_t used = keys.Of(s, d).count * kKeyTile * s.width;
+      const std::int64_t used = keys.Of(s, d).count * kKeyTile * s.D;
       std::fill_n(w.dk, used, Sum(0));
       std::fill_n(w.dv, used, Sum(0));
       const AttentionSpec spec = length > 0 ? SpecOfRow(in, first_row[d]) : in.spec;
@@ -330,8 +313,8 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
                      dq.empty() ? nullptr : dq.data<T>());
       }
       const std::int64_t first = first_row[d] * s.G * s.D;
-      if (!dk.empty()) AddHead(s, g, length, w.dk, dk.fresh(), dk.data<T>() + first);
-      if (!dv.empty()) AddHead(s, g, length, w.dv, dv.fresh(), dv.data<T>() + first);
+      if (!dk.empty()) AddHead(s, g, length, w.dk, w.scratch.o, dk.fresh(), dk.data<T>() + first);
+      if (!dv.empty()) AddHead(s, g, length, w.dv, w.scratch.o, dv.fresh(), dv.data<T>() + first);
     });
   });
 }
@@ -350,10 +333,12 @@ void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& 
       const Tiles<T> tiles = SlotTiles(s, cache, slot);
       for (std::int64_t g = 0; g < s.G; ++g) {
         const T *key = k.data<T>() + (n * s.G + g) * s.D, *value = v.data<T>() + (n * s.G + g) * s.D;
-        T* column = tiles.Columns(s, g, position / kKeyTile);
-        for (std::int64_t d = 0; d < s.D; ++d) {
-          column[PanelIndex<T>(d, lane)] = key[d];
-          tiles.Rows(s, g, d / kPanel, position / kKeyTile)[PanelIndex<T>(lane, d % kPanel)] = value[d];
+        T* column = tiles.Columns(s, g, position / kKeyTile) + PanelIndex<T>(0, lane);
+        for (std::int64_t d = 0; d < s.D; ++d) column[PanelIndex<T>(d, 0)] = key[d];
+        for (std::int64_t c = 0; c < s.value_panels; ++c, value += kPanel) {
+          T* row = tiles.Rows(s, g, c, position / kKeyTile) + PanelIndex<T>(lane, 0);
+          const std::int64_t width = std::min(kPanel, s.D - c * kPanel);
+          for (std::int64_t j = 0; j < width; ++j) row[j * kPairing<T>] = value[j];
         }
       }
     });

@@ -17,7 +17,6 @@ namespace {
 static_assert(kKeyTile == kPanel, "a tile of keys is one panel of a product");
 
 constexpr std::int64_t kQueryBlock = 32;  // rows of a block: one block of the widest tile kernel
-static_assert(kQueryBlock >= kKeyTile, "what holds a block's rows, packed, also holds a tile of keys");
 
 // Sizes, and the kernel of the products.
 template <class T>
@@ -108,6 +107,15 @@ std::int64_t CutBlocks(const Tensor& q_pos, std::int64_t most, F&& owner, Block*
   return count;
 }
 
+// How a block's scores lie: numbers from a row to the next, and from a tile of keys to the next. The forward, which
+// goes through rows, has them row after row. The backward multiplies by them tile after tile: there a tile is a panel
+// of all rows. Some numbers between tiles keep those of a row from falling into the same places of the nearest cache.
+struct ScoreSteps {
+  std::int64_t row, tile;
+  static ScoreSteps ByRow(std::int64_t tiles) { return {tiles * kKeyTile, kKeyTile}; }
+  static ScoreSteps ByTile(std::int64_t rows) { return {kKeyTile, rows * kKeyTile + kSegment<float>}; }
+};
+
 // Row r of a block is query r / group, head g * group + r % group. Returns its row of [N, H].
 template <class T>
 std::int64_t HeadOf(const Shape<T>& s, const Block& b, std::int64_t g, std::int64_t r) {
@@ -137,9 +145,14 @@ struct DocumentTiles {
     if (as_columns) columns = ctx.arena->NewArray<T>(first[docs] * s.G * s.key_tile);
     if (as_rows) rows = ctx.arena->NewArray<T>(first[docs] * s.G * s.value_panels * s.value_tile);
     const T* from = x.data<T>();
-    const std::int64_t tasks = docs * s.G;
-    if (tasks == 0) return;
-    ForRows(ctx, tasks, x.size() / tasks, [&](std::int64_t task) { PackDocument(s, task / s.G, task % s.G, from); });
+    // A tile of all heads together: its rows lie one after another.
+    ForRanges(ThreadsFor(ctx, x.size()), first[docs], [&](std::int64_t begin, std::int64_t end) {
+      std::int64_t d = 0;
+      for (std::int64_t n = begin; n < end; ++n) {
+        while (n >= first[d + 1]) ++d;
+        for (std::int64_t g = 0; g < s.G; ++g) PackKeys(s, d, g, static_cast<int>(n - first[d]), from);
+      }
+    });
   }
 
   Tiles<T> Of(const Shape<T>& s, std::int64_t d) const {
@@ -148,18 +161,16 @@ struct DocumentTiles {
   }
 
  private:
-  void PackDocument(const Shape<T>& s, std::int64_t d, std::int64_t g, const T* x) {
+  void PackKeys(const Shape<T>& s, std::int64_t d, std::int64_t g, int tile, const T* x) const {
     const Tiles<T> tiles = Of(s, d);
-    for (int tile = 0; tile < tiles.count; ++tile) {
-      const std::int64_t row = first_row[d] + std::int64_t{tile} * kKeyTile;
-      const std::int64_t valid = std::min<std::int64_t>(kKeyTile, first_row[d + 1] - row);
-      const T* from = x + (row * s.G + g) * s.D;
-      if (columns) PackPanel(Strided<T>{from, 1, s.G * s.D}, s.D, valid, tiles.Columns(s, g, tile));
-      for (std::int64_t c = 0; rows && c < s.value_panels; ++c) {
-        T* to = tiles.Rows(s, g, c, tile);
-        if (valid < kKeyTile) std::fill(to, to + s.value_tile, T());
-        PackPanel(Strided<T>{from + c * kPanel, s.G * s.D, 1}, valid, std::min(kPanel, s.D - c * kPanel), to);
-      }
+    const std::int64_t row = first_row[d] + std::int64_t{tile} * kKeyTile;
+    const std::int64_t valid = std::min<std::int64_t>(kKeyTile, first_row[d + 1] - row);
+    const T* from = x + (row * s.G + g) * s.D;
+    if (columns) PackPanel(Strided<T>{from, 1, s.G * s.D}, s.D, valid, tiles.Columns(s, g, tile));
+    for (std::int64_t c = 0; rows && c < s.value_panels; ++c) {
+      T* to = tiles.Rows(s, g, c, tile);
+      if (valid < kKeyTile) std::fill(to, to + s.value_tile, T());
+      PackPanel(Strided<T>{from + c * kPanel, s.G * s.D, 1}, valid, std::min(kPanel, s.D - c * kPanel), to);
     }
   }
 };

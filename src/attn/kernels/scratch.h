@@ -12,30 +12,31 @@ namespace {
 template <class T>
 struct Scratch {
   using Sum = Accumulator<T>;
-  T *q, *dout = nullptr;                      // [rows, D] the block's rows, gathered
-  T *q_rows = nullptr, *dout_rows = nullptr;  // the same as panels of rows
-  Sum *s, *ds = nullptr;                      // [rows, keys] scores, then weights; their gradient
-  T *p, *dp = nullptr;                        // the same, rounded to T
-  Sum* o;                                     // [rows, width] a product's result
-  Sum *lse, *delta = nullptr;                 // [rows]; in the forward, lse holds 1 / sum of the weights
+  T *q, *dout = nullptr;  // [rows, D] the block's rows, gathered
+  // Scores, and e_j = dout . v_j (ScoreSteps). In the backward then weights and their gradients.
+  Sum *s, *ds = nullptr;
+  T *p = nullptr, *dp = nullptr;  // these, rounded to T
+  T* panel = nullptr;             // a tile of those as a panel, if that is not what it is
+  Sum* o;                         // [rows, width] a product's result
+  Sum *lse, *delta = nullptr;     // [rows]; in the forward, lse holds 1 / sum of the weights
   std::byte* packed;
 
   Scratch(Arena& arena, const Shape<T>& shape, std::int64_t rows, std::int64_t keys, bool backward) {
     const auto take = [&](std::int64_t n) { return arena.NewArray<T>(n); };
     const auto sums = [&](std::int64_t n) { return arena.NewArray<Sum>(n); };
     q = take(rows * shape.D);
-    s = sums(rows * keys);
-    p = RoundedTo(s, arena, rows * keys);
-    o = sums(rows * shape.width);
+    const std::int64_t scores = std::max(rows * keys, keys / kKeyTile * ScoreSteps::ByTile(rows).tile);
+    s = sums(scores);
+    o = sums(std::max<std::int64_t>(rows, kKeyTile) * shape.width);
     lse = sums(rows);
-    const std::int64_t deepest = std::max({shape.D, keys, rows});
-    packed = arena.NewArray<std::byte>(shape.kernel.PackedBytes(rows, deepest));
+    packed = arena.NewArray<std::byte>(
+        std::max(shape.kernel.PackedBytes(rows, std::max(shape.D, keys)), shape.kernel.PackedBytes(shape.D, rows)));
     if (!backward) return;
     dout = take(rows * shape.D);
-    q_rows = take(PanelDepth<T>(rows) * shape.width);
-    dout_rows = take(PanelDepth<T>(rows) * shape.width);
-    ds = sums(rows * keys);
-    dp = RoundedTo(ds, arena, rows * keys);
+    ds = sums(scores);
+    p = RoundedTo(s, arena, scores);
+    dp = RoundedTo(ds, arena, scores);
+    if constexpr (kPairing<T> != 1) panel = take(PanelDepth<T>(rows) * kPanel);
     delta = sums(rows);
   }
 

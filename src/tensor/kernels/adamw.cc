@@ -4,6 +4,7 @@
 
 #include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/kernels/lanes.h"
 #include "tensor/kernels/rows.h"
 
 namespace swarr {

@@ -2,6 +2,7 @@
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include "tensor/kernels/formulas.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/kernels/lanes.h"
 #include "tensor/kernels/rows.h"
 #include "tensor/kernels/softmax_row.h"
 

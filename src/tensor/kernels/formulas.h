@@ -42,20 +42,24 @@ struct TurnedPair {
       : first(a * cosine - b * sine), second(b * cosine + a * sine) {}
 };
 
-// SwiGLU, silu(gate) up.
+// SwiGLU, silu(gate) up, given s = sigmoid(gate) or not.
+template <class T>
+[[gnu::always_inline]] constexpr T Gated(T gate, T s, T up) {
+  return gate * s * up;
+}
 template <class T>
 [[gnu::always_inline]] constexpr T Gated(T gate, T up) {
-  return gate * Sigmoid(gate) * up;
+  return Gated(gate, Sigmoid(gate), up);
 }
-// With s = sigmoid(gate): d silu / d gate = s (1 + gate (1 - s)).
+// d silu / d gate = s (1 + gate (1 - s)).
 template <class T>
 struct GatedGradient {
   T gate, up;
-  [[gnu::always_inline]] constexpr GatedGradient(T dy, T z, T u) {
-    const T s = Sigmoid(z);
+  [[gnu::always_inline]] constexpr GatedGradient(T dy, T z, T s, T u) {
     gate = dy * u * s * (T(1) + z * (T(1) - s));
     up = dy * z * s;
   }
+  [[gnu::always_inline]] constexpr GatedGradient(T dy, T z, T u) : GatedGradient(dy, z, Sigmoid(z), u) {}
 };
 
 // Log-softmax. dL/dz[v] where v is not the target, given p[v] and log p[v]; at the target it is dlogp more. First for a

@@ -11,6 +11,7 @@
 // object for what is left.
 #pragma once
 
+#include "tensor/linears.h"
 #include "tensor/ops.h"
 
 namespace swarr {
@@ -24,6 +25,10 @@ struct Kernels {
                        const Tensor& addend);
   static void MatMulNN(const Context& ctx, const Tensor& dx, const Tensor& dy, const Tensor& w, bool accumulate);
   static void MatMulTN(const Context& ctx, const Tensor& dw, const Tensor& dy, const Tensor& x, bool accumulate);
+  // Products of one input, or that add to one result, or of one operand, together (linears.h). On the processor alone.
+  static void Linears(const Context& ctx, const Tensor& x, std::span<const LinearResult> results);
+  static void LinearsInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms);
+  static void LinearsWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients);
   static void PackWeight(const Context& ctx, const Tensor& panels, const Tensor& w);
   static void BiasBackward(const Context& ctx, const Tensor& db, const Tensor& dy);
 

@@ -8,7 +8,6 @@
 
 #include <bit>
 #include <cstdint>
-#include <limits>
 #include <type_traits>
 
 namespace swarr {
@@ -38,45 +37,69 @@ __device__ inline float Reciprocal(float x) {
 }
 #endif
 
-// e^x with a relative error of about one unit in the last place; 0 below the smallest normal number, finite above. In
-// f32 a device takes 2^(x / ln 2) in two instructions, where the steps below are some twenty: there the relative error
-// is |x| 2^-23 for large |x|, and e^x is infinite above the largest number.
+// The steps of Exp, below, for code that takes several numbers through them together.
 //
 // x = n ln 2 + r with integer n and |r| <= ln(2)/2, so e^x = 2^n e^r, and e^r is its Taylor series, cut where the
 // remainder is below half a unit: degree 7 in f32 (r^8/8! < 6e-9), 13 in f64 (r^14/14! < 5e-18).
 template <class T>
-[[gnu::always_inline]] constexpr T Exp(T x) {
-  constexpr T kInverseLn2 = static_cast<T>(1.4426950408889634074);
-#ifdef __CUDA_ARCH__
-  if constexpr (sizeof(T) == 4) return Exp2(x * kInverseLn2);
-#endif
-  constexpr bool kDouble = sizeof(T) == 8;
+struct ExpSteps {
+  static constexpr bool kDouble = sizeof(T) == 8;
   using Bits = std::conditional_t<kDouble, std::int64_t, std::int32_t>;
-  constexpr int kDegree = kDouble ? 13 : 7, kMantissa = kDouble ? 52 : 23;
+  static constexpr int kDegree = kDouble ? 13 : 7, kMantissa = kDouble ? 52 : 23;
+  static constexpr T kInverseLn2 = static_cast<T>(1.4426950408889634074);
   // Adding 1.5 * 2^kMantissa to x / ln 2 leaves its nearest integer n in the low bits of the sum.
-  constexpr T kShift = static_cast<T>(kDouble ? 0x1.8p52 : 0x1.8p23);
-  constexpr T kLow = static_cast<T>(kDouble ? -708.0 : -87.0), kHigh = static_cast<T>(kDouble ? 709.0 : 88.0);
+  static constexpr T kShift = static_cast<T>(kDouble ? 0x1.8p52 : 0x1.8p23);
+  static constexpr T kLow = static_cast<T>(kDouble ? -708.0 : -87.0), kHigh = static_cast<T>(kDouble ? 709.0 : 88.0);
   // ln 2 in two parts; the first has so few bits that n times it is exact.
-  constexpr T kLn2High = static_cast<T>(kDouble ? 0x1.62e42fefap-1 : 0x1.62ep-1);
-  constexpr T kLn2Low = static_cast<T>(kDouble ? 0x1.cf79abc9e3b3ap-40 : 0x1.0bfbe8p-15);
-  const T lowered = x > kHigh ? kHigh : x, clamped = x < kLow ? kLow : lowered;
-  const T shifted = MultiplyAdd(clamped, kInverseLn2, kShift), n = shifted - kShift;
-  const T r = MultiplyAdd(-n, kLn2Low, MultiplyAdd(-n, kLn2High, clamped));
-  T sum = 1;  // by Horner: 1 + r(1 + r/2(1 + r/3(...)))
-  for (int k = kDegree; k >= 1; --k) sum = MultiplyAdd(sum * r, T(1) / static_cast<T>(k), T(1));
+  static constexpr T kLn2High = static_cast<T>(kDouble ? 0x1.62e42fefap-1 : 0x1.62ep-1);
+  static constexpr T kLn2Low = static_cast<T>(kDouble ? 0x1.cf79abc9e3b3ap-40 : 0x1.0bfbe8p-15);
+
+  [[gnu::always_inline]] static constexpr T NotAbove(T x) { return x > kHigh ? kHigh : x; }
+  [[gnu::always_inline]] static constexpr T NotBelow(T x) { return x < kLow ? kLow : x; }
+  [[gnu::always_inline]] static constexpr T Shifted(T x) { return MultiplyAdd(x, kInverseLn2, kShift); }
+  [[gnu::always_inline]] static constexpr T Rest(T x, T shifted) {
+    const T n = shifted - kShift;
+    return MultiplyAdd(-n, kLn2Low, MultiplyAdd(-n, kLn2High, x));
+  }
+  // By Horner, 1 + r(1 + r/2(1 + r/3(...))): k goes from kDegree to 1, and the sum from 1.
+  [[gnu::always_inline]] static constexpr T Next(T sum, T r, int k) {
+    return MultiplyAdd(sum * r, T(1) / static_cast<T>(k), T(1));
+  }
   // Moves n into the exponent field; the rest falls off.
-  const Bits exponent = std::bit_cast<Bits>(shifted) << kMantissa;
-  const T y = std::bit_cast<T>(static_cast<Bits>(std::bit_cast<Bits>(sum) + exponent));
-  return x < kLow ? T(0) : y;
+  [[gnu::always_inline]] static constexpr T Scaled(T x, T sum, T shifted) {
+    const Bits exponent = std::bit_cast<Bits>(shifted) << kMantissa;
+    const T y = std::bit_cast<T>(static_cast<Bits>(std::bit_cast<Bits>(sum) + exponent));
+    return x < kLow ? T(0) : y;
+  }
+};
+
+// e^x with a relative error of about one unit in the last place; 0 below the smallest normal number, finite above. In
+// f32 a device takes 2^(x / ln 2) in two instructions, where the steps above are some twenty: there the relative error
+// is |x| 2^-23 for large |x|, and e^x is infinite above the largest number.
+template <class T>
+[[gnu::always_inline]] constexpr T Exp(T x) {
+  using Steps = ExpSteps<T>;
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) == 4) return Exp2(x * Steps::kInverseLn2);
+#endif
+  const T clamped = Steps::NotBelow(Steps::NotAbove(x)), shifted = Steps::Shifted(clamped);
+  const T r = Steps::Rest(clamped, shifted);
+  T sum = 1;
+  for (int k = Steps::kDegree; k >= 1; --k) sum = Steps::Next(sum, r, k);
+  return Steps::Scaled(x, sum, shifted);
 }
 
-// sigma(x) = 1 / (1 + e^-x).
+// sigma(x) = 1 / (1 + e^-x), given e^-x or x.
+template <class T>
+[[gnu::always_inline]] constexpr T SigmoidOf(T e) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) == 4) return Reciprocal(T(1) + e);
+#endif
+  return T(1) / (T(1) + e);
+}
 template <class T>
 [[gnu::always_inline]] constexpr T Sigmoid(T x) {
-#ifdef __CUDA_ARCH__
-  if constexpr (sizeof(T) == 4) return Reciprocal(T(1) + Exp(-x));
-#endif
-  return T(1) / (T(1) + Exp(-x));
+  return SigmoidOf(Exp(-x));
 }
 
 // log x of a positive normal f64, with an error of less than three units in the last place.
@@ -94,39 +117,6 @@ template <class T>
   double sum = 1.0 / 21;
   for (int k = 19; k >= 1; k -= 2) sum = sum * square + 1.0 / k;
   return n * kLn2 + 2 * s * sum;
-}
-
-// The sum of term(i), i < n, in a fixed order: a cache line of interleaved partial sums, then a fixed tree over them.
-// Terms of 0 before the first or after the last leave the sum as it is, if the first index stays a multiple of the
-// lanes.
-template <class T, class F>
-[[gnu::always_inline]] inline T LaneSum(std::int64_t n, F&& term) {
-  constexpr int kLanes = 64 / static_cast<int>(sizeof(T));
-  T lane[kLanes] = {};
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int j = 0; j < kLanes; ++j) lane[j] += term(i + j);
-  }
-  for (int j = 0; i + j < n; ++j) lane[j] += term(i + j);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int j = 0; j < width; ++j) lane[j] += lane[j + width];
-  }
-  return lane[0];
-}
-
-// The largest of x[i], i < n; -infinity for n = 0.
-template <class T>
-[[gnu::always_inline]] inline T Largest(const T* x, std::int64_t n) {
-  constexpr int kLanes = 64 / static_cast<int>(sizeof(T));
-  T lane[kLanes];
-  for (T& l : lane) l = -std::numeric_limits<T>::infinity();
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int j = 0; j < kLanes; ++j) lane[j] = lane[j] < x[i + j] ? x[i + j] : lane[j];
-  }
-  for (; i < n; ++i) lane[0] = lane[0] < x[i] ? x[i] : lane[0];
-  for (int j = 1; j < kLanes; ++j) lane[0] = lane[0] < lane[j] ? lane[j] : lane[0];
-  return lane[0];
 }
 
 }  // namespace swarr

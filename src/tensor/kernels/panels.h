@@ -4,12 +4,17 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
 #include "tensor/kernels/tile_kernel.h"
 #include "tensor/kernels/transpose.h"
 
 namespace swarr {
 namespace {
+
+// Rows of k that are packed of all tiles, or of all panels, before the next: what lies side by side in memory is read
+// together.
+constexpr std::int64_t kPackDepth = 64;
 
 // Packs rows [0, depth) and columns [0, valid) of b as a panel, valid <= kPanel. The other columns, and the rows up to
 // PanelDepth, become zero.
@@ -38,9 +43,34 @@ inline void PackPanel(Strided<T> b, std::int64_t depth, std::int64_t valid, T* t
       return Transpose(columns, valid, depth / kPair, reinterpret_cast<Word*>(to), kPanel, kPanel);
     }
   }
+  if constexpr (kPair == 1) {
+    if (b.column_stride == 1) {
+      for (std::int64_t k = 0; k < depth; ++k) {
+        const T* from = b.data + k * b.row_stride;
+        if (valid == kPanel) {
+          std::memcpy(to + k * kPanel, from, sizeof(T) * kPanel);
+        } else {
+          std::copy_n(from, valid, to + k * kPanel);
+        }
+      }
+      return;
+    }
+  }
   for (std::int64_t k = 0; k < depth; ++k) {
     for (std::int64_t j = 0; j < valid; ++j) {
       to[PanelIndex<T>(k, j)] = b.data[k * b.row_stride + j * b.column_stride];
+    }
+  }
+}
+
+// The same of panels [begin, end) of `columns` columns, each `stride` behind the one before it.
+template <class T>
+inline void PackPanels(Strided<T> b, std::int64_t depth, std::int64_t columns, std::int64_t begin, std::int64_t end,
+                       T* to, std::int64_t stride) {
+  for (std::int64_t k = 0; k < depth; k += kPackDepth) {
+    for (std::int64_t p = begin; p < end; ++p) {
+      PackPanel(b.From(k, p * kPanel), std::min(kPackDepth, depth - k), std::min(kPanel, columns - p * kPanel),
+                to + p * stride + k * kPanel);
     }
   }
 }
@@ -73,7 +103,11 @@ inline void PackTile(Strided<T> a, int rows, std::int64_t depth, std::byte* pack
     for (int i = 0; i < rows; ++i, from += a.row_stride) {
       To* out = to + i * kBlock;
       if (a.column_stride == 1 && block == kBlock) {
-        for (std::int64_t k = 0; k < kBlock; ++k) out[k] = static_cast<To>(from[k]);
+        if constexpr (std::is_same_v<T, To>) {
+          std::memcpy(out, from, sizeof(T) * kBlock);
+        } else {
+          for (std::int64_t k = 0; k < kBlock; ++k) out[k] = static_cast<To>(from[k]);
+        }
       } else {
         for (std::int64_t k = 0; k < kBlock; ++k) {
           out[k] = k < block ? static_cast<To>(from[k * a.column_stride]) : To();
@@ -83,25 +117,93 @@ inline void PackTile(Strided<T> a, int rows, std::int64_t depth, std::byte* pack
   }
 }
 
+// Rows of a block of a, as a tile kernel reads them: packed for a depth, or in place.
 template <class T>
-inline void PackRows(const TileKernel<T>& kernel, Strided<T> a, std::int64_t rows, std::int64_t depth, std::byte* to) {
-  for (std::int64_t i = 0; i < rows; i += kernel.rows) {
-    const int tile = static_cast<int>(std::min<std::int64_t>(kernel.rows, rows - i));
-    kernel.pack(a.From(i, 0), tile, depth, to);
-    to += kernel.PackedBytes(tile, depth);
+struct BlockRows {
+  const std::byte* data;
+  std::int64_t depth;   // that they were packed for
+  std::int64_t stride;  // in place: elements between rows; packed: 0
+
+  // `count` rows from row i, a multiple of the kernel's rows, and from k0, a multiple of kSegment.
+  [[gnu::always_inline]] TileRows Tile(const TileKernel<T>& kernel, std::int64_t i, std::int64_t count,
+                                       std::int64_t k0) const {
+    if (stride > 0) return {data + (i * stride + k0) * kernel.packed_size, stride, kSegment<T>};
+    const std::int64_t padded = RoundUp(count, kernel.row_multiple);
+    return {data + kernel.PackedBytes(i, depth) + k0 * padded * kernel.packed_size, kSegment<T>, padded * kSegment<T>};
+  }
+};
+
+// The rows of a transposed f32 matrix, 16 at a time whatever the tiles: a transposition has no fewer.
+inline void PackTransposed(const TileKernel<float>& kernel, Strided<float> a, std::int64_t rows, std::int64_t depth,
+                           Word* to) {
+  constexpr std::int64_t kBlock = kSegment<float>, kMost = 128;
+  for (std::int64_t i0 = 0; i0 < rows; i0 += kMost) {
+    const std::int64_t count = std::min(kMost, rows - i0);
+    Word* begin[kMost];        // of a row
+    std::int64_t step[kMost];  // from one of its segments to the next
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t tile = (i0 + i) / kernel.rows * kernel.rows,
+                         height = std::min<std::int64_t>(kernel.rows, rows - tile);
+      begin[i] = to + tile * RoundUp(depth, kBlock) + (i0 + i - tile) * kBlock;
+      step[i] = height * kBlock;
+    }
+    for (std::int64_t k = 0; k < depth; k += kBlock) {
+      const WordRows elements{reinterpret_cast<const Word*>(a.data + i0 + k * a.column_stride), a.column_stride};
+      TransposeRows(
+          elements, std::min(kBlock, depth - k),
+          count, [&](std::int64_t i) __attribute__((always_inline)) { return begin[i] + k / kBlock * step[i]; },
+          kBlock);
+    }
   }
 }
 
-// c[rows, panels * kPanel] (+)= packed rows times panels that lie b_stride apart.
+template <class T>
+inline BlockRows<T> PackRows(const TileKernel<T>& kernel, Strided<T> a, std::int64_t rows, std::int64_t depth,
+                             std::byte* to) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (a.row_stride == 1 && a.column_stride != 1) {
+      PackTransposed(kernel, a, rows, depth, reinterpret_cast<Word*>(to));
+      return {to, depth, 0};
+    }
+  }
+  const std::int64_t step = a.row_stride == 1 ? kPackDepth : depth;
+  for (std::int64_t k = 0; k < depth; k += step) {
+    for (std::int64_t i = 0; i < rows; i += kernel.rows) {
+      const std::int64_t tile = std::min<std::int64_t>(kernel.rows, rows - i);
+      const std::int64_t at =
+          kernel.PackedBytes(i, depth) + k * RoundUp(tile, kernel.row_multiple) * kernel.packed_size;
+      kernel.pack(a.From(i, k), static_cast<int>(tile), std::min(step, depth - k), to + at);
+    }
+  }
+  return {to, depth, 0};
+}
+
+// The same where they are, if the kernel can read them there.
+template <class T>
+inline BlockRows<T> PackOrReadInPlace(const TileKernel<T>& kernel, Strided<T> a, std::int64_t rows, std::int64_t depth,
+                                      std::byte* room) {
+  if (a.column_stride != 1 || !kernel.MayReadInPlace(rows, depth)) return PackRows(kernel, a, rows, depth, room);
+  return {reinterpret_cast<const std::byte*>(a.data), depth, a.row_stride};
+}
+
+// c[rows, panels * kPanel] (+)= the rows' k [k0, k0 + depth) times panels that lie b_stride apart.
+template <class T>
+inline void MultiplyPanels(const TileKernel<T>& kernel, const BlockRows<T>& a, std::int64_t k0, std::int64_t rows,
+                           std::int64_t panels, std::int64_t depth, const T* b, std::int64_t b_stride, bool accumulate,
+                           Accumulator<T>* c, std::int64_t c_stride) {
+  for (std::int64_t i = 0; i < rows; i += kernel.rows) {
+    const std::int64_t tile = std::min<std::int64_t>(kernel.rows, rows - i);
+    kernel.multiply(static_cast<int>(tile), panels, depth, a.Tile(kernel, i, tile, k0), b, b_stride, accumulate,
+                    c + i * c_stride, c_stride);
+  }
+}
+
+// The same of rows that were packed for this depth.
 template <class T>
 inline void MultiplyPanels(const TileKernel<T>& kernel, std::int64_t rows, std::int64_t panels, std::int64_t depth,
                            const std::byte* a, const T* b, std::int64_t b_stride, bool accumulate, Accumulator<T>* c,
                            std::int64_t c_stride) {
-  for (std::int64_t i = 0; i < rows; i += kernel.rows) {
-    const int tile = static_cast<int>(std::min<std::int64_t>(kernel.rows, rows - i));
-    kernel.multiply(tile, panels, depth, a, b, b_stride, accumulate, c + i * c_stride, c_stride);
-    a += kernel.PackedBytes(tile, depth);
-  }
+  MultiplyPanels(kernel, BlockRows<T>{a, depth, 0}, 0, rows, panels, depth, b, b_stride, accumulate, c, c_stride);
 }
 
 }  // namespace

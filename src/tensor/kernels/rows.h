@@ -37,6 +37,30 @@ void ForTasks(int threads, std::int64_t count, F&& f) {
   });
 }
 
+// Calls f(thread, piece) for every piece of [0, count). A thread takes the pieces of its own share in order, and then
+// what is left of the others' shares: one that computes more slowly, as beside another program, keeps nobody waiting
+// for more than a piece. No two pieces of one thread run at once.
+template <class F>
+void ForShares(int threads, std::int64_t count, F&& f) {
+  constexpr int kMostShares = 64;
+  struct alignas(64) Share {
+    std::atomic<std::int64_t> next;
+    std::int64_t end;
+  };
+  const int parts = PartsFor(threads, count), shares = std::min(parts, kMostShares);
+  Share of[kMostShares];
+  for (int s = 0; s < shares; ++s) {
+    of[s].next.store(s * count / shares, std::memory_order_relaxed);
+    of[s].end = (s + 1) * count / shares;
+  }
+  ForParts(parts, [&](int thread) {
+    for (int i = 0; i < shares; ++i) {
+      Share& share = of[(thread + i) % shares];
+      for (std::int64_t piece = share.next++; piece < share.end; piece = share.next++) f(thread, piece);
+    }
+  });
+}
+
 // The threads to use for this many elements of work.
 [[gnu::always_inline]] inline int ThreadsFor(const Context& ctx, std::int64_t work) {
   return work > kParallelWork ? ctx.threads : 1;
@@ -45,8 +69,11 @@ void ForTasks(int threads, std::int64_t count, F&& f) {
 // Calls f(row) for every row; one thread takes a row whole.
 template <class F>
 void ForRows(const Context& ctx, std::int64_t rows, std::int64_t work_per_row, F&& f) {
-  ForRanges(ThreadsFor(ctx, rows * work_per_row), rows, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = begin; n < end; ++n) f(n);
+  const int threads = ThreadsFor(ctx, rows * work_per_row);
+  constexpr std::int64_t kPiecesOfAThread = 8;
+  const std::int64_t pieces = threads == 1 ? 1 : std::min(rows, kPiecesOfAThread * threads);
+  ForShares(threads, pieces, [&](int, std::int64_t piece) {
+    for (std::int64_t n = piece * rows / pieces; n < (piece + 1) * rows / pieces; ++n) f(n);
   });
 }
 
@@ -75,7 +102,8 @@ void ForElements(const Context& ctx, std::int64_t n, F&& f) {
 }
 
 // Calls f(begin, end) for chunks of columns. Within its chunk f adds rows in ascending order, so that a sum over rows
-// has one order. A chunk is at least a cache line wide, so that threads share few lines.
+// has one order. A chunk is at least a cache line wide, so that threads share few; and no wider than that, since an
+// embedding's gradient goes to and fro over the rows of its sums.
 template <class F>
 void ForColumns(const Context& ctx, std::int64_t columns, std::int64_t rows, F&& f) {
   ForChunks<32>(ctx, columns, rows, f);

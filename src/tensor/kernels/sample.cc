@@ -13,9 +13,10 @@ namespace {
 
 constexpr int kBlocks = 16, kDraws = 4 * kBlocks;  // counters of Philox, and draws, computed side by side
 
-// Philox of the counters {first + j, position, 0, 0}; words[i][j] is word i of counter j.
-inline void PhiloxBlocks(std::uint64_t key, std::uint32_t first, std::uint32_t position,
-                         std::uint32_t (&words)[4][kBlocks]) {
+// Philox of the counters {first + j, position, 0, 0}; words[i][j] is word i of counter j. Inlined, its rounds were not
+// vectorised.
+[[gnu::noinline]] void PhiloxBlocks(std::uint64_t key, std::uint32_t first, std::uint32_t position,
+                                    std::uint32_t (&words)[4][kBlocks]) {
   for (std::uint32_t j = 0; j < kBlocks; ++j) {
     words[0][j] = first + j;
     words[1][j] = position;
@@ -64,6 +65,12 @@ std::int32_t Choose(const T* z, std::int64_t V, const SampleRow& row, std::int32
   return static_cast<std::int32_t>(best);
 }
 
+// Apart from the choice: g++ 12 does not vectorise it within.
+template <class T>
+[[gnu::noinline]] T LseOf(const T* z, std::int64_t V) {
+  return SoftmaxOf(z, V).lse;
+}
+
 }  // namespace
 
 template <>
@@ -75,7 +82,7 @@ void Kernels<SWARR_SET>::SampleRows(const Context& ctx, const Tensor& tokens, co
       const T* z = logits.data<T>() + n * V;
       const std::int32_t token = Choose(z, V, rows[n], positions.data<std::int32_t>()[n]);
       tokens.data<std::int32_t>()[n] = token;
-      logp.data<T>()[n] = z[token] - SoftmaxOf(z, V).lse;
+      logp.data<T>()[n] = z[token] - LseOf(z, V);
     });
   });
 }

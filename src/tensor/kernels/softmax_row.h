@@ -6,6 +6,9 @@
 #include <cmath>
 
 #include "tensor/kernels/math.h"
+#ifndef __CUDACC__
+#include "tensor/kernels/lanes.h"
+#endif
 
 namespace swarr {
 
@@ -15,13 +18,25 @@ struct SoftmaxRow {
   T entropy;  // -sum_v p log p = lse - sum_v p z, p = exp(z - lse)
 };
 
+#ifndef __CUDACC__  // a device has its own, in cuda/softmax_row.h
 template <class T>
 [[gnu::always_inline]] inline SoftmaxRow<T> SoftmaxOf(const T* z, std::int64_t V) {
+  constexpr int kLanes = RowLanes<T>::kCount;
   const T largest = Largest(z, V);
-  const T sum = LaneSum<T>(V, [&](std::int64_t v) { return Exp(z[v] - largest); });
-  const T weighted = LaneSum<T>(V, [&](std::int64_t v) { return Exp(z[v] - largest) * (z[v] - largest); });
-  const T log_sum = std::log(sum);
+  RowLanes<T> sums = {}, weighted_sums = {};  // of exp(z - largest), and of the same times z - largest, as by LaneSum
+  const auto add = [&](std::int64_t v, int lane) {
+    const T below = z[v] - largest, weight = Exp(below);
+    sums.lane[lane] += weight;
+    weighted_sums.lane[lane] += weight * below;
+  };
+  std::int64_t v = 0;
+  for (; v + kLanes <= V; v += kLanes) {
+    for (int j = 0; j < kLanes; ++j) add(v + j, j);
+  }
+  for (int j = 0; v + j < V; ++j) add(v + j, j);
+  const T sum = sums.Sum(), weighted = weighted_sums.Sum(), log_sum = std::log(sum);
   return {largest + log_sum, log_sum - weighted / sum};
 }
+#endif
 
 }  // namespace swarr

@@ -14,7 +14,6 @@ namespace {
 
 constexpr int kTileRows = 16, kRows = 2 * kTileRows;
 constexpr std::int64_t kBlock = kSegment<BFloat16>;
-constexpr std::int64_t kTile = kTileRows * kBlock;  // elements of a tile of a, and of b
 
 // All eight tile registers hold 16 rows of 64 bytes. The table is constant, because g++ 12 believes that the intrinsic
 // reads only 8 bytes of it, and could leave the others of a local variable unwritten.
@@ -27,11 +26,11 @@ constexpr TileConfig kTileConfig;
 
 // Tile registers 0 to 3 hold the sums of 2 x 2 tiles, 4 and 5 rows of a, 6 and 7 columns of b.
 template <int kTiles>
-void Multiply(std::int64_t depth, const BFloat16* a, const BFloat16* b, bool accumulate, float* c,
+void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, bool accumulate, float* c,
               std::int64_t c_stride) {
-  constexpr std::int64_t kStride = 64;               // bytes between rows of a packed tile
-  constexpr std::int64_t kPanelStride = 4 * kPanel;  // and between pairs of rows of a panel
-  const std::int64_t stride = c_stride * 4;
+  constexpr std::int64_t kPanelStride = 4 * kPanel;                     // bytes between pairs of rows of a panel
+  const std::int64_t row_stride = 2 * rows.row, stride = 4 * c_stride;  // and between rows of a and c
+  const auto* a = reinterpret_cast<const BFloat16*>(rows.data);
   if (accumulate) {
     _tile_loadd(0, c, stride);
     _tile_loadd(1, c + 16, stride);
@@ -45,14 +44,14 @@ void Multiply(std::int64_t depth, const BFloat16* a, const BFloat16* b, bool acc
     _tile_zero(2);
     _tile_zero(3);
   }
-  for (std::int64_t k = 0; k < depth; k += kBlock, a += kTiles * kTile, b += kBlock * kPanel) {
+  for (std::int64_t k = 0; k < depth; k += kBlock, a += rows.segment, b += kBlock * kPanel) {
     _tile_loadd(6, b, kPanelStride);
     _tile_loadd(7, b + kPanel, kPanelStride);
-    _tile_loadd(4, a, kStride);
+    _tile_loadd(4, a, row_stride);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
     if constexpr (kTiles == 2) {
-      _tile_loadd(5, a + kTile, kStride);
+      _tile_loadd(5, a + kTileRows * rows.row, row_stride);
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
     }
@@ -66,12 +65,11 @@ void Multiply(std::int64_t depth, const BFloat16* a, const BFloat16* b, bool acc
 }
 
 // Tiles of up to 32 rows. If there are fewer rows, whole tiles are computed and the last rows dropped.
-void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::byte* packed, const BFloat16* b,
+void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const BFloat16* b,
                   std::int64_t b_stride, bool accumulate, float* c, std::int64_t c_stride) {
   // A thread keeps the configuration until it exits.
   thread_local const bool configured = (_tile_loadconfig(&kTileConfig), true);
   static_cast<void>(configured);
-  const auto* a = reinterpret_cast<const BFloat16*>(packed);
   const auto multiply = rows > kTileRows ? Multiply<2> : Multiply<1>;
   const bool whole = rows == kRows || rows == kTileRows;
   alignas(64) float sums[kRows * kPanel];
@@ -87,8 +85,8 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::
 }
 
 // Each segment of a packed tile has 16 or 32 rows, tile after tile.
-constexpr TileKernel<BFloat16> kKernel = {kRows, kTileRows, sizeof(BFloat16), PackTile<BFloat16, BFloat16, kTileRows>,
-                                          MultiplyRows};
+constexpr TileKernel<BFloat16> kKernel = {
+    kRows, kTileRows, 1, sizeof(BFloat16), PackTile<BFloat16, BFloat16, kTileRows>, MultiplyRows};
 
 }  // namespace
 

@@ -13,10 +13,11 @@ namespace {
 constexpr int kRows = 8;
 constexpr std::int64_t kBlock = kSegment<BFloat16>;
 
-// A tile of packed rows times `kPanels` panels.
+// A tile of rows times `kPanels` panels.
 template <int kCount, int kPanels>
-void Multiply(std::int64_t depth, const BFloat16* a, const BFloat16* b, std::int64_t b_stride, bool accumulate,
+void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, std::int64_t b_stride, bool accumulate,
               float* c, std::int64_t c_stride) {
+  const auto* a = reinterpret_cast<const BFloat16*>(rows.data);
   __m512 sum[kCount][2 * kPanels];
 #pragma GCC unroll 8
   for (int i = 0; i < kCount; ++i) {
@@ -25,7 +26,7 @@ void Multiply(std::int64_t depth, const BFloat16* a, const BFloat16* b, std::int
       sum[i][v] = accumulate ? _mm512_loadu_ps(c + i * c_stride + 16 * v) : _mm512_setzero_ps();
     }
   }
-  for (std::int64_t k0 = 0; k0 < depth; k0 += kBlock, a += kCount * kBlock) {
+  for (std::int64_t k0 = 0; k0 < depth; k0 += kBlock, a += rows.segment) {
     for (std::int64_t k = 0; k < kBlock; k += 2) {
       const BFloat16* pair = b + (k0 + k) * kPanel;
 #pragma GCC unroll 4
@@ -34,7 +35,7 @@ void Multiply(std::int64_t depth, const BFloat16* a, const BFloat16* b, std::int
 #pragma GCC unroll 8
         for (int i = 0; i < kCount; ++i) {
           int both;
-          std::memcpy(&both, a + i * kBlock + k, sizeof both);
+          std::memcpy(&both, a + i * rows.row + k, sizeof both);
           const auto x = (__m512bh)_mm512_set1_epi32(both);
           sum[i][2 * p] = _mm512_dpbf16_ps(sum[i][2 * p], x, b0);
           sum[i][2 * p + 1] = _mm512_dpbf16_ps(sum[i][2 * p + 1], x, b1);
@@ -49,15 +50,14 @@ void Multiply(std::int64_t depth, const BFloat16* a, const BFloat16* b, std::int
   }
 }
 
-void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const std::byte* packed, const BFloat16* b,
+void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const BFloat16* b,
                   std::int64_t b_stride, bool accumulate, float* c, std::int64_t c_stride) {
-  const auto* a = reinterpret_cast<const BFloat16*>(packed);
-  ForPanels<kRows>(rows, panels, b, b_stride, c, [=]<int kCount, int kPanels>(const BFloat16* from, float* to) {
+  ForPanels<kRows>(rows, panels, b, b_stride, c, [&]<int kCount, int kPanels>(const BFloat16* from, float* to) {
     Multiply<kCount, kPanels>(depth, a, from, b_stride, accumulate, to, c_stride);
   });
 }
 
-constexpr TileKernel<BFloat16> kKernel = {kRows, 1, sizeof(BFloat16), PackTile<BFloat16, BFloat16, 1>, MultiplyRows};
+constexpr TileKernel<BFloat16> kKernel = {kRows, 1, 1, sizeof(BFloat16), PackTile<BFloat16, BFloat16, 1>, MultiplyRows};
 
 }  // namespace
 

@@ -5,12 +5,12 @@
 //   c[i, j] = (accumulate ? c[i, j] : 0) + sum over k ascending of a(i, k) b(k, j)
 //
 // Every c[i, j] is one accumulator. Its bits depend on row i of a, column j of b and the kernel. They do not depend on
-// how many rows and columns are computed beside it, nor on where the sum over k is stored and taken up again. Both
-// operands are packed:
+// how many rows and columns are computed beside it, nor on where the sum over k is stored and taken up again, nor on
+// whether a row of a was packed:
 //   b  in panels of kPanel columns: row k of a panel is kPanel numbers; bf16: rows in pairs, (k, k + 1) interleaved
-//   a  in tiles of up to `rows` rows: for each segment of k (64 bytes of T), the segments of the rows, one after
-//   another
-// bf16 is padded with zeros to PanelDepth in k; f32 and f64 are not padded.
+//   a  packed in tiles of up to `rows` rows: for each segment of k (64 bytes of T), the segments of the rows, one after
+//      another; or where it is, if the kernel can read it there (MayReadInPlace)
+// Packed bf16 is padded with zeros to PanelDepth in k; f32 and f64 are not padded.
 #pragma once
 
 #include <cstdint>
@@ -56,22 +56,46 @@ struct Strided {
   }
 };
 
+// The rows of a tile: segment s of row i is at element i * row + s * segment.
+struct TileRows {
+  const std::byte* data;
+  std::int64_t row, segment;
+};
+
 // One way to compute the product.
 template <class T>
 struct TileKernel {
   using Sum = Accumulator<T>;
   int rows;          // most rows of one tile
   int row_multiple;  // a packed tile has a multiple of this many rows; it divides `rows`
+  int panels;        // that it multiplies at once; of more it takes one group after another
   int packed_size;   // bytes of a packed element
   void (*pack)(Strided<T> a, int rows, std::int64_t depth, std::byte* to);
-  // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each. `depth` is the one given to
-  // pack.
-  void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, const std::byte* a, const T* b,
+  // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each.
+  void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const T* b,
                    std::int64_t b_stride, bool accumulate, Sum* c, std::int64_t c_stride);
+
+  // Whether rows of a, elements of k side by side, can be read where they are: they are not widened, and no padding is
+  // wanted.
+  [[gnu::always_inline]] bool MayReadInPlace(std::int64_t n, std::int64_t depth) const {
+    return packed_size == static_cast<int>(sizeof(T)) && n % row_multiple == 0 &&
+           (kPairing<T> == 1 || depth % kSegment<T> == 0);
+  }
 
   // Bytes of `n` packed rows: tiles of up to `rows`.
   [[gnu::always_inline]] std::int64_t PackedBytes(std::int64_t n, std::int64_t depth) const {
     return RoundUp(n, row_multiple) * RoundUp(depth, kSegment<T>) * packed_size;
+  }
+  // Where row r of `n` packed rows begins, and the bytes from one of its segments to the next, for who writes rows in
+  // place of `pack`. The rows that fill a tile up may then hold anything: rows do not mix.
+  struct PackedRow {
+    std::byte* begin;
+    std::int64_t step;
+  };
+  [[gnu::always_inline]] PackedRow RowOf(std::byte* packed, std::int64_t n, std::int64_t depth, std::int64_t r) const {
+    const std::int64_t tile = r / rows * rows, segment = kSegment<T> * packed_size;
+    const std::int64_t height = n - tile < rows ? RoundUp(n - tile, row_multiple) : rows;
+    return {packed + PackedBytes(tile, depth) + (r - tile) * segment, height * segment};
   }
 };
 
@@ -106,21 +130,19 @@ void EigenGemm(std::int64_t rows, std::int64_t columns, std::int64_t depth, Stri
                T* c);
 
 // Cuts `rows` into a constant and panels into groups: calls multiply.operator()<rows, count>(b, c) for `count` panels
-// side by side. A single row waits for its own sums; several panels give it more to do meanwhile.
+// side by side, at most kMost. A single row waits for its own sums; more panels give it more to do meanwhile.
 namespace {
-template <int kRows, class T, class F>
+template <int kRows, int kMost = 1, class T, class F>
 void ForPanels(int rows, std::int64_t panels, const T* b, std::int64_t b_stride, Accumulator<T>* c, const F& multiply) {
   if constexpr (kRows > 0) {
-    if (rows < kRows) return ForPanels<kRows - 1>(rows, panels, b, b_stride, c, multiply);
+    if (rows < kRows) return ForPanels<kRows - 1, kMost>(rows, panels, b, b_stride, c, multiply);
     const auto take = [&]<int kCount>() {
       for (; panels >= kCount; panels -= kCount, b += kCount * b_stride, c += kCount * kPanel) {
         multiply.template operator()<kRows, kCount>(b, c);
       }
     };
-    if constexpr (kRows == 1) {
-      take.template operator()<4>();
-      take.template operator()<2>();
-    }
+    if constexpr (kRows == 1) take.template operator()<4>();
+    if constexpr (kRows == 1 || kMost == 2) take.template operator()<2>();
     take.template operator()<1>();
   }
 }

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
+// Along a row, in vectors: sums, whose order depends on the row's length alone, maxima and exponentials.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "tensor/kernels/math.h"
+
+namespace swarr {
+
+// Lanes of a row: element i belongs to lane i mod kLanes, a cache line of them. Lanes meet in a fixed tree.
+template <class T>
+struct RowLanes {
+  static constexpr int kCount = 64 / static_cast<int>(sizeof(T));
+  T lane[kCount];
+
+  // Below every number.
+  [[gnu::always_inline]] static RowLanes Lowest() {
+    RowLanes lowest;
+    for (T& l : lowest.lane) l = -std::numeric_limits<T>::infinity();
+    return lowest;
+  }
+  // The larger of two, of which b may be NaN: then a.
+  [[gnu::always_inline]] static T Larger(T a, T b) { return a < b ? b : a; }
+  // Each lane becomes the largest of itself and its numbers among x[i], i < kCount.
+  [[gnu::always_inline]] void TakeLargest(const T* x) {
+#pragma GCC unroll 1  // unrolled to the end, it would not be vectorised
+    for (int j = 0; j < kCount; ++j) lane[j] = Larger(lane[j], x[j]);
+  }
+
+  template <class F>
+  [[gnu::always_inline]] T Meet(F&& join) {
+#pragma GCC unroll 4  // so that a width is a constant
+    for (int width = kCount / 2; width > 0; width /= 2) {
+      for (int j = 0; j < width; ++j) lane[j] = join(lane[j], lane[j + width]);
+    }
+    return lane[0];
+  }
+  [[gnu::always_inline]] T Sum() {
+    return Meet([](T a, T b) { return a + b; });
+  }
+};
+
+// The sum of term(i), i < n, in a fixed order: interleaved partial sums, then the tree over them. Terms of 0 before the
+// first or after the last leave the sum as it is, if the first index stays a multiple of the lanes.
+template <class T, class F>
+[[gnu::always_inline]] inline T LaneSum(std::int64_t n, F&& term) {
+  constexpr int kLanes = RowLanes<T>::kCount;
+  RowLanes<T> sums = {};
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int j = 0; j < kLanes; ++j) sums.lane[j] += term(i + j);
+  }
+  for (int j = 0; i + j < n; ++j) sums.lane[j] += term(i + j);
+  return sums.Sum();
+}
+
+// The largest of x[i], i < n; -infinity for n = 0. A NaN is never the largest.
+template <class T>
+[[gnu::always_inline]] inline T Largest(const T* x, std::int64_t n) {
+  using Row = RowLanes<T>;
+  Row most = Row::Lowest();
+  std::int64_t i = 0;
+  for (; i + Row::kCount <= n; i += Row::kCount) most.TakeLargest(x + i);
+  for (int j = 0; i + j < n; ++j) most.lane[j] = Row::Larger(most.lane[j], x[i + j]);
+  return most.Meet(Row::Larger);
+}
+
+// How many numbers ExpAll had best take: eight vectors of the widest.
+template <class T>
+constexpr int kTogether = 8 * RowLanes<T>::kCount;
+
+// Calls f.operator()<count>(i) for pieces of kCount, kCount / 2, ... kLeast numbers, as large as they fit, which cover
+// [i, n) but for a rest of less than kLeast. Returns where that begins.
+template <int kCount, int kLeast, class F>
+[[gnu::always_inline]] inline std::int64_t ForPieces(std::int64_t i, std::int64_t n, const F& f) {
+  for (; i + kCount <= n; i += kCount) f.template operator()<kCount>(i);
+  if constexpr (kCount > kLeast) return ForPieces<kCount / 2, kLeast>(i, n, f);
+  return i;
+}
+
+// x[i] = Exp(x[i]), every step for all numbers before the next. The steps of one number wait for one another, and a
+// processor looks ahead over those of two or three vectors only, too few to keep it busy.
+template <int kCount, class T>
+[[gnu::always_inline]] inline void ExpAll(T (&x)[kCount]) {
+  using Steps = ExpSteps<T>;
+  T shifted[kCount], r[kCount], sum[kCount];
+  for (int i = 0; i < kCount; ++i) r[i] = Steps::NotAbove(x[i]);
+  for (int i = 0; i < kCount; ++i) r[i] = Steps::NotBelow(r[i]);
+  for (int i = 0; i < kCount; ++i) shifted[i] = Steps::Shifted(r[i]);
+  for (int i = 0; i < kCount; ++i) r[i] = Steps::Rest(r[i], shifted[i]);
+  for (int i = 0; i < kCount; ++i) sum[i] = 1;
+#pragma GCC unroll 16
+  for (int k = Steps::kDegree; k >= 1; --k) {
+    for (int i = 0; i < kCount; ++i) sum[i] = Steps::Next(sum[i], r[i], k);
+  }
+  for (int i = 0; i < kCount; ++i) x[i] = Steps::Scaled(x[i], sum[i], shifted[i]);
+}
+
+// Calls f(i, Sigmoid(x(i))) for i < n. What f writes for one i is not read for another.
+template <class T, class X, class F>
+[[gnu::always_inline]] inline void ForSigmoids(std::int64_t n, const X& x, const F& f) {
+  const auto together = [&]<int kCount>(std::int64_t i) {
+    T e[kCount];
+    for (int j = 0; j < kCount; ++j) e[j] = -x(i + j);
+    ExpAll(e);
+#pragma GCC ivdep
+    for (int j = 0; j < kCount; ++j) f(i + j, SigmoidOf(e[j]));
+  };
+  std::int64_t i = ForPieces<kTogether<T>, kTogether<T> / 4>(0, n, together);
+#pragma GCC ivdep
+  for (; i < n; ++i) f(i, Sigmoid(x(i)));
+}
+
+}  // namespace swarr
