@@ -81,10 +81,10 @@ std::int64_t StepBytes(const ModelConfig& config, DType dtype, std::int64_t rows
   switch (pass) {
     case PassKind::kTraining:
       return Sum({Product({layers, block}), ends, std::max(logits, in_backward)});
-    case PassKind::kForward:  // the blocks' results, and one block or the logits at a time
-      return Sum({Product({layers, rows, C, value}), ends,
+    case PassKind::kForward:  // the blocks' results, and one block, which holds its own, or the logits at a time
+      return Sum({Product({layers - 1, rows, C, value}), ends,
                   std::max(Sum({block, Product({rows, row.in_forward, size})}), logits)});
-    case PassKind::kCheckpointedTraining:  // the same
+    case PassKind::kCheckpointedTraining:  // the same, but the block's result is computed again beside the first
       return Sum({Product({layers, rows, C, value}), ends, std::max(Sum({block, in_backward}), logits)});
   }
   throw Error("there is no such pass");
