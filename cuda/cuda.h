@@ -49,6 +49,7 @@ struct LaunchShape {
   dim3 blocks, threads = kThreads;
   std::size_t shared_bytes = 0;
   bool early = false;
+  unsigned cluster = 0;  // blocks that run on neighbouring multiprocessors, if the kernel itself does not say
 };
 // Waits until the kernels before are done and what they wrote can be read. Every thread of an early kernel calls this.
 __device__ inline void WaitForPrevious() {
@@ -83,16 +84,23 @@ void Launch(const Context& ctx, const LaunchShape& shape, void (*kernel)(P...), 
     SWARR_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                           static_cast<int>(shape.shared_bytes)));
   }
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2];
+  unsigned count = 0;
+  if (shape.early && ctx.stream->begins_early) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.cluster > 0) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {shape.cluster, 1, 1};
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = shape.blocks;
   config.blockDim = shape.threads;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = ctx.stream->handle;
-  config.attrs = &early;
-  config.numAttrs = shape.early && ctx.stream->begins_early ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
   SWARR_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, ArgumentOf<P>(arguments)...));
 }
 

@@ -80,7 +80,7 @@ __device__ void CopyTile(char* to, const CUtensorMap& matrix, std::int64_t row, 
   for (int panel = 0; panel < kPanels; ++panel) {
     char* box = to + panel * kPanelBytes + line * kLineBytes;
     const int x = kTransposed ? r + panel * kPanel : d, y = kTransposed ? d : r;
-    blocks > 1 ? CopyBoxToPair(box, matrix, x, y, full) : CopyBox(box, matrix, x, y, full);
+    blocks > 1 ? CopyBoxToAll<blocks>(box, matrix, x, y, full) : CopyBox(box, matrix, x, y, full);
   }
 }
 

@@ -3,7 +3,7 @@
 // the entries of a row; each finds those that may have the largest score, and of each slice what the softmax of
 // training wants to know. FinishKernel: a warp for each row computes the scores of these few entries, and another
 // merges the slices. A maximum does not round, so the way in which entries are shared out leaves no trace in the
-// choice, and slices have one order (softmax_row.h).
+// choice, and slices have one order (softmax_row.h). Short rows have one block, which does both (DrawKernel).
 #include <limits>
 
 #include "cuda/softmax_row.h"
@@ -134,31 +134,34 @@ __device__ void LoadEntries(const T* slice, int count, T (&z)[kLaneEntries]) {
   }
 }
 
-// What the blocks of a row find, for each block: entries that may be chosen, since the most that their score can be is
-// not below the least that the largest is. They are 2 or 3, as a rule.
-struct Found {
-  std::int32_t* count;  // [N, parts]
-  std::int32_t* entry;  // [N, parts, kMostFound]; if there are more, nobody knows them all
+// What log p needs of a slice (SoftmaxPart).
+template <class T>
+struct SliceSum {
+  T largest, sum;
 };
-constexpr int kMostFound = kWarp;
 
-// Block (n, part) takes the part-th kScanSlices slices of row n.
-template <class T, bool whole>
-__global__ void __launch_bounds__(kScanThreads, sizeof(T) == 4 ? 4 : 2)
-    ScanKernel(std::int64_t V, unsigned parts, SoftmaxPart<T>* of_slices, Found found, const T* logits,
-               const std::int32_t* positions, const SampleRow* rows) {
+// What is found in each part of a row: entries that may be chosen, since the most that their score can be is not below
+// the least that the largest is. They are 2 or 3, as a rule.
+constexpr int kMostFound = kWarp;
+struct Found {
+  std::int32_t* count;  // [parts]
+  std::int32_t* entry;  // [parts, kMostFound]; if there are more, nobody knows them all
+
+  __device__ Found Of(std::int64_t first) const { return {count + first, entry + first * kMostFound}; }
+};
+
+// This block's part of row n, the part-th kScanSlices slices, of which `of_slices` and `found` keep what is known.
+template <bool whole, class T>
+__device__ void ScanPart(const T* row, std::int64_t V, unsigned part, const Draw& draw, SliceSum<T>* of_slices,
+                         const Found& found) {
   __shared__ int count;
-  LetNextBegin();
-  WaitForPrevious();
   if (threadIdx.x == 0) count = 0;
-  const unsigned n = blockIdx.x / parts, slice = blockIdx.x % parts * kScanSlices + threadIdx.x / kSliceLanes;
-  const auto slices = static_cast<unsigned>(Blocks(V, kSlice));
-  const Draw draw(rows[n], positions[n]);
+  const unsigned slice = part * kScanSlices + threadIdx.x / kSliceLanes;
   T z[kLaneEntries];
-  LoadEntries<whole>(logits + n * V + slice * kSlice,
+  LoadEntries<whole>(row + slice * kSlice,
                      static_cast<int>(min(V - std::int64_t{slice} * kSlice, std::int64_t{kSlice})), z);
-  const SoftmaxPart<T> part = PartOfSlice(z);
-  if (threadIdx.x % kSliceLanes == 0 && slice < slices) of_slices[std::int64_t{n} * slices + slice] = part;
+  const SoftmaxPart<T> known = PartOfSlice<false>(z);
+  if (threadIdx.x % kSliceLanes == 0 && slice < Blocks(V, kSlice)) of_slices[slice] = {known.largest, known.sum};
 
   std::uint32_t words[kLaneEntries];
 #pragma unroll
@@ -178,16 +181,16 @@ __global__ void __launch_bounds__(kScanThreads, sizeof(T) == 4 ? 4 : 2)
     if (entry >= V) continue;
     // Threads take places in any order. The best of the candidates does not depend on it, ties included.
     const int place = atomicAdd(&count, 1);
-    if (place < kMostFound) found.entry[blockIdx.x * kMostFound + place] = static_cast<std::int32_t>(entry);
+    if (place < kMostFound) found.entry[part * kMostFound + place] = static_cast<std::int32_t>(entry);
   }
   __syncthreads();
-  if (threadIdx.x == 0) found.count[blockIdx.x] = count;
+  if (threadIdx.x == 0) found.count[part] = count;
 }
 
-// The entry of row n that is chosen, by one warp. What the parts have found is gathered first, so that the scores,
+// The entry of a row that is chosen, by one warp. What the parts have found is gathered first, so that the scores,
 // whose noise costs two logarithms in f64, are computed side by side.
 template <class T>
-__device__ std::int64_t ChosenEntry(unsigned n, unsigned parts, const Found& found, const Draw& draw, const T* row,
+__device__ std::int64_t ChosenEntry(unsigned parts, const Found& found, const Draw& draw, const T* row,
                                     std::int64_t V) {
   __shared__ std::int32_t gathered[kWarp * kMostFound];
   const unsigned lane = threadIdx.x % kWarp;
@@ -198,7 +201,7 @@ __device__ std::int64_t ChosenEntry(unsigned n, unsigned parts, const Found& fou
   };
 #pragma unroll 1
   for (unsigned first = 0; first < parts; first += kWarp) {
-    const std::int64_t at = std::int64_t{n} * parts + first + lane;
+    const unsigned at = first + lane;
     const int count = first + lane < parts ? found.count[at] : 0, own = count > kMostFound ? 0 : count;
     int end = own;
 #pragma unroll
@@ -221,33 +224,28 @@ __device__ std::int64_t ChosenEntry(unsigned n, unsigned parts, const Found& fou
   return WarpBest(best).entry;
 }
 
-// Two warps for each row: one chooses, the other merges the slices.
+// A row's token and its log p, from what its parts have found: a warp chooses, and another merges the slices.
 template <class T>
-__global__ void __launch_bounds__(2 * kWarp)
-    FinishKernel(std::int64_t V, unsigned parts, std::int32_t* tokens, T* logp, const SoftmaxPart<T>* of_slices,
-                 Found found, const T* logits, const std::int32_t* positions, const SampleRow* rows) {
+__device__ void FinishRow(const T* row, std::int64_t V, unsigned parts, const Draw& draw, const SliceSum<T>* of_slices,
+                          const Found& found, std::int32_t* token, T* logp) {
   __shared__ T lse;
-  WaitForPrevious();
-  const unsigned n = blockIdx.x;
-  const T* row = logits + n * V;
   std::int64_t entry = 0;
   if (threadIdx.x < kWarp) {
-    entry = ChosenEntry(n, parts, found, Draw(rows[n], positions[n]), row, V);
-  } else {
+    entry = ChosenEntry(parts, found, draw, row, V);
+  } else if (threadIdx.x < 2 * kWarp) {
     const auto slices = static_cast<unsigned>(Blocks(V, kSlice));
     SoftmaxPart<T> of_lane{kLowest<T>, 0, 0};
     constexpr int kAtOnce = 16;  // to load, which takes longer than to merge
 #pragma unroll 1
     for (unsigned first = threadIdx.x - kWarp; first < slices; first += kAtOnce * kWarp) {
-      SoftmaxPart<T> parts[kAtOnce];
+      SliceSum<T> known[kAtOnce];
 #pragma unroll
       for (unsigned i = 0; i < kAtOnce; ++i) {
-        const unsigned s = first + i * kWarp;
-        if (s < slices) parts[i] = of_slices[std::int64_t{n} * slices + s];
+        if (first + i * kWarp < slices) known[i] = of_slices[first + i * kWarp];
       }
 #pragma unroll
       for (unsigned i = 0; i < kAtOnce; ++i) {
-        if (first + i * kWarp < slices) of_lane = Merge(of_lane, parts[i]);
+        if (first + i * kWarp < slices) of_lane = Merge(of_lane, {known[i].largest, known[i].sum, 0});
       }
     }
     const SoftmaxRow<T> softmax = WarpSoftmaxOf(of_lane);
@@ -255,8 +253,54 @@ __global__ void __launch_bounds__(2 * kWarp)
   }
   __syncthreads();
   if (threadIdx.x != 0) return;
-  tokens[n] = static_cast<std::int32_t>(entry);
-  logp[n] = row[entry] - lse;
+  *token = static_cast<std::int32_t>(entry);
+  *logp = row[entry] - lse;
+}
+
+template <class T>
+struct DrawnRows {
+  std::int64_t V;
+  const T* logits;
+  const std::int32_t* positions;
+  const SampleRow* rows;
+  std::int32_t* tokens;
+  T* logp;
+
+  __device__ Draw DrawOf(unsigned n) const { return {rows[n], positions[n]}; }
+};
+
+// Rows of several parts: block (n, part) scans one, then a block finishes each row.
+template <class T, bool whole>
+__global__ void __launch_bounds__(kScanThreads, sizeof(T) == 4 ? 4 : 2)
+    ScanKernel(DrawnRows<T> in, unsigned parts, SliceSum<T>* of_slices, Found found) {
+  LetNextBegin();
+  WaitForPrevious();
+  const unsigned n = blockIdx.x / parts;
+  ScanPart<whole>(in.logits + n * in.V, in.V, blockIdx.x % parts, in.DrawOf(n), of_slices + n * Blocks(in.V, kSlice),
+                  found.Of(std::int64_t{n} * parts));
+}
+template <class T>
+__global__ void __launch_bounds__(2 * kWarp)
+    FinishKernel(DrawnRows<T> in, unsigned parts, const SliceSum<T>* of_slices, Found found) {
+  WaitForPrevious();
+  const unsigned n = blockIdx.x;
+  FinishRow(in.logits + n * in.V, in.V, parts, in.DrawOf(n), of_slices + n * Blocks(in.V, kSlice),
+            found.Of(std::int64_t{n} * parts), in.tokens + n, in.logp + n);
+}
+
+// Rows of one part: the block that scans one finishes it.
+template <class T, bool whole>
+__global__ void __launch_bounds__(kScanThreads) DrawKernel(DrawnRows<T> in) {
+  __shared__ SliceSum<T> of_slices[kScanSlices];
+  __shared__ std::int32_t count, entries[kMostFound];
+  WaitForPrevious();
+  const unsigned n = blockIdx.x;
+  const T* row = in.logits + n * in.V;
+  const Draw draw = in.DrawOf(n);
+  const Found found{&count, entries};
+  ScanPart<whole>(row, in.V, 0, draw, of_slices, found);
+  __syncthreads();
+  FinishRow(row, in.V, 1, draw, of_slices, found, in.tokens + n, in.logp + n);
 }
 
 // Where kernels read `rows` fast: as they are in the device's memory, or a copy of the host's.
@@ -277,17 +321,20 @@ void Kernels<Cuda>::SampleRows(const Context& ctx, const Tensor& tokens, const T
   const std::int64_t N = logits.dim(0), V = logits.dim(1), parts = Blocks(V, kScanEntries);
   if (N == 0) return;
   ArenaScope scope(*ctx.arena);
-  const Found found{ctx.arena->NewArray<std::int32_t>(N * parts),
-                    ctx.arena->NewArray<std::int32_t>(N * parts * kMostFound)};
   const SampleRow* on_device = RowsOnDevice(ctx, rows, N);
   DispatchSum(logits.dtype(), [&]<class T>() {
-    auto* of_slices = ctx.arena->NewArray<SoftmaxPart<T>>(N * Blocks(V, kSlice));
-    WithWhole(RowsAligned<2>(V, logits.data<T>()), [&]<bool whole>() {
-      Launch(ctx, {N * parts, kScanThreads, 0, /*early=*/true}, ScanKernel<T, whole>, V, static_cast<unsigned>(parts),
-             of_slices, found, logits, positions, on_device);
+    const DrawnRows<T> in{
+        V, logits.data<T>(), positions.data<std::int32_t>(), on_device, tokens.data<std::int32_t>(), logp.data<T>()};
+    WithWhole(RowsAligned<2>(V, in.logits), [&]<bool whole>() {
+      if (parts == 1) return Launch(ctx, {N, kScanThreads, 0, /*early=*/true}, DrawKernel<T, whole>, in);
+      const Found found{ctx.arena->NewArray<std::int32_t>(N * parts),
+                        ctx.arena->NewArray<std::int32_t>(N * parts * kMostFound)};
+      auto* of_slices = ctx.arena->NewArray<SliceSum<T>>(N * Blocks(V, kSlice));
+      Launch(ctx, {N * parts, kScanThreads, 0, /*early=*/true}, ScanKernel<T, whole>, in, static_cast<unsigned>(parts),
+             of_slices, found);
+      Launch(ctx, {N, 2 * kWarp, 0, /*early=*/true}, FinishKernel<T>, in, static_cast<unsigned>(parts), of_slices,
+             found);
     });
-    Launch(ctx, {N, 2 * kWarp, 0, /*early=*/true}, FinishKernel<T>, V, static_cast<unsigned>(parts), tokens, logp,
-           of_slices, found, logits, positions, on_device);
   });
 }
 

@@ -47,8 +47,8 @@ __device__ inline SoftmaxPart<T> Merge(SoftmaxPart<T> a, SoftmaxPart<T> b) {
 __device__ inline int PairInSlice(int j) { return j * 8 + static_cast<int>(threadIdx.x) % kSliceLanes * 2; }
 
 // A slice, of which this lane has the entries z, in ascending order. All four lanes get the result. All lanes of the
-// warp call this.
-template <class T>
+// warp call this. Without `kWeighted` the weighted sum, which the entropy alone is made of, is left at 0.
+template <bool kWeighted = true, class T>
 __device__ inline SoftmaxPart<T> PartOfSlice(const T (&z)[kLaneEntries]) {
   T largest = z[0];
 #pragma unroll
@@ -62,12 +62,12 @@ __device__ inline SoftmaxPart<T> PartOfSlice(const T (&z)[kLaneEntries]) {
   for (int i = 0; i < kLaneEntries; ++i) {
     const T shifted = z[i] - largest, e = Exp(shifted);
     sum += e;
-    weighted = MultiplyAdd(e, shifted, weighted);
+    if (kWeighted) weighted = MultiplyAdd(e, shifted, weighted);
   }
 #pragma unroll
   for (int distance = 1; distance < kSliceLanes; distance *= 2) {
     sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-    weighted += __shfl_xor_sync(0xffffffffu, weighted, distance);
+    if (kWeighted) weighted += __shfl_xor_sync(0xffffffffu, weighted, distance);
   }
   return {largest, sum, weighted};
 }

@@ -58,6 +58,7 @@ bool FusedNormAndTurn(const Context&, const Tensor&, const Tensor&, const Tensor
 bool FusedAdamW(const Context&, const FlatParameters&, std::span<const DecayRun>, const AdamWUpdate&) { return false; }
 bool AttentionTurnsBack(const Context&, const Tensor&) { return false; }
 Tensor FusedGated(const Context&, const NormedRows&, const Tensor&, const Tensor&) { return {}; }
+Tensor FusedRest(const Context&, const NormedRows&, const Tensor&, const RestWeights&) { return {}; }
 Tensor FusedQkv(const Context&, const KeyCache&, std::int64_t, const NormedRows&, const QkvWeights&, const QkvRows&) {
   return {};
 }

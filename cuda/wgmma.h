@@ -91,14 +91,15 @@ __device__ inline void SyncThreads(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" : : "r"(barrier), "r"(threads) : "memory");
 }
 
-// CopyBox to that place in both blocks of a pair, and to the barrier at that place in each.
-__device__ inline void CopyBoxToPair(void* to_shared, const CUtensorMap& matrix, int x, int y, std::uint64_t* barrier) {
-  constexpr std::uint16_t kBoth = 3;
+// CopyBox to that place in all blocks of a pair or cluster, and to the barrier at that place in each.
+template <int blocks>
+__device__ inline void CopyBoxToAll(void* to_shared, const CUtensorMap& matrix, int x, int y, std::uint64_t* barrier) {
+  constexpr std::uint16_t kAll = (1 << blocks) - 1;
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
       "[%0], [%1, {%2, %3}], [%4], %5;"
       :
-      : "r"(SharedAddress(to_shared)), "l"(&matrix), "r"(x), "r"(y), "r"(SharedAddress(barrier)), "h"(kBoth)
+      : "r"(SharedAddress(to_shared)), "l"(&matrix), "r"(x), "r"(y), "r"(SharedAddress(barrier)), "h"(kAll)
       : "memory");
 }
 // Begins to copy a box from shared memory to (x, y) of a matrix. What would be outside the matrix is left out.

@@ -134,6 +134,45 @@ TEST_CASE("CUDA: attention of a recorded step, which copies older keys early, wa
   }
 }
 
+TEST_CASE(
+    "CUDA: what follows attention has in one launch the bits of the ops one after another, for any number of rows") {
+  if (SkippedWithoutCuda()) return;
+  constexpr std::int64_t kWidth = 384, kUnits = 1024;
+  for (const std::int64_t attended : {kWidth, std::int64_t{128}}) {
+    for (const std::int64_t N : kRowCounts) {
+      INFO(attended << " numbers of attention, " << N << " rows");
+      TestContext t(Device::kCuda);
+      std::uint32_t seed = 1;
+      const auto random = [&](std::initializer_list<std::int64_t> shape) {
+        return ToDevice(t.ctx, Random(*t.ctx.host, DType::kBF16, shape, seed++));
+      };
+      const NormedRows in{random({N, kWidth}), random({kWidth}), kEps};
+      const Tensor rows = random({N, attended});
+      const RestWeights w{random({kWidth, attended}), random({kUnits, kWidth}), random({kUnits, kWidth}),
+                          random({kWidth, kUnits})};
+      const auto added = [&](const Tensor& x, const Tensor& weight, const Tensor& to) {
+        const Tensor y = t.ctx.arena->New(DType::kBF16, {N, weight.dim(0)});
+        LinearForward(t.ctx, y, x, weight, {}, to);
+        return y;
+      };
+      const Tensor y = added(rows, w.output, in.x), m = Normed(t, y, in.weight),
+                   gated = t.ctx.arena->New(DType::kBF16, {N, kUnits});
+      SwiGluForward(t.ctx, gated, Product(t, m, w.gate), Product(t, m, w.up));
+      const Tensor expected = added(gated, w.down, y);
+      Context recorded = t.ctx;
+      recorded.steady_weights = true;
+      int different = 0;
+      for (int i = 0; i < 10; ++i) {
+        const Tensor fused = FusedRest(i % 2 == 0 ? t.ctx : recorded, in, rows, w);
+        REQUIRE(fused.empty() == (N <= 64));  // few rows are left to launches of many blocks
+        if (fused.empty()) break;
+        different += !SameBits(OnHost(t.ctx, expected), OnHost(t.ctx, fused));
+      }
+      CHECK(different == 0);
+    }
+  }
+}
+
 TEST_CASE("CUDA: a product of few rows waits for a weight that the product before it makes") {
   if (SkippedWithoutCuda()) return;
   TestContext t(Device::kCuda);

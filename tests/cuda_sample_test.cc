@@ -3,6 +3,7 @@
 // are computed in f64 by the same single operations, so the tokens are the same.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "cuda_report.h"
@@ -64,6 +65,48 @@ TEST_CASE("CUDA: a draw has the processor's token, however long the row and howe
         // device and d e^-d < 0.4, and adding 140,000 terms errs by 1e-6 or so. The rest is room.
         for (int n = 0; n < kDrawnRows; ++n) CHECK(std::abs(ValueAt(expected.logp, n) - ValueAt(got.logp, n)) < 1e-4);
       }
+    }
+  }
+}
+
+// More than a few rows draw within the product of their head, few from logits in memory.
+TEST_CASE("CUDA: a row's token and log p do not depend on the number of rows that draw with it (P8)") {
+  if (SkippedWithoutCuda()) return;
+  struct HeadShape {
+    std::int64_t V, C;
+    double scale;  // of x
+  };
+  for (const HeadShape s : {HeadShape{49152, 576, 4}, HeadShape{151936, 128, 3}, HeadShape{9001 * 8, 64, 0},
+                            HeadShape{20008, 128, 100}, HeadShape{256, 384, 2}, HeadShape{8200, 64, 1}}) {
+    TestContext t(Device::kCuda);
+    const Tensor w = ToDevice(t.ctx, Random(*t.ctx.host, DType::kBF16, {s.V, s.C}, 2));
+    for (const std::int64_t N : {256, 65, 300}) {
+      INFO(s.V << " entries, width " << s.C << ", " << N << " rows");
+      Arena& host = t.ctx.HostArena();
+      const Tensor x = Random(host, DType::kBF16, {N, s.C}, 1), positions = host.New(DType::kI32, {N});
+      std::vector<SampleRow> rows;
+      for (std::int64_t n = 0; n < N; ++n) {
+        for (std::int64_t c = 0; c < s.C; ++c) {
+          BFloat16& at = x.data<BFloat16>()[n * s.C + c];
+          at = BFloat16(static_cast<float>(s.scale) * float(at));
+        }
+        positions.data<std::int32_t>()[n] = static_cast<std::int32_t>(3 * n);
+        constexpr double kTemperatures[] = {1.0, 0.0, 0.3, 2.0};
+        rows.push_back({StreamKey(5, Purpose::kSample, static_cast<std::uint32_t>(n)), kTemperatures[n % 4]});
+      }
+      const Tensor moved = ToDevice(t.ctx, x), at = ToDevice(t.ctx, positions),
+                   tokens = t.ctx.arena->New(DType::kI32, {2, N}), logp = t.ctx.arena->New(DType::kF32, {2, N});
+      const auto draw = [&](std::int64_t which, std::int64_t begin, std::int64_t end) {
+        SampleForward(t.ctx, tokens.Rows(which, which + 1).Reshape({N}).Rows(begin, end),
+                      logp.Rows(which, which + 1).Reshape({N}).Rows(begin, end), moved.Rows(begin, end), w,
+                      at.Rows(begin, end), rows.data() + begin);
+      };
+      draw(0, 0, N);
+      constexpr std::int64_t kFew = 16;
+      for (std::int64_t begin = 0; begin < N; begin += kFew) draw(1, begin, std::min(N, begin + kFew));
+      Wait(t.ctx);
+      CHECK(SameBits(OnHost(t.ctx, tokens.Rows(0, 1)), OnHost(t.ctx, tokens.Rows(1, 2))));
+      CHECK(SameBits(OnHost(t.ctx, logp.Rows(0, 1)), OnHost(t.ctx, logp.Rows(1, 2))));
     }
   }
 }

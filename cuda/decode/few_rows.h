@@ -11,9 +11,10 @@
 //   - Sums pass through shared memory, where a whole head or a gate and its unit meet, and what follows the product is
 //     done at once: residual, SwiGLU, rotary embedding, the storing of keys (few_rows.cu, few_rows_fused.cu).
 //
-// A block goes through k once. The first thread of each group feeds it: it has the copy engine bring panels of 64 rows
-// of the weights, 64 of k deep, into a ring of stages. Rows of x are brought whole where they are normed, and beside
-// the weights where they are not. `Layer` says which weights a panel has, and what becomes of the sums:
+// A block goes through k once. The copy engine brings panels of 64 rows of the weights, 64 of k deep, into a ring of
+// stages: all warps ask for the first ones, and then the first thread of each group for those of its group. Rows of x
+// are brought whole where they are normed, and beside the weights where they are not. `Layer` says which weights a
+// panel has, and what becomes of the sums:
 //   kNormed                                whether x is normed
 //   Lines(panel)                           how many lines the panel has, if not 64
 //   ForBoxes(panel, f)                     f(matrix, row, line): from this row of a matrix on come the panel's lines
@@ -66,27 +67,6 @@ struct FewRows {
   const BFloat16* norm;
   float eps;
 };
-
-// A lane's sums of `count` rows, added up over the lanes of the warp by the pairs of WarpSum. Each lane gets the sum of
-// one row, lane * count / 32: at first halves of the lanes take halves of the rows, and so on.
-template <int count>
-__device__ float SumOfLanesRow(float (&sums)[count]) {
-#pragma unroll
-  for (int distance = kWarp / 2, kept = count; distance > 0; distance /= 2) {
-    if (kept == 1) {
-      sums[0] += __shfl_xor_sync(0xffffffffu, sums[0], distance);
-      continue;
-    }
-    kept /= 2;
-    const bool upper = (threadIdx.x & distance) != 0;
-#pragma unroll
-    for (int i = 0; i < kept; ++i) {
-      const float sent = upper ? sums[i] : sums[i + kept];
-      sums[i] = (upper ? sums[i + kept] : sums[i]) + __shfl_xor_sync(0xffffffffu, sent, distance);
-    }
-  }
-  return sums[0];
-}
 
 // Norms `count` rows of x in place, by one warp, with the bits of rmsnorm.cu: lane l takes the packs l, l + 32, ... of
 // k elements, and a butterfly adds the lanes' sums of squares. Rows are taken together, since each waits long for
@@ -160,7 +140,7 @@ __device__ void StageSums(float* staged, const float (&sums)[S::kRows / 2]) {
   for (int i = 0; i < S::kRows / 2; ++i) to[(i / 4 * 8 + i % 2) * S::kSumsStride + i / 2 % 2 * 8] = sums[i];
 }
 
-// What the first thread of a group brings: its panel of weights, and rows of x.
+// What is brought: a group's panel of weights, and rows of x.
 template <class S, class Layer>
 struct FewFeed {
   const CUtensorMap& x;
@@ -174,6 +154,7 @@ struct FewFeed {
       CopyBox(weights + stage * kPanelBytes + line * kLineBytes, matrix, step * kStep, from, arrived);
     });
   }
+  __device__ int WeightsBytes() const { return layer.Lines(panel) * kLineBytes; }
   __device__ void Rows(int place, int step, std::uint64_t* arrived) const {
     CopyBox(rows + place * S::kRowsBytes, x, step * kStep, row, arrived);
   }
@@ -218,36 +199,54 @@ __global__ void __launch_bounds__(S::kThreads)
   ShowBarriers();
   __syncthreads();
 
-  const FewFeed<S, Layer> feed{x_matrix, layer, weights, x, tile * S::kGroups + group, row};
-  const int stage_bytes = layer.Lines(feed.panel) * kLineBytes + (rows_streamed ? S::kRowsBytes : 0);
-  if (feeds) {
-    if (!streams) ArriveAndExpect(full, steps * stage_bytes);
-    for (int step = 0; step < stages; ++step) {
-      if (streams) ArriveAndExpect(full + step, stage_bytes);
-      feed.Weights(step, step, full + (streams ? step : 0));
+  const auto feed_of = [&](int g) {
+    return FewFeed<S, Layer>{x_matrix, layer, shared + g * stages * kPanelBytes, x, tile * S::kGroups + g, row};
+  };
+  const auto bytes_of = [&](const FewFeed<S, Layer>& of) {
+    return of.WeightsBytes() + (rows_streamed ? S::kRowsBytes : 0);
+  };
+  const FewFeed<S, Layer> feed = feed_of(group);
+  const int stage_bytes = bytes_of(feed);
+  // One thread would take 2 to 3 us to ask for all, so the warps share it. The last of them ask for rows, as soon as
+  // the launch before is done: a block that begins late has nothing else to wait for.
+  constexpr int kAskers = S::kWarps / (Layer::kNormed ? 4 : 2), kOthers = S::kWarps - kAskers;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  if (threadIdx.x % kWarp == 0) {
+    for (int i = warp; i < S::kGroups * stages; i += S::kWarps) {
+      const int g = i % S::kGroups, step = i / S::kGroups;
+      const FewFeed<S, Layer> of = feed_of(g);
+      std::uint64_t* arrived = barriers + g * stages + (streams ? step : 0);
+      if (streams || step == 0) ArriveAndExpect(arrived, (streams ? 1 : steps) * bytes_of(of));
+      of.Weights(step, step, arrived);
     }
-    for (int step = stages; step < steps; ++step) feed.Prefetch(step);
-    PrefetchMatrix(x_matrix);
+    if (warp >= kOthers) {
+      PrefetchMatrix(x_matrix);
+      WaitForPrevious();
+      if (!rows_streamed && warp == kOthers) ArriveAndExpect(rows_full, steps * S::kRowsBytes);
+      for (int step = warp - kOthers; step < (rows_streamed ? stages : steps); step += kAskers) {
+        feed.Rows(step, step, rows_streamed ? full + step : rows_full);
+      }
+    } else {
+      for (int i = warp; i < S::kGroups * (steps - stages); i += kOthers) {
+        feed_of(i % S::kGroups).Prefetch(stages + i / S::kGroups);
+      }
+    }
   }
+  __syncwarp();
   if (Layer::kNormed) {
     for (int c = static_cast<int>(threadIdx.x) * kChunk; c < in.depth; c += S::kThreads * kChunk) {
       CopyAsync16(norm + c, in.norm + c);
     }
+    CommitCopies();
   }
   layer.template FetchEarly<S>(aside, row, rows);
   // Attention, which comes next, soon has the device's memory bring nothing but its keys.
   if (Layer::kNormed) LetNextBegin();
   WaitForPrevious();
-  if (threadIdx.x == 0) {
-    if (!rows_streamed) ArriveAndExpect(rows_full, steps * S::kRowsBytes);
-    for (int step = 0; step < (rows_streamed ? stages : steps); ++step) {
-      feed.Rows(step, step, rows_streamed ? full + step : rows_full);
-    }
-  }
   layer.template FetchLate<S>(aside, tile, row, rows);
   CommitCopies();
   if (Layer::kNormed) {
-    WaitCopies<0>();
+    WaitCopies<1>();  // the norm's weights
     WaitBarrier(rows_full, 0);
     __syncthreads();
     NormRows<S>(reinterpret_cast<BFloat16*>(x), norm, in.depth, in.eps);

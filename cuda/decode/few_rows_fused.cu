@@ -46,9 +46,9 @@ struct GatedLayer {
     constexpr int kParts = kHalf / kPart, kAcross = S::kGroups * kParts;
 #pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < rows * kAcross; i += S::kThreads) {
-      const int group = i % kAcross / kParts, at = i % kParts * kPart, unit = (tile * S::kGroups + group) * kHalf + at;
+      const int panel = i % kAcross / kParts, at = i % kParts * kPart, unit = (tile * S::kGroups + panel) * kHalf + at;
       if (unit >= units) continue;
-      const float* from = sums + i / kAcross * S::kSumsStride + group * kPanel + at;
+      const float* from = sums + i / kAcross * S::kSumsStride + panel * kPanel + at;
       float gates[kPart], ups[kPart];
       LoadSums(gates, from);
       LoadSums(ups, from + kHalf);
@@ -117,8 +117,12 @@ struct QkvLayer {
     constexpr int kAtOnce = 4, kStride = S::kThreads * 4;
     auto* angles = static_cast<float*>(aside);
     auto* places = reinterpret_cast<Place*>(angles + S::kRows * StagedAngles());
-    const int thread = static_cast<int>(threadIdx.x), own = row + min(thread, rows - 1), position = positions[own],
-              slot = cache.slots[own], end = Staged() ? rows << log_D : 0;
+    const int thread = static_cast<int>(threadIdx.x), end = Staged() ? rows << log_D : 0;
+    int position = 0, slot = 0;
+    if (thread < rows) {
+      position = positions[row + thread];
+      slot = cache.slots[row + thread];
+    }
 #pragma unroll 1
     for (int first = thread * 4; first < end; first += kStride * kAtOnce) {
       int at[kAtOnce];
@@ -140,8 +144,9 @@ struct QkvLayer {
   __device__ void Store(float* sums, const void* aside, int tile, int row, int rows) const {
     const auto* angles = static_cast<const float*>(aside);
     const int first_head = tile * S::kColumns >> log_D;
+    const HeldAngles<S> held = HoldAngles<S>(angles, first_head, rows);
     if (!kinds[0].norm) {
-      return StoreHeads<S>(angles, first_head, row, rows, [&](Head head, int r, int column, float(&run)[kPart]) {
+      return StoreHeads<S>(angles, held, first_head, row, rows, [&](Head head, int r, int column, float(&run)[kPart]) {
         LoadRounded<S>(run, sums, head, r, column);
       });
     }
@@ -157,7 +162,7 @@ struct QkvLayer {
     __syncthreads();
     NormHeads<S>(heads, first_head, rows);
     __syncthreads();
-    StoreHeads<S>(angles, first_head, row, rows, [&](Head, int r, int column, float(&run)[kPart]) {
+    StoreHeads<S>(angles, held, first_head, row, rows, [&](Head, int r, int column, float(&run)[kPart]) {
       LoadElements(run, heads + r * S::kColumns + column);
     });
   }
@@ -190,33 +195,72 @@ struct QkvLayer {
       NormRowsInPlace<kAtOnce>(D, eps, kinds[head.kind].norm, [&](int j, int c) { return from + j * S::kColumns + c; });
     }
   }
-  // Turns queries and keys, and writes a run of each half of a head: load(head, row, column of the tile, run). A thread
-  // keeps to its columns.
-  template <class S, class F>
-  __device__ void StoreHeads(const float* angles, int first_head, int row, int rows, F&& load) const {
-    constexpr int kAcross = S::kColumns / (2 * kPart);
+  // A thread's runs of heads: it keeps to its columns, and takes every kStride-th row.
+  template <class S>
+  struct OwnRuns {
+    static constexpr int kAcross = S::kColumns / (2 * kPart), kStride = S::kThreads / kAcross,
+                         kTurns = (S::kRows + kStride - 1) / kStride;
     static_assert(S::kThreads % kAcross == 0);
-    const auto* places = reinterpret_cast<const Place*>(angles + S::kRows * StagedAngles());
-    const int half = D / 2, own = static_cast<int>(threadIdx.x) % kAcross * kPart, part = own >> (log_D - 1),
-              at = own & (half - 1);
-    const Head head = HeadOf(first_head + part);
+    int half, part, at, first;
+
+    __device__ OwnRuns(int D, int log_D) : half(D / 2), first(static_cast<int>(threadIdx.x) / kAcross) {
+      const int own = static_cast<int>(threadIdx.x) % kAcross * kPart;
+      part = own >> (log_D - 1);
+      at = own & (half - 1);
+    }
+  };
+  // The angles of these runs, loaded before they are wanted if they are not staged.
+  template <class S>
+  struct HeldAngles {
+    float cosine[OwnRuns<S>::kTurns][kPart], sine[OwnRuns<S>::kTurns][kPart];
+  };
+  template <class S>
+  __device__ const Place* PlacesBehind(const float* angles) const {
+    return reinterpret_cast<const Place*>(angles + S::kRows * StagedAngles());
+  }
+  template <class S>
+  __device__ HeldAngles<S> HoldAngles(const float* angles, int first_head, int rows) const {
+    const OwnRuns<S> own(D, log_D);
+    HeldAngles<S> held{};
+    if (Staged() || HeadOf(first_head + own.part).kind >= 2) return held;
+#pragma unroll
+    for (int turn = 0; turn < OwnRuns<S>::kTurns; ++turn) {
+      const int r = min(own.first + turn * OwnRuns<S>::kStride, rows - 1);
+      const float* from = table + std::int64_t{PlacesBehind<S>(angles)[r].position} * D + own.at;
+      LoadSums(held.cosine[turn], from);
+      LoadSums(held.sine[turn], from + own.half);
+    }
+    return held;
+  }
+  // Turns queries and keys, and writes a run of each half of a head: load(head, row, column of the tile, run).
+  template <class S, class F>
+  __device__ void StoreHeads(const float* angles, const HeldAngles<S>& held, int first_head, int row, int rows,
+                             F&& load) const {
+    const OwnRuns<S> own(D, log_D);
+    const Head head = HeadOf(first_head + own.part);
     if (head.kind == 3) return;
-#pragma unroll 1
-    for (int r = static_cast<int>(threadIdx.x) / kAcross; r < rows; r += S::kThreads / kAcross) {
+#pragma unroll
+    for (int turn = 0; turn < OwnRuns<S>::kTurns; ++turn) {
+      const int r = own.first + turn * OwnRuns<S>::kStride, column = own.part * D + own.at;
+      if (r >= rows) return;
       float first[kPart], second[kPart];
-      load(head, r, part * D + at, first);
-      load(head, r, part * D + at + half, second);
-      if (head.kind < 2 && Staged()) Turn(first, second, angles + r * D + at, half);
-      if (head.kind < 2 && !Staged()) Turn(first, second, table + std::int64_t{places[r].position} * D + at, half);
-      BFloat16* to = PlaceOf(head, row + r, places[r]) + at;
+      load(head, r, column, first);
+      load(head, r, column + own.half, second);
+      if (head.kind < 2 && Staged()) {
+        float cosine[kPart], sine[kPart];
+        LoadSums(cosine, angles + r * D + own.at);
+        LoadSums(sine, angles + r * D + own.at + own.half);
+        Turn(first, second, cosine, sine);
+      } else if (head.kind < 2) {
+        Turn(first, second, held.cosine[turn], held.sine[turn]);
+      }
+      BFloat16* to = PlaceOf(head, row + r, PlacesBehind<S>(angles)[r]) + own.at;
       StoreRun(to, first);
-      StoreRun(to + half, second);
+      StoreRun(to + own.half, second);
     }
   }
-  __device__ static void Turn(float (&first)[kPart], float (&second)[kPart], const float* angles, int half) {
-    float cosine[kPart], sine[kPart];
-    LoadSums(cosine, angles);
-    LoadSums(sine, angles + half);
+  __device__ static void Turn(float (&first)[kPart], float (&second)[kPart], const float (&cosine)[kPart],
+                              const float (&sine)[kPart]) {
 #pragma unroll
     for (int j = 0; j < kPart; ++j) {
       const TurnedPair<float> turned(first[j], second[j], cosine[j], sine[j]);
@@ -232,23 +276,6 @@ struct QkvLayer {
   }
 };
 
-FewRowsOfX RowsOf(const NormedRows& in) {
-  return {.x = in.x.data<BFloat16>(),
-          .rows = static_cast<int>(in.x.dim(0)),
-          .depth = static_cast<int>(in.x.dim(1)),
-          .norm = in.weight.data<BFloat16>(),
-          .eps = static_cast<float>(in.eps)};
-}
-bool Takes(const Context& ctx, const NormedRows& in) {
-  const std::int64_t N = in.x.dim(0);
-  return ctx.stream && ctx.stream->has_warpgroups && ctx.gemm == GemmKind::kOwn && !ctx.trace_non_finite &&
-         in.x.dtype() == DType::kBF16 && N > 0 && N <= kMostFewRows && NormedRowsFit(ctx, in.x.dim(1)) &&
-         RowsAligned<kRun>(in.x.dim(1), in.x.data<BFloat16>(), in.weight.data<BFloat16>());
-}
-// A matrix that is read in boxes of so many rows.
-CUtensorMap MatrixOf(const Tensor& t, int lines) {
-  return DescribeMatrix(t.data<BFloat16>(), t.dim(0), t.dim(1), t.dim(1), lines);
-}
 const BFloat16* DataOf(const Tensor& t) { return t.empty() ? nullptr : t.data<BFloat16>(); }
 
 }  // namespace
@@ -256,7 +283,7 @@ const BFloat16* DataOf(const Tensor& t) { return t.empty() ? nullptr : t.data<BF
 Tensor FusedGated(const Context& ctx, const NormedRows& in, const Tensor& gate, const Tensor& up) {
   if (in.x.dtype() == DType::kF32) return ShortGated(ctx, in, gate, up);
   const std::int64_t units = gate.dim(0);
-  if (!Takes(ctx, in) || !RowsAligned<kRun>(units, gate.data<BFloat16>(), up.data<BFloat16>())) return {};
+  if (!NormedRowsTake(ctx, in) || !RowsAligned<kRun>(units, gate.data<BFloat16>(), up.data<BFloat16>())) return {};
   const Tensor y = ctx.arena->New(DType::kBF16, {in.x.dim(0), units});
   const GatedLayer layer{MatrixOf(gate, GatedLayer::kHalf), MatrixOf(up, GatedLayer::kHalf), y.data<BFloat16>(),
                          static_cast<int>(units)};
@@ -269,7 +296,7 @@ Tensor FusedGated(const Context& ctx, const NormedRows& in, const Tensor& gate, 
 Tensor FusedQkv(const Context& ctx, const KeyCache& cache, std::int64_t D, const NormedRows& in, const QkvWeights& w,
                 const QkvRows& rows) {
   if (in.x.dtype() == DType::kF32) return ShortQkv(ctx, cache, D, in, w, rows);
-  if (!Takes(ctx, in) || D % (2 * kRun) != 0 || !HeadsFit(D) ||
+  if (!NormedRowsTake(ctx, in) || D % (2 * kRun) != 0 || !HeadsFit(D) ||
       !Aligned<kRun>(DataOf(w.q), DataOf(w.k), DataOf(w.v), DataOf(w.q_bias), DataOf(w.k_bias), DataOf(w.v_bias),
                      DataOf(w.q_norm), DataOf(w.k_norm))) {
     return {};
@@ -292,10 +319,15 @@ Tensor FusedQkv(const Context& ctx, const KeyCache& cache, std::int64_t D, const
                        .positions = rows.positions.data<std::int32_t>(),
                        .table = rows.table.data<float>()};
   const std::int64_t columns = (H + 2 * G) * D;
-  // With many rows attention's blocks have much to fetch, and want the room that few large tiles leave.
+  // With many rows attention's blocks have much to fetch, and want the room that few large tiles leave; the largest if
+  // it has room for all of its weights.
   constexpr std::int64_t kManyRows = 64;
   using LargeTile = FewShape<2, 32, 16>;
-  if (D <= kPanel && q.dim(0) > kManyRows && FewRowsFit<LargeTile>(ctx, layer, in.x.dim(1))) {
+  using LargestTile = FewShape<3, 32, 12>;
+  const bool large = D <= kPanel && q.dim(0) > kManyRows;
+  if (large && FewRowsHoldWeights<LargestTile>(ctx, layer, in.x.dim(1))) {
+    LaunchFewRowsAs<LargestTile>(ctx, layer, RowsOf(in), columns);
+  } else if (large && FewRowsFit<LargeTile>(ctx, layer, in.x.dim(1))) {
     LaunchFewRowsAs<LargeTile>(ctx, layer, RowsOf(in), columns);
   } else if (D <= kPanel) {
     LaunchCheapestFewRows<FewShape<1, 8, 8>, FewShape<1, 16, 8>>(ctx, layer, RowsOf(in), columns);

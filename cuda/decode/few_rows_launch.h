@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "cuda/decode/few_rows.h"
+#include "model/fused.h"
 
 namespace swarr {
 
@@ -44,9 +45,35 @@ inline bool NormedRowsFit(const Context& ctx, std::int64_t depth) {
              ctx.stream->shared_memory;
 }
 
+inline FewRowsOfX RowsOf(const NormedRows& in) {
+  return {.x = in.x.data<BFloat16>(),
+          .rows = static_cast<int>(in.x.dim(0)),
+          .depth = static_cast<int>(in.x.dim(1)),
+          .norm = in.weight.data<BFloat16>(),
+          .eps = static_cast<float>(in.eps)};
+}
+// Whether fused launches take these rows.
+inline bool NormedRowsTake(const Context& ctx, const NormedRows& in) {
+  const std::int64_t N = in.x.dim(0);
+  return ctx.stream && ctx.stream->has_warpgroups && ctx.gemm == GemmKind::kOwn && !ctx.trace_non_finite &&
+         in.x.dtype() == DType::kBF16 && N > 0 && N <= kMostFewRows && NormedRowsFit(ctx, in.x.dim(1)) &&
+         RowsAligned<kChunk>(in.x.dim(1), in.x.data<BFloat16>(), in.weight.data<BFloat16>());
+}
+
+// A matrix that is read in boxes of so many rows.
+inline CUtensorMap MatrixOf(const Tensor& t, int lines) {
+  return DescribeMatrix(t.data<BFloat16>(), t.dim(0), t.dim(1), t.dim(1), lines);
+}
+
 template <class S, class Layer>
 bool FewRowsFit(const Context& ctx, const Layer& layer, std::int64_t depth) {
   return StagesOf<S>(ctx, layer, static_cast<int>(depth)) >= std::min<std::int64_t>(kLeastStages, Blocks(depth, kStep));
+}
+
+// Whether a block has room for all of its weights, so that they are there before rows are.
+template <class S, class Layer>
+bool FewRowsHoldWeights(const Context& ctx, const Layer& layer, std::int64_t depth) {
+  return depth > 0 && StagesOf<S>(ctx, layer, static_cast<int>(depth)) == Blocks(depth, kStep);
 }
 
 // The cost of a shape: what the busiest multiprocessor reads, and, at a third, its share of what all read.

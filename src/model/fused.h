@@ -4,7 +4,8 @@
 // (cuda_fused_test.cc), so the processor needs no twin. A function that returns an empty tensor has done nothing: then
 // the caller runs the ops.
 //
-// Defined in cuda/decode/few_rows_fused.cu or, in a build without CUDA, in cuda/stub.cc. Shapes are those of the ops.
+// Defined in cuda/decode/few_rows_fused.cu and few_rows_cluster.cu or, in a build without CUDA, in cuda/stub.cc. Shapes
+// are those of the ops.
 #pragma once
 
 #include "attn/attention.h"
@@ -19,6 +20,13 @@ struct NormedRows {
 
 // Returns y = SwiGlu(m gate^T, m up^T), m = RmsNorm(x), in the arena.   y[N, F]  gate, up [F, C]
 Tensor FusedGated(const Context& ctx, const NormedRows& in, const Tensor& gate, const Tensor& up);
+
+// What follows attention in a block. Returns y + down(SwiGlu(m gate^T, m up^T)) in the arena, with y = x + attended
+// output^T and m = RmsNorm(y); x is in.x.   attended [N, A]  output [C, A]  gate, up [F, C]  down [C, F]
+struct RestWeights {
+  Tensor output, gate, up, down;
+};
+Tensor FusedRest(const Context& ctx, const NormedRows& in, const Tensor& attended, const RestWeights& weights);
 
 // Weights of the heads [heads * D, C]; biases [heads * D] and norms [D] are optional (empty).
 struct QkvWeights {

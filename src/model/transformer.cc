@@ -215,7 +215,7 @@ void Transformer::VisitHeads(Context& ctx, const Batch& batch, const HeadVisitor
 // y = x + o(attention(norm(x))); returns y + down(silu(gate(m)) * up(m)) with m = norm(y).
 Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const {
   const FeedForwardWeights& w = blocks_[static_cast<std::size_t>(layer)].feed_forward;
-  if (batch.documents.empty()) return FeedForwardOf(ctx, w, CachedAttend(ctx, layer, x, batch, *cache));
+  if (batch.documents.empty()) return CachedBlock(ctx, layer, x, batch, *cache);
   return FeedForwardOf(ctx, w, cache ? FillingAttend(ctx, layer, x, batch, *cache) : Attend(ctx, layer, x, batch));
 }
 
@@ -240,8 +240,8 @@ Var Transformer::FillingAttend(Context& ctx, int layer, const Var& x, const Batc
   return Linear(ctx, Reshape(attended, {q.dim(0), q.dim(1) * q.dim(2)}), w.o, {}, x);
 }
 
-Var Transformer::CachedAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const {
-  const AttentionWeights& w = blocks_[static_cast<std::size_t>(layer)].attention;
+Var Transformer::CachedBlock(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const {
+  const auto& [w, rest] = blocks_[static_cast<std::size_t>(layer)];
   const KeyCache& keys = cache.layer(layer);
   const QkvWeights weights{w.q.value,      w.k.value,      w.v.value,      w.q_bias.value,
                            w.k_bias.value, w.v_bias.value, w.q_norm.value, w.k_norm.value};
@@ -255,7 +255,13 @@ Var Transformer::CachedAttend(Context& ctx, int layer, const Var& x, const Batch
   const Var attended =
       CachedAttention(ctx, {q, keys, batch.positions, batch.slots, config_.attention[static_cast<std::size_t>(layer)],
                             w.sinks.value, batch.prompts});
-  return Linear(ctx, Reshape(attended, {q.dim(0), q.dim(1) * q.dim(2)}), w.o, {}, x);
+  const Var rows = Reshape(attended, {q.dim(0), q.dim(1) * q.dim(2)});
+  if (!ctx.tape) {
+    const Tensor y = FusedRest(ctx, {x.value, rest.norm.value, config_.rms_eps}, rows.value,
+                               {w.o.value, rest.gate.value, rest.up.value, rest.down.value});
+    if (!y.empty()) return {y, {}};
+  }
+  return FeedForwardOf(ctx, rest, Linear(ctx, rows, w.o, {}, x));
 }
 
 // x + down(silu(gate(m)) * up(m)) with m = norm(x).

@@ -108,7 +108,7 @@ class Transformer {
   Var Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const;
   Var Attend(Context& ctx, int layer, const Var& x, const Batch& batch) const;
   Var FillingAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const;
-  Var CachedAttend(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const;
+  Var CachedBlock(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache& cache) const;
   Var FeedForwardOf(Context& ctx, const FeedForwardWeights& w, const Var& x) const;
 
   ModelConfig config_;
