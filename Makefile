@@ -3,7 +3,7 @@
 #
 #   make              builds build/swarr
 #   make help         these lines
-#   make reproduce    the quick study: a table here, the report under out/quick (options: STUDY_FLAGS="--seed 101")
+#   make reproduce    the quick study: a table here, the report under out/quick, which it replaces (options: STUDY_FLAGS="--seed 101")
 #   make one-file     the method in one file: trains from nothing and prints the story (ONE_FILE_SEED=1 for another seed)
 #   make test         builds the tests too, and runs every one that this machine can run
 #   make check        what must hold before a commit: formatting, links and line counts, limits (make check-form: seconds),
@@ -71,7 +71,7 @@ configure:
 	@[ build/build.ninja -nt CMakePresets.json ] || cmake --preset release
 
 reproduce: build
-	build/swarr study --preset quick --output-dir out/quick $(STUDY_FLAGS)
+	build/swarr study --preset quick --output-dir out/quick --overwrite $(STUDY_FLAGS)
 
 one-file:
 	@mkdir -p out

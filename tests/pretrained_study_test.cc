@@ -98,7 +98,8 @@ TEST_CASE("a study made in parts on a pretrained model, wherever that lies, has 
 
 // An SFT file for each share that the arms name; the model's answers mean nothing.
 TEST_CASE(
-    "a study on files reads them where the preset says, and its arms imitate the share of brackets that they name") {
+    "a study on files reads them where the preset says, and its arms imitate the share of brackets that they name; "
+    "records of other files are refused") {
   const TempDirectory dir;
   const fs::path data = dir / "data", model = dir / "model", rows = dir / "rows";
   WritePretrained(model);
@@ -119,7 +120,8 @@ TEST_CASE(
   const fs::path out = dir / "out";
   Outcome outcome = Swarr(Study(data, out) + On(model));
   CHECK(outcome.status == 1);
-  CHECK(outcome.Says("sft-1.jsonl"));
+  CHECK(outcome.Says("can't read " + (rows / "sft-1.jsonl").string()));
+  CHECK(!fs::exists(out));  // before anything runs
   WriteFileAtomically(rows / "sft-1.jsonl", row + "\n");
   outcome = Swarr(Study(data, out) + On(model));
   REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
@@ -127,6 +129,22 @@ TEST_CASE(
   CHECK(results["settings"]["data_ceiling"] == 1.0);  // the numbers of the rows lie within 2 layers of 16 tokens
   CHECK(results["runs"].size() == arms.size());
   CHECK(results["runs"][0].contains("mentioned_share"));
+
+  // Every file of problems that was read binds what was measured.
+  const std::string other = R"({"prompt": "8 hens and 5\n", "completion": "8+5=13\n#### 13", "answer": "13"})";
+  fs::remove(out / "results.json");
+  fs::remove(out / "results" / "swa_rl-seed0.json");
+  for (const char* name : {"eval.jsonl", "rl.jsonl", "sft-0.25.jsonl", "sft-1.jsonl"}) {
+    CAPTURE(name);
+    const std::string was = ReadFile(rows / name);
+    WriteFileAtomically(rows / name, was + other + "\n");
+    outcome = Swarr(Study(data, out) + On(model));
+    CHECK(outcome.status == 1);
+    CHECK(outcome.Says("out was written with another " + (rows / name).string()));
+    WriteFileAtomically(rows / name, was);
+  }
+  CHECK(!fs::exists(out / "results" / "swa_rl-seed0.json"));
+  CHECK(Swarr(Study(data, out) + On(model)).status == 0);
 
   WriteFileAtomically(rows / "rl.jsonl", R"({"question": "7+5", "answer": "#### 12"})");
   outcome = Swarr(Study(data, dir / "none") + On(model));

@@ -10,6 +10,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "small_study.h"
 
@@ -40,7 +41,7 @@ TEST_CASE("a study trains every arm exactly on-policy, measures costs, and gives
   WriteData(data);
   std::string weights[2];
   for (std::string& bytes : weights) {
-    const Outcome outcome = Swarr(Study(data, out));
+    const Outcome outcome = Swarr(Study(data, out) + std::vector<std::string>{"--overwrite"});
     REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
     CHECK(fs::exists(out / "report.html"));
     const json results = json::parse(ReadFile(out / "results.json"));

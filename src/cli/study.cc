@@ -40,7 +40,8 @@ struct StudyCommand {
     compute.AddDeviceTo(options);
     compute.AddThreadsTo(options);
     options.Group("Study");
-    options.Add("overwrite", study.overwrite, "replace a study of other settings in --output-dir");
+    options.Add("overwrite", study.overwrite,
+                "replace a study in --output-dir that is complete, or of other settings or inputs");
     options.Add("keep-models", study.keep_models,
                 "keep the weights of all arms in --output-dir/runs; else they go when a seed's arms are all measured");
     options.Add("report-only", study.report_only,

@@ -55,6 +55,10 @@ std::string Describe(const std::string& directory, int window) {
 
 }  // namespace
 
+std::filesystem::path RowsFile(const std::filesystem::path& directory, Split split, double carry) {
+  return directory / (split == Split::kSft ? Concat("sft-", carry, ".jsonl") : Concat(Name(split), ".jsonl"));
+}
+
 BuiltInTask RowsOf(const std::string& where, nlohmann::ordered_json& json) {
   SWARR_CHECK(json.contains("directory") && json["directory"].is_string(), where,
               " has no field 'directory', which holds sft-SHARE.jsonl, rl.jsonl and eval.jsonl");
@@ -67,11 +71,7 @@ BuiltInTask RowsOf(const std::string& where, nlohmann::ordered_json& json) {
       .name = std::string(kRowsTask),
       .tokenizer = {},
       .parameters = {{"carry", carry.get(), "share of solutions that write brackets", /*of_completions=*/true}},
-      .make =
-          [dir, carry](Split split, std::uint64_t) {
-            if (split == Split::kSft) return Read(dir / Concat("sft-", *carry, ".jsonl"));
-            return Read(dir / Concat(Name(split), ".jsonl"));
-          },
+      .make = [dir, carry](Split split, std::uint64_t) { return Read(RowsFile(dir, split, *carry)); },
       .reward = RewardByName("math"),
       .view = {.title = "Word problems from files",
                .step = "line",

@@ -8,6 +8,7 @@
 // sft's solutions writes brackets before its lines; an arm may imitate those of another share.
 #pragma once
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -16,6 +17,9 @@
 namespace swarr {
 
 constexpr std::string_view kRowsTask = "rows";
+
+// The file of such a task for a split; `carry` names that of sft.
+std::filesystem::path RowsFile(const std::filesystem::path& directory, Split split, double carry);
 
 // A task for a study alone. Its parameters hold the defaults; `directory` is taken from `json`, which loses it.
 // Throws Error, opening with `where`.

@@ -52,12 +52,12 @@ class SeedStudy {
   // Arms that have a record are done; those that are not wanted wait for another call.
   void Run() {
     for (const ArmPlan& arm : settings_.arms) {
-      const fs::path path = RecordPath(options_.output_dir, arm.name, seed_);
-      std::optional<ArmRecord> record = ReadRecord(path, study_, settings_.task.reward.traces);
+      std::optional<ArmRecord> record = FindRecord(options_, settings_, arm);
       if (!record && !options_.Wants(arm.name)) continue;
       if (!record) {
         record = Make(arm);
-        WriteRecord(path, study_, *record, settings_.task.reward.traces);
+        WriteRecord(RecordPath(options_.output_dir, arm.name, seed_), StudyId(settings_), *record,
+                    settings_.task.reward.traces);
       }
       Take(arm, std::move(*record));
     }
@@ -128,6 +128,7 @@ class SeedStudy {
     const ArmCost& cost = costs_[arm.name];
     record.run.optimizer_steps = cost.steps, record.run.trained_tokens = cost.trained;
     record.run.sampled_tokens = cost.sampled, record.run.teacher_tokens = cost.by_teacher;
+    record.inputs = HashesOf(settings_.inputs);
     record.seconds = timer.Seconds();
     return record;
   }
@@ -254,16 +255,20 @@ class SeedStudy {
     return rounded_up(budget * documents, tokens * arm.sft.batch_size);
   }
 
-  // Whether a run is left from before the study was overwritten by one of other settings, which was then interrupted.
+  // Whether a run is left from before the study was overwritten by one of other settings or inputs, which was then
+  // interrupted.
   bool IsOfAnotherStudy(const fs::path& run) const {
     const fs::path config = run / "resolved_config.json";
     return fs::exists(config) &&
            ParseJson<nlohmann::json>(ReadFile(config), config.string()).value("study", "") != study_;
   }
 
-  // Whether a complete run's weights have been removed.
+  // Whether a complete run's weights have been removed; its record may have been, too.
   bool IsWithoutModel(const std::string& arm) const {
-    return fs::exists(RecordPath(options_.output_dir, arm, seed_)) && !fs::exists(ModelFile(arm));
+    if (fs::exists(ModelFile(arm))) return false;
+    if (fs::exists(RecordPath(options_.output_dir, arm, seed_))) return true;
+    const fs::path state = RunDir(arm) / "run.json";  // has the model's files from the run's end on
+    return fs::exists(state) && !ParseJson<nlohmann::json>(ReadFile(state), state.string())["files"].empty();
   }
 
   void RemoveModels() const {
@@ -351,7 +356,7 @@ class SeedStudy {
   const StudySettings& settings_;
   const bool again_;
   const std::uint64_t seed_ = settings_.seed;
-  const std::string study_ = StudyId(settings_);  // what runs and samples were made for
+  const std::string study_ = MakingId(settings_);  // what runs and samples were made for
   StudyResults& results_;
   std::map<std::string, ArmCost> costs_{};
   std::set<fs::path> sampled_{};  // files of samples that this call has seen to

@@ -182,27 +182,59 @@ std::string DevicesOf(const StudyResults& results, const StudyOptions& options) 
 // Whether the directory, which is a study's, holds one of these settings.
 bool HoldsStudy(const fs::path& dir, const nlohmann::ordered_json& settings) {
   const fs::path marker = dir / "settings.json";
-  return WithoutLooks(ParseJson<nlohmann::ordered_json>(ReadFile(marker), marker.string())) == WithoutLooks(settings);
+  auto held = ParseJson<nlohmann::ordered_json>(ReadFile(marker), marker.string());
+  held.erase("inputs");
+  return WithoutLooks(held) == WithoutLooks(settings);
 }
 
-// Whether the runs in the directory are to be made again: those of a complete study, or of other settings. Then what
-// tells that a study is complete goes, so that one that is stopped from here on goes on. Throws if the directory is not
-// a study's, or one of other settings that must not be overwritten.
-bool MakesAgain(const StudyOptions& options, const nlohmann::ordered_json& settings) {
+// WhyOtherInputs of the directory, which is this study's, as a whole: runs that have no record yet are made of these.
+std::string WhyOtherInputsOf(const fs::path& dir, const StudySettings& settings) {
+  const fs::path marker = dir / "settings.json";
+  const auto held = ParseJson<nlohmann::ordered_json>(ReadFile(marker), marker.string());
+  return WhyOtherInputs(dir, held.value("inputs", nlohmann::ordered_json::object()), settings.inputs);
+}
+
+// Whether every arm has its record under all these seeds. Throws for a record of other inputs.
+bool IsMeasured(const StudyOptions& options, StudySettings settings, const std::vector<std::uint64_t>& seeds) {
+  return std::ranges::all_of(seeds, [&](std::uint64_t seed) {
+    settings.seed = seed;
+    return std::ranges::all_of(settings.arms,
+                               [&](const ArmPlan& arm) { return FindRecord(options, settings, arm).has_value(); });
+  });
+}
+
+// Throws unless the directory, which is this study's, may be gone on with.
+void CheckGoesOn(const StudyOptions& options, const StudySettings& settings, const std::vector<std::uint64_t>& seeds) {
+  const fs::path& dir = options.output_dir;
+  const std::string why = WhyOtherInputsOf(dir, settings);
+  SWARR_CHECK(why.empty(), why);
+  const bool measured = IsMeasured(options, settings, seeds);
+  SWARR_CHECK(!measured || !fs::exists(dir / kResultsFile), dir.string(),
+              " already holds this study, complete; choose another --output-dir, write its report again with "
+              "--report-only, or make it again with --overwrite");
+}
+
+// Whether the runs in the directory are to be made again, as `overwrite` asks: those of a complete study, or of other
+// settings or inputs. Then what tells that a study is complete goes, so that one that is stopped from here on goes on.
+// Throws if the directory is not a study's, or one that must be overwritten to be written to.
+bool MakesAgain(const StudyOptions& options, const StudySettings& settings, const std::vector<std::uint64_t>& seeds) {
   const fs::path &dir = options.output_dir, marker = dir / "settings.json";
   SWARR_CHECK(options.arms.empty() || !fs::exists(dir / kResultsFile), dir.string(),
               " holds a complete study; --arms goes on with one that is not");
   bool again = false;
   if (!fs::is_empty(dir)) {
     SWARR_CHECK(fs::exists(marker), dir.string(), " is not empty and no study's output; choose another --output-dir");
-    const bool same = HoldsStudy(dir, settings);
+    const bool same = HoldsStudy(dir, settings.json);
     SWARR_CHECK(same || options.overwrite, dir.string(),
                 " holds a study of other settings; choose another --output-dir, or replace it with --overwrite");
-    again = !same || fs::exists(dir / kResultsFile);
+    if (!options.overwrite) CheckGoesOn(options, settings, seeds);
+    again = options.overwrite && (!same || fs::exists(dir / kResultsFile) || !WhyOtherInputsOf(dir, settings).empty());
   }
   fs::remove(dir / kResultsFile);
   if (again) fs::remove_all(RecordPath(dir, "", 0).parent_path());
-  WriteFileAtomically(marker, settings.dump(2) + "\n");
+  nlohmann::ordered_json held = settings.json;
+  held["inputs"] = HashesOf(settings.inputs);
+  WriteFileAtomically(marker, held.dump(2) + "\n");
   return again;
 }
 
@@ -236,6 +268,8 @@ StudyResults ReportOnly(const StudyOptions& options, StudySettings settings, int
   SWARR_CHECK(fs::exists(dir / "settings.json"), dir.string(), " holds no study; without --report-only it is begun");
   SWARR_CHECK(HoldsStudy(dir, settings.json), dir.string(),
               " holds a study of other settings; give the --preset that it is of");
+  const std::string why = WhyOtherInputsOf(dir, settings);
+  SWARR_CHECK(why.empty(), why);
   StudyResults results = EmptyResults(options, settings, layers);
   for (const std::uint64_t seed : seeds) {
     settings.seed = seed;
@@ -276,6 +310,7 @@ StudyResults RunStudy(const StudyOptions& options) {
   StudySettings settings = options.base_model.empty() ? read : OnBaseModel(read, options.base_model);
   CheckWanted(options, settings);
   const ModelConfig base = CheckBaseModels(options, settings);
+  settings.inputs = InputsOf(options, settings);
   std::vector<std::uint64_t> seeds(static_cast<std::size_t>(options.seeds > 0 ? options.seeds : settings.seeds));
   std::iota(seeds.begin(), seeds.end(), options.seed);
   if (options.report_only) return ReportOnly(options, std::move(settings), base.layers, seeds);
@@ -285,7 +320,7 @@ StudyResults RunStudy(const StudyOptions& options) {
   SWARR_CHECK(!error, "can't create the output directory ", options.output_dir.string(), ": ", error.message());
   const DirectoryLock lock(options.output_dir);
   RecoverEntries(options.output_dir);
-  const bool again = MakesAgain(options, settings.json);
+  const bool again = MakesAgain(options, settings, seeds);
 
   StudyResults results = EmptyResults(options, settings, base.layers);
   StepMemory memory(options.device);

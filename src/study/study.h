@@ -18,6 +18,7 @@
 #include "attn/spec.h"
 #include "rl/rl.h"
 #include "study/arms.h"
+#include "study/records/inputs.h"
 #include "study/results.h"
 #include "task/registry.h"
 #include "tensor/context.h"
@@ -35,7 +36,7 @@ struct StudyOptions {
   Device device = Device::kCpu;
   int threads = 1;
   std::string command_line;           // for the report
-  bool overwrite = false;             // replace a study of other settings in output_dir
+  bool overwrite = false;             // replace a study in output_dir that is complete or another one
   std::string base_model;             // a directory in place of the preset's base models; its name stands for it
   std::vector<std::string> arms;      // the arms to make now; empty: all
   bool report_only = false;           // from the records that are there; trains and measures nothing
@@ -52,10 +53,11 @@ struct StudyOptions {
 // Runs all arms for all seeds. Writes runs/<arm>-seed<k>/ (metrics.jsonl, trajectories, and the model if asked for),
 // results/<arm>-seed<k>.json (record.h) and the report (report.h) into output_dir. If a study of the same settings was
 // stopped there, this one goes on where that stopped, also from results/ and settings.json alone;
-// if it is complete, its runs are made anew. A directory that holds a study of other settings is refused unless
-// `overwrite`, one that holds anything else always. What no study wrote is left alone. Throws UsageError for an unknown
-// preset, and with `report_only` Error where there is no study of these settings, or no record. Runs and samples that
-// an interrupted overwriting has left from other settings are made again.
+// if it is complete but for seeds or records, those are added. A directory that holds a complete study, or one of other
+// settings or inputs (inputs.h), is refused unless `overwrite`, which makes all runs anew; one that holds anything else
+// always. What no study wrote is left alone. Throws UsageError for an unknown
+// preset, and with `report_only` Error where there is no study of these settings and inputs, or no record. Runs and
+// samples that an interrupted overwriting has left from others are made again.
 StudyResults RunStudy(const StudyOptions& options);
 
 // The settings of a study, read from one JSON file: data/presets/<name>.json.
@@ -76,8 +78,9 @@ struct StudySettings {
   OptimizerOptions rl_optimizer;
   std::vector<ArmPlan> arms;  // in the order in which they are run
   std::vector<ArmLook> looks{};
-  int seeds = 1;                // sets of arms that the study has unless more are asked for
-  nlohmann::ordered_json json;  // the file's content
+  int seeds = 1;                     // sets of arms that the study has unless more are asked for
+  nlohmann::ordered_json json;       // the file's content
+  std::vector<StudyInput> inputs{};  // read when the study runs
 
   // Tokens of a completion of the task, which is `task` or `longer`.
   int CompletionLimit(const Task& of) const { return completion_limit > 0 ? completion_limit : of.completion_limit(); }

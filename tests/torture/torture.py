@@ -121,7 +121,8 @@ def main():
             assert done.returncode == 1 and done.stderr.count("\n") == 1, f"{done.returncode}: {done.stderr}"
         if kind == "replace":
             run(["inspect", "--model", str(out)])  # the old model or the new one, whole
-        run([*arguments, *(command.resume if kind != "replace" or (out / "run.json").exists() else [])])
+        if not (out / "results.json").exists():  # a study that is complete is refused
+            run([*arguments, *(command.resume if kind != "replace" or (out / "run.json").exists() else [])])
         found = command.result(out)
         shutil.rmtree(out)
         for key, value in expected.items():

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/files.h"
 #include "base/hash.h"
 #include "study/measure_arm.h"
@@ -11,6 +12,18 @@
 namespace swarr {
 
 std::string StudyId(const StudySettings& settings) { return HashOf(WithoutLooks(settings.json).dump()); }
+
+std::string MakingId(const StudySettings& settings) {
+  return HashOf(StudyId(settings) + HashesOf(settings.inputs).dump());
+}
+
+std::optional<ArmRecord> FindRecord(const StudyOptions& options, const StudySettings& settings, const ArmPlan& arm) {
+  const std::filesystem::path path = RecordPath(options.output_dir, arm.name, settings.seed);
+  std::optional<ArmRecord> record = ReadRecord(path, StudyId(settings), settings.task.reward.traces);
+  const std::string why = record ? WhyOtherInputs(path, record->inputs, settings.inputs) : "";
+  SWARR_CHECK(why.empty(), why);
+  return record;
+}
 
 void AddRecord(const StudySettings& settings, const ArmPlan& arm, int layers, ArmRecord record, StudyResults& results) {
   CompleteRun(record.run, settings, arm, layers);
@@ -27,8 +40,7 @@ void AddRecord(const StudySettings& settings, const ArmPlan& arm, int layers, Ar
 void GatherSeed(const StudyOptions& options, const StudySettings& settings, int layers, StudyResults& results) {
   const std::uint64_t seed = settings.seed;
   for (const ArmPlan& arm : settings.arms) {
-    std::optional<ArmRecord> record =
-        ReadRecord(RecordPath(options.output_dir, arm.name, seed), StudyId(settings), settings.task.reward.traces);
+    std::optional<ArmRecord> record = FindRecord(options, settings, arm);
     if (record) {
       AddRecord(settings, arm, layers, std::move(*record), results);
     } else {

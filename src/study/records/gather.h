@@ -10,6 +10,13 @@ namespace swarr {
 // Tells apart studies of different settings; names of arms and ways are none of these.
 std::string StudyId(const StudySettings& settings);
 
+// Tells apart what was trained or sampled under different settings or from different inputs.
+std::string MakingId(const StudySettings& settings);
+
+// The record of the arm under the seed that `settings` has; nothing if there is none of this study. Throws Error for
+// one of other inputs.
+std::optional<ArmRecord> FindRecord(const StudyOptions& options, const StudySettings& settings, const ArmPlan& arm);
+
 // Adds what was recorded of an arm to the results. `layers` is the model's.
 void AddRecord(const StudySettings& settings, const ArmPlan& arm, int layers, ArmRecord record, StudyResults& results);
 

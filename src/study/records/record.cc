@@ -49,7 +49,7 @@ void VisitRun(Run& run, Visit&& visit) {
 }
 
 Json ToJson(const std::string& study, const ArmRecord& record, const TraceRule& traces) {
-  Json json = {{"study", study}};
+  Json json = {{"study", study}, {"inputs", record.inputs}};
   VisitRun(record.run, [&](const char* name, const auto& value) { json[name] = value; });
   json["seconds"] = record.seconds;
   json["rollout_logprob_max_abs_diff"] = record.checks.rollout_logprob_max_abs_diff;
@@ -69,6 +69,7 @@ ArmRecord FromJson(const Json& json, const TraceRule& traces) {
   ArmRecord record;
   ArmRun& run = record.run;
   VisitRun(run, [&](const char* name, auto& value) { json.at(name).get_to(value); });
+  record.inputs = json.value("inputs", Json::object());
   record.seconds = json.at("seconds");
   record.checks.rollout_logprob_max_abs_diff = json.at("rollout_logprob_max_abs_diff");
   record.checks.rollout_logprob_tokens = json.at("rollout_logprob_tokens");

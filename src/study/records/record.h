@@ -15,7 +15,9 @@ struct ArmRecord {
   ArmRun run;             // its outcomes, and what Aggregate does not compute; the rest is undefined
   LearningCurve curve{};  // of RL; without points for other arms
   StudyChecks checks{};   // of its own training
-  double seconds = 0;     // that training and evaluation took, in the call that ended them
+  // The hashes of what it was made of (inputs.h); empty in older records.
+  nlohmann::ordered_json inputs = nlohmann::ordered_json::object();
+  double seconds = 0;  // that training and evaluation took, in the call that ended them
 };
 
 // results/<arm>-seed<k>.json.
