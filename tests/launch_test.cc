@@ -67,6 +67,7 @@ TEST_CASE("an environment that does not say all is refused by a sentence that na
   CHECK_THROWS_WITH_AS(LaunchIn(full), Contains("SWARR_RENDEZVOUS"), Error);
   full["SWARR_RENDEZVOUS"] = "localhost";
   CHECK_THROWS_WITH_AS(LaunchIn(full), Contains("HOST:PORT"), Error);
+  CHECK_THROWS_WITH_AS(LaunchIn({{"SWARR_RANK", "0"}}), Contains("lacks SWARR_RANKS"), Error);
 }
 
 // A port of this machine where nobody listens now.

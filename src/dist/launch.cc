@@ -45,6 +45,9 @@ Launch LaunchOf(const std::function<const char*(const char*)>& environment) {
     SWARR_CHECK(text != nullptr, "the environment says that there are several ranks, but lacks ", name);
     return Number(name, text);
   };
+  // Others' names may be there for other reasons: Slurm gives a batch script a rank.
+  SWARR_CHECK(environment("SWARR_RANK") == nullptr || environment("SWARR_RANKS") != nullptr,
+              "the environment has SWARR_RANK, but lacks SWARR_RANKS, the number of ranks");
   const char* rank_name = nullptr;
   for (const Launcher& l : kLaunchers) {
     if (environment(l.size) == nullptr) continue;
