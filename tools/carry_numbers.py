@@ -25,6 +25,7 @@ import json
 import pathlib
 import random
 import re
+import sys
 
 NUMBER = re.compile(r"(?<![\w.])[$£€]?\d+(?:,\d{3})*(?:\.\d+)?%?")
 ANNOTATION = re.compile(r"<<([^<>=]*)=([^<>]*)>>")
@@ -89,10 +90,18 @@ def solution_lines(completion):
 
 
 def carry(row, share, generator):
-    """The row, with the probability `share` with brackets before its lines."""
-    prompt = (row.get("prompt") or row["question"]).strip()
-    completion = row.get("completion") or row["answer"]
+    """The row, with the probability `share` with brackets before its lines. Throws ValueError for no such row."""
+    fields = ("prompt", "completion") if "prompt" in row else ("question", "answer")
+    if not all(isinstance(row.get(field), str) for field in fields):
+        raise ValueError(f"the row has no texts '{fields[0]}' and '{fields[1]}'")
+    prompt, completion = row[fields[0]].strip(), row[fields[1]]
+    if "####" not in completion:
+        raise ValueError("the solution has no '#### ' with the answer behind it")
     answer = completion.split("####")[1].strip().replace(",", "")
+    if fields[0] == "prompt" and row.get("answer", answer) != answer:
+        raise ValueError(f"the row's answer is {row['answer']!r}, and its solution ends with {answer!r}")
+    if re.search(r"^\[", completion, re.MULTILINE):
+        raise ValueError("the solution has brackets already")
     known, written, lines = mentions(prompt, list(NUMBER.finditer(prompt))), [], solution_lines(completion)
     carries = generator.random() < share
     for index, line in enumerate(lines):
@@ -165,9 +174,17 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tokenizer", type=pathlib.Path, help="tokenizer.json: print distances")
     options = parser.parse_args()
-    generator = random.Random(options.seed)
-    rows = [carry(json.loads(text), options.share, generator)
-            for text in options.rows.read_text(encoding="utf-8").splitlines()]
+    if not 0 <= options.share <= 1:
+        sys.exit(f"carry_numbers.py: --share is {options.share}; it must be 0 to 1")
+    generator, rows = random.Random(options.seed), []
+    try:
+        for number, text in enumerate(options.rows.read_text(encoding="utf-8").split("\n"), start=1):
+            if text.strip():
+                rows.append(carry(json.loads(text), options.share, generator))
+    except OSError as error:
+        sys.exit(f"carry_numbers.py: {error}")
+    except ValueError as error:
+        sys.exit(f"carry_numbers.py: {options.rows}:{number}: {error}")
     options.out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     if options.tokenizer:
         print(Distances(options.tokenizer, rows).text())
