@@ -2,6 +2,7 @@
 // Studies on a model that somebody else has trained, with a tokenizer of its own, and studies made in parts.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -146,11 +147,41 @@ TEST_CASE(
   CHECK(!fs::exists(out / "results" / "swa_rl-seed0.json"));
   CHECK(Swarr(Study(data, out) + On(model)).status == 0);
 
+  // The model reads 200 tokens; a row that is longer is told before anything runs.
+  json long_prompt = json::parse(row), long_completion = long_prompt;
+  std::string words;
+  for (int i = 0; i < 200; ++i) words += " 5";
+  long_prompt["prompt"] = long_completion["completion"] = words;
+  struct Long {
+    const char* file;
+    const json& row;
+    const char* says;
+  };
+  for (const auto& [name, longer, says] :
+       {Long{"sft-1.jsonl", long_completion, ": prompt and completion have "},
+        Long{"sft-0.25.jsonl", long_prompt, ": prompt and completion have "},
+        Long{"rl.jsonl", long_prompt, ": the prompt's "}, Long{"eval.jsonl", long_prompt, ": the prompt's "}}) {
+    CAPTURE(name);
+    const std::string was = ReadFile(rows / name);
+    const auto line = 1 + std::ranges::count(was, '\n');
+    WriteFileAtomically(rows / name, was + longer.dump() + "\n");
+    outcome = Swarr(Study(data, dir / "none") + On(model));
+    CHECK(outcome.status == 1);
+    CHECK_MESSAGE(outcome.Says(Concat((rows / name).string(), ':', line, says)), outcome.err);
+    CHECK(!fs::exists(dir / "none"));
+    WriteFileAtomically(rows / name, was);
+  }
+
   WriteFileAtomically(rows / "rl.jsonl", R"({"question": "7+5", "answer": "#### 12"})");
   outcome = Swarr(Study(data, dir / "none") + On(model));
   CHECK(outcome.status == 1);
   CHECK(outcome.Says("rl.jsonl:1: the field 'prompt' is no text"));
 
+  preset["task"]["carry"] = 2;
+  WriteFileAtomically(file, preset.dump());
+  outcome = Swarr(Study(data, dir / "none") + On(model));
+  CHECK(outcome.status == 1);
+  CHECK(outcome.Says("task: carry, a share of solutions, is 2; give one between 0 and 1"));
   preset["task"].erase("directory");
   WriteFileAtomically(file, preset.dump());
   outcome = Swarr(Study(data, dir / "none") + On(model));

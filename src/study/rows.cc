@@ -59,6 +59,24 @@ std::filesystem::path RowsFile(const std::filesystem::path& directory, Split spl
   return directory / (split == Split::kSft ? Concat("sft-", carry, ".jsonl") : Concat(Name(split), ".jsonl"));
 }
 
+void CheckRows(const std::filesystem::path& file, Split split, const RowLimits& limits) {
+  const std::unique_ptr<JsonlTask> task = Read(file);
+  for (std::int64_t i = 0; i < task->size(); ++i) {
+    const Example e = task->Get(i, 0);
+    const std::int64_t prompt = std::ssize(limits.tokenizer.EncodePrompt(e.prompt));
+    if (split == Split::kSft) {  // end of text is predicted, never read
+      const std::int64_t tokens = prompt + std::ssize(limits.tokenizer.Encode(e.completion));
+      SWARR_CHECK(tokens <= limits.context, task->Where(i), ": prompt and completion have ", tokens,
+                  " tokens, and the base model reads ", limits.context, "; shorten the row or leave it out");
+    } else {
+      SWARR_CHECK(prompt + limits.completion_limit <= limits.context, task->Where(i), ": the prompt's ", prompt,
+                  " tokens and up to ", limits.completion_limit,
+                  " of a completion (completion_limit) are more than the ", limits.context,
+                  " that the base model reads; shorten the row, leave it out, or lower completion_limit");
+    }
+  }
+}
+
 BuiltInTask RowsOf(const std::string& where, nlohmann::ordered_json& json) {
   SWARR_CHECK(json.contains("directory") && json["directory"].is_string(), where,
               " has no field 'directory', which holds sft-SHARE.jsonl, rl.jsonl and eval.jsonl");
@@ -71,7 +89,13 @@ BuiltInTask RowsOf(const std::string& where, nlohmann::ordered_json& json) {
       .name = std::string(kRowsTask),
       .tokenizer = {},
       .parameters = {{"carry", carry.get(), "share of solutions that write brackets", /*of_completions=*/true}},
-      .make = [dir, carry](Split split, std::uint64_t) { return Read(RowsFile(dir, split, *carry)); },
+      .make =
+          [dir, carry](Split split, std::uint64_t) {
+            if (*carry < 0 || *carry > 1) {
+              throw UsageError(Concat("carry, a share of solutions, is ", *carry, "; give one between 0 and 1."));
+            }
+            return Read(RowsFile(dir, split, *carry));
+          },
       .reward = RewardByName("math"),
       .view = {.title = "Word problems from files",
                .step = "line",

@@ -93,7 +93,8 @@ std::vector<CostPoint> MeasureCost(Context& ctx, const StudyOptions& options, co
   return points;
 }
 
-// Throws Error unless all base models have one shape and one vocabulary, which the arms and the longest problems fit.
+// Throws Error unless all base models have one shape and one vocabulary, which the arms, the files of
+// problems and the longest problems fit.
 ModelConfig CheckBaseModels(const StudyOptions& options, const StudySettings& settings) {
   const fs::path first = BaseModelOf(options, settings, 0);
   ModelConfig base = ReadModelConfig(first);
@@ -105,9 +106,11 @@ ModelConfig CheckBaseModels(const StudyOptions& options, const StudySettings& se
     }
   }
   for (const ArmPlan& arm : settings.arms) LayersOf(arm.attention, base.layers);
+  const Tokenizer tokenizer = Tokenizer::Load(first);
+  CheckProblemFiles(settings, tokenizer, base.max_positions);
   const BuiltInTask& longest = settings.longer ? *settings.longer : settings.task;
   const std::unique_ptr<Task> task = longest.make(Split::kEval, 0);
-  const int tokens = LongestPrompt(*task, Tokenizer::Load(first)) + settings.CompletionLimit(*task);
+  const int tokens = LongestPrompt(*task, tokenizer) + settings.CompletionLimit(*task);
   SWARR_CHECK(tokens <= base.max_positions, "problems of ", longest.view.sizes().second, ' ', longest.view.step,
               "s take up to ", tokens, " tokens, and ", first.string(), " reads ", base.max_positions,
               "; ask for fewer ", longest.view.step, 's');

@@ -47,8 +47,8 @@ def make_commands(run, scratch):
                 ["."], 1000),
         Command("rl", ["rl", "--model", str(base), *CHAIN, *SAVING, "--max-steps", "200", "--prompts-per-step", "1",
                        "--num-generations", "2"], resume, ["."], 200),
-        Command("study", ["study", "--preset", "tiny", "--data-dir", str(data), "--threads", "1", "--quiet"], [], ARMS,
-                40),
+        Command("study", ["study", "--preset", "tiny", "--data-dir", str(data), "--threads", "1", "--quiet",
+                          "--keep-models"], [], ARMS, 40),
     ]
 
 

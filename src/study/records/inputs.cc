@@ -2,7 +2,7 @@
 #include "study/records/inputs.h"
 
 #include <algorithm>
-#include <set>
+#include <map>
 
 #include "base/check.h"
 #include "study/rows.h"
@@ -15,11 +15,11 @@ namespace {
 namespace fs = std::filesystem;
 
 // The files of problems that the arms read; none if the task is built in.
-std::set<fs::path> RowsFilesOf(const StudySettings& settings) {
+std::map<fs::path, Split> RowsFilesOf(const StudySettings& settings) {
   if (settings.task.name != kRowsTask) return {};
-  std::set<fs::path> files;
+  std::map<fs::path, Split> files;
   const auto add = [&](const nlohmann::ordered_json& task, Split split) {
-    files.insert(RowsFile(task["directory"].get<std::string>(), split, task["carry"].get<double>()));
+    files.emplace(RowsFile(task["directory"].get<std::string>(), split, task["carry"].get<double>()), split);
   };
   for (const Split split : {Split::kRl, Split::kEval}) add(settings.json["task"], split);
   for (const ArmPlan& arm : settings.arms) {
@@ -36,10 +36,17 @@ std::vector<StudyInput> InputsOf(const StudyOptions& options, const StudySetting
     const fs::path path = BaseModelOf(options, settings, i);
     inputs.push_back({Concat("base model ", path.filename().string()), path, HashOfInput(path)});
   }
-  for (const fs::path& path : RowsFilesOf(settings)) {
+  for (const auto& [path, split] : RowsFilesOf(settings)) {
     inputs.push_back({path.filename().string(), path, HashOfInput(path)});
   }
   return inputs;
+}
+
+void CheckProblemFiles(const StudySettings& settings, const Tokenizer& tokenizer, int context) {
+  const int limit = settings.CompletionLimit(*settings.task.make(Split::kEval, 0));
+  for (const auto& [path, split] : RowsFilesOf(settings)) {
+    CheckRows(path, split, {.tokenizer = tokenizer, .context = context, .completion_limit = limit});
+  }
 }
 
 nlohmann::ordered_json HashesOf(const std::vector<StudyInput>& inputs) {

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "model/tokenizer.h"
+
 namespace swarr {
 
 struct StudyOptions;
@@ -22,6 +24,9 @@ struct StudyInput {
 // Reads all of them: each base model (configuration, tokenizer and weights) and, of a study on files, each file of
 // problems. Throws Error for one that can't be read.
 std::vector<StudyInput> InputsOf(const StudyOptions& options, const StudySettings& settings);
+
+// Throws Error, opening with file:line, for a row of any file of problems that is not for this tokenizer or context.
+void CheckProblemFiles(const StudySettings& settings, const Tokenizer& tokenizer, int context);
 
 // An object of the hashes by name.
 nlohmann::ordered_json HashesOf(const std::vector<StudyInput>& inputs);
