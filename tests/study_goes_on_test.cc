@@ -16,11 +16,14 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-// Two arms, the second from the first.
-json TwoArms() {
-  return json::parse(R"([
+// A data directory with a study of two arms, the second from the first.
+fs::path DataOfTwoArms(const TempDirectory& dir) {
+  const fs::path data = dir / "data";
+  fs::create_directory(data);
+  WriteData(data, json::parse(R"([
     {"arm": "swa_sft", "from": "base", "attention": "windowed", "sft": {}},
-    {"arm": "swa_rl", "from": "swa_sft", "rl": {}}])");
+    {"arm": "swa_rl", "from": "swa_sft", "rl": {}}])"));
+  return data;
 }
 
 std::map<fs::path, std::string> FilesOf(const fs::path& dir) {
@@ -42,9 +45,7 @@ void ChangeWeights(const fs::path& model) {
 
 TEST_CASE("a study whose base model's weights were replaced is refused, and made again from them with --overwrite") {
   const TempDirectory dir;
-  const fs::path data = dir / "data", out = dir / "out", fresh = dir / "fresh";
-  fs::create_directory(data);
-  WriteData(data, TwoArms());
+  const fs::path data = DataOfTwoArms(dir), out = dir / "out", fresh = dir / "fresh";
   REQUIRE(Swarr(Study(data, out) + std::vector<std::string>{"--arms", "swa_sft"}).status == 0);
   ChangeWeights(data / "base");
   const auto before = FilesOf(out);
@@ -69,9 +70,8 @@ TEST_CASE("a study whose base model's weights were replaced is refused, and made
 TEST_CASE(
     "a record that was made from another base model is refused where records of several places are put together") {
   const TempDirectory dir;
-  const fs::path data = dir / "data", one = dir / "one", other = dir / "other", record = "results/swa_sft-seed0.json";
-  fs::create_directory(data);
-  WriteData(data, TwoArms());
+  const fs::path data = DataOfTwoArms(dir), one = dir / "one", other = dir / "other",
+                 record = "results/swa_sft-seed0.json";
   REQUIRE(Swarr(Study(data, one) + std::vector<std::string>{"--arms", "swa_sft"}).status == 0);
   ChangeWeights(data / "base");
   REQUIRE(Swarr(Study(data, other) + std::vector<std::string>{"--arms", "swa_sft"}).status == 0);
@@ -85,9 +85,7 @@ TEST_CASE(
 
 TEST_CASE("records of a version that kept no hashes of inputs are read, and gone on with") {
   const TempDirectory dir;
-  const fs::path data = dir / "data", out = dir / "out";
-  fs::create_directory(data);
-  WriteData(data, TwoArms());
+  const fs::path data = DataOfTwoArms(dir), out = dir / "out";
   REQUIRE(Swarr(Study(data, out)).status == 0);
   const json expected = RunsOf(out);
   for (const char* file : {"settings.json", "results/swa_sft-seed0.json", "results/swa_rl-seed0.json"}) {
@@ -104,9 +102,7 @@ TEST_CASE("records of a version that kept no hashes of inputs are read, and gone
 
 TEST_CASE("a complete study is refused without --overwrite, and nothing of it changes") {
   const TempDirectory dir;
-  const fs::path data = dir / "data", out = dir / "out";
-  fs::create_directory(data);
-  WriteData(data, TwoArms());
+  const fs::path data = DataOfTwoArms(dir), out = dir / "out";
   REQUIRE(Swarr(Study(data, out)).status == 0);
   const auto before = FilesOf(out);
   const Outcome refused = Swarr(Study(data, out));
@@ -119,9 +115,7 @@ TEST_CASE("a complete study goes on with more seeds and with a record that is go
   for (const bool keep_models : {true, false}) {
     CAPTURE(keep_models);
     const TempDirectory dir;
-    const fs::path data = dir / "data", out = dir / "out", both = dir / "both";
-    fs::create_directory(data);
-    WriteData(data, TwoArms());
+    const fs::path data = DataOfTwoArms(dir), out = dir / "out", both = dir / "both";
     const std::vector<std::string> two = {"--seeds", "2"};
     REQUIRE(Swarr(Study(data, both, keep_models) + two).status == 0);
     REQUIRE(Swarr(Study(data, out, keep_models)).status == 0);

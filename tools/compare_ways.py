@@ -28,6 +28,8 @@ import subprocess
 import sys
 import time
 
+from recorded_jobs import Failed, Program
+
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data"
 TUNING_SEED, SEEDS = 7, (0, 101, 202)
 # The quick study's rates, each halved and doubled; and lower ones, since the best of three was often the lowest.
@@ -52,48 +54,6 @@ def wilson(successes, trials):
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     margin = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     return middle - margin, middle + margin
-
-
-class Failed(Exception):
-    pass
-
-
-class Program:
-    """Runs the program, each job once: what it printed stays in OUTPUT/jobs."""
-
-    def __init__(self, options):
-        self.options, self.jobs = options, options.output_dir / "jobs"
-        self.jobs.mkdir(parents=True, exist_ok=True)
-
-    def path(self, name):
-        return self.options.output_dir / name
-
-    def run(self, name, *arguments):
-        """The JSON object that the job prints, or {}."""
-        arguments = [str(a) for a in arguments]
-        record = self.jobs / (name.replace("/", "-") + ".json")
-        if record.exists():
-            done = json.loads(record.read_text())
-            if done["arguments"] == arguments:
-                return done["printed"]
-        begin = time.monotonic()
-        computing = [] if arguments[0] in ("data", "convert") else [
-            "--device", self.options.device, "--threads", str(self.options.threads)]
-        job = subprocess.run([self.options.program, *arguments, *computing], capture_output=True, text=True)
-        if job.returncode != 0:
-            raise Failed(f"{name}: swarr {' '.join(arguments)}: {job.stderr.strip()[-400:]}")
-        done = {"arguments": arguments, "seconds": round(time.monotonic() - begin, 2),
-                "printed": json.loads(job.stdout) if job.stdout.startswith("{") else {}}
-        written = record.with_suffix(".part")
-        written.write_text(json.dumps(done))
-        written.rename(record)
-        return done["printed"]
-
-    def metrics(self, name):
-        return [json.loads(line) for line in (self.path(name) / "metrics.jsonl").read_text().splitlines()]
-
-    def trained(self, name):
-        return self.metrics(name)[-1]["num_tokens"]
 
 
 class Comparison:
