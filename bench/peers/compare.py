@@ -239,7 +239,7 @@ def share_table(shares, peak):
 
 
 def print_conditions(watch, conditions):
-    print("Of each round: both peaks before; after, the system's load before; after, processors that others kept busy.")
+    print("Of each round: peaks before; after, the system's load before; after, how many processors others kept busy.")
     for name, rounds in conditions.items():
         for one in rounds:
             print(f"  {name}: {one.text()}" + (", DISTURBED" if watch.is_disturbed(one) else ""))
