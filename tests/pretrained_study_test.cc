@@ -172,6 +172,18 @@ TEST_CASE(
     WriteFileAtomically(rows / name, was);
   }
 
+  json asks_more = preset;
+  asks_more["arms"].push_back({{"arm", "own"},
+                               {"from", "swa_sft"},
+                               {"sft", json::object()},
+                               {"samples_of", "swa_sft"},
+                               {"sample_problems", 2}});
+  WriteFileAtomically(file, asks_more.dump());
+  outcome = Swarr(Study(data, dir / "none") + On(model));
+  CHECK(outcome.status == 1);
+  CHECK(outcome.Says("sample_problems of 'own' asks for 2 problems; the task has 1 of them for RL"));
+  WriteFileAtomically(file, preset.dump());
+
   WriteFileAtomically(rows / "rl.jsonl", R"({"question": "7+5", "answer": "#### 12"})");
   outcome = Swarr(Study(data, dir / "none") + On(model));
   CHECK(outcome.status == 1);

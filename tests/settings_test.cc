@@ -322,6 +322,7 @@ TEST_CASE("ways give arms names, and are refused for an arm that is not there, t
   refused({{"w", {{"absent", "A"}}}}, "ways['w'] has 'absent', which is no arm");
   refused({{"w", {{"swa_rl", "A"}}}, {"v", {{"swa_rl", "A"}}}}, "has the arm 'swa_rl', which another way has too");
   refused({{"w", {{"swa_rl", ""}}}}, "swa_rl is \"\"; it must be a name");
+  refused({{"swa_rl", "A"}}, "ways['swa_rl'] is \"A\"; it must be an object of names by arm");
 }
 
 TEST_CASE("a preset names its task, gives all of its parameters, and may give a dtype") {

@@ -278,8 +278,8 @@ class ProcessCommunicator : public Communicator {
     if (watch_.joinable()) watch_.join();
   }
   std::string LostSentence(std::size_t r) const {
-    return Concat("rank ", r, " has ended or can't be reached, so rank ", rank(),
-                  " ends too; --resume auto goes on from the last checkpoint, if there is one");
+    return Concat("rank ", r, " has ended or can't be reached, so rank ", rank(), " ends too; what rank ", r,
+                  " wrote last may say why, and --resume auto goes on from the last checkpoint, if there is one");
   }
 
   std::vector<std::string> GatherTexts(const std::string& own) {

@@ -14,7 +14,8 @@ std::vector<ArmLook> ReadWays(const std::string& path, const nlohmann::ordered_j
   SWARR_CHECK(json.is_object(), path, ": ways is no object");
   for (const auto& [way, names] : json.items()) {
     const std::string where = Concat(path, ": ways['", way, "']");
-    SWARR_CHECK(names.is_object(), where, " is no object");
+    SWARR_CHECK(names.is_object(), where, " is ", names.dump(),
+                "; it must be an object of names by arm: {\"sa_rl\": \"RL\"}");
     for (const auto& [arm, name] : names.items()) {
       SWARR_CHECK(std::ranges::find(arms, arm, &ArmPlan::name) != arms.end(), where, " has '", arm,
                   "', which is no arm");

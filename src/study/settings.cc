@@ -37,11 +37,11 @@ std::vector<std::string> BaseModelsOf(const std::string& path, const ordered_jso
   return names;
 }
 
-// Refuses to evaluate on more problems than there are, which would be on fewer than the file says.
-void CheckProblems(const std::string& where, std::int64_t asked, const BuiltInTask& task) {
-  const std::int64_t there_are = task.make(Split::kEval, 0)->size();
+// Refuses to take more problems than there are, which would be fewer than the file says.
+void CheckProblems(const std::string& where, std::int64_t asked, const BuiltInTask& task, Split split) {
+  const std::int64_t there_are = task.make(split, 0)->size();
   SWARR_CHECK(asked >= 0 && asked <= there_are, where, " asks for ", asked, " problems; the task has ", there_are,
-              " of them for evaluation");
+              " of them for ", split == Split::kEval ? "evaluation" : "RL");
 }
 
 // Names every parameter of the problems, not of the completions.
@@ -126,10 +126,10 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
   constexpr int kLeastLongest = 64;  // a 64th of it is a token
   SWARR_CHECK(s.longest_cost >= kLeastLongest && s.longest_cost <= kMostPositions, path, ": cost.longest is ",
               s.longest_cost, "; it must be from ", kLeastLongest, " to ", kMostPositions);
-  CheckProblems(path + ": evaluation", s.evaluation_problems, s.task);
+  CheckProblems(path + ": evaluation", s.evaluation_problems, s.task, Split::kEval);
   if (!longer.is_null()) {
     ReadLonger(path + ": evaluation.longer", longer, s);
-    CheckProblems(path + ": evaluation.longer", s.evaluation_problems, *s.longer);
+    CheckProblems(path + ": evaluation.longer", s.evaluation_problems, *s.longer, Split::kEval);
   }
   ReadSftStage(path + ": sft", sft, s.sft, s.sft_optimizer);
   for (const char* field : {"objective", "scale_rewards", "normalizer", "epsilon"}) {
@@ -137,6 +137,9 @@ StudySettings ReadStudySettings(const std::filesystem::path& data_dir, const std
   }
   ReadRlStage(path + ": rl", rl, s.CompletionLimit(*s.task.make(Split::kRl, 0)), s.rl, s.rl_optimizer);
   s.arms = ReadArms(path, arms, s);
+  for (const ArmPlan& arm : s.arms) {
+    CheckProblems(Concat(path, ": arms: sample_problems of '", arm.name, "'"), arm.sample_problems, s.task, Split::kRl);
+  }
   if (!ways.is_null()) s.looks = ReadWays(path, ways, s.arms);
   return s;
 }
