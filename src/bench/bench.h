@@ -60,7 +60,7 @@ struct BenchOptions {
 //   model_gflops           arithmetic of products and attention, three forwards for a training step
 //   gflops, gb_per_second  an op's rate (10^9 a second): of arithmetic if that bounds it, else of its operands' bytes
 //   peak_share             an op's rate, and on a device a training step's model_gflops, as a share of this machine's
-//                          peak. The peaks are measured in the same run; their rows come first.
+//                          peak. The peak is measured in the same run; its row comes before the first that needs it.
 //                          Arithmetic: on the processor f32 multiply-adds whatever the dtype, so products of bf16 can
 //                          exceed 1; on a device cuBLAS's product of 8192^3 in the dtype. Bytes: copying between
 //                          buffers larger than a cache, so an op on data in a cache can exceed 1

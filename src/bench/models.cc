@@ -102,7 +102,7 @@ void TrainRow(BenchRows& bench, const TrainSize& size, int window) {
   const auto [shape, batch, length] = size;
   const std::string name = Concat(shape, " train B", batch, " T", length, " ", AttentionName(window));
   if (!bench.Wanted(name)) return;
-  const double peak = bench.on_device() ? bench.MeasurePeaks().gflops : 0;
+  const double peak = bench.on_device() ? bench.ArithmeticPeak() : 0;
   ordered_json row = {{"name", name}, {"B", batch}, {"T", length}, {"window", window}};
   MeasureModel(bench, row, BenchShape(shape, length, window), batch, /*trains=*/true, /*checkpoint=*/false);
   if (peak > 0) row["peak_share"] = row["model_gflops"].get<double>() / peak;

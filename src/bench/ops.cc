@@ -77,7 +77,7 @@ class Ops {
   void RowNamed(const std::string& name, Work work, const F& run) {
     if (!bench_.Wanted(name)) return;
     const bool arithmetic = work.flops > 0;
-    const double peak = arithmetic ? bench_.MeasurePeaks().gflops : bench_.MeasurePeaks().gb_per_second;
+    const double peak = arithmetic ? bench_.ArithmeticPeak() : bench_.CopyPeak();
     ordered_json row = {{"name", name}};
     const double seconds = bench_.MeasureOp(row, run);
     const double rate = 1e-9 * (arithmetic ? work.flops : work.bytes) / seconds;

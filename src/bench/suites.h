@@ -71,10 +71,6 @@ double ForwardFlopsPerToken(const ModelConfig& config, int length);
 double VisibleKeyCount(AttentionSpec spec, int length);
 
 // What this machine can do at best, as a measure for the speed of kernels. Each is the best of several runs.
-struct Peaks {
-  double gflops, gb_per_second;
-};
-
 // On the processor: f32 multiply-adds of ctx.threads threads with all operands in registers, in GFLOP/s, two operations
 // each. They use the vectors of ctx.cpu's set, not the products of bf16 that some sets have.
 double MultiplyAddPeak(const Context& ctx);
@@ -109,8 +105,10 @@ class BenchRows {
   double Measure(nlohmann::ordered_json& row, const std::function<double()>& run, int calls = 1) const;
   // The same for an op. On a device it is called "calls" times between two waits, and the mean counts.
   double MeasureOp(nlohmann::ordered_json& row, const std::function<void()>& op) const;
-  // Measures what the device can do at best (bench.h) and adds it as rows. A second call returns what the first found.
-  const Peaks& MeasurePeaks();
+  // What the device can do at best (bench.h), of arithmetic in GFLOP/s and of copying in GB/s. The first call measures
+  // and adds a row.
+  double ArithmeticPeak();
+  double CopyPeak();
   void Add(nlohmann::ordered_json row);
 
   // Throws Error, naming the row, if what a model of this shape and a pass or a decoder need together is more than
@@ -129,13 +127,15 @@ class BenchRows {
   Documents RandomDocuments(int count, int length, int vocab);
 
  private:
+  double MeasurePeak(const std::string& name, const char* unit, const std::function<double()>& peak);
+
   Context& ctx_;
   const BenchOptions& options_;
   AvailableMemory available_;
   PhiloxStream random_;
   std::map<DType, RepeatedNumbers> numbers_;  // of Random
   nlohmann::ordered_json rows_ = nlohmann::ordered_json::array();
-  std::optional<Peaks> peaks_;
+  std::optional<double> arithmetic_peak_, copy_peak_;
 };
 
 void OpsSuite(BenchRows& bench);
