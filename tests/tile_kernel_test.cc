@@ -283,6 +283,35 @@ TEST_CASE("rows that a kernel reads where they are have the bits of packed ones"
   });
 }
 
+TEST_CASE("columns of a transposed block have the bits of packed rows") {
+  const auto check = []<class T>() {
+    for (const NamedKernel<T>& k : KernelsFor<T>()) {
+      for (const auto& [rows, depth] : {std::pair{16, 64}, {128, 40}, {23, 33}, {1, 7}}) {
+        INFO(Name(kDTypeOf<T>) << " on " << Name(k.cpu) << ", " << rows << " rows, depth " << depth);
+        Guarded<T> a(rows, depth, true), b(depth, kPanel, false);
+        a.FillWithReals(1);
+        b.FillWithReals(2);
+        Result<T> packed(rows), columns(rows);
+        Multiply(*k.kernel, a, b, /*accumulate=*/false, packed);
+        std::vector<T> panel(static_cast<std::size_t>(PanelDepth<T>(depth) * kPanel));
+        PackPanel(b.View(), depth, kPanel, panel.data());
+        Buffer255 room(BlockBytes(*k.kernel, rows, depth));
+        const BlockRows<T> where = PackOrReadInPlace(*k.kernel, a.View(), rows, depth, room.bytes.data());
+        CHECK(room.IntactBehind());
+        const std::int64_t split = depth / 2 / kSegment<T> * kSegment<T>;  // a sum that is taken up again, too
+        MultiplyPanels(*k.kernel, where, 0, rows, 1, split, panel.data(), 0, false, &columns.At(0, 0),
+                       Result<T>::kStride);
+        MultiplyPanels(*k.kernel, where, split, rows, 1, depth - split, panel.data() + split * kPanel, 0, true,
+                       &columns.At(0, 0), Result<T>::kStride);
+        CHECK(columns.SentinelsIntact());
+        CHECK(columns.c == packed.c);
+      }
+    }
+  };
+  check.operator()<double>();
+  check.operator()<float>();
+}
+
 TEST_CASE("products of bf16 are summed to within the rounding of f32, on every processor") {
   for (const NamedKernel<BFloat16>& named : KernelsFor<BFloat16>()) {
     for (std::int64_t depth : kDepths) {

@@ -89,7 +89,12 @@ void MultiplyChunk(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
   if constexpr (kSums) {
     const std::int64_t at = row * task.columns + column;
     begin = k0 > 0 ? task.c + at : (task.addend ? task.addend + at : nullptr);
-    if (columns == width && !(last && task.bias) && (!begin || begin == task.c + at)) {
+    if (columns == width && !(last && task.bias)) {
+      for (std::int64_t i = 0; begin && begin != task.c + at && i < rows; ++i) {
+        const Out* __restrict from = begin + i * task.columns;
+        Out* __restrict to = task.c + at + i * task.columns;
+        for (std::int64_t j = 0; j < width; ++j) to[j] = from[j];
+      }
       return multiply(begin != nullptr, task.c + at, task.columns);
     }
   }
@@ -157,7 +162,7 @@ class Gemm {
     groups_ = PanelGroups(row_blocks_, fewest_panels, all_work, threads_);
     parts_ = PartsFor(threads_, row_blocks_ * groups_);
     const std::int64_t scratch_bytes =
-        packs ? RoundUp(kernel.PackedBytes(std::min(most_rows, kRowBlock), chunk_), 64) : 0;
+        packs ? RoundUp(BlockBytes(kernel, std::min(most_rows, kRowBlock), chunk_), 64) : 0;
     packed_ = ctx.arena->NewArray<PackedRows>(parts_);
     std::byte* scratch = ctx.arena->NewArray<std::byte>(parts_ * scratch_bytes);
     for (int part = 0; part < parts_; ++part) packed_[part].scratch = scratch + part * scratch_bytes;

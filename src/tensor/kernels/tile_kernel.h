@@ -9,7 +9,7 @@
 // whether a row of a was packed:
 //   b  in panels of kPanel columns: row k of a panel is kPanel numbers; bf16: rows in pairs, (k, k + 1) interleaved
 //   a  packed in tiles of up to `rows` rows: for each segment of k (64 bytes of T), the segments of the rows, one after
-//      another; or where it is, if the kernel can read it there (MayReadInPlace)
+//      another; or where it is, if the kernel can read it there (MayReadInPlace); or transposed, row k after row k - 1
 // Packed bf16 is padded with zeros to PanelDepth in k; f32 and f64 are not padded.
 #pragma once
 
@@ -56,10 +56,11 @@ struct Strided {
   }
 };
 
-// The rows of a tile: segment s of row i is at element i * row + s * segment.
+// The rows of a tile: segment s of row i is at element i * row + s * segment, and its numbers lie `step` apart. They
+// lie side by side, or they are columns of a transposed matrix: then `row` is 1, and T is f32 or f64.
 struct TileRows {
   const std::byte* data;
-  std::int64_t row, segment;
+  std::int64_t row, segment, step = 1;
 };
 
 // One way to compute the product.
