@@ -286,7 +286,7 @@ TEST_CASE("rows that a kernel reads where they are have the bits of packed ones"
 TEST_CASE("columns of a transposed block have the bits of packed rows") {
   const auto check = []<class T>() {
     for (const NamedKernel<T>& k : KernelsFor<T>()) {
-      for (const auto& [rows, depth] : {std::pair{16, 64}, {128, 40}, {23, 33}, {1, 7}}) {
+      for (const auto& [rows, depth] : {std::pair{16, 64}, {128, 40}, {507, 40}, {23, 33}, {1, 7}}) {
         INFO(Name(kDTypeOf<T>) << " on " << Name(k.cpu) << ", " << rows << " rows, depth " << depth);
         Guarded<T> a(rows, depth, true), b(depth, kPanel, false);
         a.FillWithReals(1);

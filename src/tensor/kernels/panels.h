@@ -180,13 +180,14 @@ inline BlockRows<T> PackRows(const TileKernel<T>& kernel, Strided<T> a, std::int
   return {to, depth, 0};
 }
 
-// Whether rows of a stand as columns where a kernel can read them, but for the places in the caches. What lies a power
-// of two apart shares few of those, and a tile would come from far for every three of its like. So a block is copied
-// with other distances, which takes a fourth of a transposition's time.
+// Whether rows of a stand as columns, one k after another. A kernel reads them there.
 template <class T>
 [[gnu::always_inline]] inline bool StandAsColumns(Strided<T> a) {
   return kPairing<T> == 1 && a.row_stride == 1 && a.column_stride != 1;
 }
+// But what lies this many bytes apart shares a few places of the nearer caches, and would come from far for every tile.
+// Such a block is copied, with other distances.
+constexpr std::int64_t kSharedPlaces = 2048;
 // From k to k + 1 of such a copy: an odd number of cache lines.
 template <class T>
 [[gnu::always_inline]] inline std::int64_t ColumnStep(std::int64_t rows) {
@@ -208,9 +209,13 @@ inline BlockRows<T> CopyColumns(Strided<T> a, std::int64_t rows, std::int64_t de
 template <class T>
 inline BlockRows<T> PackOrReadInPlace(const TileKernel<T>& kernel, Strided<T> a, std::int64_t rows, std::int64_t depth,
                                       std::byte* room) {
-  if (StandAsColumns(a)) return CopyColumns(a, rows, depth, room);
+  const auto* where = reinterpret_cast<const std::byte*>(a.data);
+  if (StandAsColumns(a)) {
+    const bool crowded = a.column_stride * static_cast<std::int64_t>(sizeof(T)) % kSharedPlaces == 0;
+    return crowded ? CopyColumns(a, rows, depth, room) : BlockRows<T>{where, depth, 0, a.column_stride};
+  }
   if (a.column_stride != 1 || !kernel.MayReadInPlace(rows, depth)) return PackRows(kernel, a, rows, depth, room);
-  return {reinterpret_cast<const std::byte*>(a.data), depth, a.row_stride};
+  return {where, depth, a.row_stride};
 }
 template <class T>
 inline std::int64_t BlockBytes(const TileKernel<T>& kernel, std::int64_t rows, std::int64_t depth) {
