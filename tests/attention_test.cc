@@ -191,6 +191,25 @@ TEST_CASE("attention over a ring cache with garbage in unused rows has the bits 
   }
 }
 
+TEST_CASE("keys of a window that go round a ring of tiles give the bits of tiles that all stay, forward and backward") {
+  constexpr int kTokens = 250;  // eight tiles; a window of 40 and a block of 32 queries keep four
+  for (Cpu cpu : SupportedCpus()) {
+    for (DType dtype : kDTypes) {
+      for (AttentionSpec spec : {AttentionSpec{1, 0}, {5, 4}, {40, 0}, {40, 40}}) {
+        for (const Heads& h : kHeads) {
+          INFO(Name(cpu) << " " << Name(dtype) << " W=" << spec.window << " S=" << spec.sinks << " H=" << h.H);
+          TestContext t(2, cpu);
+          const AttentionPass ring = RunPass(t.ctx, dtype, {kTokens, 70, kTokens}, h, spec);
+          AttentionPass all = MakePass(t.arena, dtype, {kTokens, 70, kTokens}, h);
+          all.prompts = Ints(t.arena, std::vector<std::int32_t>(2 * kTokens + 70, spec.sinks));
+          RunAttention(t.ctx, all, {spec.window, 0, /*prompt=*/true});  // a prompt may be any long, so no tile goes
+          CheckSameResults(ring, all);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("a query has the same bits whichever queries stand beside it, forward and backward (P8)") {
   // The others see nothing here, so that blocks of queries are cut elsewhere and visit other tiles.
   const std::vector<int> lengths = {90, 1, 70};
@@ -309,13 +328,12 @@ TEST_CASE("attention takes step memory in proportion to T, never to T squared (P
     RunAttention(t.ctx, p, spec);
     return t.arena.high_water_bytes() - before;
   };
-  // In the backward: keys in tiles both ways, values one way; for each thread the gradients of keys and values, and
-  // what says where up to T blocks of queries begin. Beside it, for each thread and visible key, scores of 32 queries
-  // and their gradients, and one of them packed; and a block of 32 queries a few times over.
+  // In the backward, for each thread: the gradients of keys and values, and what says where up to T blocks of queries
+  // begin; for each visible key, scores of 32 queries and their gradients, one of them packed, and the key in tiles
+  // both ways and the value one way; and a block of 32 queries a few times over.
   const auto bound = [](std::size_t tokens, std::size_t visible) {
     const std::size_t rows = sizeof(float) * kD;
-    return tokens * (3 * rows + kThreads * (2 * rows + 40)) + visible * kThreads * 3 * 32 * sizeof(float) +
-           kThreads * 10 * 32 * rows;
+    return kThreads * (tokens * (2 * rows + 40) + visible * (3 * 32 * sizeof(float) + 3 * rows) + 10 * 32 * rows);
   };
   CHECK(scratch(2000, {16, 4}) <= bound(2016, 4 * kKeyTile));  // 20 keys of each of 16 queries touch 4 tiles at most
   CHECK(scratch(2000, {}) <= bound(2016, 2016));

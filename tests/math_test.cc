@@ -91,6 +91,23 @@ void CheckVectorLoop() {
   }
 }
 
+// As a softmax has them: from far below what has an exponential to a little above 0.
+template <class T>
+void CheckNotAbove() {
+  constexpr std::size_t kCount = 4 * kLanes<T>;
+  std::vector<T> x = Values<T>(100 * kCount, 1, -120, 1e-3);
+  x[0] = -std::numeric_limits<T>::infinity(), x[1] = 0, x[2] = -0.0, x[3] = ExpSteps<T>::kLow;
+  x[4] = std::numeric_limits<T>::lowest(), x[5] = std::nextafter(x[3], T(0)), x[6] = std::nextafter(x[3], T(-1000));
+  for (std::size_t begin = 0; begin < x.size(); begin += kCount) {
+    Vector<T> together[4];
+    std::memcpy(together, &x[begin], sizeof together);
+    ExpNotAbove<T>(together);
+    T expected[kCount];
+    for (std::size_t i = 0; i < kCount; ++i) expected[i] = Exp(x[begin + i]);
+    CHECK(std::memcmp(together, expected, sizeof together) == 0);
+  }
+}
+
 // The order that lanes.h promises for LaneSum, written as a definition.
 template <class T>
 T LaneSumByDefinition(const std::vector<T>& x) {
@@ -193,6 +210,11 @@ TEST_CASE("Exp at the ends: 1 at 0, 0 where it would be no normal number, finite
 TEST_CASE("Exp gives the same bits in a vector loop, in its remainder, together with others and alone (P8)") {
   CheckVectorLoop<float>();
   CheckVectorLoop<double>();
+}
+
+TEST_CASE("Exp of what is not above the largest gives the same bits in vectors, and 0 far below (P8)") {
+  CheckNotAbove<float>();
+  CheckNotAbove<double>();
 }
 
 TEST_CASE("CUDA: e^x errs in f32 by |x| units of 2^-23, besides the instructions' own error, and in f64 by two units") {

@@ -4,7 +4,9 @@
 // one document and one key head, up to kQueryBlock rows: the heads of each query that share the key head. It takes the
 // visible tiles together. A key that one of its queries does not see weighs exactly 0 there, and adding 0 leaves a sum
 // as it is. So a query's bits do not depend on the queries in its block: alone in decoding, or many in training.
+#include "attn/kernels/own_tiles.h"
 #include "attn/kernels/scratch.h"
+#include "attn/kernels/tile_products.h"
 #include "attn/kernels/weights.h"
 
 namespace swarr {
@@ -15,37 +17,31 @@ Shape<T> ShapeOf(const Context& ctx, std::int64_t H, std::int64_t G, std::int64_
   return {.H = H, .G = G, .D = D, .kernel = TileKernelOf<SWARR_SET, T>(ctx.cpu)};
 }
 
-// scores = x k^T for the visible tiles, x [rows, D]. All rows meet a tile before the next, so that it is read once from
-// the farther caches, unless they are one tile of the kernel's.
-template <class T>
-void MultiplyKeys(const Shape<T>& s, const Tiles<T>& tiles, const VisibleKeys& visible, std::int64_t g,
-                  std::int64_t rows, const T* x, std::byte* packed, Accumulator<T>* scores, ScoreSteps steps) {
-  const BlockRows<T> a = PackRows(s.kernel, Strided<T>{x, s.D, 1}, rows, s.D, packed);
-  ForRuns(visible, tiles, [&](int tile, int count) {
-    const int at_once = rows <= s.kernel.rows && steps.tile == kKeyTile ? count : 1;
-    for (const int end = tile + count; tile < end; tile += at_once, scores += at_once * steps.tile) {
-      MultiplyPanels(s.kernel, a, 0, rows, at_once, s.D, tiles.Columns(s, g, tile), s.key_tile, /*accumulate=*/false,
-                     scores, steps.row);
-    }
-  });
-}
-
-// o[rows, width] = p v over the visible tiles, p [rows, keys] packed. All rows meet a few tiles of values before the
-// next.
-template <class T>
-void MultiplyValues(const Shape<T>& s, const Tiles<T>& tiles, const VisibleKeys& visible, std::int64_t g,
-                    std::int64_t rows, const std::byte* p, Accumulator<T>* o) {
-  const BlockRows<T> weights{p, std::int64_t{Count(visible)} * kKeyTile, 0};
-  std::int64_t k0 = 0;
-  ForRuns(visible, tiles, [&](int tile, int count) {
-    const int most = rows > s.kernel.rows ? 4 : count;
-    for (const int end = tile + count; tile < end;) {
-      const int at_once = std::min(most, end - tile);
-      const std::int64_t depth = std::int64_t{at_once} * kKeyTile;
-      MultiplyPanels(s.kernel, weights, k0, rows, s.value_panels, depth, tiles.Rows(s, g, 0, tile),
-                     tiles.count * s.value_tile, /*accumulate=*/k0 > 0, o, s.width);
-      tile += at_once, k0 += depth;
-    }
+// The softmax of a block's rows: packs the weights before they are divided by their sum, and writes the log of this sum
+// and its reciprocal. sink_of(r) is the row's learned sink.
+template <class T, class F>
+void WeighRows(const Shape<T>& s, const Block& b, const BlockSight& sight, std::int64_t g, const Scratch<T>& t,
+               const F& sink_of, Accumulator<T>* lse) {
+  using Sum = Accumulator<T>;
+  const std::int64_t rows = b.count * s.group, keys = sight.keys();
+  const ScoreSteps steps = ScoreSteps::ByRow(keys);
+  WithPacked(s.kernel, [&]<class To>() {
+    ForRowsTogether<T>(s.kernel, rows, sight, [&]<int kRows>(std::int64_t r, const VisibleKeys& units) {
+      Sum largest[kRows], sum[kRows];
+      for (int i = 0; i < kRows; ++i) Mask<T>(sight.SeenBy(r + i), units, t.s, steps, r + i);
+      LargestScores<T>(t.s, steps, r, units, largest);
+      for (int i = 0; i < kRows; ++i) {
+        const Sum sink = sink_of(r + i);
+        largest[i] *= s.scale;
+        if (largest[i] < sink) largest[i] = sink;
+      }
+      PackWeights<To, T>(t.s, steps, r, units, s.scale, largest, s.kernel.RowOf(t.packed, rows, keys, r), sum);
+      for (int i = 0; i < kRows; ++i) {
+        if (const Sum sink = sink_of(r + i); sink != kNothing<Sum>) sum[i] += Exp(sink - largest[i]);
+        lse[HeadOf(s, b, g, r + i)] = largest[i] + std::log(sum[i]);
+        t.lse[r + i] = Sum(1) / sum[i];
+      }
+    });
   });
 }
 
@@ -54,32 +50,18 @@ void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std:
                   const T* q, const T* sinks, const Scratch<T>& t, T* out, Accumulator<T>* lse) {
   using Sum = Accumulator<T>;
   const std::int64_t rows = b.count * s.group;
-  const VisibleKeys visible = VisibleTilesOf(b.first_pos, b.last_pos(), spec);
-  const std::int64_t keys = std::int64_t{Count(visible)} * kKeyTile;
+  const BlockSight sight(b, s.group, spec);
   const auto sink_of = [&](std::int64_t r) { return SinkOf(sinks, g * s.group + r % s.group); };
-  if (keys == 0) {
+  if (sight.keys() == 0) {
     for (std::int64_t r = 0; r < rows; ++r) {
       std::fill_n(out + HeadOf(s, b, g, r) * s.D, s.D, T());
       lse[HeadOf(s, b, g, r)] = sink_of(r);
     }
     return;
   }
-  Gather(s, b, g, q, t.q);
-  const ScoreSteps steps = ScoreSteps::ByRow(Count(visible));
-  MultiplyKeys(s, tiles, visible, g, rows, t.q, t.packed, t.s, steps);
-  WithPacked(s.kernel, [&]<class To>() {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const TileRow<Sum> row = RowOf(t.s, steps, r);
-      Mask(b.first_pos + static_cast<int>(r / s.group), visible, spec, row);
-      const Sum sink = sink_of(r), largest = LargestScore(row, Count(visible), s.scale, sink);
-      const Sum of_keys =
-          PackWeights<To, T>(row, Count(visible), s.scale, largest, s.kernel.RowOf(t.packed, rows, keys, r));
-      const Sum sum = sink == kNothing<Sum> ? of_keys : of_keys + Exp(sink - largest);
-      lse[HeadOf(s, b, g, r)] = largest + std::log(sum);
-      t.lse[r] = Sum(1) / sum;
-    }
-  });
-  MultiplyValues(s, tiles, visible, g, rows, t.packed, t.o);
+  MultiplyKeys(s, tiles, sight.tiles, rows, RowsOf(s, b, g, q, t.q), t.packed, t.s, ScoreSteps::ByRow(sight.keys()));
+  WeighRows(s, b, sight, g, t, sink_of, lse);
+  MultiplyValues(s, tiles, sight, rows, t.packed, t.o);
   const std::int64_t D = s.D;
   for (std::int64_t r = 0; r < rows; ++r) {
     T* to = out + HeadOf(s, b, g, r) * s.D;
@@ -89,8 +71,8 @@ void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std:
   }
 }
 
-// The forward of all blocks and key heads; any thread takes any of them. `in` is of either kind of inputs;
-// tiles_of(owner) gives the keys.
+// The forward of all blocks and key heads; any thread takes any of them, in the order of their owners and heads. `in`
+// is of either kind of inputs; tiles_of(thread, block, head) gives the keys.
 template <class T, class Inputs, class F>
 void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, const Tensor& lse, const Inputs& in,
                    const Block* blocks, std::int64_t count, F&& tiles_of) {
@@ -106,10 +88,12 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   const std::int64_t keys = most * kKeyTile;
   Scratch<T>* scratch = ctx.arena->NewArray<Scratch<T>>(ctx.threads);
   for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
-  ForTasks(ThreadsFor(ctx, work), count * s.G, [&](int thread, std::int64_t task) {
-    const Block& b = blocks[task / s.G];
-    ForwardBlock(s, b, tiles_of(b.owner), task % s.G, SpecOfRow(in, b.row), in.q.template data<T>(), sinks,
-                 scratch[thread], out.data<T>(), lse.data<Accumulator<T>>());
+  const HeadTask* tasks = HeadTasks(*ctx.arena, blocks, count, s.G);
+  ForShares(ThreadsFor(ctx, work), count * s.G, [&](int thread, std::int64_t task) {
+    const auto [block, g] = tasks[task];
+    const Block& b = blocks[block];
+    ForwardBlock(s, b, tiles_of(thread, b, g), g, SpecOfRow(in, b.row), in.q.template data<T>(), sinks, scratch[thread],
+                 out.data<T>(), lse.data<Accumulator<T>>());
   });
 }
 
@@ -128,15 +112,16 @@ struct BackwardTask {
   const Shape<T>& s;
   const Scratch<T>& t;
   AttentionSpec spec;
-  std::int64_t g;
-  Tiles<T> keys, values;  // keys both ways, values as columns
+  std::int64_t g, length;
+  const T *k, *v;                     // of the head
+  OwnTiles<T>&own_keys, &own_values;  // keys both ways, values as columns
   Sum *dk, *dv;
   bool fresh_dq;
 
   // sums += x^T w over the block's rows, for the visible tiles; x [rows, D], w [tiles, rows, kKeyTile]. A tile of w is
   // a panel as it is, unless rows stand in pairs there.
-  void AddTransposed(const VisibleKeys& visible, std::int64_t rows, const T* x, const T* w, Sum* sums) const {
-    PackRows(s.kernel, Strided<T>{x, 1, s.D}, s.D, rows, t.packed);
+  void AddTransposed(const VisibleKeys& visible, std::int64_t rows, Strided<T> x, const T* w, Sum* sums) const {
+    PackRows(s.kernel, Strided<T>{x.data, 1, x.row_stride}, s.D, rows, t.packed);
     for (const KeyRange range : {visible.sinks, visible.recent}) {
       for (int tile = range.begin; tile < range.end; ++tile, w += ScoreSteps::ByTile(rows).tile) {
         const T* panel = w;
@@ -151,40 +136,44 @@ struct BackwardTask {
   }
 
   // Turns the scores and their e_j = dout . v_j into weights and their gradients, which are packed too.
-  void WeightRows(const Block& b, const VisibleKeys& visible, std::int64_t rows) const {
-    const std::int64_t tiles = Count(visible);
+  void WeightRows(const BlockSight& sight, std::int64_t rows) const {
+    const std::int64_t keys = sight.keys();
     const ScoreSteps steps = ScoreSteps::ByTile(rows);
     WithPacked(s.kernel, [&]<class To>() {
-      for (std::int64_t r = 0; r < rows; ++r) {
-        const TileRow<Sum> scores = RowOf(t.s, steps, r);
-        Mask(b.first_pos + static_cast<int>(r / s.group), visible, spec, scores);
-        PackWeightGradients<To, T>(scores, RowOf(t.ds, steps, r), tiles, s.scale, t.lse[r], t.delta[r],
-                                   RowOf(t.p, steps, r), RowOf(t.dp, steps, r),
-                                   s.kernel.RowOf(t.packed, rows, tiles * kKeyTile, r));
-      }
+      ForRowsTogether<T>(s.kernel, rows, sight, [&]<int kRows>(std::int64_t r, const VisibleKeys& units) {
+        Sum row_lse[kRows];
+        for (int i = 0; i < kRows; ++i) {
+          row_lse[i] = t.lse[r + i];
+          Mask<T>(sight.SeenBy(r + i), units, t.s, steps, r + i);
+          Clear(units, keys, t.p, steps, r + i);
+          Clear(units, keys, t.dp, steps, r + i);
+        }
+        PackWeightGradients<To, T>(t.s, t.ds, steps, r, units, s.scale, row_lse, t.delta, t.p, t.dp,
+                                   s.kernel.RowOf(t.packed, rows, keys, r));
+      });
     });
   }
 
   void Run(const Block& b, const T* q, const T* dout, const T* out, const Sum* lse, T* dq) const {
-    const VisibleKeys visible = VisibleTilesOf(b.first_pos, b.last_pos(), spec);
+    const BlockSight sight(b, s.group, spec);
     const std::int64_t rows = b.count * s.group;
-    if (Count(visible) == 0) {
+    if (sight.keys() == 0) {
       for (std::int64_t r = 0; dq && fresh_dq && r < rows; ++r) std::fill_n(dq + HeadOf(s, b, g, r) * s.D, s.D, T());
       return;
     }
-    Gather(s, b, g, q, t.q);
-    Gather(s, b, g, dout, t.dout);
+    const Strided<T> queries = RowsOf(s, b, g, q, t.q), gradients = RowsOf(s, b, g, dout, t.dout);
     for (std::int64_t r = 0; r < rows; ++r) {
-      t.delta[r] = Delta(t.dout + r * s.D, out + HeadOf(s, b, g, r) * s.D, s.D);
+      t.delta[r] = Delta(gradients.From(r, 0).data, out + HeadOf(s, b, g, r) * s.D, s.D);
       t.lse[r] = lse[HeadOf(s, b, g, r)];
     }
     const ScoreSteps steps = ScoreSteps::ByTile(rows);
-    MultiplyKeys(s, keys, visible, g, rows, t.q, t.packed, t.s, steps);
-    MultiplyKeys(s, values, visible, g, rows, t.dout, t.packed, t.ds, steps);
-    WeightRows(b, visible, rows);
-    MultiplyValues(s, keys, visible, g, rows, t.packed, t.o);
-    AddTransposed(visible, rows, t.dout, t.p, dv);
-    AddTransposed(visible, rows, t.q, t.dp, dk);
+    const Tiles<T>&keys = own_keys.Of(s, k, length, sight.tiles), &values = own_values.Of(s, v, length, sight.tiles);
+    MultiplyKeys(s, keys, sight.tiles, rows, queries, t.packed, t.s, steps);
+    MultiplyKeys(s, values, sight.tiles, rows, gradients, t.packed, t.ds, steps);
+    WeightRows(sight, rows);
+    MultiplyValues(s, keys, sight, rows, t.packed, t.o);
+    AddTransposed(sight.tiles, rows, gradients, t.p, dv);
+    AddTransposed(sight.tiles, rows, queries, t.dp, dk);
     for (std::int64_t r = 0; dq && r < rows; ++r) {
       const Sum* from = t.o + r * s.width;
       WriteGradient(fresh_dq, s.D, dq + HeadOf(s, b, g, r) * s.D, [&](std::int64_t d) { return from[d]; });
@@ -206,14 +195,15 @@ void TransposeTile(std::int64_t D, const Sum* from, Sum* to) {
   }
 }
 
-// Adds a document's sums, tile after tile of [D, kKeyTile], to head g of grad [length, G, D]. A tile fits into `tile`.
+// Adds a document's sums, tile after tile of [D, kKeyTile], to its head of a gradient [length, G, D]. A tile fits into
+// `tile`.
 template <class T>
-void AddHead(const Shape<T>& s, std::int64_t g, std::int64_t length, const Accumulator<T>* sums, Accumulator<T>* tile,
-             bool fresh, T* grad) {
+void AddHead(const Shape<T>& s, std::int64_t length, const Accumulator<T>* sums, Accumulator<T>* tile, bool fresh,
+             T* grad) {
   for (std::int64_t j = 0; j < length; ++j) {
     if (j % kKeyTile == 0) TransposeTile(s.D, sums + j * s.D, tile);
     const Accumulator<T>* from = tile + j % kKeyTile * s.D;
-    WriteGradient(fresh, s.D, grad + (j * s.G + g) * s.D, [&](std::int64_t d) { return from[d]; });
+    WriteGradient(fresh, s.D, grad + j * s.G * s.D, [&](std::int64_t d) { return from[d]; });
   }
 }
 
@@ -242,7 +232,14 @@ void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out,
   Dispatch(q.dtype(), [&]<class T>() {
     const Shape<T> s = ShapeOf<T>(ctx, q.dim(1), in.k.dim(1), q.dim(2));
     ArenaScope scope(*ctx.arena);
-    const DocumentTiles<T> keys(ctx, s, in.k, documents, true, false), values(ctx, s, in.v, documents, false, true);
+    const int kept = KeptTiles(s, in.spec, documents);
+    struct Work {
+      OwnTiles<T> keys, values;
+    };
+    Work* works = ctx.arena->NewArray<Work>(ctx.threads);
+    for (int i = 0; i < ctx.threads; ++i) {
+      new (&works[i]) Work{{*ctx.arena, s, in.spec, kept, true, false}, {*ctx.arena, s, in.spec, kept, false, true}};
+    }
     Block* blocks = ctx.arena->NewArray<Block>(q.dim(0));
     const std::int32_t* first_row = documents.data<std::int32_t>();
     std::int64_t d = 0;
@@ -251,9 +248,11 @@ void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out,
       return d;
     };
     const std::int64_t count = CutBlocks(in.q_pos, s.block_queries, owner, blocks);
-    ForwardBlocks(ctx, s, out, lse, in, blocks, count, [&](std::int64_t document) {
-      Tiles<T> tiles = keys.Of(s, document);
-      tiles.rows = values.Of(s, document).rows;
+    ForwardBlocks(ctx, s, out, lse, in, blocks, count, [&](int thread, const Block& b, std::int64_t g) {
+      const VisibleKeys visible = VisibleTilesOf(b.first_pos, b.last_pos(), SpecOfRow(in, b.row));
+      const std::int64_t first = first_row[b.owner], length = first_row[b.owner + 1] - first, at = first * s.G + g;
+      Tiles<T> tiles = works[thread].keys.Of(s, in.k.data<T>() + at * s.D, length, visible);
+      tiles.rows = works[thread].values.Of(s, in.v.data<T>() + at * s.D, length, visible).rows;
       return tiles;
     });
   });
@@ -273,36 +272,38 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
     if (const Tensor& to = gradients.dsink_logits; !to.empty()) {
       AddSinkGradients<T>(ctx, to, dout, out, lse, in.sink_logits);
     }
-    const DocumentTiles<T> keys(ctx, s, in.k, documents, true, true), values(ctx, s, in.v, documents, true, false);
     const std::int32_t* first_row = documents.data<std::int32_t>();
     const std::int64_t docs = documents.dim(0) - 1;
     if (docs == 0) return;
     const int threads = static_cast<int>(std::min<std::int64_t>(ctx.threads, docs * s.G));
-    std::int64_t longest = 0;
-    for (std::int64_t d = 0; d < docs; ++d) longest = std::max<std::int64_t>(longest, keys.Of(s, d).count);
-    const std::int64_t most =
-        CacheTiles(in.spec, static_cast<int>(longest) * kKeyTile, static_cast<int>(s.block_queries));
+    const int kept = KeptTiles(s, in.spec, documents);
     struct Work {
+      OwnTiles<T> keys, values;
       Scratch<T> scratch;
       Block* blocks;
       Sum *dk, *dv;
     };
     Work* works = ctx.arena->NewArray<Work>(threads);
-    const std::int64_t rows = longest * kKeyTile, sums = rows * s.D;
+    const std::int64_t rows = std::int64_t{LongestTiles(documents)} * kKeyTile, sums = rows * s.D;
     for (int i = 0; i < threads; ++i) {
-      new (&works[i]) Work{.scratch = {*ctx.arena, s, s.block_rows, most * kKeyTile, true},
+      new (&works[i]) Work{.keys = {*ctx.arena, s, in.spec, kept, true, true},
+                           .values = {*ctx.arena, s, in.spec, kept, true, false},
+                           .scratch = {*ctx.arena, s, s.block_rows, std::int64_t{kept} * kKeyTile, true},
                            .blocks = ctx.arena->NewArray<Block>(rows),
                            .dk = ctx.arena->NewArray<Sum>(sums),
                            .dv = ctx.arena->NewArray<Sum>(sums)};
     }
     ForTasks(threads, docs * s.G, [&](int thread, std::int64_t task) {
       const std::int64_t d = task / s.G, g = task % s.G, length = first_row[d + 1] - first_row[d];
-      const Work& w = works[thread];
-      const std::int64_t used = keys.Of(s, d).count * kKeyTile * s.D;
+      Work& w = works[thread];
+      const std::int64_t used = std::int64_t{TilesOf(static_cast<int>(length))} * kKeyTile * s.D;
       std::fill_n(w.dk, used, Sum(0));
       std::fill_n(w.dv, used, Sum(0));
       const AttentionSpec spec = length > 0 ? SpecOfRow(in, first_row[d]) : in.spec;
-      const BackwardTask<T> backward{s, w.scratch, spec, g, keys.Of(s, d), values.Of(s, d), w.dk, w.dv, dq.fresh()};
+      const std::int64_t first = (first_row[d] * s.G + g) * s.D;
+      const BackwardTask<T> backward{
+          s,      w.scratch, spec, g,    length,    in.k.data<T>() + first, in.v.data<T>() + first,
+          w.keys, w.values,  w.dk, w.dv, dq.fresh()};
       const std::int64_t count = CutBlocks(
           in.q_pos.Rows(first_row[d], first_row[d + 1]), s.block_queries, [](std::int64_t) { return std::int64_t{0}; },
           w.blocks);
@@ -312,9 +313,8 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
         backward.Run(block, q.data<T>(), dout.data<T>(), out.data<T>(), lse.data<Sum>(),
                      dq.empty() ? nullptr : dq.data<T>());
       }
-      const std::int64_t first = first_row[d] * s.G * s.D;
-      if (!dk.empty()) AddHead(s, g, length, w.dk, w.scratch.o, dk.fresh(), dk.data<T>() + first);
-      if (!dv.empty()) AddHead(s, g, length, w.dv, w.scratch.o, dv.fresh(), dv.data<T>() + first);
+      if (!dk.empty()) AddHead(s, length, w.dk, w.scratch.o, dk.fresh(), dk.data<T>() + first);
+      if (!dv.empty()) AddHead(s, length, w.dv, w.scratch.o, dv.fresh(), dv.data<T>() + first);
     });
   });
 }
@@ -330,13 +330,13 @@ void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& 
       const bool held = lengths.empty() || CacheHolds(position / kKeyTile, lengths.data<std::int32_t>()[n],
                                                       cache.sink_tiles(), cache.ring());
       if (slot < 0 || !held) return;
-      const Tiles<T> tiles = SlotTiles(s, cache, slot);
       for (std::int64_t g = 0; g < s.G; ++g) {
+        const Tiles<T> tiles = SlotTiles(s, cache, slot, g);
         const T *key = k.data<T>() + (n * s.G + g) * s.D, *value = v.data<T>() + (n * s.G + g) * s.D;
-        T* column = tiles.Columns(s, g, position / kKeyTile) + PanelIndex<T>(0, lane);
+        T* column = tiles.Columns(s, position / kKeyTile) + PanelIndex<T>(0, lane);
         for (std::int64_t d = 0; d < s.D; ++d) column[PanelIndex<T>(d, 0)] = key[d];
         for (std::int64_t c = 0; c < s.value_panels; ++c, value += kPanel) {
-          T* row = tiles.Rows(s, g, c, position / kKeyTile) + PanelIndex<T>(lane, 0);
+          T* row = tiles.Rows(s, c, position / kKeyTile) + PanelIndex<T>(lane, 0);
           const std::int64_t width = std::min(kPanel, s.D - c * kPanel);
           for (std::int64_t j = 0; j < width; ++j) row[j * kPairing<T>] = value[j];
         }
@@ -356,7 +356,8 @@ void AttentionKernels<SWARR_SET>::CachedForward(const Context& ctx, const Tensor
     Block* blocks = ctx.arena->NewArray<Block>(q.dim(0));
     const auto owner = [&](std::int64_t n) { return std::int64_t{in.slots.data<std::int32_t>()[n]}; };
     const std::int64_t count = CutBlocks(in.q_pos, s.block_queries, owner, blocks);
-    ForwardBlocks(ctx, s, out, lse, in, blocks, count, [&](std::int64_t slot) { return SlotTiles(s, cache, slot); });
+    ForwardBlocks(ctx, s, out, lse, in, blocks, count,
+                  [&](int, const Block& b, std::int64_t g) { return SlotTiles(s, cache, b.owner, g); });
   });
 }
 

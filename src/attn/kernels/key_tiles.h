@@ -34,26 +34,24 @@ struct Shape {
   Accumulator<T> scale = Accumulator<T>(1) / std::sqrt(static_cast<Accumulator<T>>(D));
 };
 
-// The tiles of one document or cache slot. Keys stand as columns, for products over D, or as rows, for products over
-// keys. Tiles of rows that follow one another in memory are one long panel.
+// The tiles of one key head of a document or of a cache slot. Keys stand as columns, for products over D, or as rows,
+// for products over keys. Tiles of rows that follow one another in memory are one long panel.
 template <class T>
 struct Tiles {
-  T* columns;  // [G, count, key_tile]
-  T* rows;     // [G, value_panels, count, value_tile]
+  T* columns;  // [count, key_tile]
+  T* rows;     // [value_panels, count, value_tile]
   std::int64_t count;
-  int sink_tiles = 0, ring = std::numeric_limits<int>::max();
+  int sink_tiles, ring;
 
-  T* Columns(const Shape<T>& s, std::int64_t g, int tile) const {
-    return columns + (g * count + CacheTile(tile, sink_tiles, ring)) * s.key_tile;
-  }
-  T* Rows(const Shape<T>& s, std::int64_t g, std::int64_t panel, int tile) const {
-    return rows + ((g * s.value_panels + panel) * count + CacheTile(tile, sink_tiles, ring)) * s.value_tile;
+  T* Columns(const Shape<T>& s, int tile) const { return columns + CacheTile(tile, sink_tiles, ring) * s.key_tile; }
+  T* Rows(const Shape<T>& s, std::int64_t panel, int tile) const {
+    return rows + (panel * count + CacheTile(tile, sink_tiles, ring)) * s.value_tile;
   }
 };
 
 template <class T>
-Tiles<T> SlotTiles(const Shape<T>& s, const KeyCache& cache, std::int64_t slot) {
-  const std::int64_t first = slot * s.G * cache.tiles();
+Tiles<T> SlotTiles(const Shape<T>& s, const KeyCache& cache, std::int64_t slot, std::int64_t g) {
+  const std::int64_t first = (slot * s.G + g) * cache.tiles();
   return {cache.k().data<T>() + first * s.key_tile, cache.v().data<T>() + first * s.value_panels * s.value_tile,
           cache.tiles(), cache.sink_tiles(), cache.ring()};
 }
@@ -107,12 +105,70 @@ std::int64_t CutBlocks(const Tensor& q_pos, std::int64_t most, F&& owner, Block*
   return count;
 }
 
+// A block's rows of one key head.
+struct HeadTask {
+  std::int64_t block, head;
+};
+// All of them, owner after owner and head after head, so that one thread has a head's keys for many blocks.
+const HeadTask* HeadTasks(Arena& arena, const Block* blocks, std::int64_t count, std::int64_t G) {
+  HeadTask* tasks = arena.NewArray<HeadTask>(count * G);
+  HeadTask* task = tasks;
+  for (std::int64_t begin = 0, end = 0; begin < count; begin = end) {
+    while (end < count && blocks[end].owner == blocks[begin].owner) ++end;
+    for (std::int64_t g = 0; g < G; ++g) {
+      for (std::int64_t i = begin; i < end; ++i) *task++ = {i, g};
+    }
+  }
+  return tasks;
+}
+
+// Keys that are weighted together: a segment of packed weights. It divides a tile.
+template <class T>
+constexpr int kUnit = static_cast<int>(kSegment<T>);
+
+// What a query sees of the tiles that its block visits: keys [0, sinks) and [begin, end), counted as if these tiles
+// followed one another.
+struct SeenKeys {
+  int sinks, begin, end;
+};
+
+// What the rows of a block see.
+struct BlockSight {
+  int first_pos;
+  std::int64_t group;
+  AttentionSpec spec;
+  VisibleKeys tiles = {};  // that one of them sees
+
+  BlockSight(const Block& b, std::int64_t heads, AttentionSpec seen)
+      : first_pos(b.first_pos), group(heads), spec(seen), tiles(VisibleTilesOf(b.first_pos, b.last_pos(), seen)) {}
+
+  std::int64_t keys() const { return std::int64_t{tiles.sinks.size() + tiles.recent.size()} * kKeyTile; }
+
+  SeenKeys SeenBy(std::int64_t r) const {
+    const VisibleKeys sees = VisibleKeysOf(first_pos + static_cast<int>(r / group), spec);
+    const int before = (tiles.recent.begin - tiles.sinks.size()) * kKeyTile;
+    return {sees.sinks.end, sees.recent.begin - before, sees.recent.end - before};
+  }
+
+  // The units that one of `count` rows from r on sees: two ascending ranges.
+  template <class T>
+  VisibleKeys Units(std::int64_t r, std::int64_t count) const {
+    const SeenKeys first = SeenBy(r), last = SeenBy(r + count - 1);
+    const auto ceil = [](int keys) { return static_cast<int>(CeilDiv(keys, kUnit<T>)); };
+    const int sinks = ceil(last.sinks);
+    return {{0, sinks}, {std::max(sinks, first.begin / kUnit<T>), ceil(last.end)}};
+  }
+};
+
 // How a block's scores lie: numbers from a row to the next, and from a tile of keys to the next. The forward, which
 // goes through rows, has them row after row. The backward multiplies by them tile after tile: there a tile is a panel
 // of all rows. Some numbers between tiles keep those of a row from falling into the same places of the nearest cache.
 struct ScoreSteps {
   std::int64_t row, tile;
-  static ScoreSteps ByRow(std::int64_t tiles) { return {tiles * kKeyTile, kKeyTile}; }
+  [[gnu::always_inline]] std::int64_t At(std::int64_t r, std::int64_t key) const {
+    return r * row + key / kKeyTile * tile + key % kKeyTile;
+  }
+  static ScoreSteps ByRow(std::int64_t keys) { return {keys, kKeyTile}; }
   static ScoreSteps ByTile(std::int64_t rows) { return {kKeyTile, rows * kKeyTile + kSegment<float>}; }
 };
 
@@ -122,58 +178,16 @@ std::int64_t HeadOf(const Shape<T>& s, const Block& b, std::int64_t g, std::int6
   return (b.row + r / s.group) * s.H + g * s.group + r % s.group;
 }
 
+// The rows of a block, of from [N, H, D]: where they are, if they lie evenly there, else gathered into `room`.
 template <class T>
-void Gather(const Shape<T>& s, const Block& b, std::int64_t g, const T* from, T* to) {
-  for (std::int64_t r = 0; r < b.count * s.group; ++r) std::copy_n(from + HeadOf(s, b, g, r) * s.D, s.D, to + r * s.D);
+Strided<T> RowsOf(const Shape<T>& s, const Block& b, std::int64_t g, const T* from, T* room) {
+  const T* first = from + HeadOf(s, b, g, 0) * s.D;
+  if (s.group == 1 || s.G == 1) return {first, (s.group == 1 ? s.H : 1) * s.D, 1};
+  for (std::int64_t r = 0; r < b.count * s.group; ++r) {
+    std::copy_n(from + HeadOf(s, b, g, r) * s.D, s.D, room + r * s.D);
+  }
+  return {room, s.D, 1};
 }
-
-// The keys of whole documents in tiles. Document d has the tiles [first[d], first[d + 1]).
-template <class T>
-struct DocumentTiles {
-  const std::int32_t* first_row;
-  std::int64_t* first;
-  T *columns, *rows;
-
-  // As columns, as rows, or both.
-  DocumentTiles(const Context& ctx, const Shape<T>& s, const Tensor& x, const Tensor& documents, bool as_columns,
-                bool as_rows)
-      : first_row(documents.data<std::int32_t>()), columns(nullptr), rows(nullptr) {
-    const std::int64_t docs = documents.dim(0) - 1;
-    first = ctx.arena->NewArray<std::int64_t>(documents.dim(0));
-    first[0] = 0;
-    for (std::int64_t d = 0; d < docs; ++d) first[d + 1] = first[d] + TilesOf(first_row[d + 1] - first_row[d]);
-    if (as_columns) columns = ctx.arena->NewArray<T>(first[docs] * s.G * s.key_tile);
-    if (as_rows) rows = ctx.arena->NewArray<T>(first[docs] * s.G * s.value_panels * s.value_tile);
-    const T* from = x.data<T>();
-    // A tile of all heads together: its rows lie one after another.
-    ForRanges(ThreadsFor(ctx, x.size()), first[docs], [&](std::int64_t begin, std::int64_t end) {
-      std::int64_t d = 0;
-      for (std::int64_t n = begin; n < end; ++n) {
-        while (n >= first[d + 1]) ++d;
-        for (std::int64_t g = 0; g < s.G; ++g) PackKeys(s, d, g, static_cast<int>(n - first[d]), from);
-      }
-    });
-  }
-
-  Tiles<T> Of(const Shape<T>& s, std::int64_t d) const {
-    return {columns ? columns + first[d] * s.G * s.key_tile : nullptr,
-            rows ? rows + first[d] * s.G * s.value_panels * s.value_tile : nullptr, first[d + 1] - first[d]};
-  }
-
- private:
-  void PackKeys(const Shape<T>& s, std::int64_t d, std::int64_t g, int tile, const T* x) const {
-    const Tiles<T> tiles = Of(s, d);
-    const std::int64_t row = first_row[d] + std::int64_t{tile} * kKeyTile;
-    const std::int64_t valid = std::min<std::int64_t>(kKeyTile, first_row[d + 1] - row);
-    const T* from = x + (row * s.G + g) * s.D;
-    if (columns) PackPanel(Strided<T>{from, 1, s.G * s.D}, s.D, valid, tiles.Columns(s, g, tile));
-    for (std::int64_t c = 0; rows && c < s.value_panels; ++c) {
-      T* to = tiles.Rows(s, g, c, tile);
-      if (valid < kKeyTile) std::fill(to, to + s.value_tile, T());
-      PackPanel(Strided<T>{from + c * kPanel, s.G * s.D, 1}, valid, std::min(kPanel, s.D - c * kPanel), to);
-    }
-  }
-};
 
 }  // namespace
 }  // namespace swarr

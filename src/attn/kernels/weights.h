@@ -7,6 +7,7 @@
 #include "attn/kernels/key_tiles.h"
 #include "tensor/kernels/lanes.h"
 #include "tensor/kernels/math.h"
+#include "tensor/kernels/vectors.h"
 
 namespace swarr {
 namespace {
@@ -14,54 +15,28 @@ namespace {
 template <class Sum>
 constexpr Sum kNothing = -std::numeric_limits<Sum>::infinity();
 
-// A row of a block's scores: its part of tile after tile.
-template <class T>
-struct TileRow {
-  T* first;
-  std::int64_t step;
-  T* operator[](std::int64_t tile) const { return first + tile * step; }
-};
-template <class T>
-TileRow<T> RowOf(T* scores, ScoreSteps steps, std::int64_t r) {
-  return {scores + r * steps.row, steps.tile};
+// Sets the scores of row r for keys [from, to) to -infinity, and so their weights to 0.
+template <class T, class Sum = Accumulator<T>>
+void Hide(Sum* scores, ScoreSteps steps, std::int64_t r, int from, int to) {
+  for (int key = from / kUnit<T> * kUnit<T>; key < to; key += kUnit<T>) {
+    Sum* unit = scores + steps.At(r, key);
+    const int begin = from - key, end = to - key;
+    for (int j = 0; j < kUnit<T>; ++j) unit[j] = j >= begin && j < end ? kNothing<Sum> : unit[j];
+  }
 }
 
-// Sets the scores of a row over `tiles` to -infinity, and so their weights to 0, where the query does not see the key:
-// between the sinks and the window, and behind the query.
-template <class Sum>
-void Mask(int q_pos, const VisibleKeys& tiles, AttentionSpec spec, TileRow<Sum> row) {
-  const VisibleKeys sees = VisibleKeysOf(q_pos, spec);
-  for (const KeyRange range : {tiles.sinks, tiles.recent}) {
-    const auto hide = [&](int from, int to) {
-      from = std::max(from, range.begin * kKeyTile), to = std::min(to, range.end * kKeyTile);
-      for (int tile = from / kKeyTile; tile * kKeyTile < to; ++tile) {
-        const int begin = tile * kKeyTile, end = std::min(to - begin, kKeyTile);
-        Sum* scores = row[tile - range.begin];
-        for (int j = std::max(from - begin, 0); j < end; ++j) scores[j] = kNothing<Sum>;
-      }
-    };
-    hide(sees.sinks.end, sees.recent.begin);
-    hide(sees.recent.end, range.end * kKeyTile);
-    row.first = row[range.size()];
-  }
+// The same of what the query does not see in these units: between the sinks and the window, and behind the query.
+template <class T, class Sum = Accumulator<T>>
+void Mask(const SeenKeys& seen, const VisibleKeys& units, Sum* scores, ScoreSteps steps, std::int64_t r) {
+  Hide<T>(scores, steps, r, seen.sinks, std::min(units.sinks.end * kUnit<T>, seen.begin));
+  Hide<T>(scores, steps, r, units.recent.begin * kUnit<T>, seen.begin);
+  Hide<T>(scores, steps, r, seen.end, units.recent.end * kUnit<T>);
 }
 
 // The learned sink of query head h. No sink is one of -infinity: it is never the largest score and weighs nothing.
 template <class T>
 Accumulator<T> SinkOf(const T* sinks, std::int64_t h) {
   return sinks ? Accumulator<T>(sinks[h]) : kNothing<Accumulator<T>>;
-}
-
-// The largest of a row's scores, times the scale, and of its sink.
-template <class Sum>
-Sum LargestScore(TileRow<Sum> row, std::int64_t tiles, Sum scale, Sum sink) {
-  using Lanes = RowLanes<Sum>;
-  Lanes most = Lanes::Lowest();
-  for (std::int64_t i = 0; i < tiles; ++i) {
-    for (int j = 0; j < kKeyTile; j += Lanes::kCount) most.TakeLargest(row[i] + j);
-  }
-  const Sum largest = most.Meet(Lanes::Larger) * scale;
-  return largest < sink ? sink : largest;
 }
 
 // Calls f.operator()<To>() with the type of a packed element: T, or the sums' that bf16 is widened to.
@@ -71,64 +46,154 @@ void WithPacked(const TileKernel<T>& kernel, const F& f) {
   f.template operator()<Accumulator<T>>();
 }
 
-// Packs a row's numbers of some tiles, rounded to T, from segment `from` on.
-template <class To, class T, int kCount>
-[[gnu::always_inline]] inline void PackRow(const Accumulator<T> (&x)[kCount], typename TileKernel<T>::PackedRow packed,
-                                           std::int64_t from) {
-  std::byte* to = packed.begin + from * packed.step;
-  for (int j0 = 0; j0 < kCount; j0 += kSegment<T>, to += packed.step) {
-    for (int j = 0; j < kSegment<T>; ++j) {
-      reinterpret_cast<To*>(to)[j] = static_cast<To>(static_cast<T>(x[j0 + j]));
-    }
+// Vectors of sums that hold the keys of a unit.
+template <class T>
+constexpr int kUnitVectors = kUnit<T> / kLanes<Accumulator<T>>;
+
+// Rows that are weighed together, the same unit of each, or more units of fewer rows. They make as many vectors as find
+// room in registers, since the steps of one exponential wait for one another. Rows differ least in what they see.
+template <class T>
+constexpr int kRowsTogether = kVectorBytes < 64      ? std::max(1, 4 / kUnitVectors<T>)
+                              : kUnitVectors<T> == 1 ? 6
+                                                     : 4;
+
+// Calls f.operator()<kRows>(r, units) for a block's rows, of one tile of the kernel's each; `units` are those that the
+// rows of this tile see.
+template <class T, class F>
+void ForRowsTogether(const TileKernel<T>& kernel, std::int64_t rows, const BlockSight& sight, const F& f) {
+  for (std::int64_t i = 0; i < rows; i += kernel.rows) {
+    const std::int64_t height = std::min<std::int64_t>(kernel.rows, rows - i);
+    const VisibleKeys units = sight.template Units<T>(i, height);
+    ForPieces<kRowsTogether<T>, 1>(i, i + height,
+                                   [&]<int kRows>(std::int64_t r) { f.template operator()<kRows>(r, units); });
   }
 }
 
-// Calls f.operator()<kTiles>(tile) for all tiles, as many together as ExpAll likes.
-template <class Sum, class F>
-[[gnu::always_inline]] inline void ForTiles(std::int64_t tiles, const F& f) {
-  ForPieces<kTogether<Sum> / kKeyTile, 1>(0, tiles, f);
+// Calls f.operator()<kUnits>(unit) for all units, as many together as go with kRows rows.
+template <class T, int kRows, class F>
+[[gnu::always_inline]] inline void ForUnits(const VisibleKeys& units, const F& f) {
+  for (const KeyRange range : {units.sinks, units.recent}) {
+    ForPieces<std::max(1, kRowsTogether<T> / kRows), 1>(range.begin, range.end, f);
+  }
 }
 
-// Turns a row of scores into packed weights p_j = exp(scale s_j - largest), rounded to T. Returns the sum of the
-// weights before they are rounded, in the order of LaneSum.
-template <class To, class T, class Sum = Accumulator<T>>
-Sum PackWeights(TileRow<Sum> row, std::int64_t tiles, Sum scale, Sum largest,
-                typename TileKernel<T>::PackedRow packed) {
-  RowLanes<Sum> sums = {};
-  ForTiles<Sum>(tiles, [&]<int kTiles>(std::int64_t tile) {
-    Sum weight[kTiles * kKeyTile];
-    for (int i = 0; i < kTiles; ++i) {
-      for (int j = 0; j < kKeyTile; ++j) weight[i * kKeyTile + j] = row[tile + i][j] * scale - largest;
+// The largest score of each of kRows rows from r on.
+template <class T, int kRows, class Sum = Accumulator<T>>
+void LargestScores(const Sum* scores, ScoreSteps steps, std::int64_t r, const VisibleKeys& units,
+                   Sum (&largest)[kRows]) {
+  LaneVectors<Sum> most[kRows];
+  for (auto& row : most) row.Fill(kNothing<Sum>);
+  for (const KeyRange range : {units.sinks, units.recent}) {
+    for (std::int64_t key = range.begin * kUnit<T>; key < range.end * kUnit<T>; key += RowLanes<Sum>::kCount) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) most[i].TakeLargest(scores + steps.At(r + i, key));
     }
-    ExpAll(weight);
-    PackRow<To, T>(weight, packed, tile * kKeyTile / kSegment<T>);
-    for (int j = 0; j < kTiles * kKeyTile; j += sums.kCount) {
-      for (int lane = 0; lane < sums.kCount; ++lane) sums.lane[lane] += weight[j + lane];
-    }
-  });
-  return sums.Sum();
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) largest[i] = most[i].Lanes().Meet(RowLanes<Sum>::Larger);
 }
 
-// The backward of a row. Given its scores s_j and e_j = dout . v_j:
+// x = exp(scale s - less) of some units of rows from r on: units of a row one after another, and row after row.
+template <class T, int kRows, int kUnits, class Sum>
+[[gnu::always_inline]] inline void Weigh(const Sum* scores, ScoreSteps steps, std::int64_t r, std::int64_t unit,
+                                         Sum scale, const Sum (&less)[kRows],
+                                         Vector<Sum> (&x)[kRows * kUnits * kUnitVectors<T>]) {
+  Vector<Sum>* to = x;
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+    for (int u = 0; u < kUnits; ++u) {
+      const Sum* from = scores + steps.At(r + i, (unit + u) * kUnit<T>);
+#pragma GCC unroll 16
+      for (int v = 0; v < kUnitVectors<T>; ++v) *to++ = Load(from + v * kLanes<Sum>) * scale - less[i];
+    }
+  }
+  ExpNotAbove<Sum>(x);
+}
+
+// Writes a unit, rounded to T, as numbers of type To.
+template <class T, class To>
+[[gnu::always_inline]] inline void Write(const Vector<Accumulator<T>>* x, To* to) {
+  using Sum = Accumulator<T>;
+  if constexpr (std::is_same_v<T, Sum>) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kUnitVectors<T>; ++v) Store(x[v], to + v * kLanes<Sum>);
+  } else {
+    Sum sums[kUnit<T>];
+#pragma GCC unroll 16
+    for (int v = 0; v < kUnitVectors<T>; ++v) Store(x[v], sums + v * kLanes<Sum>);
+    for (int j = 0; j < kUnit<T>; ++j) to[j] = static_cast<To>(static_cast<T>(sums[j]));
+  }
+}
+
+// Where unit `unit` of row i goes, counted from the row that `packed` is.
+template <class To, class T>
+[[gnu::always_inline]] inline To* PackedUnit(typename TileKernel<T>::PackedRow packed, int i, std::int64_t unit) {
+  return reinterpret_cast<To*>(packed.begin + unit * packed.step) + i * kUnit<T>;
+}
+
+// Turns scores of kRows rows from r on into packed weights p_j = exp(scale s_j - largest), rounded to T. Returns the
+// sums of the weights before they are rounded, in the order of LaneSum.
+template <class To, class T, int kRows, class Sum = Accumulator<T>>
+void PackWeights(const Sum* scores, ScoreSteps steps, std::int64_t r, const VisibleKeys& units, Sum scale,
+                 const Sum (&largest)[kRows], typename TileKernel<T>::PackedRow packed, Sum (&sums)[kRows]) {
+  LaneVectors<Sum> lanes[kRows] = {};
+  ForUnits<T, kRows>(
+      units, [&]<int kUnits>(std::int64_t unit) __attribute__((always_inline)) {
+        Vector<Sum> weight[kRows * kUnits * kUnitVectors<T>];
+        Weigh<T, kRows, kUnits>(scores, steps, r, unit, scale, largest, weight);
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+          for (int u = 0; u < kUnits; ++u) {
+            const Vector<Sum>* from = weight + (i * kUnits + u) * kUnitVectors<T>;
+            Write<T>(from, PackedUnit<To, T>(packed, i, unit + u));
+            lanes[i].template Add<kUnitVectors<T>>(from);
+          }
+        }
+      });
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) sums[i] = lanes[i].Lanes().Sum();
+}
+
+// Zeros in the other units of row r, of `keys` in all.
+template <class T>
+void Clear(const VisibleKeys& units, std::int64_t keys, T* row, ScoreSteps steps, std::int64_t r) {
+  const auto clear = [&](std::int64_t from, std::int64_t to) {
+    for (; from < to; ++from) std::fill_n(row + steps.At(r, from * kUnit<T>), kUnit<T>, T());
+  };
+  clear(units.sinks.end, units.recent.begin);
+  clear(units.recent.end, keys / kUnit<T>);
+}
+
+// The backward of kRows rows from r on. Given scores s_j and e_j = dout . v_j:
 //   p_j = exp(scale s_j - lse),   ds_j = scale p_j (e_j - delta),
 // rounded to T: p over s and ds over e if they have one type, and ds packed too.
-template <class To, class T, class Sum = Accumulator<T>>
-void PackWeightGradients(TileRow<Sum> s, TileRow<Sum> e, std::int64_t tiles, Sum scale, Sum lse, Sum delta,
-                         TileRow<T> p, TileRow<T> ds, typename TileKernel<T>::PackedRow packed) {
-  ForTiles<Sum>(tiles, [=]<int kTiles>(std::int64_t tile) {
-    Sum weight[kTiles * kKeyTile], gradient[kTiles * kKeyTile];
-    for (int i = 0; i < kTiles; ++i) {
-      for (int j = 0; j < kKeyTile; ++j) weight[i * kKeyTile + j] = scale * s[tile + i][j] - lse;
-    }
-    ExpAll(weight);
-    for (int i = 0; i < kTiles; ++i) {
-      const Sum* w = weight + i * kKeyTile;
-      for (int j = 0; j < kKeyTile; ++j) gradient[i * kKeyTile + j] = scale * w[j] * (e[tile + i][j] - delta);
-      for (int j = 0; j < kKeyTile; ++j) p[tile + i][j] = static_cast<T>(w[j]);
-      for (int j = 0; j < kKeyTile; ++j) ds[tile + i][j] = static_cast<T>(gradient[i * kKeyTile + j]);
-    }
-    PackRow<To, T>(gradient, packed, tile * kKeyTile / kSegment<T>);
-  });
+template <class To, class T, int kRows, class Sum = Accumulator<T>>
+void PackWeightGradients(const Sum* s, const Sum* e, ScoreSteps steps, std::int64_t r, const VisibleKeys& units,
+                         Sum scale, const Sum (&lse)[kRows], const Sum* delta, T* p, T* ds,
+                         typename TileKernel<T>::PackedRow packed) {
+  constexpr int kVectors = kUnitVectors<T>;
+  ForUnits<T, kRows>(
+      units, [&]<int kUnits>(std::int64_t unit) __attribute__((always_inline)) {
+        Vector<Sum> weight[kRows * kUnits * kVectors];
+        Weigh<T, kRows, kUnits>(s, steps, r, unit, scale, lse, weight);
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+          for (int u = 0; u < kUnits; ++u) {
+            const std::int64_t at = steps.At(r + i, (unit + u) * kUnit<T>);
+            const Vector<Sum>* w = weight + (i * kUnits + u) * kVectors;
+            Vector<Sum> gradient[kVectors];
+#pragma GCC unroll 16
+            for (int v = 0; v < kVectors; ++v)
+              gradient[v] = scale * w[v] * (Load(e + at + v * kLanes<Sum>) - delta[r + i]);
+            Write<T>(w, p + at);
+            Write<T>(gradient, ds + at);
+            Write<T>(gradient, PackedUnit<To, T>(packed, i, unit + u));
+          }
+        }
+      });
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "tensor/kernels/math.h"
+#include "tensor/kernels/vectors.h"
 
 namespace swarr {
 
@@ -40,6 +41,37 @@ struct RowLanes {
   }
   [[gnu::always_inline]] T Sum() {
     return Meet([](T a, T b) { return a + b; });
+  }
+};
+
+// The same lanes in vectors, for sums and maxima of several rows at once.
+template <class T>
+struct LaneVectors {
+  static constexpr int kVectors = RowLanes<T>::kCount / kLanes<T>;
+  Vector<T> vector[kVectors];
+
+  [[gnu::always_inline]] void Fill(T x) {
+#pragma GCC unroll 4
+    for (auto& v : vector) v = Vector<T>{} + x;
+  }
+  [[gnu::always_inline]] void TakeLargest(const T* x) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kVectors; ++i) {
+      const Vector<T> other = Load(x + i * kLanes<T>);
+      vector[i] = vector[i] < other ? other : vector[i];
+    }
+  }
+  // Adds kCount vectors, as many as lie in these lanes, or more that follow them in the row.
+  template <int kCount>
+  [[gnu::always_inline]] void Add(const Vector<T>* x) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kCount; ++i) vector[i % kVectors] += x[i];
+  }
+  [[gnu::always_inline]] RowLanes<T> Lanes() const {
+    RowLanes<T> lanes;
+#pragma GCC unroll 4
+    for (int i = 0; i < kVectors; ++i) Store(vector[i], lanes.lane + i * kLanes<T>);
+    return lanes;
   }
 };
 
@@ -97,6 +129,40 @@ template <int kCount, class T>
     for (int i = 0; i < kCount; ++i) sum[i] = Steps::Next(sum[i], r[i], k);
   }
   for (int i = 0; i < kCount; ++i) x[i] = Steps::Scaled(x[i], sum[i], shifted[i]);
+}
+
+// The same for vectors of numbers of which none is above ExpSteps' kHigh, as in a softmax. What is below kLow needs no
+// clamping, since nothing remains of it.
+template <class T, int kCount>
+[[gnu::always_inline]] inline void ExpNotAbove(Vector<T> (&x)[kCount]) {
+  using Steps = ExpSteps<T>;
+  using V = Vector<T>;
+  using Bits = Vector<typename Steps::Bits>;
+  V shifted[kCount], r[kCount], sum[kCount];
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) shifted[i] = x[i] * Steps::kInverseLn2 + Steps::kShift;
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) {
+    const V n = shifted[i] - Steps::kShift;
+    r[i] = MultiplyExactlyAdd(n, -Steps::kLn2High, x[i]) - n * Steps::kLn2Low;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) sum[i] = r[i] * (T(1) / Steps::kDegree) + T(1);
+#pragma GCC unroll 16
+  for (int k = Steps::kDegree - 1; k >= 1; --k) {
+    const T inverse = T(1) / static_cast<T>(k);
+#pragma GCC unroll 16
+    for (int i = 0; i < kCount; ++i) {
+      const V product = sum[i] * r[i];
+      sum[i] =
+          k > 1 && (k & (k - 1)) == 0 ? MultiplyExactlyAdd(product, inverse, V{} + T(1)) : product * inverse + T(1);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) {
+    const V y = (V)((Bits)sum[i] + ((Bits)shifted[i] << Steps::kMantissa));
+    x[i] = x[i] < Steps::kLow ? V{} : y;
+  }
 }
 
 // Calls f(i, Sigmoid(x(i))) for i < n. What f writes for one i is not read for another.

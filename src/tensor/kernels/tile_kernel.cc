@@ -3,6 +3,7 @@
 // This file and peak_kernel.cc alone are compiled with contraction (cmake/kernels.cmake): a * b + c is one fused
 // multiply-add where the set has one.
 #include "tensor/kernels/panels.h"
+#include "tensor/kernels/vectors.h"
 
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -14,38 +15,12 @@ namespace {
 // A tile of sums, and rows of b, in registers. With 32 of them f32 takes 6 rows times two panels: 34 instructions for
 // 24 fused multiply-adds, where 8 rows times one panel would take 42. It shows where another thread shares the core.
 #ifdef __AVX512F__
-constexpr int kVectorBytes = 64;
 template <class Sum>
 constexpr int kRows = sizeof(Sum) == 4 ? 6 : 8;
-#elif defined(__AVX__)
-constexpr int kVectorBytes = 32;
-template <class Sum>
-constexpr int kRows = 6;
 #else
-constexpr int kVectorBytes = 16;
 template <class Sum>
 constexpr int kRows = 6;
 #endif
-
-// Loads and stores through this type need no more alignment than an element has.
-template <class T>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
-};
-template <class T>
-using Vector = typename VectorOf<T>::type;
-template <class T>
-constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
-
-// By value: a reference that a template returns has clang forget the type's alignment, and it takes a whole vector's.
-template <class T>
-[[gnu::always_inline]] inline Vector<T> Load(const T* p) {
-  return *reinterpret_cast<const Vector<T>*>(p);
-}
-template <class T>
-[[gnu::always_inline]] inline void Store(const Vector<T>& v, T* p) {
-  *reinterpret_cast<Vector<T>*>(p) = v;
-}
 
 // Panels that many rows take at once: as many as leave room for their sums.
 template <class Sum>
