@@ -131,14 +131,14 @@ struct Result {
 template <class T>
 void Multiply(const TileKernel<T>& kernel, Guarded<T>& a, Guarded<T>& b, bool accumulate, Result<T>& c) {
   Buffer255 packed(kernel.PackedBytes(a.rows, a.columns));
-  PackRows(kernel, a.View(), a.rows, a.columns, packed.bytes.data());
+  const BlockRows<T> rows = PackRows(kernel, a.View(), a.rows, a.columns, packed.bytes.data());
   CHECK(packed.IntactBehind());
   const std::int64_t panel_bytes = PanelDepth<T>(a.columns) * kPanel * static_cast<std::int64_t>(sizeof(T));
   Buffer255 panel(panel_bytes);
   auto* to = reinterpret_cast<T*>(panel.bytes.data());
   PackPanel(b.View(), a.columns, b.columns, to);
   CHECK(panel.IntactBehind());
-  MultiplyPanels(kernel, a.rows, 1, a.columns, packed.bytes.data(), to, /*b_stride=*/0, accumulate, &c.At(0, 0),
+  MultiplyPanels(kernel, rows, 0, a.rows, 1, a.columns, to, /*b_stride=*/0, accumulate, &c.At(0, 0),
                  Result<T>::kStride);
   CHECK(c.SentinelsIntact());
 }
@@ -310,6 +310,43 @@ TEST_CASE("columns of a transposed block have the bits of packed rows") {
   };
   check.operator()<double>();
   check.operator()<float>();
+}
+
+TEST_CASE("rows with a panel each have the bits of a row with its panel") {
+  ForTypes([]<class T>() {
+    for (const NamedKernel<T>& k : KernelsFor<T>()) {
+      if (!k.kernel->multiply_each) continue;
+      for (int count = 1; count <= TileKernel<T>::kEach; ++count) {
+        INFO(Name(kDTypeOf<T>) << " on " << Name(k.cpu) << ", " << count << " rows");
+        constexpr std::int64_t kRows = 7, kDepth = 96, kSplit = 32;  // rows of two tiles of some kernels
+        Guarded<T> a(kRows, kDepth, false);
+        a.FillWithReals(1);
+        Buffer255 packed(k.kernel->PackedBytes(kRows, kDepth));
+        const BlockRows<T> rows = PackRows(*k.kernel, a.View(), kRows, kDepth, packed.bytes.data());
+        Result<T> together(kRows), alone(kRows);
+        std::vector<std::vector<T>> panels;
+        TileRows row[TileKernel<T>::kEach], rest[TileKernel<T>::kEach];
+        const T *panel[TileKernel<T>::kEach], *rest_of[TileKernel<T>::kEach];
+        for (int i = 0; i < count; ++i) {
+          const std::int64_t r = kRows - count + i;
+          Guarded<T> b(kDepth, kPanel, false);
+          b.FillWithReals(static_cast<std::uint32_t>(2 + i));
+          panels.emplace_back(static_cast<std::size_t>(PanelDepth<T>(kDepth) * kPanel));
+          PackPanel(b.View(), kDepth, kPanel, panels.back().data());
+          row[i] = rows.Row(*k.kernel, kRows, r, 0), rest[i] = rows.Row(*k.kernel, kRows, r, kSplit);
+          panel[i] = panels.back().data(), rest_of[i] = panel[i] + kSplit * kPanel;
+          k.kernel->multiply(1, 1, kDepth, row[i], panel[i], 0, false, &alone.At(r, 0), Result<T>::kStride);
+        }
+        const auto multiply = [&](std::int64_t depth, const TileRows* x, const T* const* b, bool accumulate) {
+          k.kernel->multiply_each(count, depth, x, b, accumulate, &together.At(kRows - count, 0), Result<T>::kStride);
+        };
+        multiply(kSplit, row, panel, false);
+        multiply(kDepth - kSplit, rest, rest_of, true);
+        CHECK(together.SentinelsIntact());
+        CHECK(together.c == alone.c);
+      }
+    }
+  });
 }
 
 TEST_CASE("products of bf16 are summed to within the rounding of f32, on every processor") {

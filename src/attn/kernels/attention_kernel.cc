@@ -4,10 +4,8 @@
 // one document and one key head, up to kQueryBlock rows: the heads of each query that share the key head. It takes the
 // visible tiles together. A key that one of its queries does not see weighs exactly 0 there, and adding 0 leaves a sum
 // as it is. So a query's bits do not depend on the queries in its block: alone in decoding, or many in training.
+#include "attn/kernels/forward_block.h"
 #include "attn/kernels/own_tiles.h"
-#include "attn/kernels/scratch.h"
-#include "attn/kernels/tile_products.h"
-#include "attn/kernels/weights.h"
 
 namespace swarr {
 namespace {
@@ -15,60 +13,6 @@ namespace {
 template <class T>
 Shape<T> ShapeOf(const Context& ctx, std::int64_t H, std::int64_t G, std::int64_t D) {
   return {.H = H, .G = G, .D = D, .kernel = TileKernelOf<SWARR_SET, T>(ctx.cpu)};
-}
-
-// The softmax of a block's rows: packs the weights before they are divided by their sum, and writes the log of this sum
-// and its reciprocal. sink_of(r) is the row's learned sink.
-template <class T, class F>
-void WeighRows(const Shape<T>& s, const Block& b, const BlockSight& sight, std::int64_t g, const Scratch<T>& t,
-               const F& sink_of, Accumulator<T>* lse) {
-  using Sum = Accumulator<T>;
-  const std::int64_t rows = b.count * s.group, keys = sight.keys();
-  const ScoreSteps steps = ScoreSteps::ByRow(keys);
-  WithPacked(s.kernel, [&]<class To>() {
-    ForRowsTogether<T>(s.kernel, rows, sight, [&]<int kRows>(std::int64_t r, const VisibleKeys& units) {
-      Sum largest[kRows], sum[kRows];
-      for (int i = 0; i < kRows; ++i) Mask<T>(sight.SeenBy(r + i), units, t.s, steps, r + i);
-      LargestScores<T>(t.s, steps, r, units, largest);
-      for (int i = 0; i < kRows; ++i) {
-        const Sum sink = sink_of(r + i);
-        largest[i] *= s.scale;
-        if (largest[i] < sink) largest[i] = sink;
-      }
-      PackWeights<To, T>(t.s, steps, r, units, s.scale, largest, s.kernel.RowOf(t.packed, rows, keys, r), sum);
-      for (int i = 0; i < kRows; ++i) {
-        if (const Sum sink = sink_of(r + i); sink != kNothing<Sum>) sum[i] += Exp(sink - largest[i]);
-        lse[HeadOf(s, b, g, r + i)] = largest[i] + std::log(sum[i]);
-        t.lse[r + i] = Sum(1) / sum[i];
-      }
-    });
-  });
-}
-
-template <class T>
-void ForwardBlock(const Shape<T>& s, const Block& b, const Tiles<T>& tiles, std::int64_t g, AttentionSpec spec,
-                  const T* q, const T* sinks, const Scratch<T>& t, T* out, Accumulator<T>* lse) {
-  using Sum = Accumulator<T>;
-  const std::int64_t rows = b.count * s.group;
-  const BlockSight sight(b, s.group, spec);
-  const auto sink_of = [&](std::int64_t r) { return SinkOf(sinks, g * s.group + r % s.group); };
-  if (sight.keys() == 0) {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      std::fill_n(out + HeadOf(s, b, g, r) * s.D, s.D, T());
-      lse[HeadOf(s, b, g, r)] = sink_of(r);
-    }
-    return;
-  }
-  MultiplyKeys(s, tiles, sight.tiles, rows, RowsOf(s, b, g, q, t.q), t.packed, t.s, ScoreSteps::ByRow(sight.keys()));
-  WeighRows(s, b, sight, g, t, sink_of, lse);
-  MultiplyValues(s, tiles, sight, rows, t.packed, t.o);
-  const std::int64_t D = s.D;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    T* to = out + HeadOf(s, b, g, r) * s.D;
-    // + 0 makes one zero of two: keys that weigh nothing may or may not have turned -0 into 0.
-    const Sum *from = t.o + r * s.width, inverse = t.lse[r];
-    for (std::int64_t d = 0; d < D; ++d) to[d] = static_cast<T>(from[d] * inverse + Sum(0));
-  }
 }
 
 // The forward of all blocks and key heads; any thread takes any of them, in the order of their owners and heads. `in`
@@ -88,12 +32,25 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   const std::int64_t keys = most * kKeyTile;
   Scratch<T>* scratch = ctx.arena->NewArray<Scratch<T>>(ctx.threads);
   for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
+  const T* q = in.q.template data<T>();
+  const int threads = ThreadsFor(ctx, work);
+  // In decoding a block is one query. As many queries as threads share out the work without their heads.
+  const bool whole = s.kernel.multiply_each && s.group == 1 && s.H <= s.block_rows && count >= threads &&
+                     std::all_of(blocks, blocks + count, [](const Block& b) { return b.count == 1; });
+  if (whole) {
+    return ForShares(threads, count, [&](int thread, std::int64_t i) {
+      const Block& b = blocks[i];
+      ForwardQuery(
+          s, b, SpecOfRow(in, b.row), [&](std::int64_t h) { return tiles_of(thread, b, h); }, q, sinks, scratch[thread],
+          out.data<T>(), lse.data<Accumulator<T>>());
+    });
+  }
   const HeadTask* tasks = HeadTasks(*ctx.arena, blocks, count, s.G);
-  ForShares(ThreadsFor(ctx, work), count * s.G, [&](int thread, std::int64_t task) {
+  ForShares(threads, count * s.G, [&](int thread, std::int64_t task) {
     const auto [block, g] = tasks[task];
     const Block& b = blocks[block];
-    ForwardBlock(s, b, tiles_of(thread, b, g), g, SpecOfRow(in, b.row), in.q.template data<T>(), sinks, scratch[thread],
-                 out.data<T>(), lse.data<Accumulator<T>>());
+    ForwardBlock(s, b, tiles_of(thread, b, g), g, SpecOfRow(in, b.row), q, sinks, scratch[thread], out.data<T>(),
+                 lse.data<Accumulator<T>>());
   });
 }
 
@@ -121,7 +78,7 @@ struct BackwardTask {
   // sums += x^T w over the block's rows, for the visible tiles; x [rows, D], w [tiles, rows, kKeyTile]. A tile of w is
   // a panel as it is, unless rows stand in pairs there.
   void AddTransposed(const VisibleKeys& visible, std::int64_t rows, Strided<T> x, const T* w, Sum* sums) const {
-    PackRows(s.kernel, Strided<T>{x.data, 1, x.row_stride}, s.D, rows, t.packed);
+    const BlockRows<T> columns = PackOrReadInPlace(s.kernel, Strided<T>{x.data, 1, x.row_stride}, s.D, rows, t.packed);
     for (const KeyRange range : {visible.sinks, visible.recent}) {
       for (int tile = range.begin; tile < range.end; ++tile, w += ScoreSteps::ByTile(rows).tile) {
         const T* panel = w;
@@ -129,7 +86,7 @@ struct BackwardTask {
           PackPanel(Strided<T>{w, kKeyTile, 1}, rows, kKeyTile, t.panel);
           panel = t.panel;
         }
-        MultiplyPanels(s.kernel, s.D, 1, rows, t.packed, panel, 0, /*accumulate=*/true, sums + tile * s.D * kKeyTile,
+        MultiplyPanels(s.kernel, columns, 0, s.D, 1, rows, panel, 0, /*accumulate=*/true, sums + tile * s.D * kKeyTile,
                        kKeyTile);
       }
     }

@@ -133,41 +133,20 @@ struct BlockRows {
     const std::int64_t padded = RoundUp(count, kernel.row_multiple);
     return {data + kernel.PackedBytes(i, depth) + k0 * padded * kernel.packed_size, kSegment<T>, padded * kSegment<T>};
   }
-};
 
-// The rows of a transposed f32 matrix, 16 at a time whatever the tiles: a transposition has no fewer.
-inline void PackTransposed(const TileKernel<float>& kernel, Strided<float> a, std::int64_t rows, std::int64_t depth,
-                           Word* to) {
-  constexpr std::int64_t kBlock = kSegment<float>, kMost = 128;
-  for (std::int64_t i0 = 0; i0 < rows; i0 += kMost) {
-    const std::int64_t count = std::min(kMost, rows - i0);
-    Word* begin[kMost];        // of a row
-    std::int64_t step[kMost];  // from one of its segments to the next
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::int64_t tile = (i0 + i) / kernel.rows * kernel.rows,
-                         height = std::min<std::int64_t>(kernel.rows, rows - tile);
-      begin[i] = to + tile * RoundUp(depth, kBlock) + (i0 + i - tile) * kBlock;
-      step[i] = height * kBlock;
-    }
-    for (std::int64_t k = 0; k < depth; k += kBlock) {
-      const WordRows elements{reinterpret_cast<const Word*>(a.data + i0 + k * a.column_stride), a.column_stride};
-      TransposeRows(
-          elements, std::min(kBlock, depth - k),
-          count, [&](std::int64_t i) __attribute__((always_inline)) { return begin[i] + k / kBlock * step[i]; },
-          kBlock);
-    }
+  // Row i of `rows` packed ones alone, from k0.
+  [[gnu::always_inline]] TileRows Row(const TileKernel<T>& kernel, std::int64_t rows, std::int64_t i,
+                                      std::int64_t k0) const {
+    const std::int64_t tile = i / kernel.rows * kernel.rows;
+    TileRows row = Tile(kernel, tile, std::min<std::int64_t>(kernel.rows, rows - tile), k0);
+    row.data += (i - tile) * row.row * kernel.packed_size;
+    return row;
   }
-}
+};
 
 template <class T>
 inline BlockRows<T> PackRows(const TileKernel<T>& kernel, Strided<T> a, std::int64_t rows, std::int64_t depth,
                              std::byte* to) {
-  if constexpr (std::is_same_v<T, float>) {
-    if (a.row_stride == 1 && a.column_stride != 1) {
-      PackTransposed(kernel, a, rows, depth, reinterpret_cast<Word*>(to));
-      return {to, depth, 0};
-    }
-  }
   const std::int64_t step = a.row_stride == 1 ? kPackDepth : depth;
   for (std::int64_t k = 0; k < depth; k += step) {
     for (std::int64_t i = 0; i < rows; i += kernel.rows) {
@@ -232,14 +211,6 @@ inline void MultiplyPanels(const TileKernel<T>& kernel, const BlockRows<T>& a, s
     kernel.multiply(static_cast<int>(tile), panels, depth, a.Tile(kernel, i, tile, k0), b, b_stride, accumulate,
                     c + i * c_stride, c_stride);
   }
-}
-
-// The same of rows that were packed for this depth.
-template <class T>
-inline void MultiplyPanels(const TileKernel<T>& kernel, std::int64_t rows, std::int64_t panels, std::int64_t depth,
-                           const std::byte* a, const T* b, std::int64_t b_stride, bool accumulate, Accumulator<T>* c,
-                           std::int64_t c_stride) {
-  MultiplyPanels(kernel, BlockRows<T>{a, depth, 0}, 0, rows, panels, depth, b, b_stride, accumulate, c, c_stride);
 }
 
 }  // namespace

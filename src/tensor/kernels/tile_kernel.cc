@@ -195,10 +195,63 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileR
   take.template operator()<false>();
 }
 
+// Each of kCount rows times two vectors of a panel of its own.
+template <int kCount, class T>
+void MultiplyEach(std::int64_t depth, const TileRows* rows, const T* const* b, std::int64_t column, bool accumulate,
+                  Accumulator<T>* c, std::int64_t c_stride) {
+  using Sum = Accumulator<T>;
+  constexpr std::int64_t kBlock = kSegment<T>, kPair = kPairing<T>;
+  Sums<Sum, 1, 1> sum[kCount] = {};
+  const Sum* x[kCount];
+  const T* panel[kCount][1];
+#pragma GCC unroll 4
+  for (int i = 0; i < kCount; ++i) {
+    x[i] = reinterpret_cast<const Sum*>(rows[i].data);
+    panel[i][0] = b[i] + column * kPair;
+    if (accumulate) {
+      ForSums<1, 1>(sum[i], c + i * c_stride + column, 0, 0, [](Vector<Sum>& v, const Sum* from) { v = Load(from); });
+    }
+  }
+  const auto add = [&](std::int64_t k) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kCount; ++i) {
+      AddStep<1, 1>(
+          sum[i], [&](int, std::int64_t at) __attribute__((always_inline)) { return x[i][at]; }, k, panel[i]);
+    }
+  };
+  for (; depth >= kBlock; depth -= kBlock) {
+    for (std::int64_t k = 0; k < kBlock; k += kPair) add(k);
+#pragma GCC unroll 4
+    for (int i = 0; i < kCount; ++i) x[i] += rows[i].segment, panel[i][0] += kBlock * kPanel;
+  }
+  for (std::int64_t k = 0; k < depth; k += kPair) add(k);
+#pragma GCC unroll 4
+  for (int i = 0; i < kCount; ++i) {
+    ForSums<1, 1>(sum[i], c + i * c_stride + column, 0, 0, [](const Vector<Sum>& v, Sum* to) { Store(v, to); });
+  }
+}
+
 template <class T>
-constexpr TileKernel<T> kKernel = {kRows<Accumulator<T>>,          1,
-                                   kPanelsAtOnce<Accumulator<T>>,  sizeof(Accumulator<T>),
-                                   PackTile<T, Accumulator<T>, 1>, MultiplyRows<T>};
+void MultiplyEachOf(int rows, std::int64_t depth, const TileRows* a, const T* const* b, bool accumulate,
+                    Accumulator<T>* c, std::int64_t c_stride) {
+  static_assert(TileKernel<T>::kEach == 4);
+  const auto multiply = rows == 4   ? MultiplyEach<4, T>
+                        : rows == 3 ? MultiplyEach<3, T>
+                        : rows == 2 ? MultiplyEach<2, T>
+                                    : MultiplyEach<1, T>;
+  for (int column = 0; column < kPanel; column += 2 * kLanes<Accumulator<T>>) {
+    multiply(depth, a, b, column, accumulate, c, c_stride);
+  }
+}
+
+template <class T>
+constexpr TileKernel<T> kKernel = {kRows<Accumulator<T>>,
+                                   1,
+                                   kPanelsAtOnce<Accumulator<T>>,
+                                   sizeof(Accumulator<T>),
+                                   PackTile<T, Accumulator<T>, 1>,
+                                   MultiplyRows<T>,
+                                   MultiplyEachOf<T>};
 
 }  // namespace
 
