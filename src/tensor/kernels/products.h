@@ -146,7 +146,7 @@ class Gemm {
       work = std::max(work, task.rows * task.columns * task.depth);
       all_work += task.rows * task.columns * task.depth;
       depth_ = std::max(depth_, task.depth);
-      packs |= task.a.column_stride != 1 || !kernel.MayReadInPlace(task.rows, task.depth);
+      packs |= task.a.column_stride != 1 || !kernel.MayReadInPlace(task.depth);
       most_rows = std::max(most_rows, task.rows);
       fewest_panels = std::min(fewest_panels, Panels(i));
       row_blocks_ = products.stacked ? row_blocks_ + RowBlocks(i) : RowBlocks(i);

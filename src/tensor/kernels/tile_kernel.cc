@@ -149,9 +149,8 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileR
 }
 
 template <class T>
-constexpr TileKernel<T> kKernel = {kRows<Accumulator<T>>,          1,
-                                   kPanelsAtOnce<Accumulator<T>>,  sizeof(Accumulator<T>),
-                                   PackTile<T, Accumulator<T>, 1>, MultiplyRows<T>};
+constexpr TileKernel<T> kKernel = {kRows<Accumulator<T>>, kPanelsAtOnce<Accumulator<T>>, sizeof(Accumulator<T>),
+                                   PackTile<T, Accumulator<T>>, MultiplyRows<T>};
 
 }  // namespace
 
