@@ -75,16 +75,13 @@ inline void PackPanels(Strided<T> b, std::int64_t depth, std::int64_t columns, s
   }
 }
 
-// A tile kernel's `pack`. Each segment of k gets a multiple of kMultiple rows: the first `rows` are filled, the others
-// zero. Zeros follow beyond depth. To is T, or the f32 that bf16 is widened to.
-template <class T, class To, int kMultiple>
+// A tile kernel's `pack`. Zeros follow beyond depth. To is T, or the f32 that bf16 is widened to.
+template <class T, class To>
 inline void PackTile(Strided<T> a, int rows, std::int64_t depth, std::byte* packed) {
   constexpr std::int64_t kBlock = kSegment<T>;
-  const std::int64_t stride = RoundUp(rows, kMultiple);
   To* to = reinterpret_cast<To*>(packed);
-  for (std::int64_t k0 = 0; k0 < depth; k0 += kBlock, to += stride * kBlock) {
+  for (std::int64_t k0 = 0; k0 < depth; k0 += kBlock, to += rows * kBlock) {
     const std::int64_t block = std::min(depth - k0, kBlock);
-    std::fill(to + rows * kBlock, to + stride * kBlock, To());
     const T* from = a.data + k0 * a.column_stride;
     if constexpr (std::is_same_v<T, To> && sizeof(T) * kPairing<T> == sizeof(Word)) {
       if (a.row_stride == 1) {  // a transposed: words are its elements, or pairs of its rows k
@@ -130,8 +127,7 @@ struct BlockRows {
                                        std::int64_t k0) const {
     if (step != 1) return {data + (i + k0 * step) * kernel.packed_size, 1, kSegment<T> * step, step};
     if (stride > 0) return {data + (i * stride + k0) * kernel.packed_size, stride, kSegment<T>};
-    const std::int64_t padded = RoundUp(count, kernel.row_multiple);
-    return {data + kernel.PackedBytes(i, depth) + k0 * padded * kernel.packed_size, kSegment<T>, padded * kSegment<T>};
+    return {data + kernel.PackedBytes(i, depth) + k0 * count * kernel.packed_size, kSegment<T>, count * kSegment<T>};
   }
 
   // Row i of `rows` packed ones alone, from k0.
@@ -151,8 +147,7 @@ inline BlockRows<T> PackRows(const TileKernel<T>& kernel, Strided<T> a, std::int
   for (std::int64_t k = 0; k < depth; k += step) {
     for (std::int64_t i = 0; i < rows; i += kernel.rows) {
       const std::int64_t tile = std::min<std::int64_t>(kernel.rows, rows - i);
-      const std::int64_t at =
-          kernel.PackedBytes(i, depth) + k * RoundUp(tile, kernel.row_multiple) * kernel.packed_size;
+      const std::int64_t at = kernel.PackedBytes(i, depth) + k * tile * kernel.packed_size;
       kernel.pack(a.From(i, k), static_cast<int>(tile), std::min(step, depth - k), to + at);
     }
   }
@@ -193,7 +188,7 @@ inline BlockRows<T> PackOrReadInPlace(const TileKernel<T>& kernel, Strided<T> a,
     const bool crowded = a.column_stride * static_cast<std::int64_t>(sizeof(T)) % kSharedPlaces == 0;
     return crowded ? CopyColumns(a, rows, depth, room) : BlockRows<T>{where, depth, 0, a.column_stride};
   }
-  if (a.column_stride != 1 || !kernel.MayReadInPlace(rows, depth)) return PackRows(kernel, a, rows, depth, room);
+  if (a.column_stride != 1 || !kernel.MayReadInPlace(depth)) return PackRows(kernel, a, rows, depth, room);
   return {where, depth, a.row_stride};
 }
 template <class T>

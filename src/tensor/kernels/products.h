@@ -110,8 +110,9 @@ void MultiplyChunk(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
   StoreSums(store, row, rows, column, columns, sums, width);
 }
 
-// One thread does up to this many multiply-adds sooner than two would meet, a product at a time.
-constexpr std::int64_t kSmall = 65536;
+// One thread does up to this many multiply-adds sooner than two would meet. With one row that is 64 KiB of weights in
+// bf16: of two threads each keeps its share of them in its own second-level cache.
+constexpr std::int64_t kSmall = 32768;
 
 // Panels that a block of rows is multiplied with at a time: several of few rows, whose sums take no more room.
 template <class T>
@@ -145,13 +146,12 @@ class Gemm {
   Gemm(const Context& ctx, const TileKernel<T>& kernel, Products<T, Out> products)
       : ctx_(ctx), kernel_(kernel), products_(products), scope_(*ctx.arena) {
     bool packs = false;  // rows of a
-    std::int64_t work = 0, all_work = 0, most_rows = 0, fewest_panels = Panels(0);
+    std::int64_t work = 0, most_rows = 0, fewest_panels = Panels(0);
     for (std::size_t i = 0; i < Count(); ++i) {
       const Task<T, Out>& task = TaskAt(i);
-      work = std::max(work, task.rows * task.columns * task.depth);
-      all_work += task.rows * task.columns * task.depth;
+      work += task.rows * task.columns * task.depth;
       depth_ = std::max(depth_, task.depth);
-      packs |= task.a.column_stride != 1 || !kernel.MayReadInPlace(task.rows, task.depth);
+      packs |= task.a.column_stride != 1 || !kernel.MayReadInPlace(task.depth);
       most_rows = std::max(most_rows, task.rows);
       fewest_panels = std::min(fewest_panels, Panels(i));
       row_blocks_ = products.stacked ? row_blocks_ + RowBlocks(i) : RowBlocks(i);
@@ -159,7 +159,7 @@ class Gemm {
     constexpr bool kRounds = !std::is_same_v<Out, Accumulator<T>>;
     chunk_ = kRounds || (Count() > 1 && !products.stacked) ? depth_ : std::min(depth_, kDepthChunk);
     threads_ = work > kSmall ? ctx.threads : 1;
-    groups_ = PanelGroups(row_blocks_, fewest_panels, all_work, threads_);
+    groups_ = PanelGroups(row_blocks_, fewest_panels, work, threads_);
     parts_ = PartsFor(threads_, row_blocks_ * groups_);
     const std::int64_t scratch_bytes =
         packs ? RoundUp(BlockBytes(kernel, std::min(most_rows, kRowBlock), chunk_), 64) : 0;

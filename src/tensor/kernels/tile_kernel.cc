@@ -245,13 +245,9 @@ void MultiplyEachOf(int rows, std::int64_t depth, const TileRows* a, const T* co
 }
 
 template <class T>
-constexpr TileKernel<T> kKernel = {kRows<Accumulator<T>>,
-                                   1,
-                                   kPanelsAtOnce<Accumulator<T>>,
-                                   sizeof(Accumulator<T>),
-                                   PackTile<T, Accumulator<T>, 1>,
-                                   MultiplyRows<T>,
-                                   MultiplyEachOf<T>};
+constexpr TileKernel<T> kKernel = {kRows<Accumulator<T>>,  kPanelsAtOnce<Accumulator<T>>,
+                                   sizeof(Accumulator<T>), PackTile<T, Accumulator<T>>,
+                                   MultiplyRows<T>,        MultiplyEachOf<T>};
 
 }  // namespace
 
