@@ -16,10 +16,11 @@ Shape<T> ShapeOf(const Context& ctx, std::int64_t H, std::int64_t G, std::int64_
 }
 
 // The forward of all blocks and key heads; any thread takes any of them, in the order of their owners and heads. `in`
-// is of either kind of inputs; tiles_of(thread, block, head) gives the keys.
+// is of either kind of inputs; tiles_of(thread, block, head) gives the keys. `lasting`: those of other heads stay
+// there.
 template <class T, class Inputs, class F>
 void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, const Tensor& lse, const Inputs& in,
-                   const Block* blocks, std::int64_t count, F&& tiles_of) {
+                   const Block* blocks, std::int64_t count, bool lasting, F&& tiles_of) {
   const T* sinks = in.sink_logits.empty() ? nullptr : in.sink_logits.template data<T>();
   std::int64_t most = 1, work = 0;
   for (std::int64_t i = 0; i < count; ++i) {
@@ -34,23 +35,22 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
   const T* q = in.q.template data<T>();
   const int threads = ThreadsFor(ctx, work);
-  // In decoding a block is one query. As many queries as threads share out the work without their heads.
-  const bool whole = s.kernel.multiply_each && s.group == 1 && s.H <= s.block_rows && count >= threads &&
-                     std::all_of(blocks, blocks + count, [](const Block& b) { return b.count == 1; });
-  if (whole) {
-    return ForShares(threads, count, [&](int thread, std::int64_t i) {
-      const Block& b = blocks[i];
-      ForwardQuery(
-          s, b, SpecOfRow(in, b.row), [&](std::int64_t h) { return tiles_of(thread, b, h); }, q, sinks, scratch[thread],
-          out.data<T>(), lse.data<Accumulator<T>>());
-    });
-  }
+  // In decoding a block is one query. As many queries as threads share out the work without their heads, and the task
+  // of the first head is all of them.
+  const bool together = lasting && s.kernel.multiply_each && s.group == 1 && s.H <= s.block_rows && count >= threads;
   const HeadTask* tasks = HeadTasks(*ctx.arena, blocks, count, s.G);
   ForShares(threads, count * s.G, [&](int thread, std::int64_t task) {
     const auto [block, g] = tasks[task];
     const Block& b = blocks[block];
-    ForwardBlock(s, b, tiles_of(thread, b, g), g, SpecOfRow(in, b.row), q, sinks, scratch[thread], out.data<T>(),
-                 lse.data<Accumulator<T>>());
+    const AttentionSpec spec = SpecOfRow(in, b.row);
+    if (!together || b.count > 1) {
+      return ForwardBlock(s, b, tiles_of(thread, b, g), g, spec, q, sinks, scratch[thread], out.data<T>(),
+                          lse.data<Accumulator<T>>());
+    }
+    if (g > 0) return;
+    ForwardQuery(
+        s, b, spec, [&](std::int64_t h) { return tiles_of(thread, b, h); }, q, sinks, scratch[thread], out.data<T>(),
+        lse.data<Accumulator<T>>());
   });
 }
 
@@ -205,13 +205,14 @@ void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out,
       return d;
     };
     const std::int64_t count = CutBlocks(in.q_pos, s.block_queries, owner, blocks);
-    ForwardBlocks(ctx, s, out, lse, in, blocks, count, [&](int thread, const Block& b, std::int64_t g) {
-      const VisibleKeys visible = VisibleTilesOf(b.first_pos, b.last_pos(), SpecOfRow(in, b.row));
-      const std::int64_t first = first_row[b.owner], length = first_row[b.owner + 1] - first, at = first * s.G + g;
-      Tiles<T> tiles = works[thread].keys.Of(s, in.k.data<T>() + at * s.D, length, visible);
-      tiles.rows = works[thread].values.Of(s, in.v.data<T>() + at * s.D, length, visible).rows;
-      return tiles;
-    });
+    ForwardBlocks(
+        ctx, s, out, lse, in, blocks, count, /*lasting=*/false, [&](int thread, const Block& b, std::int64_t g) {
+          const VisibleKeys visible = VisibleTilesOf(b.first_pos, b.last_pos(), SpecOfRow(in, b.row));
+          const std::int64_t first = first_row[b.owner], length = first_row[b.owner + 1] - first, at = first * s.G + g;
+          Tiles<T> tiles = works[thread].keys.Of(s, in.k.data<T>() + at * s.D, length, visible);
+          tiles.rows = works[thread].values.Of(s, in.v.data<T>() + at * s.D, length, visible).rows;
+          return tiles;
+        });
   });
 }
 
@@ -313,7 +314,7 @@ void AttentionKernels<SWARR_SET>::CachedForward(const Context& ctx, const Tensor
     Block* blocks = ctx.arena->NewArray<Block>(q.dim(0));
     const auto owner = [&](std::int64_t n) { return std::int64_t{in.slots.data<std::int32_t>()[n]}; };
     const std::int64_t count = CutBlocks(in.q_pos, s.block_queries, owner, blocks);
-    ForwardBlocks(ctx, s, out, lse, in, blocks, count,
+    ForwardBlocks(ctx, s, out, lse, in, blocks, count, /*lasting=*/true,
                   [&](int, const Block& b, std::int64_t g) { return SlotTiles(s, cache, b.owner, g); });
   });
 }
