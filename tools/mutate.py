@@ -45,6 +45,9 @@ NOT_RUN = [path.stem.removesuffix("_test") for path in sorted((ROOT / "tests").g
 FILES = [
     ("src/attn/spec.h", "attention_spec attention decoder"),
     ("src/attn/kernels/key_tiles.h", "attention attention_queries op_memory decoder"),
+    ("src/attn/kernels/own_tiles.h", "attention attention_queries op_memory decoder"),
+    ("src/attn/kernels/tile_products.h", "attention attention_queries op_memory decoder"),
+    ("src/attn/kernels/forward_blocks.h", "attention attention_queries op_memory decoder"),
     ("src/attn/attention.cc", "attention attention_queries op_memory decoder"),
     ("src/plain/attention.h", "plain attention"),
     ("src/plain/ops.h", "plain op_bf16"),

@@ -4,8 +4,11 @@
 // one document and one key head, up to kQueryBlock rows: the heads of each query that share the key head. It takes the
 // visible tiles together. A key that one of its queries does not see weighs exactly 0 there, and adding 0 leaves a sum
 // as it is. So a query's bits do not depend on the queries in its block: alone in decoding, or many in training.
-#include "attn/kernels/forward_block.h"
+#include "attn/kernels/forward_blocks.h"
 #include "attn/kernels/own_tiles.h"
+#include "attn/kernels/scratch.h"
+#include "attn/kernels/tile_products.h"
+#include "attn/kernels/weights.h"
 
 namespace swarr {
 namespace {
@@ -13,45 +16,6 @@ namespace {
 template <class T>
 Shape<T> ShapeOf(const Context& ctx, std::int64_t H, std::int64_t G, std::int64_t D) {
   return {.H = H, .G = G, .D = D, .kernel = TileKernelOf<SWARR_SET, T>(ctx.cpu)};
-}
-
-// The forward of all blocks and key heads; any thread takes any of them, in the order of their owners and heads. `in`
-// is of either kind of inputs; tiles_of(thread, block, head) gives the keys. `lasting`: those of other heads stay
-// there.
-template <class T, class Inputs, class F>
-void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, const Tensor& lse, const Inputs& in,
-                   const Block* blocks, std::int64_t count, bool lasting, F&& tiles_of) {
-  const T* sinks = in.sink_logits.empty() ? nullptr : in.sink_logits.template data<T>();
-  std::int64_t most = 1, work = 0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const AttentionSpec spec = SpecOfRow(in, blocks[i].row);
-    const std::int64_t tiles = Count(VisibleTilesOf(blocks[i].first_pos, blocks[i].last_pos(), spec));
-    most = std::max(most, tiles);
-    work += tiles * kKeyTile * blocks[i].count * s.H * s.D;
-  }
-  ArenaScope scope(*ctx.arena);
-  const std::int64_t keys = most * kKeyTile;
-  Scratch<T>* scratch = ctx.arena->NewArray<Scratch<T>>(ctx.threads);
-  for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
-  const T* q = in.q.template data<T>();
-  const int threads = ThreadsFor(ctx, work);
-  // In decoding a block is one query. As many queries as threads share out the work without their heads, and the task
-  // of the first head is all of them.
-  const bool together = lasting && s.kernel.multiply_each && s.group == 1 && s.H <= s.block_rows && count >= threads;
-  const HeadTask* tasks = HeadTasks(*ctx.arena, blocks, count, s.G);
-  ForShares(threads, count * s.G, [&](int thread, std::int64_t task) {
-    const auto [block, g] = tasks[task];
-    const Block& b = blocks[block];
-    const AttentionSpec spec = SpecOfRow(in, b.row);
-    if (!together || b.count > 1) {
-      return ForwardBlock(s, b, tiles_of(thread, b, g), g, spec, q, sinks, scratch[thread], out.data<T>(),
-                          lse.data<Accumulator<T>>());
-    }
-    if (g > 0) return;
-    ForwardQuery(
-        s, b, spec, [&](std::int64_t h) { return tiles_of(thread, b, h); }, q, sinks, scratch[thread], out.data<T>(),
-        lse.data<Accumulator<T>>());
-  });
 }
 
 // dout . out of one query and head.
@@ -69,7 +33,7 @@ struct BackwardTask {
   const Shape<T>& s;
   const Scratch<T>& t;
   AttentionSpec spec;
-  std::int64_t g, length;
+  std::int64_t g, first_row, length;
   const T *k, *v;                     // of the head
   OwnTiles<T>&own_keys, &own_values;  // keys both ways, values as columns
   Sum *dk, *dv;
@@ -93,7 +57,9 @@ struct BackwardTask {
   }
 
   // Turns the scores and their e_j = dout . v_j into weights and their gradients, which are packed too.
-  void WeightRows(const BlockSight& sight, std::int64_t rows) const {
+  // fetch(r) is called for every row, once.
+  template <class F>
+  void WeightRows(const BlockSight& sight, std::int64_t rows, const F& fetch) const {
     const std::int64_t keys = sight.keys();
     const ScoreSteps steps = ScoreSteps::ByTile(rows);
     WithPacked(s.kernel, [&]<class To>() {
@@ -104,6 +70,7 @@ struct BackwardTask {
           Mask<T>(sight.SeenBy(r + i), units, t.s, steps, r + i);
           Clear(units, keys, t.p, steps, r + i);
           Clear(units, keys, t.dp, steps, r + i);
+          fetch(r + i);
         }
         PackWeightGradients<To, T>(t.s, t.ds, steps, r, units, s.scale, row_lse, t.delta, t.p, t.dp,
                                    s.kernel.RowOf(t.packed, rows, keys, r));
@@ -111,7 +78,8 @@ struct BackwardTask {
     });
   }
 
-  void Run(const Block& b, const T* q, const T* dout, const T* out, const Sum* lse, T* dq) const {
+  // `next` is the block that comes next, or null.
+  void Run(const Block& b, const Block* next, const T* q, const T* dout, const T* out, const Sum* lse, T* dq) const {
     const BlockSight sight(b, s.group, spec);
     const std::int64_t rows = b.count * s.group;
     if (sight.keys() == 0) {
@@ -127,7 +95,16 @@ struct BackwardTask {
     const Tiles<T>&keys = own_keys.Of(s, k, length, sight.tiles), &values = own_values.Of(s, v, length, sight.tiles);
     MultiplyKeys(s, keys, sight.tiles, rows, queries, t.packed, t.s, steps);
     MultiplyKeys(s, values, sight.tiles, rows, gradients, t.packed, t.ds, steps);
-    WeightRows(sight, rows);
+    WeightRows(
+        sight, rows, [&](std::int64_t r) __attribute__((always_inline)) {
+          if (!next || r >= next->count * s.group) return;
+          const std::int64_t at = HeadOf(s, *next, g, r) * s.D;
+          for (const T* x : {q, dout, out}) Fetch(s, x + at);
+          if (dq) Fetch(s, dq + at);
+          if (r % s.group != 0) return;
+          const std::int64_t key = (next->row - first_row + r / s.group) * s.G * s.D;
+          for (const T* x : {k, v}) Fetch(s, x + key);
+        });
     MultiplyValues(s, keys, sight, rows, t.packed, t.o);
     AddTransposed(sight.tiles, rows, gradients, t.p, dv);
     AddTransposed(sight.tiles, rows, queries, t.dp, dk);
@@ -205,14 +182,13 @@ void AttentionKernels<SWARR_SET>::Forward(const Context& ctx, const Tensor& out,
       return d;
     };
     const std::int64_t count = CutBlocks(in.q_pos, s.block_queries, owner, blocks);
-    ForwardBlocks(
-        ctx, s, out, lse, in, blocks, count, /*lasting=*/false, [&](int thread, const Block& b, std::int64_t g) {
-          const VisibleKeys visible = VisibleTilesOf(b.first_pos, b.last_pos(), SpecOfRow(in, b.row));
-          const std::int64_t first = first_row[b.owner], length = first_row[b.owner + 1] - first, at = first * s.G + g;
-          Tiles<T> tiles = works[thread].keys.Of(s, in.k.data<T>() + at * s.D, length, visible);
-          tiles.rows = works[thread].values.Of(s, in.v.data<T>() + at * s.D, length, visible).rows;
-          return tiles;
-        });
+    ForwardBlocks(ctx, s, out, lse, in, blocks, count, [&](int thread, const Block& b, std::int64_t g) {
+      const VisibleKeys visible = VisibleTilesOf(b.first_pos, b.last_pos(), SpecOfRow(in, b.row));
+      const std::int64_t first = first_row[b.owner], length = first_row[b.owner + 1] - first, at = first * s.G + g;
+      Tiles<T> tiles = works[thread].keys.Of(s, in.k.data<T>() + at * s.D, length, visible);
+      tiles.rows = works[thread].values.Of(s, in.v.data<T>() + at * s.D, length, visible).rows;
+      return tiles;
+    });
   });
 }
 
@@ -260,16 +236,15 @@ void AttentionKernels<SWARR_SET>::Backward(const Context& ctx, const AttentionGr
       const AttentionSpec spec = length > 0 ? SpecOfRow(in, first_row[d]) : in.spec;
       const std::int64_t first = (first_row[d] * s.G + g) * s.D;
       const BackwardTask<T> backward{
-          s,      w.scratch, spec, g,    length,    in.k.data<T>() + first, in.v.data<T>() + first,
+          s,      w.scratch, spec, g,    first_row[d], length, in.k.data<T>() + first, in.v.data<T>() + first,
           w.keys, w.values,  w.dk, w.dv, dq.fresh()};
       const std::int64_t count = CutBlocks(
           in.q_pos.Rows(first_row[d], first_row[d + 1]), s.block_queries, [](std::int64_t) { return std::int64_t{0}; },
           w.blocks);
+      for (std::int64_t i = 0; i < count; ++i) w.blocks[i].row += first_row[d];
       for (std::int64_t i = 0; i < count; ++i) {
-        Block block = w.blocks[i];
-        block.row += first_row[d];
-        backward.Run(block, q.data<T>(), dout.data<T>(), out.data<T>(), lse.data<Sum>(),
-                     dq.empty() ? nullptr : dq.data<T>());
+        backward.Run(w.blocks[i], i + 1 < count ? &w.blocks[i + 1] : nullptr, q.data<T>(), dout.data<T>(),
+                     out.data<T>(), lse.data<Sum>(), dq.empty() ? nullptr : dq.data<T>());
       }
       if (!dk.empty()) AddHead(s, length, w.dk, w.scratch.o, dk.fresh(), dk.data<T>() + first);
       if (!dv.empty()) AddHead(s, length, w.dv, w.scratch.o, dv.fresh(), dv.data<T>() + first);
@@ -314,7 +289,7 @@ void AttentionKernels<SWARR_SET>::CachedForward(const Context& ctx, const Tensor
     Block* blocks = ctx.arena->NewArray<Block>(q.dim(0));
     const auto owner = [&](std::int64_t n) { return std::int64_t{in.slots.data<std::int32_t>()[n]}; };
     const std::int64_t count = CutBlocks(in.q_pos, s.block_queries, owner, blocks);
-    ForwardBlocks(ctx, s, out, lse, in, blocks, count, /*lasting=*/true,
+    ForwardBlocks(ctx, s, out, lse, in, blocks, count,
                   [&](int, const Block& b, std::int64_t g) { return SlotTiles(s, cache, b.owner, g); });
   });
 }

@@ -145,7 +145,7 @@ struct BlockSight {
   std::int64_t keys() const { return std::int64_t{tiles.sinks.size() + tiles.recent.size()} * kKeyTile; }
 
   SeenKeys SeenBy(std::int64_t r) const {
-    const VisibleKeys sees = VisibleKeysOf(first_pos + static_cast<int>(r / group), spec);
+    const VisibleKeys sees = VisibleKeysOf(first_pos + static_cast<int>(group == 1 ? r : r / group), spec);
     const int before = (tiles.recent.begin - tiles.sinks.size()) * kKeyTile;
     return {sees.sinks.end, sees.recent.begin - before, sees.recent.end - before};
   }
@@ -175,7 +175,15 @@ struct ScoreSteps {
 // Row r of a block is query r / group, head g * group + r % group. Returns its row of [N, H].
 template <class T>
 std::int64_t HeadOf(const Shape<T>& s, const Block& b, std::int64_t g, std::int64_t r) {
+  if (s.group == 1) return (b.row + r) * s.H + g;  // most often, and without divisions
   return (b.row + r / s.group) * s.H + g * s.group + r % s.group;
+}
+
+// Asks for a head of x that is read, or written, soon. Rows of one head lie apart, so that the processor does not
+// foresee them. Inlined, as who calls it should be: g++ drops calls of a function that does nothing else.
+template <class T, class X>
+[[gnu::always_inline]] inline void Fetch(const Shape<T>& s, X* head) {
+  for (std::int64_t d = 0; d < s.D; d += kSegment<T>) __builtin_prefetch(head + d, std::is_const_v<X> ? 0 : 1);
 }
 
 // The rows of a block, of from [N, H, D]: where they are, if they lie evenly there, else gathered into `room`.
