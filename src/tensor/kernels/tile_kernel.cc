@@ -71,9 +71,8 @@ template <int kCount, int kSpans, class Sum, class F>
 
 // Row k of the spans times x(i, k), or the pair of rows k and k + 1. Span s is at b[s].
 template <int kCount, int kSpans, class T, class F>
-requires(kPairing<T> == 1)
-    [[gnu::always_inline]] inline void AddStep(Sums<Accumulator<T>, kCount, kSpans>& sum, const F& x, std::int64_t k,
-                                               const T* const (&b)[kSpans]) {
+[[gnu::always_inline]] inline void AddStep(Sums<Accumulator<T>, kCount, kSpans>& sum, const F& x, std::int64_t k,
+                                           const T* const (&b)[kSpans]) {
   Columns<T, kSpans> columns;
 #pragma GCC unroll 4
   for (int span = 0; span < kSpans; ++span) {
