@@ -105,8 +105,11 @@ void MultiplyChunk(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
   StoreSums(store, row, rows, column, columns, sums, width);
 }
 
-// One thread does up to this many multiply-adds sooner than two would meet, a product at a time.
-constexpr std::int64_t kSmall = 65536;
+// One thread does up to this many multiply-adds times the bytes of a number sooner than two would meet, in all products
+// that are computed together. With one row these are the bytes of b.
+constexpr std::int64_t kSmall = 131072;
+// The fewest multiply-adds of a piece that another thread may take.
+constexpr std::int64_t kSmallPiece = 65536;
 
 // Panels that a block of rows is multiplied with at a time: several of few rows, whose sums take no more room.
 template <class T>
@@ -123,12 +126,12 @@ struct Products {
 };
 
 // Groups that panels are cut into, whole pairs, so that `row_blocks` times as many pieces are several for each thread.
-// A thread that is slower than another then leaves it some (ForShares). A piece has at least kSmall of the work.
+// A thread that is slower than another then leaves it some (ForShares). A piece has kSmallPiece or more.
 std::int64_t PanelGroups(std::int64_t row_blocks, std::int64_t panels, std::int64_t work, int threads) {
   constexpr std::int64_t kPiecesOfAThread = 8;
   if (threads == 1) return 1;
   const std::int64_t wanted = CeilDiv(kPiecesOfAThread * threads, row_blocks),
-                     most = std::max<std::int64_t>(work / kSmall / row_blocks, CeilDiv(threads, row_blocks));
+                     most = std::max<std::int64_t>(work / kSmallPiece / row_blocks, CeilDiv(threads, row_blocks));
   return std::clamp<std::int64_t>(std::min(wanted, most), 1, CeilDiv(panels, kMostPanels));
 }
 
@@ -140,11 +143,10 @@ class Gemm {
   Gemm(const Context& ctx, const TileKernel<T>& kernel, Products<T, Out> products)
       : ctx_(ctx), kernel_(kernel), products_(products), scope_(*ctx.arena) {
     bool packs = false;  // rows of a
-    std::int64_t work = 0, all_work = 0, most_rows = 0, fewest_panels = Panels(0);
+    std::int64_t work = 0, most_rows = 0, fewest_panels = Panels(0);
     for (std::size_t i = 0; i < Count(); ++i) {
       const Task<T, Out>& task = TaskAt(i);
-      work = std::max(work, task.rows * task.columns * task.depth);
-      all_work += task.rows * task.columns * task.depth;
+      work += task.rows * task.columns * task.depth;
       depth_ = std::max(depth_, task.depth);
       packs |= task.a.column_stride != 1 || !kernel.MayReadInPlace(task.depth);
       most_rows = std::max(most_rows, task.rows);
@@ -153,8 +155,8 @@ class Gemm {
     }
     constexpr bool kRounds = !std::is_same_v<Out, Accumulator<T>>;
     chunk_ = kRounds || (Count() > 1 && !products.stacked) ? depth_ : std::min(depth_, kDepthChunk);
-    threads_ = work > kSmall ? ctx.threads : 1;
-    groups_ = PanelGroups(row_blocks_, fewest_panels, all_work, threads_);
+    threads_ = work * static_cast<std::int64_t>(sizeof(T)) > kSmall ? ctx.threads : 1;
+    groups_ = PanelGroups(row_blocks_, fewest_panels, work, threads_);
     parts_ = PartsFor(threads_, row_blocks_ * groups_);
     const std::int64_t scratch_bytes =
         packs ? RoundUp(kernel.PackedBytes(std::min(most_rows, kRowBlock), chunk_), 64) : 0;
