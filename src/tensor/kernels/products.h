@@ -110,9 +110,11 @@ void MultiplyChunk(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
   StoreSums(store, row, rows, column, columns, sums, width);
 }
 
-// One thread does up to this many multiply-adds sooner than two would meet. With one row that is 64 KiB of weights in
-// bf16: of two threads each keeps its share of them in its own second-level cache.
-constexpr std::int64_t kSmall = 32768;
+// One thread does up to this many multiply-adds times the bytes of a number sooner than two would meet, in all products
+// that are computed together. With one row these are the bytes of b.
+constexpr std::int64_t kSmall = 131072;
+// The fewest multiply-adds of a piece that another thread may take.
+constexpr std::int64_t kSmallPiece = 65536;
 
 // Panels that a block of rows is multiplied with at a time: several of few rows, whose sums take no more room.
 template <class T>
@@ -129,12 +131,12 @@ struct Products {
 };
 
 // Groups that panels are cut into, whole pairs, so that `row_blocks` times as many pieces are several for each thread.
-// A thread that is slower than another then leaves it some (ForShares). A piece has at least kSmall of the work.
+// A thread that is slower than another then leaves it some (ForShares). A piece has kSmallPiece or more.
 std::int64_t PanelGroups(std::int64_t row_blocks, std::int64_t panels, std::int64_t work, int threads) {
   constexpr std::int64_t kPiecesOfAThread = 8;
   if (threads == 1) return 1;
   const std::int64_t wanted = CeilDiv(kPiecesOfAThread * threads, row_blocks),
-                     most = std::max<std::int64_t>(work / kSmall / row_blocks, CeilDiv(threads, row_blocks));
+                     most = std::max<std::int64_t>(work / kSmallPiece / row_blocks, CeilDiv(threads, row_blocks));
   return std::clamp<std::int64_t>(std::min(wanted, most), 1, CeilDiv(panels, kMostPanels));
 }
 
@@ -158,7 +160,7 @@ class Gemm {
     }
     constexpr bool kRounds = !std::is_same_v<Out, Accumulator<T>>;
     chunk_ = kRounds || (Count() > 1 && !products.stacked) ? depth_ : std::min(depth_, kDepthChunk);
-    threads_ = work > kSmall ? ctx.threads : 1;
+    threads_ = work * static_cast<std::int64_t>(sizeof(T)) > kSmall ? ctx.threads : 1;
     groups_ = PanelGroups(row_blocks_, fewest_panels, work, threads_);
     parts_ = PartsFor(threads_, row_blocks_ * groups_);
     const std::int64_t scratch_bytes =

@@ -43,15 +43,15 @@ void ForTasks(int threads, std::int64_t count, F&& f) {
 template <class F>
 void ForShares(int threads, std::int64_t count, F&& f) {
   constexpr int kMostShares = 64;
-  struct alignas(64) Share {  // not initialised: in a small op that would be most of its time
+  // Shares that are not used are not initialised, and one alone is taken from without an atomic addition: a small op
+  // has little more to do.
+  struct alignas(64) Share {
     std::int64_t next, end;
-    std::int64_t Take() { return std::atomic_ref(next).fetch_add(1, std::memory_order_relaxed); }
+    std::int64_t Take(bool alone) {
+      return alone ? next++ : std::atomic_ref(next).fetch_add(1, std::memory_order_relaxed);
+    }
   };
   const int parts = PartsFor(threads, count), shares = std::min(parts, kMostShares);
-  if (parts == 1) {
-    for (std::int64_t piece = 0; piece < count; ++piece) f(0, piece);
-    return;
-  }
   Share of[kMostShares];
   for (int s = 0; s < shares; ++s) {
     of[s] = {s * count / shares, (s + 1) * count / shares};
@@ -59,7 +59,8 @@ void ForShares(int threads, std::int64_t count, F&& f) {
   ForParts(parts, [&](int thread) {
     for (int i = 0; i < shares; ++i) {
       Share& share = of[(thread + i) % shares];
-      for (std::int64_t piece = share.Take(); piece < share.end; piece = share.Take()) f(thread, piece);
+      const auto take = [&] { return share.Take(parts == 1); };
+      for (std::int64_t piece = take(); piece < share.end; piece = take()) f(thread, piece);
     }
   });
 }
