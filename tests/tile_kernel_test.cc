@@ -131,14 +131,14 @@ struct Result {
 template <class T>
 void Multiply(const TileKernel<T>& kernel, Guarded<T>& a, Guarded<T>& b, bool accumulate, Result<T>& c) {
   Buffer255 packed(kernel.PackedBytes(a.rows, a.columns));
-  PackRows(kernel, a.View(), a.rows, a.columns, packed.bytes.data());
+  const BlockRows<T> rows = PackRows(kernel, a.View(), a.rows, a.columns, packed.bytes.data());
   CHECK(packed.IntactBehind());
   const std::int64_t panel_bytes = PanelDepth<T>(a.columns) * kPanel * static_cast<std::int64_t>(sizeof(T));
   Buffer255 panel(panel_bytes);
   auto* to = reinterpret_cast<T*>(panel.bytes.data());
   PackPanel(b.View(), a.columns, b.columns, to);
   CHECK(panel.IntactBehind());
-  MultiplyPanels(kernel, a.rows, 1, a.columns, packed.bytes.data(), to, /*b_stride=*/0, accumulate, &c.At(0, 0),
+  MultiplyPanels(kernel, rows, 0, a.rows, 1, a.columns, to, /*b_stride=*/0, accumulate, &c.At(0, 0),
                  Result<T>::kStride);
   CHECK(c.SentinelsIntact());
 }
@@ -260,14 +260,14 @@ TEST_CASE("a sum that is stored and taken up again has the bits of one that is n
 TEST_CASE("rows that a kernel reads where they are have the bits of packed ones") {
   ForTypes([]<class T>() {
     for (const NamedKernel<T>& k : KernelsFor<T>()) {
-      for (const auto& [rows, depth] : {std::pair{16, 64}, {48, 128}, {32, 96}, {9, 33}}) {
+      for (const auto& [rows, depth] : {std::pair{16, 64}, {48, 128}, {1, 96}, {23, 64}, {9, 33}}) {
         INFO(Name(kDTypeOf<T>) << " on " << Name(k.cpu) << ", " << rows << " rows, depth " << depth);
         Guarded<T> a(rows, depth, false), b(depth, kPanel, false);
         a.FillWithReals(1);
         b.FillWithReals(2);
         Result<T> packed(rows), in_place(rows);
         Multiply(*k.kernel, a, b, /*accumulate=*/false, packed);
-        if (!k.kernel->MayReadInPlace(rows, depth)) continue;
+        if (!k.kernel->MayReadInPlace(depth)) continue;
         std::vector<T> panel(static_cast<std::size_t>(PanelDepth<T>(depth) * kPanel));
         PackPanel(b.View(), depth, kPanel, panel.data());
         const BlockRows<T> where = PackOrReadInPlace(*k.kernel, a.View(), rows, depth, /*room=*/nullptr);
@@ -278,6 +278,72 @@ TEST_CASE("rows that a kernel reads where they are have the bits of packed ones"
                        &in_place.At(0, 0), Result<T>::kStride);
         CHECK(in_place.SentinelsIntact());
         CHECK(in_place.c == packed.c);
+      }
+    }
+  });
+}
+
+TEST_CASE("columns of a transposed block have the bits of packed rows") {
+  const auto check = []<class T>() {
+    for (const NamedKernel<T>& k : KernelsFor<T>()) {
+      for (const auto& [rows, depth] : {std::pair{16, 64}, {128, 40}, {507, 40}, {23, 33}, {1, 7}}) {
+        INFO(Name(kDTypeOf<T>) << " on " << Name(k.cpu) << ", " << rows << " rows, depth " << depth);
+        Guarded<T> a(rows, depth, true), b(depth, kPanel, false);
+        a.FillWithReals(1);
+        b.FillWithReals(2);
+        Result<T> packed(rows), columns(rows);
+        Multiply(*k.kernel, a, b, /*accumulate=*/false, packed);
+        std::vector<T> panel(static_cast<std::size_t>(PanelDepth<T>(depth) * kPanel));
+        PackPanel(b.View(), depth, kPanel, panel.data());
+        Buffer255 room(BlockBytes(*k.kernel, rows, depth));
+        const BlockRows<T> where = PackOrReadInPlace(*k.kernel, a.View(), rows, depth, room.bytes.data());
+        CHECK(room.IntactBehind());
+        const std::int64_t split = depth / 2 / kSegment<T> * kSegment<T>;  // a sum that is taken up again, too
+        MultiplyPanels(*k.kernel, where, 0, rows, 1, split, panel.data(), 0, false, &columns.At(0, 0),
+                       Result<T>::kStride);
+        MultiplyPanels(*k.kernel, where, split, rows, 1, depth - split, panel.data() + split * kPanel, 0, true,
+                       &columns.At(0, 0), Result<T>::kStride);
+        CHECK(columns.SentinelsIntact());
+        CHECK(columns.c == packed.c);
+      }
+    }
+  };
+  check.operator()<double>();
+  check.operator()<float>();
+}
+
+TEST_CASE("rows with a panel each have the bits of a row with its panel") {
+  ForTypes([]<class T>() {
+    for (const NamedKernel<T>& k : KernelsFor<T>()) {
+      if (!k.kernel->multiply_each) continue;
+      for (int count = 1; count <= TileKernel<T>::kEach; ++count) {
+        INFO(Name(kDTypeOf<T>) << " on " << Name(k.cpu) << ", " << count << " rows");
+        constexpr std::int64_t kRows = 7, kDepth = 96, kSplit = 32;  // rows of two tiles of some kernels
+        Guarded<T> a(kRows, kDepth, false);
+        a.FillWithReals(1);
+        Buffer255 packed(k.kernel->PackedBytes(kRows, kDepth));
+        const BlockRows<T> rows = PackRows(*k.kernel, a.View(), kRows, kDepth, packed.bytes.data());
+        Result<T> together(kRows), alone(kRows);
+        std::vector<std::vector<T>> panels;
+        TileRows row[TileKernel<T>::kEach], rest[TileKernel<T>::kEach];
+        const T *panel[TileKernel<T>::kEach], *rest_of[TileKernel<T>::kEach];
+        for (int i = 0; i < count; ++i) {
+          const std::int64_t r = kRows - count + i;
+          Guarded<T> b(kDepth, kPanel, false);
+          b.FillWithReals(static_cast<std::uint32_t>(2 + i));
+          panels.emplace_back(static_cast<std::size_t>(PanelDepth<T>(kDepth) * kPanel));
+          PackPanel(b.View(), kDepth, kPanel, panels.back().data());
+          row[i] = rows.Row(*k.kernel, kRows, r, 0), rest[i] = rows.Row(*k.kernel, kRows, r, kSplit);
+          panel[i] = panels.back().data(), rest_of[i] = panel[i] + kSplit * kPanel;
+          k.kernel->multiply(1, 1, kDepth, row[i], panel[i], 0, false, &alone.At(r, 0), Result<T>::kStride);
+        }
+        const auto multiply = [&](std::int64_t depth, const TileRows* x, const T* const* b, bool accumulate) {
+          k.kernel->multiply_each(count, depth, x, b, accumulate, &together.At(kRows - count, 0), Result<T>::kStride);
+        };
+        multiply(kSplit, row, panel, false);
+        multiply(kDepth - kSplit, rest, rest_of, true);
+        CHECK(together.SentinelsIntact());
+        CHECK(together.c == alone.c);
       }
     }
   });

@@ -54,12 +54,10 @@ void Tensor::ThrowReadAs(DType dtype) const { throw Error(Concat("tensor ", Shap
 void ThrowNotFloating(DType dtype) { throw Error(Concat("a floating-point tensor is needed here, not ", Name(dtype))); }
 
 void CheckShape(const Tensor& t, DType dtype, std::initializer_list<std::int64_t> shape, const char* what) {
+  bool fits = !t.empty() && t.dtype() == dtype && t.rank() == static_cast<int>(shape.size());
   int i = 0;
-  const auto fits = [&](std::int64_t n) { return t.dim(i++) == n || n < 0; };
-  if (!t.empty() && t.dtype() == dtype && t.rank() == static_cast<int>(shape.size()) &&
-      std::all_of(shape.begin(), shape.end(), fits)) {
-    return;
-  }
+  for (std::int64_t n : shape) fits &= i < Tensor::kMaxRank && (t.dim(i++) == n || n < 0);
+  if (fits) return;
   std::string want;
   for (std::int64_t n : shape) want += (want.empty() ? "" : ", ") + (n < 0 ? std::string("any") : std::to_string(n));
   throw Error(Concat(what, " has shape ", t.ShapeString(), " where [", want, "] ", Name(dtype), " is needed"));

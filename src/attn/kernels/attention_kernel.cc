@@ -42,7 +42,7 @@ struct BackwardTask {
   // sums += x^T w over the block's rows, for the visible tiles; x [rows, D], w [tiles, rows, kKeyTile]. A tile of w is
   // a panel as it is, unless rows stand in pairs there.
   void AddTransposed(const VisibleKeys& visible, std::int64_t rows, Strided<T> x, const T* w, Sum* sums) const {
-    PackRows(s.kernel, Strided<T>{x.data, 1, x.row_stride}, s.D, rows, t.packed);
+    const BlockRows<T> columns = PackOrReadInPlace(s.kernel, Strided<T>{x.data, 1, x.row_stride}, s.D, rows, t.packed);
     for (const KeyRange range : {visible.sinks, visible.recent}) {
       for (int tile = range.begin; tile < range.end; ++tile, w += ScoreSteps::ByTile(rows).tile) {
         const T* panel = w;
@@ -50,7 +50,7 @@ struct BackwardTask {
           PackPanel(Strided<T>{w, kKeyTile, 1}, rows, kKeyTile, t.panel);
           panel = t.panel;
         }
-        MultiplyPanels(s.kernel, s.D, 1, rows, t.packed, panel, 0, /*accumulate=*/true, sums + tile * s.D * kKeyTile,
+        MultiplyPanels(s.kernel, columns, 0, s.D, 1, rows, panel, 0, /*accumulate=*/true, sums + tile * s.D * kKeyTile,
                        kKeyTile);
       }
     }

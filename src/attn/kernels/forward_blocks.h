@@ -59,13 +59,13 @@ void WeighRows(const Shape<T>& s, const Block& b, const BlockSight& sight, std::
   });
 }
 
-// `next` is the block that comes next for this head, or null.
-template <class T>
-void ForwardBlock(const Shape<T>& s, const Block& b, const Block* next, const Tiles<T>& tiles, std::int64_t g,
-                  AttentionSpec spec, const ForwardRows<T>& x, const Scratch<T>& t) {
+// A block of queries of key head g, around its two products: scores(steps) writes the rows' scores, weighted() the
+// products of their packed weights with the values. fetch(r) is called for every row, once.
+template <class T, class Scores, class Weighted, class F>
+void AttendRows(const Shape<T>& s, const Block& b, const BlockSight& sight, std::int64_t g, const ForwardRows<T>& x,
+                const Scratch<T>& t, const Scores& scores, const Weighted& weighted, const F& fetch) {
   using Sum = Accumulator<T>;
   const std::int64_t rows = b.count * s.group;
-  const BlockSight sight(b, s.group, spec);
   const auto sink_of = [&](std::int64_t r) { return SinkOf(x.sinks, g * s.group + r % s.group); };
   if (sight.keys() == 0) {
     for (std::int64_t r = 0; r < rows; ++r) {
@@ -74,12 +74,9 @@ void ForwardBlock(const Shape<T>& s, const Block& b, const Block* next, const Ti
     }
     return;
   }
-  MultiplyKeys(s, tiles, sight.tiles, rows, RowsOf(s, b, g, x.q, t.q), t.packed, t.s, ScoreSteps::ByRow(sight.keys()));
-  WeighRows(
-      s, b, sight, g, t, sink_of, x.lse, [&](std::int64_t r) __attribute__((always_inline)) {
-        if (next && r < next->count * s.group) x.FetchRow(s, *next, g, r);
-      });
-  MultiplyValues(s, tiles, sight, rows, t.packed, t.o);
+  scores(ScoreSteps::ByRow(sight.keys()));
+  WeighRows(s, b, sight, g, t, sink_of, x.lse, fetch);
+  weighted();
   const std::int64_t D = s.D;
   for (std::int64_t r = 0; r < rows; ++r) {
     T* to = x.out + HeadOf(s, b, g, r) * s.D;
@@ -87,6 +84,39 @@ void ForwardBlock(const Shape<T>& s, const Block& b, const Block* next, const Ti
     const Sum *from = t.o + r * s.width, inverse = t.lse[r];
     for (std::int64_t d = 0; d < D; ++d) to[d] = static_cast<T>(from[d] * inverse + Sum(0));
   }
+}
+
+// `next` is the block that comes next for this head, or null.
+template <class T>
+void ForwardBlock(const Shape<T>& s, const Block& b, const Block* next, const Tiles<T>& tiles, std::int64_t g,
+                  AttentionSpec spec, const ForwardRows<T>& x, const Scratch<T>& t) {
+  const std::int64_t rows = b.count * s.group;
+  const BlockSight sight(b, s.group, spec);
+  AttendRows(
+      s, b, sight, g, x, t,
+      [&](ScoreSteps steps) {
+        MultiplyKeys(s, tiles, sight.tiles, rows, RowsOf(s, b, g, x.q, t.q), t.packed, t.s, steps);
+      },
+      [&] { MultiplyValues(s, tiles, sight, rows, t.packed, t.o); },
+      [&](std::int64_t r) __attribute__((always_inline)) {
+        if (next && r < next->count * s.group) x.FetchRow(s, *next, g, r);
+      });
+}
+
+// All heads of one query, each with a key head of its own, as if they were the rows of one key head: rows that are
+// weighed together, and multiplied side by side, each with keys and values of its own, wait less for their own sums
+// than one alone. tiles_of(h) are those of head h.
+template <class T, class F>
+void ForwardQuery(const Shape<T>& s, const Block& b, AttentionSpec spec, const F& tiles_of, const ForwardRows<T>& x,
+                  const Scratch<T>& t) {
+  const Shape<T> heads{.H = s.H, .G = 1, .D = s.D, .kernel = s.kernel};
+  const BlockSight sight(b, s.H, spec);
+  AttendRows(
+      heads, b, sight, 0, x, t,
+      [&](ScoreSteps steps) {
+        MultiplyOwnKeys(s, tiles_of, sight.tiles, x.q + b.row * s.H * s.D, t.packed, t.s, steps);
+      },
+      [&] { MultiplyOwnValues(s, tiles_of, sight, t.packed, t.o); }, [](std::int64_t) {});
 }
 
 // The forward of all blocks and key heads; any thread takes any of them, in the order of their owners and heads. `in`
@@ -112,13 +142,22 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   const std::int64_t keys = most * kKeyTile;
   Scratch<T>* scratch = ctx.arena->NewArray<Scratch<T>>(ctx.threads);
   for (int i = 0; i < ctx.threads; ++i) new (&scratch[i]) Scratch<T>(*ctx.arena, s, s.block_rows, keys, false);
+  const int threads = ThreadsFor(ctx, work);
+  // In decoding a block is one query. As many queries as threads share out the work without their heads, and the task
+  // of the first head is all of them. A cache has the tiles of all heads at once.
+  const bool together = !rows.k && s.kernel.multiply_each && s.group == 1 && s.H <= s.block_rows && count >= threads;
   const HeadTask* tasks = HeadTasks(*ctx.arena, blocks, count, s.G);
-  ForShares(ThreadsFor(ctx, work), count * s.G, [&](int thread, std::int64_t task) {
+  ForShares(threads, count * s.G, [&](int thread, std::int64_t task) {
     const auto [block, g] = tasks[task];
     const Block& b = blocks[block];
+    const AttentionSpec spec = SpecOfRow(in, b.row);
+    if (together && b.count == 1) {
+      if (g > 0) return;
+      return ForwardQuery(
+          s, b, spec, [&](std::int64_t h) { return tiles_of(thread, b, h); }, rows, scratch[thread]);
+    }
     const bool goes_on = task + 1 < count * s.G && tasks[task + 1].head == g && blocks[block + 1].owner == b.owner;
-    ForwardBlock(s, b, goes_on ? &b + 1 : nullptr, tiles_of(thread, b, g), g, SpecOfRow(in, b.row), rows,
-                 scratch[thread]);
+    ForwardBlock(s, b, goes_on ? &b + 1 : nullptr, tiles_of(thread, b, g), g, spec, rows, scratch[thread]);
   });
 }
 

@@ -30,7 +30,7 @@ struct Scratch {
     o = sums(std::max<std::int64_t>(rows, kKeyTile) * shape.width);
     lse = sums(rows);
     packed = arena.NewArray<std::byte>(
-        std::max(shape.kernel.PackedBytes(rows, std::max(shape.D, keys)), shape.kernel.PackedBytes(shape.D, rows)));
+        std::max(shape.kernel.PackedBytes(rows, std::max(shape.D, keys)), BlockBytes(shape.kernel, shape.D, rows)));
     if (!backward) return;
     dout = take(rows * shape.D);
     ds = sums(scores);

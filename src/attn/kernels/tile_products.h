@@ -3,6 +3,8 @@
 // The products of a block's rows with the tiles of keys that it visits.
 #pragma once
 
+#include <span>
+
 #include "attn/kernels/key_tiles.h"
 
 namespace swarr {
@@ -53,6 +55,74 @@ void MultiplyValues(const Shape<T>& s, const Tiles<T>& tiles, const BlockSight& 
       tile += at_once, first = last;
     }
   });
+}
+
+// One query of several heads, each with keys and values of its own: calls f(h, tiles, first key, end, first tile) for
+// as many heads from h on as a kernel multiplies side by side, and for runs of tiles that lie together.
+template <class T, class F, class G>
+void ForHeads(std::int64_t heads, const VisibleKeys& visible, const F& tiles_of, const G& f) {
+  constexpr int kEach = TileKernel<T>::kEach;
+  for (std::int64_t h = 0; h < heads; h += kEach) {
+    Tiles<T> tiles[kEach];
+    const int rows = static_cast<int>(std::min<std::int64_t>(kEach, heads - h));
+    for (int i = 0; i < rows; ++i) tiles[i] = tiles_of(h + i);
+    int first = 0;
+    ForRuns(visible, tiles[0], [&](int tile, int count) {
+      f(h, std::span<const Tiles<T>>(tiles, rows), first, first + count * kKeyTile, tile);
+      first += count * kKeyTile;
+    });
+  }
+}
+
+// c rows [h, h + rows), from column `column` on, (+)= rows h, ... of a from k0 on, each times its panel(i).
+template <class T, class F>
+void MultiplyEach(const TileKernel<T>& kernel, const BlockRows<T>& a, std::int64_t heads, std::int64_t h,
+                  std::size_t rows, std::int64_t k0, std::int64_t depth, const F& panel, bool accumulate,
+                  Accumulator<T>* c, std::int64_t c_stride) {
+  TileRows row[TileKernel<T>::kEach];
+  const T* b[TileKernel<T>::kEach];
+  for (std::size_t i = 0; i < rows; ++i) {
+    row[i] = a.Row(kernel, heads, h + static_cast<std::int64_t>(i), k0);
+    b[i] = panel(i);
+  }
+  kernel.multiply_each(static_cast<int>(rows), depth, row, b, accumulate, c + h * c_stride, c_stride);
+}
+
+// scores = x k^T, x [heads, D], for the visible tiles of each head: tiles_of(h).
+template <class T, class F>
+void MultiplyOwnKeys(const Shape<T>& s, const F& tiles_of, const VisibleKeys& visible, const T* x, std::byte* packed,
+                     Accumulator<T>* scores, ScoreSteps steps) {
+  const BlockRows<T> a = PackOrReadInPlace(s.kernel, Strided<T>{x, s.D, 1}, s.H, s.D, packed);
+  ForHeads<T>(
+      s.H, visible, tiles_of, [&](std::int64_t h, std::span<const Tiles<T>> tiles, int first, int end, int tile) {
+        for (; first < end; first += kKeyTile, ++tile) {
+          MultiplyEach(
+              s.kernel, a, s.H, h, tiles.size(), 0, s.D, [&](std::size_t i) { return tiles[i].Columns(s, tile); },
+              /*accumulate=*/false, scores + first, steps.row);
+        }
+      });
+}
+
+// o = p v, p [heads, keys] packed, without the units that the query does not see.
+template <class T, class F>
+void MultiplyOwnValues(const Shape<T>& s, const F& tiles_of, const BlockSight& sight, const std::byte* p,
+                       Accumulator<T>* o) {
+  const BlockRows<T> weights{p, sight.keys(), 0};
+  const VisibleKeys units = sight.Units<T>(0, s.H);
+  const int seen_first = units.sinks.size() > 0 ? 0 : units.recent.begin * kUnit<T>;
+  ForHeads<T>(s.H, sight.tiles, tiles_of,
+              [&](std::int64_t h, std::span<const Tiles<T>> tiles, int first, int end, int tile) {
+                for (const KeyRange range : {units.sinks, units.recent}) {
+                  const int k0 = std::max(range.begin * kUnit<T>, first), k1 = std::min(range.end * kUnit<T>, end);
+                  if (k0 >= k1) continue;
+                  for (std::int64_t c = 0; c < s.value_panels; ++c) {
+                    MultiplyEach(
+                        s.kernel, weights, s.H, h, tiles.size(), k0, k1 - k0,
+                        [&](std::size_t i) { return tiles[i].Rows(s, c, tile) + (k0 - first) * kPanel; },
+                        /*accumulate=*/k0 > seen_first, o + c * kPanel, s.width);
+                  }
+                }
+              });
 }
 
 }  // namespace

@@ -75,16 +75,13 @@ inline void PackPanels(Strided<T> b, std::int64_t depth, std::int64_t columns, s
   }
 }
 
-// A tile kernel's `pack`. Each segment of k gets a multiple of kMultiple rows: the first `rows` are filled, the others
-// zero. Zeros follow beyond depth. To is T, or the f32 that bf16 is widened to.
-template <class T, class To, int kMultiple>
+// A tile kernel's `pack`. Zeros follow beyond depth. To is T, or the f32 that bf16 is widened to.
+template <class T, class To>
 inline void PackTile(Strided<T> a, int rows, std::int64_t depth, std::byte* packed) {
   constexpr std::int64_t kBlock = kSegment<T>;
-  const std::int64_t stride = RoundUp(rows, kMultiple);
   To* to = reinterpret_cast<To*>(packed);
-  for (std::int64_t k0 = 0; k0 < depth; k0 += kBlock, to += stride * kBlock) {
+  for (std::int64_t k0 = 0; k0 < depth; k0 += kBlock, to += rows * kBlock) {
     const std::int64_t block = std::min(depth - k0, kBlock);
-    std::fill(to + rows * kBlock, to + stride * kBlock, To());
     const T* from = a.data + k0 * a.column_stride;
     if constexpr (std::is_same_v<T, To> && sizeof(T) * kPairing<T> == sizeof(Word)) {
       if (a.row_stride == 1) {  // a transposed: words are its elements, or pairs of its rows k
@@ -117,73 +114,86 @@ inline void PackTile(Strided<T> a, int rows, std::int64_t depth, std::byte* pack
   }
 }
 
-// Rows of a block of a, as a tile kernel reads them: packed for a depth, or in place.
+// Rows of a block of a, as a tile kernel reads them: packed for a depth, in place, or as columns of a transposed block.
 template <class T>
 struct BlockRows {
   const std::byte* data;
-  std::int64_t depth;   // that they were packed for
-  std::int64_t stride;  // in place: elements between rows; packed: 0
+  std::int64_t depth;     // that they were packed for
+  std::int64_t stride;    // in place: elements between rows; packed: 0
+  std::int64_t step = 1;  // transposed: elements from k to k + 1
 
   // `count` rows from row i, a multiple of the kernel's rows, and from k0, a multiple of kSegment.
   [[gnu::always_inline]] TileRows Tile(const TileKernel<T>& kernel, std::int64_t i, std::int64_t count,
                                        std::int64_t k0) const {
+    if (step != 1) return {data + (i + k0 * step) * kernel.packed_size, 1, kSegment<T> * step, step};
     if (stride > 0) return {data + (i * stride + k0) * kernel.packed_size, stride, kSegment<T>};
-    const std::int64_t padded = RoundUp(count, kernel.row_multiple);
-    return {data + kernel.PackedBytes(i, depth) + k0 * padded * kernel.packed_size, kSegment<T>, padded * kSegment<T>};
+    return {data + kernel.PackedBytes(i, depth) + k0 * count * kernel.packed_size, kSegment<T>, count * kSegment<T>};
+  }
+
+  // Row i of `rows` packed ones alone, from k0.
+  [[gnu::always_inline]] TileRows Row(const TileKernel<T>& kernel, std::int64_t rows, std::int64_t i,
+                                      std::int64_t k0) const {
+    const std::int64_t tile = i / kernel.rows * kernel.rows;
+    TileRows row = Tile(kernel, tile, std::min<std::int64_t>(kernel.rows, rows - tile), k0);
+    row.data += (i - tile) * row.row * kernel.packed_size;
+    return row;
   }
 };
-
-// The rows of a transposed f32 matrix, 16 at a time whatever the tiles: a transposition has no fewer.
-inline void PackTransposed(const TileKernel<float>& kernel, Strided<float> a, std::int64_t rows, std::int64_t depth,
-                           Word* to) {
-  constexpr std::int64_t kBlock = kSegment<float>, kMost = 128;
-  for (std::int64_t i0 = 0; i0 < rows; i0 += kMost) {
-    const std::int64_t count = std::min(kMost, rows - i0);
-    Word* begin[kMost];        // of a row
-    std::int64_t step[kMost];  // from one of its segments to the next
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::int64_t tile = (i0 + i) / kernel.rows * kernel.rows,
-                         height = std::min<std::int64_t>(kernel.rows, rows - tile);
-      begin[i] = to + tile * RoundUp(depth, kBlock) + (i0 + i - tile) * kBlock;
-      step[i] = height * kBlock;
-    }
-    for (std::int64_t k = 0; k < depth; k += kBlock) {
-      const WordRows elements{reinterpret_cast<const Word*>(a.data + i0 + k * a.column_stride), a.column_stride};
-      TransposeRows(
-          elements, std::min(kBlock, depth - k),
-          count, [&](std::int64_t i) __attribute__((always_inline)) { return begin[i] + k / kBlock * step[i]; },
-          kBlock);
-    }
-  }
-}
 
 template <class T>
 inline BlockRows<T> PackRows(const TileKernel<T>& kernel, Strided<T> a, std::int64_t rows, std::int64_t depth,
                              std::byte* to) {
-  if constexpr (std::is_same_v<T, float>) {
-    if (a.row_stride == 1 && a.column_stride != 1) {
-      PackTransposed(kernel, a, rows, depth, reinterpret_cast<Word*>(to));
-      return {to, depth, 0};
-    }
-  }
   const std::int64_t step = a.row_stride == 1 ? kPackDepth : depth;
   for (std::int64_t k = 0; k < depth; k += step) {
     for (std::int64_t i = 0; i < rows; i += kernel.rows) {
       const std::int64_t tile = std::min<std::int64_t>(kernel.rows, rows - i);
-      const std::int64_t at =
-          kernel.PackedBytes(i, depth) + k * RoundUp(tile, kernel.row_multiple) * kernel.packed_size;
+      const std::int64_t at = kernel.PackedBytes(i, depth) + k * tile * kernel.packed_size;
       kernel.pack(a.From(i, k), static_cast<int>(tile), std::min(step, depth - k), to + at);
     }
   }
   return {to, depth, 0};
 }
 
-// The same where they are, if the kernel can read them there.
+// Whether rows of a stand as columns, one k after another. A kernel reads them there.
+template <class T>
+[[gnu::always_inline]] inline bool StandAsColumns(Strided<T> a) {
+  return kPairing<T> == 1 && a.row_stride == 1 && a.column_stride != 1;
+}
+// But what lies this many bytes apart shares a few places of the nearer caches, and would come from far for every tile.
+// Such a block is copied, with other distances.
+constexpr std::int64_t kSharedPlaces = 2048;
+// From k to k + 1 of such a copy: an odd number of cache lines.
+template <class T>
+[[gnu::always_inline]] inline std::int64_t ColumnStep(std::int64_t rows) {
+  return (CeilDiv(rows, kSegment<T>) | 1) * kSegment<T>;
+}
+template <class T>
+inline BlockRows<T> CopyColumns(Strided<T> a, std::int64_t rows, std::int64_t depth, std::byte* room) {
+  const std::int64_t step = ColumnStep<T>(rows);
+  T* to = reinterpret_cast<T*>(room);
+  for (std::int64_t k = 0; k < depth; ++k, to += step) {
+    const T* __restrict from = a.data + k * a.column_stride;
+    T* __restrict column = to;
+    for (std::int64_t i = 0; i < rows; ++i) column[i] = from[i];
+  }
+  return {room, depth, 0, step};
+}
+
+// The rows where they are, if the kernel can read them there, else a copy. It takes up to BlockBytes of `room`.
 template <class T>
 inline BlockRows<T> PackOrReadInPlace(const TileKernel<T>& kernel, Strided<T> a, std::int64_t rows, std::int64_t depth,
                                       std::byte* room) {
-  if (a.column_stride != 1 || !kernel.MayReadInPlace(rows, depth)) return PackRows(kernel, a, rows, depth, room);
-  return {reinterpret_cast<const std::byte*>(a.data), depth, a.row_stride};
+  const auto* where = reinterpret_cast<const std::byte*>(a.data);
+  if (StandAsColumns(a)) {
+    const bool crowded = a.column_stride * static_cast<std::int64_t>(sizeof(T)) % kSharedPlaces == 0;
+    return crowded ? CopyColumns(a, rows, depth, room) : BlockRows<T>{where, depth, 0, a.column_stride};
+  }
+  if (a.column_stride != 1 || !kernel.MayReadInPlace(depth)) return PackRows(kernel, a, rows, depth, room);
+  return {where, depth, a.row_stride};
+}
+template <class T>
+inline std::int64_t BlockBytes(const TileKernel<T>& kernel, std::int64_t rows, std::int64_t depth) {
+  return std::max(kernel.PackedBytes(rows, depth), ColumnStep<T>(rows) * depth * static_cast<std::int64_t>(sizeof(T)));
 }
 
 // c[rows, panels * kPanel] (+)= the rows' k [k0, k0 + depth) times panels that lie b_stride apart.
@@ -196,14 +206,6 @@ inline void MultiplyPanels(const TileKernel<T>& kernel, const BlockRows<T>& a, s
     kernel.multiply(static_cast<int>(tile), panels, depth, a.Tile(kernel, i, tile, k0), b, b_stride, accumulate,
                     c + i * c_stride, c_stride);
   }
-}
-
-// The same of rows that were packed for this depth.
-template <class T>
-inline void MultiplyPanels(const TileKernel<T>& kernel, std::int64_t rows, std::int64_t panels, std::int64_t depth,
-                           const std::byte* a, const T* b, std::int64_t b_stride, bool accumulate, Accumulator<T>* c,
-                           std::int64_t c_stride) {
-  MultiplyPanels(kernel, BlockRows<T>{a, depth, 0}, 0, rows, panels, depth, b, b_stride, accumulate, c, c_stride);
 }
 
 }  // namespace

@@ -89,7 +89,12 @@ void MultiplyChunk(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
   if constexpr (kSums) {
     const std::int64_t at = row * task.columns + column;
     begin = k0 > 0 ? task.c + at : (task.addend ? task.addend + at : nullptr);
-    if (columns == width && !(last && task.bias) && (!begin || begin == task.c + at)) {
+    if (columns == width && !(last && task.bias)) {
+      for (std::int64_t i = 0; begin && begin != task.c + at && i < rows; ++i) {
+        const Out* __restrict from = begin + i * task.columns;
+        Out* __restrict to = task.c + at + i * task.columns;
+        for (std::int64_t j = 0; j < width; ++j) to[j] = from[j];
+      }
       return multiply(begin != nullptr, task.c + at, task.columns);
     }
   }
@@ -105,8 +110,11 @@ void MultiplyChunk(const TileKernel<T>& kernel, const Task<T, Out>& task, std::i
   StoreSums(store, row, rows, column, columns, sums, width);
 }
 
-// One thread does up to this many multiply-adds sooner than two would meet, a product at a time.
-constexpr std::int64_t kSmall = 65536;
+// One thread does up to this many multiply-adds times the bytes of a number sooner than two would meet, in all products
+// that are computed together. With one row these are the bytes of b.
+constexpr std::int64_t kSmall = 131072;
+// The fewest multiply-adds of a piece that another thread may take.
+constexpr std::int64_t kSmallPiece = 65536;
 
 // Panels that a block of rows is multiplied with at a time: several of few rows, whose sums take no more room.
 template <class T>
@@ -123,12 +131,12 @@ struct Products {
 };
 
 // Groups that panels are cut into, whole pairs, so that `row_blocks` times as many pieces are several for each thread.
-// A thread that is slower than another then leaves it some (ForShares). A piece has at least kSmall of the work.
+// A thread that is slower than another then leaves it some (ForShares). A piece has kSmallPiece or more.
 std::int64_t PanelGroups(std::int64_t row_blocks, std::int64_t panels, std::int64_t work, int threads) {
   constexpr std::int64_t kPiecesOfAThread = 8;
   if (threads == 1) return 1;
   const std::int64_t wanted = CeilDiv(kPiecesOfAThread * threads, row_blocks),
-                     most = std::max<std::int64_t>(work / kSmall / row_blocks, CeilDiv(threads, row_blocks));
+                     most = std::max<std::int64_t>(work / kSmallPiece / row_blocks, CeilDiv(threads, row_blocks));
   return std::clamp<std::int64_t>(std::min(wanted, most), 1, CeilDiv(panels, kMostPanels));
 }
 
@@ -140,24 +148,23 @@ class Gemm {
   Gemm(const Context& ctx, const TileKernel<T>& kernel, Products<T, Out> products)
       : ctx_(ctx), kernel_(kernel), products_(products), scope_(*ctx.arena) {
     bool packs = false;  // rows of a
-    std::int64_t work = 0, all_work = 0, most_rows = 0, fewest_panels = Panels(0);
+    std::int64_t work = 0, most_rows = 0, fewest_panels = Panels(0);
     for (std::size_t i = 0; i < Count(); ++i) {
       const Task<T, Out>& task = TaskAt(i);
-      work = std::max(work, task.rows * task.columns * task.depth);
-      all_work += task.rows * task.columns * task.depth;
+      work += task.rows * task.columns * task.depth;
       depth_ = std::max(depth_, task.depth);
-      packs |= task.a.column_stride != 1 || !kernel.MayReadInPlace(task.rows, task.depth);
+      packs |= task.a.column_stride != 1 || !kernel.MayReadInPlace(task.depth);
       most_rows = std::max(most_rows, task.rows);
       fewest_panels = std::min(fewest_panels, Panels(i));
       row_blocks_ = products.stacked ? row_blocks_ + RowBlocks(i) : RowBlocks(i);
     }
     constexpr bool kRounds = !std::is_same_v<Out, Accumulator<T>>;
     chunk_ = kRounds || (Count() > 1 && !products.stacked) ? depth_ : std::min(depth_, kDepthChunk);
-    threads_ = work > kSmall ? ctx.threads : 1;
-    groups_ = PanelGroups(row_blocks_, fewest_panels, all_work, threads_);
+    threads_ = work * static_cast<std::int64_t>(sizeof(T)) > kSmall ? ctx.threads : 1;
+    groups_ = PanelGroups(row_blocks_, fewest_panels, work, threads_);
     parts_ = PartsFor(threads_, row_blocks_ * groups_);
     const std::int64_t scratch_bytes =
-        packs ? RoundUp(kernel.PackedBytes(std::min(most_rows, kRowBlock), chunk_), 64) : 0;
+        packs ? RoundUp(BlockBytes(kernel, std::min(most_rows, kRowBlock), chunk_), 64) : 0;
     packed_ = ctx.arena->NewArray<PackedRows>(parts_);
     std::byte* scratch = ctx.arena->NewArray<std::byte>(parts_ * scratch_bytes);
     for (int part = 0; part < parts_; ++part) packed_[part].scratch = scratch + part * scratch_bytes;

@@ -43,20 +43,24 @@ void ForTasks(int threads, std::int64_t count, F&& f) {
 template <class F>
 void ForShares(int threads, std::int64_t count, F&& f) {
   constexpr int kMostShares = 64;
+  // Shares that are not used are not initialised, and one alone is taken from without an atomic addition: a small op
+  // has little more to do.
   struct alignas(64) Share {
-    std::atomic<std::int64_t> next;
-    std::int64_t end;
+    std::int64_t next, end;
+    std::int64_t Take(bool alone) {
+      return alone ? next++ : std::atomic_ref(next).fetch_add(1, std::memory_order_relaxed);
+    }
   };
   const int parts = PartsFor(threads, count), shares = std::min(parts, kMostShares);
   Share of[kMostShares];
   for (int s = 0; s < shares; ++s) {
-    of[s].next.store(s * count / shares, std::memory_order_relaxed);
-    of[s].end = (s + 1) * count / shares;
+    of[s] = {s * count / shares, (s + 1) * count / shares};
   }
   ForParts(parts, [&](int thread) {
     for (int i = 0; i < shares; ++i) {
       Share& share = of[(thread + i) % shares];
-      for (std::int64_t piece = share.next++; piece < share.end; piece = share.next++) f(thread, piece);
+      const auto take = [&] { return share.Take(parts == 1); };
+      for (std::int64_t piece = take(); piece < share.end; piece = take()) f(thread, piece);
     }
   });
 }

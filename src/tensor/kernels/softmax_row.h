@@ -24,7 +24,7 @@ template <class T>
   constexpr int kLanes = RowLanes<T>::kCount;
   const T largest = Largest(z, V);
   RowLanes<T> sums = {}, weighted_sums = {};  // of exp(z - largest), and of the same times z - largest, as by LaneSum
-  const auto add = [&](std::int64_t v, int lane) {
+  const auto add = [&](std::int64_t v, int lane) __attribute__((always_inline)) {
     const T below = z[v] - largest, weight = Exp(below);
     sums.lane[lane] += weight;
     weighted_sums.lane[lane] += weight * below;

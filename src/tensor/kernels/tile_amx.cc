@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled for one instruction set: no inline function with external linkage may be left behind (kernels.h).
-// Products of bf16 by AMX. TDPBF16PS multiplies a tile of 16 rows by 32 of k with a tile of 32 of k by 16 columns, and
-// adds to 16 x 16 sums (Intel ISE reference, chapter 3). A packed tile of a is 16 or 32 rows high; rows beyond the last
-// are zero, and rows do not mix. Denormals count as zero, on the way in and out.
+// Products of bf16 by AMX. TDPBF16PS multiplies a tile of up to 16 rows by 32 of k with a tile of 32 of k by 16
+// columns, and adds to as many rows of 16 sums (Intel ISE reference, chapter 3). Rows do not mix. Denormals count as
+// zero, on the way in and out.
 #include <immintrin.h>
 
-#include <cstring>
+#include <array>
+#include <utility>
 
 #include "tensor/kernels/panels.h"
 
@@ -15,16 +16,38 @@ namespace {
 constexpr int kTileRows = 16, kRows = 2 * kTileRows;
 constexpr std::int64_t kBlock = kSegment<BFloat16>;
 
-// All eight tile registers hold 16 rows of 64 bytes. The table is constant, because g++ 12 believes that the intrinsic
-// reads only 8 bytes of it, and could leave the others of a local variable unwritten.
+// The eight tile registers for a product of so many rows, each row 64 bytes: 0 to 3 hold the sums of 2 x 2 tiles, 4 and
+// 5 rows of a, 6 and 7 columns of b. Up to 16 rows take 0, 1, 4, 6 and 7.
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
   std::uint16_t bytes_per_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  std::uint8_t rows[16] = {kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows};
-};
-constexpr TileConfig kTileConfig;
+  std::uint8_t rows[16] = {};
 
-// Tile registers 0 to 3 hold the sums of 2 x 2 tiles, 4 and 5 rows of a, 6 and 7 columns of b.
+  constexpr explicit TileConfig(int n) {
+    const auto upper = static_cast<std::uint8_t>(n < kTileRows ? n : kTileRows),
+               lower = static_cast<std::uint8_t>(n > kTileRows ? n - kTileRows : kTileRows);
+    rows[0] = rows[1] = rows[4] = upper;
+    rows[2] = rows[3] = rows[5] = lower;
+    rows[6] = rows[7] = kTileRows;
+  }
+};
+
+// Row by row of a table, because g++ 12 believes that the intrinsic reads only 8 bytes of its argument, and could leave
+// the others of a local variable unwritten.
+template <int... kN>
+constexpr std::array<TileConfig, kRows> ConfigsOf(std::integer_sequence<int, kN...>) {
+  return {TileConfig(kN + 1)...};
+}
+constexpr std::array kConfigs = ConfigsOf(std::make_integer_sequence<int, kRows>());
+
+// A thread keeps its configuration until it multiplies another number of rows.
+void Configure(int rows) {
+  thread_local int configured = 0;
+  if (configured == rows) return;
+  _tile_loadconfig(&kConfigs[static_cast<std::size_t>(rows - 1)]);
+  configured = rows;
+}
+
 template <int kTiles>
 void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, bool accumulate, float* c,
               std::int64_t c_stride) {
@@ -41,8 +64,10 @@ void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, bool 
   } else {
     _tile_zero(0);
     _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    if constexpr (kTiles == 2) {
+      _tile_zero(2);
+      _tile_zero(3);
+    }
   }
   for (std::int64_t k = 0; k < depth; k += kBlock, a += rows.segment, b += kBlock * kPanel) {
     _tile_loadd(6, b, kPanelStride);
@@ -64,29 +89,15 @@ void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, bool 
   }
 }
 
-// Tiles of up to 32 rows. If there are fewer rows, whole tiles are computed and the last rows dropped.
+// Tiles of up to 32 rows.
 void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const BFloat16* b,
                   std::int64_t b_stride, bool accumulate, float* c, std::int64_t c_stride) {
-  // A thread keeps the configuration until it exits.
-  thread_local const bool configured = (_tile_loadconfig(&kTileConfig), true);
-  static_cast<void>(configured);
+  Configure(rows);
   const auto multiply = rows > kTileRows ? Multiply<2> : Multiply<1>;
-  const bool whole = rows == kRows || rows == kTileRows;
-  alignas(64) float sums[kRows * kPanel];
-  for (; panels > 0; --panels, b += b_stride, c += kPanel) {
-    if (whole) {
-      multiply(depth, a, b, accumulate, c, c_stride);
-      continue;
-    }
-    for (int i = 0; accumulate && i < rows; ++i) std::memcpy(sums + i * kPanel, c + i * c_stride, 4 * kPanel);
-    multiply(depth, a, b, accumulate, sums, kPanel);
-    for (int i = 0; i < rows; ++i) std::memcpy(c + i * c_stride, sums + i * kPanel, 4 * kPanel);
-  }
+  for (; panels > 0; --panels, b += b_stride, c += kPanel) multiply(depth, a, b, accumulate, c, c_stride);
 }
 
-// Each segment of a packed tile has 16 or 32 rows, tile after tile.
-constexpr TileKernel<BFloat16> kKernel = {
-    kRows, kTileRows, 1, sizeof(BFloat16), PackTile<BFloat16, BFloat16, kTileRows>, MultiplyRows};
+constexpr TileKernel<BFloat16> kKernel = {kRows, 1, sizeof(BFloat16), PackTile<BFloat16, BFloat16>, MultiplyRows};
 
 }  // namespace
 

@@ -57,7 +57,7 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileR
   });
 }
 
-constexpr TileKernel<BFloat16> kKernel = {kRows, 1, 1, sizeof(BFloat16), PackTile<BFloat16, BFloat16, 1>, MultiplyRows};
+constexpr TileKernel<BFloat16> kKernel = {kRows, 1, sizeof(BFloat16), PackTile<BFloat16, BFloat16>, MultiplyRows};
 
 }  // namespace
 

@@ -9,10 +9,11 @@
 // whether a row of a was packed:
 //   b  in panels of kPanel columns: row k of a panel is kPanel numbers; bf16: rows in pairs, (k, k + 1) interleaved
 //   a  packed in tiles of up to `rows` rows: for each segment of k (64 bytes of T), the segments of the rows, one after
-//      another; or where it is, if the kernel can read it there (MayReadInPlace)
+//      another; or where it is, if the kernel can read it there (MayReadInPlace); or transposed, row k after row k - 1
 // Packed bf16 is padded with zeros to PanelDepth in k; f32 and f64 are not padded.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "tensor/cpu.h"
@@ -56,46 +57,49 @@ struct Strided {
   }
 };
 
-// The rows of a tile: segment s of row i is at element i * row + s * segment.
+// The rows of a tile: segment s of row i is at element i * row + s * segment, and its numbers lie `step` apart. They
+// lie side by side, or they are columns of a transposed matrix: then `row` is 1, and T is f32 or f64.
 struct TileRows {
   const std::byte* data;
-  std::int64_t row, segment;
+  std::int64_t row, segment, step = 1;
 };
 
 // One way to compute the product.
 template <class T>
 struct TileKernel {
   using Sum = Accumulator<T>;
-  int rows;          // most rows of one tile
-  int row_multiple;  // a packed tile has a multiple of this many rows; it divides `rows`
-  int panels;        // that it multiplies at once; of more it takes one group after another
-  int packed_size;   // bytes of a packed element
+  int rows;         // most rows of one tile
+  int panels;       // that it multiplies at once; of more it takes one group after another
+  int packed_size;  // bytes of a packed element
   void (*pack)(Strided<T> a, int rows, std::int64_t depth, std::byte* to);
   // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each.
   void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const T* b,
                    std::int64_t b_stride, bool accumulate, Sum* c, std::int64_t c_stride);
+  // Each of up to kEach rows times a panel of its own, into kPanel columns of c; or null. A row alone waits for its own
+  // sums.
+  static constexpr int kEach = 4;
+  void (*multiply_each)(int rows, std::int64_t depth, const TileRows* a, const T* const* b, bool accumulate, Sum* c,
+                        std::int64_t c_stride) = nullptr;
 
   // Whether rows of a, elements of k side by side, can be read where they are: they are not widened, and no padding is
   // wanted.
-  [[gnu::always_inline]] bool MayReadInPlace(std::int64_t n, std::int64_t depth) const {
-    return packed_size == static_cast<int>(sizeof(T)) && n % row_multiple == 0 &&
-           (kPairing<T> == 1 || depth % kSegment<T> == 0);
+  [[gnu::always_inline]] bool MayReadInPlace(std::int64_t depth) const {
+    return packed_size == static_cast<int>(sizeof(T)) && (kPairing<T> == 1 || depth % kSegment<T> == 0);
   }
 
   // Bytes of `n` packed rows: tiles of up to `rows`.
   [[gnu::always_inline]] std::int64_t PackedBytes(std::int64_t n, std::int64_t depth) const {
-    return RoundUp(n, row_multiple) * RoundUp(depth, kSegment<T>) * packed_size;
+    return n * RoundUp(depth, kSegment<T>) * packed_size;
   }
   // Where row r of `n` packed rows begins, and the bytes from one of its segments to the next, for who writes rows in
-  // place of `pack`. The rows that fill a tile up may then hold anything: rows do not mix.
+  // place of `pack`.
   struct PackedRow {
     std::byte* begin;
     std::int64_t step;
   };
   [[gnu::always_inline]] PackedRow RowOf(std::byte* packed, std::int64_t n, std::int64_t depth, std::int64_t r) const {
     const std::int64_t tile = r / rows * rows, segment = kSegment<T> * packed_size;
-    const std::int64_t height = n - tile < rows ? RoundUp(n - tile, row_multiple) : rows;
-    return {packed + PackedBytes(tile, depth) + (r - tile) * segment, height * segment};
+    return {packed + PackedBytes(tile, depth) + (r - tile) * segment, std::min<std::int64_t>(n - tile, rows) * segment};
   }
 };
 

@@ -50,12 +50,13 @@ using Word = std::uint32_t;
 }
 #endif
 
-// to(j)[i] = load(i, j) for i < rows, j < columns. load(i, j) is word j of row i; load.Row(i, j, lanes) are the 16
-// words from there, as far as they are in `lanes`. Words [rows, padded) of the rows of `to` become zero; padded >=
-// rows.
-template <class Loader, class To>
-inline void TransposeRows(const Loader& load, std::int64_t rows, std::int64_t columns, const To& to,
-                          std::int64_t padded) {
+// to[j * to_stride + i] = load(i, j) for i < rows, j < columns. load(i, j) is word j of row i; load.Row(i, j, lanes)
+// are the 16 words from there, as far as they are in `lanes`. Words [rows, padded) of the rows of `to` become zero;
+// padded
+// >= rows.
+template <class Loader>
+inline void Transpose(const Loader& load, std::int64_t rows, std::int64_t columns, Word* to, std::int64_t to_stride,
+                      std::int64_t padded) {
 #ifdef __AVX512F__
   for (std::int64_t j = 0; j < columns; j += 16) {
     const __mmask16 read = Lanes(columns - j);
@@ -67,22 +68,15 @@ inline void TransposeRows(const Loader& load, std::int64_t rows, std::int64_t co
       const __mmask16 write = Lanes(padded - i);
 #pragma GCC unroll 16
       for (int c = 0; c < 16; ++c) {
-        if (j + c < columns) _mm512_mask_storeu_epi32(to(j + c) + i, write, tile[c]);
+        if (j + c < columns) _mm512_mask_storeu_epi32(to + (j + c) * to_stride + i, write, tile[c]);
       }
     }
   }
 #else
-  for (std::int64_t j = 0; j < columns; ++j) {
-    Word* row = to(j);
-    for (std::int64_t i = 0; i < padded; ++i) row[i] = i < rows ? load(i, j) : Word{0};
+  for (std::int64_t j = 0; j < columns; ++j, to += to_stride) {
+    for (std::int64_t i = 0; i < padded; ++i) to[i] = i < rows ? load(i, j) : Word{0};
   }
 #endif
-}
-template <class Loader>
-inline void Transpose(const Loader& load, std::int64_t rows, std::int64_t columns, Word* to, std::int64_t to_stride,
-                      std::int64_t padded) {
-  TransposeRows(
-      load, rows, columns, [=](std::int64_t j) __attribute__((always_inline)) { return to + j * to_stride; }, padded);
 }
 
 // Rows of words as they are.
