@@ -35,6 +35,7 @@ __global__ void ForwardKernel(std::int64_t rows, std::int64_t C, T* y, Accumulat
   const std::int64_t first = (std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp) * kRows,
                      lane = threadIdx.x % kWarp;
   WaitForPrevious();
+  LetNextBegin();
   if (first >= rows) return;
   const int count = static_cast<int>(min(std::int64_t{kRows}, rows - first));
   Sum r[kRows] = {};

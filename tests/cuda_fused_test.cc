@@ -26,7 +26,7 @@ constexpr BlockShape kBlockShapes[] = {
     {DType::kBF16, 4, 2, 32, 128, 384, true, false},   {DType::kBF16, 3, 1, 16, 40, 72, true, true},
     {DType::kF32, 4, 4, 32, 128, 336, false, false},   {DType::kF32, 6, 2, 64, 384, 1000, true, false},
     {DType::kF32, 3, 1, 32, 76, 40, true, false}};
-constexpr std::int64_t kRowCounts[] = {1, 2, 16, 17, 33, 64, 65, 100, 256, 384, 512};
+constexpr std::int64_t kRowCounts[] = {1, 2, 16, 17, 33, 64, 65, 100, 130, 256, 384, 512};
 
 // A block's weights and rows on the device.
 struct BlockProblem {

@@ -195,9 +195,11 @@ TEST_CASE("the noise of every entry is that of the definition, on every processo
 
 TEST_CASE("the bounds of Gumbel noise hold for words with any number of leading ones") {
   const auto check = [](std::uint32_t word) {
-    const double noise = -std::log(-std::log(UniformFrom(word))), most = static_cast<double>(MostGumbel(word));
-    CHECK(noise < most);
-    if (word >> 31) CHECK(most - static_cast<double>(kMostGumbelAbove) < noise);
+    const double noise = -std::log(-std::log(UniformFrom(word)));
+    CHECK(noise < static_cast<double>(MostGumbel(word)));
+    if (word >> 31) CHECK(static_cast<double>(LeastGumbel(word)) < noise);
+    CHECK(WordOfMostGumbel(MostGumbel(word)) <= word);
+    CHECK(~WordOfMostGumbel(MostGumbel(word)) - ~word <= (~word >> 12) + 1);
   };
   for (int ones = 0; ones <= 32; ++ones) {
     const auto least = static_cast<std::uint32_t>(~(0xffffffffull >> ones)), most = least | (0x7fffffffu >> ones % 32);
@@ -205,6 +207,9 @@ TEST_CASE("the bounds of Gumbel noise hold for words with any number of leading 
   }
   PhiloxStream stream(5);
   for (int i = 0; i < 10'000; ++i) check(stream.NextWord());
+  constexpr float kInfinite = std::numeric_limits<float>::infinity();
+  for (const float noise : {-kInfinite, -100.0f, std::nanf("")}) CHECK(WordOfMostGumbel(noise) == 0);
+  CHECK(WordOfMostGumbel(kInfinite) == ~0u);
 }
 
 TEST_CASE("sampled frequencies are the softmax at the temperature (P9)") {

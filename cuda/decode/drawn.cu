@@ -12,6 +12,7 @@ namespace {
 __global__ void TakeKernel(std::int64_t count, std::int32_t* to, const std::int32_t* from, std::int64_t first_id,
                            std::int64_t end_id, const std::int32_t* drawn) {
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  LetNextBegin();
   const std::int32_t number = i < count ? from[i] : 0;
   WaitForPrevious();
   if (i >= count) return;
@@ -22,6 +23,7 @@ __global__ void GiveKernel(std::int64_t tokens, std::int32_t* to_tokens, const s
                            std::int64_t words, std::int32_t* to_logp, const std::int32_t* from_logp) {
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   LetNextBegin();
+  WaitForPrevious();
   if (i < tokens) to_tokens[i] = from_tokens[i];
   if (i < words) to_logp[i] = from_logp[i];
 }
@@ -38,8 +40,9 @@ void TakeRows(const Context& ctx, const Tensor& to, const Tensor& from, const Te
 
 void GiveDrawn(const Context& ctx, const Drawn& to, const Drawn& from) {
   const auto words = static_cast<std::int64_t>(from.logp.bytes() / sizeof(std::int32_t));
-  Launch(ctx, {static_cast<unsigned>(Blocks(words, kThreads))}, GiveKernel, from.tokens.dim(0), to.tokens, from.tokens,
-         words, static_cast<std::int32_t*>(to.logp.raw()), static_cast<const std::int32_t*>(from.logp.raw()));
+  Launch(ctx, {.blocks = static_cast<unsigned>(Blocks(words, kThreads)), .early = true}, GiveKernel, from.tokens.dim(0),
+         to.tokens, from.tokens, words, static_cast<std::int32_t*>(to.logp.raw()),
+         static_cast<const std::int32_t*>(from.logp.raw()));
 }
 
 }  // namespace swarr

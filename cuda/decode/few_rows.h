@@ -12,9 +12,9 @@
 //     done at once: residual, SwiGLU, rotary embedding, the storing of keys (few_rows.cu, few_rows_fused.cu).
 //
 // A block goes through k once. The copy engine brings panels of 64 rows of the weights, 64 of k deep, into a ring of
-// stages: all warps ask for the first ones, and then the first thread of each group for those of its group. Rows of x
-// are brought whole where they are normed, and beside the weights where they are not. `Layer` says which weights a
-// panel has, and what becomes of the sums:
+// stages: all warps ask for the first ones, and then the first thread of each group for those of its group, or a warp
+// that does not multiply where it has to wait for other blocks, too. Rows of x are brought whole where they are normed,
+// and beside the weights where they are not. `Layer` says which weights a panel has, and what becomes of the sums:
 //   kNormed                                whether x is normed
 //   Lines(panel)                           how many lines the panel has, if not 64
 //   ForBoxes(panel, f)                     f(matrix, row, line): from this row of a matrix on come the panel's lines
@@ -37,12 +37,13 @@ constexpr int kChunk = kPack<BFloat16>;  // elements of 16 bytes
 constexpr int kBehind = 1, kLeastStages = 3, kMostStages = 32;
 
 // A block's tile of c: 64 columns for each group, and rows. There may be more warps than groups have, to norm and
-// store.
-template <int groups, int rows, int warps = 4 * groups>
+// store. With `share` above 1 so many blocks on neighbouring multiprocessors, a cluster, have the same weights and
+// other rows. A step's weights then come from the second-level cache once for all of them.
+template <int groups, int rows, int warps = 4 * groups, int share = 1>
 struct FewShape {
-  static constexpr int kGroups = groups, kRows = rows, kColumns = groups * kPanel;
+  static constexpr int kGroups = groups, kRows = rows, kColumns = groups * kPanel, kShare = share;
   static constexpr int kWarps = warps, kThreads = warps * kWarp;
-  static_assert(kThreads >= groups * kGroup);
+  static_assert(kThreads >= groups * kGroup + (share > 1 ? kWarp : 0));  // one warp feeds where weights are shared
   static constexpr int kSumsStride = kColumns + 4;  // four rows' sums of a column lie in different banks
   static constexpr int kStageBytes = groups * kPanelBytes, kRowsBytes = rows * kLineBytes;
   // The sums, and the same rounded, take the place of the weights.
@@ -57,7 +58,7 @@ struct FewPlaces {
   __host__ __device__ static constexpr FewPlaces Of(int steps, int stages, bool normed) {
     const int x = stages * S::kStageBytes, x_end = x + (normed ? steps : stages) * S::kRowsBytes,
               norm = x_end < S::kSumsBytes ? S::kSumsBytes : x_end, barriers = norm + (normed ? steps * kLineBytes : 0);
-    return {x, norm, barriers, barriers + (S::kGroups * stages + 1 + 1) / 2 * 16};
+    return {x, norm, barriers, barriers + ((S::kShare > 1 ? 2 : 1) * S::kGroups * stages + 1 + 1) / 2 * 16};
   }
 };
 
@@ -70,7 +71,8 @@ struct FewRows {
 
 // Norms `count` rows of x in place, by one warp, with the bits of rmsnorm.cu: lane l takes the packs l, l + 32, ... of
 // k elements, and a butterfly adds the lanes' sums of squares. Rows are taken together, since each waits long for
-// little. A NaN becomes another one.
+// little. A NaN becomes another one. A square has 16 bits and is exact in f32, so the fused sum rounds as rmsnorm.cu's
+// does. (Of squares below 2^-126 nothing is left beside eps.)
 template <class S, int count, int k>
 __device__ void NormRowsAs(BFloat16* x, const BFloat16* weights, int first, int depth, float eps) {
   using P = Pack<std::uint32_t, k / 2>;  // pairs of elements
@@ -93,9 +95,9 @@ __device__ void NormRowsAs(BFloat16* x, const BFloat16* weights, int first, int 
 #pragma unroll
     for (int j = 0; j < k / 2; ++j) {
 #pragma unroll
-      for (int i = 0; i < count; ++i) r[i] += low(packs[i].at[j]) * low(packs[i].at[j]);
+      for (int i = 0; i < count; ++i) r[i] = fmaf(low(packs[i].at[j]), low(packs[i].at[j]), r[i]);
 #pragma unroll
-      for (int i = 0; i < count; ++i) r[i] += high(packs[i].at[j]) * high(packs[i].at[j]);
+      for (int i = 0; i < count; ++i) r[i] = fmaf(high(packs[i].at[j]), high(packs[i].at[j]), r[i]);
     }
   }
   const float inverse = InverseRms(SumOfLanesRow(r), std::int64_t{depth}, eps);
@@ -148,10 +150,16 @@ struct FewFeed {
   char *weights, *rows;
   int panel, row;
 
-  // Begins to bring the weights of a step of k to a stage, or its rows of x to one of their places.
+  // Begins to bring the weights of a step of k to a stage, of all blocks that share them, or its rows of x to one of
+  // their places.
   __device__ void Weights(int stage, int step, std::uint64_t* arrived) const {
     layer.ForBoxes(panel, [&](const CUtensorMap& matrix, int from, int line) {
-      CopyBox(weights + stage * kPanelBytes + line * kLineBytes, matrix, step * kStep, from, arrived);
+      char* to = weights + stage * kPanelBytes + line * kLineBytes;
+      if constexpr (S::kShare > 1) {
+        CopyBoxToAll<S::kShare>(to, matrix, step * kStep, from, arrived);
+      } else {
+        CopyBox(to, matrix, step * kStep, from, arrived);
+      }
     });
   }
   __device__ int WeightsBytes() const { return layer.Lines(panel) * kLineBytes; }
@@ -175,15 +183,18 @@ __device__ void MultiplyStep(float (&sums)[S::kRows / 2], std::uint64_t a, std::
 }
 
 // full[stage]: what a stage of the ring holds has arrived. If all of k has a stage, all weights arrive at the first.
-// rows_full: the rows of x have arrived, but if they come with the stages.
+// rows_full: the rows of x have arrived, but if they come with the stages. empty[stage], where weights are shared: all
+// blocks that share them are done with what the stage had.
 template <class S, class Layer>
 __global__ void __launch_bounds__(S::kThreads)
     FewRowsKernel(const __grid_constant__ CUtensorMap x_matrix, const __grid_constant__ Layer layer, FewRows in,
                   int stages) {
   static_assert(Layer::kNormed || S::kGroups == 1, "rows that come with the stages come with those of one group");
   extern __shared__ __align__(1024) char shared[];
-  const int steps = static_cast<int>(Blocks(in.depth, kStep)), tile = static_cast<int>(blockIdx.x),
-            row = static_cast<int>(blockIdx.y) * S::kRows, rows = min(S::kRows, in.rows - row);
+  const int steps = static_cast<int>(Blocks(in.depth, kStep)),
+            tile = static_cast<int>(S::kShare > 1 ? blockIdx.y : blockIdx.x),
+            row = static_cast<int>(S::kShare > 1 ? blockIdx.x : blockIdx.y) * S::kRows,
+            rows = min(S::kRows, in.rows - row);
   // The lanes of a warp agree, and the compiler is to know it, since products take addresses from uniform registers.
   const int four = S::kThreads == kGroup ? 0 : __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kGroup, 0),
             group = S::kGroups == 1 ? 0 : four;
@@ -196,8 +207,18 @@ __global__ void __launch_bounds__(S::kThreads)
   std::uint64_t *full = barriers + group * stages, *rows_full = barriers + S::kGroups * stages;
   if (!Layer::kNormed) LetNextBegin();
   for (int i = static_cast<int>(threadIdx.x); i <= S::kGroups * stages; i += S::kThreads) InitBarrier(barriers + i, 1);
-  ShowBarriers();
-  __syncthreads();
+  std::uint64_t* const empty = rows_full + 1;
+  const int rank = S::kShare > 1 ? static_cast<int>(blockIdx.x) % S::kShare : 0;
+  if constexpr (S::kShare > 1) {
+    for (int i = static_cast<int>(threadIdx.x); i < S::kGroups * stages; i += S::kThreads) {
+      InitBarrier(empty + i, S::kShare);
+    }
+    ShowBarriers();
+    SyncPair();  // with all blocks of the cluster, whose barriers are there then
+  } else {
+    ShowBarriers();
+    __syncthreads();
+  }
 
   const auto feed_of = [&](int g) {
     return FewFeed<S, Layer>{x_matrix, layer, shared + g * stages * kPanelBytes, x, tile * S::kGroups + g, row};
@@ -217,7 +238,7 @@ __global__ void __launch_bounds__(S::kThreads)
       const FewFeed<S, Layer> of = feed_of(g);
       std::uint64_t* arrived = barriers + g * stages + (streams ? step : 0);
       if (streams || step == 0) ArriveAndExpect(arrived, (streams ? 1 : steps) * bytes_of(of));
-      of.Weights(step, step, arrived);
+      if (step % S::kShare == rank) of.Weights(step, step, arrived);
     }
     if (warp >= kOthers) {
       PrefetchMatrix(x_matrix);
@@ -228,7 +249,8 @@ __global__ void __launch_bounds__(S::kThreads)
       }
     } else {
       for (int i = warp; i < S::kGroups * (steps - stages); i += kOthers) {
-        feed_of(i % S::kGroups).Prefetch(stages + i / S::kGroups);
+        const int step = stages + i / S::kGroups;
+        if (step % S::kShare == rank) feed_of(i % S::kGroups).Prefetch(step);
       }
     }
   }
@@ -279,8 +301,12 @@ __global__ void __launch_bounds__(S::kThreads)
         const int next = step - kBehind + stages, of = stage < kBehind ? stage + stages - kBehind : stage - kBehind;
         if (feeds && next < steps) {
           ArriveAndExpect(full + of, stage_bytes);
-          feed.Weights(of, next, full + of);
           if (rows_streamed) feed.Rows(of, next, full + of);
+          if constexpr (S::kShare > 1) {
+            for (unsigned block = 0; block < S::kShare; ++block) ArriveIn(block, empty + group * stages + of);
+          } else {
+            feed.Weights(of, next, full + of);
+          }
         }
       }
       if (++stage == stages) {
@@ -289,6 +315,19 @@ __global__ void __launch_bounds__(S::kThreads)
       }
     }
     WaitProducts<0>(sums);
+  } else if (S::kShare > 1 && threadIdx.x == S::kThreads - kWarp) {
+    // Brings this block's share of the steps that had no stage at first, as soon as all blocks are done with one.
+#pragma unroll 1
+    for (int step = stages, stage = 0, parity = 0; step < steps; ++step) {
+      for (int g = 0; g < S::kGroups; ++g) {
+        WaitBarrier(empty + g * stages + stage, parity);
+        if (step % S::kShare == rank) feed_of(g).Weights(stage, step, barriers + g * stages + stage);
+      }
+      if (++stage == stages) {
+        stage = 0;
+        parity ^= 1;
+      }
+    }
   }
   WaitCopies<0>();
   __syncthreads();

@@ -76,6 +76,12 @@ bool FewRowsHoldWeights(const Context& ctx, const Layer& layer, std::int64_t dep
   return depth > 0 && StagesOf<S>(ctx, layer, static_cast<int>(depth)) == Blocks(depth, kStep);
 }
 
+// Blocks of rows, of which clusters are whole.
+template <class S>
+std::int64_t RowBlocks(std::int64_t rows) {
+  return Blocks(rows, S::kRows * S::kShare) * S::kShare;
+}
+
 // The cost of a shape: what the busiest multiprocessor reads, and, at a third, its share of what all read.
 template <class S, class Layer>
 std::int64_t FewRowsCost(const Context& ctx, const Layer& layer, const FewRowsOfX& in, std::int64_t columns) {
@@ -87,12 +93,15 @@ std::int64_t FewRowsCost(const Context& ctx, const Layer& layer, const FewRowsOf
 
 template <class S, class Layer>
 void LaunchFewRowsAs(const Context& ctx, const Layer& layer, const FewRowsOfX& in, std::int64_t columns) {
-  const dim3 grid(static_cast<unsigned>(Blocks(columns, S::kColumns)),
-                  static_cast<unsigned>(Blocks(in.rows, S::kRows)));
+  const auto across = static_cast<unsigned>(Blocks(columns, S::kColumns)),
+             down = static_cast<unsigned>(RowBlocks<S>(in.rows));
   const int stages = StagesOf<S>(ctx, layer, in.depth);
   Launch(ctx,
-         {grid, S::kThreads, FewRowsBytes<S>(layer, in.depth, stages),
-          /*early=*/ctx.steady_weights},
+         {.blocks = S::kShare > 1 ? dim3(down, across) : dim3(across, down),
+          .threads = S::kThreads,
+          .shared_bytes = FewRowsBytes<S>(layer, in.depth, stages),
+          .early = ctx.steady_weights,
+          .cluster = S::kShare > 1 ? S::kShare : 0},
          FewRowsKernel<S, Layer>, DescribeMatrix(in.x, in.rows, in.depth, in.depth, S::kRows), layer,
          FewRows{in.rows, in.depth, in.norm, in.eps}, stages);
 }

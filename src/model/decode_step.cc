@@ -125,21 +125,11 @@ void DeviceSteps::Begin(const Context& ctx, const Transformer& model, const KvCa
   own.arena = &arena_;
   own.steady_weights = true;  // a step begins with TakeRows, which no launch overtakes
   arena_.Release({});
-  Begun& begun = steps_[begun_ % kAtOnce];
+  Begun& begun = Beginning();
   const bool plain = draws < fed;
   const std::int64_t rows = plain ? fed : GraphRows(fed);
   const StepBatch filled = Fill(begun.rows.view(), step, rows, plain ? draws : rows);
-  const auto* from = static_cast<const std::byte*>(begun.rows.view().raw());
-  const StepBatch moved = Moved(filled, [&](const Tensor& t) {
-    return t.empty() ? t
-                     : t.Over(static_cast<std::byte*>(rows_.view().raw()) + (static_cast<std::byte*>(t.raw()) - from));
-  });
-  TakeRows(own, rows_.view().Rows(0, filled.block.dim(0)), filled.block, filled.fed.ids, tokens_.view());
-  plain ? Enqueue(own, model, cache, moved) : EnqueueRecorded(own, model, cache, moved);
-  if (draws > 0) {
-    GiveDrawn(own, {begun.tokens.view().Rows(0, draws), begun.logp.view().Rows(0, draws)},
-              {tokens_.view().Rows(0, draws), logp_.view().Rows(0, draws)});
-  }
+  plain ? Enqueue(own, model, cache, filled) : EnqueueRecorded(own, model, cache, filled);
   begun.draws = draws;
   begun.done.Record(*ctx.stream);
   ++begun_;
@@ -154,24 +144,33 @@ Drawn DeviceSteps::End() {
   return {begun.tokens.view().Rows(0, begun.draws), begun.logp.view().Rows(0, begun.draws)};
 }
 
-void DeviceSteps::Enqueue(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& moved) const {
+void DeviceSteps::Enqueue(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& filled) const {
+  const Begun& begun = Beginning();
+  const auto* from = static_cast<const std::byte*>(begun.rows.view().raw());
+  const StepBatch moved = Moved(filled, [&](const Tensor& t) {
+    return t.empty() ? t
+                     : t.Over(static_cast<std::byte*>(rows_.view().raw()) + (static_cast<std::byte*>(t.raw()) - from));
+  });
+  TakeRows(ctx, rows_.view().Rows(0, filled.block.dim(0)), filled.block, filled.fed.ids, tokens_.view());
   const std::int64_t M = moved.draw_positions.dim(0);
-  ForwardAndDraw(ctx, model, cache, moved, M > 0 ? tokens_.view().Rows(0, M) : Tensor{},
-                 M > 0 ? logp_.view().Rows(0, M) : Tensor{});
+  if (M == 0) return ForwardAndDraw(ctx, model, cache, moved, {}, {});
+  const Drawn drawn{tokens_.view().Rows(0, M), logp_.view().Rows(0, M)};
+  ForwardAndDraw(ctx, model, cache, moved, drawn.tokens, drawn.logp);
+  GiveDrawn(ctx, {begun.tokens.view().Rows(0, M), begun.logp.view().Rows(0, M)}, drawn);
 }
 
 // As a graph of so many rows: plainly the first time, recorded the second, then only launched.
 void DeviceSteps::EnqueueRecorded(Context& ctx, const Transformer& model, const KvCache& cache,
-                                  const StepBatch& moved) {
+                                  const StepBatch& filled) {
   if (attention_ != model.config().attention || gemm_ != ctx.gemm) {  // graphs hold both fixed
     recorded_.clear();
     attention_ = model.config().attention;
     gemm_ = ctx.gemm;
   }
-  const auto [place, first] = recorded_.try_emplace(moved.fed.ids.dim(0));
-  if (first) return Enqueue(ctx, model, cache, moved);
-  std::optional<CudaGraph>& graph = place->second;
-  if (!graph) graph.emplace(*ctx.stream, [&] { Enqueue(ctx, model, cache, moved); });
+  const auto [place, first] = recorded_.try_emplace(filled.fed.ids.dim(0));
+  if (first) return Enqueue(ctx, model, cache, filled);
+  std::optional<CudaGraph>& graph = place->second[static_cast<std::size_t>(begun_ % kAtOnce)];
+  if (!graph) graph.emplace(*ctx.stream, [&] { Enqueue(ctx, model, cache, filled); });
   graph->Launch(*ctx.stream);
 }
 

@@ -3,6 +3,7 @@
 // device, steps that draw after every row, as most do, run as graphs (tensor/device.h).
 #pragma once
 
+#include <array>
 #include <map>
 #include <optional>
 #include <vector>
@@ -61,15 +62,19 @@ class DeviceSteps {
     CudaEvent done;
     std::int64_t draws = 0;
   };
-  void Enqueue(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& moved) const;
-  void EnqueueRecorded(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& moved);
+  // Of the step begun last, which lies filled up in its pinned memory.
+  void Enqueue(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& filled) const;
+  void EnqueueRecorded(Context& ctx, const Transformer& model, const KvCache& cache, const StepBatch& filled);
+  Begun& Beginning() { return steps_[begun_ % kAtOnce]; }
+  const Begun& Beginning() const { return steps_[begun_ % kAtOnce]; }
 
   Arena arena_{MemoryKind::kDevice};
   Begun steps_[kAtOnce];
   std::int64_t begun_ = 0, ended_ = 0;
-  OwnedTensor rows_, tokens_, logp_;                           // on the device, of the step that runs
-  std::vector<std::int32_t> known_;                            // ids, and 0 for those still to be drawn
-  std::map<std::int64_t, std::optional<CudaGraph>> recorded_;  // by rows; a graph from the second step on
+  OwnedTensor rows_, tokens_, logp_;  // on the device, of the step that runs
+  std::vector<std::int32_t> known_;   // ids, and 0 for those still to be drawn
+  // By rows, for each place in steps_, since a graph holds addresses there too; from the second step of a size on.
+  std::map<std::int64_t, std::array<std::optional<CudaGraph>, kAtOnce>> recorded_;
   std::vector<AttentionSpec> attention_;  // the recorded graphs have computed with these and with gemm_
   GemmKind gemm_ = GemmKind::kOwn;
 };

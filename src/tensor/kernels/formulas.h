@@ -91,16 +91,27 @@ template <class T>
 // Standard Gumbel noise from a random word.
 [[gnu::always_inline]] constexpr double GumbelFrom(std::uint32_t word) { return -Log(-Log(UniformFrom(word))); }
 
-// More than GumbelFrom(word), for a few instructions; and where u >= 1/2, by less than kMostGumbelAbove. The noise is
-// below -log(1 - u), since -log u > 1 - u. It is above that by log u at least, since -log u < (1 - u) / u. The bits of
-// a float, as an integer, are 2^23 times its logarithm to base 2, plus 127, less 0.0861 at most.
+// Bounds of GumbelFrom(word) that rise with it, for a few instructions: one above, and one below where u >= 1/2. With
+// v = 1 - u the noise is below -log v, since -log u > v, and it is above that by log u at least, since -log u < v / u;
+// and log u >= -1.4 v there. The bits of a float, as an integer, are 2^23 times its logarithm to base 2, plus 127, less
+// 0.0861 at most.
+[[gnu::always_inline]] constexpr float GumbelRest(std::uint32_t word) { return static_cast<float>(~word) + 0.5f; }
+constexpr float kLn2OfBit = 0.69314718f * 0x1p-23f, kGumbelRounding = 3e-5f,
+                kGumbelAtZeroBits = (127 + 32) * 0.69314718f + kGumbelRounding;
 [[gnu::always_inline]] constexpr float MostGumbel(std::uint32_t word) {
-  constexpr float kLn2 = 0.69314718f, kRounding = 3e-5f;
-  const float rest = static_cast<float>(~word) + 0.5f;  // (1 - u) 2^32
-  return MultiplyAdd(static_cast<float>(std::bit_cast<std::int32_t>(rest)), -kLn2 * 0x1p-23f,
-                     (127 + 32) * kLn2 + kRounding);
+  return MultiplyAdd(static_cast<float>(std::bit_cast<std::int32_t>(GumbelRest(word))), -kLn2OfBit, kGumbelAtZeroBits);
 }
-constexpr float kMostGumbelAbove = 0.755f;
+[[gnu::always_inline]] constexpr float LeastGumbel(std::uint32_t word) {
+  return MultiplyAdd(GumbelRest(word), -1.4f * 0x1p-32f, MostGumbel(word) - (0.0598f + 2 * kGumbelRounding));
+}
+// A word not above any whose MostGumbel is `noise` or more; 0 if that is no number.
+[[gnu::always_inline]] constexpr std::uint32_t WordOfMostGumbel(float noise) {
+  constexpr float kLeastBits = 0x3f000000, kMostBits = 0x4f800000;  // of 0.5 and 2^32
+  const float bits = (kGumbelAtZeroBits - noise) * (1 / kLn2OfBit), below = bits < kMostBits ? bits : kMostBits,
+              clamped = below > kLeastBits ? below : kLeastBits;
+  const float rest = std::bit_cast<float>(static_cast<std::int32_t>(clamped) + 512);
+  return rest < 0x1p32f ? ~static_cast<std::uint32_t>(rest) : 0;
+}
 
 // AdamW: the constants of one step (ops.h) in the dtype of the weights.
 template <class T>
