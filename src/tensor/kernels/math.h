@@ -44,7 +44,7 @@ __device__ inline float Reciprocal(float x) {
 template <class T>
 struct ExpSteps {
   static constexpr bool kDouble = sizeof(T) == 8;
-  using Bits = std::conditional_t<kDouble, std::int64_t, std::int32_t>;
+  using Bits = std::conditional_t<kDouble, std::uint64_t, std::uint32_t>;  // their sums wrap
   static constexpr int kDegree = kDouble ? 13 : 7, kMantissa = kDouble ? 52 : 23;
   static constexpr T kInverseLn2 = static_cast<T>(1.4426950408889634074);
   // Adding 1.5 * 2^kMantissa to x / ln 2 leaves its nearest integer n in the low bits of the sum.
