@@ -51,13 +51,13 @@ def loop_seconds(processor):
 
 
 def quickest(processors, count):
-    """So many of the processors, each of a core of its own; all of them where there are no more."""
+    """So many of the processors, each of a core of its own; all of them where there are not more such cores."""
     if len(processors) <= count:
         return processors
     cores = {}
     for seconds, processor in sorted((loop_seconds(p), p) for p in processors):
         cores.setdefault(core_of(processor), processor)
-    return set(list(cores.values())[:count])
+    return set(list(cores.values())[:count]) if len(cores) >= count else processors
 
 
 def own_seconds():

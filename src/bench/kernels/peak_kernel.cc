@@ -4,40 +4,33 @@
 #include "bench/kernels/peak_kernel.h"
 
 #include "tensor/cpu.h"
+#include "tensor/kernels/vectors.h"
 
 namespace swarr {
 namespace {
 
-#ifdef __AVX512F__
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
-constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(float));
 // Two units with a latency of 4 to 5 need 10, and 16 registers hold 12 with factor and term.
 constexpr int kChains = 12;
-typedef float Vector __attribute__((vector_size(kVectorBytes)));
 
 }  // namespace
 
 template <>
 std::int64_t PeakKernel<SWARR_SET>::FlopsPerStep() {
-  return 2 * kChains * kLanes;
+  return 2 * kChains * kLanes<float>;
 }
 
 template <>
 float PeakKernel<SWARR_SET>::MultiplyAdd(std::int64_t steps, float factor, float term) {
-  Vector x[kChains];
+  using V = Vector<float>;
+  V x[kChains];
   // They differ, or they would be computed once.
-  for (int i = 0; i < kChains; ++i) x[i] = Vector{} + static_cast<float>(i);
-  const Vector factors = Vector{} + factor, terms = Vector{} + term;
+  for (int i = 0; i < kChains; ++i) x[i] = V{} + static_cast<float>(i);
+  const V factors = V{} + factor, terms = V{} + term;
   for (std::int64_t s = 0; s < steps; ++s) {
 #pragma GCC unroll 12
     for (int i = 0; i < kChains; ++i) x[i] = x[i] * factors + terms;
   }
-  Vector sum{};
+  V sum{};
   for (int i = 0; i < kChains; ++i) sum += x[i];
   return sum[0];
 }
