@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -108,6 +109,37 @@ void CheckNotAbove() {
   }
 }
 
+// Of either sign, with each bit that a NaN can carry, and with all of them.
+template <class T>
+std::vector<T> AllKindsOfNaN() {
+  using Bits = typename ExpSteps<T>::Bits;
+  const auto quiet = std::bit_cast<Bits>(std::numeric_limits<T>::quiet_NaN());
+  std::vector<T> x;
+  for (const Bits sign : {Bits{0}, static_cast<Bits>(Bits{1} << (8 * sizeof(T) - 1))}) {
+    for (int bit = 0; bit < ExpSteps<T>::kMantissa; ++bit) x.push_back(std::bit_cast<T>(quiet | sign | Bits{1} << bit));
+    x.push_back(std::bit_cast<T>(quiet | sign | ((Bits{1} << ExpSteps<T>::kMantissa) - 1)));
+  }
+  return x;
+}
+
+template <class T>
+void CheckNaNs() {
+  constexpr std::size_t kCount = 4 * kLanes<T>;
+  for (const T x : AllKindsOfNaN<T>()) {
+    CHECK(std::isnan(Exp(x)));
+    T all[kTogether<T>], vectors[kCount];
+    std::fill(std::begin(all), std::end(all), x);
+    std::fill(std::begin(vectors), std::end(vectors), x);
+    ExpAll(all);
+    Vector<T> together[4];
+    std::memcpy(together, vectors, sizeof together);
+    ExpNotAbove<T>(together);
+    std::memcpy(vectors, together, sizeof together);
+    CHECK(std::all_of(std::begin(all), std::end(all), [](T y) { return std::isnan(y); }));
+    CHECK(std::all_of(std::begin(vectors), std::end(vectors), [](T y) { return std::isnan(y); }));
+  }
+}
+
 // The order that lanes.h promises for LaneSum, written as a definition.
 template <class T>
 T LaneSumByDefinition(const std::vector<T>& x) {
@@ -192,7 +224,7 @@ TEST_CASE("Exp is exact to about one unit in the last place over its whole range
   CHECK(LargestExpError<double>(-1, 1, 300'007) <= 0x1p-51);
 }
 
-TEST_CASE("Exp at the ends: 1 at 0, 0 where it would be no normal number, finite above, NaN stays NaN") {
+TEST_CASE("Exp at the ends: 1 at 0, 0 where it would be no normal number, finite above") {
   CHECK(Exp(0.0F) == 1.0F);
   CHECK(Exp(-0.0) == 1.0);
   for (float x : {-87.4F, -88.0F, -104.0F, -1e30F, -std::numeric_limits<float>::infinity()}) CHECK(Exp(x) == 0.0F);
@@ -203,8 +235,11 @@ TEST_CASE("Exp at the ends: 1 at 0, 0 where it would be no normal number, finite
   for (double x : {709.0, 710.0, 1e300}) CHECK((std::isfinite(Exp(x)) && Exp(x) > 8e307));
   CHECK(Exp(-86.9F) > std::numeric_limits<float>::min());
   CHECK(Exp(-707.9) > std::numeric_limits<double>::min());
-  CHECK(std::isnan(Exp(std::numeric_limits<float>::quiet_NaN())));
-  CHECK(std::isnan(Exp(std::numeric_limits<double>::quiet_NaN())));
+}
+
+TEST_CASE("Exp of NaN is NaN, whatever bits the NaN carries, alone and in vectors") {
+  CheckNaNs<float>();
+  CheckNaNs<double>();
 }
 
 TEST_CASE("Exp gives the same bits in a vector loop, in its remainder, together with others and alone (P8)") {

@@ -160,7 +160,7 @@ template <class T, int kCount>
   }
 #pragma GCC unroll 16
   for (int i = 0; i < kCount; ++i) {
-    const V y = (V)((Bits)sum[i] + ((Bits)shifted[i] << Steps::kMantissa));
+    const V y = sum[i] * (V)Steps::PowerOfTwo((Bits)shifted[i]);
     x[i] = x[i] < Steps::kLow ? V{} : y;
   }
 }

@@ -65,10 +65,14 @@ struct ExpSteps {
   [[gnu::always_inline]] static constexpr T Next(T sum, T r, int k) {
     return MultiplyAdd(sum * r, T(1) / static_cast<T>(k), T(1));
   }
-  // Moves n into the exponent field; the rest falls off.
+  // The bits of 2^n: n moves into the exponent field, where 1 has its bias, and the rest falls off.
+  template <class B>  // Bits, or a vector of them
+  [[gnu::always_inline]] static constexpr B PowerOfTwo(B shifted) {
+    return (shifted << kMantissa) + std::bit_cast<Bits>(T(1));
+  }
+  // By a product, which is exact and leaves NaN what it is. Bits of n added to a NaN's can make a number of it.
   [[gnu::always_inline]] static constexpr T Scaled(T x, T sum, T shifted) {
-    const Bits exponent = std::bit_cast<Bits>(shifted) << kMantissa;
-    const T y = std::bit_cast<T>(static_cast<Bits>(std::bit_cast<Bits>(sum) + exponent));
+    const T y = sum * std::bit_cast<T>(static_cast<Bits>(PowerOfTwo(std::bit_cast<Bits>(shifted))));
     return x < kLow ? T(0) : y;
   }
 };
