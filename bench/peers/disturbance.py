@@ -20,6 +20,7 @@ MOST_SLOWER = 1.12
 MOST_OTHERS = 0.3  # processors that others may keep busy
 TICKS = 3  # of the system's clock, by which the count of what others do may be wrong
 REST = 0.5  # seconds at most that the threads of a program are given to fall asleep
+PATIENCE = 0.3  # seconds at most to wait for quick processors
 LOOPS, HASHES = 7, 8  # of one look at a processor: 1 to 3 ms
 DATA = bytes(range(256)) * 64  # stays in the first-level cache
 
@@ -121,10 +122,18 @@ class Watch:
         self.least = min(self.least, *seconds.values())
         return seconds
 
+    def are_quick(self, seconds):
+        """Whether looks at some processors tell of no neighbour, by the quickest so far."""
+        return max(seconds.values()) <= MOST_SLOWER * self.least
+
     def quickest(self):
-        """The processors to take now, with the seconds of the look at them."""
-        seconds = self.look(self.allowed)
-        return {processor: seconds[processor] for processor in quickest(seconds, self.threads)}
+        """The processors to take now, with the seconds of the look at them. Waits a little for better ones."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            seconds = self.look(self.allowed)
+            chosen = {processor: seconds[processor] for processor in quickest(seconds, self.threads)}
+            if self.are_quick(chosen) or time.monotonic() > end:
+                return chosen
 
     def during(self, pid, measure):
         """Moves that process to the quickest processors and calls `measure`, for which it computes. What that returns,
@@ -139,7 +148,7 @@ class Watch:
         return result, Conditions(before, self.look(before), seconds, max(0.0, others))
 
     def is_quiet(self, conditions):
-        """By the least seconds so far, so ask when the run is over."""
-        slowest = max(*conditions.before.values(), *conditions.after.values())
+        """By the quickest look so far, so ask when the run is over."""
         unknown = TICKS / os.sysconf("SC_CLK_TCK")
-        return slowest <= MOST_SLOWER * self.least and conditions.others <= MOST_OTHERS * conditions.seconds + unknown
+        alone = conditions.others <= MOST_OTHERS * conditions.seconds + unknown
+        return alone and self.are_quick(conditions.before) and self.are_quick(conditions.after)
