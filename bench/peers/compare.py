@@ -4,14 +4,14 @@
 
     make bench-peers                                     Debian's PyTorch
     make bench-peers PEER_PYPI=1                         and the newest from PyPI
-    make bench-peers PEER_FLAGS="--rows 'D train'"       only the rows whose name contains this
+    make bench-peers PEER_FLAGS="--rows 'D train'"       only some rows
 
 All sides of a row are kept alive, prepared, and measure in turns of a fraction of a second (a training step of shape C
 takes longer), every second turn in the opposite order. One computes at a time. Each is moved just before to the
-quickest processors, and counts as quiet if these were as quick just before and after, and nobody else used them
-(disturbance.py). A turn is quiet if it was for both sides. A side's figure is the median over the quiet turns; where
-these are too few, the row is marked DISTURBED and the median over all turns counts. A row takes `--turns` turns, and up
-to three times as many while too few are quiet; `--seconds` is shared out over the rows, so that each comes to its turn.
+quickest processors, and its turn counts as quiet if these were as quick just before and after, and nobody else used
+them (disturbance.py). A side's figure is the median over its quiet turns; where a side has too few of them, the row is
+marked DISTURBED and the medians over all turns count. A row takes `--turns` turns, and up to three times as many while
+too few are quiet; `--seconds` is shared out over the rows, so that each comes to its turn.
 
 Training is compared within a dtype, decoding by each side's better dtype. PyTorch has two variants, attention in plain
 tensor operations and its fused one (torch_model.py). Of the variants, and in decoding of the dtypes, the better counts:
@@ -70,7 +70,7 @@ class Comparison:
     begin: float = field(default_factory=time.monotonic)
 
     def wanted(self, rows):
-        return [row for row in rows if self.args.rows in row.name]
+        return [row for row in rows if any(text in row.name for text in self.args.rows.split(","))]
 
     def moment(self):
         os.sched_setaffinity(0, set(self.watch.quickest()))
@@ -155,11 +155,11 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description="Measures swarr and PyTorch side by side.")
     parser.add_argument("--swarr", default="build/swarr", help="the program")
     parser.add_argument("--pythons", default="/usr/bin/python3", help="interpreters that have torch, between spaces")
-    parser.add_argument("--rows", default="", help="only rows whose name contains this")
+    parser.add_argument("--rows", default="", help="only rows whose name contains one of these, between commas")
     parser.add_argument("--seconds", type=float, default=600, help="for everything")
     parser.add_argument("--turns", type=int, default=12, help="of a row; more while too few are quiet")
-    parser.add_argument("--quiet-turns", type=int, default=5, help="how many of them should be quiet")
-    parser.add_argument("--turn-seconds", type=float, default=0.25, help="how long a side measures in a turn")
+    parser.add_argument("--quiet-turns", type=int, default=5, help="how many of them should be quiet for each side")
+    parser.add_argument("--turn-seconds", type=float, default=0.15, help="how long a side measures in a turn")
     parser.add_argument("--op-seconds", type=float, default=0.05, help="the same of one op")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=pathlib.Path, help="file for everything that was measured")
@@ -188,7 +188,7 @@ def main():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             comparison.end()
     if not comparison.measured:
-        sys.exit(f"compare.py: nothing was measured: no row has '{args.rows}' in its name, or no interpreter has torch")
+        sys.exit(f"compare.py: nothing was measured: no row is called like '{args.rows}', or no interpreter has torch")
     comparison.note_ops_peaks()
     print_report(environment, comparison)
     if args.json:

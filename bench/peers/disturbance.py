@@ -2,9 +2,9 @@
 """Whether a measurement had its processors to itself, and which processors to take.
 
 On a host that is shared, somebody may use the other hardware thread of a core, who may be another guest's and is in no
-load of this system. Hashing a few thousand bytes tells: it has several instructions a cycle, so it takes half as long
-again beside a neighbour. Which cores have one changes within seconds. So each short measurement runs on the processors
-on which that is quickest just before, one of a core, and they are looked at again just after.
+load of this system. Hashing a few thousand bytes tells: it has several instructions a cycle, so beside a neighbour it
+takes up to twice as long. Which cores have one changes within half a second. So each short measurement runs on the
+processors on which that is quickest just before, one of a core, and they are looked at again just after.
 """
 import contextlib
 import hashlib
@@ -15,8 +15,9 @@ import statistics
 import time
 from dataclasses import dataclass
 
-# Of the quickest look of the run: a measurement beside a slower one was disturbed.
-MOST_SLOWER = 1.12
+# Of the quickest look of the run: a measurement beside a slower one was disturbed. Looks at a quiet core are within
+# 1.05 of the quickest (Zen 5) or 1.15 (Xeon); beside a neighbour most take 1.6 to 2.2 times as long, and few between.
+MOST_SLOWER = 1.15
 MOST_OTHERS = 0.3  # processors that others may keep busy
 TICKS = 3  # of the system's clock, by which the count of what others do may be wrong
 REST = 0.5  # seconds at most that the threads of a program are given to fall asleep

@@ -43,10 +43,10 @@ class Entrant:
 
 @dataclass
 class Figures:
-    """The medians of some sides over the turns that all of them had."""
+    """The medians of some sides, each over so many turns."""
 
     medians: list
-    turns: int
+    turns: list
 
     @property
     def ratio(self):
@@ -103,19 +103,19 @@ class Contest:
         return max(side, key=Entrant.median, default=None)
 
     def figures(self, labels, quiet_only):
-        """None if there is no such turn."""
+        """None if a side has no such turn. A quiet turn of one side need not be a quiet one of the other: alone on its
+        core each has the same machine."""
         entrants = [self.best(label) for label in labels]
-        if not all(entrants):
-            return None
-        turns = set.intersection(*(set(entrant.parts) for entrant in entrants))
+        parts = [list(entrant.parts.values()) if entrant else [] for entrant in entrants]
         if quiet_only:
-            turns = {t for t in turns if all(self.watch.is_quiet(e.parts[t].conditions) for e in entrants)}
-        medians = [statistics.median(e.parts[t].speed for t in turns) for e in entrants] if turns else []
-        return Figures(medians, len(turns)) if turns else None
+            parts = [[part for part in side if self.watch.is_quiet(part.conditions)] for side in parts]
+        if not all(parts):
+            return None
+        return Figures([statistics.median(part.speed for part in side) for side in parts], list(map(len, parts)))
 
     def is_disturbed(self, labels):
         found = self.figures(labels, quiet_only=True)
-        return not found or found.turns < self.quiet
+        return not found or min(found.turns) < self.quiet
 
     def counting(self, labels):
         """The figures that count: over the quiet turns, or over all where those are too few."""
