@@ -7,9 +7,9 @@
     make bench-peers PEER_FLAGS="--rows 'D train'"       only some rows
 
 All sides of a row are kept alive, prepared, and measure in turns of a fraction of a second (a training step of shape C
-takes longer), every second turn in the opposite order. One computes at a time. Each is moved just before to the
-quickest processors, and its turn counts as quiet if these were as quick just before and after, and nobody else used
-them (disturbance.py). A side's figure is the median over its quiet turns; where a side has too few of them, the row is
+takes longer), every second turn in the opposite order. One computes at a time. Each is moved just before to quick
+processors, and its turn counts as quiet if these were quick just before and after, and nobody else used them
+(disturbance.py). A side's figure is the median over its quiet turns; where a side has too few of them, the row is
 marked DISTURBED and the medians over all turns count. A row takes `--turns` turns, and up to three times as many while
 too few are quiet; `--seconds` is shared out over the rows, so that each comes to its turn.
 
@@ -73,7 +73,7 @@ class Comparison:
         return [row for row in rows if any(text in row.name for text in self.args.rows.split(","))]
 
     def moment(self):
-        os.sched_setaffinity(0, set(self.watch.quickest()))
+        os.sched_setaffinity(0, set(self.watch.choose()))
         peaks = self.swarr.peaks()
         os.sched_setaffinity(0, self.watch.allowed)
         for name, rate in peaks.items():

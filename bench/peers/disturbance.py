@@ -2,43 +2,44 @@
 """Whether a measurement had its processors to itself, and which processors to take.
 
 On a host that is shared, somebody may use the other hardware thread of a core, who may be another guest's and is in no
-load of this system. Hashing a few thousand bytes tells: it has several instructions a cycle, so beside a neighbour it
-takes up to twice as long. Which cores have one changes within half a second. So each short measurement runs on the
-processors on which that is quickest just before, one of a core, and they are looked at again just after.
+load of this system, or the host may run two of our processors on one core. Hashing tells: it has several instructions a
+cycle, so beside a neighbour it takes up to twice as long. Which cores have one changes within half a second. So each
+short measurement runs on processors that are quick just before, one by one and then together, and they are looked at
+together again just after.
 """
 import contextlib
 import hashlib
 import math
 import os
 import pathlib
+import random
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 # Of the quickest look of the run: a measurement beside a slower one was disturbed. Looks at a quiet core are within
-# 1.05 of the quickest (Zen 5) or 1.15 (Xeon); beside a neighbour most take 1.6 to 2.2 times as long, and few between.
-MOST_SLOWER = 1.15
+# 1.05 of the quickest (Zen 5) or 1.2 (Xeon, whose clock moves); beside a neighbour most take 1.6 to 2.2, few between.
+MOST_SLOWER = 1.25
 MOST_OTHERS = 0.3  # processors that others may keep busy
 TICKS = 3  # of the system's clock, by which the count of what others do may be wrong
 REST = 0.5  # seconds at most that the threads of a program are given to fall asleep
-PATIENCE = 0.3  # seconds at most to wait for quick processors
-LOOPS, HASHES = 7, 8  # of one look at a processor: 1 to 3 ms
-DATA = bytes(range(256)) * 64  # stays in the first-level cache
+PATIENCE = 0.2  # seconds at most to wait for quick processors
+HASHES = 7  # of one look at a processor: 1 to 3 ms
+DATA = bytes(128 << 10)
 
 
-def hash_seconds(times=HASHES):
-    """A loop that needs no memory of its own, whose place would make its time vary."""
+def hash_seconds():
+    """Of a loop that needs no memory of its own, whose place would make its time vary. Other threads run meanwhile."""
     begin = time.perf_counter()
-    for _ in range(times):
-        hashlib.sha3_256(DATA)
+    hashlib.sha3_256(DATA)
     return time.perf_counter() - begin
 
 
 def look_at(processor):
-    """The seconds of some hashes there: the median of several loops, so that an interrupt doesn't count."""
-    os.sched_setaffinity(0, {processor})
-    hash_seconds(1)  # brings it into the core's caches
-    return statistics.median(hash_seconds() for _ in range(LOOPS))
+    """The seconds of a hash there: the median of several, so that neither the first nor an interrupt counts."""
+    os.sched_setaffinity(0, {processor})  # of this thread
+    return statistics.median(hash_seconds() for _ in range(HASHES))
 
 
 def core_of(processor):
@@ -47,13 +48,12 @@ def core_of(processor):
     return siblings.read_text().strip() if siblings.exists() else str(processor)
 
 
-def quickest(seconds, count):
-    """So many of the processors, given with the seconds of a look at each, and each of a core of its own; all of them
-    where there are not more such cores."""
+def first_of_cores(processors, count):
+    """So many of the processors, each of a core of its own; all of them where there are not more such cores."""
     cores = {}
-    for processor in sorted(seconds, key=seconds.get):
+    for processor in processors:
         cores.setdefault(core_of(processor), processor)
-    return set(list(cores.values())[:count]) if len(seconds) > count <= len(cores) else set(seconds)
+    return list(cores.values())[:count] if len(processors) > count <= len(cores) else list(processors)
 
 
 def busy_seconds(processors):
@@ -116,10 +116,15 @@ class Watch:
         self.threads = threads
         self.allowed = os.sched_getaffinity(0)
         self.least = math.inf  # seconds of a look in this run
+        self.lookers = ThreadPoolExecutor(len(self.allowed))
 
-    def look(self, processors):
-        seconds = {processor: look_at(processor) for processor in processors}
-        os.sched_setaffinity(0, self.allowed)
+    def look(self, processors, at_once):
+        """The seconds of a look at each, by processor: one by one, or all at the same time."""
+        width = len(processors) if at_once else 1
+        seconds = {}
+        for begin in range(0, len(processors), width):
+            some = processors[begin : begin + width]
+            seconds.update(zip(some, self.lookers.map(look_at, some)))
         self.least = min(self.least, *seconds.values())
         return seconds
 
@@ -127,26 +132,30 @@ class Watch:
         """Whether looks at some processors tell of no neighbour, by the quickest so far."""
         return max(seconds.values()) <= MOST_SLOWER * self.least
 
-    def quickest(self):
-        """The processors to take now, with the seconds of the look at them. Waits a little for better ones."""
+    def choose(self):
+        """Processors to take now, with the seconds of a look at them together: any of those that are quick one by one,
+        since another choice may be of other cores, and the quickest of the rest. Waits a little for better ones."""
         end = time.monotonic() + PATIENCE
         while True:
-            seconds = self.look(self.allowed)
-            chosen = {processor: seconds[processor] for processor in quickest(seconds, self.threads)}
+            seconds = self.look(sorted(self.allowed), at_once=False)
+            quick = [processor for processor in seconds if self.are_quick({processor: seconds[processor]})]
+            rest = sorted(seconds.keys() - set(quick), key=seconds.get)
+            random.shuffle(quick)
+            chosen = self.look(first_of_cores(quick + rest, self.threads), at_once=True)
             if self.are_quick(chosen) or time.monotonic() > end:
                 return chosen
 
     def during(self, pid, measure):
-        """Moves that process to the quickest processors and calls `measure`, for which it computes. What that returns,
-        and the conditions it had."""
-        before = self.quickest()
+        """Moves that process to quick processors and calls `measure`, for which it computes. What that returns, and the
+        conditions it had."""
+        before = self.choose()
         move(pid, set(before))
         begin, busy, own = time.monotonic(), busy_seconds(before), own_seconds(pid)
         result = measure()
         await_sleep(pid)
         seconds = time.monotonic() - begin
         others = busy_seconds(before) - busy - (own_seconds(pid) - own)
-        return result, Conditions(before, self.look(before), seconds, max(0.0, others))
+        return result, Conditions(before, self.look(list(before), at_once=True), seconds, max(0.0, others))
 
     def is_quiet(self, conditions):
         """By the quickest look so far, so ask when the run is over."""

@@ -119,7 +119,7 @@ def print_report(environment, comparison):
     print(f"{environment['processor']}, processors {processors}, {environment['threads']} threads, ", end="")
     print(f"f32 peak {peak:.0f} GFLOP/s, load before {environment['load_before']:.2f}")
     print("swarr " + ", ".join(f"{key} {value}" for key, value in swarr.items()))
-    print("Medians, in brackets over how many turns of each side; those over quiet turns count where these are enough\n")
+    print("Medians, in brackets over how many turns of each side. Those of quiet turns count where these are enough.\n")
     kinds = [isinstance(one.what, Share) for one in comparison.measured]
     if not all(kinds):
         for peer in comparison.peers:
