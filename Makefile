@@ -37,7 +37,7 @@
 #   PEER_PYPI=1       also PyPI's torch, once installed under out/peers-venv (remove that to renew it). With
 #                     PIP_INDEX_URL=https://download.pytorch.org/whl/cpu in the environment it comes without CUDA
 #   PEER_PYTHONS=...  the interpreters whose torch is measured, instead of Debian's: "python3 /path/venv/bin/python"
-#   PEER_FLAGS=...    of bench/peers/compare.py: "--rounds 5 --rows 'D train'"
+#   PEER_FLAGS=...    of bench/peers/compare.py: "--seconds 200 --rows 'D train'"
 
 PREFIX ?= /usr/local
 STUDY_FLAGS ?=

@@ -3,6 +3,8 @@
 #include "bench/bench.h"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -191,6 +193,59 @@ TEST_CASE("bench writes results and figure, and a figure of another suite is ref
   CHECK(refused.status == 2);
   CHECK(refused.Says("--svg is for --suite scaling"));
   CHECK(refused.IsOneSentence());
+}
+
+TEST_CASE("a row on request is measured once for each line that is read, and has all that it has without") {
+  const TempDirectory dir;
+  const std::vector<std::string> rows = {"D decode B1 sampled full", "D train B16 T256 W64", "D rl B128 T64 W64",
+                                         "D gemm o M16 packed"};
+  for (const std::string& row : rows) {
+    CAPTURE(row);
+    const std::string suite = row.find("decode") != std::string::npos ? "decode"
+                              : row.find("gemm") != std::string::npos ? "ops"
+                                                                      : "train";
+    const std::vector<std::string> command = {"bench", "--suite",   suite, "--rows", row, "--seconds-per-row",
+                                              "1e-6",  "--threads", "1"};
+    const auto answers = [&](const std::string& requests) {
+      const std::string in = (dir / "in").string(), out = (dir / "out").string();
+      std::filesystem::remove(out);  // a shorter one would leave its end
+      WriteFileAtomically(in, requests);
+      const auto read = [&] { return ::dup2(::open(in.c_str(), O_RDONLY), STDIN_FILENO) >= 0; };
+      const Outcome outcome = Program(With(command, {"--on-request"}), read, out).Wait();
+      CHECK_MESSAGE(outcome.status == 0, outcome.err);
+      return Lines(out);
+    };
+    const std::vector<nlohmann::json> lines = answers("\n\n\n");
+    REQUIRE(lines.size() == 4);
+    CHECK(lines[0]["suite"] == suite);
+    CHECK(lines[0]["threads"] == 1);
+    const std::string json = (dir / "without.json").string();
+    REQUIRE(Swarr(With(command, {"--json", json, "--overwrite"})).status == 0);
+    const nlohmann::json without = nlohmann::json::parse(ReadFile(json))["rows"].back();
+    for (std::size_t i = 1; i < lines.size(); ++i) {
+      CHECK(lines[i]["name"] == row);
+      CHECK(lines[i]["repetitions"] == 1);
+      for (const auto& [key, value] : without.items()) CHECK_MESSAGE(lines[i].contains(key), key);
+      CHECK(lines[i].size() == without.size());
+    }
+    CHECK(answers("").size() == 1);
+  }
+}
+
+TEST_CASE("a row on request is one, by its whole name, and none of scaling") {
+  const auto refusal = [](const std::string& suite, const std::string& rows) {
+    const Outcome outcome = Swarr({"bench", "--suite", suite, "--rows", rows, "--on-request", "--threads", "1"});
+    CHECK(outcome.status == 2);
+    CHECK(outcome.out.empty());
+    CHECK(outcome.IsOneSentence());
+    return outcome.err;
+  };
+  for (const std::string rows : {"", "D train B16 T256", "D train B16 T256 full,D train B16 T256 W64"}) {
+    CHECK(refusal("train", rows)
+              .find(Concat("no row of the suite train is called '", rows,
+                           "', and a row on request needs its whole name")) != std::string::npos);
+  }
+  CHECK(refusal("scaling", "D train T1024 W128").find("--on-request is not for --suite scaling") != std::string::npos);
 }
 
 TEST_CASE("commands report memory by name on stderr, or in their JSON") {

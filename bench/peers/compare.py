@@ -4,297 +4,163 @@
 
     make bench-peers                                     Debian's PyTorch
     make bench-peers PEER_PYPI=1                         and the newest from PyPI
-    make bench-peers PEER_FLAGS="--rows 'D train'"       only the rows whose name contains this
+    make bench-peers PEER_FLAGS="--rows 'D train'"       only some rows
 
-Each row is measured on all sides closely after one another, and that several times (`--rounds`), every second time in
-the opposite order, so that a machine that changes its speed changes it for all. A side's figure is the median over the
-rounds of its medians, and PyTorch's the better of its variants (torch_cpu.py). Training is compared within a dtype,
-decoding by each side's better dtype. swarr's training step also clips the gradients; PyTorch's does not. sitting.py
-does the same on a GPU.
+All sides of a row are kept alive, prepared, and measure in turns of a fraction of a second (a training step of shape C
+takes longer), every second turn in the opposite order. One computes at a time. Each is moved just before to quick
+processors, and its turn counts as quiet if these were quick just before and after, and nobody else used them
+(disturbance.py). A side's figure is the median over its quiet turns; where a side has too few of them, the row is
+marked DISTURBED and the medians over all turns count. A row takes `--turns` turns, and up to three times as many while
+too few are quiet; `--seconds` is shared out over the rows, so that each comes to its turn.
 
-Before and after each round of a row two peaks of the machine are measured, and what other programs computed meanwhile
-(disturbance.py). A round is disturbed if one of them is below a share of the run's highest, or if others kept more than
-0.3 of a processor busy. It is then measured again, `--repeats` times at most; the least disturbed one counts, and is
-marked if it was disturbed too. A run that is ended by a signal (`timeout 200`) reports the rows that it has.
+Training is compared within a dtype, decoding by each side's better dtype. PyTorch has two variants, attention in plain
+tensor operations and its fused one (torch_model.py). Of the variants, and in decoding of the dtypes, the better counts:
+after two turns each only those go on that are within 10% of the side's best, so that no time goes to the others.
+swarr's training step also clips the gradients; PyTorch's does not. sitting.py does the like on a GPU.
+
+Ops of swarr are measured in the same way and held against the highest peak of the run. Beside each row stand the peaks
+of the machine and the load of the system before and after. A run that is ended by a signal (`timeout 200`) reports what
+it has.
 """
 import argparse
-import itertools
 import json
 import os
 import pathlib
 import signal
-import statistics
 import sys
+import tempfile
+import time
 from dataclasses import dataclass, field
 
-from common import SideError, processor_name, run_json, text_table
-from cpu_rows import ROWS, SHARES
-from disturbance import PEAK_ROW, Watch, conditions_json
-
-TORCH_SCRIPT = pathlib.Path(__file__).resolve().parent / "torch_cpu.py"
-DTYPES = ("f32", "bf16")
-TIME_LIMIT = 900  # seconds for one side's measurement of one row: beyond it something hangs
+from common import SideError, processor_name
+from cpu_rows import DTYPES, ROWS, SHARES
+from disturbance import Watch
+from peers_report import print_report, report_json
+from sides import PEAK_ROW, Swarr, Torch
+from turns import Contest, run
 
 
 @dataclass
-class Side:
-    label: str
-    measure: object  # Row -> list of {dtype, variant, tokens_per_second, ms, repetitions} or {dtype, error}
-    details: dict = field(default_factory=dict)  # its versions, and the check of a peer
-    rounds: dict = field(default_factory=dict)  # row's name -> list of what `measure` returned
+class Moment:
+    """Of the machine, between two rows."""
 
-    def speed(self, row, dtype):
-        """The median over the rounds, of the best variant; None where there is none."""
-        by_variant = {}
-        for result in self.results(row):
-            if result["dtype"] == dtype and "tokens_per_second" in result:
-                by_variant.setdefault(result.get("variant"), []).append(result["tokens_per_second"])
-        return max(map(statistics.median, by_variant.values()), default=None)
-
-    def best(self, row):
-        return max((t for t in (self.speed(row, d) for d in DTYPES) if t), default=None)
-
-    def results(self, row):
-        return [result for results in self.rounds.get(row.name, []) for result in results]
-
-    def errors(self):
-        results = itertools.chain.from_iterable(itertools.chain.from_iterable(self.rounds.values()))
-        return sorted({f"{self.label}, {r['dtype']}: {r['error']}" for r in results if "error" in r})
+    peaks: dict  # GFLOP/s
+    load: float  # the system's mean of a minute, this run's own work included
 
 
-# ----------------------------------------------------------------------------------------------------- the two programs
-def swarr_bench(args, suite, rows, dtype, seconds):
-    command = [args.swarr, "bench", "--suite", suite, "--rows", rows, "--dtype", dtype]
-    command += ["--threads", str(args.threads), "--seconds-per-row", str(seconds)]
-    return run_json(command, TIME_LIMIT)
+@dataclass
+class Measured:
+    """A row or a share, and its contests by what they decide: a dtype, "best", or an op."""
+
+    what: object
+    contests: dict
+    before: Moment
+    after: Moment = None
 
 
-def swarr_side(args):
-    side = Side("swarr", None)
+@dataclass
+class Comparison:
+    args: object
+    watch: Watch
+    swarr: Swarr
+    peers: list = field(default_factory=list)
+    checks: dict = field(default_factory=dict)  # of each peer: what was found, or the error
+    measured: list = field(default_factory=list)
+    highest: dict = field(default_factory=dict)  # peaks of the run
+    begin: float = field(default_factory=time.monotonic)
 
-    def measure_dtype(row, dtype):
-        try:
-            result = swarr_bench(args, row.suite, row.name, dtype, args.row_seconds)
-        except SideError as error:
-            return {"dtype": dtype, "error": str(error)}
-        side.details = {key: result[key] for key in ("version", "revision", "gemm", "threads")}
-        for measured in result["rows"]:
-            if measured["name"] == row.name:
-                return {"dtype": dtype, **measured}
-        return {"dtype": dtype, "error": f"swarr bench has no row '{row.name}'"}
+    def wanted(self, rows):
+        return [row for row in rows if any(text in row.name for text in self.args.rows.split(","))]
 
-    side.measure = lambda row: [measure_dtype(row, dtype) for dtype in dtypes_of(row)]
-    return side
+    def moment(self):
+        os.sched_setaffinity(0, set(self.watch.choose()))
+        peaks = self.swarr.peaks()
+        os.sched_setaffinity(0, self.watch.allowed)
+        for name, rate in peaks.items():
+            self.note_peak(name, rate)
+        return Moment(peaks, os.getloadavg()[0])
 
+    def note_peak(self, name, rate):
+        self.highest[name] = max(rate, self.highest.get(name, 0))
 
-def dtypes_of(row):
-    return DTYPES if "best" in row.at_least else tuple(row.at_least)
+    def start_peers(self, logs):
+        for python in self.args.pythons.split():
+            try:
+                peer = Torch(self.args, logs, python)
+            except SideError as error:
+                print(f"{python} is not measured: {error}")
+                continue
+            if any(peer.label == other.label for other in self.peers):
+                peer.label += f" ({python})"
+            self.peers.append(peer)
+            try:
+                self.checks[peer.label] = peer.check()
+            except SideError as error:
+                self.checks[peer.label] = str(error)
 
+    def contest(self, name, ways, least):
+        return Contest(self.watch, name, ways, least, self.args.quiet_turns)
 
-def peer_environment(threads):
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
-    # Either makes OpenBLAS take kernels or block sizes other than those it would choose for this processor. A peer is
-    # measured at its best.
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-        environment.pop(name, None)
-    return environment
+    def contests_of(self, row):
+        sides = [self.swarr, *self.peers]
 
+        def among(key, dtypes):
+            return self.contest(f"{row.name}, {key}", [w for s in sides for w in s.ways(row, dtypes)], self.args.turns)
 
-def peer_side(args, python):
-    """Throws SideError where this interpreter has no PyTorch."""
-    environment = peer_environment(args.threads)
+        return {key: among(key, DTYPES if key == "best" else (key,)) for key in row.at_least}
 
-    def run_rows(name):
-        command = [python, str(TORCH_SCRIPT), "--rows", name, "--row-seconds", str(args.row_seconds)]
-        return run_json([*command, "--threads", str(args.threads)], TIME_LIMIT, environment)
+    def contests_of_share(self, share):
+        return {op: self.contest(op, [self.swarr.op(op)], self.args.quiet_turns) for op in share.ops}
 
-    def measure(row):
-        try:
-            rows = run_rows(row.name)["rows"]
-        except SideError as error:
-            return [{"dtype": dtype, "error": str(error)} for dtype in dtypes_of(row)]
-        return [result for result in rows if result["name"] == row.name]
+    def measure(self, what, contests, groups, end):
+        before = self.measured[-1].after if self.measured else self.moment()
+        self.measured.append(Measured(what, contests, before))
+        run(list(contests.values()), groups, end)
+        turns = ", ".join(f"{contest.turns}" for contest in contests.values())
+        print(f"[{time.monotonic() - self.begin:4.0f} s] {what.name}: {turns} turns", file=sys.stderr, flush=True)
+        self.measured[-1].after = self.moment()
 
-    details = run_rows("check")
-    label = "torch " + details["torch"].split("+")[0]
-    return Side(label, measure, {"interpreter": python, **details})
+    def run(self, logs):
+        end = self.begin + self.args.seconds
+        shares, rows = self.wanted(SHARES), self.wanted(ROWS)
+        if rows:
+            self.start_peers(logs)
+        if not self.peers:
+            rows = []
+        todo = [(share, self.contests_of_share, [["swarr"]]) for share in shares]
+        todo += [(row, self.contests_of, [["swarr", peer.label] for peer in self.peers]) for row in rows]
+        weight = sum(what.weight for what, _, _ in todo)
+        for what, contests_of, groups in todo:
+            now = time.monotonic()
+            self.measure(what, contests_of(what), groups, now + (end - now) * what.weight / weight)
+            weight -= what.weight
 
+    def end(self):
+        for one in self.measured:
+            for contest in one.contests.values():
+                contest.end()
+        for peer in self.peers:
+            peer.end()
 
-def peer_sides(args):
-    sides = []
-    for python in args.pythons.split():
-        try:
-            side = peer_side(args, python)
-        except SideError as error:
-            print(f"{python} is not measured: {error}")
-            continue
-        if any(side.label == other.label for other in sides):
-            side.label += f" ({python})"
-        sides.append(side)
-    return sides
-
-
-def measured_quietly(args, watch, measure):
-    """What `measure` returns, and its conditions: of the least disturbed of at most 1 + repeats calls."""
-    tries = []
-    while len(tries) <= args.repeats and (not tries or watch.is_disturbed(tries[-1][1])):
-        results = []
-        conditions = watch.during(lambda: results.append(measure()))
-        tries.append((results[0], conditions))
-    undisturbed = [one for one in tries if not watch.is_disturbed(one[1])]
-    return undisturbed[-1] if undisturbed else max(tries, key=lambda one: watch.lowest_share(one[1]))
-
-
-def measure_row(args, watch, sides, row):
-    """The conditions of its rounds."""
-    all_conditions = []
-    for round_number in range(args.rounds):
-        order = sides if round_number % 2 == 0 else sides[::-1]
-        results, conditions = measured_quietly(args, watch, lambda: [side.measure(row) for side in order])
-        for side, result in zip(order, results):
-            side.rounds.setdefault(row.name, []).append(result)
-        all_conditions.append(conditions)
-        so_far = ", ".join(f"{side.label} {speeds_cell(side, row)}" for side in sides)
-        print(f"{row.name}: round {round_number + 1} of {args.rounds}: {so_far}", file=sys.stderr, flush=True)
-    return all_conditions
-
-
-def measure_share(args, watch, share):
-    """The rates of its ops in f32, GFLOP/s: medians over the rounds."""
-    rates, all_conditions = {}, []
-
-    def measure():
-        rows = swarr_bench(args, "ops", share.rows, "f32", args.op_seconds)["rows"]
-        return {row["name"]: row["gflops"] for row in rows if "peak_share" in row}
-
-    for _ in range(args.rounds):
-        found, conditions = measured_quietly(args, watch, measure)
-        all_conditions.append(conditions)
-        for name, value in found.items():
-            rates.setdefault(name, []).append(value)
-    return {name: statistics.median(values) for name, values in rates.items()}, all_conditions
-
-
-# ----------------------------------------------------------------------------------------------------------- the report
-def ratio(ours, theirs):
-    return ours / theirs if ours and theirs else None
-
-
-def ratios(row, swarr, peer):
-    if "best" in row.at_least:
-        return {"best": ratio(swarr.best(row), peer.best(row))}
-    return {d: ratio(swarr.speed(row, d), peer.speed(row, d)) for d in row.at_least}
-
-
-def is_met(row, swarr, peers):
-    """Against every peer; None where a ratio is missing."""
-    pairs = [(r, row.at_least[key]) for peer in peers for key, r in ratios(row, swarr, peer).items()]
-    if not pairs or any(r is None for r, _ in pairs):
-        return None
-    return all(r >= bar for r, bar in pairs)
-
-
-def speeds_cell(side, row):
-    speeds = (side.speed(row, dtype) for dtype in dtypes_of(row))
-    return " / ".join(f"{s:,.0f}" if s else "error" for s in speeds)
-
-
-def ratios_cell(values):
-    return " / ".join(f"{r:.2f}x" if r else "?" for r in values.values())
-
-
-def table(rows, swarr, peers):
-    sides = [swarr, *peers]
-    header = ["tokens/s", *(side.label for side in sides), *(f"to {peer.label}" for peer in peers)]
-    lines = [header + ["at least", "met"]]
-    for row in rows:
-        met = {True: "yes", False: "no", None: "?"}[is_met(row, swarr, peers)]
-        cells = [row.name, *(speeds_cell(s, row) for s in sides), *(ratios_cell(ratios(row, swarr, p)) for p in peers)]
-        lines.append(cells + [ratios_cell(row.at_least), met])
-    return text_table(lines)
-
-
-def check_line(peer):
-    """What the peer's own check found, and whether its matrix products are a peer's."""
-    checks = peer.details["rows"]
-    failed = {c["error"] for c in checks if "error" in c}
-    if failed:
-        return f"{peer.label}: " + "; ".join(sorted(failed))
-    shares = {d: max(c["bit_equal_logprobs"] for c in checks if c["dtype"] == d) for d in DTYPES}
-    equal = ", ".join(f"{dtype} at most {100 * share:.0f}%" for dtype, share in shares.items())
-    return (
-        f"{peer.label}: computes what it claims; f32 product {peer.details['product_gflops']:.0f} GFLOP/s; "
-        f"log-probabilities of decoding that equal the forward pass's bit for bit: {equal}"
-    )
-
-
-def share_table(shares, peak):
-    """Of the highest peak of the run: one that was measured while the machine was disturbed flatters."""
-    lines = [["share of the f32 peak", "smallest", "largest", "at least", "met"]]
-    for share, rates, _ in shares:
-        low, high = min(rates.values()) / peak, max(rates.values()) / peak
-        met = "yes" if low >= share.at_least else "no"
-        lines.append([share.name, f"{low:.0%}", f"{high:.0%}", f"{share.at_least:.0%}", met])
-    return text_table(lines)
-
-
-def print_conditions(watch, conditions):
-    print("Of each round: peaks before; after, the system's load before; after, how many processors others kept busy.")
-    for name, rounds in conditions.items():
-        for one in rounds:
-            print(f"  {name}: {one.text()}" + (", DISTURBED" if watch.is_disturbed(one) else ""))
-    print()
-
-
-def print_report(environment, rows, swarr, peers, shares):
-    setting = (
-        "{processor}, processors {processors}, {threads} threads, f32 peak {highest_peak:.0f} GFLOP/s, load before "
-        "{load_before:.2f}, median of {rounds} rounds"
-    )
-    print(setting.format(**environment))
-    print("f32 / bf16 where there are two; ratios of decoding are those of each side's better dtype.\n")
-    if rows:
-        print(table(rows, swarr, peers) + "\n")
-    if shares:
-        print(share_table(shares, environment["highest_peak"]) + "\n")
-    for peer in peers:
-        print(check_line(peer))
-    for side in (swarr, *peers):
-        for error in side.errors():
-            print(f"error: {error}")
-
-
-def report_json(environment, rows, swarr, peers, shares, conditions):
-    sides = [swarr, *peers]
-
-    def row_json(row):
-        return {
-            "name": row.name,
-            "at_least": row.at_least,
-            "met": is_met(row, swarr, peers),
-            "tokens_per_second": {s.label: {d: s.speed(row, d) for d in dtypes_of(row)} for s in sides},
-            "ratios": {peer.label: ratios(row, swarr, peer) for peer in peers},
-            "rounds": {side.label: side.rounds.get(row.name, []) for side in sides},
-        }
-
-    return {
-        **environment,
-        "sides": {s.label: s.details for s in sides},
-        "rows": [row_json(row) for row in rows],
-        "shares": [{"name": share.name, "at_least": share.at_least, "gflops": rates} for share, rates, _ in shares],
-        "conditions": {name: [conditions_json(c) for c in rounds] for name, rounds in conditions.items()},
-    }
+    def note_ops_peaks(self):
+        """An op's process has measured the peak as it began."""
+        for one in self.measured:
+            for contest in one.contests.values():
+                for part in (part for entrant in contest.entrants for part in entrant.parts.values()):
+                    if "peak_share" in part.result:
+                        self.note_peak(PEAK_ROW, part.result["gflops"] / part.result["peak_share"])
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description="Measures swarr and PyTorch side by side.")
     parser.add_argument("--swarr", default="build/swarr", help="the program")
     parser.add_argument("--pythons", default="/usr/bin/python3", help="interpreters that have torch, between spaces")
-    parser.add_argument("--rows", default="", help="only rows whose name contains this")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each row is measured on each side")
-    parser.add_argument("--row-seconds", type=float, default=1.0, help="how long one measurement is repeated")
-    parser.add_argument("--op-seconds", type=float, default=0.2, help="the same of one op's")
-    parser.add_argument("--repeats", type=int, default=2, help="how often a disturbed round is measured again")
+    parser.add_argument("--rows", default="", help="only rows whose name contains one of these, between commas")
+    parser.add_argument("--seconds", type=float, default=600, help="for everything")
+    parser.add_argument("--turns", type=int, default=12, help="of a row; more while too few are quiet")
+    parser.add_argument("--quiet-turns", type=int, default=5, help="how many of them should be quiet for each side")
+    parser.add_argument("--turn-seconds", type=float, default=0.15, help="how long a side measures in a turn")
+    parser.add_argument("--op-seconds", type=float, default=0.05, help="the same of one op")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=pathlib.Path, help="file for everything that was measured")
     return parser.parse_args()
@@ -302,33 +168,32 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     environment = {
         "processor": processor_name(),
-        "processors": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
+        "processors": sorted(os.sched_getaffinity(0)),
         "threads": args.threads,
-        "rounds": args.rounds,
-        "row_seconds": args.row_seconds,
         "load_before": os.getloadavg()[0],  # another program's work, which spoils the figures
     }
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    swarr, peers, watch = swarr_side(args), peer_sides(args), Watch(args.swarr, args.threads)
-    rows, shares, conditions = [], [], {}
-    try:
-        for share in (share for share in SHARES if args.rows in share.name):
-            shares.append((share, *measure_share(args, watch, share)))
-            conditions[share.name] = shares[-1][2]
-        for row in (row for row in ROWS if args.rows in row.name):
-            conditions[row.name] = measure_row(args, watch, [swarr, *peers], row)
-            rows.append(row)
-    except KeyboardInterrupt:
-        print("Ended before all rows were measured.")
-    environment["highest_peak"] = watch.highest[PEAK_ROW]
-    print_report(environment, rows, swarr, peers, shares)
-    print_conditions(watch, conditions)
-    report = report_json(environment, rows, swarr, peers, shares, conditions)
+    with tempfile.TemporaryDirectory() as logs:
+        logs = pathlib.Path(logs)
+        comparison = Comparison(args, Watch(args.threads), Swarr(args, logs))
+        try:
+            comparison.run(logs)
+        except KeyboardInterrupt:
+            print("Ended before all rows were measured.")
+        except SideError as error:
+            sys.exit(f"compare.py: {error}")
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            comparison.end()
+    if not comparison.measured:
+        sys.exit(f"compare.py: nothing was measured: no row is called like '{args.rows}', or no interpreter has torch")
+    comparison.note_ops_peaks()
+    print_report(environment, comparison)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        args.json.write_text(json.dumps(report_json(environment, comparison), indent=1) + "\n")
 
 
 main()

@@ -1,35 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a measurement had the machine to itself: the peaks beside it, and what others computed meanwhile.
+"""Whether a measurement had its processors to itself, and which processors to take.
 
-There are two peaks. Multiply-adds that never leave the registers show the clock. A product whose operands stay in the
-second-level cache issues half as many instructions again, and shows what the first does not: somebody on the core's
-other hardware thread, which may be another guest's and is in no load of this system.
-
-Where this run may use more processors than threads, each measurement runs on those that are quickest just before it, one
-of a core: on a host that is shared, which ones have a neighbour changes within seconds.
+On a host that is shared, somebody may use the other hardware thread of a core, who may be another guest's and is in no
+load of this system, or the host may run two of our processors on one core. Hashing tells: it has several instructions a
+cycle, so beside a neighbour it takes up to twice as long. Which cores have one changes within half a second. So each
+short measurement runs on processors that are quick just before, one by one and then together, and they are looked at
+together again just after.
 """
+import contextlib
+import hashlib
+import math
 import os
 import pathlib
+import random
+import statistics
 import time
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from common import run_json
+# Of the quickest look of the run: a measurement beside a slower one was disturbed. Looks at a quiet core are within
+# 1.05 of the quickest (Zen 5) or 1.2 (Xeon, whose clock moves); beside a neighbour most take 1.6 to 2.2, few between.
+MOST_SLOWER = 1.25
+MOST_OTHERS = 0.3  # processors that others may keep busy
+TICKS = 3  # of the system's clock, by which the count of what others do may be wrong
+REST = 0.5  # seconds at most that the threads of a program are given to fall asleep
+PATIENCE = 0.2  # seconds at most to wait for quick processors
+HASHES = 7  # of one look at a processor: 1 to 3 ms
+DATA = bytes(128 << 10)
 
-PEAK_ROW, PRODUCT_ROW = "peak of f32 multiply-add", "C gemm gate-up M256 packed"
-LEAST = {PEAK_ROW: 0.93, PRODUCT_ROW: 0.85}  # of the run's highest; the product varies more by itself
-MOST_OTHERS = 0.3  # processors
+
+def hash_seconds():
+    """Of a loop that needs no memory of its own, whose place would make its time vary. Other threads run meanwhile."""
+    begin = time.perf_counter()
+    hashlib.sha3_256(DATA)
+    return time.perf_counter() - begin
 
 
-def busy_seconds(processors):
-    """What these processors have computed since the system began, for whomever; stolen time counts too."""
-    tick = os.sysconf("SC_CLK_TCK")
-    busy = 0
-    for line in pathlib.Path("/proc/stat").read_text().splitlines():
-        name, *ticks = line.split()
-        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in processors:
-            user, nice, system, _, _, irq, softirq, steal = map(int, ticks[:8])
-            busy += user + nice + system + irq + softirq + steal
-    return busy / tick
+def look_at(processor):
+    """The seconds of a hash there: the median of several, so that neither the first nor an interrupt counts."""
+    os.sched_setaffinity(0, {processor})  # of this thread
+    return statistics.median(hash_seconds() for _ in range(HASHES))
 
 
 def core_of(processor):
@@ -38,86 +48,117 @@ def core_of(processor):
     return siblings.read_text().strip() if siblings.exists() else str(processor)
 
 
-def loop_seconds(processor):
-    """How long a loop of the interpreter takes there: many instructions a cycle, so that a neighbour shows."""
-    os.sched_setaffinity(0, {processor})
-    slowest = 0.0
-    for _ in range(3):
-        begin, value = time.perf_counter(), 0
-        for number in range(300_000):
-            value += number & 7
-        slowest = max(slowest, time.perf_counter() - begin)
-    return slowest
-
-
-def quickest(processors, count):
+def first_of_cores(processors, count):
     """So many of the processors, each of a core of its own; all of them where there are not more such cores."""
-    if len(processors) <= count:
-        return processors
     cores = {}
-    for seconds, processor in sorted((loop_seconds(p), p) for p in processors):
+    for processor in processors:
         cores.setdefault(core_of(processor), processor)
-    return set(list(cores.values())[:count]) if len(cores) >= count else processors
+    return list(cores.values())[:count] if len(processors) > count <= len(cores) else list(processors)
 
 
-def own_seconds():
-    """What this process and those that it has waited for have computed."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+def busy_seconds(processors):
+    """What these processors have computed since the system began, for whomever; stolen time counts too."""
+    busy = 0
+    for line in pathlib.Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in processors:
+            user, nice, system, _, _, irq, softirq, steal = map(int, ticks[:8])
+            busy += user + nice + system + irq + softirq + steal
+    return busy / os.sysconf("SC_CLK_TCK")
+
+
+def fields_of(stat):
+    """What /proc says of a process or thread, from its state on."""
+    return stat.read_text().rsplit(")", 1)[1].split()
+
+
+def own_seconds(pid):
+    user, system = fields_of(pathlib.Path(f"/proc/{pid}/stat"))[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def threads_of(pid):
+    return list(pathlib.Path(f"/proc/{pid}/task").glob("*"))
+
+
+def is_running(thread):
+    try:
+        return fields_of(thread / "stat")[0] == "R"
+    except OSError:  # it has ended
+        return False
+
+
+def move(pid, processors):
+    for thread in threads_of(pid):
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(thread.name), processors)
+
+
+def await_sleep(pid):
+    """Threads that wait spin for some time before they sleep; nobody else is measured meanwhile."""
+    end = time.monotonic() + REST
+    while time.monotonic() < end and any(map(is_running, threads_of(pid))):
+        time.sleep(0.001)
 
 
 @dataclass
 class Conditions:
-    """Of one round of a row."""
+    """Of one short measurement."""
 
-    before: dict  # GFLOP/s of PEAK_ROW and PRODUCT_ROW
+    before: dict  # seconds of a look, by processor that it ran on
     after: dict
-    load_before: float  # the system's mean of a minute, this run's own work included
-    load_after: float
-    others: float  # processors that other programs kept busy, or the host withheld, of those it ran on
-    processors: list
-
-    def text(self):
-        peaks = "; ".join(f"{at[PEAK_ROW]:.0f}, {at[PRODUCT_ROW]:.0f}" for at in (self.before, self.after))
-        load = f"load {self.load_before:.2f}; {self.load_after:.2f}, others {self.others:.2f}"
-        return f"{peaks} GFLOP/s, {load}, on {self.processors}"
+    seconds: float  # that it took
+    others: float  # seconds that others computed there meanwhile, or that the host withheld
 
 
 class Watch:
-    """Measures conditions. The highest peaks are those of the run so far."""
-
-    def __init__(self, swarr, threads):
-        self.command = [swarr, "bench", "--suite", "ops", "--rows", PRODUCT_ROW, "--seconds-per-row", "0.05"]
-        self.command += ["--threads", str(threads)]
+    def __init__(self, threads):
         self.threads = threads
         self.allowed = os.sched_getaffinity(0)
-        self.highest = {}
+        self.least = math.inf  # seconds of a look in this run
+        self.lookers = ThreadPoolExecutor(len(self.allowed))
 
-    def peaks(self):
-        found = {r["name"]: r["gflops"] for r in run_json(self.command, 60)["rows"] if "gflops" in r}
-        for name, rate in found.items():
-            self.highest[name] = max(rate, self.highest.get(name, 0))
-        return found
+    def look(self, processors, at_once):
+        """The seconds of a look at each, by processor: one by one, or all at the same time."""
+        width = len(processors) if at_once else 1
+        seconds = {}
+        for begin in range(0, len(processors), width):
+            some = processors[begin : begin + width]
+            seconds.update(zip(some, self.lookers.map(look_at, some)))
+        self.least = min(self.least, *seconds.values())
+        return seconds
 
-    def during(self, measure):
-        """Calls `measure`; the conditions it had."""
-        processors = quickest(self.allowed, self.threads)
-        os.sched_setaffinity(0, processors)
-        before, load = self.peaks(), os.getloadavg()[0]
-        begin, busy, own = time.monotonic(), busy_seconds(processors), own_seconds()
-        measure()
+    def are_quick(self, seconds):
+        """Whether looks at some processors tell of no neighbour, by the quickest so far."""
+        return max(seconds.values()) <= MOST_SLOWER * self.least
+
+    def choose(self):
+        """Processors to take now, with the seconds of a look at them together: any of those that are quick one by one,
+        since another choice may be of other cores, and the quickest of the rest. Waits a little for better ones."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            seconds = self.look(sorted(self.allowed), at_once=False)
+            quick = [processor for processor in seconds if self.are_quick({processor: seconds[processor]})]
+            rest = sorted(seconds.keys() - set(quick), key=seconds.get)
+            random.shuffle(quick)
+            chosen = self.look(first_of_cores(quick + rest, self.threads), at_once=True)
+            if self.are_quick(chosen) or time.monotonic() > end:
+                return chosen
+
+    def during(self, pid, measure):
+        """Moves that process to quick processors and calls `measure`, for which it computes. What that returns, and the
+        conditions it had."""
+        before = self.choose()
+        move(pid, set(before))
+        begin, busy, own = time.monotonic(), busy_seconds(before), own_seconds(pid)
+        result = measure()
+        await_sleep(pid)
         seconds = time.monotonic() - begin
-        others = (busy_seconds(processors) - busy - (own_seconds() - own)) / seconds
-        return Conditions(before, self.peaks(), load, os.getloadavg()[0], max(0.0, others), sorted(processors))
+        others = busy_seconds(before) - busy - (own_seconds(pid) - own)
+        return result, Conditions(before, self.look(list(before), at_once=True), seconds, max(0.0, others))
 
-    def lowest_share(self, conditions):
-        """Of the four peaks beside a measurement, each as a share of the least that passes: 1 or more is quiet."""
-        beside = (conditions.before, conditions.after)
-        return min(at[name] / self.highest[name] / LEAST[name] for at in beside for name in at)
-
-    def is_disturbed(self, conditions):
-        return self.lowest_share(conditions) < 1 or conditions.others > MOST_OTHERS
-
-
-def conditions_json(conditions):
-    return asdict(conditions)
+    def is_quiet(self, conditions):
+        """By the quickest look so far, so ask when the run is over."""
+        unknown = TICKS / os.sysconf("SC_CLK_TCK")
+        alone = conditions.others <= MOST_OTHERS * conditions.seconds + unknown
+        return alone and self.are_quick(conditions.before) and self.are_quick(conditions.after)

@@ -18,19 +18,18 @@ import json
 import math
 import os
 import pathlib
-import queue
 import re
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 
 from common import SideError, run_json, text_table
 from gpu_rows import BATCHES, DECODE_A, LEAST_PRODUCT_BARS, MEMORY_BARS, PRODUCT_BARS, ROWS, STUDY_BARS, TRAIN_A
+from servers import Server
 
 HERE = pathlib.Path(__file__).resolve().parent
 SCRIPTS = {"torch": HERE / "torch_gpu.py", "cudnn": HERE / "cudnn_window.py"}
@@ -41,45 +40,13 @@ PRODUCT_SECONDS = 0.05  # of a product's row: there are 70, and two of each
 SCALING_SECONDS = 0.5  # of scaling's: enough for the longest sequence to be run several times
 
 
-class Peer:
+class Peer(Server):
     """A process that compiles its rows, and then measures one when asked (jobs.py)."""
 
     def __init__(self, kind, names, row_seconds, logs):
         self.kind, self.names = kind, names
-        self.log = logs / (re.sub(r"\W+", "_", f"{kind} {names[0]}") + ".log")
         command = [sys.executable, str(SCRIPTS[kind]), "--rows", ",".join(names), "--row-seconds", str(row_seconds)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True
-        )
-        self.lines = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.put(line)
-        self.lines.put("")
-
-    def answer(self, limit):
-        try:
-            line = self.lines.get(timeout=max(limit, 0.1))
-        except queue.Empty:
-            self.end()
-            raise SideError(f"no answer within {limit:.0f} s") from None
-        if not line:
-            raise SideError((self.log.read_text().strip().splitlines() or ["it ended"])[-1])
-        return json.loads(line)
-
-    def ask(self, name, limit):
-        try:
-            self.process.stdin.write(name + "\n")
-            self.process.stdin.flush()
-        except OSError:
-            raise SideError("its process has ended") from None
-        return self.answer(limit)
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
+        super().__init__(command, logs / (re.sub(r"\W+", "_", f"{kind} {names[0]}") + ".log"))
 
 
 class Sitting:

@@ -24,6 +24,8 @@ using nlohmann::ordered_json;
 namespace {
 
 constexpr int kMinRepetitions = 3, kMaxRepetitions = 60;
+// Of a row on request, which is measured for a short time but many times.
+constexpr int kMinOnRequest = 1, kMaxOnRequest = 10'000;
 // A first run that takes longer than this many times the row's seconds is the only run.
 constexpr double kPatience = 10.0;
 // How long an op is called between two waits on a device, and how often at most.
@@ -70,6 +72,17 @@ double ProductPeak(const Context& ctx, const Tensor& y, const Tensor& x, const T
   library.gemm = GemmKind::kCublas;
   const double flops = 2.0 * static_cast<double>(y.size()) * static_cast<double>(x.dim(1));
   return 1e-9 * flops / Fastest(ctx, [&] { LinearForward(library, y, x, w); });
+}
+
+// Whether the text has one of these, between commas, in it; or there are none.
+bool HasOneOf(const std::string& text, const std::string& list) {
+  std::istringstream parts(list);
+  bool any = false;
+  for (std::string part; std::getline(parts, part, ',');) {
+    if (text.find(part) != std::string::npos) return true;
+    any = true;
+  }
+  return !any;
 }
 
 // Copying from one buffer of the device's memory to another, both far larger than a cache: bytes read plus written, in
@@ -179,23 +192,33 @@ double VisibleKeyCount(AttentionSpec spec, int length) {
 BenchRows::BenchRows(Context& ctx, const BenchOptions& options)
     : ctx_(ctx), options_(options), available_(ctx.device()), random_(StreamKey(0, Purpose::kInit)) {}
 
-double BenchRows::Measure(ordered_json& row, const std::function<double()>& run, int calls) const {
-  const double once = run();  // warms up; counts only if more runs would take too long
-  std::vector<double> times;
-  if (calls * once > kPatience * options_.seconds_per_row) {
-    times = {once};
+double BenchRows::Measure(ordered_json row, const std::function<double()>& run, const Rates& rates, int calls) {
+  double seconds = run();  // warms up; counts only if more runs would take too long
+  const auto add = [&](std::vector<double> times) {
+    std::ranges::sort(times);
+    seconds = (times[(times.size() - 1) / 2] + times[times.size() / 2]) / 2;
+    row["ms"] = 1e3 * seconds;
+    row["repetitions"] = times.size();
+    rates(row, seconds);
+    Add(row);
+  };
+  const auto repeat = [&](int least, int most) {
+    const double wanted = options_.seconds_per_row / (calls * seconds);
+    std::vector<double> times(static_cast<std::size_t>(std::clamp(wanted, double{1} * least, double{1} * most)));
+    std::ranges::generate(times, run);
+    add(std::move(times));
+  };
+  if (options_.await_request) {
+    while (options_.await_request()) repeat(kMinOnRequest, kMaxOnRequest);
+  } else if (calls * seconds > kPatience * options_.seconds_per_row) {
+    add({seconds});
   } else {
-    const int wanted = static_cast<int>(options_.seconds_per_row / std::max(calls * once, 1e-6));
-    for (int i = 0; i < std::clamp(wanted, kMinRepetitions, kMaxRepetitions); ++i) times.push_back(run());
+    repeat(kMinRepetitions, kMaxRepetitions);
   }
-  std::ranges::sort(times);
-  const double median = (times[(times.size() - 1) / 2] + times[times.size() / 2]) / 2;
-  row["ms"] = 1e3 * median;
-  row["repetitions"] = times.size();
-  return median;
+  return seconds;
 }
 
-double BenchRows::MeasureOp(ordered_json& row, const std::function<void()>& op) const {
+void BenchRows::MeasureOp(ordered_json row, const std::function<void()>& op, const Rates& rates) {
   int calls = 1;
   if (on_device()) {
     op();  // loads its kernels, takes its memory
@@ -203,8 +226,8 @@ double BenchRows::MeasureOp(ordered_json& row, const std::function<void()>& op) 
     calls = static_cast<int>(std::clamp(kSecondsBetweenWaits / once, 1.0, double{kMostCalls}));
     row["calls"] = calls;
   }
-  return Measure(
-      row, [&] { return MeanSeconds(ctx_, calls, op); }, calls);
+  Measure(
+      std::move(row), [&] { return MeanSeconds(ctx_, calls, op); }, rates, calls);
 }
 
 double BenchRows::MeasurePeak(const std::string& name, const char* unit, const std::function<double()>& peak) {
@@ -234,14 +257,10 @@ double BenchRows::CopyPeak() {
   return *copy_peak_;
 }
 
-bool BenchRows::Wanted(const std::string& name) const {
-  std::istringstream texts(options_.rows);
-  bool any = false;
-  for (std::string text; std::getline(texts, text, ',');) {
-    if (name.find(text) != std::string::npos) return true;
-    any = true;
-  }
-  return !any;
+bool BenchRows::Wanted(const std::string& name) {
+  const bool wanted = options_.await_request ? name == options_.rows : HasOneOf(name, options_.rows);
+  any_wanted_ |= wanted;
+  return wanted;
 }
 
 void BenchRows::Add(ordered_json row) {
@@ -280,15 +299,23 @@ ordered_json RunBench(Context& ctx, const BenchOptions& options) {
   }
   BenchRows bench(ctx, options);
   suite->second(bench);
-  ordered_json rows = bench.TakeRows();
-  if (rows.empty()) {
-    throw UsageError(Concat("no row of the suite ", options.suite, " has '", options.rows, "' in its name"));
+  if (!bench.any_wanted()) {
+    const std::string rows = Concat("no row of the suite ", options.suite);
+    throw UsageError(options.await_request
+                         ? Concat(rows, " is called '", options.rows, "', and a row on request needs its whole name")
+                         : Concat(rows, " has '", options.rows, "' in its name"));
   }
+  ordered_json results = BenchSetting(ctx, options);
+  results["rows"] = bench.TakeRows();
+  return results;
+}
+
+ordered_json BenchSetting(const Context& ctx, const BenchOptions& options) {
   return {
       {"suite", options.suite}, {"device", Name(ctx.device())}, {"processor", ProcessorName(ctx.device())},
       {"threads", ctx.threads}, {"dtype", Name(options.dtype)}, {"gemm", Name(ctx.gemm)},
       {"cpu", Name(ctx.cpu)},   {"version", Version()},         {"revision", BuildRevision()},
-      {"numbers", kNumbers},    {"rows", std::move(rows)},
+      {"numbers", kNumbers},
   };
 }
 

@@ -51,11 +51,17 @@ struct BenchOptions {
   // A row is repeated for about this long, at least 3 times unless one run takes 10 times as long.
   double seconds_per_row = 1.0;
   std::function<void(const nlohmann::ordered_json& row)> on_row{};  // sees each row as it is measured
+  // If set, `rows` is the whole name of one row, of another suite than scaling. When it is prepared and was run once,
+  // this is called; whenever it returns true the row is measured, with one run or more, and it is called again.
+  std::function<bool()> await_request{};
 };
 
-// {"suite", "device", "processor", "threads", "dtype", "gemm", "cpu" (the set of kernels), "version", "revision",
-// "numbers" (what weights and operands are), "rows": [...]}. A row has its name, its sizes, `ms` (the median over
-// `repetitions`, after one run that is thrown away), and where these make sense
+// What results say of how they were measured: {"suite", "device", "processor", "threads", "dtype", "gemm", "cpu" (the
+// set of kernels), "version", "revision", "numbers" (what weights and operands are)}.
+nlohmann::ordered_json BenchSetting(const Context& ctx, const BenchOptions& options);
+
+// The setting (above), and "rows": [...]. A row has its name, its sizes, `ms` (the median over `repetitions`, after one
+// run that is thrown away), and where these make sense
 //   tokens_per_second
 //   model_gflops           arithmetic of products and attention, three forwards for a training step
 //   gflops, gb_per_second  an op's rate (10^9 a second): of arithmetic if that bounds it, else of its operands' bytes

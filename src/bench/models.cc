@@ -57,10 +57,10 @@ void TrainStep(Context& ctx, const Transformer& model, Optimizer& optimizer, con
 }
 
 // Measures passes over `batch` sequences of config.max_positions tokens by a model with random weights: training steps,
-// or forward passes with the LM head. Sets the row's "ms", "repetitions", "tokens_per_second" and "model_gflops";
-// returns the median seconds. A device has nothing to do when the time begins and when it ends.
-double MeasureModel(BenchRows& bench, ordered_json& row, const ModelConfig& config, int batch, bool trains,
-                    bool checkpoint) {
+// or forward passes with the LM head. Adds the row; `peak` is the arithmetic that it is held against, 0: none. Returns
+// the median seconds. A device has nothing to do when the time begins and when it ends.
+double MeasureModel(BenchRows& bench, ordered_json row, const ModelConfig& config, int batch, bool trains,
+                    bool checkpoint, double peak) {
   Context& ctx = bench.ctx();
   const int length = config.max_positions;
   const PassKind pass = !trains      ? PassKind::kForward
@@ -74,7 +74,7 @@ double MeasureModel(BenchRows& bench, ordered_json& row, const ModelConfig& conf
   bench.NoteMemory(model, trains ? &*optimizer : nullptr);
   bench.ForgetStepMemory();
   const Documents documents = bench.RandomDocuments(batch, length, config.vocab);
-  const double seconds = bench.Measure(row, [&] {
+  const auto run = [&] {
     ResetStep(ctx);  // waits
     const StepTimer timer;
     if (trains) {
@@ -85,17 +85,20 @@ double MeasureModel(BenchRows& bench, ordered_json& row, const ModelConfig& conf
     }
     Wait(ctx);
     return timer.Seconds();
+  };
+  return bench.Measure(std::move(row), run, [&](ordered_json& measured, double seconds) {
+    const double tokens = double{1} * batch * length;
+    const double gflops = (trains ? 3e-9 : 1e-9) * ForwardFlopsPerToken(config, length) * tokens / seconds;
+    measured["tokens_per_second"] = tokens / seconds;
+    measured["model_gflops"] = gflops;
+    if (peak > 0) measured["peak_share"] = gflops / peak;
+    MemoryReport held;
+    model.NoteMemory(held);
+    if (optimizer) optimizer->NoteMemory(held);
+    const std::size_t step = ctx.arena->high_water_bytes();
+    measured["arena_bytes_per_token"] = static_cast<double>(step) / tokens;
+    measured["memory_bytes"] = held.held_bytes() + step;
   });
-  const double tokens = double{1} * batch * length;
-  row["tokens_per_second"] = tokens / seconds;
-  row["model_gflops"] = (trains ? 3e-9 : 1e-9) * ForwardFlopsPerToken(config, length) * tokens / seconds;
-  MemoryReport held;
-  model.NoteMemory(held);
-  if (optimizer) optimizer->NoteMemory(held);
-  const std::size_t step = ctx.arena->high_water_bytes();
-  row["arena_bytes_per_token"] = static_cast<double>(step) / tokens;
-  row["memory_bytes"] = held.held_bytes() + step;
-  return seconds;
 }
 
 void TrainRow(BenchRows& bench, const TrainSize& size, int window) {
@@ -103,10 +106,8 @@ void TrainRow(BenchRows& bench, const TrainSize& size, int window) {
   const std::string name = Concat(shape, " train B", batch, " T", length, " ", AttentionName(window));
   if (!bench.Wanted(name)) return;
   const double peak = bench.on_device() ? bench.ArithmeticPeak() : 0;
-  ordered_json row = {{"name", name}, {"B", batch}, {"T", length}, {"window", window}};
-  MeasureModel(bench, row, BenchShape(shape, length, window), batch, /*trains=*/true, /*checkpoint=*/false);
-  if (peak > 0) row["peak_share"] = row["model_gflops"].get<double>() / peak;
-  bench.Add(std::move(row));
+  MeasureModel(bench, {{"name", name}, {"B", batch}, {"T", length}, {"window", window}},
+               BenchShape(shape, length, window), batch, /*trains=*/true, /*checkpoint=*/false, peak);
 }
 
 // Random prompts of `prompt` tokens, each `group` times.
@@ -144,7 +145,7 @@ void RlRow(BenchRows& bench, const RlSize& size, int window) {
   ordered_json row = {
       {"name", name}, {"B", size.completions}, {"prompt", size.prompt}, {"new", size.new_tokens}, {"window", window}};
   double sampling = 0;
-  const double seconds = bench.Measure(row, [&] {
+  const auto run = [&] {
     ResetStep(ctx);
     const StepTimer timer;
     const std::vector<Completion> completions = decoder.Generate(ctx, requests);
@@ -163,10 +164,11 @@ void RlRow(BenchRows& bench, const RlSize& size, int window) {
     optimizer.Step(ctx, 1e-6, optimizer.GradientNorm(ctx));
     Wait(ctx);
     return timer.Seconds();
+  };
+  bench.Measure(std::move(row), run, [&](ordered_json& measured, double seconds) {
+    measured["sampling_ms"] = 1e3 * sampling;
+    measured["tokens_per_second"] = double{1} * size.completions * length / seconds;
   });
-  row["sampling_ms"] = 1e3 * sampling;
-  row["tokens_per_second"] = double{1} * size.completions * length / seconds;
-  bench.Add(std::move(row));
 }
 
 // Models of one shape by their window. Each is made for the first row that wants it.
@@ -188,7 +190,7 @@ void DecodeRow(BenchRows& bench, Models& models, char shape, int batch, double t
   const auto requests = RandomRequests(bench, batch, /*group=*/1, prompt, new_tokens, c.vocab, temperature);
   ordered_json row = {{"name", name}, {"B", batch}, {"prompt", prompt}, {"new", new_tokens}, {"window", window}};
   Decoder decoder(model, batch, prompt + new_tokens);
-  const double seconds = bench.Measure(row, [&] {
+  const auto run = [&] {
     ResetStep(bench.ctx());
     double first = -1;
     const StepTimer timer;
@@ -196,14 +198,15 @@ void DecodeRow(BenchRows& bench, Models& models, char shape, int batch, double t
       if (first < 0) first = timer.Seconds();  // the prompts are done: all sequences draw their first token here
     });
     return timer.Seconds() - first;
+  };
+  bench.Measure(std::move(row), run, [&](ordered_json& measured, double seconds) {
+    measured["tokens_per_second"] = double{1} * batch * (new_tokens - 1) / seconds;
   });
-  row["tokens_per_second"] = double{1} * batch * (new_tokens - 1) / seconds;
-  bench.Add(std::move(row));
 }
 
 // Decodes the last tokens of a sequence of config.max_positions, once, since the tokens before them take far longer.
-// Sets the row's "ms", the mean of the last half's tokens, and "tokens_per_second"; returns the seconds of all.
-double MeasureLastTokens(BenchRows& bench, ordered_json& row, const ModelConfig& config) {
+// Adds the row with "ms", the mean of the last half's tokens, and "tokens_per_second"; returns the seconds of all.
+double MeasureLastTokens(BenchRows& bench, ordered_json row, const ModelConfig& config) {
   Context& ctx = bench.ctx();
   const int length = config.max_positions;
   bench.CheckMemory(row["name"], config, /*trained=*/false,
@@ -223,6 +226,7 @@ double MeasureLastTokens(BenchRows& bench, ordered_json& row, const ModelConfig&
   row["ms"] = 1e3 * seconds;
   row["repetitions"] = kHalf;
   row["tokens_per_second"] = 1 / seconds;
+  bench.Add(std::move(row));
   return times.back();
 }
 
@@ -245,13 +249,12 @@ double ScalingRow(BenchRows& bench, ScalingKind kind, int length, int window) {
   const std::string name = Concat(shape, " ", Name(kind), " T", length, " ", AttentionName(window));
   if (!bench.Wanted(name)) return 0;
   const ModelConfig config = BenchShape(shape, length, window);
-  ordered_json row = {{"name", name}, {"T", length}, {"window", window}};
-  const double seconds = kind == ScalingKind::kDecode ? MeasureLastTokens(bench, row, config)
-                                                      : MeasureModel(bench, row, config, /*batch=*/1,
-                                                                     kind == ScalingKind::kTrain, /*checkpoint=*/true);
-  row["kv_bytes"] = KvBytesPerSequence(config, bench.dtype(), length);
-  bench.Add(std::move(row));
-  return seconds;
+  const ordered_json row = {{"name", name},
+                            {"T", length},
+                            {"window", window},
+                            {"kv_bytes", KvBytesPerSequence(config, bench.dtype(), length)}};
+  if (kind == ScalingKind::kDecode) return MeasureLastTokens(bench, row, config);
+  return MeasureModel(bench, row, config, /*batch=*/1, kind == ScalingKind::kTrain, /*checkpoint=*/true, /*peak=*/0);
 }
 
 }  // namespace

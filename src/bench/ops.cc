@@ -78,12 +78,11 @@ class Ops {
     if (!bench_.Wanted(name)) return;
     const bool arithmetic = work.flops > 0;
     const double peak = arithmetic ? bench_.ArithmeticPeak() : bench_.CopyPeak();
-    ordered_json row = {{"name", name}};
-    const double seconds = bench_.MeasureOp(row, run);
-    const double rate = 1e-9 * (arithmetic ? work.flops : work.bytes) / seconds;
-    row[arithmetic ? "gflops" : "gb_per_second"] = rate;
-    row["peak_share"] = rate / peak;
-    bench_.Add(std::move(row));
+    bench_.MeasureOp({{"name", name}}, run, [&](ordered_json& row, double seconds) {
+      const double rate = 1e-9 * (arithmetic ? work.flops : work.bytes) / seconds;
+      row[arithmetic ? "gflops" : "gb_per_second"] = rate;
+      row["peak_share"] = rate / peak;
+    });
   }
 
   Tensor Random(std::initializer_list<std::int64_t> shape) { return bench_.Random(bench_.dtype(), shape); }

@@ -99,12 +99,17 @@ class BenchRows {
   const BenchSizes& sizes() const;
   nlohmann::ordered_json TakeRows() { return std::move(rows_); }
 
-  bool Wanted(const std::string& name) const;
-  // Calls `run`, which returns the seconds that count, the mean of so many `calls`, as often as bench.h says. Adds "ms"
-  // and "repetitions" to the row; returns the median seconds.
-  double Measure(nlohmann::ordered_json& row, const std::function<double()>& run, int calls = 1) const;
+  bool Wanted(const std::string& name);
+  // Whether any row was.
+  bool any_wanted() const { return any_wanted_; }
+  // Adds to a row what follows from the seconds that one run takes.
+  using Rates = std::function<void(nlohmann::ordered_json& row, double seconds)>;
+  // Measures a row and adds it, on request as often as it is asked for. Calls `run`, which returns the seconds that
+  // count, the mean of so many `calls`, as often as bench.h says. Sets "ms", "repetitions" and the rates; returns the
+  // median seconds.
+  double Measure(nlohmann::ordered_json row, const std::function<double()>& run, const Rates& rates, int calls = 1);
   // The same for an op. On a device it is called "calls" times between two waits, and the mean counts.
-  double MeasureOp(nlohmann::ordered_json& row, const std::function<void()>& op) const;
+  void MeasureOp(nlohmann::ordered_json row, const std::function<void()>& op, const Rates& rates);
   // What the device can do at best (bench.h), of arithmetic in GFLOP/s and of copying in GB/s. The first call measures
   // and adds a row.
   double ArithmeticPeak();
@@ -136,6 +141,7 @@ class BenchRows {
   std::map<DType, RepeatedNumbers> numbers_;  // of Random
   nlohmann::ordered_json rows_ = nlohmann::ordered_json::array();
   std::optional<double> arithmetic_peak_, copy_peak_;
+  bool any_wanted_ = false;
 };
 
 void OpsSuite(BenchRows& bench);

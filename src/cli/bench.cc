@@ -3,6 +3,8 @@
 #include "bench/bench.h"
 
 #include <cstdio>
+#include <iostream>
+#include <string>
 #include <utility>
 
 #include "cli/commands.h"
@@ -20,23 +22,23 @@ struct BenchCommand {
     options.AddOutput("svg", svg, "file for a figure of the suite scaling");
     options.Group("Measurement");
     options.Add("seconds-per-row", bench.seconds_per_row, "how long a measurement is repeated", Between(1e-6, 1e6));
+    options.Add("on-request", on_request,
+                "prepare one row, its whole name given; print the setting as JSON, then measure the row and print "
+                "it for each line read");
     compute.AddTo(options);
   }
 
   void Run() {
     if (!svg.path.empty() && bench.suite != "scaling") throw UsageError("--svg is for --suite scaling");
+    if (on_request && bench.suite == "scaling") throw UsageError("--on-request is not for --suite scaling");
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
     bench.dtype = compute.MakeDType();
-    bench.on_row = [&, started = false](const nlohmann::ordered_json& row) mutable {
-      if (!std::exchange(started, true)) {
-        const bool cuda = ctx.device() == Device::kCuda;
-        const std::string how = cuda ? "cuda kernels" : Concat(Name(ctx.cpu), " kernels, ", ctx.threads, " threads");
-        std::printf("%s, %s, %s, medians\n", ProcessorName(ctx.device()).c_str(), how.c_str(), compute.dtype.c_str());
-      }
-      std::printf("%s\n", BenchLine(row).c_str());
-      std::fflush(stdout);
-    };
+    if (on_request) {
+      Serve(ctx);
+    } else {
+      PrintRows(ctx);
+    }
     nlohmann::ordered_json results = RunBench(ctx, bench);
     if (compute.memory_report) results["memory"] = compute.memory.ToJson(steps.arena());
     compute.PrintMemory(steps.arena());
@@ -44,7 +46,37 @@ struct BenchCommand {
     if (!svg.path.empty()) svg.Write(ScalingFigure(results));
   }
 
+  // Makes the rows appear as lines of a table.
+  void PrintRows(const Context& ctx) {
+    bench.on_row = [this, &ctx, started = false](const nlohmann::ordered_json& row) mutable {
+      if (!std::exchange(started, true)) {
+        const bool cuda = ctx.device() == Device::kCuda;
+        const std::string how = cuda ? "cuda kernels" : Concat(Name(ctx.cpu), " kernels, ", ctx.threads, " threads");
+        std::printf("%s, %s, %s, medians\n", ProcessorName(ctx.device()).c_str(), how.c_str(), compute.dtype.c_str());
+      }
+      PrintLine(BenchLine(row));
+    };
+  }
+
+  // Makes each line on stdin a request for the row. A line tells when the row is ready.
+  void Serve(const Context& ctx) {
+    bench.await_request = [this, &ctx, ready = false]() mutable {
+      if (!std::exchange(ready, true)) PrintLine(BenchSetting(ctx, bench).dump());
+      std::string line;
+      return bool{std::getline(std::cin, line)};
+    };
+    bench.on_row = [this](const nlohmann::ordered_json& row) {
+      if (row["name"] == bench.rows) PrintLine(row.dump());  // not of peaks
+    };
+  }
+
+  static void PrintLine(const std::string& line) {
+    std::printf("%s\n", line.c_str());
+    std::fflush(stdout);
+  }
+
   BenchOptions bench;
+  bool on_request = false;
   OutputFile json, svg;
   ComputeOptions compute;
 };
