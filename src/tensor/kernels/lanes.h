@@ -113,26 +113,9 @@ template <int kCount, int kLeast, class F>
   return i;
 }
 
-// x[i] = Exp(x[i]), every step for all numbers before the next. The steps of one number wait for one another, and a
-// processor looks ahead over those of two or three vectors only, too few to keep it busy.
-template <int kCount, class T>
-[[gnu::always_inline]] inline void ExpAll(T (&x)[kCount]) {
-  using Steps = ExpSteps<T>;
-  T shifted[kCount], r[kCount], sum[kCount];
-  for (int i = 0; i < kCount; ++i) r[i] = Steps::NotAbove(x[i]);
-  for (int i = 0; i < kCount; ++i) r[i] = Steps::NotBelow(r[i]);
-  for (int i = 0; i < kCount; ++i) shifted[i] = Steps::Shifted(r[i]);
-  for (int i = 0; i < kCount; ++i) r[i] = Steps::Rest(r[i], shifted[i]);
-  for (int i = 0; i < kCount; ++i) sum[i] = 1;
-#pragma GCC unroll 16
-  for (int k = Steps::kDegree; k >= 1; --k) {
-    for (int i = 0; i < kCount; ++i) sum[i] = Steps::Next(sum[i], r[i], k);
-  }
-  for (int i = 0; i < kCount; ++i) x[i] = Steps::Scaled(x[i], sum[i], shifted[i]);
-}
-
-// The same for vectors of numbers of which none is above ExpSteps' kHigh, as in a softmax. What is below kLow needs no
-// clamping, since nothing remains of it.
+// x[i] = Exp(x[i]) of vectors of numbers of which none is above ExpSteps' kHigh, as in a softmax, every step for all
+// before the next. The steps of one number wait for one another, and a processor looks ahead over those of two or three
+// vectors only, too few to keep it busy. What is below kLow needs no clamping, since nothing remains of it.
 template <class T, int kCount>
 [[gnu::always_inline]] inline void ExpNotAbove(Vector<T> (&x)[kCount]) {
   using Steps = ExpSteps<T>;
@@ -162,6 +145,24 @@ template <class T, int kCount>
   for (int i = 0; i < kCount; ++i) {
     const V y = (V)((Bits)sum[i] + ((Bits)shifted[i] << Steps::kMantissa));
     x[i] = x[i] < Steps::kLow ? V{} : y;
+  }
+}
+
+// The same of any numbers, which are whole vectors. Four together are as many as find room in registers.
+template <int kCount, class T>
+[[gnu::always_inline]] inline void ExpAll(T (&x)[kCount]) {
+  constexpr int kMost = 4, kAll = kCount / kLanes<T>, kVectors = kAll < kMost ? kAll : kMost;
+  static_assert(kCount % (kVectors * kLanes<T>) == 0);
+  for (T *to = x, *end = x + kCount; to < end; to += kVectors * kLanes<T>) {
+    Vector<T> v[kVectors];
+#pragma GCC unroll 16
+    for (int i = 0; i < kVectors; ++i) {
+      const Vector<T> y = Load(to + i * kLanes<T>);
+      v[i] = y > ExpSteps<T>::kHigh ? Vector<T>{} + ExpSteps<T>::kHigh : y;
+    }
+    ExpNotAbove<T>(v);
+#pragma GCC unroll 16
+    for (int i = 0; i < kVectors; ++i) Store(v[i], to + i * kLanes<T>);
   }
 }
 
