@@ -79,11 +79,20 @@ struct LaneVectors {
 // first or after the last leave the sum as it is, if the first index stays a multiple of the lanes.
 template <class T, class F>
 [[gnu::always_inline]] inline T LaneSum(std::int64_t n, F&& term) {
-  constexpr int kLanes = RowLanes<T>::kCount;
-  RowLanes<T> sums = {};
+  constexpr int kWidth = RowLanes<T>::kCount, kStep = 2 * kWidth;  // so many numbers of half the size are a vector too
+  LaneVectors<T> vectors = {};
   std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int j = 0; j < kLanes; ++j) sums.lane[j] += term(i + j);
+  for (; i + kStep <= n; i += kStep) {
+    T terms[kStep];
+    for (int j = 0; j < kStep; ++j) terms[j] = term(i + j);
+    Vector<T> x[kStep / kLanes<T>];
+#pragma GCC unroll 16
+    for (int j = 0; j < kStep / kLanes<T>; ++j) x[j] = Load(terms + j * kLanes<T>);
+    vectors.template Add<kStep / kLanes<T>>(x);
+  }
+  RowLanes<T> sums = vectors.Lanes();
+  for (; i + kWidth <= n; i += kWidth) {
+    for (int j = 0; j < kWidth; ++j) sums.lane[j] += term(i + j);
   }
   for (int j = 0; i + j < n; ++j) sums.lane[j] += term(i + j);
   return sums.Sum();
