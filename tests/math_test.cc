@@ -72,7 +72,10 @@ std::vector<T> Values(std::size_t n, std::uint32_t stream, double low, double hi
 
 template <class T>
 void CheckVectorLoop() {
-  const std::vector<T> x = Values<T>(1003, 1, -90, 90);
+  std::vector<T> x = Values<T>(1003, 1, -90, 90);
+  using Limits = std::numeric_limits<T>;
+  x[0] = Limits::infinity(), x[1] = -Limits::infinity(), x[2] = Limits::max(), x[3] = Limits::lowest();
+  x[4] = 0, x[5] = -0.0, x[6] = Limits::denorm_min();
   std::vector<T> y(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) y[i] = Exp(x[i]);
   std::size_t different = 0;

@@ -79,11 +79,20 @@ struct LaneVectors {
 // first or after the last leave the sum as it is, if the first index stays a multiple of the lanes.
 template <class T, class F>
 [[gnu::always_inline]] inline T LaneSum(std::int64_t n, F&& term) {
-  constexpr int kLanes = RowLanes<T>::kCount;
-  RowLanes<T> sums = {};
+  constexpr int kWidth = RowLanes<T>::kCount, kStep = 2 * kWidth;  // so many numbers of half the size are a vector too
+  LaneVectors<T> vectors = {};
   std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int j = 0; j < kLanes; ++j) sums.lane[j] += term(i + j);
+  for (; i + kStep <= n; i += kStep) {
+    T terms[kStep];
+    for (int j = 0; j < kStep; ++j) terms[j] = term(i + j);
+    Vector<T> x[kStep / kLanes<T>];
+#pragma GCC unroll 16
+    for (int j = 0; j < kStep / kLanes<T>; ++j) x[j] = Load(terms + j * kLanes<T>);
+    vectors.template Add<kStep / kLanes<T>>(x);
+  }
+  RowLanes<T> sums = vectors.Lanes();
+  for (; i + kWidth <= n; i += kWidth) {
+    for (int j = 0; j < kWidth; ++j) sums.lane[j] += term(i + j);
   }
   for (int j = 0; i + j < n; ++j) sums.lane[j] += term(i + j);
   return sums.Sum();
@@ -113,26 +122,9 @@ template <int kCount, int kLeast, class F>
   return i;
 }
 
-// x[i] = Exp(x[i]), every step for all numbers before the next. The steps of one number wait for one another, and a
-// processor looks ahead over those of two or three vectors only, too few to keep it busy.
-template <int kCount, class T>
-[[gnu::always_inline]] inline void ExpAll(T (&x)[kCount]) {
-  using Steps = ExpSteps<T>;
-  T shifted[kCount], r[kCount], sum[kCount];
-  for (int i = 0; i < kCount; ++i) r[i] = Steps::NotAbove(x[i]);
-  for (int i = 0; i < kCount; ++i) r[i] = Steps::NotBelow(r[i]);
-  for (int i = 0; i < kCount; ++i) shifted[i] = Steps::Shifted(r[i]);
-  for (int i = 0; i < kCount; ++i) r[i] = Steps::Rest(r[i], shifted[i]);
-  for (int i = 0; i < kCount; ++i) sum[i] = 1;
-#pragma GCC unroll 16
-  for (int k = Steps::kDegree; k >= 1; --k) {
-    for (int i = 0; i < kCount; ++i) sum[i] = Steps::Next(sum[i], r[i], k);
-  }
-  for (int i = 0; i < kCount; ++i) x[i] = Steps::Scaled(x[i], sum[i], shifted[i]);
-}
-
-// The same for vectors of numbers of which none is above ExpSteps' kHigh, as in a softmax. What is below kLow needs no
-// clamping, since nothing remains of it.
+// x[i] = Exp(x[i]) of vectors of numbers of which none is above ExpSteps' kHigh, as in a softmax, every step for all
+// before the next. The steps of one number wait for one another, and a processor looks ahead over those of two or three
+// vectors only, too few to keep it busy. What is below kLow needs no clamping, since nothing remains of it.
 template <class T, int kCount>
 [[gnu::always_inline]] inline void ExpNotAbove(Vector<T> (&x)[kCount]) {
   using Steps = ExpSteps<T>;
@@ -162,6 +154,24 @@ template <class T, int kCount>
   for (int i = 0; i < kCount; ++i) {
     const V y = sum[i] * (V)Steps::PowerOfTwo((Bits)shifted[i]);
     x[i] = x[i] < Steps::kLow ? V{} : y;
+  }
+}
+
+// The same of any numbers, which are whole vectors. Four together are as many as find room in registers.
+template <int kCount, class T>
+[[gnu::always_inline]] inline void ExpAll(T (&x)[kCount]) {
+  constexpr int kMost = 4, kAll = kCount / kLanes<T>, kVectors = kAll < kMost ? kAll : kMost;
+  static_assert(kCount % (kVectors * kLanes<T>) == 0);
+  for (T *to = x, *end = x + kCount; to < end; to += kVectors * kLanes<T>) {
+    Vector<T> v[kVectors];
+#pragma GCC unroll 16
+    for (int i = 0; i < kVectors; ++i) {
+      const Vector<T> y = Load(to + i * kLanes<T>);
+      v[i] = y > ExpSteps<T>::kHigh ? Vector<T>{} + ExpSteps<T>::kHigh : y;
+    }
+    ExpNotAbove<T>(v);
+#pragma GCC unroll 16
+    for (int i = 0; i < kVectors; ++i) Store(v[i], to + i * kLanes<T>);
   }
 }
 

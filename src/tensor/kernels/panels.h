@@ -27,13 +27,7 @@ inline void PackPanel(Strided<T> b, std::int64_t depth, std::int64_t valid, T* t
   if constexpr (kWords && kPair == 2) {
     if (b.column_stride == 1) {
       const PairedRows pairs{reinterpret_cast<const std::uint16_t*>(b.data), b.row_stride, depth};
-      auto* words = reinterpret_cast<Word*>(to);
-      for (std::int64_t k = 0; k < (depth + 1) / 2; ++k, words += kPanel) {
-        const std::uint16_t *even = pairs.data + 2 * k * pairs.stride, *odd = even + pairs.stride;
-        if (2 * k + 1 == depth) odd = nullptr;
-        for (std::int64_t j = 0; j < valid; ++j) words[j] = even[j] | (odd ? Word{odd[j]} << 16 : Word{0});
-      }
-      return;
+      return CopyRows(pairs, (depth + 1) / 2, valid, reinterpret_cast<Word*>(to), kPanel);
     }
   }
   if constexpr (kWords) {

@@ -40,31 +40,45 @@ struct Task {
   Out* c;
 };
 
-template <class From, class Sum>
-[[gnu::always_inline]] inline void AddTo(Sum* __restrict sums, const From* __restrict x, std::int64_t n) {
-  for (std::int64_t j = 0; j < n; ++j) sums[j] += static_cast<Sum>(x[j]);
+// Adds bias and addend to n sums, and stores them to `to`, rounded if that is narrower. The addend may be `to`.
+template <bool kBias, bool kAddend, class T, class Out, class Sum = Accumulator<T>>
+[[gnu::always_inline]] inline void StoreNumbers(std::int64_t n, const Sum* sums, const T* bias, const Out* addend,
+                                                Out* to) {
+#pragma GCC ivdep
+  for (std::int64_t j = 0; j < n; ++j) {
+    Sum sum = sums[j];
+    if constexpr (kBias) sum += static_cast<Sum>(bias[j]);
+    if constexpr (kAddend) sum += static_cast<Sum>(addend[j]);
+    to[j] = static_cast<Out>(sum);
+  }
 }
 
-// Adds bias and addend to n sums of a row, and stores them to c, rounded if c is narrower.
-template <class T, class Out>
-[[gnu::always_inline]] inline void StoreRow(const Task<T, Out>& task, std::int64_t row, std::int64_t column,
-                                            std::int64_t n, Accumulator<T>* sums) {
-  const std::int64_t at = row * task.columns + column;
-  if (task.bias) AddTo(sums, task.bias + column, n);
-  if (task.addend) AddTo(sums, task.addend + at, n);
-  Out* __restrict to = task.c + at;
-  for (std::int64_t j = 0; j < n; ++j) to[j] = static_cast<Out>(sums[j]);
+// The same of sums [rows, columns] of a task. Whole panels are so many vectors.
+template <bool kBias, bool kAddend, class T, class Out>
+void StoreRows(const Task<T, Out>& task, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns,
+               const Accumulator<T>* sums, std::int64_t stride) {
+  const std::int64_t width = task.columns, at = row * width + column;
+  const T* bias = kBias ? task.bias + column : nullptr;
+  const Out* addend = kAddend ? task.addend + at : nullptr;
+  Out* to = task.c + at;
+  for (std::int64_t i = 0; i < rows; ++i, sums += stride, to += width) {
+    const auto store = [&](std::int64_t j, std::int64_t n) __attribute__((always_inline)) {
+      StoreNumbers<kBias, kAddend, T>(n, sums + j, bias + (kBias ? j : 0), addend + (kAddend ? j : 0), to + j);
+    };
+    std::int64_t j = 0;
+    for (; j + kPanel <= columns; j += kPanel) store(j, kPanel);
+    if (j < columns) store(j, columns - j);
+    if constexpr (kAddend) addend += width;
+  }
 }
 
-// The same of sums [rows, panels]. Whole panels are so many vectors.
 template <class T, class Out>
 void StoreSums(const Task<T, Out>& task, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns,
-               Accumulator<T>* sums, std::int64_t stride) {
-  for (std::int64_t i = 0; i < rows; ++i, sums += stride) {
-    std::int64_t j = 0;
-    for (; j + kPanel <= columns; j += kPanel) StoreRow(task, row + i, column + j, kPanel, sums + j);
-    if (j < columns) StoreRow(task, row + i, column + j, columns - j, sums + j);
-  }
+               const Accumulator<T>* sums, std::int64_t stride) {
+  const auto store = task.bias     ? task.addend ? StoreRows<true, true, T, Out> : StoreRows<true, false, T, Out>
+                         : task.addend ? StoreRows<false, true, T, Out>
+                                   : StoreRows<false, false, T, Out>;
+  store(task, row, rows, column, columns, sums, stride);
 }
 
 // Rows [row, row + rows) times `panels` panels, of which `b` is the chunk at k0. If c holds accumulators, they start
