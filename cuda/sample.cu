@@ -133,7 +133,7 @@ struct Runs {
 
 // Long rows: each warp scans a run, then a block finishes each row. While a warp takes a turn, the entries of its next
 // one are on their way.
-constexpr int kScanBlocks = 3;  // of a multiprocessor, in f32
+constexpr int kScanBlocks = 4;  // of a multiprocessor, in f32
 template <class T, bool whole>
 __global__ void __launch_bounds__(kScanWarps* kWarp, sizeof(T) == 4 ? kScanBlocks : 1)
     ScanKernel(DrawnRows<T> in, Runs runs, SliceSum<T>* of_slices, Found found) {
@@ -148,19 +148,19 @@ __global__ void __launch_bounds__(kScanWarps* kWarp, sizeof(T) == 4 ? kScanBlock
 #pragma unroll 1
   for (; at < end; ++n, turn = 0) {
     Scan<whole, T> scan(in, n);
-    const unsigned first = turn, last = min(runs.turns, turn + (end - at));
-    int count = 0;
+    PartFound part{.count = 0, .least = 0, .begin = turn, .end = min(runs.turns, turn + (end - at))};
 #pragma unroll 1
-    for (; turn < last; ++turn, ++at) {
+    for (; turn < part.end; ++turn, ++at) {
 #pragma unroll
       for (int j = 0; j < kLaneEntries; ++j) z[j] = next[j];
       if (at + 1 < end) {
         const bool ends = turn + 1 == runs.turns;
         Scan<whole, T>::Load(in.Row(ends ? n + 1 : n), in.V, ends ? 0 : turn + 1, next);
       }
-      scan.Take(turn, z, of_slices + n * Blocks(in.V, kSlice), found.candidates + (warp + n) * kMostFound, count);
+      scan.Take(turn, z, of_slices + n * Blocks(in.V, kSlice), found.candidates + (warp + n) * kMostFound, part.count);
     }
-    if (threadIdx.x % kWarp == 0) found.part[warp + n] = {count, scan.least(), first, last};
+    part.least = scan.least();
+    if (threadIdx.x % kWarp == 0) found.part[warp + n] = part;
   }
 }
 template <class T>

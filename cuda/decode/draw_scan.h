@@ -63,7 +63,7 @@ struct Draw {
 constexpr int kLaneWords = kLaneEntries;
 struct LaneWords {
   std::uint32_t word[kLaneWords];
-  std::uint32_t top;  // the largest, with its place in the low bits
+  std::uint32_t top;  // the largest
 
   __device__ static int EntryInSlice(int place) {
     const int lane = static_cast<int>(threadIdx.x) % kSliceLanes;
@@ -76,7 +76,7 @@ struct LaneWords {
 #pragma unroll
       for (int j = 0; j < kDraws; ++j) {
         word[i + j] = of_counter[static_cast<std::size_t>(j)];
-        top = max(top, (word[i + j] & ~(kLaneWords - 1u)) | static_cast<unsigned>(i + j));
+        top = max(top, word[i + j]);
       }
     }
   }
@@ -86,9 +86,12 @@ struct LaneWords {
     for (int i = 0; i < kLaneWords; ++i) at = i == place ? word[i] : at;
     return at;
   }
-  __device__ int TopPlace() const { return static_cast<int>(top % kLaneWords); }
-  __device__ std::uint32_t TopAtMost() const { return top | (kLaneWords - 1u); }
-  __device__ std::uint32_t TopAtLeast() const { return top & ~(kLaneWords - 1u); }
+  __device__ int TopPlace() const {
+    int place = 0;
+#pragma unroll
+    for (int i = 1; i < kLaneWords; ++i) place = word[i] == top ? i : place;
+    return place;
+  }
 };
 
 // Bounds of scores in f32. `slack` is more than f32 rounds off on the way, for scores that are near `score`; an
@@ -183,14 +186,15 @@ class Scan {
     const SoftmaxPart<T> known = PartOfSlice<false>(z);
     if (threadIdx.x % kSliceLanes == 0 && entries > 0) of_slices[slice] = {known.largest, known.sum};
 
-    // The largest logit of the slice and the lane's largest word say how much a score can be, and the entry with that
-    // word what the largest is at least.
+    // The largest logit of the slice and the lane's largest word say how much a score can be: in most turns less than
+    // is known. Else the entry with that word says what the largest is at least.
     const float largest = BoundOf(known.largest, draw_, 0.0f),
-                most = largest + (draw_.greedy ? 0.0f : MostGumbel(words.TopAtMost())), slack = SlackNear(most);
+                most = largest + (draw_.greedy ? 0.0f : MostGumbel(words.top)), slack = SlackNear(most);
+    if (!__any_sync(0xffffffffu, most + slack >= least_)) return;
     float reached = draw_.greedy ? largest : -kInfinite;
     const int top = LaneWords::EntryInSlice(words.TopPlace());
     if (!draw_.greedy && words.top >> 31 && top < entries) {
-      reached = BoundOf(row_[begin + top], draw_, LeastGumbel(words.TopAtLeast()));
+      reached = BoundOf(row_[begin + top], draw_, LeastGumbel(words.top));
     }
     least_ = fmaxf(least_, WarpLargest(fmaxf(-kInfinite, reached - slack)));
     unsigned candidates = 0;

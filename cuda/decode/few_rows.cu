@@ -24,8 +24,13 @@ class LinearLayer {
   static constexpr std::size_t AsideBytes() {
     return S::kRows * S::kColumns * sizeof(Out);
   }
+  __device__ Nothing LoadEarly(int, int) const { return {}; }
   template <class S>
-  __device__ void FetchEarly(void*, int, int) const {}
+  __device__ Nothing Hold(const void*, int, int) const {
+    return {};
+  }
+  template <class S>
+  __device__ void FetchEarly(void*, int, int, Nothing) const {}
   template <class S>
   __device__ void FetchLate(void* aside, int tile, int row, int rows) const {
     if (!p.addend) return;
@@ -35,7 +40,7 @@ class LinearLayer {
   }
   // c = (sums + bias) + addend, in runs of 16 bytes of c.
   template <class S>
-  __device__ void Store(const float* sums, const void* aside, int tile, int row, int rows) const {
+  __device__ void Store(const float* sums, const void* aside, int tile, int row, int rows, Nothing) const {
     ForRuns<S>(tile, row, rows, [&](int at, std::int64_t column, std::int64_t begin) {
       float run[kRun];
       LoadSums(run, sums + at / S::kColumns * S::kSumsStride + at % S::kColumns);
@@ -77,7 +82,9 @@ template <class Out>
 void MultiplyFewRows(const Context& ctx, const Product<BFloat16, Out>& p) {
   const LinearLayer<Out> layer(p);
   const FewRowsOfX in{.x = p.a.data, .rows = static_cast<int>(p.rows), .depth = static_cast<int>(p.depth)};
-  LaunchCheapestFewRows<FewShape<1, 8>, FewShape<1, 16>, FewShape<1, 32>, FewShape<1, 64>>(ctx, layer, in, p.columns);
+  // Large tiles have twice the warps that multiply, to ask for what they need and to store.
+  LaunchCheapestFewRows<FewShape<1, 8>, FewShape<1, 16>, FewShape<1, 32, 8>, FewShape<1, 64, 8>>(ctx, layer, in,
+                                                                                                 p.columns);
 }
 
 template bool FewRowsTake(const Context&, const Product<BFloat16, BFloat16>&);

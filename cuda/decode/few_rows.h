@@ -19,9 +19,12 @@
 //   Lines(panel)                           how many lines the panel has, if not 64
 //   ForBoxes(panel, f)                     f(matrix, row, line): from this row of a matrix on come the panel's lines
 //   AsideBytes<S>()                        shared memory for what Store wants besides the sums: `aside`
-//   FetchEarly<S>(aside, row, rows)        begins to copy there, for these rows, what no launch of the step writes
+//   LoadEarly(row, rows)                   what a thread loads before all else, of what no launch of the step writes
+//   FetchEarly<S>(aside, row, rows, early) begins to copy such things there, for these rows
 //   FetchLate<S>(aside, tile, row, rows)   the same for what the launch before may have written
-//   Store<S>(sums, aside, tile, row, rows) writes the results of these rows from the staged sums
+//   Hold<S>(aside, tile, rows)             what a thread loads before the product and wants after it
+//   Store<S>(sums, aside, tile, row, rows, held)   writes the results of these rows from the staged sums
+// What the first and the third return, passed to the second and the last, is Nothing where a layer wants none.
 #pragma once
 
 #include "cuda/norm_row.h"
@@ -62,12 +65,14 @@ struct FewPlaces {
   }
 };
 
-// Of x [rows, depth]; with norm[depth] what is multiplied is RmsNorm(x), rounded.
+// Of x [rows, depth]; with norm[depth] what is multiplied is RmsNorm(x), rounded, and the copy engine brings so many
+// panels of its rows at once.
 struct FewRows {
-  int rows, depth;
+  int rows, depth, panels;
   const BFloat16* norm;
   float eps;
 };
+struct Nothing {};
 
 // Norms `count` rows of x in place, by one warp, with the bits of rmsnorm.cu: lane l takes the packs l, l + 32, ... of
 // k elements, and a butterfly adds the lanes' sums of squares. Rows are taken together, since each waits long for
@@ -182,6 +187,18 @@ __device__ void MultiplyStep(float (&sums)[S::kRows / 2], std::uint64_t a, std::
   }
 }
 
+// Makes all barriers, by one warp.
+template <class S>
+__device__ void MakeBarriers(std::uint64_t* full, std::uint64_t* empty, int stages) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  for (int i = lane; i <= S::kGroups * stages; i += kWarp) InitBarrier(full + i, 1);
+  if (S::kShare > 1) {
+    for (int i = lane; i < S::kGroups * stages; i += kWarp) InitBarrier(empty + i, S::kShare);
+  }
+  ShowBarriers();
+  __syncwarp();
+}
+
 // full[stage]: what a stage of the ring holds has arrived. If all of k has a stage, all weights arrive at the first.
 // rows_full: the rows of x have arrived, but if they come with the stages. empty[stage], where weights are shared: all
 // blocks that share them are done with what the stage had.
@@ -205,20 +222,30 @@ __global__ void __launch_bounds__(S::kThreads)
   auto* norm = reinterpret_cast<BFloat16*>(shared + places.norm);
   auto* barriers = reinterpret_cast<std::uint64_t*>(shared + places.barriers);
   std::uint64_t *full = barriers + group * stages, *rows_full = barriers + S::kGroups * stages;
+  const auto early = layer.LoadEarly(row, rows);
   if (!Layer::kNormed) LetNextBegin();
-  for (int i = static_cast<int>(threadIdx.x); i <= S::kGroups * stages; i += S::kThreads) InitBarrier(barriers + i, 1);
+  constexpr int kLast = S::kWarps - 1;
+  const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kWarp, 0),
+            lane = static_cast<int>(threadIdx.x) % kWarp,
+            rank = S::kShare > 1 ? static_cast<int>(blockIdx.x) % S::kShare : 0;
   std::uint64_t* const empty = rows_full + 1;
-  const int rank = S::kShare > 1 ? static_cast<int>(blockIdx.x) % S::kShare : 0;
-  if constexpr (S::kShare > 1) {
-    for (int i = static_cast<int>(threadIdx.x); i < S::kGroups * stages; i += S::kThreads) {
-      InitBarrier(empty + i, S::kShare);
-    }
-    ShowBarriers();
-    SyncPair();  // with all blocks of the cluster, whose barriers are there then
+  const bool last = warp == kLast, brings_rows = Layer::kNormed && last;
+  if (last) MakeBarriers<S>(barriers, empty, stages);
+  if (S::kShare > 1) {
+    ArriveAtPair();  // that is, at all blocks of the cluster
   } else {
-    ShowBarriers();
-    __syncthreads();
+    brings_rows ? ArriveThreads(1, S::kThreads) : SyncThreads(1, S::kThreads);
   }
+  // Rows that are normed come first, and before all warps have met: a block that begins when the launch before is done
+  // has nothing else to wait for.
+  if (brings_rows && lane == 0) {
+    WaitForPrevious();
+    ArriveAndExpect(rows_full, steps * S::kRowsBytes);
+    for (int step = 0; step < steps; step += in.panels) {
+      CopyPanels(x + step * S::kRowsBytes, x_matrix, in.panels, step, row, rows_full);
+    }
+  }
+  if (S::kShare > 1) WaitForPair();  // whose barriers are there then
 
   const auto feed_of = [&](int g) {
     return FewFeed<S, Layer>{x_matrix, layer, shared + g * stages * kPanelBytes, x, tile * S::kGroups + g, row};
@@ -228,30 +255,29 @@ __global__ void __launch_bounds__(S::kThreads)
   };
   const FewFeed<S, Layer> feed = feed_of(group);
   const int stage_bytes = bytes_of(feed);
-  // One thread would take 2 to 3 us to ask for all, so the warps share it. The last of them ask for rows, as soon as
-  // the launch before is done: a block that begins late has nothing else to wait for.
-  constexpr int kAskers = S::kWarps / (Layer::kNormed ? 4 : 2), kOthers = S::kWarps - kAskers;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  if (threadIdx.x % kWarp == 0) {
-    for (int i = warp; i < S::kGroups * stages; i += S::kWarps) {
+  // One thread would take 2 to 3 us to ask for all, so the warps share it. Nobody multiplies, or norms, before all are
+  // done with that, so they ask for no more than the ring holds, but where blocks that share weights have few stages.
+  constexpr int kAskers = Layer::kNormed ? kLast : S::kWarps, kFirstForRows = S::kWarps / 2;
+  if (lane == 0 && warp < kAskers) {
+    for (int i = warp; i < S::kGroups * stages; i += kAskers) {
       const int g = i % S::kGroups, step = i / S::kGroups;
       const FewFeed<S, Layer> of = feed_of(g);
       std::uint64_t* arrived = barriers + g * stages + (streams ? step : 0);
       if (streams || step == 0) ArriveAndExpect(arrived, (streams ? 1 : steps) * bytes_of(of));
       if (step % S::kShare == rank) of.Weights(step, step, arrived);
     }
-    if (warp >= kOthers) {
+    if (!Layer::kNormed && warp >= kFirstForRows) {
       PrefetchMatrix(x_matrix);
       WaitForPrevious();
-      if (!rows_streamed && warp == kOthers) ArriveAndExpect(rows_full, steps * S::kRowsBytes);
-      for (int step = warp - kOthers; step < (rows_streamed ? stages : steps); step += kAskers) {
+      if (!rows_streamed && warp == kFirstForRows) ArriveAndExpect(rows_full, steps * S::kRowsBytes);
+      for (int step = warp - kFirstForRows; step < (rows_streamed ? stages : steps);
+           step += S::kWarps - kFirstForRows) {
         feed.Rows(step, step, rows_streamed ? full + step : rows_full);
       }
-    } else {
-      for (int i = warp; i < S::kGroups * (steps - stages); i += kOthers) {
-        const int step = stages + i / S::kGroups;
-        if (step % S::kShare == rank) feed_of(i % S::kGroups).Prefetch(step);
-      }
+    }
+    for (int i = warp; S::kShare > 1 && i < S::kGroups * (steps - stages); i += kAskers) {
+      const int step = stages + i / S::kGroups;
+      if (step % S::kShare == rank) feed_of(i % S::kGroups).Prefetch(step);
     }
   }
   __syncwarp();
@@ -261,7 +287,7 @@ __global__ void __launch_bounds__(S::kThreads)
     }
     CommitCopies();
   }
-  layer.template FetchEarly<S>(aside, row, rows);
+  layer.template FetchEarly<S>(aside, row, rows, early);
   // Attention, which comes next, soon has the device's memory bring nothing but its keys.
   if (Layer::kNormed) LetNextBegin();
   WaitForPrevious();
@@ -276,6 +302,7 @@ __global__ void __launch_bounds__(S::kThreads)
     __syncthreads();
   }
 
+  const auto held = layer.template Hold<S>(aside, tile, rows);
   float sums[S::kRows / 2];
   if (multiplies && !streams) {
     if (!Layer::kNormed) WaitBarrier(rows_full, 0);
@@ -334,7 +361,7 @@ __global__ void __launch_bounds__(S::kThreads)
   auto* staged = reinterpret_cast<float*>(shared);
   if (multiplies) StageSums<S>(staged, sums);
   __syncthreads();
-  layer.template Store<S>(staged, aside, tile, row, rows);
+  layer.template Store<S>(staged, aside, tile, row, rows, held);
 }
 
 }  // namespace swarr

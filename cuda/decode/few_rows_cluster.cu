@@ -84,15 +84,6 @@ __device__ void ForOwnPairs(F&& f) {
 #pragma unroll
   for (int i = 0; i < kOwnPairs; ++i) f(i, row + i % 2 * 8, i / 2 * 8 + lane % 4 * 2);
 }
-// The pairs of sums + addend, rounded.
-__device__ inline void AddRounded(std::uint32_t (&pairs)[kOwnPairs], const float (&sums)[2 * kOwnPairs]) {
-#pragma unroll
-  for (int i = 0; i < kOwnPairs; ++i) {
-    pairs[i] = RoundPair(sums[2 * i] + __uint_as_float(pairs[i] << 16),
-                         sums[2 * i + 1] + __uint_as_float(pairs[i] & 0xffff0000u));
-  }
-}
-
 // Asks for the first weights of block `rank`. A warp's first thread asks for a few boxes; one thread would take 2 us
 // for all.
 __device__ inline void FetchWeights(const ClusterLayer& layer, unsigned rank, char* shared, ClusterBarriers& barriers) {
@@ -137,6 +128,25 @@ __device__ inline void MultiplyOwn(float (&sums)[2 * kOwnPairs], const char* row
                          keep || slice > 0);
   }
   CommitProducts();
+}
+
+// A group's product of rows with a block's weights, plus the residual: `own`, which becomes the rounded result. It is
+// stored to y, whose first row and column here is `begin`. wait(step) returns when the step's operands are there.
+template <class Wait>
+__device__ void AddProduct(std::uint32_t (&own)[kOwnPairs], BFloat16* y, std::int64_t begin, int rows_there, int steps,
+                           const char* rows, const char* weights, Wait&& wait) {
+  float sums[2 * kOwnPairs];
+#pragma unroll 1
+  for (int step = 0; step < steps; ++step) {
+    wait(step);
+    MultiplyOwn(sums, rows + step * kPanelBytes, weights + step * kOwnBytes, step > 0);
+  }
+  WaitProducts<0>(sums);
+  ForOwnPairs([&](int i, int r, int column) {
+    own[i] =
+        RoundPair(sums[2 * i] + __uint_as_float(own[i] << 16), sums[2 * i + 1] + __uint_as_float(own[i] & 0xffff0000u));
+    if (r < rows_there) *reinterpret_cast<std::uint32_t*>(y + begin + r * kWidth + column) = own[i];
+  });
 }
 
 // A group's units of normed rows, stored. More groups would read the rows as many times more, which takes longer.
@@ -201,10 +211,8 @@ __global__ void __launch_bounds__(ClusterRows::kThreads, 1) ClusterKernel(const 
   // Attention's output product, plus x.
   char* rows = shared + P::kRows;
   std::uint32_t own[kOwnPairs] = {};  // of the residual: first of x, then of what is added to it
-  float sums[2 * kOwnPairs];
-  const auto place = [&](int r, int column) {
-    return std::int64_t{row + r} * kWidth + static_cast<int>(rank) * kOwnColumns + column;
-  };
+  const std::int64_t begin = std::int64_t{row} * kWidth + static_cast<int>(rank) * kOwnColumns;
+  const int rows_there = layer.rows - row;
   // Rows are the same for all blocks: each brings a step of them to all.
   const int step_of_block = static_cast<int>(rank);
   const auto bring = [&](const CUtensorMap& matrix, int steps, std::uint64_t* arrived) {
@@ -214,18 +222,10 @@ __global__ void __launch_bounds__(ClusterRows::kThreads, 1) ClusterKernel(const 
   bring(layer.attended, layer.output_steps, &barriers.output);
   if (group == 0) {
     ForOwnPairs([&](int i, int r, int column) {
-      if (row + r < layer.rows) own[i] = *reinterpret_cast<const std::uint32_t*>(layer.x + place(r, column));
+      if (r < rows_there) own[i] = *reinterpret_cast<const std::uint32_t*>(layer.x + begin + r * kWidth + column);
     });
     WaitBarrier(&barriers.output, 0);
-#pragma unroll 1
-    for (int step = 0; step < layer.output_steps; ++step) {
-      MultiplyOwn(sums, rows + step * kPanelBytes, shared + P::kOutput + step * kOwnBytes, step > 0);
-    }
-    WaitProducts<0>(sums);
-    AddRounded(own, sums);
-    ForOwnPairs([&](int i, int r, int column) {
-      if (row + r < layer.rows) *reinterpret_cast<std::uint32_t*>(layer.added + place(r, column)) = own[i];
-    });
+    AddProduct(own, layer.added, begin, rows_there, layer.output_steps, rows, shared + P::kOutput, [](int) {});
   }
   ShareStores();
 
@@ -249,16 +249,8 @@ __global__ void __launch_bounds__(ClusterRows::kThreads, 1) ClusterKernel(const 
   bring(layer.gated_rows, kUnitSteps, barriers.gated + step_of_block);
   if (group != 0) return LeaveCluster();
   WaitBarrier(&barriers.last, 0);
-#pragma unroll 1
-  for (int step = 0; step < kUnitSteps; ++step) {
-    WaitBarrier(barriers.gated + step, 0);
-    MultiplyOwn(sums, rows + step * kPanelBytes, shared + P::kLast + step * kOwnBytes, step > 0);
-  }
-  WaitProducts<0>(sums);
-  AddRounded(own, sums);
-  ForOwnPairs([&](int i, int r, int column) {
-    if (row + r < layer.rows) *reinterpret_cast<std::uint32_t*>(layer.y + place(r, column)) = own[i];
-  });
+  AddProduct(own, layer.y, begin, rows_there, kUnitSteps, rows, shared + P::kLast,
+             [&](int step) { WaitBarrier(barriers.gated + step, 0); });
   LeaveCluster();
 }
 

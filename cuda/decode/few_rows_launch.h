@@ -95,15 +95,17 @@ template <class S, class Layer>
 void LaunchFewRowsAs(const Context& ctx, const Layer& layer, const FewRowsOfX& in, std::int64_t columns) {
   const auto across = static_cast<unsigned>(Blocks(columns, S::kColumns)),
              down = static_cast<unsigned>(RowBlocks<S>(in.rows));
-  const int stages = StagesOf<S>(ctx, layer, in.depth);
+  const int stages = StagesOf<S>(ctx, layer, in.depth), panels = in.depth % kPanel == 0 ? in.depth / kPanel : 1;
   Launch(ctx,
          {.blocks = S::kShare > 1 ? dim3(down, across) : dim3(across, down),
           .threads = S::kThreads,
           .shared_bytes = FewRowsBytes<S>(layer, in.depth, stages),
           .early = ctx.steady_weights,
           .cluster = S::kShare > 1 ? S::kShare : 0},
-         FewRowsKernel<S, Layer>, DescribeMatrix(in.x, in.rows, in.depth, in.depth, S::kRows), layer,
-         FewRows{in.rows, in.depth, in.norm, in.eps}, stages);
+         FewRowsKernel<S, Layer>,
+         Layer::kNormed ? DescribePanels(in.x, in.rows, in.depth, S::kRows, panels)
+                        : DescribeMatrix(in.x, in.rows, in.depth, in.depth, S::kRows),
+         layer, FewRows{in.rows, in.depth, panels, in.norm, in.eps}, stages);
 }
 
 // Whether tiles can have whole heads of D columns.
