@@ -315,7 +315,6 @@ TEST_CASE("columns of a transposed block have the bits of packed rows") {
 TEST_CASE("rows with a panel each have the bits of a row with its panel") {
   ForTypes([]<class T>() {
     for (const NamedKernel<T>& k : KernelsFor<T>()) {
-      if (!k.kernel->multiply_each) continue;
       for (int count = 1; count <= TileKernel<T>::kEach; ++count) {
         INFO(Name(kDTypeOf<T>) << " on " << Name(k.cpu) << ", " << count << " rows");
         constexpr std::int64_t kRows = 7, kDepth = 96, kSplit = 32;  // rows of two tiles of some kernels

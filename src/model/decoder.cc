@@ -18,6 +18,11 @@ namespace {
 // The sequences that a thread should have before it decodes alone. Each thread then reads all weights, which pays only
 // if they are multiplied with several rows.
 constexpr std::size_t kTeamSlots = 8;
+// A thread takes no fewer at a time than a product's kernel multiplies at once, if its part is more, ...
+constexpr std::size_t kFewestTaken = 32;
+// ... and feeds so many tokens of each before others have their turn, a chunk of a prompt: all have their first token
+// before one has many.
+constexpr std::size_t kTurnTokens = 16;
 // A device refills its slots when one in so many is free: a pass over few prompts takes as long as over many.
 constexpr std::size_t kRefillShare = 8;
 // The most requests that share the pass over their prompt.
@@ -35,15 +40,6 @@ int SlotsFor(const Transformer& model, int asked, std::int64_t requests, int max
   const std::int64_t fit = FreeCudaBytes() / kMemoryShare / static_cast<std::int64_t>(bytes);
   return static_cast<int>(std::clamp<std::int64_t>(std::min(requests, fit), 1, kMost));
 }
-
-// A slot that works on a request: `fed` of its tokens (prompt, then completion) have been put into steps. `ahead`: if
-// the step on its way draws a token for it, which of its draws that is.
-struct Decoder::Slot {
-  std::size_t request;
-  std::int32_t cache_slot;
-  std::int32_t fed = 0;
-  std::optional<std::int32_t> ahead = {};
-};
 
 // The work of one call of Generate. Teams take requests in their order; each completion is written by one team.
 struct Decoder::Work {
@@ -95,23 +91,22 @@ std::vector<Completion> Decoder::Generate(Context& caller, std::span<const Reque
   const std::size_t threads = device_steps_ ? 1 : static_cast<std::size_t>(ctx.threads);
   const std::size_t count = std::clamp<std::size_t>(used / kTeamSlots, 1, threads);
   if (teams_.size() < count) teams_.resize(count);
-  for (std::size_t t = 0; t < count; ++t) {
-    teams_[t].free.clear();
-    for (std::size_t s = (t + 1) * used / count; s > t * used / count; --s) {
-      teams_[t].free.push_back(static_cast<std::int32_t>(s - 1));
-    }
-  }
-  if (count == 1) {
-    Run(ctx, work, teams_[0]);
+  if (device_steps_) {
+    RunDevice(ctx, work, teams_[0], used);
   } else {
-    RunTeams(ctx, work, std::span(teams_).first(count));
+    DecodeTurns turns(FirstRequests(work, used), count, FewestTaken());
+    if (count == 1) {
+      RunTurns(ctx, work, turns, teams_[0]);
+    } else {
+      RunTeams(ctx, work, turns, std::span(teams_).first(count));
+    }
   }
   if (caller.memory) NoteMemory(*caller.memory);
   return std::move(work.completions);
 }
 
 // Each team in a thread of its own, with an equal share of the threads there are.
-void Decoder::RunTeams(const Context& caller, Work& work, std::span<Team> teams) {
+void Decoder::RunTeams(const Context& caller, Work& work, DecodeTurns& turns, std::span<Team> teams) {
   std::vector<std::future<void>> running;
   for (Team& team : teams) {
     Context ctx = caller;
@@ -119,16 +114,62 @@ void Decoder::RunTeams(const Context& caller, Work& work, std::span<Team> teams)
     ctx.arena = &team.arena;
     ctx.memory = nullptr;  // several threads must not write to it
     ctx.threads = caller.threads / static_cast<int>(teams.size());
-    running.push_back(std::async(std::launch::async, [this, ctx, &work, &team]() mutable { Run(ctx, work, team); }));
+    running.push_back(std::async(std::launch::async,
+                                 [this, ctx, &work, &turns, &team]() mutable { RunTurns(ctx, work, turns, team); }));
   }
   for (auto& team : running) team.wait();
   for (auto& team : running) team.get();  // throws what the team threw
 }
 
-void Decoder::Run(Context& ctx, Work& work, Team& team) {
+bool Decoder::Done(const Work& work, const DecodedSlot& slot) const {
+  const Completion& c = work.completions[slot.request];
+  return c.finished || static_cast<int>(c.tokens.size()) == work.requests[slot.request].max_new_tokens;
+}
+
+// A request for each of so many slots, as far as there are any.
+std::vector<DecodedSlot> Decoder::FirstRequests(Work& work, std::size_t slots) {
+  std::vector<DecodedSlot> first;
+  for (std::size_t request; first.size() < slots && (request = work.Take()) < work.requests.size();) {
+    first.push_back({request, static_cast<std::int32_t>(first.size())});
+  }
+  return first;
+}
+
+// So many sequences that a step, which reads all weights and all their keys, reads few weights beside keys. With no
+// more than that, the keys are still in nearer caches when the turn's next token comes.
+std::size_t Decoder::FewestTaken() const {
+  constexpr std::size_t kKeysToWeights = 4;  // in bytes
+  const std::size_t keys = cache_.bytes() / static_cast<std::size_t>(slots_);
+  return std::max(kFewestTaken, kKeysToWeights * packed_.bytes() / std::max<std::size_t>(keys, 1));
+}
+
+void Decoder::RunTurns(Context& ctx, Work& work, DecodeTurns& turns, Team& team) {
+  try {
+    for (turns.Take(team.active); !team.active.empty(); turns.Take(team.active)) {
+      const std::size_t taken = team.active.size();
+      for (std::size_t fed = 0; fed < kTurnTokens * taken && !team.active.empty();) {
+        Step(ctx, work, team);
+        fed += team.rows[team.turn].ids.size();
+        for (DecodedSlot& slot : team.active) {
+          if (Done(work, slot)) slot = {work.Take(), slot.cache_slot};
+        }
+        std::erase_if(team.active, [&](const DecodedSlot& slot) { return slot.request == work.requests.size(); });
+      }
+      turns.Return(team.active, taken);
+    }
+  } catch (...) {
+    turns.Stop();
+    throw;
+  }
+}
+
+// Decodes with so many slots.
+void Decoder::RunDevice(Context& ctx, Work& work, Team& team, std::size_t slots) {
   team.active.clear();
+  team.free.clear();
+  for (std::size_t s = slots; s > 0; --s) team.free.push_back(static_cast<std::int32_t>(s - 1));
   const auto end_all = [&] {
-    while (device_steps_ && !device_steps_->AllEnded()) device_steps_->End();
+    while (!device_steps_->AllEnded()) device_steps_->End();
   };
   end_all();  // of a call that ended with an error
   while (true) {
@@ -136,21 +177,20 @@ void Decoder::Run(Context& ctx, Work& work, Team& team) {
     TakeRequests(work, team);
     if (team.active.empty()) return end_all();
     const std::size_t begin = fed_whole;
-    while (device_steps_ && fed_whole < team.active.size()) fed_whole = Prefill(ctx, work, team, fed_whole);
+    while (fed_whole < team.active.size()) fed_whole = Prefill(ctx, work, team, fed_whole);
     if (fed_whole == begin) Step(ctx, work, team);
-    std::erase_if(team.active, [&](const Slot& s) {
-      const Completion& c = work.completions[s.request];
-      const bool done = c.finished || static_cast<int>(c.tokens.size()) == work.requests[s.request].max_new_tokens;
-      if (done) team.free.push_back(s.cache_slot);
+    std::erase_if(team.active, [&](const DecodedSlot& slot) {
+      const bool done = Done(work, slot);
+      if (done) team.free.push_back(slot.cache_slot);
       return done;
     });
   }
 }
 
-// On a device only when several slots are free.
+// Only when several slots are free.
 void Decoder::TakeRequests(Work& work, Team& team) const {
   const std::size_t slots = team.free.size() + team.active.size();
-  if (device_steps_ && !team.active.empty() && kRefillShare * team.free.size() < slots) return;
+  if (!team.active.empty() && kRefillShare * team.free.size() < slots) return;
   while (!team.free.empty()) {
     const std::size_t request = work.Take();
     if (request == work.requests.size()) return;
@@ -213,7 +253,7 @@ std::size_t Decoder::Prefill(Context& ctx, Work& work, Team& team, std::size_t f
   for (std::size_t d = 0; d < prompts.size(); ++d) {
     const std::int32_t row = fed.documents.data<std::int32_t>()[d];
     for (std::int32_t* slots = fed.slots.data<std::int32_t>() + row; at < ends[d]; ++at, slots += N) {
-      Slot& slot = team.active[at];
+      DecodedSlot& slot = team.active[at];
       slot.fed = lengths[d];
       std::fill_n(slots, lengths[d], slot.cache_slot);
       rows.AddDraw(request_of(at), slot.request, row + lengths[d] - 1, lengths[d]);
@@ -229,7 +269,7 @@ std::size_t Decoder::Prefill(Context& ctx, Work& work, Team& team, std::size_t f
 // whether it is the last.
 void Decoder::FillRows(const Work& work, Team& team, StepRows& rows) const {
   rows.Clear();
-  for (Slot& slot : team.active) {
+  for (DecodedSlot& slot : team.active) {
     const Request& request = work.requests[slot.request];
     const Completion& completion = work.completions[slot.request];
     const auto prompt = static_cast<std::int32_t>(request.prompt.size());

@@ -4,8 +4,8 @@
 // sequence does not hold up the rest. On a device, where a pass of few rows takes as long as one of many, some slots
 // are refilled together, with whole prompts, and requests that follow one another with one prompt share its pass. What
 // a request gets depends on its prompt, key and the weights alone: not on the number of slots, the order of requests or
-// the number of threads (P8, P9). That also lets threads decode sequences of their own, each at its own pace, where
-// there are enough of them: a step then never waits for another thread.
+// the number of threads (P8, P9). That also lets threads decode sequences of their own, in turns and each at its own
+// pace, where there are enough of them (decode_turns.h): a step then never waits for another thread.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "model/decode_step.h"
+#include "model/decode_turns.h"
 #include "tensor/packed_weights.h"
 
 namespace swarr {
@@ -53,7 +54,6 @@ class Decoder {
   void NoteMemory(MemoryReport& report) const;
 
  private:
-  struct Slot;
   struct Work;
   // What a step feeds and draws, row by row. Teams keep it so that its memory is used again.
   struct StepRows {
@@ -64,17 +64,21 @@ class Decoder {
     void Clear();
     void AddDraw(const Request& request, std::size_t index, std::int32_t row, std::int32_t position);
   };
-  // Some of the slots, and what decoding with them takes.
+  // Some of the slots, and what decoding with them takes: of a thread, or of all that share out a step's ops.
   struct Team {
-    std::vector<std::int32_t> free;  // slots
-    std::vector<Slot> active;
+    std::vector<std::int32_t> free;  // slots, on a device
+    std::vector<DecodedSlot> active;
     // Of the step that is put together, at `turn`, and of the one before: on a device that is on its way meanwhile.
     StepRows rows[2];
     std::size_t turn = 0;
     Arena arena;  // for a team that runs beside others
   };
-  void RunTeams(const Context& ctx, Work& work, std::span<Team> teams);
-  void Run(Context& ctx, Work& work, Team& team);
+  static std::vector<DecodedSlot> FirstRequests(Work& work, std::size_t slots);
+  std::size_t FewestTaken() const;
+  bool Done(const Work& work, const DecodedSlot& slot) const;
+  void RunTeams(const Context& ctx, Work& work, DecodeTurns& turns, std::span<Team> teams);
+  void RunTurns(Context& ctx, Work& work, DecodeTurns& turns, Team& team);
+  void RunDevice(Context& ctx, Work& work, Team& team, std::size_t slots);
   void TakeRequests(Work& work, Team& team) const;
   std::size_t Prefill(Context& ctx, Work& work, Team& team, std::size_t first);
   void Step(Context& ctx, Work& work, Team& team);

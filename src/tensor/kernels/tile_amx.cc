@@ -17,7 +17,7 @@ constexpr int kTileRows = 16, kRows = 2 * kTileRows;
 constexpr std::int64_t kBlock = kSegment<BFloat16>;
 
 // The eight tile registers for a product of so many rows, each row 64 bytes: 0 to 3 hold the sums of 2 x 2 tiles, 4 and
-// 5 rows of a, 6 and 7 columns of b. Up to 16 rows take 0, 1, 4, 6 and 7.
+// 5 rows of a, 6 and 7 columns of b. Up to 16 rows take 0, 1, 4, 6 and 7; 2, 3 and 5 are then for as many others.
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
   std::uint16_t bytes_per_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -25,7 +25,7 @@ struct alignas(64) TileConfig {
 
   constexpr explicit TileConfig(int n) {
     const auto upper = static_cast<std::uint8_t>(n < kTileRows ? n : kTileRows),
-               lower = static_cast<std::uint8_t>(n > kTileRows ? n - kTileRows : kTileRows);
+               lower = static_cast<std::uint8_t>(n > kTileRows ? n - kTileRows : n);
     rows[0] = rows[1] = rows[4] = upper;
     rows[2] = rows[3] = rows[5] = lower;
     rows[6] = rows[7] = kTileRows;
@@ -48,18 +48,16 @@ void Configure(int rows) {
   configured = rows;
 }
 
+// The sums of one tile of rows, or two, that a product goes on from; and where they go. `stride` is in bytes.
 template <int kTiles>
-void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, bool accumulate, float* c,
-              std::int64_t c_stride) {
-  constexpr std::int64_t kPanelStride = 4 * kPanel;                     // bytes between pairs of rows of a panel
-  const std::int64_t row_stride = 2 * rows.row, stride = 4 * c_stride;  // and between rows of a and c
-  const auto* a = reinterpret_cast<const BFloat16*>(rows.data);
+[[gnu::always_inline]] inline void BeginSums(bool accumulate, const float* upper, const float* lower,
+                                             std::int64_t stride) {
   if (accumulate) {
-    _tile_loadd(0, c, stride);
-    _tile_loadd(1, c + 16, stride);
+    _tile_loadd(0, upper, stride);
+    _tile_loadd(1, upper + 16, stride);
     if constexpr (kTiles == 2) {
-      _tile_loadd(2, c + kTileRows * c_stride, stride);
-      _tile_loadd(3, c + kTileRows * c_stride + 16, stride);
+      _tile_loadd(2, lower, stride);
+      _tile_loadd(3, lower + 16, stride);
     }
   } else {
     _tile_zero(0);
@@ -69,6 +67,26 @@ void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, bool 
       _tile_zero(3);
     }
   }
+}
+template <int kTiles>
+[[gnu::always_inline]] inline void StoreTiles(float* upper, float* lower, std::int64_t stride) {
+  _tile_stored(0, upper, stride);
+  _tile_stored(1, upper + 16, stride);
+  if constexpr (kTiles == 2) {
+    _tile_stored(2, lower, stride);
+    _tile_stored(3, lower + 16, stride);
+  }
+}
+
+constexpr std::int64_t kPanelStride = 4 * kPanel;  // bytes between pairs of rows of a panel
+
+template <int kTiles>
+void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, bool accumulate, float* c,
+              std::int64_t c_stride) {
+  const std::int64_t row_stride = 2 * rows.row, stride = 4 * c_stride;  // bytes between rows of a and c
+  const auto* a = reinterpret_cast<const BFloat16*>(rows.data);
+  float* lower = c + kTileRows * c_stride;
+  BeginSums<kTiles>(accumulate, c, lower, stride);
   for (std::int64_t k = 0; k < depth; k += kBlock, a += rows.segment, b += kBlock * kPanel) {
     _tile_loadd(6, b, kPanelStride);
     _tile_loadd(7, b + kPanel, kPanelStride);
@@ -81,12 +99,36 @@ void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, bool 
       _tile_dpbf16ps(3, 5, 7);
     }
   }
-  _tile_stored(0, c, stride);
-  _tile_stored(1, c + 16, stride);
-  if constexpr (kTiles == 2) {
-    _tile_stored(2, c + kTileRows * c_stride, stride);
-    _tile_stored(3, c + kTileRows * c_stride + 16, stride);
+  StoreTiles<kTiles>(c, lower, stride);
+}
+
+// One row, or two whose sums do not wait for one another, each times a panel of its own.
+template <int kCount>
+void MultiplyOwn(std::int64_t depth, const TileRows* rows, const BFloat16* const* panels, bool accumulate, float* c,
+                 std::int64_t c_stride) {
+  constexpr std::int64_t kRow = 64;  // bytes; a tile of one row has no other
+  constexpr int kLast = kCount - 1;
+  const auto *a0 = reinterpret_cast<const BFloat16*>(rows[0].data),
+             *a1 = reinterpret_cast<const BFloat16*>(rows[kLast].data);
+  const BFloat16 *b0 = panels[0], *b1 = panels[kLast];
+  BeginSums<kCount>(accumulate, c, c + c_stride, kRow);
+  for (std::int64_t k = 0; k < depth; k += kBlock, b0 += kBlock * kPanel) {
+    _tile_loadd(4, a0, kRow);
+    _tile_loadd(6, b0, kPanelStride);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(7, b0 + kPanel, kPanelStride);
+    _tile_dpbf16ps(1, 4, 7);
+    a0 += rows[0].segment;
+    if constexpr (kCount == 2) {
+      _tile_loadd(5, a1, kRow);
+      _tile_loadd(6, b1, kPanelStride);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_loadd(7, b1 + kPanel, kPanelStride);
+      _tile_dpbf16ps(3, 5, 7);
+      a1 += rows[1].segment, b1 += kBlock * kPanel;
+    }
   }
+  StoreTiles<kCount>(c, c + c_stride, kRow);
 }
 
 // Tiles of up to 32 rows.
@@ -97,7 +139,17 @@ void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileR
   for (; panels > 0; --panels, b += b_stride, c += kPanel) multiply(depth, a, b, accumulate, c, c_stride);
 }
 
-constexpr TileKernel<BFloat16> kKernel = {kRows, 1, sizeof(BFloat16), PackTile<BFloat16, BFloat16>, MultiplyRows};
+void MultiplyEach(int rows, std::int64_t depth, const TileRows* a, const BFloat16* const* b, bool accumulate, float* c,
+                  std::int64_t c_stride) {
+  Configure(1);
+  for (; rows > 0; rows -= 2, a += 2, b += 2, c += 2 * c_stride) {
+    const auto multiply = rows > 1 ? MultiplyOwn<2> : MultiplyOwn<1>;
+    multiply(depth, a, b, accumulate, c, c_stride);
+  }
+}
+
+constexpr TileKernel<BFloat16> kKernel = {kRows,        1,           sizeof(BFloat16), PackTile<BFloat16, BFloat16>,
+                                          MultiplyRows, MultiplyEach};
 
 }  // namespace
 

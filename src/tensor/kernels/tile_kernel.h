@@ -75,11 +75,10 @@ struct TileKernel {
   // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each.
   void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const T* b,
                    std::int64_t b_stride, bool accumulate, Sum* c, std::int64_t c_stride);
-  // Each of up to kEach rows times a panel of its own, into kPanel columns of c; or null. A row alone waits for its own
-  // sums.
+  // Each of up to kEach rows times a panel of its own, into kPanel columns of c. A row alone waits for its own sums.
   static constexpr int kEach = 4;
   void (*multiply_each)(int rows, std::int64_t depth, const TileRows* a, const T* const* b, bool accumulate, Sum* c,
-                        std::int64_t c_stride) = nullptr;
+                        std::int64_t c_stride);
 
   // Whether rows of a, elements of k side by side, can be read where they are: they are not widened, and no padding is
   // wanted.
