@@ -10,7 +10,7 @@ All sides of a row are kept alive, prepared, and measure in turns of a fraction 
 takes longer), every second turn in the opposite order. One computes at a time. Each is moved just before to quick
 processors, and its turn counts as quiet if these were quick just before and after, and nobody else used them
 (disturbance.py). A side's figure is the median over its quiet turns; where a side has too few of them, the row is
-marked DISTURBED and the medians over all turns count. A row takes `--turns` turns, and up to three times as many while
+marked for it and the medians over all turns count. A row takes `--turns` turns, and up to three times as many while
 too few are quiet; `--seconds` is shared out over the rows, so that each comes to its turn.
 
 Training is compared within a dtype, decoding by each side's better dtype. PyTorch has two variants, attention in plain

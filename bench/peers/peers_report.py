@@ -35,7 +35,7 @@ def row_lines(one, peer):
             " ".join(filter(None, (f"{speed:,.0f}", way.dtype if key == "best" else None, way.variant)))
             for speed, way in zip(counting.medians, ways)
         ]
-        met = judged(counting.ratio, bar) + (", DISTURBED" if contest.is_disturbed(labels) else "")
+        met = judged(counting.ratio, bar) + (", few quiet turns" if contest.lacks_quiet_turns(labels) else "")
         yield [name, *speeds, ratio_cell(quiet), ratio_cell(every), f"{bar:.2f}x", met]
 
 
@@ -75,8 +75,8 @@ def share_line(one, peak):
         return [one.what.name, "-", "-", "-", "-", bar, "?"]
     (low, op, _), (high, _, _) = counting
     cells = [with_turns(f"{found[0][0] / peak:.0%}", found[0][2]) if found else "-" for found in (quiet, every)]
-    disturbed = any(contest.is_disturbed(["swarr"]) for contest in one.contests.values())
-    met = judged(low / peak, one.what.at_least) + (", DISTURBED" if disturbed else "")
+    few = any(contest.lacks_quiet_turns(["swarr"]) for contest in one.contests.values())
+    met = judged(low / peak, one.what.at_least) + (", few quiet turns" if few else "")
     return [one.what.name, op, *cells, f"{high / peak:.0%}", bar, met]
 
 
@@ -137,7 +137,7 @@ def figures_json(contest, labels):
     return {
         "quiet": quiet and asdict(quiet),
         "all": every and asdict(every),
-        "disturbed": contest.is_disturbed(labels),
+        "few_quiet_turns": contest.lacks_quiet_turns(labels),
     }
 
 

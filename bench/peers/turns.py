@@ -113,20 +113,20 @@ class Contest:
             return None
         return Figures([statistics.median(part.speed for part in side) for side in parts], list(map(len, parts)))
 
-    def is_disturbed(self, labels):
+    def lacks_quiet_turns(self, labels):
         found = self.figures(labels, quiet_only=True)
         return not found or min(found.turns) < self.quiet
 
     def counting(self, labels):
         """The figures that count: over the quiet turns, or over all where those are too few."""
-        return self.figures(labels, quiet_only=not self.is_disturbed(labels))
+        return self.figures(labels, quiet_only=not self.lacks_quiet_turns(labels))
 
     def is_done(self, groups):
         """Whether the sides of all these groups had what they should, or can't have it."""
         groups = [labels for labels in groups if all(map(self.of_side, labels))]
         if self.turns >= MOST_TURNS * self.least or not groups:
             return True
-        return self.turns >= self.least and not any(self.is_disturbed(labels) for labels in groups)
+        return self.turns >= self.least and not any(self.lacks_quiet_turns(labels) for labels in groups)
 
     def json(self):
         def part(turn, one):
