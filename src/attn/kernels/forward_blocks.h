@@ -145,7 +145,8 @@ void ForwardBlocks(const Context& ctx, const Shape<T>& s, const Tensor& out, con
   const int threads = ThreadsFor(ctx, work);
   // In decoding a block is one query. As many queries as threads share out the work without their heads, and the task
   // of the first head is all of them. A cache has the tiles of all heads at once.
-  const bool together = !rows.k && s.group == 1 && s.H <= s.block_rows && count >= threads;
+  const bool together =
+      !rows.k && s.group == 1 && s.H <= s.block_rows && count >= std::max(threads, s.kernel.each_from);
   const HeadTask* tasks = HeadTasks(*ctx.arena, blocks, count, s.G);
   ForShares(threads, count * s.G, [&](int thread, std::int64_t task) {
     const auto [block, g] = tasks[task];

@@ -148,8 +148,8 @@ void MultiplyEach(int rows, std::int64_t depth, const TileRows* a, const BFloat1
   }
 }
 
-constexpr TileKernel<BFloat16> kKernel = {kRows,        1,           sizeof(BFloat16), PackTile<BFloat16, BFloat16>,
-                                          MultiplyRows, MultiplyEach};
+constexpr TileKernel<BFloat16> kKernel = {kRows,        1, sizeof(BFloat16), PackTile<BFloat16, BFloat16>, MultiplyRows,
+                                          MultiplyEach, 2};
 
 }  // namespace
 

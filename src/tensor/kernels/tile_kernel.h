@@ -79,6 +79,7 @@ struct TileKernel {
   static constexpr int kEach = 4;
   void (*multiply_each)(int rows, std::int64_t depth, const TileRows* a, const T* const* b, bool accumulate, Sum* c,
                         std::int64_t c_stride);
+  int each_from = 1;  // queries of a step from which this is quicker for their heads than head after head
 
   // Whether rows of a, elements of k side by side, can be read where they are: they are not widened, and no padding is
   // wanted.
