@@ -232,6 +232,21 @@ TEST_CASE("a row on request is measured once for each line that is read, and has
   }
 }
 
+TEST_CASE("a row on request has all its step memory before it is asked for") {
+  for (const std::string row : {"D train B16 T256 W64", "D decode B1 sampled full"}) {
+    CAPTURE(row);
+    const std::string suite = row.find("decode") != std::string::npos ? "decode" : "train";
+    TestContext t;
+    std::vector<std::int64_t> blocks;  // as each request is awaited
+    const auto await = [&] {
+      blocks.push_back(t.arena.blocks_allocated());
+      return blocks.size() < 3;
+    };
+    RunBench(t.ctx, {.suite = suite, .rows = row, .seconds_per_row = 1e-6, .await_request = await});
+    CHECK(blocks == std::vector<std::int64_t>(3, blocks[0]));
+  }
+}
+
 TEST_CASE("a row on request is one, by its whole name, and none of scaling") {
   const auto refusal = [](const std::string& suite, const std::string& rows) {
     const Outcome outcome = Swarr({"bench", "--suite", suite, "--rows", rows, "--on-request", "--threads", "1"});

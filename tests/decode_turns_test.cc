@@ -7,6 +7,8 @@
 #include <chrono>
 #include <thread>
 
+#include "decoder_models.h"
+
 using namespace swarr;
 
 namespace {
@@ -124,4 +126,22 @@ TEST_CASE("a thread that is slower takes fewer turns") {
   other.join();
   CHECK(slow + quick == 8 * kTurns);
   CHECK(quick > 2 * slow);
+}
+
+TEST_CASE("a sequence that is left alone in its turn does not get the turns of those that have ended") {
+  ModelConfig config = DecoderConfig({{}, {}});
+  config.eos_id = -1;  // none
+  const Transformer model(config, DType::kF32, /*with_gradients=*/false);
+  Randomize(model);
+  TestContext t(1);
+  std::vector<Request> requests;  // 32 and 32 are decoded in turns, and of the first one goes on
+  for (int i = 0; i < 64; ++i) requests.push_back({{1}, i == 0 ? 200 : i < 32 ? 1 : 20});
+  int alone = 0;  // tokens of that one when the others get their first
+  bool others = false;
+  Decoder(model, 64, 256).Generate(t.ctx, requests, [&](std::size_t request, std::int32_t) {
+    others |= request >= 32;
+    alone += request == 0 && !others;
+  });
+  CHECK(alone >= 1);
+  CHECK(alone <= 16);
 }

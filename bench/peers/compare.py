@@ -151,19 +151,32 @@ class Comparison:
                         self.note_peak(PEAK_ROW, part.result["gflops"] / part.result["peak_share"])
 
 
+def count(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not 1 or more")
+    return int(text)
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description="Measures swarr and PyTorch side by side.")
     parser.add_argument("--swarr", default="build/swarr", help="the program")
     parser.add_argument("--pythons", default="/usr/bin/python3", help="interpreters that have torch, between spaces")
     parser.add_argument("--rows", default="", help="only rows whose name contains one of these, between commas")
     parser.add_argument("--seconds", type=float, default=600, help="for everything")
-    parser.add_argument("--turns", type=int, default=12, help="of a row; more while too few are quiet")
-    parser.add_argument("--quiet-turns", type=int, default=5, help="how many of them should be quiet for each side")
+    parser.add_argument("--turns", type=count, default=12, help="of a row; more while too few are quiet")
+    parser.add_argument("--quiet-turns", type=count, default=5, help="how many of them should be quiet for each side")
     parser.add_argument("--turn-seconds", type=float, default=0.15, help="how long a side measures in a turn")
     parser.add_argument("--op-seconds", type=float, default=0.05, help="the same of one op")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=count, default=2)
     parser.add_argument("--json", type=pathlib.Path, help="file for everything that was measured")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.json:  # a place that can't be written should not be found out when all is measured
+        try:
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+            args.json.open("a").close()
+        except OSError as error:
+            parser.error(f"--json: {error}")
+    return args
 
 
 def main():
@@ -192,7 +205,6 @@ def main():
     comparison.note_ops_peaks()
     print_report(environment, comparison)
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report_json(environment, comparison), indent=1) + "\n")
 
 

@@ -42,7 +42,10 @@ class Server:
             raise SideError(f"no answer within {limit:.0f} s") from None
         if not line:
             raise SideError((self.log.read_text().strip().splitlines() or ["it ended"])[-1])
-        return json.loads(line)
+        try:
+            return json.loads(line)
+        except ValueError:
+            raise SideError(f"it says no JSON: {line.strip()[:100]}") from None
 
     def ask(self, request, limit):
         try:

@@ -209,6 +209,7 @@ double BenchRows::Measure(ordered_json row, const std::function<double()>& run, 
     add(std::move(times));
   };
   if (options_.await_request) {
+    seconds = run();  // the first run asks for step memory, and what it took is asked for anew, as one block
     while (options_.await_request()) repeat(kMinOnRequest, kMaxOnRequest);
   } else if (calls * seconds > kPatience * options_.seconds_per_row) {
     add({seconds});

@@ -51,7 +51,7 @@ struct BenchOptions {
   // A row is repeated for about this long, at least 3 times unless one run takes 10 times as long.
   double seconds_per_row = 1.0;
   std::function<void(const nlohmann::ordered_json& row)> on_row{};  // sees each row as it is measured
-  // If set, `rows` is the whole name of one row, of another suite than scaling. When it is prepared and was run once,
+  // If set, `rows` is the whole name of one row, of another suite than scaling. When it is prepared and was run twice,
   // this is called; whenever it returns true the row is measured, with one run or more, and it is called again.
   std::function<bool()> await_request{};
 };

@@ -147,7 +147,7 @@ void Decoder::RunTurns(Context& ctx, Work& work, DecodeTurns& turns, Team& team)
   try {
     for (turns.Take(team.active); !team.active.empty(); turns.Take(team.active)) {
       const std::size_t taken = team.active.size();
-      for (std::size_t fed = 0; fed < kTurnTokens * taken && !team.active.empty();) {
+      for (std::size_t fed = 0; fed < kTurnTokens * team.active.size();) {
         Step(ctx, work, team);
         fed += team.rows[team.turn].ids.size();
         for (DecodedSlot& slot : team.active) {
