@@ -28,7 +28,8 @@ def row_lines(one, peer):
         quiet, every = contest.figures(labels, True), contest.figures(labels, False)
         counting = contest.counting(labels)
         if not counting:
-            yield [name, "error", "error", "-", "-", f"{bar:.2f}x", "?"]
+            cells = [f"{best.median():,.0f}" if (best := contest.best(label)) else "-" for label in labels]
+            yield [name, *cells, "-", "-", f"{bar:.2f}x", "error" if contest.failed(labels) else "?"]
             continue
         ways = [contest.best(label).way for label in labels]
         speeds = [

@@ -2,6 +2,7 @@
 """Programs that are kept alive and asked, a line at a time: what compare.py and sitting.py share."""
 import json
 import queue
+import signal
 import subprocess
 import threading
 
@@ -41,11 +42,18 @@ class Server:
             self.end()
             raise SideError(f"no answer within {limit:.0f} s") from None
         if not line:
-            raise SideError((self.log.read_text().strip().splitlines() or ["it ended"])[-1])
+            raise SideError(self._ending())
         try:
             return json.loads(line)
         except ValueError:
             raise SideError(f"it says no JSON: {line.strip()[:100]}") from None
+
+    def _ending(self):
+        """Why it wrote nothing more. A program that a signal ends says nothing, and what it said before is no reason."""
+        status = self.process.wait()
+        if status < 0:
+            return f"ended by {signal.Signals(-status).name}"
+        return (self.log.read_text().strip().splitlines() or [f"ended with status {status}"])[-1]
 
     def ask(self, request, limit):
         try:

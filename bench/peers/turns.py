@@ -67,6 +67,9 @@ class Contest:
     def of_side(self, label):
         return [e for e in self.entrants if e.way.label == label and e.goes_on]
 
+    def failed(self, labels):
+        return any(entrant.error for entrant in self.entrants if entrant.way.label in labels)
+
     def call(self, entrant, action):
         """A way that fails takes no further turn."""
         try:
