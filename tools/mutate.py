@@ -143,7 +143,8 @@ def make_base(folder, deps, jobs):
 
 def configure(base, deps):
     shutil.rmtree(base.path, ignore_errors=True)
-    shutil.copytree(ROOT, base.path, ignore=shutil.ignore_patterns(".*", "build*", "out", "__pycache__", "shared"))
+    left_out = shutil.ignore_patterns(".*", "build", "build-*", "out", "__pycache__", "shared")
+    shutil.copytree(ROOT, base.path, ignore=left_out)
     base.build.mkdir()
     own = [f"-DSWARR_DEPS_DIR={deps}"] if deps else []
     status, output = base.command(["cmake", "-G", "Ninja", "-S", "..", "-B", ".", *OPTIONS, *own])
