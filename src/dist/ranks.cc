@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "tensor/ops.h"
+#include "tensor/transfer.h"
 
 namespace swarr {
 
