@@ -34,7 +34,8 @@ fs::path MakeRun(const fs::path& dir, const ordered_json& config, int steps) {
   for (int step = 1; step <= steps; ++step) {
     ordered_json row = {{"step", step},    {"num_tokens", 100 * step}, {"loss", 2.0 / step},
                         {"entropy", 0.25}, {"grad_norm", 1.5},         {"step_time", 0.5}};
-    if (config["command"] == "rl") row.update({{"reward", 0.125 * step}, {"completions/mean_length", 40 + step}});
+    if (config.value("command", "") == "rl")
+      row.update({{"reward", 0.125 * step}, {"completions/mean_length", 40 + step}});
     rows += row.dump() + '\n';
   }
   if (steps > 0) WriteFileAtomically(dir / kMetricsFile, rows);
