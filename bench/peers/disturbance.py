@@ -9,6 +9,7 @@ together again just after.
 """
 import contextlib
 import hashlib
+import itertools
 import math
 import os
 import pathlib
@@ -72,13 +73,14 @@ def fields_of(stat):
     return stat.read_text().rsplit(")", 1)[1].split()
 
 
-def own_seconds(pid):
-    user, system = fields_of(pathlib.Path(f"/proc/{pid}/stat"))[11:13]
+def own_seconds(process):
+    """What a process, or a thread, has computed."""
+    user, system = fields_of(process / "stat")[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def threads_of(pid):
-    return list(pathlib.Path(f"/proc/{pid}/task").glob("*"))
+def threads_of(process):
+    return list((process / "task").glob("*"))
 
 
 def is_running(thread):
@@ -88,16 +90,29 @@ def is_running(thread):
         return False
 
 
-def move(pid, processors):
-    for thread in threads_of(pid):
-        with contextlib.suppress(ProcessLookupError):  # it has ended
-            os.sched_setaffinity(int(thread.name), processors)
+def let(thread, processors):
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        os.sched_setaffinity(int(thread.name), processors)
 
 
-def await_sleep(pid):
+def bind(process, processors):
+    """Each of the threads that have computed most gets a processor of its own. Of sleeping threads that are moved to
+    several together, two often wake up on one (Linux 6.18), and share it until the turn is over."""
+    threads = sorted(threads_of(process), key=own_seconds, reverse=True)
+    for thread, processor in itertools.zip_longest(threads, processors[: len(threads)]):
+        let(thread, set(processors) if processor is None else {processor})
+
+
+def free(process, processors):
+    """So that what it starts between turns is not bound to one."""
+    for thread in threads_of(process):
+        let(thread, processors)
+
+
+def await_sleep(process):
     """Threads that wait spin for some time before they sleep; nobody else is measured meanwhile."""
     end = time.monotonic() + REST
-    while time.monotonic() < end and any(map(is_running, threads_of(pid))):
+    while time.monotonic() < end and any(map(is_running, threads_of(process))):
         time.sleep(0.001)
 
 
@@ -146,15 +161,17 @@ class Watch:
                 return chosen
 
     def during(self, pid, measure):
-        """Moves that process to quick processors and calls `measure`, for which it computes. What that returns, and the
+        """Binds that process to quick processors and calls `measure`, for which it computes. What that returns, and the
         conditions it had."""
+        process = pathlib.Path(f"/proc/{pid}")
         before = self.choose()
-        move(pid, set(before))
-        begin, busy, own = time.monotonic(), busy_seconds(before), own_seconds(pid)
+        bind(process, list(before))
+        begin, busy, own = time.monotonic(), busy_seconds(before), own_seconds(process)
         result = measure()
-        await_sleep(pid)
+        await_sleep(process)
         seconds = time.monotonic() - begin
-        others = busy_seconds(before) - busy - (own_seconds(pid) - own)
+        free(process, self.allowed)
+        others = busy_seconds(before) - busy - (own_seconds(process) - own)
         return result, Conditions(before, self.look(list(before), at_once=True), seconds, max(0.0, others))
 
     def is_quiet(self, conditions):
