@@ -9,6 +9,7 @@
 
 #include "tensor/device_memory.h"
 #include "tensor/memory_report.h"
+#include "tensor/threads.h"
 #include "tensor/transfer.h"
 
 namespace swarr {
@@ -105,18 +106,23 @@ std::vector<Completion> Decoder::Generate(Context& caller, std::span<const Reque
   return std::move(work.completions);
 }
 
-// Each team in a thread of its own, with an equal share of the threads there are.
+// Each team in a thread of its own, with an equal share of the threads there are. Teams of one thread are parts of one
+// piece of work; within a part all ops keep to its thread, so larger teams can't be.
 void Decoder::RunTeams(const Context& caller, Work& work, DecodeTurns& turns, std::span<Team> teams) {
-  std::vector<std::future<void>> running;
-  for (Team& team : teams) {
+  const int threads = caller.threads / static_cast<int>(teams.size());
+  const auto run = [&](Team& team) {
     Context ctx = caller;
     team.arena.Reset();
     ctx.arena = &team.arena;
     ctx.memory = nullptr;  // several threads must not write to it
-    ctx.threads = caller.threads / static_cast<int>(teams.size());
-    running.push_back(std::async(std::launch::async,
-                                 [this, ctx, &work, &turns, &team]() mutable { RunTurns(ctx, work, turns, team); }));
+    ctx.threads = threads;
+    RunTurns(ctx, work, turns, team);
+  };
+  if (threads == 1) {
+    return ForParts(static_cast<int>(teams.size()), [&](int part) { run(teams[static_cast<std::size_t>(part)]); });
   }
+  std::vector<std::future<void>> running;
+  for (Team& team : teams) running.push_back(std::async(std::launch::async, [&run, &team] { run(team); }));
   for (auto& team : running) team.wait();
   for (auto& team : running) team.get();  // throws what the team threw
 }
