@@ -5,7 +5,7 @@ On a host that is shared, somebody may use the other hardware thread of a core, 
 load of this system, or the host may run two of our processors on one core. Hashing tells: it has several instructions a
 cycle, so beside a neighbour it takes up to twice as long. Which cores have one changes within half a second. So each
 short measurement runs on processors that are quick just before, one by one and then together, and they are looked at
-together again just after.
+together again just after. Those go first that were quickest lately: some neighbours stay for minutes.
 """
 import contextlib
 import hashlib
@@ -13,7 +13,6 @@ import itertools
 import math
 import os
 import pathlib
-import random
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ MOST_OTHERS = 0.3  # processors that others may keep busy
 TICKS = 3  # of the system's clock, by which the count of what others do may be wrong
 REST = 0.5  # seconds at most that the threads of a program are given to fall asleep
 PATIENCE = 0.2  # seconds at most to wait for quick processors
+LATELY = 0.2  # weight of a processor's last look in the mean of its looks
 HASHES = 7  # of one look at a processor: 1 to 3 ms
 DATA = bytes(128 << 10)
 
@@ -131,6 +131,7 @@ class Watch:
         self.threads = threads
         self.allowed = os.sched_getaffinity(0)
         self.least = math.inf  # seconds of a look in this run
+        self.lately = {}  # mean seconds of a look, by processor
         self.lookers = ThreadPoolExecutor(len(self.allowed))
 
     def look(self, processors, at_once):
@@ -141,6 +142,9 @@ class Watch:
             some = processors[begin : begin + width]
             seconds.update(zip(some, self.lookers.map(look_at, some)))
         self.least = min(self.least, *seconds.values())
+        for processor, last in seconds.items():
+            mean = self.lately.get(processor, last)
+            self.lately[processor] = mean + LATELY * (last - mean)
         return seconds
 
     def are_quick(self, seconds):
@@ -148,14 +152,14 @@ class Watch:
         return max(seconds.values()) <= MOST_SLOWER * self.least
 
     def choose(self):
-        """Processors to take now, with the seconds of a look at them together: any of those that are quick one by one,
-        since another choice may be of other cores, and the quickest of the rest. Waits a little for better ones."""
+        """Processors to take now, with the seconds of a look at them together: of those that are quick one by one, those
+        that were so lately, and the quickest of the rest. Waits a little for better ones."""
         end = time.monotonic() + PATIENCE
         while True:
             seconds = self.look(sorted(self.allowed), at_once=False)
             quick = [processor for processor in seconds if self.are_quick({processor: seconds[processor]})]
+            quick.sort(key=self.lately.get)
             rest = sorted(seconds.keys() - set(quick), key=seconds.get)
-            random.shuffle(quick)
             chosen = self.look(first_of_cores(quick + rest, self.threads), at_once=True)
             if self.are_quick(chosen) or time.monotonic() > end:
                 return chosen
