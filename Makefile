@@ -8,8 +8,9 @@
 #   make test         builds the tests too, and runs every one that this machine can run
 #   make check        what must hold before a commit: formatting, links and line counts, limits (make check-form: seconds),
 #                     and clang-tidy over the sources that differ from origin/main (another revision: SINCE=...)
-#   make check-deep   before an issue is closed, and long: the suite under AddressSanitizer and UndefinedBehaviorSanitizer, what
-#                     works with threads under ThreadSanitizer, and out/coverage.txt, which names what no test reaches
+#   make check-deep   before an issue is closed, and long: the suite under AddressSanitizer and UndefinedBehaviorSanitizer, with
+#                     assertions and each source compiled by itself, what works with threads under ThreadSanitizer, and
+#                     out/coverage.txt, which names what no test reaches
 #   make cuda         builds build-cuda/swarr with the CUDA kernels, wherever there is nvcc (docs/cuda.md)
 #   make bench        the benchmark suites, JSON and a figure under out/bench
 #   make bench-peers  swarr beside PyTorch in one run: ratios, and the ratios required (options below)
@@ -29,7 +30,7 @@
 #
 # The other builds are presets with the steps configure, build, test in one command:
 #   cmake --workflow --preset dev      assertions, warnings are errors
-#   cmake --workflow --preset asan     AddressSanitizer and UndefinedBehaviorSanitizer
+#   cmake --workflow --preset asan     assertions, AddressSanitizer and UndefinedBehaviorSanitizer
 #   cmake --workflow --preset clang    clang++ instead of g++; packages: tools/setup.sh clang
 #   cmake --workflow --preset tsan     ThreadSanitizer, with clang++
 

@@ -191,21 +191,27 @@ TEST_CASE("attention over a ring cache with garbage in unused rows has the bits 
   }
 }
 
-TEST_CASE("keys of a window that go round a ring of tiles give the bits of tiles that all stay, forward and backward") {
+// What a ring of tiles keeps of a window's keys, against tiles that all stay.
+static void CheckRingOfTiles(Cpu cpu, DType dtype, AttentionSpec spec, const Heads& h) {
+  INFO(Name(cpu) << " " << Name(dtype) << " W=" << spec.window << " S=" << spec.sinks << " H=" << h.H);
   constexpr int kTokens = 250;  // eight tiles; a window of 40 and a block of 32 queries keep four
+  const std::vector<int> lengths = {kTokens, 70, kTokens};
+  TestContext t(2, cpu);
+  const AttentionPass ring = RunPass(t.ctx, dtype, lengths, h, spec);
+  AttentionPass all = MakePass(t.arena, dtype, lengths, h);
+  all.prompts = Ints(t.arena, std::vector<std::int32_t>(2 * kTokens + 70, spec.sinks));
+  RunAttention(t.ctx, all, {spec.window, 0, /*prompt=*/true});  // a prompt may be any long, so no tile goes
+  CheckSameResults(ring, all);
+}
+
+TEST_CASE("keys of a window that go round a ring of tiles give the bits of tiles that all stay, forward and backward") {
   for (Cpu cpu : SupportedCpus()) {
     for (DType dtype : kDTypes) {
       for (AttentionSpec spec : {AttentionSpec{1, 0}, {5, 4}, {40, 0}, {40, 40}}) {
-        for (const Heads& h : kHeads) {
-          INFO(Name(cpu) << " " << Name(dtype) << " W=" << spec.window << " S=" << spec.sinks << " H=" << h.H);
-          TestContext t(2, cpu);
-          const AttentionPass ring = RunPass(t.ctx, dtype, {kTokens, 70, kTokens}, h, spec);
-          AttentionPass all = MakePass(t.arena, dtype, {kTokens, 70, kTokens}, h);
-          all.prompts = Ints(t.arena, std::vector<std::int32_t>(2 * kTokens + 70, spec.sinks));
-          RunAttention(t.ctx, all, {spec.window, 0, /*prompt=*/true});  // a prompt may be any long, so no tile goes
-          CheckSameResults(ring, all);
-        }
+        for (const Heads& h : kHeads) CheckRingOfTiles(cpu, dtype, spec, h);
       }
+      // Alone in a block, a query sees no more tiles than these windows touch from the last key of a tile on.
+      for (int window : {2, 34}) CheckRingOfTiles(cpu, dtype, {window, 0}, kManyHeads);
     }
   }
 }

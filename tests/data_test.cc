@@ -67,6 +67,10 @@ TEST_CASE("tokens begin where their texts do, those of a template where the prob
   CHECK(std::ranges::count(templated, 0) > 2);
   CHECK(std::ranges::count(templated, problem.size()) == 3);  // end of turn, newline, and the answer's first
   CHECK(std::ranges::is_sorted(templated));
+
+  // A problem that a template has trimmed stands nowhere in the prompt, and begins with it.
+  const std::vector<std::size_t> trimmed = TokenStarts(tokenizer, problem, problem + "\n", drawn);
+  CHECK(std::equal(trimmed.begin(), trimmed.begin() + static_cast<std::ptrdiff_t>(prompt.size()), starts.begin()));
 }
 
 TEST_CASE("a trace is counted by the model's tokens: of its own as the task does, of another's by where they begin") {

@@ -146,7 +146,7 @@ TEST_CASE("exactly on-policy, objectives that differ in ratio and clip alone end
 TEST_CASE("groups without spread teach where the loss holds more than advantages, or lengths tell them apart") {
   const Transformer reference = Reference(TextConfig(), DType::kF32);
   for (const nlohmann::ordered_json& switches : std::vector<nlohmann::ordered_json>{
-           {{"entropy_coef", 0.1}}, {{"beta", 0.1}}, {{"beta", 0.1}, {"kl_in", "reward"}}, {{"overlong_share", 1.0}}}) {
+           {{"entropy_coef", 1.0}}, {{"beta", 0.1}}, {{"beta", 0.1}, {"kl_in", "reward"}}, {{"overlong_share", 1.0}}}) {
     INFO(switches.dump());
     const TempDirectory dir;
     RlTrainee t(TextConfig(), DType::kF32), untouched(TextConfig(), DType::kF32);
@@ -160,6 +160,38 @@ TEST_CASE("groups without spread teach where the loss holds more than advantages
     CHECK(row["reward"] == 0.25);  // the task's own
     CHECK(row["frac_reward_zero_std"] == 1.0);
   }
+}
+
+TEST_CASE("a step tells its loss, the mean entropy where its tokens were sampled, and how many rows it has fed") {
+  const TempDirectory dir;
+  RlTrainee t(TextConfig(), DType::kF64), same(TextConfig(), DType::kF64);
+  const RlOptions rl = Steps(1);
+  Train(t, ShareTask(), rl, In(dir / "run"));
+  const SampledStep step(CompletionsOf(dir / "run", 1));
+  std::vector<Document> documents;
+  for (std::size_t i = 0; i < step.documents.size(); ++i) {
+    const Tokens& tokens = step.documents[i];
+    documents.push_back({tokens, static_cast<int>(tokens.size()) - step.lengths[i]});
+  }
+  TestContext c;
+  const PackedPass pass = ForwardPacked(c.ctx, same.model, documents, /*checkpoint_blocks=*/false);
+  double entropy = 0, sampled = 0;
+  for (std::size_t d = 0; d < documents.size(); ++d) {
+    const std::int64_t first = pass.packed.first_row(d) + documents[d].first_predicting_row();
+    for (std::int64_t n = first; n < pass.packed.first_row(d + 1); ++n, ++sampled) {
+      entropy += ValueAt(pass.result.entropy.value, n);
+    }
+  }
+  const std::vector<double> w = SequenceWeights(step.lengths, rl.objective),
+                            A = Advantages({step.lengths, 6, step.rewards, {}, {}}, rl.objective);
+  double loss = 0;  // exactly on-policy every ratio is 1
+  std::size_t at = 0;
+  step.ForTokens([&](std::size_t i, std::size_t) { loss -= w[i] * A[at++]; });
+  const auto row = MetricsWithoutTimes(dir / "run")[0];
+  CHECK(std::abs(loss) > 1e-3);
+  CHECK(row["loss"].get<double>() == doctest::Approx(loss).epsilon(1e-12));
+  CHECK(row["entropy"].get<double>() == doctest::Approx(entropy / sampled).epsilon(1e-12));
+  CHECK(row["num_tokens"] == pass.packed.rows());
 }
 
 TEST_CASE("several updates of a step go over one rollout, and the first is exactly on-policy") {

@@ -62,6 +62,7 @@ class Ranks {
          communicator_->Gather({reinterpret_cast<const char*>(own.data()), own.size() * sizeof(T)})) {
       SWARR_CHECK(bytes.size() % sizeof(T) == 0, "a rank gives ", bytes.size(),
                   " bytes where another kind is expected");
+      if (bytes.empty()) continue;  // memcpy takes no null, not even for nothing
       const std::size_t before = all.size();
       all.resize(before + bytes.size() / sizeof(T));
       std::memcpy(all.data() + before, bytes.data(), bytes.size());

@@ -65,8 +65,8 @@ void Accumulate(Context& ctx, const Transformer& model, std::span<const Trajecto
   const TapeScope recording(ctx, learn ? &tape : nullptr);
   const PackedPass pass = ForwardTrajectories(ctx, model, batch, options.checkpoint_blocks);
   const double entropy_coef = options.objective.entropy_coef;
+  // The rows of these gradients are those that predict the completions' tokens: all are written below.
   const Tensor dentropy = learn && entropy_coef != 0 ? pass.result.entropy.ClaimGrad() : Tensor{};
-  if (!dentropy.empty()) FillZero(dentropy);
   for (std::size_t d = 0; d < batch.size(); ++d) {
     const Trajectory& t = *batch[d];
     const std::vector<double> logp = OfCompletion(pass, d, t, pass.result.logp.value);

@@ -10,7 +10,7 @@
 namespace swarr {
 
 Document EncodeDocument(const Tokenizer& tokenizer, const Example& example, std::int32_t eos_id) {
-  Document document{tokenizer.EncodePrompt(example.prompt), 0};
+  Document document{.tokens = tokenizer.EncodePrompt(example.prompt)};
   document.prompt_length = static_cast<int>(document.tokens.size());
   const std::vector<std::int32_t> completion = tokenizer.Encode(example.completion);
   document.tokens.insert(document.tokens.end(), completion.begin(), completion.end());
@@ -35,7 +35,7 @@ std::vector<std::size_t> TokenStarts(const Tokenizer& tokenizer, std::string_vie
                                      std::span<const std::int32_t> completion) {
   const std::vector<std::int32_t> ids = tokenizer.EncodePrompt(prompt);
   const std::size_t found = tokenizer.Decode(ids, /*skip_special=*/false).rfind(problem);
-  const std::size_t begin = found == std::string::npos ? 0 : found;
+  const std::size_t begin = found == std::string::npos ? 0 : found;  // a template may have trimmed it
   std::vector<std::size_t> starts = StartsOf(tokenizer, ids, /*skip_special=*/false);
   for (std::size_t& start : starts) start = std::clamp(start, begin, begin + problem.size()) - begin;
   for (const std::size_t start : StartsOf(tokenizer, completion, /*skip_special=*/true)) {
