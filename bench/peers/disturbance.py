@@ -98,7 +98,14 @@ def let(thread, processors):
 def bind(process, processors):
     """Each of the threads that have computed most gets a processor of its own. Of sleeping threads that are moved to
     several together, two often wake up on one (Linux 6.18), and share it until the turn is over."""
-    threads = sorted(threads_of(process), key=own_seconds, reverse=True)
+
+    def computed(thread):
+        try:
+            return own_seconds(thread)
+        except OSError:  # it has ended
+            return 0
+
+    threads = sorted(threads_of(process), key=computed, reverse=True)
     for thread, processor in itertools.zip_longest(threads, processors[: len(threads)]):
         let(thread, set(processors) if processor is None else {processor})
 
@@ -171,10 +178,12 @@ class Watch:
         before = self.choose()
         bind(process, list(before))
         begin, busy, own = time.monotonic(), busy_seconds(before), own_seconds(process)
-        result = measure()
-        await_sleep(process)
-        seconds = time.monotonic() - begin
-        free(process, self.allowed)
+        try:
+            result = measure()
+            await_sleep(process)
+            seconds = time.monotonic() - begin
+        finally:
+            free(process, self.allowed)
         others = busy_seconds(before) - busy - (own_seconds(process) - own)
         return result, Conditions(before, self.look(list(before), at_once=True), seconds, max(0.0, others))
 

@@ -106,8 +106,9 @@ std::vector<Completion> Decoder::Generate(Context& caller, std::span<const Reque
   return std::move(work.completions);
 }
 
-// Each team in a thread of its own, with an equal share of the threads there are. Teams of one thread are parts of one
-// piece of work; within a part all ops keep to its thread, so larger teams can't be.
+// The teams share the threads equally. Teams of one thread are parts of one piece of work, whose workers stay from call
+// to call; a team waits only for sequences of one that has begun (ForParts). Within a part all ops keep to its thread,
+// so larger teams get new threads.
 void Decoder::RunTeams(const Context& caller, Work& work, DecodeTurns& turns, std::span<Team> teams) {
   const int threads = caller.threads / static_cast<int>(teams.size());
   const auto run = [&](Team& team) {

@@ -38,10 +38,11 @@ using PartFunction = void (*)(const void* f, int part);
 void RunParts(int parts, PartFunction run, const void* f);
 
 // Calls f(part) for every part in [0, parts), each once, on up to as many threads, and returns when all have returned.
-// Every part runs even if another throws; then the exception of the lowest part that threw is thrown here. Parts must
-// not wait for one another. Within a part, ForParts runs all parts in the thread that calls it. Any thread may call,
-// and has workers of its own, which are started when they are first needed and end with it; so has a process after
-// fork. Throws Error if the system refuses to start a thread. It allocates nothing once the workers are there.
+// Every part runs even if another throws; then the exception of the lowest part that threw is thrown here. A part must
+// not wait for another to begin. Within a part, ForParts runs all parts in the thread that calls it, up to the first
+// that throws. Any thread may call, and has workers of its own, which are started when they are first needed and end
+// with it; so has a process after fork. Throws Error if the system refuses to start a thread. It allocates nothing once
+// the workers are there.
 template <class F>
 void ForParts(int parts, const F& f) {
   if (parts == 1) return f(0);
