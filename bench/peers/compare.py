@@ -201,7 +201,8 @@ def main():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             comparison.end()
     if not comparison.measured:
-        sys.exit(f"compare.py: nothing was measured: no row is called like '{args.rows}', or no interpreter has torch")
+        why = f"it ended too soon, no row is called like '{args.rows}', or no interpreter has torch"
+        sys.exit(f"compare.py: nothing was measured: {why}")
     comparison.note_ops_peaks()
     print_report(environment, comparison)
     if args.json:
