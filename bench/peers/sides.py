@@ -41,7 +41,8 @@ class Swarr:
 
     def peaks(self):
         """GFLOP/s: multiply-adds that never leave the registers, and a product with operands in the second-level cache,
-        which somebody on the core's other hardware thread slows."""
+        which somebody on the core's other hardware thread slows. Both are half where the threads of this new program
+        share a processor, which nobody binds."""
         rows = run_json(self.command("ops", PRODUCT_ROW, "f32", 0.03), LIMIT, environment_of(self.args.threads))["rows"]
         return {row["name"]: row["gflops"] for row in rows}
 

@@ -47,7 +47,8 @@ class Decoder {
   ~Decoder();
 
   // The completions, in the order of the requests. `on_token(request, token)`, if given, is called for each token as it
-  // is drawn, one call at a time. Throws if a prompt is empty or a request is longer than max_length.
+  // is drawn, by the thread that draws it, one call at a time. Throws if a prompt is empty or a request is longer than
+  // max_length.
   std::vector<Completion> Generate(Context& ctx, std::span<const Request> requests,
                                    const std::function<void(std::size_t, std::int32_t)>& on_token = {});
 
