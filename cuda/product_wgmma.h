@@ -164,8 +164,8 @@ __device__ void MultiplyStages(Ring<S, stages>& ring, unsigned steps, unsigned r
 #pragma unroll
       for (int half = 0; half < S::kHalves; ++half) {
         MultiplyAccumulateGroup<kTransposedA, kTransposedB>(
-            sums[half], a + half * (kPanelBytes / 16) + slice * kNextSlice<kTransposedA>,
-            b + slice * kNextSlice<kTransposedB>, step > 0 || slice > 0);
+            sums[half], Advance(a, half * (kPanelBytes / 16) + slice * kNextSlice<kTransposedA>),
+            Advance(b, slice * kNextSlice<kTransposedB>), step > 0 || slice > 0);
       }
     }
     CommitProducts();
@@ -212,7 +212,7 @@ __global__ void __cluster_dims__(S::kBlocks, 1, 1) __launch_bounds__(S::kThreads
   S::kBlocks > 1 ? SyncPair() : __syncthreads();
   WaitForPrevious();
   Ring<S, stages> ring{shared + (kAlignment - SharedAddress(shared) % kAlignment) % kAlignment, full, empty};
-  const unsigned works = all.works, group = threadIdx.x / kGroup, first = blockIdx.x / S::kBlocks,
+  const unsigned works = all.works, group = static_cast<unsigned>(GroupOfThread()), first = blockIdx.x / S::kBlocks,
                  stride = gridDim.x / S::kBlocks;
   // The n-th work that this block takes, or its pair; not below `works` if there is none. Where the works are parts of
   // k, every other round goes back from the last block to the first: a short last part of all tiles then falls to those

@@ -19,6 +19,10 @@ namespace swarr {
 constexpr int kGroup = 128;                       // threads of a group
 constexpr int kPanelBytes = kPanel * kLineBytes;  // of a panel of 64 lines
 
+// The group of this thread. Its lanes agree, and the compiler is to know it: descriptors then stay in registers that a
+// warp shares, where products read them.
+__device__ inline int GroupOfThread() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kGroup, 0); }
+
 // Stores four matrices of 8 x 8 bf16, held as mma.h says. Lane l passes the address of row l % 8 of matrix l / 8.
 __device__ inline void StoreMatrix4(void* row, const std::uint32_t (&from)[4]) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};"

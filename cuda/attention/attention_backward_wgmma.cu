@@ -72,7 +72,7 @@ __device__ void AddRows(const Gradient<BFloat16>& to, float (&sums)[D / 2], std:
 template <int D, bool kAhead, class Step>
 __device__ void MultiplyTiles(SharedState<D>& s, const Plan& plan, unsigned number, int heads, unsigned& tile,
                               Step& step) {
-  const int group = static_cast<int>(threadIdx.x) / kGroup, count = plan.tiles.count();
+  const int group = GroupOfThread(), count = plan.tiles.count();
   const TilePair<D>& rows = s.rows[number % kPlans<D>][group];
   const TileList tiles = plan.tiles, seen = plan.seen[group];
   bool pending = false;  // the gradients of tile `last` have not begun
@@ -126,8 +126,7 @@ __device__ void MultiplyTiles(SharedState<D>& s, const Plan& plan, unsigned numb
 template <int D, Rows rows>
 __device__ void AddGradients(SharedState<D>& s, const Problem& p, const Plan& plan, unsigned number, unsigned& tile,
                              const Gradient<BFloat16>& first, const Gradient<BFloat16>& second) {
-  const int group = static_cast<int>(threadIdx.x) / kGroup, begin = plan.block.begin + group * kPanel,
-            valid = plan.block.end - begin;
+  const int group = GroupOfThread(), begin = plan.block.begin + group * kPanel, valid = plan.block.end - begin;
   const std::int64_t row = plan.block.first_row + begin, heads = rows == Rows::kQueries ? p.documents.H : p.documents.G,
                      at = (row * heads + plan.head) * D;
   if constexpr (rows == Rows::kQueries) {
@@ -155,7 +154,7 @@ __global__ __launch_bounds__(kBlockThreads, 1) void GradientKernel(const __grid_
   __syncthreads();
   WaitForPrevious();
   // A thread begins with 168 registers, and 40 + 2 * 232 is three times that. For one more, groups would wait forever.
-  if (threadIdx.x / kGroup == kGroups) {
+  if (GroupOfThread() == kGroups) {
     ShrinkRegisters<40>();
     if (threadIdx.x % kGroup / kWarp == 0) Feed<D, rows>(s, problem, order);
     return;

@@ -189,8 +189,7 @@ __global__ void __launch_bounds__(ClusterRows::kThreads, 1) ClusterKernel(const 
   extern __shared__ __align__(1024) char shared[];
   __shared__ ClusterBarriers barriers;
   const unsigned rank = RankInCluster();
-  const int row = static_cast<int>(blockIdx.x) / kClusterBlocks * kPanel,
-            group = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kGroup, 0);
+  const int row = static_cast<int>(blockIdx.x) / kClusterBlocks * kPanel, group = GroupOfThread();
   if (threadIdx.x == 0) {
     for (auto* barrier : {&barriers.output, &barriers.added, &barriers.gates, &barriers.last}) InitBarrier(barrier, 1);
     for (std::uint64_t& barrier : barriers.gated) InitBarrier(&barrier, 1);
