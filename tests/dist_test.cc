@@ -211,7 +211,8 @@ TEST_CASE("shards are whole chunks of the norm, cover all parameters, and may be
   });
 }
 
-TEST_CASE("rank 0's weights and moments come to all, whatever these had, and its moments are collected as they were") {
+TEST_CASE(
+    "rank 0's weights, moments and steps come to all, whatever these had, and its moments are collected as they were") {
   RunThreadRanks(3, [](Communicator& communicator) {
     Trainee t(ShardedConfig(), DType::kBF16, {});
     Randomize(t.model, static_cast<std::uint32_t>(communicator.rank()));
@@ -226,7 +227,9 @@ TEST_CASE("rank 0's weights and moments come to all, whatever these had, and its
     if (ranks.rank() == 0) {
       for (std::int64_t i = 0; i < parameters.count(); ++i) optimizer.first_moment().data<float>()[i] = moment_at(i);
     }
+    optimizer.set_steps_taken(10 + ranks.rank());
     optimizer.Distribute(t.ctx);
+    CHECK(optimizer.steps_taken() == 10);
     REQUIRE(optimizer.first_moment().size() == shard.size());
     for (std::int64_t i = 0; i < shard.size(); ++i) {
       CHECK(optimizer.first_moment().data<float>()[i] == moment_at(shard.begin + i));

@@ -71,8 +71,8 @@ FILES = [
     ("src/rl/objective*.cc", "objective objective_fixture rl"),
     ("src/rl/rl.cc", "rl_step rl rl_objective dist"),
     ("src/rl/rollout.cc", "rl rl_step rl_objective dist"),
-    ("src/train/optimizer.cc", "optimizer training"),
-    ("src/train/sft.cc", "training distill dist"),
+    ("src/train/optimizer.cc", "optimizer training dist"),
+    ("src/train/sft.cc", "training distill dist requirements in_memory"),
     ("src/train/data.cc", "data training rl"),
 ]
 
