@@ -14,6 +14,7 @@
 #include "rl_runs.h"
 #include "small_run.h"
 #include "temp_directory.h"
+#include "tensor/memory_report.h"
 #include "test_models.h"
 #include "train/evaluate.h"
 #include "train/rank_steps.h"
@@ -125,7 +126,8 @@ std::vector<Outcome> TrainOnRanks(int ranks, DType dtype, const Loop& loop) {
 }
 
 void CheckSameOnAnyRanks(int chunks, const Loop& loop) {
-  for (DType dtype : {DType::kF32, DType::kBF16}) {
+  // In f64 too, where another order of a metric's terms shows: sums of a few f32 in f64 are exact in any.
+  for (DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
     const Outcome one = TrainOnRanks(1, dtype, loop)[0];
     for (int ranks : {1, 2, 3, 4, 8}) {
       if (ranks > chunks) continue;
@@ -209,20 +211,25 @@ TEST_CASE("shards are whole chunks of the norm, cover all parameters, and may be
   });
 }
 
-TEST_CASE("rank 0's weights and moments come to all, whatever these had, and its moments are collected as they were") {
+TEST_CASE(
+    "rank 0's weights, moments and steps come to all, whatever these had, and its moments are collected as they were") {
   RunThreadRanks(3, [](Communicator& communicator) {
     Trainee t(ShardedConfig(), DType::kBF16, {});
     Randomize(t.model, static_cast<std::uint32_t>(communicator.rank()));
     const ParameterStore& parameters = t.model.parameters();
     const Ranks ranks(communicator);
     Optimizer optimizer(parameters, {}, ranks);
+    const Part shard = ranks.ShardOf(parameters.count(), ranks.rank());
+    const std::int64_t collected = ranks.rank() == 0 ? parameters.count() : shard.size();  // rank 0 alone has all
     optimizer.MakeRoom();
+    CHECK(optimizer.first_moment().size() == collected);
     const auto moment_at = [](std::int64_t i) { return static_cast<float>(i % 1000); };
     if (ranks.rank() == 0) {
       for (std::int64_t i = 0; i < parameters.count(); ++i) optimizer.first_moment().data<float>()[i] = moment_at(i);
     }
+    optimizer.set_steps_taken(10 + ranks.rank());
     optimizer.Distribute(t.ctx);
-    const Part shard = ranks.ShardOf(parameters.count(), ranks.rank());
+    CHECK(optimizer.steps_taken() == 10);
     REQUIRE(optimizer.first_moment().size() == shard.size());
     for (std::int64_t i = 0; i < shard.size(); ++i) {
       CHECK(optimizer.first_moment().data<float>()[i] == moment_at(shard.begin + i));
@@ -232,11 +239,29 @@ TEST_CASE("rank 0's weights and moments come to all, whatever these had, and its
       CHECK((all[1] == all[0] && all[2] == all[0]));
     }
     optimizer.Collect(t.ctx);
+    REQUIRE(optimizer.first_moment().size() == collected);
     if (ranks.rank() > 0) return;
-    REQUIRE(optimizer.first_moment().size() == parameters.count());
     for (std::int64_t i = 0; i < parameters.count(); ++i)
       CHECK(optimizer.first_moment().data<float>()[i] == moment_at(i));
   });
+}
+
+TEST_CASE("a rank has its shard of the moments, and room for the others' sums of its shard or, rank 0, their shards") {
+  for (int count : {2, 3, 4}) {
+    RunThreadRanks(count, [&](Communicator& communicator) {
+      const Trainee t(ShardedConfig(), DType::kF32, {});
+      const std::int64_t parameters = t.model.parameters().count();
+      const Ranks ranks(communicator);
+      const Optimizer optimizer(t.model.parameters(), {}, ranks);
+      const std::int64_t shard = ranks.ShardOf(parameters, ranks.rank()).size(), sums = (count - 1) * shard,
+                         room = ranks.rank() == 0 ? std::max(sums, parameters - shard) : sums;
+      MemoryReport report;
+      optimizer.NoteMemory(report);
+      const auto held = report.ToJson(*t.ctx.arena)["held"];
+      CHECK(held["optimizer moments"] == 2 * 4 * shard);
+      CHECK(held["sums of gradients"] == 4 * room);
+    });
+  }
 }
 
 // What each rank says when a parameter's gradient in one of a step's two chunks is not a number.

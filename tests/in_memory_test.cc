@@ -8,6 +8,7 @@
 #include "small_run.h"
 #include "temp_directory.h"
 #include "tensor/transfer.h"
+#include "train/step_timer.h"
 
 using namespace swarr;
 using nlohmann::ordered_json;
@@ -48,6 +49,35 @@ TEST_CASE("RL in memory learns what a run in a directory learns, bit for bit, wi
   RunRl(other.ctx, other.model, other.tokenizer, ShareTask(), Steps(3), other.optimizer, recorder.steps);
   CHECK(SameState(other, kept));
   CHECK(recorder.rows == MetricsWithoutTimes(dir / "run"));
+}
+
+TEST_CASE("SFT and RL tell the time of each step, and by it how many rows a second they have fed to the model") {
+  std::vector<ordered_json> rows;
+  StepsInMemory sft_steps([&](const ordered_json& row) { rows.push_back(row); });
+  StepsInMemory rl_steps([&](const ordered_json& row) { rows.push_back(row); });
+  Small sft;
+  RlTrainee rl(TextConfig(), DType::kF32);
+  SftOptions options;
+  options.steps = 3;
+  options.batch_size = 4;
+  options.grad_accum = 2;
+  const StepTimer timer;
+  RunSft(sft.ctx, sft.model, sft.tokenizer, SmallTask(), nullptr, options, sft.optimizer, sft_steps);
+  RunRl(rl.ctx, rl.model, rl.tokenizer, ShareTask(), Steps(3), rl.optimizer, rl_steps);
+  const double seconds = timer.Seconds();
+  REQUIRE(rows.size() == 6);
+  double of_steps = 0;
+  std::int64_t before = 0;
+  for (const ordered_json& row : rows) {
+    if (row["step"] == 1) before = 0;
+    const std::int64_t fed = row["num_tokens"].get<std::int64_t>() - before;
+    const double time = row["step_time"];
+    CHECK(time > 0);
+    CHECK(row["tokens_per_second"].get<double>() * time == doctest::Approx(static_cast<double>(fed)).epsilon(1e-12));
+    before += fed;
+    of_steps += time;
+  }
+  CHECK(of_steps < seconds);
 }
 
 TEST_CASE("a loop in memory stops when it is asked to, between two steps") {

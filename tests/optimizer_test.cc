@@ -4,7 +4,11 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
 
+#include "tensor/memory_report.h"
 #include "test_models.h"
 
 namespace swarr {
@@ -138,6 +142,28 @@ TEST_CASE("a step leaves gradients of 0, so that the next one starts afresh") {
   Optimizer optimizer(p.model.parameters(), {});
   optimizer.Step(p.t.ctx, 0.1, 1);
   CHECK(optimizer.GradientNorm(p.t.ctx) == 0.0);
+}
+
+TEST_CASE("the sum of a step's chunks is all of them, and as many sums wait meanwhile as their tree is deep") {
+  for (const auto& [chunks, depth] : {std::pair{1, 0}, {2, 1}, {3, 2}, {4, 2}, {8, 3}}) {
+    CAPTURE(chunks);
+    const Parameters p(0);
+    Optimizer optimizer(p.model.parameters(), {});
+    const std::int64_t count = p.model.parameters().count();
+    std::vector<int> computed;
+    optimizer.SumGradients(p.t.ctx, chunks, [&](int chunk) {
+      computed.push_back(chunk);
+      p.SetGradients(1 << chunk);
+    });
+    CHECK(static_cast<int>(computed.size()) == chunks);
+    CHECK(ValueAt(p.model.parameters().flat_gradients(), count - 1) == (1 << chunks) - 1);
+    MemoryReport report;
+    optimizer.NoteMemory(report);
+    const auto held = report.ToJson(*p.t.ctx.arena)["held"];
+    CHECK(held["optimizer moments"] == 2 * 8 * count);
+    CHECK(held.contains("sums of gradients") == (depth > 0));
+    if (depth > 0) CHECK(held["sums of gradients"] == depth * 8 * count);
+  }
 }
 
 TEST_CASE("a model without gradients and an unknown schedule are refused") {

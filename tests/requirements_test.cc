@@ -13,6 +13,8 @@
 #include "temp_directory.h"
 #include "tensor/memory_report.h"
 #include "test_models.h"
+#include "train/data.h"
+#include "train/sft.h"
 
 namespace swarr {
 namespace {
@@ -224,6 +226,25 @@ TEST_CASE("the estimate of activations is at most the arena's high-water mark, a
         CHECK(share >= least);
       }
     }
+  }
+}
+
+TEST_CASE("the estimate of a step of SFT is that of its first batch; of a batch beyond 4096 all are as short as any") {
+  const Transformer model(TextConfig(), DType::kF32, /*with_gradients=*/true);
+  const TableTask task({{"a?", "b", ""}, {"b?", "abcd", ""}, {"abc?", "abab", ""}});
+  const std::vector<std::int64_t> rows_of = {3, 6, 8};  // the end of text is predicted, and not fed
+  for (const int batch : {1, 2, 4, 4096, 4097, 5000}) {
+    CAPTURE(batch);
+    SftOptions options;
+    options.batch_size = batch;
+    options.seed = 2;
+    ProblemOrder order(task.size(), options.seed);
+    const auto rows_at = [&](int i) { return rows_of[static_cast<std::size_t>(order.At(i).problem)]; };
+    REQUIRE(rows_at(4096) != 3);  // else one more could not be told
+    std::int64_t rows = std::max(0, batch - 4096) * 3;
+    for (int i = 0; i < std::min(batch, 4096); ++i) rows += rows_at(i);
+    CHECK(SftParts(model, TextTokenizer(), task, options)[0].asked ==
+          StepPart(model.config(), model.dtype(), rows, PassKind::kTraining).asked);
   }
 }
 

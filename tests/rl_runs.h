@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -75,6 +76,44 @@ inline std::vector<nlohmann::json> CompletionsOf(const std::filesystem::path& ru
                   [&](int, const nlohmann::json& row) { rows.push_back(row); });
   return rows;
 }
+
+// A step as its completions file tells it, group by group.
+struct SampledStep {
+  std::vector<nlohmann::json> rows;
+  std::vector<Tokens> documents;
+  std::vector<int> lengths;
+  std::vector<double> rewards;
+
+  explicit SampledStep(std::vector<nlohmann::json> from) : rows(std::move(from)) {
+    for (const nlohmann::json& row : rows) {
+      documents.push_back(TextTokenizer().Encode(row["prompt"].get<std::string>()));
+      Tokens text = TextTokenizer().Encode(row["completion"].get<std::string>());
+      if (row["finished"]) text.push_back(0);
+      documents.back().insert(documents.back().end(), text.begin(), text.end());
+      lengths.push_back(static_cast<int>(text.size()));
+      rewards.push_back(row["reward"]);
+    }
+  }
+
+  // Calls f(completion, row of the packed documents) for every sampled token: the row predicts it.
+  void ForTokens(const std::function<void(std::size_t, std::size_t)>& f) const {
+    std::size_t first = 0;
+    for (std::size_t i = 0; i < documents.size(); ++i) {
+      const std::size_t size = documents[i].size(), length = static_cast<std::size_t>(lengths[i]);
+      for (std::size_t t = 0; t < length; ++t) f(i, first + size - length - 1 + t);
+      first += size;
+    }
+  }
+
+  // The log-probabilities of the sampled tokens under a model in f64.
+  std::vector<double> LogprobsUnder(const Transformer& model) const {
+    TestContext t;
+    const Pass pass = RunForward(t.ctx, model, documents);
+    std::vector<double> logp;
+    ForTokens([&](std::size_t, std::size_t n) { logp.push_back(ValueAt(pass.logp, static_cast<std::int64_t>(n))); });
+    return logp;
+  }
+};
 
 // A trainee whose policy is far from uniform.
 struct RlTrainee : Trainee {

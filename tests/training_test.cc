@@ -148,19 +148,60 @@ TEST_CASE("prompt tokens are out of the loss unless asked for, and the end of te
   }
 }
 
-TEST_CASE("accumulating over micro-batches gives the loss and the gradient of one large batch") {
+TEST_CASE("accumulating over micro-batches gives the losses and the gradient of large batches, step after step") {
   const TempDirectory dir;
-  Trainee whole(TextConfig(), DType::kF64, GradientProbe());
-  Train(whole, SmallTask(), Steps(1, 8), In(dir / "whole"));
-  const double loss = MetricsWithoutTimes(dir / "whole")[0]["loss"];
-  for (const auto& [batch, accum] : {std::pair{4, 2}, std::pair{1, 8}}) {
-    Trainee parts(TextConfig(), DType::kF64, GradientProbe());
+  OptimizerOptions still = GradientProbe();
+  still.lr = 0;  // all steps have the first weights, and the moment is the gradient of the last
+  constexpr int kSteps = 3;
+  Trainee whole(TextConfig(), DType::kF64, still);
+  Train(whole, SmallTask(), Steps(kSteps, 6), In(dir / "whole"));  // 6 of 8: every step has others
+  const auto of_whole = MetricsWithoutTimes(dir / "whole");
+  for (const auto& [batch, accum] : {std::pair{3, 2}, std::pair{1, 6}}) {
+    Trainee parts(TextConfig(), DType::kF64, still);
     const fs::path run = dir / Concat("run", batch);
-    Train(parts, SmallTask(), Steps(1, batch, accum), In(run));
+    Train(parts, SmallTask(), Steps(kSteps, batch, accum), In(run));
     // Not bit for bit: each micro-batch's sum over rows is added to those before it.
     CHECK(RelativeError(parts.optimizer.first_moment(), whole.optimizer.first_moment()) < 1e-13);
-    CHECK(MetricsWithoutTimes(run)[0]["loss"].get<double>() == doctest::Approx(loss).epsilon(1e-14));
+    const auto of_parts = MetricsWithoutTimes(run);
+    for (std::size_t i = 0; i < kSteps; ++i) {
+      CHECK(of_parts[i]["loss"].get<double>() == doctest::Approx(of_whole[i]["loss"].get<double>()).epsilon(1e-14));
+      CHECK(of_parts[i]["num_tokens"] == of_whole[i]["num_tokens"]);
+    }
   }
+}
+
+// Right are the texts of an odd length: about half of what an untrained model writes.
+class OddTask : public TableTask {
+ public:
+  using TableTask::TableTask;
+  double Reward(const Example&, std::string_view text, bool) const override { return text.size() % 2 == 1 ? 1 : 0; }
+};
+
+TEST_CASE("the accuracy of a step in training is that of an evaluation with the step's own noise") {
+  const TempDirectory dir;
+  const OddTask task(
+      {{"a?", "", ""}, {"b?", "", ""}, {"c?", "", ""}, {"d?", "", ""}, {"ab?", "", ""}, {"ba?", "", ""}});
+  OptimizerOptions still;
+  still.lr = 0;
+  Trainee t(TextConfig(), DType::kF32, still);
+  SftOptions sft = Steps(6);
+  sft.eval_every = 2;
+  sft.eval_problems = 5;
+  sft.eval_max_completion_length = 7;
+  Train(t, SmallTask(), sft, In(dir / "run"), &task);
+  const auto metrics = MetricsWithoutTimes(dir / "run");
+  std::vector<double> seen;
+  for (std::uint32_t step = 1; step <= 6; ++step) {
+    const auto& row = metrics[step - 1];
+    CHECK(row.contains("eval/accuracy") == (step % 2 == 0));
+    if (step % 2 == 1) continue;
+    const std::vector<EvaluatedCompletion> done = Evaluate(
+        t.ctx, t.model, t.tokenizer, task, {.problems = 5, .max_completion_length = 7, .seed = sft.seed, .step = step});
+    CHECK(done.size() == 5);
+    CHECK(row["eval/accuracy"] == Summarize(done, 1).accuracy);
+    seen.push_back(row["eval/accuracy"]);
+  }
+  CHECK(seen != std::vector<double>(3, seen[0]));  // else nothing tells the steps apart
 }
 
 TEST_CASE("gradient checkpointing changes no bit of a run") {

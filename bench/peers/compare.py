@@ -39,6 +39,8 @@ from peers_report import print_report, report_json
 from sides import PEAK_ROW, Swarr, Torch
 from turns import Contest, run
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 @dataclass
 class Moment:
@@ -179,9 +181,21 @@ def parse_arguments():
     return args
 
 
+def ignore_signals():
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_once(*_):
+    """The first signal ends the run. What follows takes a moment, and `timeout` and make send a second one."""
+    ignore_signals()
+    raise KeyboardInterrupt
+
+
 def main():
     args = parse_arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in SIGNALS:
+        signal.signal(number, end_once)
     environment = {
         "processor": processor_name(),
         "processors": sorted(os.sched_getaffinity(0)),
@@ -198,7 +212,7 @@ def main():
         except SideError as error:
             sys.exit(f"compare.py: {error}")
         finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            ignore_signals()
             comparison.end()
     if not comparison.measured:
         why = f"it ended too soon, no row is called like '{args.rows}', or no interpreter has torch"

@@ -87,7 +87,11 @@ class Torch:
         command = [python, str(TORCH_SCRIPT), "--turn-seconds", str(args.turn_seconds), "--threads", str(args.threads)]
         log = logs / (re.sub(r"\W+", "_", python) + ".log")
         self.server = Server(command, log, environment_of(args.threads))
-        self.details = self.server.answer(LIMIT)
+        try:
+            self.details = self.server.answer(LIMIT)
+        except BaseException:  # a signal too: nobody else knows of this process yet
+            self.end()
+            raise
         self.label = "torch " + self.details["torch"].split("+")[0]
 
     def ask(self, verb, name, dtype, variant):
