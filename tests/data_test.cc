@@ -232,8 +232,9 @@ void CheckScoredAlone(Device device, double bound) {
     const Transformer model(TinyConfig(), dtype, /*with_gradients=*/true, MemoryOf(device));
     Randomize(model);
     std::vector<Document> documents;
-    for (const int length : {9, 2, 14})
+    for (const int length : {9, 2, 14}) {
       documents.push_back({RandomTokens(length, model.config().vocab, 1), length / 2});
+    }
     const Scores all = ScoreOf(t, model, documents, false), alone = ScoreOf(t, model, documents, true);
     CHECK(all.logp == alone.logp);
     CHECK(RelativeError(all.gradients, alone.gradients) <= (dtype == DType::kF64 ? bound : 1e9 * bound));
