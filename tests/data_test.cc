@@ -4,7 +4,9 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -97,6 +99,53 @@ TEST_CASE("a trace is counted by the model's tokens: of its own as the task does
   }
 }
 
+// The problems of another task, behind what a template says first.
+class TemplatedTask : public Task {
+ public:
+  TemplatedTask(const Task& task, std::string beginning) : task_(task), beginning_(std::move(beginning)) {}
+  std::int64_t size() const override { return task_.size(); }
+  Example Get(std::int64_t index, std::uint64_t draw) const override {
+    Example example = task_.Get(index, draw);
+    example.prompt = beginning_ + example.prompt;
+    return example;
+  }
+  double Reward(const Example&, std::string_view, bool) const override { return 0; }
+  std::string Extract(std::string_view) const override { return ""; }
+  nlohmann::ordered_json Row(std::int64_t index, std::uint64_t draw) const override { return task_.Row(index, draw); }
+
+ private:
+  const Task& task_;
+  std::string beginning_;
+};
+
+TEST_CASE("what a template says before a problem changes nothing in the count of a trace") {
+  const std::vector<BuiltInTask> tasks = BuiltInTasks();
+  const BuiltInTask& words = *std::ranges::find(tasks, "words", &BuiltInTask::name);
+  const std::unique_ptr<Task> plain = words.make(Split::kEval, 0);
+  const TemplatedTask templated(*plain, "<|im_start|>user\n");
+  const fs::path file = fs::path(SWARR_TEST_DATA) / "tokenizers/smollm2.json";
+  const Tokenizer tokenizer(nlohmann::ordered_json::parse(ReadFile(file)), file.string());
+  for (std::int64_t i = 0; i < 20; ++i) {
+    const std::string text = plain->Get(i, 0).completion;
+    const std::vector<std::int32_t> drawn = tokenizer.Encode(text);
+    const auto count = [&](const Task& task) {
+      return CountTrace(words.reward.traces, task, tokenizer, i, text, drawn, /*window=*/48, /*reach=*/100)
+          .value()
+          .counts;
+    };
+    CHECK(count(templated) == count(*plain));
+  }
+}
+
+TEST_CASE("prompts are as long as their tokens; of no problems the longest and the shortest have none") {
+  const TableTask some({{"ab?", "dc", ""}, {"", "a", ""}, {"abcd?", "", ""}, {"b?", "", ""}}), none({});
+  CHECK(LongestPrompt(some, TextTokenizer()) == 5);
+  CHECK(ShortestPrompt(some, TextTokenizer()) == 0);
+  CHECK(ShortestPrompt(TableTask({{"ab?", "dc", ""}, {"b?", "", ""}}), TextTokenizer()) == 2);
+  CHECK(LongestPrompt(none, TextTokenizer()) == 0);
+  CHECK(ShortestPrompt(none, TextTokenizer()) == 0);
+}
+
 TEST_CASE("a document without a prompt is plain text") {
   const Document d = EncodeDocument(TextTokenizer(), {"", "dc", ""}, 0);
   CHECK(d.tokens == Tokens{4, 3, 0});
@@ -183,8 +232,9 @@ void CheckScoredAlone(Device device, double bound) {
     const Transformer model(TinyConfig(), dtype, /*with_gradients=*/true, MemoryOf(device));
     Randomize(model);
     std::vector<Document> documents;
-    for (const int length : {9, 2, 14})
+    for (const int length : {9, 2, 14}) {
       documents.push_back({RandomTokens(length, model.config().vocab, 1), length / 2});
+    }
     const Scores all = ScoreOf(t, model, documents, false), alone = ScoreOf(t, model, documents, true);
     CHECK(all.logp == alone.logp);
     CHECK(RelativeError(all.gradients, alone.gradients) <= (dtype == DType::kF64 ? bound : 1e9 * bound));
@@ -219,6 +269,16 @@ TEST_CASE("every epoch is another shuffle of all problems") {
     for (std::int64_t i = 0; i < size; ++i) CHECK(problems[static_cast<std::size_t>(i)] == i);
   }
   CHECK(shuffles.size() == 5);
+}
+
+TEST_CASE("every order of the problems comes equally often") {
+  constexpr int kEpochs = 6000;
+  ProblemOrder order(3, 7);
+  std::map<std::vector<std::int64_t>, int> times;
+  for (std::int64_t epoch = 0; epoch < kEpochs; ++epoch) ++times[Epoch(order, 3, epoch)];
+  CHECK(times.size() == 6);
+  // How often one comes has a standard deviation of sqrt(6000 * 1/6 * 5/6) = 29.
+  for (const auto& [problems, count] : times) CHECK(std::abs(count - kEpochs / 6) < 4 * 29);
 }
 
 TEST_CASE("the k-th problem depends on the seed and k alone, not on what was asked before") {

@@ -10,6 +10,8 @@
 
 #include "base/files.h"
 #include "model/decoder.h"
+#include "rl/rl.h"
+#include "rl/rollout.h"
 #include "temp_directory.h"
 #include "tensor/memory_report.h"
 #include "test_models.h"
@@ -245,6 +247,36 @@ TEST_CASE("the estimate of a step of SFT is that of its first batch; of a batch 
     for (int i = 0; i < std::min(batch, 4096); ++i) rows += rows_at(i);
     CHECK(SftParts(model, TextTokenizer(), task, options)[0].asked ==
           StepPart(model.config(), model.dtype(), rows, PassKind::kTraining).asked);
+  }
+}
+
+TEST_CASE(
+    "the estimate of RL is a cache for its longest sequences, all completions of a step, and a micro-batch of prompts "
+    "with one token each") {
+  const ModelConfig config = TextConfig();
+  constexpr int kPrompt = 20, kLimit = 40, kSampled = 4 * 6;
+  RlOptions options;
+  options.prompts_per_step = 4;
+  options.num_generations = 6;
+  options.max_completion_length = kLimit;
+  options.slots = 7;
+  for (const int micro_batch : {5, 100}) {  // of 24 completions no more than 24 are packed
+    options.micro_batch = micro_batch;
+    const std::vector<MemoryPart> parts = RlParts(config, DType::kF32, Device::kCpu, kPrompt, options);
+    const auto asked = [&](const std::string& name) {
+      const auto part = std::ranges::find(parts, name, &MemoryPart::name);
+      REQUIRE(part != parts.end());
+      return part->asked;
+    };
+    MemoryReport report;
+    const Transformer model(config, DType::kF32, /*with_gradients=*/false);
+    Decoder(model, options.slots, kPrompt + kLimit).NoteMemory(report);
+    TestContext t;
+    CHECK(report.ToJson(t.arena)["held"]["key/value cache"] == asked("key/value cache"));
+    const std::int64_t each = sizeof(Request) + sizeof(Completion) + sizeof(Trajectory);
+    CHECK(asked("sampled completions") == kSampled * (each + 2 * 4 + 8));  // a prompt's token, one drawn, its log p
+    const std::int64_t packed = std::min(micro_batch, kSampled);
+    CHECK(asked("activations") == StepPart(config, DType::kF32, packed * kPrompt, packed, PassKind::kTraining).asked);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "autograd/gradient_check.h"
 #include "cuda_report.h"
@@ -167,6 +168,15 @@ TEST_CASE("answers that are cut at the limit are worth 0 and are counted") {
   CHECK(MetricsWithoutTimes(dir / "run")[0]["completions/clipped_ratio"] == cut / 160);
 }
 
+// A sample's standard deviation, by definition: the root of the sum of squared distances from the mean over n - 1.
+double DeviationOf(const std::vector<double>& values) {
+  const double n = static_cast<double>(values.size());
+  double mean = 0, squares = 0;
+  for (double v : values) mean += v / n;
+  for (double v : values) squares += (v - mean) * (v - mean);
+  return std::sqrt(squares / (n - 1));
+}
+
 TEST_CASE("completions are kept for every step, group by group, and the metrics summarise them") {
   const TempDirectory dir;
   RlTrainee t(TextConfig(), DType::kF32);
@@ -176,17 +186,22 @@ TEST_CASE("completions are kept for every step, group by group, and the metrics 
   for (int step : {1, 2}) {
     const std::vector<json> rows = CompletionsOf(dir / "run", step);
     REQUIRE(rows.size() == 4 * 6);
-    double reward = 0, length = 0;
+    double reward = 0, length = 0, deviation = 0;
+    std::vector<double> group;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       CHECK(rows[i]["step"] == step);
       CHECK(rows[i]["prompt"] == rows[i / 6 * 6]["prompt"]);
       CHECK(rows[i]["answer"] == answers.at(rows[i]["prompt"]));
       reward += rows[i]["reward"].get<double>() / 24;
+      group.push_back(rows[i]["reward"]);
+      if (group.size() == 6) deviation += DeviationOf(std::exchange(group, {})) / 4;
       length +=
           static_cast<double>(rows[i]["completion"].get<std::string>().size() + rows[i]["finished"].get<bool>()) / 24;
     }
     const auto& row = metrics[static_cast<std::size_t>(step - 1)];
     CHECK(row["reward"].get<double>() == doctest::Approx(reward).epsilon(1e-12));
+    CHECK(deviation > 0);
+    CHECK(row["reward_std"].get<double>() == doctest::Approx(deviation).epsilon(1e-12));
     CHECK(row["completions/mean_length"].get<double>() == doctest::Approx(length).epsilon(1e-12));
     CHECK(row["epoch"] == step);
   }
@@ -295,6 +310,32 @@ TEST_CASE("CUDA: RL: stop and resume is bit-identical") {
 TEST_CASE("CUDA: RL: two runs end in the same checkpoint") {
   if (SkippedWithoutCuda()) return;
   CheckRepeats(Device::kCuda, TrainToResume);
+}
+
+TEST_CASE("RL needs a limit of completions, and with a KL a reference whose context holds the longest sequence") {
+  const TempDirectory dir;
+  RlTrainee t(TextConfig(), DType::kF32);
+  RlOptions rl = Steps(1);
+  rl.max_completion_length = 0;
+  CHECK_THROWS_WITH_AS(Train(t, ShareTask(), rl, In(dir / "unlimited")), doctest::Contains("max_completion_length"),
+                       Error);
+
+  rl = Steps(1);
+  rl.objective.beta = 0.1;
+  ModelConfig config = TextConfig();
+  config.max_positions = 5 + rl.max_completion_length;  // "cabd?" has 5 tokens
+  const Transformer fits = Reference(config, DType::kF32);
+  --config.max_positions;
+  ++config.vocab;
+  const Transformer other = Reference(config, DType::kF32);
+  --config.vocab;
+  const Transformer shorter = Reference(config, DType::kF32);
+  CHECK_THROWS_WITH_AS(Train(t, ShareTask(), rl, In(dir / "shorter"), &shorter),
+                       doctest::Contains("up to 17 tokens in all don't fit the reference model's context of 16"),
+                       Error);
+  Train(t, ShareTask(), rl, In(dir / "fits"), &fits);
+  rl.objective.beta = 0;
+  Train(t, ShareTask(), rl, In(dir / "not asked"), &other);
 }
 
 TEST_CASE("RL: a loss that is not finite stops the run and names the last good checkpoint") {

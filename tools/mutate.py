@@ -69,7 +69,7 @@ FILES = [
     ("src/tensor/kernels/adamw.cc", "adamw optimizer training"),
     ("src/tensor/kernels/sample.cc", "ops op_memory decoder logprob"),
     ("src/rl/objective*.cc", "objective objective_fixture rl"),
-    ("src/rl/rl.cc", "rl_step rl rl_objective dist"),
+    ("src/rl/rl.cc", "rl_step rl rl_objective dist requirements in_memory"),
     ("src/rl/rollout.cc", "rl rl_step rl_objective dist"),
     ("src/train/optimizer.cc", "optimizer training dist"),
     ("src/train/sft.cc", "training distill dist requirements in_memory"),
