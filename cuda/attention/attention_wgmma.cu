@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(S::kThreads, 1)
   __syncthreads();
   WaitForPrevious();
   const Rings<S> rings{state, memory};
-  const int group = static_cast<int>(threadIdx.x) / kGroup;
+  const int group = static_cast<int>(threadIdx.x) / kGroup;  // GroupOfThread() makes windows slower (docs/log.md)
   if (group == S::kGroups) {
     ShrinkRegisters<32>();
     const int warp = static_cast<int>(threadIdx.x) % kGroup / kWarp;

@@ -212,7 +212,6 @@ __global__ void __launch_bounds__(S::kThreads)
             tile = static_cast<int>(S::kShare > 1 ? blockIdx.y : blockIdx.x),
             row = static_cast<int>(S::kShare > 1 ? blockIdx.x : blockIdx.y) * S::kRows,
             rows = min(S::kRows, in.rows - row);
-  // The lanes of a warp agree, and the compiler is to know it, since products take addresses from uniform registers.
   const int four = S::kThreads == kGroup ? 0 : GroupOfThread(), group = S::kGroups == 1 ? 0 : four;
   const bool multiplies = four < S::kGroups, feeds = multiplies && threadIdx.x % kGroup == 0;
   const bool streams = steps > stages, rows_streamed = !Layer::kNormed && streams;
