@@ -37,6 +37,21 @@ struct Stage {
   char keys[kBytes], values[kBytes];
 };
 
+// The cache's keys, or values, as the copy engine brings them: a page's first 4, 8, ... or 32 rows. Half of a newest page
+// is not written yet on average, and with 256 keys a row that would be 6% of all that memory brings.
+struct Pages {
+  static constexpr int kStep = 4;  // rows
+  CUtensorMap of_steps[kKeyTile / kStep];
+
+  __device__ const CUtensorMap& OfRows(int rows) const { return of_steps[rows / kStep - 1]; }
+};
+
+// How many rows of a page are brought for keys up to a position.
+__device__ inline int RowsToBring(int page, int position) {
+  const int rows = position + 1 - page * kKeyTile;
+  return min(kKeyTile, (rows + Pages::kStep - 1) / Pages::kStep * Pages::kStep);
+}
+
 // Where 16 bytes from column 8 c on of a tile's row are.
 __device__ inline const char* ChunkAt(const char* tile, int row, int c) {
   return tile + (c / 8 * kSoftmaxTile + row) * kLineBytes + (c % 8 ^ row % 8) * 16;
@@ -79,8 +94,8 @@ __device__ inline std::uint64_t FirstToGo() {
 
 // The warp that feeds the team.
 template <int P>
-__device__ void Feed(const CachedQueries& in, const CUtensorMap& keys, const CUtensorMap& values, Stage<P>* ring,
-                     TeamNotes& notes, int stages) {
+__device__ void Feed(const CachedQueries& in, const Pages& keys, const Pages& values, Stage<P>* ring, TeamNotes& notes,
+                     int stages) {
   const std::uint64_t policy = FirstToGo();
   const int works = in.N * in.G * in.Parts();
   Place place;
@@ -101,19 +116,23 @@ __device__ void Feed(const CachedQueries& in, const CUtensorMap& keys, const CUt
       if (Lane() > 0) continue;
       Stage<P>& to = ring[place.stage];
       std::uint64_t* const full = notes.full + place.stage;
-      int held = 0;
-#pragma unroll
-      for (int i = 0; i < kPages; ++i) held += seen.pages.Holds(tile * kPages + i) ? 1 : 0;
-      ArriveAndExpect(full, held * 2 * Stage<P>::kBytes / kPages);
+      int rows[kPages], all_rows = 0;
 #pragma unroll
       for (int i = 0; i < kPages; ++i) {
-        if (!seen.pages.Holds(tile * kPages + i)) continue;
+        const int page = tile * kPages + i;
+        rows[i] = seen.pages.Holds(page) ? RowsToBring(page, seen.position) : 0;
+        all_rows += rows[i];
+      }
+      ArriveAndExpect(full, all_rows * 2 * Stage<P>::kPanels * kLineBytes);
+#pragma unroll
+      for (int i = 0; i < kPages; ++i) {
+        if (rows[i] == 0) continue;
         const int row = seen.PlaceInCache(in, tile * kPages + i) * kKeyTile;
 #pragma unroll
         for (int panel = 0; panel < Stage<P>::kPanels; ++panel) {
           const int at = (panel * kSoftmaxTile + i * kKeyTile) * kLineBytes;
-          CopyBox(to.keys + at, keys, panel * kPanel, row, full, policy);
-          CopyBox(to.values + at, values, panel * kPanel, row, full, policy);
+          CopyBox(to.keys + at, keys.OfRows(rows[i]), panel * kPanel, row, full, policy);
+          CopyBox(to.values + at, values.OfRows(rows[i]), panel * kPanel, row, full, policy);
         }
       }
     }
@@ -295,7 +314,7 @@ __device__ void Attend(const CachedQueries& in, Stage<P>* ring, TeamNotes& notes
 
 template <int P, int halves>
 __global__ void __launch_bounds__(kTeamThreads + kWarp, kBlocksAtOnce<P, halves>)
-    StreamedForwardKernel(const __grid_constant__ CUtensorMap keys, const __grid_constant__ CUtensorMap values,
+    StreamedForwardKernel(const __grid_constant__ Pages keys, const __grid_constant__ Pages values,
                           const __grid_constant__ CachedQueries in, int stages, BFloat16* out, float* lse) {
   extern __shared__ __align__(1024) char shared[];
   auto* const ring = reinterpret_cast<Stage<P>*>(shared);
@@ -320,11 +339,16 @@ void LaunchStreamed(const Context& ctx, const Tensor& out, const Tensor& lse, co
   const int room = (ctx.stream->shared_memory + kOfBlock) / kAtOnce - kOfBlock,
             stages =
                 std::min(kMostHeld, (room - static_cast<int>(sizeof(TeamNotes))) / static_cast<int>(sizeof(Stage<P>)));
-  const auto matrix = [&](const BFloat16* data) { return DescribeMatrix(data, in.cache_rows, in.D, in.D, kKeyTile); };
+  const auto pages = [&](const BFloat16* data) {
+    Pages made;
+    int rows = 0;
+    for (CUtensorMap& map : made.of_steps) map = DescribeMatrix(data, in.cache_rows, in.D, in.D, rows += Pages::kStep);
+    return made;
+  };
   Launch(ctx,
          {static_cast<unsigned>(blocks), kTeamThreads + kWarp, stages * sizeof(Stage<P>) + sizeof(TeamNotes),
           /*early=*/true},
-         StreamedForwardKernel<P, halves>, matrix(in.k), matrix(in.v), in, stages, out, lse);
+         StreamedForwardKernel<P, halves>, pages(in.k), pages(in.v), in, stages, out, lse);
 }
 
 }  // namespace
