@@ -67,7 +67,7 @@ endif()
 # Without optimisation and under a sanitizer little is inlined; such a program runs where it is built.
 if(SWARR_X86_KERNELS AND CMAKE_NM AND NOT CMAKE_BUILD_TYPE STREQUAL Debug AND NOT CMAKE_CXX_FLAGS MATCHES -fsanitize)
   set(objects)
-  foreach(pair swarr-avx2:Avx2 swarr-avx512:Avx512 swarr-tile_dot:Avx512 swarr-tile_amx:Avx512)
+  foreach(pair swarr-avx2:Avx2 swarr-avx512:Avx512 swarr-tile_dot:Avx512 swarr-tile_amx:Avx512 swarr-short_panels_amx:Avx512)
     string(REPLACE ":" ";" pair ${pair})
     list(GET pair 0 target)
     list(GET pair 1 tag)

@@ -2,9 +2,11 @@
 #include <doctest/doctest.h>
 
 #include <Eigen/Core>
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -205,14 +207,19 @@ TEST_CASE("bf16 is rounded once, when the whole sum is stored") {
 
 TEST_CASE("packed weights give the same bits, until they are packed again those of when they were packed") {
   for (Cpu cpu : SupportedCpus()) {
-    for (DType dtype : kGemmDTypes) {
+    for (const auto& [dtype, result, far] : {std::tuple{DType::kF32, DType::kF32, false},
+                                             {DType::kF64, DType::kF64, true},
+                                             {DType::kBF16, DType::kBF16, false},
+                                             {DType::kBF16, DType::kBF16, true},
+                                             {DType::kBF16, DType::kF32, true}}) {
       TestContext t(2, cpu);
-      for (const auto& size : {std::array{1, 1, 1}, {3, 45, 33}, {140, 65, 900}}) {
+      for (const auto& size : {std::array{1, 1, 1}, {1, 33, 1100}, {3, 45, 33}, {140, 65, 900}}) {
         const std::int64_t rows = size[0], columns = size[1], depth = size[2];
-        INFO(Name(cpu) << " " << Name(dtype) << " " << rows << "x" << columns << "x" << depth);
+        INFO(Name(cpu) << " " << Name(dtype) << " to " << Name(result) << (far ? ", far " : " ") << rows << "x"
+                       << columns << "x" << depth);
         const GemmProblem q = MakeProblem(t.arena, kProducts[0], dtype, rows, columns, depth);
-        const auto product = [&](const PackedWeights* packed) {
-          const Tensor y = t.arena.New(dtype, {rows, columns});
+        const auto product = [&, to = result](const PackedWeights* packed) {
+          const Tensor y = t.arena.New(to, {rows, columns});
           t.ctx.packed = packed;
           LinearForward(t.ctx, y, q.a, q.b);
           t.ctx.packed = nullptr;
@@ -221,15 +228,22 @@ TEST_CASE("packed weights give the same bits, until they are packed again those 
         const Tensor plain = product(nullptr);
         PackedWeights packed;
         CHECK(SameBits(product(&packed), plain));  // of other weights
-        packed.Pack(t.ctx, q.b);
-        CHECK(packed.Find(q.b) != nullptr);
+        packed.Pack(t.ctx, q.b, far);
+        const PackedWeight* copy = packed.Find(q.b);
+        REQUIRE(copy != nullptr);
         CHECK(packed.bytes() >= q.b.bytes());
+        const bool shortens = far && dtype == DType::kBF16 && cpu == Cpu::kAmx;
+        CHECK(copy->tops.empty() == !shortens);
         CHECK(SameBits(product(&packed), plain));
         Fill(q.b, 0.5);
         CHECK(SameBits(product(&packed), plain));
-        packed.Pack(t.ctx, q.b);
+        packed.Pack(t.ctx, q.b, far);
         CHECK(SameBits(product(&packed), product(nullptr)));
         CHECK(!SameBits(product(&packed), plain));
+        Fill(q.b.Rows(0, 1), 0x1p-60);  // too small for a panel with the others, if there are others
+        packed.Pack(t.ctx, q.b, far);
+        CHECK(copy->tops.empty() == !(shortens && columns == 1));
+        CHECK(SameBits(product(&packed), product(nullptr)));
       }
     }
   }

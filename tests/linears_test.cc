@@ -52,7 +52,7 @@ TEST_CASE("results of linear layers together have the bits of each alone (P8)") 
   ForSettings([](TestContext& t, DType dtype, std::int64_t rows) {
     const Layers layers(t.arena, dtype, rows);
     PackedWeights packed;
-    packed.Pack(t.ctx, layers.w[1]);  // one kept packed among others
+    packed.Pack(t.ctx, layers.w[1], /*far=*/rows == 1);  // one kept packed among others
     Context ctx = t.ctx;
     ctx.packed = &packed;
     std::vector<LinearResult> results;

@@ -191,7 +191,7 @@ TEST_CASE(
       CHECK(report.ToJson(t.arena)["held"]["key/value cache"] == decode[0].asked);
       CHECK(decode[0].written == 2 * static_cast<std::int64_t>(KvBytesPerSequence(config, dtype, 1)));
       PackedWeights packed;
-      model.PackWeights(t.ctx, packed);
+      model.PackWeights(t.ctx, packed, /*sequences=*/1);
       CHECK(decode[1].asked <= static_cast<std::int64_t>(packed.bytes()));
     }
   }

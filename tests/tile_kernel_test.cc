@@ -138,8 +138,7 @@ void Multiply(const TileKernel<T>& kernel, Guarded<T>& a, Guarded<T>& b, bool ac
   auto* to = reinterpret_cast<T*>(panel.bytes.data());
   PackPanel(b.View(), a.columns, b.columns, to);
   CHECK(panel.IntactBehind());
-  MultiplyPanels(kernel, rows, 0, a.rows, 1, a.columns, to, /*b_stride=*/0, accumulate, &c.At(0, 0),
-                 Result<T>::kStride);
+  MultiplyPanels(kernel, rows, 0, a.rows, 1, a.columns, PanelView<T>{to}, accumulate, &c.At(0, 0), Result<T>::kStride);
   CHECK(c.SentinelsIntact());
 }
 
@@ -270,11 +269,11 @@ TEST_CASE("rows that a kernel reads where they are have the bits of packed ones"
         if (!k.kernel->MayReadInPlace(depth)) continue;
         std::vector<T> panel(static_cast<std::size_t>(PanelDepth<T>(depth) * kPanel));
         PackPanel(b.View(), depth, kPanel, panel.data());
+        const PanelView<T> whole{panel.data()};
         const BlockRows<T> where = PackOrReadInPlace(*k.kernel, a.View(), rows, depth, /*room=*/nullptr);
         constexpr std::int64_t kSplit = 32;  // a sum that is taken up again, too
-        MultiplyPanels(*k.kernel, where, 0, rows, 1, kSplit, panel.data(), 0, false, &in_place.At(0, 0),
-                       Result<T>::kStride);
-        MultiplyPanels(*k.kernel, where, kSplit, rows, 1, depth - kSplit, panel.data() + kSplit * kPanel, 0, true,
+        MultiplyPanels(*k.kernel, where, 0, rows, 1, kSplit, whole, false, &in_place.At(0, 0), Result<T>::kStride);
+        MultiplyPanels(*k.kernel, where, kSplit, rows, 1, depth - kSplit, whole.From(0, kSplit), true,
                        &in_place.At(0, 0), Result<T>::kStride);
         CHECK(in_place.SentinelsIntact());
         CHECK(in_place.c == packed.c);
@@ -295,14 +294,14 @@ TEST_CASE("columns of a transposed block have the bits of packed rows") {
         Multiply(*k.kernel, a, b, /*accumulate=*/false, packed);
         std::vector<T> panel(static_cast<std::size_t>(PanelDepth<T>(depth) * kPanel));
         PackPanel(b.View(), depth, kPanel, panel.data());
+        const PanelView<T> whole{panel.data()};
         Buffer255 room(BlockBytes(*k.kernel, rows, depth));
         const BlockRows<T> where = PackOrReadInPlace(*k.kernel, a.View(), rows, depth, room.bytes.data());
         CHECK(room.IntactBehind());
         const std::int64_t split = depth / 2 / kSegment<T> * kSegment<T>;  // a sum that is taken up again, too
-        MultiplyPanels(*k.kernel, where, 0, rows, 1, split, panel.data(), 0, false, &columns.At(0, 0),
+        MultiplyPanels(*k.kernel, where, 0, rows, 1, split, whole, false, &columns.At(0, 0), Result<T>::kStride);
+        MultiplyPanels(*k.kernel, where, split, rows, 1, depth - split, whole.From(0, split), true, &columns.At(0, 0),
                        Result<T>::kStride);
-        MultiplyPanels(*k.kernel, where, split, rows, 1, depth - split, panel.data() + split * kPanel, 0, true,
-                       &columns.At(0, 0), Result<T>::kStride);
         CHECK(columns.SentinelsIntact());
         CHECK(columns.c == packed.c);
       }
@@ -334,7 +333,7 @@ TEST_CASE("rows with a panel each have the bits of a row with its panel") {
           PackPanel(b.View(), kDepth, kPanel, panels.back().data());
           row[i] = rows.Row(*k.kernel, kRows, r, 0), rest[i] = rows.Row(*k.kernel, kRows, r, kSplit);
           panel[i] = panels.back().data(), rest_of[i] = panel[i] + kSplit * kPanel;
-          k.kernel->multiply(1, 1, kDepth, row[i], panel[i], 0, false, &alone.At(r, 0), Result<T>::kStride);
+          k.kernel->multiply(1, 1, kDepth, row[i], {panel[i]}, false, &alone.At(r, 0), Result<T>::kStride);
         }
         const auto multiply = [&](std::int64_t depth, const TileRows* x, const T* const* b, bool accumulate) {
           k.kernel->multiply_each(count, depth, x, b, accumulate, &together.At(kRows - count, 0), Result<T>::kStride);

@@ -37,8 +37,8 @@ struct Stage {
   char keys[kBytes], values[kBytes];
 };
 
-// The cache's keys, or values, as the copy engine brings them: a page's first 4, 8, ... or 32 rows. Half of a newest page
-// is not written yet on average, and with 256 keys a row that would be 6% of all that memory brings.
+// The cache's keys, or values, as the copy engine brings them: a page's first 4, 8, ... or 32 rows. Half of a newest
+// page is not written yet on average, and with 256 keys a row that would be 6% of all that memory brings.
 struct Pages {
   static constexpr int kStep = 4;  // rows
   CUtensorMap of_steps[kKeyTile / kStep];

@@ -9,7 +9,7 @@
 // What a suite measures                                          on the processor        on a CUDA device
 //   ops      single kernels, forward and backward:               C and D, 4096 rows      A, products of A and B,
 //            products also at 1, 16, 64 and 256 rows (on the                             16384 rows
-//            processor with weights packed as in decoding);
+//            processor with weights packed, none short);
 //            attention, full and windowed, over                  1 x 1024 tokens, W=128  8 x 2048 tokens, W=512; and
 //                                                                                        at other widths, 8192 tokens
 //   train    whole optimizer steps: forward, backward,           C and D, 16 x 256 and   A, B, C of 2048 and 8192

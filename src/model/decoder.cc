@@ -83,7 +83,6 @@ std::vector<Completion> Decoder::Generate(Context& caller, std::span<const Reque
                 r.prompt.size(), " tokens with ", r.max_new_tokens, " new ones is longer than the ", max_length_,
                 " tokens planned for a sequence");
   }
-  if (!device_steps_) model_.PackWeights(caller, packed_);
   Context ctx = caller;
   ctx.packed = &packed_;
   Work work{.requests = requests, .on_token = on_token, .completions = std::vector<Completion>(requests.size())};
@@ -91,6 +90,7 @@ std::vector<Completion> Decoder::Generate(Context& caller, std::span<const Reque
   const std::size_t used = std::min(static_cast<std::size_t>(slots_), requests.size());
   const std::size_t threads = device_steps_ ? 1 : static_cast<std::size_t>(ctx.threads);
   const std::size_t count = std::clamp<std::size_t>(used / kTeamSlots, 1, threads);
+  if (!device_steps_) model_.PackWeights(caller, packed_, static_cast<std::int64_t>(used));
   if (teams_.size() < count) teams_.resize(count);
   if (device_steps_) {
     RunDevice(ctx, work, teams_[0], used);

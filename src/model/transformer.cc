@@ -138,11 +138,12 @@ void Transformer::NoteMemory(MemoryReport& report) const {
   report.Note("rope table", rope_table_.view().bytes());
 }
 
-void Transformer::PackWeights(const Context& ctx, PackedWeights& packed) const {
+void Transformer::PackWeights(const Context& ctx, PackedWeights& packed, std::int64_t sequences) const {
+  std::vector<Tensor> weights = {head_.value};
   for (const auto& [a, f] : blocks_) {
-    for (const Var* weight : {&a.q, &a.k, &a.v, &a.o, &f.gate, &f.up, &f.down}) packed.Pack(ctx, weight->value);
+    for (const Var* weight : {&a.q, &a.k, &a.v, &a.o, &f.gate, &f.up, &f.down}) weights.push_back(weight->value);
   }
-  packed.Pack(ctx, head_.value);
+  packed.PackAll(ctx, weights, sequences);
 }
 
 LogprobResult Transformer::Logprob(Context& ctx, const Var& hidden, const Tensor& targets) const {

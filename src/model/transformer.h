@@ -90,8 +90,8 @@ class Transformer {
 
   void NoteMemory(MemoryReport& report) const;
 
-  // Packs the weights of all products, as they are now (tensor/packed_weights.h).
-  void PackWeights(const Context& ctx, PackedWeights& packed) const;
+  // Packs the weights of all products, as they are now, to decode so many sequences (tensor/packed_weights.h).
+  void PackWeights(const Context& ctx, PackedWeights& packed, std::int64_t sequences) const;
 
   // The LM head: log p(targets[n] | the tokens up to row n) from Forward's hidden states. Targets lie in the
   // processor's memory.

@@ -50,7 +50,7 @@ struct BackwardTask {
           PackPanel(Strided<T>{w, kKeyTile, 1}, rows, kKeyTile, t.panel);
           panel = t.panel;
         }
-        MultiplyPanels(s.kernel, columns, 0, s.D, 1, rows, panel, 0, /*accumulate=*/true, sums + tile * s.D * kKeyTile,
+        MultiplyPanels(s.kernel, columns, 0, s.D, 1, rows, {panel}, /*accumulate=*/true, sums + tile * s.D * kKeyTile,
                        kKeyTile);
       }
     }

@@ -20,7 +20,7 @@ void MultiplyKeys(const Shape<T>& s, const Tiles<T>& tiles, const VisibleKeys& v
     const int most = steps.tile != kKeyTile ? 1 : rows <= s.kernel.rows ? count : 2;
     for (const int end = tile + count; tile < end;) {
       const int at_once = std::min(most, end - tile);
-      MultiplyPanels(s.kernel, a, 0, rows, at_once, s.D, tiles.Columns(s, tile), s.key_tile, /*accumulate=*/false,
+      MultiplyPanels(s.kernel, a, 0, rows, at_once, s.D, {tiles.Columns(s, tile), s.key_tile}, /*accumulate=*/false,
                      scores, steps.row);
       tile += at_once, scores += at_once * steps.tile;
     }
@@ -47,7 +47,7 @@ void MultiplyValues(const Shape<T>& s, const Tiles<T>& tiles, const BlockSight& 
           const int k0 = std::max(range.begin * kUnit<T>, first), k1 = std::min(range.end * kUnit<T>, last);
           if (k0 >= k1) continue;
           s.kernel.multiply(static_cast<int>(height), s.value_panels, k1 - k0, weights.Tile(s.kernel, i, height, k0),
-                            values + (k0 - first) * kPanel, tiles.count * s.value_tile, begun, o + i * s.width,
+                            {values + (k0 - first) * kPanel, tiles.count * s.value_tile}, begun, o + i * s.width,
                             s.width);
           begun = true;
         }

@@ -2,6 +2,7 @@
 // Compiled once for each instruction set: no inline function with external linkage may be left behind (kernels.h).
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <span>
 
 #include "tensor/kernels/kernels.h"
@@ -57,23 +58,33 @@ struct View {
   }
 };
 
+// The panels that are kept of a weight, if any are.
+template <class T>
+PanelView<T> PanelsOf(const PackedWeight* packed) {
+  if (!packed) return {};
+  const Tensor panels = packed->panels.view();
+  const bool whole = packed->tops.empty();
+  return {panels.data<T>(), panels.dim(1) * (whole ? kPanel : PanelView<T>::kShort),
+          whole ? nullptr : packed->tops.data()};
+}
+
 // c = a b + bias + addend, the last two optional (empty). `packed`: b as panels, or null.
 template <class T, class Out>
 Task<T, Out> TaskOf(const Tensor& c, View a, View b, const Tensor& bias = {}, const Tensor& addend = {},
-                    const void* packed = nullptr) {
+                    const PackedWeight* packed = nullptr) {
   return {.rows = c.dim(0),
           .columns = c.dim(1),
           .depth = a.matrix.dim(a.transposed ? 0 : 1),
           .a = a.Elements<T>(),
           .b = b.Elements<T>(),
-          .packed = static_cast<const T*>(packed),
+          .packed = PanelsOf<T>(packed),
           .bias = bias.empty() ? nullptr : bias.data<T>(),
           .addend = addend.empty() ? nullptr : addend.data<Out>(),
           .c = c.data<Out>()};
 }
 
 void MultiplyInto(const Context& ctx, const Tensor& c, View a, View b, const Tensor& bias, const Tensor& addend,
-                  const void* packed = nullptr) {
+                  const PackedWeight* packed = nullptr) {
   Dispatch(a.matrix.dtype(), [&]<class T>() {
     if (c.dtype() == kDTypeOf<T>) return Product(ctx, TaskOf<T, T>(c, a, b, bias, addend, packed));
     Product(ctx, TaskOf<T, Accumulator<T>>(c, a, b, bias, addend, packed));
@@ -88,7 +99,7 @@ void Together(const Context& ctx, bool stacked, std::span<const Part> parts, con
   ProductsOf<T, Out>(ctx, {.tasks = {tasks.data(), parts.size()}, .stacked = stacked});
 }
 
-const void* PackedOf(const Context& ctx, const Tensor& w) { return ctx.packed ? ctx.packed->Find(w) : nullptr; }
+const PackedWeight* PackedOf(const Context& ctx, const Tensor& w) { return ctx.packed ? ctx.packed->Find(w) : nullptr; }
 
 }  // namespace
 
@@ -163,6 +174,28 @@ void Kernels<SWARR_SET>::PackWeight(const Context& ctx, const Tensor& panels, co
     ForRanges(ctx.threads, panels.dim(0), [&](std::int64_t begin, std::int64_t end) {
       PackPanels(b, K, N, begin, end, panels.data<T>(), panels.dim(1) * kPanel);
     });
+  });
+}
+
+template <>
+bool Kernels<SWARR_SET>::PackWeightShort(const Context& ctx, const Tensor& panels, std::span<std::uint8_t> tops,
+                                         const Tensor& w) {
+  const std::int64_t N = w.dim(0), K = w.dim(1);
+  return Dispatch(w.dtype(), [&]<class T>() {
+    const Strided<T> b{w.data<T>(), 1, K};
+    const std::int64_t stride = panels.dim(1) * PanelView<T>::kShort;
+    const auto shorten = TileKernelOf<SWARR_SET, T>(ctx.cpu).shorten;
+    std::atomic<bool> all = shorten != nullptr;
+    if (all) {
+      ForRanges(ctx.threads, panels.dim(0), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t p = begin; p < end && all; ++p) {
+          std::uint8_t& top = tops[static_cast<std::size_t>(p)];
+          top = shorten(b.From(0, p * kPanel), K, std::min(kPanel, N - p * kPanel), panels.data<T>() + p * stride);
+          if (top == 0) all = false;
+        }
+      });
+    }
+    return all.load();
   });
 }
 

@@ -190,15 +190,15 @@ inline std::int64_t BlockBytes(const TileKernel<T>& kernel, std::int64_t rows, s
   return std::max(kernel.PackedBytes(rows, depth), ColumnStep<T>(rows) * depth * static_cast<std::int64_t>(sizeof(T)));
 }
 
-// c[rows, panels * kPanel] (+)= the rows' k [k0, k0 + depth) times panels that lie b_stride apart.
+// c[rows, panels * kPanel] (+)= the rows' k [k0, k0 + depth) times so many panels.
 template <class T>
 inline void MultiplyPanels(const TileKernel<T>& kernel, const BlockRows<T>& a, std::int64_t k0, std::int64_t rows,
-                           std::int64_t panels, std::int64_t depth, const T* b, std::int64_t b_stride, bool accumulate,
+                           std::int64_t panels, std::int64_t depth, const PanelView<T>& b, bool accumulate,
                            Accumulator<T>* c, std::int64_t c_stride) {
   for (std::int64_t i = 0; i < rows; i += kernel.rows) {
     const std::int64_t tile = std::min<std::int64_t>(kernel.rows, rows - i);
-    kernel.multiply(static_cast<int>(tile), panels, depth, a.Tile(kernel, i, tile, k0), b, b_stride, accumulate,
-                    c + i * c_stride, c_stride);
+    kernel.multiply(static_cast<int>(tile), panels, depth, a.Tile(kernel, i, tile, k0), b, accumulate, c + i * c_stride,
+                    c_stride);
   }
 }
 

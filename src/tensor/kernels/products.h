@@ -34,9 +34,9 @@ struct Task {
   std::int64_t rows, columns, depth;
   Strided<T> a;
   Strided<T> b;
-  const T* packed;    // b as panels of all its rows, if it is kept so
-  const T* bias;      // [columns] or null
-  const Out* addend;  // [rows, columns] or null; c itself to accumulate
+  PanelView<T> packed;  // b as panels of all its rows, if it is kept so
+  const T* bias;        // [columns] or null
+  const Out* addend;    // [rows, columns] or null; c itself to accumulate
   Out* c;
 };
 
@@ -87,14 +87,14 @@ void StoreSums(const Task<T, Out>& task, std::int64_t row, std::int64_t rows, st
 template <class T, class Out>
 void MultiplyChunk(const TileKernel<T>& kernel, const Task<T, Out>& task, std::int64_t row, std::int64_t rows,
                    std::int64_t column, std::int64_t panels, std::int64_t k0, std::int64_t depth, const BlockRows<T>& a,
-                   const T* b, std::int64_t b_stride) {
+                   const PanelView<T>& b) {
   using Sum = Accumulator<T>;
   const std::int64_t width = panels * kPanel, columns = std::min(width, task.columns - column);
   const auto multiply = [&](bool accumulate, Sum* c, std::int64_t c_stride) {
     const std::int64_t block = DepthBlock(kernel);
     for (std::int64_t k = 0; k < depth; k += block) {
-      MultiplyPanels(kernel, a, k, rows, panels, std::min(block, depth - k), b + k * kPanel, b_stride,
-                     accumulate || k > 0, c, c_stride);
+      MultiplyPanels(kernel, a, k, rows, panels, std::min(block, depth - k), b.From(0, k), accumulate || k > 0, c,
+                     c_stride);
     }
   };
   constexpr bool kSums = std::is_same_v<Out, Sum>;
@@ -210,7 +210,7 @@ class Gemm {
   std::int64_t Panels(std::size_t i) const { return CeilDiv(TaskAt(i).columns, kPanel); }
   std::int64_t RowBlocks(std::size_t i) const { return CeilDiv(TaskAt(i).rows, kRowBlock); }
   std::int64_t ChunkDepth(std::size_t i, std::int64_t k0) const { return std::min(chunk_, TaskAt(i).depth - k0); }
-  bool PacksPanels(std::size_t i) const { return !TaskAt(i).packed && (i == 0 || !products_.stacked); }
+  bool PacksPanels(std::size_t i) const { return !TaskAt(i).packed.data && (i == 0 || !products_.stacked); }
 
   // Packs the chunk at k0 of every b that is not kept packed.
   void PackAllPanels(std::int64_t k0) {
@@ -248,12 +248,13 @@ class Gemm {
       packed.rows = PackOrReadInPlace(kernel_, a, rows, depth, packed.scratch);
       packed.a = a.data;
     }
-    const T* b = task.packed ? task.packed + k0 * kPanel : chunks_[products_.stacked ? 0 : i];
-    const std::int64_t stride = PanelDepth<T>(task.packed ? task.depth : depth) * kPanel;
+    const PanelView<T> b = task.packed.data
+                               ? task.packed.From(0, k0)
+                               : PanelView<T>{chunks_[products_.stacked ? 0 : i], PanelDepth<T>(depth) * kPanel};
     const std::int64_t step = PanelsAtATime(kernel_, rows);
     for (std::int64_t p = group * pairs / groups_ * kMostPanels; p < end; p += step) {
       MultiplyChunk(kernel_, task, row, rows, p * kPanel, std::min(step, end - p), k0, depth, packed.rows,
-                    b + p * stride, stride);
+                    b.From(p, 0));
     }
   }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "tensor/kernels/panels.h"
+#include "tensor/kernels/short_panels.h"
 
 namespace swarr {
 namespace {
@@ -78,26 +79,37 @@ template <int kTiles>
   }
 }
 
+// g++ does not know that a tile is loaded from memory, and could move stores that it sees, or leave them out.
+[[gnu::always_inline]] inline void Expand(const BFloat16* from, std::uint8_t top, BFloat16* to) {
+  asm volatile("" : : : "memory");
+  ExpandBlock(from, top, to);
+  asm volatile("" : : "r"(to) : "memory");
+}
+
 constexpr std::int64_t kPanelStride = 4 * kPanel;  // bytes between pairs of rows of a panel
 
 template <int kTiles>
-void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, bool accumulate, float* c,
+void Multiply(std::int64_t depth, const TileRows& rows, const PanelView<BFloat16>& b, bool accumulate, float* c,
               std::int64_t c_stride) {
   const std::int64_t row_stride = 2 * rows.row, stride = 4 * c_stride;  // bytes between rows of a and c
   const auto* a = reinterpret_cast<const BFloat16*>(rows.data);
   float* lower = c + kTileRows * c_stride;
+  alignas(64) BFloat16 expanded[kBlock * kPanel];
   BeginSums<kTiles>(accumulate, c, lower, stride);
-  for (std::int64_t k = 0; k < depth; k += kBlock, a += rows.segment, b += kBlock * kPanel) {
-    _tile_loadd(6, b, kPanelStride);
-    _tile_loadd(7, b + kPanel, kPanelStride);
-    _tile_loadd(4, a, row_stride);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    if constexpr (kTiles == 2) {
-      _tile_loadd(5, a + kTileRows * rows.row, row_stride);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
+  for (std::int64_t k = 0; k < depth; k += kBlock, a += rows.segment) {
+    const BFloat16* block = b.From(0, k).data;
+    if (b.tops) {
+      Expand(block, *b.tops, expanded);
+      block = expanded;
     }
+    _tile_loadd(4, a, row_stride);
+    if constexpr (kTiles == 2) _tile_loadd(5, a + kTileRows * rows.row, row_stride);
+    _tile_loadd(6, block, kPanelStride);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (kTiles == 2) _tile_dpbf16ps(2, 5, 6);
+    _tile_loadd(7, block + kPanel, kPanelStride);
+    _tile_dpbf16ps(1, 4, 7);
+    if constexpr (kTiles == 2) _tile_dpbf16ps(3, 5, 7);
   }
   StoreTiles<kTiles>(c, lower, stride);
 }
@@ -132,11 +144,11 @@ void MultiplyOwn(std::int64_t depth, const TileRows* rows, const BFloat16* const
 }
 
 // Tiles of up to 32 rows.
-void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const BFloat16* b,
-                  std::int64_t b_stride, bool accumulate, float* c, std::int64_t c_stride) {
+void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const PanelView<BFloat16>& b,
+                  bool accumulate, float* c, std::int64_t c_stride) {
   Configure(rows);
   const auto multiply = rows > kTileRows ? Multiply<2> : Multiply<1>;
-  for (; panels > 0; --panels, b += b_stride, c += kPanel) multiply(depth, a, b, accumulate, c, c_stride);
+  for (std::int64_t p = 0; p < panels; ++p, c += kPanel) multiply(depth, a, b.From(p, 0), accumulate, c, c_stride);
 }
 
 void MultiplyEach(int rows, std::int64_t depth, const TileRows* a, const BFloat16* const* b, bool accumulate, float* c,
@@ -149,7 +161,7 @@ void MultiplyEach(int rows, std::int64_t depth, const TileRows* a, const BFloat1
 }
 
 constexpr TileKernel<BFloat16> kKernel = {kRows,        1, sizeof(BFloat16), PackTile<BFloat16, BFloat16>, MultiplyRows,
-                                          MultiplyEach, 2};
+                                          MultiplyEach, 2, ShortenPanel};
 
 }  // namespace
 

@@ -55,10 +55,10 @@ void Multiply(std::int64_t depth, const TileRows& rows, const BFloat16* b, std::
   }
 }
 
-void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const BFloat16* b,
-                  std::int64_t b_stride, bool accumulate, float* c, std::int64_t c_stride) {
-  ForPanels<kRows>(rows, panels, b, b_stride, c, [&]<int kCount, int kPanels>(const BFloat16* from, float* to) {
-    Multiply<kCount, kPanels>(depth, a, from, b_stride, accumulate, to, c_stride);
+void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const PanelView<BFloat16>& b,
+                  bool accumulate, float* c, std::int64_t c_stride) {
+  ForPanels<kRows>(rows, panels, b, c, [&]<int kCount, int kPanels>(const BFloat16* from, float* to) {
+    Multiply<kCount, kPanels>(depth, a, from, b.stride, accumulate, to, c_stride);
   });
 }
 

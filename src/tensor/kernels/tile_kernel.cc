@@ -176,17 +176,16 @@ void Multiply(std::int64_t depth, const TileRows& rows, const T* b, std::int64_t
 }
 
 template <class T>
-void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const T* b,
-                  std::int64_t b_stride, bool accumulate, Accumulator<T>* c, std::int64_t c_stride) {
+void MultiplyRows(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const PanelView<T>& b,
+                  bool accumulate, Accumulator<T>* c, std::int64_t c_stride) {
   using Sum = Accumulator<T>;
   const auto take = [&]<bool kTransposed>() {
-    ForPanels<kRows<Sum>, kPanelsAtOnce<Sum>>(
-        rows, panels, b, b_stride, c, [&]<int kCount, int kPanels>(const T* from, Sum* to) {
-          for (int column = 0; column < kPanel; column += 2 * kLanes<Sum>) {
-            Multiply<kCount, kPanels, kTransposed>(depth, a, from + column * kPairing<T>, b_stride, accumulate,
-                                                   to + column, kPanel, c_stride);
-          }
-        });
+    ForPanels<kRows<Sum>, kPanelsAtOnce<Sum>>(rows, panels, b, c, [&]<int kCount, int kPanels>(const T* from, Sum* to) {
+      for (int column = 0; column < kPanel; column += 2 * kLanes<Sum>) {
+        Multiply<kCount, kPanels, kTransposed>(depth, a, from + column * kPairing<T>, b.stride, accumulate, to + column,
+                                               kPanel, c_stride);
+      }
+    });
   };
   if constexpr (kPairing<T> == 1) {
     if (a.step != 1) return take.template operator()<true>();

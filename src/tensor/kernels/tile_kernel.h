@@ -7,7 +7,8 @@
 // Every c[i, j] is one accumulator. Its bits depend on row i of a, column j of b and the kernel. They do not depend on
 // how many rows and columns are computed beside it, nor on where the sum over k is stored and taken up again, nor on
 // whether a row of a was packed:
-//   b  in panels of kPanel columns: row k of a panel is kPanel numbers; bf16: rows in pairs, (k, k + 1) interleaved
+//   b  in panels of kPanel columns: row k of a panel is kPanel numbers; bf16: rows in pairs, (k, k + 1) interleaved, or
+//      short panels, which some kernels read as well (short_panels.h)
 //   a  packed in tiles of up to `rows` rows: for each segment of k (64 bytes of T), the segments of the rows, one after
 //      another; or where it is, if the kernel can read it there (MayReadInPlace); or transposed, row k after row k - 1
 // Packed bf16 is padded with zeros to PanelDepth in k; f32 and f64 are not padded.
@@ -46,6 +47,20 @@ constexpr std::int64_t PanelIndex(std::int64_t k, std::int64_t j) {
   return k / kPair * kPair * kPanel + j * kPair + k % kPair;
 }
 
+// Panels of b, each `stride` numbers behind the one before it.
+template <class T>
+struct PanelView {
+  const T* data = nullptr;
+  std::int64_t stride = 0;
+  const std::uint8_t* tops = nullptr;                       // of each panel, if they are short
+  static constexpr std::int64_t kShort = kPanel * 13 / 16;  // numbers that a row of a short panel takes
+
+  // From a panel on and k rows further on, of short panels a multiple of kSegment.
+  [[gnu::always_inline]] PanelView From(std::int64_t panel, std::int64_t k) const {
+    return {data + panel * stride + k * (tops ? kShort : kPanel), stride, tops ? tops + panel : nullptr};
+  }
+};
+
 // A matrix whose element (i, j) is data[i * row_stride + j * column_stride].
 template <class T>
 struct Strided {
@@ -72,14 +87,17 @@ struct TileKernel {
   int panels;       // that it multiplies at once; of more it takes one group after another
   int packed_size;  // bytes of a packed element
   void (*pack)(Strided<T> a, int rows, std::int64_t depth, std::byte* to);
-  // Panels b, b + b_stride, ... of PanelDepth rows each; c has kPanel columns for each.
-  void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const T* b,
-                   std::int64_t b_stride, bool accumulate, Sum* c, std::int64_t c_stride);
+  // So many panels of PanelDepth rows each; c has kPanel columns for each.
+  void (*multiply)(int rows, std::int64_t panels, std::int64_t depth, const TileRows& a, const PanelView<T>& b,
+                   bool accumulate, Sum* c, std::int64_t c_stride);
   // Each of up to kEach rows times a panel of its own, into kPanel columns of c. A row alone waits for its own sums.
   static constexpr int kEach = 4;
   void (*multiply_each)(int rows, std::int64_t depth, const TileRows* a, const T* const* b, bool accumulate, Sum* c,
                         std::int64_t c_stride);
   int each_from = 1;  // queries of a step from which this is quicker for their heads than head after head
+  // Packs rows [0, depth) and columns [0, valid) of b as a short panel and returns its top, or 0 if they don't fit. The
+  // numbers of a column lie side by side. Null if the kernel reads no short panels.
+  std::uint8_t (*shorten)(Strided<T> b, std::int64_t depth, std::int64_t valid, T* to) = nullptr;
 
   // Whether rows of a, elements of k side by side, can be read where they are: they are not widened, and no padding is
   // wanted.
@@ -137,12 +155,13 @@ void EigenGemm(std::int64_t rows, std::int64_t columns, std::int64_t depth, Stri
 // side by side, at most kMost. A single row waits for its own sums; more panels give it more to do meanwhile.
 namespace {
 template <int kRows, int kMost = 1, class T, class F>
-void ForPanels(int rows, std::int64_t panels, const T* b, std::int64_t b_stride, Accumulator<T>* c, const F& multiply) {
+void ForPanels(int rows, std::int64_t panels, const PanelView<T>& b, Accumulator<T>* c, const F& multiply) {
   if constexpr (kRows > 0) {
-    if (rows < kRows) return ForPanels<kRows - 1, kMost>(rows, panels, b, b_stride, c, multiply);
+    if (rows < kRows) return ForPanels<kRows - 1, kMost>(rows, panels, b, c, multiply);
+    const T* from = b.data;
     const auto take = [&]<int kCount>() {
-      for (; panels >= kCount; panels -= kCount, b += kCount * b_stride, c += kCount * kPanel) {
-        multiply.template operator()<kRows, kCount>(b, c);
+      for (; panels >= kCount; panels -= kCount, from += kCount * b.stride, c += kCount * kPanel) {
+        multiply.template operator()<kRows, kCount>(from, c);
       }
     };
     if constexpr (kRows == 1) take.template operator()<4>();
