@@ -90,7 +90,7 @@ class Sitting:
                 self.peers.update(((peer.kind, name), peer) for name in peer.names)
                 self.say(f"{peer.kind} is ready: {peer.names[0]}")
             except SideError as error:
-                self.errors.add(f"{peer.kind}, {peer.names[0]}: not ready: {error}")
+                self.errors.add(f"{peer.kind}, {peer.names[0]}: not ready: {error}; more --seconds give it longer")
 
     def measure_peers(self, rows):
         for row in rows:

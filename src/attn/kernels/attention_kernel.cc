@@ -4,6 +4,8 @@
 // one document and one key head, up to kQueryBlock rows: the heads of each query that share the key head. It takes the
 // visible tiles together. A key that one of its queries does not see weighs exactly 0 there, and adding 0 leaves a sum
 // as it is. So a query's bits do not depend on the queries in its block: alone in decoding, or many in training.
+#include <cstring>
+
 #include "attn/kernels/forward_blocks.h"
 #include "attn/kernels/own_tiles.h"
 #include "attn/kernels/scratch.h"
@@ -267,7 +269,10 @@ void AttentionKernels<SWARR_SET>::StoreKeys(const Context& ctx, const KeyCache& 
         const Tiles<T> tiles = SlotTiles(s, cache, slot, g);
         const T *key = k.data<T>() + (n * s.G + g) * s.D, *value = v.data<T>() + (n * s.G + g) * s.D;
         T* column = tiles.Columns(s, position / kKeyTile) + PanelIndex<T>(0, lane);
-        for (std::int64_t d = 0; d < s.D; ++d) column[PanelIndex<T>(d, 0)] = key[d];
+        constexpr std::int64_t kPair = kPairing<T>;
+        const std::int64_t paired = s.D / kPair * kPair;
+        for (std::int64_t d = 0; d < paired; d += kPair) std::memcpy(column + d * kPanel, key + d, kPair * sizeof(T));
+        for (std::int64_t d = paired; d < s.D; ++d) column[PanelIndex<T>(d, 0)] = key[d];
         for (std::int64_t c = 0; c < s.value_panels; ++c, value += kPanel) {
           T* row = tiles.Rows(s, c, position / kKeyTile) + PanelIndex<T>(lane, 0);
           const std::int64_t width = std::min(kPanel, s.D - c * kPanel);
