@@ -53,8 +53,8 @@ bool SamePanel(const std::vector<BFloat16>& w, std::int64_t depth, std::int64_t 
 }  // namespace
 
 TEST_CASE("a short panel becomes the panel that it was made of, every bit" * doctest::skip(!ExpandsHere())) {
-  // All numbers of 15 scales with the largest, both signs, and all of scale 0, whatever the largest is.
-  for (const int top : {15, 16, 63, 64, 126, 127}) {
+  // All numbers of the 15 scales up to the largest, both signs, and all of scale 0, whatever the largest is.
+  for (const int top : {0, 3, 15, 16, 63, 64, 126, 127}) {
     std::vector<BFloat16> w;
     for (int bits = 0; bits < 0x8000; ++bits) {
       const int scale = bits >> 8;
@@ -63,7 +63,7 @@ TEST_CASE("a short panel becomes the panel that it was made of, every bit" * doc
       w.push_back(OfBits(bits | 0x8000));
     }
     INFO("top " << top << ", " << w.size() << " numbers");
-    CHECK(w.size() == 2 * 256 * 16);
+    CHECK(w.size() == std::size_t{2} * 256 * static_cast<std::size_t>(1 + std::min(top, 15)));
     const std::int64_t valid = kPanel, depth = static_cast<std::int64_t>(w.size()) / valid;
     const Shortened whole(w, depth, valid);
     CHECK(whole.fits);
