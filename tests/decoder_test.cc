@@ -244,6 +244,20 @@ TEST_CASE("a finished slot takes the next request at once, so that a long sequen
   CHECK(drawn_by_long == std::vector<int>{20, 4, 8, 12, 16});
 }
 
+TEST_CASE("what is drawn where a logit is not finite is no completion") {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    TestContext t;
+    Transformer model(DecoderConfig({{}, {}}), dtype, /*with_gradients=*/false);
+    Randomize(model);
+    const std::vector<Request> requests = ManyRequests(model.config());
+    CHECK_NOTHROW(CheckFinite(Decoder(model, 8, kLongest).Generate(t.ctx, requests)));
+    Fill(model.parameters()["model.layers.1.self_attn.q_proj.weight"].value, 1e30);
+    Fill(model.parameters()["model.layers.1.self_attn.k_proj.weight"].value, 1e30);
+    CHECK_THROWS_WITH_AS(CheckFinite(Decoder(model, 8, kLongest).Generate(t.ctx, requests)),
+                         Contains("of completion 1 is"), Error);
+  }
+}
+
 TEST_CASE("temperature 0 takes the most probable token at every position") {
   ForModels({{{3, 1}, {}}}, [](const Transformer& model) {
     TestContext t;

@@ -204,6 +204,11 @@ TEST_CASE("a value that only a wider dtype can hold is refused, not read as infi
   CHECK_NOTHROW(LoadModel(m.dir / "wide", DType::kF64, false));
   CHECK_THROWS_WITH_AS(LoadModel(m.dir / "wide", DType::kF32, false),
                        Contains("1 value of the tensor model.norm.weight is NaN or infinite"), Error);
+  model.parameters()["model.norm.weight"].value.data<double>()[2] = 3.4e38;  // bf16 ends at 3.3895e38
+  SaveModel(m.dir / "less_wide", model, TextTokenizer());
+  CHECK_NOTHROW(LoadModel(m.dir / "less_wide", DType::kF32, false));
+  CHECK_THROWS_WITH_AS(LoadModel(m.dir / "less_wide", DType::kBF16, false),
+                       Contains("1 value of the tensor model.norm.weight is NaN or infinite"), Error);
 }
 
 TEST_CASE("a config that lies about sizes is refused before its model is allocated") {

@@ -39,9 +39,10 @@ struct GenerateCommand {
     Context ctx = compute.MakeContext(steps);
     Decoder decoder(*model, /*slots=*/1, prompt_tokens + request.max_new_tokens);
     TextStream shown(tokenizer, /*skip_special=*/true);
-    decoder.Generate(ctx, {&request, 1},
-                     [&](std::size_t, std::int32_t token) { std::cout << shown.Add(token) << std::flush; });
+    const auto completions = decoder.Generate(
+        ctx, {&request, 1}, [&](std::size_t, std::int32_t token) { std::cout << shown.Add(token) << std::flush; });
     std::cout << shown.Finish() << '\n';
+    CheckFinite(completions);
     model->NoteMemory(compute.memory);
     compute.PrintMemory(steps.arena());
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <future>
 #include <mutex>
 #include <optional>
@@ -32,6 +33,17 @@ constexpr std::int64_t kMostCopies = 16;
 Tensor View(std::vector<std::int32_t>& v) { return {v.data(), DType::kI32, {static_cast<std::int64_t>(v.size())}}; }
 
 }  // namespace
+
+void CheckFinite(std::span<const Completion> completions) {
+  for (std::size_t i = 0; i < completions.size(); ++i) {
+    const std::vector<double>& logp = completions[i].logp;
+    const auto bad = std::ranges::find_if_not(logp, [](double x) { return std::isfinite(x); });
+    if (bad == logp.end()) continue;
+    throw Error(Concat("the log-probability of token ", bad - logp.begin() + 1, " of completion ", i + 1, " is ", *bad,
+                       ", since a logit there is not finite: the model's numbers are NaN or too large for its dtype; "
+                       "take a wider one or an earlier checkpoint"));
+  }
+}
 
 int SlotsFor(const Transformer& model, int asked, std::int64_t requests, int max_length) {
   constexpr std::int64_t kMost = 1024, kMemoryShare = 8;

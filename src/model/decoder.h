@@ -33,6 +33,9 @@ struct Completion {
   bool finished = false;  // ended by a token that ends texts (ModelConfig::Stops); false: cut at max_new_tokens
 };
 
+// Throws if a token's log-probability is not finite: a row with such a logit has no distribution to draw from.
+void CheckFinite(std::span<const Completion> completions);
+
 // Sequences that the processor decodes at a time where nobody says how many.
 constexpr int kHostSlots = 128;
 // How many to decode at a time: `asked`, or if that is 0 kHostSlots, or on a device as many of the `requests` as a

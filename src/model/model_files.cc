@@ -47,7 +47,7 @@ std::unique_ptr<Transformer> LoadModel(const std::filesystem::path& dir, DType d
   weights.Check(config);
   if (check) check(config);
   auto model = std::make_unique<Transformer>(config, dtype, with_gradients, kind);
-  model->parameters().Set([&](const Parameter& p, const Tensor& master) { weights.Read(p.name, master); });
+  model->parameters().Set([&](const Parameter& p, const Tensor& master) { weights.Read(p.name, master, dtype); });
   return model;
 }
 

@@ -74,6 +74,12 @@ bool SameNumbers(const SafetensorsFile& file_a, const char* a, const Safetensors
   return true;
 }
 
+// Values of f32 that are NaN or infinite in bf16.
+std::int64_t CountNonFiniteInBF16(const Tensor& t) {
+  const float* x = t.data<float>();
+  return std::count_if(x, x + t.size(), [](float value) { return !std::isfinite(float(BFloat16(value))); });
+}
+
 }  // namespace
 
 WeightFiles::WeightFiles(const fs::path& dir) : where_((dir / kWeightsFile).string()) {
@@ -146,9 +152,11 @@ void WeightFiles::CheckHead() const {
 
 std::string WeightFiles::dtype() const { return LowerCase(FileOf(kEmbedding).stored_dtype(kEmbedding)); }
 
-void WeightFiles::Read(const std::string& name, const Tensor& to) const {
+void WeightFiles::Read(const std::string& name, const Tensor& to, DType values) const {
   FileOf(name).ReadAs(name, 0, to);
-  if (const std::int64_t count = swarr::CountNonFinite(to); count > 0) RefuseNonFinite(name, count);
+  const std::int64_t count =
+      values == DType::kBF16 && to.dtype() == DType::kF32 ? CountNonFiniteInBF16(to) : swarr::CountNonFinite(to);
+  if (count > 0) RefuseNonFinite(name, count);
 }
 
 std::map<std::string, std::int64_t> WeightFiles::CountNonFinite(const ModelConfig& config) const {

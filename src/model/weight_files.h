@@ -32,8 +32,8 @@ class WeightFiles {
   // The element type of the embedding, in lower case: "f32", "bf16", "f16" or "f64".
   std::string dtype() const;
   // Reads a parameter into `to`, which is on the host and has its shape, rounding to its dtype. Throws, naming the
-  // tensor, if a value is NaN or infinite or becomes so.
-  void Read(const std::string& name, const Tensor& to) const;
+  // tensor, if a value is NaN or infinite or becomes so, there or when it is rounded to `values`.
+  void Read(const std::string& name, const Tensor& to, DType values) const;
   // How many values are NaN or infinite, for each parameter that has some. Reads all weights once, in blocks.
   std::map<std::string, std::int64_t> CountNonFinite(const ModelConfig& config) const;
   // Throws, naming the first such parameter, if there are any.

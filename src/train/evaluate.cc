@@ -87,6 +87,7 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
                   max_length);
   std::vector<Completion> completions =
       Generate(ctx, options.ranks, decoder, requests, options.samples, Counting(model, requests, options));
+  CheckFinite(completions);
   std::vector<EvaluatedCompletion> results;
   for (std::size_t i = 0; i < completions.size(); ++i) {
     Completion& c = completions[i];
