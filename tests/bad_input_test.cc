@@ -332,7 +332,7 @@ TEST_CASE("bad input: a weight that is NaN or infinite ends every command that r
     std::memcpy(bytes.data() + bytes.size() - 2 * sizeof value, &value, sizeof value);
     model.Write("model.safetensors", bytes);
     const std::string path = model.path.string(), out = (model.dir / "out").string();
-    const std::string sentence = ": 1 value of the tensor model.norm.weight is NaN or infinite; fetch or write";
+    const std::string sentence = ": 1 value of the tensor model.norm.weight is NaN or infinite";
     model.CheckRefused(sentence);
     const Arguments task = {"--model", path, "--task", "chain", "--n-min", "1", "--n-max", "2"};
     CheckSentence(Swarr(Arguments{"eval", "--problems", "2"} + task), sentence);

@@ -208,7 +208,7 @@ TEST_CASE("a value that only a wider dtype can hold is refused, not read as infi
   SaveModel(m.dir / "less_wide", model, TextTokenizer());
   CHECK_NOTHROW(LoadModel(m.dir / "less_wide", DType::kF32, false));
   CHECK_THROWS_WITH_AS(LoadModel(m.dir / "less_wide", DType::kBF16, false),
-                       Contains("1 value of the tensor model.norm.weight is NaN or infinite"), Error);
+                       Contains("1 value of the tensor model.norm.weight is NaN or infinite in bf16; fetch"), Error);
 }
 
 TEST_CASE("a config that lies about sizes is refused before its model is allocated") {

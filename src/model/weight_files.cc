@@ -156,7 +156,7 @@ void WeightFiles::Read(const std::string& name, const Tensor& to, DType values) 
   FileOf(name).ReadAs(name, 0, to);
   const std::int64_t count =
       values == DType::kBF16 && to.dtype() == DType::kF32 ? CountNonFiniteInBF16(to) : swarr::CountNonFinite(to);
-  if (count > 0) RefuseNonFinite(name, count);
+  if (count > 0) RefuseNonFinite(name, count, 0, Concat(" in ", Name(values)));
 }
 
 std::map<std::string, std::int64_t> WeightFiles::CountNonFinite(const ModelConfig& config) const {
@@ -181,10 +181,11 @@ void WeightFiles::CheckFinite(const ModelConfig& config) const {
   if (!counts.empty()) RefuseNonFinite(counts.begin()->first, counts.begin()->second, counts.size() - 1);
 }
 
-void WeightFiles::RefuseNonFinite(const std::string& name, std::int64_t count, std::size_t others) const {
+void WeightFiles::RefuseNonFinite(const std::string& name, std::int64_t count, std::size_t others,
+                                  const std::string& in_dtype) const {
   const std::string more = others == 0 ? "" : Concat(" (and ", others, others == 1 ? " tensor" : " tensors", " more)");
   throw Error(Concat(where_, ": ", count, count == 1 ? " value" : " values", " of the tensor ", Excerpt(name),
-                     count == 1 ? " is" : " are", " NaN or infinite", more,
+                     count == 1 ? " is" : " are", " NaN or infinite", in_dtype, more,
                      "; fetch or write the weights again, or take an earlier checkpoint"));
 }
 

@@ -46,7 +46,8 @@ class WeightFiles {
  private:
   void OpenShards(const std::filesystem::path& dir);
   void CheckHead() const;
-  [[noreturn]] void RefuseNonFinite(const std::string& name, std::int64_t count, std::size_t others = 0) const;
+  [[noreturn]] void RefuseNonFinite(const std::string& name, std::int64_t count, std::size_t others = 0,
+                                    const std::string& in_dtype = "") const;
   const SafetensorsFile& FileOf(const std::string& name) const;
 
   std::string where_;  // the one file, or the index
