@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // swarr sample: a model's completions as rows that sft reads.
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
@@ -50,8 +51,10 @@ struct SampleCommand {
                               .seed = evaluate.seed,
                               .samples = evaluate.samples};
     const SampledRows rows = RowsToLearn(completions, source, kept);
-    SWARR_CHECK(rows.rows > 0, "none of the ", completions.size(), " completions can be kept (", rows.not_read_back,
-                " can't be read back as the tokens that were drawn); raise --samples or take a better model");
+    const auto cut = std::ranges::count(completions, false, &EvaluatedCompletion::finished);
+    SWARR_CHECK(rows.rows > 0, "none of the ", completions.size(), " completions can be kept (", cut,
+                " are cut at --max-completion-length, ", rows.not_read_back,
+                " can't be read back as the tokens that were drawn); raise that, --samples, or take a better model");
     output.Write(rows.lines);
     Report(completions, rows);
     model->NoteMemory(compute.memory);

@@ -294,7 +294,7 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
               "RL needs max_completion_length, of which completion_limit() of the task may tell");
   if (options.num_generations < 2 && options.objective.baseline != Baseline::kNone) {
     throw UsageError(
-        "a baseline needs groups of at least 2 completions; raise num-generations, or set baseline to none");
+        "a baseline needs groups of at least 2 completions; raise --num-generations, or take --baseline none");
   }
   if (options.objective.beta == 0) reference = nullptr;
   CheckReference(model, reference, options);

@@ -126,6 +126,9 @@ void TrainingRun::RemoveEarlierRun() const {
 }
 
 std::string TrainingRun::WhereToGoBack() const {
+  if (step() == 0) {
+    return "no weight has changed yet, so the model that the run began with gives it; --trace-nonfinite names the op";
+  }
   const std::vector<fs::path> checkpoints = CheckpointsOf(options_.output_dir);
   if (checkpoints.empty()) {
     return "there is no checkpoint to go back to (--save-every); try a smaller --lr";
