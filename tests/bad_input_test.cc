@@ -324,6 +324,22 @@ TEST_CASE("bad input: values of config.json that the model can't compute") {
   refused("/eos_token_id", {{1}}, "eos_token_id is [1]");
 }
 
+TEST_CASE("bad input: weights so large that logits overflow end what draws from these, and nothing is made of it") {
+  const SpoiltModel model;
+  std::string bytes = model.Read("model.safetensors");
+  const float value = 3e38F;
+  std::memcpy(bytes.data() + bytes.size() - 2 * sizeof value, &value, sizeof value);
+  model.Write("model.safetensors", bytes);
+  const std::string path = model.path.string(), sentence = "a logit there is not finite";
+  const Arguments task = {"--model", path, "--task", "chain", "--n-min", "1", "--n-max", "2", "--problems", "2"};
+  const Outcome shown = Swarr({"generate", "--model", path, "--prompt", "a1"});  // shows each token as it is drawn
+  CHECK(shown.status == 1);
+  CHECK(shown.Says(sentence));
+  CheckSentence(Swarr(Arguments{"eval"} + task), sentence);
+  CheckSentence(Swarr(Arguments{"sample", "--output", (model.dir / "out").string()} + task), sentence);
+  CHECK(HoldsOnly(model.dir.path(), {"model"}));
+}
+
 TEST_CASE("bad input: a weight that is NaN or infinite ends every command that reads weights, and inspect counts it") {
   const float values[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()};
   for (const float value : values) {

@@ -45,7 +45,9 @@ TEST_CASE("a loss that is not finite stops the run before the weights change, an
 
   Small early;
   SetNormWeight(early, std::numeric_limits<float>::quiet_NaN());
+  const Contains without_update("no weight has changed yet, so the model that the run began with gives it");
   CHECK_THROWS_WITH_AS(Train(early, In(dir / "early"), 20), Contains("not finite at step 1"), Error);
+  CHECK_THROWS_WITH_AS(Train(early, In(dir / "again"), 20), without_update, Error);
 }
 
 TEST_CASE("weights that are not finite are never saved: not as a checkpoint, nor as the model of the last update") {

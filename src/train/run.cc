@@ -126,7 +126,7 @@ void TrainingRun::RemoveEarlierRun() const {
 }
 
 std::string TrainingRun::WhereToGoBack() const {
-  if (step() == 0) {
+  if (optimizer_.steps_taken() == 0) {
     return "no weight has changed yet, so the model that the run began with gives it; --trace-nonfinite names the op";
   }
   const std::vector<fs::path> checkpoints = CheckpointsOf(options_.output_dir);

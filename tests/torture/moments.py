@@ -23,7 +23,7 @@ import subprocess
 import tempfile
 import time
 
-from torture import ARMS, CHAIN, SHAPE, Command, write_preset
+from torture import ARMS, CHAIN, SHAPE, Command, require, write_preset
 
 SAVING = ["--save-every", "5", "--threads", "1", "--quiet"]
 # What the second of two resumes is told: the first still writes, or has completed a study.
@@ -66,7 +66,7 @@ class Trials:
 
     def run(self, arguments):
         done = subprocess.run([self.program, *arguments], env=self.environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
+        require(done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}")
 
     def alone(self, command):
         """What a run that is left alone ends with, and how many seconds it takes."""
@@ -84,7 +84,7 @@ class Trials:
         process.send_signal(SIGNAL[kind])
         status = process.wait()
         # Before the program watches for signals, they end it as they end any.
-        assert status in (0, STATUS[kind], -SIGNAL[kind]), f"status {status}"
+        require(status in (0, STATUS[kind], -SIGNAL[kind]), f"status {status}")
         return status != 0
 
     def resume_twice(self, arguments):
@@ -92,7 +92,7 @@ class Trials:
         both = [subprocess.Popen([self.program, *arguments], env=self.environment, stdout=subprocess.DEVNULL,
                                  stderr=subprocess.PIPE, text=True) for _ in range(2)]
         failed = [said for said, status in [(p.communicate()[1], p.returncode) for p in both] if status != 0]
-        assert len(failed) <= 1 and all(any(why in said for why in REFUSED) for said in failed), failed
+        require(len(failed) <= 1 and all(any(why in said for why in REFUSED) for said in failed), failed)
         return len(failed) == 1
 
     def trial(self, command, kind, number, expected, seconds):
@@ -109,7 +109,7 @@ class Trials:
         found = command.result(out)
         shutil.rmtree(out)
         for key, value in expected.items():
-            assert found[key] == value, f"{key} differs"
+            require(found[key] == value, f"{key} differs")
         return disturbed
 
 

@@ -21,7 +21,7 @@ import subprocess
 import tempfile
 import time
 
-from torture import CHAIN, SHAPE, Command
+from torture import CHAIN, SHAPE, Command, require
 
 PROMISED = 60  # seconds until all ranks have ended
 PORTS = itertools.count(random.randrange(20000, 30000))
@@ -65,7 +65,7 @@ class Trials:
     def end_well(ranks):
         for process in ranks:
             said = process.communicate()[1]
-            assert process.returncode == 0, f"{' '.join(process.args)}: {said}"
+            require(process.returncode == 0, f"{' '.join(process.args)}: {said}")
 
     def run(self, arguments, ranks):
         self.end_well(self.start(arguments, ranks))
@@ -80,7 +80,7 @@ class Trials:
         seconds = time.monotonic() - began
         self.end_well(ranks)
         expected = command.result(one)
-        assert command.result(two) == expected, f"{command.name}: two ranks differ from one"
+        require(command.result(two) == expected, f"{command.name}: two ranks differ from one")
         return expected, seconds
 
     @staticmethod
@@ -112,12 +112,12 @@ class Trials:
         took = time.monotonic() - began
         ranks[victim].communicate()
         stopped = ranks[1 - victim].returncode != 0  # else it had done all when the other was killed
-        assert not stopped or (ranks[1 - victim].returncode == 1 and "rank" in said.splitlines()[-1]), said
+        require(not stopped or (ranks[1 - victim].returncode == 1 and "rank" in said.splitlines()[-1]), said)
         self.run([*command.arguments, "--output-dir", str(out), *command.resume], 1 + number % 2)
         found = command.result(out)
         shutil.rmtree(out)
         for key, value in expected.items():
-            assert found[key] == value, f"{key} differs"
+            require(found[key] == value, f"{key} differs")
         return stopped, took
 
 

@@ -28,6 +28,12 @@ CHAIN = ["--task", "chain", "--n-min", "1", "--n-max", "2"]
 SAVING = ["--save-every", "2", "--keep-checkpoints", "1", "--threads", "1", "--quiet"]
 
 
+def require(condition, message):
+    """Like assert, which python3 -O leaves out."""
+    if not condition:
+        raise AssertionError(message)
+
+
 class Command:
     """A command of the program and what it writes."""
 
@@ -43,7 +49,7 @@ class Command:
             files[model + " steps"] = [row["step"] for row in rows]
             files[model + " losses"] = [row["loss"] for row in rows]
         hidden = [str(path) for path in out.rglob(".*")]
-        assert not hidden, f"left behind: {hidden}"
+        require(not hidden, f"left behind: {hidden}")
         return files
 
 
@@ -103,7 +109,7 @@ def main():
             env.update(LD_PRELOAD=options.library, SWARR_FAULT=fault, SWARR_FAULT_DIR=str(out),
                        SWARR_FAULT_COUNT=str(out) + ".count")
         done = subprocess.run([options.program, *arguments], env=env, capture_output=True, text=True)
-        assert may_fail or done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
+        require(may_fail or done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}")
         return done
 
     def check_one(command, expected, kind, n, old):
@@ -116,9 +122,9 @@ def main():
         fault = "kill" if kind == "kill" else "full"
         done = run([*arguments, *replacing], f"{fault}:{n}", out, may_fail=True)
         if kind == "kill":
-            assert done.returncode == -9, f"{done.returncode}: {done.stderr}"
+            require(done.returncode == -9, f"{done.returncode}: {done.stderr}")
         elif done.returncode != 0:
-            assert done.returncode == 1 and done.stderr.count("\n") == 1, f"{done.returncode}: {done.stderr}"
+            require(done.returncode == 1 and done.stderr.count("\n") == 1, f"{done.returncode}: {done.stderr}")
         if kind == "replace":
             run(["inspect", "--model", str(out)])  # the old model or the new one, whole
         if not (out / "results.json").exists():  # a study that is complete is refused
@@ -126,7 +132,7 @@ def main():
         found = command.result(out)
         shutil.rmtree(out)
         for key, value in expected.items():
-            assert found[key] == value, f"{key} differs"
+            require(found[key] == value, f"{key} differs")
         return done.returncode != 0
 
     failures, tried = 0, 0
