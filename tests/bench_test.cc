@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -43,7 +44,7 @@ std::vector<std::string> With(std::vector<std::string> arguments, const std::vec
 
 }  // namespace
 
-TEST_CASE("only rows with the text in their name are measured, and no such row is an error") {
+TEST_CASE("only rows with the text in their name are measured") {
   CHECK(NamesOf(Measure("train", "D train B16 T256")) ==
         std::set<std::string>{"D train B16 T256 full", "D train B16 T256 W64"});
   CHECK(NamesOf(Measure("train", "D train B16 T256 full, rl ")) ==
@@ -53,7 +54,73 @@ TEST_CASE("only rows with the text in their name are measured, and no such row i
   CHECK(NamesOf(ShortScaling()) == std::set<std::string>{"D forward T1024 W128", "D forward T1024 full",
                                                          "D train T1024 W128", "D train T1024 full",
                                                          "D decode T1024 W128", "D decode T1024 full"});
-  CHECK_THROWS_WITH_AS(Measure("decode", "B17"), "no row of the suite decode has 'B17' in its name", UsageError);
+}
+
+TEST_CASE("a text names the rows that have it in their name as whole words") {
+  const ordered_json cases = ordered_json::parse(ReadFile(Concat(SWARR_TEST_DATA, "/bench_rows.json")));
+  for (const ordered_json& one : cases) {
+    const std::string rows = one["rows"], name = one["name"];
+    CAPTURE(rows);
+    CAPTURE(name);
+    TestContext t;
+    const BenchOptions options{.suite = "decode", .rows = rows};
+    BenchRows bench(t.ctx, options);
+    CHECK(bench.Wanted(name) == one["wanted"]);
+    CHECK(bench.any_wanted() == one["wanted"]);
+  }
+}
+
+TEST_CASE("where no row has the text, the names of all are seen before the error, each once") {
+  for (const auto& [suite, name] :
+       {std::pair("ops", "C gemm q backward dw"), std::pair("train", "D rl B128 T64 W64"),
+        std::pair("decode", "D decode B16 greedy full"), std::pair("scaling", "D decode T262144 full")}) {
+    CAPTURE(suite);
+    TestContext t;
+    std::vector<std::string> names;
+    CHECK_THROWS_WITH_AS(
+        RunBench(t.ctx, {.suite = suite, .rows = "B17", .on_no_row = [&](const auto& all) { names = all; }}),
+        Concat("no row of the suite ", suite, " has 'B17' in its name, as whole words").c_str(), UsageError);
+    CHECK(std::ranges::count(names, name) == 1);
+    CHECK(std::set<std::string>(names.begin(), names.end()).size() == names.size());
+  }
+  const Outcome outcome = Swarr({"bench", "--suite", "decode", "--rows", "B17", "--threads", "1"});
+  CHECK(outcome.status == 2);
+  CHECK(outcome.IsOneSentence());
+  CHECK(outcome.out.starts_with("The suite decode has these rows:\n  C decode B1 greedy full\n"));
+}
+
+TEST_CASE("a row says between which times its repetitions were, in its line too") {
+  TestContext t;
+  std::vector<double> seconds = {9, 0.003, 0.001, 0.002, 0.008};  // the first warms up
+  const auto measured = [&](double per_row) {
+    const BenchOptions options{.suite = "ops", .seconds_per_row = per_row};
+    BenchRows bench(t.ctx, options);
+    std::size_t next = 0;
+    bench.Measure(
+        {{"name", "a row"}}, [&] { return seconds[next++]; }, [](ordered_json&, double) {});
+    return bench.TakeRows()[0];
+  };
+  const ordered_json once = measured(0.5);  // 9 s is too long for more
+  CHECK(once["repetitions"] == 1);
+  CHECK(once["ms"] == 9000.0);
+  CHECK(once["fastest_ms"] == 9000.0);
+  CHECK(once["slowest_ms"] == 9000.0);
+  CHECK(BenchLine(once).find("9000.000 ms (once)") != std::string::npos);
+  seconds[0] = 0.001;
+  const ordered_json several = measured(0.004);
+  CHECK(several["repetitions"] == 4);
+  CHECK(several["ms"].get<double>() == doctest::Approx(2.5));
+  CHECK(several["fastest_ms"].get<double>() == doctest::Approx(1.0));
+  CHECK(several["slowest_ms"].get<double>() == doctest::Approx(8.0));
+  CHECK(BenchLine(several).find("2.500 ms (1.000 to 8.000 of 4)") != std::string::npos);
+  const ordered_json peak = {{"name", "peak"}, {"ms", 20.0}, {"repetitions", 1}, {"gflops", 2.0}};
+  CHECK(BenchLine(peak).find('(') == std::string::npos);
+}
+
+TEST_CASE("times of a few nanoseconds keep their digits in a line") {
+  const ordered_json row = {
+      {"name", "short"}, {"ms", 0.00035}, {"fastest_ms", 0.00031}, {"slowest_ms", 0.0009}, {"repetitions", 60}};
+  CHECK(BenchLine(row).find("0.000350 ms (0.000310 to 0.000900 of 60)") != std::string::npos);
 }
 
 TEST_CASE("a benchmark's weights have the deviations of initial ones, in the master and rounded") {
@@ -107,7 +174,10 @@ TEST_CASE("CUDA: ops and training steps are held against cuBLAS's product and co
     return;
   }
   TestContext t(Device::kCuda);
-  BenchOptions options{.suite = "ops", .rows = "A gemm o M1", .dtype = DType::kBF16, .seconds_per_row = 1e-3};
+  BenchOptions options{.suite = "ops",
+                       .rows = "A gemm o M1,A gemm o M16,A gemm o M16384",
+                       .dtype = DType::kBF16,
+                       .seconds_per_row = 1e-3};
   const ordered_json ops = RunBench(t.ctx, options);
   CHECK(ops["device"] == "cuda");
   CHECK(NamesOf(ops) ==
@@ -154,6 +224,8 @@ TEST_CASE("a row of scaling knows its memory, and the figure has its six lines")
     const bool decodes = row["name"].get<std::string>().find("decode") != std::string::npos;
     const double tokens = decodes ? 1 : 1024;
     CHECK(row["tokens_per_second"].get<double>() == doctest::Approx(tokens / (1e-3 * row["ms"].get<double>())));
+    CHECK(row["fastest_ms"].get<double>() <= row["ms"].get<double>());
+    CHECK(row["slowest_ms"].get<double>() >= row["ms"].get<double>());
     if (decodes) continue;
     const double arena = row["arena_bytes_per_token"];
     CHECK(arena > 1000);
@@ -187,6 +259,7 @@ TEST_CASE("bench writes results and figure, and a figure of another suite is ref
   CHECK(results["cpu"] == Name(BestCpu()));
   CHECK(results["gemm"] == "own");
   CHECK(results["device"] == "cpu");
+  CHECK(results["load_before"].get<double>() >= 0);
   CHECK(results["memory"]["held"].contains("parameters"));
   CHECK(ReadFile(svg).starts_with("<svg"));
   const Outcome refused = Swarr(With(command, {"--suite", "ops", "--overwrite"}));

@@ -1,14 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What compare.py and sitting.py share: running a program that writes JSON, and printing a table."""
+"""What compare.py and sitting.py share: which rows are asked for, running a program that writes JSON, and printing a
+table."""
 import json
 import os
 import pathlib
+import re
 import subprocess
 import tempfile
 
 
 class SideError(Exception):
     """A side could not measure; the message is one line."""
+
+
+ROWS_HELP = "only rows with one of these in their name, as whole words, between commas"
+
+
+def is_among(name, rows):
+    """Whether the option --rows means the row: src/bench/bench.h has the same rule. Of "C decode B16 greedy full" "B16"
+    is a word and "B1" is none."""
+
+    def pattern(words):
+        begin, end = (r"(?<![0-9A-Za-z])", r"(?![0-9A-Za-z])")
+        return (begin if words[0].isalnum() else "") + re.escape(words) + (end if words[-1].isalnum() else "")
+
+    texts = [text for text in rows.split(",") if text]
+    return not texts or any(re.search(pattern(text), name) for text in texts)
 
 
 def run_json(command, limit, environment=os.environ):

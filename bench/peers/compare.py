@@ -32,7 +32,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 
-from common import SideError, processor_name
+from common import ROWS_HELP, SideError, is_among, processor_name
 from cpu_rows import DTYPES, ROWS, SHARES
 from disturbance import Watch
 from peers_report import print_report, report_json
@@ -72,7 +72,7 @@ class Comparison:
     begin: float = field(default_factory=time.monotonic)
 
     def wanted(self, rows):
-        return [row for row in rows if any(text in row.name for text in self.args.rows.split(","))]
+        return [row for row in rows if is_among(row.name, self.args.rows)]
 
     def moment(self):
         os.sched_setaffinity(0, set(self.watch.choose()))
@@ -163,7 +163,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description="Measures swarr and PyTorch side by side.")
     parser.add_argument("--swarr", default="build/swarr", help="the program")
     parser.add_argument("--pythons", default="/usr/bin/python3", help="interpreters that have torch, between spaces")
-    parser.add_argument("--rows", default="", help="only rows whose name contains one of these, between commas")
+    parser.add_argument("--rows", default="", help=ROWS_HELP)
     parser.add_argument("--seconds", type=float, default=600, help="for everything")
     parser.add_argument("--turns", type=count, default=12, help="of a row; more while too few are quiet")
     parser.add_argument("--quiet-turns", type=count, default=5, help="how many of them should be quiet for each side")
@@ -172,6 +172,9 @@ def parse_arguments():
     parser.add_argument("--threads", type=count, default=2)
     parser.add_argument("--json", type=pathlib.Path, help="file for everything that was measured")
     args = parser.parse_args()
+    names = [row.name for row in (*SHARES, *ROWS)]
+    if not any(is_among(name, args.rows) for name in names):
+        parser.error(f"--rows: none has '{args.rows}' in its name, as whole words; they are: {'; '.join(names)}")
     if args.json:  # a place that can't be written should not be found out when all is measured
         try:
             args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -215,8 +218,7 @@ def main():
             ignore_signals()
             comparison.end()
     if not comparison.measured:
-        why = f"it ended too soon, no row is called like '{args.rows}', or no interpreter has torch"
-        sys.exit(f"compare.py: nothing was measured: {why}")
+        sys.exit("compare.py: nothing was measured: it ended too soon, or no interpreter has torch")
     comparison.note_ops_peaks()
     print_report(environment, comparison)
     if args.json:

@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections import defaultdict
 
-from common import SideError, run_json, text_table
+from common import ROWS_HELP, SideError, is_among, run_json, text_table
 from gpu_rows import BATCHES, DECODE_A, LEAST_PRODUCT_BARS, MEMORY_BARS, PRODUCT_BARS, ROWS, STUDY_BARS, TRAIN_A
 from servers import Server
 
@@ -68,7 +68,7 @@ class Sitting:
         print(f"[{time.monotonic() - self.start:4.0f} s] {text}", flush=True)
 
     def wanted(self, rows):
-        return [row for row in rows if any(text in row.name for text in self.args.rows.split(","))]
+        return [row for row in rows if is_among(row.name, self.args.rows)]
 
     # ------------------------------------------------------------------------------------------------------------ peers
     def start_peers(self):
@@ -318,7 +318,7 @@ def parse_arguments():
     parser.add_argument("--output-dir", type=pathlib.Path, required=True, help="for figures, logs and JSON")
     parser.add_argument("--seconds", type=float, default=400, help="for everything")
     parser.add_argument("--rounds", type=int, default=5, help="at most; fewer if the time is up")
-    parser.add_argument("--rows", default="", help="only rows whose name contains one of these, between commas")
+    parser.add_argument("--rows", default="", help=ROWS_HELP)
     parser.add_argument("--parts", default="gemm,study,free,scaling", help="what else is measured, of these")
     parser.add_argument("--row-seconds", type=float, default=0.3, help="how long one measurement is repeated")
     parser.add_argument("--data-dir", default="data", help="of the study")

@@ -2,7 +2,9 @@
 #include "base/machine.h"
 
 #include <array>
+#include <cstdlib>
 #include <fstream>
+#include <limits>
 
 namespace swarr {
 
@@ -13,6 +15,11 @@ std::string ProcessorModel() {
     if (line.starts_with("model name") && at != std::string::npos) return line.substr(at + 2);
   }
   return "unknown processor";
+}
+
+double SystemLoad() {
+  double load = 0;
+  return getloadavg(&load, 1) == 1 ? load : std::numeric_limits<double>::quiet_NaN();
 }
 
 std::string UtcText(std::time_t time) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -74,15 +75,45 @@ double ProductPeak(const Context& ctx, const Tensor& y, const Tensor& x, const T
   return 1e-9 * flops / Fastest(ctx, [&] { LinearForward(library, y, x, w); });
 }
 
-// Whether the text has one of these, between commas, in it; or there are none.
-bool HasOneOf(const std::string& text, const std::string& list) {
-  std::istringstream parts(list);
-  bool any = false;
-  for (std::string part; std::getline(parts, part, ',');) {
-    if (text.find(part) != std::string::npos) return true;
-    any = true;
+// Whether `begin` stands within a word of the text, which is letters and digits, and not where one begins or ends.
+bool SplitsWord(const std::string& text, std::size_t begin) {
+  const auto is_of_word = [&](std::size_t i) { return std::isalnum(static_cast<unsigned char>(text[i])) != 0; };
+  return begin > 0 && begin < text.size() && is_of_word(begin - 1) && is_of_word(begin);
+}
+
+bool HasWords(const std::string& name, const std::string& words) {
+  for (std::size_t at = name.find(words); at != std::string::npos; at = name.find(words, at + 1)) {
+    if (!SplitsWord(name, at) && !SplitsWord(name, at + words.size())) return true;
   }
-  return !any;
+  return false;
+}
+
+// BenchOptions::rows; bench/peers/common.py has the same rule.
+bool IsAmong(const std::string& name, const std::string& rows) {
+  std::istringstream parts(rows);
+  bool all = true;
+  for (std::string part; std::getline(parts, part, ',');) {
+    if (part.empty()) continue;
+    if (HasWords(name, part)) return true;
+    all = false;
+  }
+  return all;
+}
+
+// A row's times with as many digits as its median asks for: "1.234 ms (1.201 to 1.311 of 60)", "1.234 ms (once)", or
+// "1.234 ms" of a peak.
+std::string TimesText(const ordered_json& row) {
+  const double ms = row["ms"];
+  const int digits = ms < 0.1 ? 6 : 3;
+  char text[128], spread[96] = "";
+  if (row.contains("fastest_ms") && row["repetitions"] != 1) {
+    std::snprintf(spread, sizeof spread, "(%.*f to %.*f of %d)", digits, row["fastest_ms"].get<double>(), digits,
+                  row["slowest_ms"].get<double>(), row["repetitions"].get<int>());
+  } else if (row.contains("fastest_ms")) {
+    std::snprintf(spread, sizeof spread, "(once)");
+  }
+  std::snprintf(text, sizeof text, "%11.*f ms %-28s", digits, ms, spread);
+  return text;
 }
 
 // Copying from one buffer of the device's memory to another, both far larger than a cache: bytes read plus written, in
@@ -192,13 +223,20 @@ double VisibleKeyCount(AttentionSpec spec, int length) {
 BenchRows::BenchRows(Context& ctx, const BenchOptions& options)
     : ctx_(ctx), options_(options), available_(ctx.device()), random_(StreamKey(0, Purpose::kInit)) {}
 
+void SetSpread(ordered_json& row, const std::vector<double>& times) {
+  const auto [fastest, slowest] = std::ranges::minmax(times);
+  row["fastest_ms"] = 1e3 * fastest;
+  row["slowest_ms"] = 1e3 * slowest;
+  row["repetitions"] = times.size();
+}
+
 double BenchRows::Measure(ordered_json row, const std::function<double()>& run, const Rates& rates, int calls) {
   double seconds = run();  // warms up; counts only if more runs would take too long
   const auto add = [&](std::vector<double> times) {
     std::ranges::sort(times);
     seconds = (times[(times.size() - 1) / 2] + times[times.size() / 2]) / 2;
     row["ms"] = 1e3 * seconds;
-    row["repetitions"] = times.size();
+    SetSpread(row, times);
     rates(row, seconds);
     Add(row);
   };
@@ -259,7 +297,8 @@ double BenchRows::CopyPeak() {
 }
 
 bool BenchRows::Wanted(const std::string& name) {
-  const bool wanted = options_.await_request ? name == options_.rows : HasOneOf(name, options_.rows);
+  if (std::ranges::find(names_, name) == names_.end()) names_.push_back(name);
+  const bool wanted = options_.await_request ? name == options_.rows : IsAmong(name, options_.rows);
   any_wanted_ |= wanted;
   return wanted;
 }
@@ -298,15 +337,16 @@ ordered_json RunBench(Context& ctx, const BenchOptions& options) {
   if (suite == kSuites.end()) {
     throw UsageError(Concat("unknown suite '", options.suite, "'; use ops, train, decode or scaling"));
   }
+  ordered_json results = BenchSetting(ctx, options);
   BenchRows bench(ctx, options);
   suite->second(bench);
   if (!bench.any_wanted()) {
+    if (options.on_no_row) options.on_no_row(bench.names());
     const std::string rows = Concat("no row of the suite ", options.suite);
     throw UsageError(options.await_request
                          ? Concat(rows, " is called '", options.rows, "', and a row on request needs its whole name")
-                         : Concat(rows, " has '", options.rows, "' in its name"));
+                         : Concat(rows, " has '", options.rows, "' in its name, as whole words"));
   }
-  ordered_json results = BenchSetting(ctx, options);
   results["rows"] = bench.TakeRows();
   return results;
 }
@@ -316,7 +356,7 @@ ordered_json BenchSetting(const Context& ctx, const BenchOptions& options) {
       {"suite", options.suite}, {"device", Name(ctx.device())}, {"processor", ProcessorName(ctx.device())},
       {"threads", ctx.threads}, {"dtype", Name(options.dtype)}, {"gemm", Name(ctx.gemm)},
       {"cpu", Name(ctx.cpu)},   {"version", Version()},         {"revision", BuildRevision()},
-      {"numbers", kNumbers},
+      {"numbers", kNumbers},    {"load_before", SystemLoad()},
   };
 }
 
@@ -335,7 +375,7 @@ std::string BenchLine(const ordered_json& row) {
                                                       {"memory_bytes", "%9.2f GB", 1e-9},
                                                       {"kv_bytes", "%11.0f cache bytes", 1}}};
   char text[256];
-  std::snprintf(text, sizeof text, "%-36s %11.3f ms", row["name"].get<std::string>().c_str(), row["ms"].get<double>());
+  std::snprintf(text, sizeof text, "%-36s %s", row["name"].get<std::string>().c_str(), TimesText(row).c_str());
   std::string line = text;
   for (const Column& c : kColumns) {
     if (!row.contains(c.key)) continue;

@@ -39,29 +39,37 @@
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
 #include "tensor/context.h"
 
 namespace swarr {
 
 struct BenchOptions {
-  std::string suite;   // ops, train, decode or scaling
-  std::string rows{};  // measure the rows whose name contains this, or one of these between commas; empty: all
+  std::string suite;  // ops, train, decode or scaling
+  // Measure the rows that have this in their name, or one of these between commas; empty: all. Texts are whole words,
+  // runs of letters and digits: of "C decode B16 greedy full" "B16" and "C decode", not "B1".
+  std::string rows{};
   DType dtype = DType::kF32;
   // A row is repeated for about this long, at least 3 times unless one run takes 10 times as long.
   double seconds_per_row = 1.0;
-  std::function<void(const nlohmann::ordered_json& row)> on_row{};  // sees each row as it is measured
+  std::function<void(const nlohmann::ordered_json& row)> on_row{};         // sees each row as it is measured
+  std::function<void(const std::vector<std::string>& names)> on_no_row{};  // sees the suite's, where `rows` fits none
   // If set, `rows` is the whole name of one row, of another suite than scaling. When it is prepared and was run twice,
   // this is called; whenever it returns true the row is measured, with one run or more, and it is called again.
   std::function<bool()> await_request{};
 };
 
 // What results say of how they were measured: {"suite", "device", "processor", "threads", "dtype", "gemm", "cpu" (the
-// set of kernels), "version", "revision", "numbers" (what weights and operands are)}.
+// set of kernels), "version", "revision", "numbers" (what weights and operands are), "load_before" (the system's,
+// base/machine.h)}.
 nlohmann::ordered_json BenchSetting(const Context& ctx, const BenchOptions& options);
 
 // The setting (above), and "rows": [...]. A row has its name, its sizes, `ms` (the median over `repetitions`, after one
 // run that is thrown away), and where these make sense
+//   fastest_ms, slowest_ms the shortest and the longest of the repetitions. They are far from each other if something
+//                          else used the machine for a part of the time. What slows all of them shows in load_before,
+//                          unless it is another guest of the host
 //   tokens_per_second
 //   model_gflops           arithmetic of products and attention, three forwards for a training step
 //   gflops, gb_per_second  an op's rate (10^9 a second): of arithmetic if that bounds it, else of its operands' bytes
@@ -71,10 +79,12 @@ nlohmann::ordered_json BenchSetting(const Context& ctx, const BenchOptions& opti
 //                          exceed 1; on a device cuBLAS's product of 8192^3 in the dtype. Bytes: copying between
 //                          buffers larger than a cache, so an op on data in a cache can exceed 1
 //   calls                  of an op on a device: between two waits
-//   sampling_ms            of a step of RL: the time until all is sampled
+//   sampling_ms            of a step of RL, the last one: the time until all is sampled
 //   arena_bytes_per_token  step memory at its high-water mark, in the row
 //   memory_bytes           that and the weights, gradients and moments
 //   kv_bytes               the cache that a sequence of this length needs in decoding
+// The repetitions of a decoding row of scaling are consecutive tokens, and `ms` is their mean. A peak is the best of
+// several runs; its `ms` is the time of all.
 // If the context asks for a memory report, it gets the largest model, optimizer and decoder of all rows. The arena's
 // high-water mark is over all rows; of suites of whole models, over the last pass. Throws UsageError for an unknown
 // suite and if no row's name fits.

@@ -218,13 +218,15 @@ double MeasureLastTokens(BenchRows& bench, ordered_json row, const ModelConfig& 
                                           .key = StreamKey(0, Purpose::kSample)}};
   Decoder decoder(model, 1, length, std::min(length, kPromptChunk));
   ResetStep(ctx);
-  std::vector<double> times;  // of each token
+  std::vector<double> times;  // when each token came
   const StepTimer timer;
   decoder.Generate(ctx, requests, [&](std::size_t, std::int32_t) { times.push_back(timer.Seconds()); });
   constexpr int kHalf = kLastTokens / 2;
   const double seconds = (times[kLastTokens - 1] - times[kHalf - 1]) / kHalf;
   row["ms"] = 1e3 * seconds;
-  row["repetitions"] = kHalf;
+  std::vector<double> last;
+  for (std::size_t i = kHalf; i < kLastTokens; ++i) last.push_back(times[i] - times[i - 1]);
+  SetSpread(row, last);
   row["tokens_per_second"] = 1 / seconds;
   bench.Add(std::move(row));
   return times.back();

@@ -102,10 +102,11 @@ class BenchRows {
   bool Wanted(const std::string& name);
   // Whether any row was.
   bool any_wanted() const { return any_wanted_; }
+  const std::vector<std::string>& names() const { return names_; }  // that were asked about
   // Adds to a row what follows from the seconds that one run takes.
   using Rates = std::function<void(nlohmann::ordered_json& row, double seconds)>;
   // Measures a row and adds it, on request as often as it is asked for. Calls `run`, which returns the seconds that
-  // count, the mean of so many `calls`, as often as bench.h says. Sets "ms", "repetitions" and the rates; returns the
+  // count, the mean of so many `calls`, as often as bench.h says. Sets "ms", the spread and the rates; returns the
   // median seconds.
   double Measure(nlohmann::ordered_json row, const std::function<double()>& run, const Rates& rates, int calls = 1);
   // The same for an op. On a device it is called "calls" times between two waits, and the mean counts.
@@ -141,8 +142,12 @@ class BenchRows {
   std::map<DType, RepeatedNumbers> numbers_;  // of Random
   nlohmann::ordered_json rows_ = nlohmann::ordered_json::array();
   std::optional<double> arithmetic_peak_, copy_peak_;
+  std::vector<std::string> names_;
   bool any_wanted_ = false;
 };
+
+// Sets "fastest_ms", "slowest_ms" and "repetitions" by the seconds of each repetition.
+void SetSpread(nlohmann::ordered_json& row, const std::vector<double>& times);
 
 void OpsSuite(BenchRows& bench);
 void TrainSuite(BenchRows& bench);

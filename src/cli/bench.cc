@@ -6,7 +6,9 @@
 #include <iostream>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "base/machine.h"
 #include "cli/commands.h"
 
 namespace swarr {
@@ -16,7 +18,8 @@ struct BenchCommand {
   explicit BenchCommand(OptionSet& options) {
     options.Group("Measurement");
     options.Add("suite", bench.suite, "what is measured")->type_name("ops|train|decode|scaling")->required();
-    options.Add("rows", bench.rows, "measure only rows whose name contains this; several between commas");
+    options.Add("rows", bench.rows,
+                "measure only rows with this in their name, as whole words; several between commas");
     options.Group("Output");
     options.AddOutput("json", json, "file for the results");
     options.AddOutput("svg", svg, "file for a figure of the suite scaling");
@@ -46,15 +49,20 @@ struct BenchCommand {
     if (!svg.path.empty()) svg.Write(ScalingFigure(results));
   }
 
-  // Makes the rows appear as lines of a table.
+  // Makes the rows appear as lines of a table, or their names where none of them is meant.
   void PrintRows(const Context& ctx) {
-    bench.on_row = [this, &ctx, started = false](const nlohmann::ordered_json& row) mutable {
+    bench.on_row = [this, &ctx, load = SystemLoad(), started = false](const nlohmann::ordered_json& row) mutable {
       if (!std::exchange(started, true)) {
         const bool cuda = ctx.device() == Device::kCuda;
         const std::string how = cuda ? "cuda kernels" : Concat(Name(ctx.cpu), " kernels, ", ctx.threads, " threads");
-        std::printf("%s, %s, %s, medians\n", ProcessorName(ctx.device()).c_str(), how.c_str(), compute.dtype.c_str());
+        std::printf("%s, %s, %s, load before %.2f, medians (fastest to slowest of so many)\n",
+                    ProcessorName(ctx.device()).c_str(), how.c_str(), compute.dtype.c_str(), load);
       }
       PrintLine(BenchLine(row));
+    };
+    bench.on_no_row = [this](const std::vector<std::string>& names) {
+      PrintLine(Concat("The suite ", bench.suite, " has these rows:"));
+      for (const std::string& name : names) PrintLine("  " + name);
     };
   }
 
