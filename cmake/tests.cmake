@@ -52,6 +52,12 @@ add_test(NAME docs
   WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 set_tests_properties(docs PROPERTIES SKIP_RETURN_CODE 77)
 
+# The scripts that measure other programs beside this one, with stand-ins for those.
+add_test(NAME peers
+  COMMAND sh -c "command -v python3 >/dev/null || exit 77; exec python3 -B -m unittest discover -s tests/peers -p '*_test.py'"
+  WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(peers PROPERTIES SKIP_RETURN_CODE 77 ENVIRONMENT "SWARR_PROGRAM=$<TARGET_FILE:swarr-cli>")
+
 # Kills and full disks at file operations: a share here, every operation with `make torture`. A sanitizer's runtime must
 # be loaded first, which leaves no place for the library that makes the faults.
 if(UNIX AND NOT CMAKE_CXX_FLAGS MATCHES -fsanitize)

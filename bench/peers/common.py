@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What compare.py and sitting.py share: which rows are asked for, running a program that writes JSON, and printing a
-table."""
+"""What compare.py and sitting.py share: which rows are asked for, ending by a signal, running a program that writes
+JSON, and printing a table."""
 import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import tempfile
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class SideError(Exception):
@@ -26,6 +30,26 @@ def is_among(name, rows):
 
     texts = [text for text in rows.split(",") if text]
     return not texts or any(re.search(pattern(text), name) for text in texts)
+
+
+def handle(handler):
+    for number in SIGNALS:
+        signal.signal(number, handler)
+
+
+def ignore_signals():
+    handle(signal.SIG_IGN)
+
+
+def end_by_signals():
+    """From now on the first signal raises KeyboardInterrupt, and later ones do nothing: the report that follows takes a
+    moment, and `timeout` and make send a second one."""
+
+    def end_once(*_):
+        handle(lambda *_: None)  # of SIG_IGN Python complains where another signal is pending
+        raise KeyboardInterrupt
+
+    handle(end_once)
 
 
 def run_json(command, limit, environment=os.environ):

@@ -26,20 +26,17 @@ import argparse
 import json
 import os
 import pathlib
-import signal
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
 
-from common import ROWS_HELP, SideError, is_among, processor_name
+from common import ROWS_HELP, SideError, end_by_signals, ignore_signals, is_among, processor_name
 from cpu_rows import DTYPES, ROWS, SHARES
 from disturbance import Watch
 from peers_report import print_report, report_json
 from sides import PEAK_ROW, Swarr, Torch
 from turns import Contest, run
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -184,21 +181,9 @@ def parse_arguments():
     return args
 
 
-def ignore_signals():
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def end_once(*_):
-    """The first signal ends the run. What follows takes a moment, and `timeout` and make send a second one."""
-    ignore_signals()
-    raise KeyboardInterrupt
-
-
 def main():
     args = parse_arguments()
-    for number in SIGNALS:
-        signal.signal(number, end_once)
+    end_by_signals()
     environment = {
         "processor": processor_name(),
         "processors": sorted(os.sched_getaffinity(0)),
@@ -225,4 +210,5 @@ def main():
         args.json.write_text(json.dumps(report_json(environment, comparison), indent=1) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

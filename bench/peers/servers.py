@@ -16,14 +16,10 @@ class Server:
         """`log` is the file for what it writes to stderr. Raises SideError."""
         self.log = log
         try:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log.open("w"),
-                text=True,
-                env=environment,
-            )
+            with log.open("w") as stderr:
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment
+                )
         except OSError as error:
             raise SideError(str(error)) from None
         self.lines = queue.Queue()

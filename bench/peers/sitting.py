@@ -19,7 +19,6 @@ import math
 import os
 import pathlib
 import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ import tempfile
 import time
 from collections import defaultdict
 
-from common import ROWS_HELP, SideError, is_among, run_json, text_table
+from common import ROWS_HELP, SideError, end_by_signals, ignore_signals, is_among, run_json, text_table
 from gpu_rows import BATCHES, DECODE_A, LEAST_PRODUCT_BARS, MEMORY_BARS, PRODUCT_BARS, ROWS, STUDY_BARS, TRAIN_A
 from servers import Server
 
@@ -210,13 +209,13 @@ class Sitting:
 
     # ------------------------------------------------------------------------------------------------------- the report
     def our_figure(self, row, key=None):
-        figures = [result[key or row.unit] for result in self.ours[row.name]]
+        figures = [result[key or row.unit] for result in self.ours.get(row.name, [])]
         return statistics.median(figures) if figures else None
 
     def their_figures(self, row, key=None):
         """By variant."""
         variants = defaultdict(list)
-        for result in self.theirs[row.peer, row.name]:
+        for result in self.theirs.get((row.peer, row.name), []):
             if (key or row.unit) in result:
                 variants[result["variant"]].append(result[key or row.unit])
         return {variant: statistics.median(figures) for variant, figures in variants.items()}
@@ -329,13 +328,17 @@ def main():
     sitting = Sitting(parse_arguments())
     (sitting.args.output_dir / "logs").mkdir(parents=True, exist_ok=True)
     sitting.scaling_lines().unlink(missing_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
+    end_by_signals()
     try:
         sitting.run()
+    except KeyboardInterrupt:
+        sitting.say("ended by a signal")
     finally:
+        ignore_signals()
         sitting.end_peers()
         sitting.write_json()
         sitting.print_report()
 
 
-main()
+if __name__ == "__main__":
+    main()
