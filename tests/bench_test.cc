@@ -168,6 +168,17 @@ TEST_CASE("an op's row says how much it gets of a peak that was measured beside 
   }
 }
 
+TEST_CASE("a peak is a row of the suite ops, measured once") {
+  const auto rows = [](const std::string& names) {
+    const ordered_json results = Measure("ops", names);
+    std::vector<std::string> measured;
+    for (const ordered_json& row : results["rows"]) measured.push_back(row["name"]);
+    return measured;
+  };
+  CHECK(rows("peak") == std::vector<std::string>{"peak of f32 multiply-add", "peak of copying"});
+  CHECK(rows("D add backward,copying") == std::vector<std::string>{"peak of copying", "D add backward"});
+}
+
 TEST_CASE("CUDA: ops and training steps are held against cuBLAS's product and copying") {
   if (CudaDeviceName().empty()) {
     MESSAGE("skipped: no CUDA device");
@@ -271,12 +282,12 @@ TEST_CASE("bench writes results and figure, and a figure of another suite is ref
 TEST_CASE("a row on request is measured once for each line that is read, and has all that it has without") {
   const TempDirectory dir;
   const std::vector<std::string> rows = {"D decode B1 sampled full", "D train B16 T256 W64", "D rl B128 T64 W64",
-                                         "D gemm o M16 packed"};
+                                         "D gemm o M16 packed", "peak of f32 multiply-add"};
   for (const std::string& row : rows) {
     CAPTURE(row);
-    const std::string suite = row.find("decode") != std::string::npos ? "decode"
-                              : row.find("gemm") != std::string::npos ? "ops"
-                                                                      : "train";
+    const std::string suite = row.find("decode") != std::string::npos                ? "decode"
+                              : row.starts_with("D gemm") || row.starts_with("peak") ? "ops"
+                                                                                     : "train";
     const std::vector<std::string> command = {"bench", "--suite",   suite, "--rows", row, "--seconds-per-row",
                                               "1e-6",  "--threads", "1"};
     const auto answers = [&](const std::string& requests) {

@@ -72,9 +72,7 @@ class Comparison:
         return [row for row in rows if is_among(row.name, self.args.rows)]
 
     def moment(self):
-        os.sched_setaffinity(0, set(self.watch.choose()))
-        peaks = self.swarr.peaks()
-        os.sched_setaffinity(0, self.watch.allowed)
+        peaks = self.swarr.peaks(self.watch)
         for name, rate in peaks.items():
             self.note_peak(name, rate)
         return Moment(peaks, os.getloadavg()[0])
@@ -138,8 +136,8 @@ class Comparison:
         for one in self.measured:
             for contest in one.contests.values():
                 contest.end()
-        for peer in self.peers:
-            peer.end()
+        for side in (self.swarr, *self.peers):
+            side.end()
 
     def note_ops_peaks(self):
         """An op's process has measured the peak as it began."""

@@ -9,13 +9,14 @@ import os
 import pathlib
 import re
 
-from common import SideError, run_json
+from common import SideError
 from cpu_rows import DTYPES
 from servers import Server
 
 TORCH_SCRIPT = pathlib.Path(__file__).resolve().parent / "torch_cpu.py"
 LIMIT = 120  # seconds for one answer: beyond it something hangs
 PEAK_ROW, PRODUCT_ROW = "peak of f32 multiply-add", "C gemm gate-up M256 packed"
+PEAK_SECONDS = 0.03  # of the product; a peak takes what it takes
 # They make OpenBLAS take kernels or block sizes other than those it would choose for this processor, or waiting threads
 # spin on while the other side is measured. Each side is measured at its best, and sleeps when it waits.
 UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -34,17 +35,23 @@ class Swarr:
     def __init__(self, args, logs):
         self.args, self.logs = args, logs
         self.details = {}
+        self.peak_ways = [SwarrWay(self, "ops", name, "f32", PEAK_SECONDS) for name in (PEAK_ROW, PRODUCT_ROW)]
 
     def command(self, suite, rows, dtype, seconds):
         command = [self.args.swarr, "bench", "--suite", suite, "--rows", rows, "--dtype", dtype]
         return [*command, "--threads", str(self.args.threads), "--seconds-per-row", str(seconds)]
 
-    def peaks(self):
-        """GFLOP/s: multiply-adds that never leave the registers, and a product with operands in the second-level cache,
-        which somebody on the core's other hardware thread slows. Both are half where the threads of this new program
-        share a processor, which nobody binds."""
-        rows = run_json(self.command("ops", PRODUCT_ROW, "f32", 0.03), LIMIT, environment_of(self.args.threads))["rows"]
-        return {row["name"]: row["gflops"] for row in rows}
+    def peaks(self, watch):
+        """GFLOP/s, measured as a turn of a row is: multiply-adds that never leave the registers, and a product with
+        operands in the second-level cache, which somebody on the core's other hardware thread slows."""
+        for way in self.peak_ways:
+            if not way.server:
+                way.prepare()
+        return {way.name: watch.during(way.pid, way.measure)[0]["gflops"] for way in self.peak_ways}
+
+    def end(self):
+        for way in self.peak_ways:
+            way.end()
 
     def ways(self, row, dtypes):
         return [SwarrWay(self, row.suite, row.name, dtype, self.args.turn_seconds) for dtype in dtypes]

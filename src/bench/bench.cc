@@ -5,16 +5,12 @@
 #include <array>
 #include <cctype>
 #include <cstdio>
-#include <cstring>
 #include <map>
 #include <sstream>
 
 #include "base/machine.h"
 #include "base/version.h"
-#include "bench/kernels/peak_kernel.h"
 #include "bench/suites.h"
-#include "tensor/ops.h"
-#include "tensor/threads.h"
 #include "tensor/transfer.h"
 #include "train/step_timer.h"
 
@@ -32,48 +28,8 @@ constexpr double kPatience = 10.0;
 // How long an op is called between two waits on a device, and how often at most.
 constexpr double kSecondsBetweenWaits = 0.01;
 constexpr int kMostCalls = 500;
-// Runs that measure a peak, and the calls of one run on a device between two waits. With so many, neither launching nor
-// waiting counts.
-constexpr int kPeakRuns = 5, kPeakCalls = 10;
 // What results say about weights and operands.
 constexpr const char* kNumbers = "random, of a million that repeat";
-
-// The mean seconds of this many calls between two waits.
-template <class F>
-double MeanSeconds(const Context& ctx, int calls, const F& call) {
-  Wait(ctx);
-  const StepTimer timer;
-  for (int i = 0; i < calls; ++i) call();
-  Wait(ctx);
-  return timer.Seconds() / calls;
-}
-
-// The shortest time of a call in several runs, in seconds.
-template <class F>
-double Fastest(const Context& ctx, const F& call) {
-  const int calls = ctx.device() == Device::kCpu ? 1 : kPeakCalls;
-  double fastest = 1e300;
-  for (int i = 0; i < kPeakRuns; ++i) fastest = std::min(fastest, MeanSeconds(ctx, calls, call));
-  return fastest;
-}
-
-void CopyByThreads(int thread_count, const Buffer& to, const Buffer& from) {
-  const auto threads = static_cast<std::size_t>(thread_count);
-  ForParts(thread_count, [&](int part) {
-    const auto t = static_cast<std::size_t>(part);
-    const std::size_t begin = t * to.bytes() / threads, end = (t + 1) * to.bytes() / threads;
-    std::memcpy(to.data() + begin, from.data() + begin, end - begin);
-  });
-}
-
-// cuBLAS's y[M, N] = x[M, K] w[N, K]^T on a CUDA device, in GFLOP/s. For the peak give it some thousands of rows,
-// columns and k, and random operands: zeros take less power, so a device computes more of them.
-double ProductPeak(const Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w) {
-  Context library = ctx;
-  library.gemm = GemmKind::kCublas;
-  const double flops = 2.0 * static_cast<double>(y.size()) * static_cast<double>(x.dim(1));
-  return 1e-9 * flops / Fastest(ctx, [&] { LinearForward(library, y, x, w); });
-}
 
 // Whether `begin` stands within a word of the text, which is letters and digits, and not where one begins or ends.
 bool SplitsWord(const std::string& text, std::size_t begin) {
@@ -116,35 +72,7 @@ std::string TimesText(const ordered_json& row) {
   return text;
 }
 
-// Copying from one buffer of the device's memory to another, both far larger than a cache: bytes read plus written, in
-// GB/s (10^9 bytes).
-double CopyBandwidth(const Context& ctx) {
-  const std::size_t bytes = std::size_t{ctx.stream ? 1024u : 256u} << 20;
-  const Buffer from(bytes, MemoryOf(ctx.device())), to(bytes, MemoryOf(ctx.device()));
-  const double seconds = Fastest(ctx, [&] {
-    if (ctx.stream) {
-      EnqueueCopy(*ctx.stream, to.data(), from.data(), bytes);
-    } else {
-      CopyByThreads(ctx.threads, to, from);
-    }
-  });
-  return 2e-9 * static_cast<double>(bytes) / seconds;
-}
-
 }  // namespace
-
-double MultiplyAddPeak(const Context& ctx) {
-  return OnCpu(ctx.cpu, [&]<class Set>() {
-    constexpr std::int64_t kSteps = 10'000'000;
-    std::vector<float> results(static_cast<std::size_t>(ctx.threads));
-    const double seconds = Fastest(ctx, [&] {
-      ForParts(ctx.threads, [&](int thread) {
-        results[static_cast<std::size_t>(thread)] = PeakKernel<Set>::MultiplyAdd(kSteps, 0.5f, 1.0f);
-      });
-    });
-    return 1e-9 * static_cast<double>(PeakKernel<Set>::FlopsPerStep() * kSteps * ctx.threads) / seconds;
-  });
-}
 
 const BenchSizes& BenchRows::sizes() const {
   static const BenchSizes kCpu;
@@ -223,6 +151,14 @@ double VisibleKeyCount(AttentionSpec spec, int length) {
 BenchRows::BenchRows(Context& ctx, const BenchOptions& options)
     : ctx_(ctx), options_(options), available_(ctx.device()), random_(StreamKey(0, Purpose::kInit)) {}
 
+double MeanSeconds(const Context& ctx, int calls, const std::function<void()>& call) {
+  Wait(ctx);
+  const StepTimer timer;
+  for (int i = 0; i < calls; ++i) call();
+  Wait(ctx);
+  return timer.Seconds() / calls;
+}
+
 void SetSpread(ordered_json& row, const std::vector<double>& times) {
   const auto [fastest, slowest] = std::ranges::minmax(times);
   row["fastest_ms"] = 1e3 * fastest;
@@ -267,33 +203,6 @@ void BenchRows::MeasureOp(ordered_json row, const std::function<void()>& op, con
   }
   Measure(
       std::move(row), [&] { return MeanSeconds(ctx_, calls, op); }, rates, calls);
-}
-
-double BenchRows::MeasurePeak(const std::string& name, const char* unit, const std::function<double()>& peak) {
-  const StepTimer timer;
-  const double rate = peak();
-  Add({{"name", name}, {"ms", 1e3 * timer.Seconds()}, {"repetitions", 1}, {unit, rate}});
-  return rate;
-}
-
-double BenchRows::ArithmeticPeak() {
-  const auto product = [&] {
-    constexpr std::int64_t kSide = 8192;
-    StepScope scope(ctx_);
-    const auto random = [&] { return Random(dtype(), {kSide, kSide}); };
-    return ProductPeak(ctx_, random(), random(), random());
-  };
-  if (!arithmetic_peak_) {
-    arithmetic_peak_ = on_device()
-                           ? MeasurePeak(Concat("peak of ", Name(dtype()), " products"), "gflops", product)
-                           : MeasurePeak("peak of f32 multiply-add", "gflops", [&] { return MultiplyAddPeak(ctx_); });
-  }
-  return *arithmetic_peak_;
-}
-
-double BenchRows::CopyPeak() {
-  if (!copy_peak_) copy_peak_ = MeasurePeak("peak of copying", "gb_per_second", [&] { return CopyBandwidth(ctx_); });
-  return *copy_peak_;
 }
 
 bool BenchRows::Wanted(const std::string& name) {

@@ -74,7 +74,8 @@ nlohmann::ordered_json BenchSetting(const Context& ctx, const BenchOptions& opti
 //   model_gflops           arithmetic of products and attention, three forwards for a training step
 //   gflops, gb_per_second  an op's rate (10^9 a second): of arithmetic if that bounds it, else of its operands' bytes
 //   peak_share             an op's rate, and on a device a training step's model_gflops, as a share of this machine's
-//                          peak. The peak is measured in the same run; its row comes before the first that needs it.
+//                          peak. The peak is measured in the same run; its row comes before the first that needs it,
+//                          and in the suite ops may be asked for itself.
 //                          Arithmetic: on the processor f32 multiply-adds whatever the dtype, so products of bf16 can
 //                          exceed 1; on a device cuBLAS's product of 8192^3 in the dtype. Bytes: copying between
 //                          buffers larger than a cache, so an op on data in a cache can exceed 1

@@ -259,6 +259,8 @@ class Ops {
 
 void OpsSuite(BenchRows& bench) {
   const BenchSizes& sizes = bench.sizes();
+  if (bench.Wanted(bench.ArithmeticPeakName())) bench.ArithmeticPeak();
+  if (bench.Wanted(BenchRows::kCopyPeakName)) bench.CopyPeak();
   for (const char shape : sizes.product_shapes) Ops(bench, shape).ProductRows();
   for (const char shape : sizes.op_shapes) Ops(bench, shape).OtherRows();
   for (const AttentionSize& a : sizes.attention) {

@@ -115,6 +115,9 @@ class BenchRows {
   // and adds a row.
   double ArithmeticPeak();
   double CopyPeak();
+  // The names of their rows.
+  std::string ArithmeticPeakName() const;
+  static constexpr const char* kCopyPeakName = "peak of copying";
   void Add(nlohmann::ordered_json row);
 
   // Throws Error, naming the row, if what a model of this shape and a pass or a decoder need together is more than
@@ -146,6 +149,8 @@ class BenchRows {
   bool any_wanted_ = false;
 };
 
+// The mean seconds of this many calls between two waits.
+double MeanSeconds(const Context& ctx, int calls, const std::function<void()>& call);
 // Sets "fastest_ms", "slowest_ms" and "repetitions" by the seconds of each repetition.
 void SetSpread(nlohmann::ordered_json& row, const std::vector<double>& times);
 

@@ -5,12 +5,13 @@ import io
 import json
 import unittest
 from types import SimpleNamespace
+from unittest import mock
 
 from stand_ins import Way, contest
 import peers_report
 from compare import Comparison, Measured, Moment
 from cpu_rows import Row, Share
-from sides import PEAK_ROW, PRODUCT_ROW
+from sides import PEAK_ROW, PRODUCT_ROW, Swarr
 
 TURNS = 3
 PEER = SimpleNamespace(label="torch 2", python="python3", details={"product_gflops": 200.0})
@@ -106,6 +107,22 @@ class BesideThePeak(unittest.TestCase):
 
 
 class Peaks(unittest.TestCase):
+    def test_they_are_measured_as_turns_are_by_programs_that_are_prepared_once(self):
+        arguments = SimpleNamespace(swarr="swarr", threads=2)
+        swarr, watch = Swarr(arguments, None), mock.Mock()
+        for way in swarr.peak_ways:
+            way.prepare = mock.Mock(side_effect=lambda way=way: setattr(way, "server", mock.Mock(pid=way.name)))
+        watch.during.side_effect = lambda pid, measure: ({"gflops": f"of {pid}"}, None)
+        for _ in range(2):
+            self.assertEqual(swarr.peaks(watch), {name: f"of {name}" for name in (PEAK_ROW, PRODUCT_ROW)})
+        for way in swarr.peak_ways:
+            way.prepare.assert_called_once()
+            self.assertIn(mock.call(way.name, way.measure), watch.during.call_args_list)
+            self.assertIn("--on-request", way.command)
+        swarr.end()
+        for way in swarr.peak_ways:
+            way.server.end.assert_called_once()
+
     def test_the_highest_of_the_run_counts_also_what_ops_found_as_they_began(self):
         comparison = Comparison(None, None, None)
         for rate in (300.0, 200.0):

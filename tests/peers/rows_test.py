@@ -13,7 +13,7 @@ from unittest import mock
 from stand_ins import ROOT
 import cpu_rows
 import gpu_rows
-from sides import PRODUCT_ROW
+from sides import PEAK_ROW, PRODUCT_ROW
 
 PROGRAM = pathlib.Path(os.environ.get("SWARR_PROGRAM", ROOT / "build" / "swarr"))
 
@@ -51,7 +51,7 @@ class Rows(unittest.TestCase):
         by_suite = defaultdict(list)
         for row in cpu_rows.ROWS:
             by_suite[row.suite].append(row.name)
-        by_suite["ops"] = [PRODUCT_ROW, *(op for share in cpu_rows.SHARES for op in share.ops)]
+        by_suite["ops"] = [PEAK_ROW, PRODUCT_ROW, *(op for share in cpu_rows.SHARES for op in share.ops)]
         self.check_all_exist("cpu", by_suite)
 
     def test_those_of_a_device(self):
