@@ -45,6 +45,7 @@ if(SWARR_X86_KERNELS)
   foreach(file IN LISTS instruction_files)
     cmake_path(GET file STEM name)
     add_kernel_set(swarr-${name} Avx512 ${file} ${avx512}
-                   $<IF:$<STREQUAL:${name},tile_amx>,-mamx-tile$<SEMICOLON>-mamx-bf16,-mavx512bf16>)
+                   $<IF:$<STREQUAL:${name},tile_amx>,-mamx-tile$<SEMICOLON>-mamx-bf16,-mavx512bf16>
+                   $<$<STREQUAL:${name},short_panels_amx>:-mavx512vbmi$<SEMICOLON>-mavx512vbmi2>)
   endforeach()
 endif()

@@ -87,7 +87,7 @@ TEST_CASE("a lone sequence has training's log-probabilities where its weights ar
     TestContext t(Device::kCpu, 1, cpu);
     PackedWeights packed;
     model.PackWeights(t.ctx, packed, /*sequences=*/1);
-    CHECK(packed.Find(model.head().value)->tops.empty() == (cpu != Cpu::kAmx));
+    CHECK(packed.Find(model.head().value)->notes.empty() == (cpu != Cpu::kAmx));
     const std::vector<Completion> completions = Decoder(model, 1, kLongest).Generate(t.ctx, requests);
     CHECK(CheckAgainstTraining(t.ctx, model, requests, completions) > 4);
   }

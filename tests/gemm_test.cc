@@ -233,7 +233,7 @@ TEST_CASE("packed weights give the same bits, until they are packed again those 
         REQUIRE(copy != nullptr);
         CHECK(packed.bytes() >= q.b.bytes());
         const bool shortens = far && dtype == DType::kBF16 && cpu == Cpu::kAmx;
-        CHECK(copy->tops.empty() == !shortens);
+        CHECK(copy->notes.empty() == !shortens);
         CHECK(SameBits(product(&packed), plain));
         Fill(q.b, 0.5);
         CHECK(SameBits(product(&packed), plain));
@@ -242,7 +242,7 @@ TEST_CASE("packed weights give the same bits, until they are packed again those 
         CHECK(!SameBits(product(&packed), plain));
         Fill(q.b.Rows(0, 1), 0x1p-60);  // too small for a panel with the others, if there are others
         packed.Pack(t.ctx, q.b, far);
-        CHECK(copy->tops.empty() == !(shortens && columns == 1));
+        CHECK(copy->notes.empty() == !(shortens && columns == 1));
         CHECK(SameBits(product(&packed), product(nullptr)));
       }
     }

@@ -13,13 +13,13 @@ namespace swarr {
 namespace {
 
 #ifdef SWARR_X86_KERNELS
-// CPUID leaf 7: AMX-TILE and AMX-BF16 (Intel SDM vol. 2A, CPUID). The compiler's own test knows them only from gcc 13
-// on.
+// CPUID leaf 7: AMX-TILE and AMX-BF16, and the VBMI and VBMI2 that short panels take (Intel SDM vol. 2A, CPUID). The
+// compiler's own test knows the first two only from gcc 13 on.
 bool HasAmx() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
-  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
-  if ((d & kBf16) == 0 || (d & kTile) == 0) return false;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kVbmi = 1u << 1, kVbmi2 = 1u << 6;
+  if ((d & kBf16) == 0 || (d & kTile) == 0 || (c & kVbmi) == 0 || (c & kVbmi2) == 0) return false;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }

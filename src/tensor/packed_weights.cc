@@ -7,7 +7,7 @@
 namespace swarr {
 
 void PackedWeights::Pack(const Context& ctx, const Tensor& w, bool far) {
-  auto& [panels, tops] = copies_[w.raw()];
+  auto& [panels, notes] = copies_[w.raw()];
   const std::int64_t count = CeilDiv(w.dim(0), kPanel);
   Dispatch(w.dtype(), [&]<class T>() {
     const std::int64_t depth = PanelDepth<T>(w.dim(1));
@@ -15,9 +15,10 @@ void PackedWeights::Pack(const Context& ctx, const Tensor& w, bool far) {
     CheckShape(panels.view(), w.dtype(), {count, depth, kPanel}, "the packed copy of another weight at this address");
   });
   OnCpu(ctx.cpu, [&]<class Set>() {
-    tops.resize(far ? static_cast<std::size_t>(count) : 0);
-    if (far && Kernels<Set>::PackWeightShort(ctx, panels.view(), tops, w)) return;
-    tops.clear();
+    const std::int64_t blocks = count * panels.view().dim(1) / kSegment<BFloat16>;
+    notes.resize(far ? static_cast<std::size_t>(blocks) : 0);
+    if (far && Kernels<Set>::PackWeightShort(ctx, panels.view(), notes, w)) return;
+    notes.clear();
     Kernels<Set>::PackWeight(ctx, panels.view(), w);
   });
 }

@@ -8,12 +8,13 @@
 #include <vector>
 
 #include "tensor/context.h"
+#include "tensor/kernels/short_panels.h"
 
 namespace swarr {
 
 struct PackedWeight {
-  OwnedTensor panels;              // [panels, rows of k, kPanel]; short ones leave room behind the last
-  std::vector<std::uint8_t> tops;  // of each panel, if they are short (tensor/kernels/short_panels.h), else none
+  OwnedTensor panels;            // [panels, rows of k, kPanel]; short ones leave room behind the last
+  std::vector<ShortNote> notes;  // of each block, if panels are short, else none
 };
 
 class PackedWeights {

@@ -63,9 +63,9 @@ template <class T>
 PanelView<T> PanelsOf(const PackedWeight* packed) {
   if (!packed) return {};
   const Tensor panels = packed->panels.view();
-  const bool whole = packed->tops.empty();
+  const bool whole = packed->notes.empty();
   return {panels.data<T>(), panels.dim(1) * (whole ? kPanel : PanelView<T>::kShort),
-          whole ? nullptr : packed->tops.data()};
+          whole ? nullptr : packed->notes.data()};
 }
 
 // c = a b + bias + addend, the last two optional (empty). `packed`: b as panels, or null.
@@ -178,20 +178,20 @@ void Kernels<SWARR_SET>::PackWeight(const Context& ctx, const Tensor& panels, co
 }
 
 template <>
-bool Kernels<SWARR_SET>::PackWeightShort(const Context& ctx, const Tensor& panels, std::span<std::uint8_t> tops,
+bool Kernels<SWARR_SET>::PackWeightShort(const Context& ctx, const Tensor& panels, std::span<ShortNote> notes,
                                          const Tensor& w) {
   const std::int64_t N = w.dim(0), K = w.dim(1);
   return Dispatch(w.dtype(), [&]<class T>() {
     const Strided<T> b{w.data<T>(), 1, K};
-    const std::int64_t stride = panels.dim(1) * PanelView<T>::kShort;
+    const std::int64_t stride = panels.dim(1) * PanelView<T>::kShort, blocks = panels.dim(1) / kSegment<BFloat16>;
     const auto shorten = TileKernelOf<SWARR_SET, T>(ctx.cpu).shorten;
     std::atomic<bool> all = shorten != nullptr;
     if (all) {
       ForRanges(ctx.threads, panels.dim(0), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t p = begin; p < end && all; ++p) {
-          std::uint8_t& top = tops[static_cast<std::size_t>(p)];
-          top = shorten(b.From(0, p * kPanel), K, std::min(kPanel, N - p * kPanel), panels.data<T>() + p * stride);
-          if (top == 0) all = false;
+          const bool fits = shorten(b.From(0, p * kPanel), K, std::min(kPanel, N - p * kPanel),
+                                    panels.data<T>() + p * stride, notes.data() + p * blocks);
+          if (!fits) all = false;
         }
       });
     }

@@ -11,6 +11,7 @@
 // object for what is left.
 #pragma once
 
+#include "tensor/kernels/short_panels.h"
 #include "tensor/linears.h"
 #include "tensor/ops.h"
 
@@ -29,10 +30,10 @@ struct Kernels {
   static void Linears(const Context& ctx, const Tensor& x, std::span<const LinearResult> results);
   static void LinearsInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms);
   static void LinearsWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients);
-  // Into panels [., PanelDepth, kPanel], or into short ones from its beginning on, with their tops: false if w does not
+  // Into panels [., PanelDepth, kPanel], or into short ones from its beginning on, with their notes: false if w does not
   // fit these or the kernel reads none.
   static void PackWeight(const Context& ctx, const Tensor& panels, const Tensor& w);
-  static bool PackWeightShort(const Context& ctx, const Tensor& panels, std::span<std::uint8_t> tops, const Tensor& w);
+  static bool PackWeightShort(const Context& ctx, const Tensor& panels, std::span<ShortNote> notes, const Tensor& w);
   static void BiasBackward(const Context& ctx, const Tensor& db, const Tensor& dy);
 
   static void RmsNormForward(const Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& w,

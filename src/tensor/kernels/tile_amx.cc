@@ -80,9 +80,9 @@ template <int kTiles>
 }
 
 // g++ does not know that a tile is loaded from memory, and could move stores that it sees, or leave them out.
-[[gnu::always_inline]] inline void Expand(const BFloat16* from, std::uint8_t top, BFloat16* to) {
+[[gnu::always_inline]] inline void Expand(const BFloat16* from, const ShortNote& note, BFloat16* to) {
   asm volatile("" : : : "memory");
-  ExpandBlock(from, top, to);
+  ExpandBlock(from, note, to);
   asm volatile("" : : "r"(to) : "memory");
 }
 
@@ -94,12 +94,14 @@ void Multiply(std::int64_t depth, const TileRows& rows, const PanelView<BFloat16
   const std::int64_t row_stride = 2 * rows.row, stride = 4 * c_stride;  // bytes between rows of a and c
   const auto* a = reinterpret_cast<const BFloat16*>(rows.data);
   float* lower = c + kTileRows * c_stride;
-  alignas(64) BFloat16 expanded[kBlock * kPanel];
+  alignas(64) std::uint16_t storage[kBlock * kPanel];  // a BFloat16 would begin as zero
+  auto* expanded = reinterpret_cast<BFloat16*>(storage);
   BeginSums<kTiles>(accumulate, c, lower, stride);
   for (std::int64_t k = 0; k < depth; k += kBlock, a += rows.segment) {
-    const BFloat16* block = b.From(0, k).data;
-    if (b.tops) {
-      Expand(block, *b.tops, expanded);
+    const PanelView<BFloat16> rest = b.From(0, k);
+    const BFloat16* block = rest.data;
+    if (rest.notes) {
+      Expand(block, *rest.notes, expanded);
       block = expanded;
     }
     _tile_loadd(4, a, row_stride);

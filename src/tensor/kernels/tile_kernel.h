@@ -18,6 +18,7 @@
 #include <cstdint>
 
 #include "tensor/cpu.h"
+#include "tensor/kernels/short_panels.h"
 #include "tensor/tensor.h"
 
 namespace swarr {
@@ -52,12 +53,14 @@ template <class T>
 struct PanelView {
   const T* data = nullptr;
   std::int64_t stride = 0;
-  const std::uint8_t* tops = nullptr;                       // of each panel, if they are short
-  static constexpr std::int64_t kShort = kPanel * 13 / 16;  // numbers that a row of a short panel takes
+  const ShortNote* notes = nullptr;  // of their blocks, one after another, if the panels are short
+  static constexpr std::int64_t kShort = kPanel * 12 / 16;  // numbers that a row of a short panel takes
 
   // From a panel on and k rows further on, of short panels a multiple of kSegment.
   [[gnu::always_inline]] PanelView From(std::int64_t panel, std::int64_t k) const {
-    return {data + panel * stride + k * (tops ? kShort : kPanel), stride, tops ? tops + panel : nullptr};
+    if (!notes) return {data + panel * stride + k * kPanel, stride};
+    const std::int64_t numbers = panel * stride + k * kShort;
+    return {data + numbers, stride, notes + numbers / (kSegment<T> * kShort)};
   }
 };
 
@@ -95,9 +98,9 @@ struct TileKernel {
   void (*multiply_each)(int rows, std::int64_t depth, const TileRows* a, const T* const* b, bool accumulate, Sum* c,
                         std::int64_t c_stride);
   int each_from = 1;  // queries of a step from which this is quicker for their heads than head after head
-  // Packs rows [0, depth) and columns [0, valid) of b as a short panel and returns its top, or 0 if they don't fit. The
-  // numbers of a column lie side by side. Null if the kernel reads no short panels.
-  std::uint8_t (*shorten)(Strided<T> b, std::int64_t depth, std::int64_t valid, T* to) = nullptr;
+  // Packs rows [0, depth) and columns [0, valid) of b as a short panel with the notes of its blocks, and tells whether
+  // it fits. Null if the kernel reads no short panels.
+  bool (*shorten)(Strided<T> b, std::int64_t depth, std::int64_t valid, T* to, ShortNote* notes) = nullptr;
 
   // Whether rows of a, elements of k side by side, can be read where they are: they are not widened, and no padding is
   // wanted.
