@@ -10,8 +10,9 @@ All sides of a row are kept alive, prepared, and measure in turns of a fraction 
 takes longer), every second turn in the opposite order. One computes at a time. Each is moved just before to quick
 processors, and its turn counts as quiet if these were quick just before and after, and nobody else used them
 (disturbance.py). A side's figure is the median over its quiet turns; where a side has too few of them, the row is
-marked for it and the medians over all turns count. A row takes `--turns` turns, and up to three times as many while
-too few are quiet; `--seconds` is shared out over the rows, so that each comes to its turn.
+marked for it and the medians over all turns count. A row takes `--turns` turns, an op of swarr as many as should be
+quiet, and both up to three times `--turns` while too few are; `--seconds` is shared out over the rows, so that each
+comes to its turn.
 
 Training is compared within a dtype, decoding by each side's better dtype. PyTorch has two variants, attention in plain
 tensor operations and its fused one (torch_model.py). Of the variants, and in decoding of the dtypes, the better counts:
@@ -37,6 +38,8 @@ from disturbance import Watch
 from peers_report import print_report, report_json
 from sides import PEAK_ROW, Swarr, Torch
 from turns import Contest, run
+
+MOST_TURNS = 3  # times as many as asked for, while too few were quiet
 
 
 @dataclass
@@ -96,7 +99,7 @@ class Comparison:
                 self.checks[peer.label] = str(error)
 
     def contest(self, name, ways, least):
-        return Contest(self.watch, name, ways, least, self.args.quiet_turns)
+        return Contest(self.watch, name, ways, least, MOST_TURNS * self.args.turns, self.args.quiet_turns)
 
     def contests_of(self, row):
         sides = [self.swarr, *self.peers]

@@ -49,7 +49,7 @@ def attention(window):
 
 
 SHARES = [
-    Share("products, M = 4096", products("M4096"), 0.75, 3),
+    Share("products, M = 4096", products("M4096"), 0.75, 6),
     Share("products, M = 64", products("M64 packed"), 0.70, 3),
     Share("products, M = 16", products("M16 packed"), 0.60, 3),
     Share("attention T1024 full", attention("full"), 0.50, 2),

@@ -9,7 +9,6 @@ from common import SideError
 # Of a side's ways to compute a row, the better one goes on after two turns, and others that are nearly as good. One
 # that is far behind goes after the first: a neighbour can't explain that.
 KEPT = {1: 0.6, 2: 0.9}  # after so many turns, the part of the best way's speed
-MOST_TURNS = 3  # times as many as asked for, while too few were quiet
 UNITS = ("tokens_per_second", "gflops")
 
 
@@ -54,10 +53,10 @@ class Figures:
 
 
 class Contest:
-    """Entrants that take turns: `least` or more, of which so many should be `quiet`."""
+    """Entrants that take turns: `least`, and up to `most` while fewer than `quiet` of them were quiet."""
 
-    def __init__(self, watch, name, ways, least, quiet):
-        self.watch, self.name, self.least, self.quiet = watch, name, least, quiet
+    def __init__(self, watch, name, ways, least, most, quiet):
+        self.watch, self.name, self.least, self.most, self.quiet = watch, name, least, most, quiet
         self.entrants = [Entrant(way) for way in ways]
         self.turns = 0
 
@@ -127,7 +126,7 @@ class Contest:
     def is_done(self, groups):
         """Whether the sides of all these groups had what they should, or can't have it."""
         groups = [labels for labels in groups if all(map(self.of_side, labels))]
-        if self.turns >= MOST_TURNS * self.least or not groups:
+        if self.turns >= self.most or not groups:
             return True
         return self.turns >= self.least and not any(self.lacks_quiet_turns(labels) for labels in groups)
 

@@ -62,7 +62,7 @@ class Way:
 
 def contest(ways, least=4, quiet=2, turns=0):
     """One that took so many turns."""
-    made = Contest(ToldWatch(), "a row", ways, least, quiet)
+    made = Contest(ToldWatch(), "a row", ways, least, 3 * least, quiet)
     made.prepare()
     for _ in range(turns):
         made.take_turn()
