@@ -163,6 +163,42 @@ TEST_CASE("CUDA: decoding: what a callback throws is thrown by Generate, and the
   CheckThrowing(Device::kCuda, 1);
 }
 
+void CheckStopping(Device device, int threads) {
+  const Transformer model(DecoderConfig({{3, 0}}), DType::kF32, false, MemoryOf(device));
+  Randomize(model);
+  TestContext t(device, threads);
+  const std::vector<Request> requests = ManyRequests(model.config());
+  Decoder decoder(model, 64, kLongest);
+  const std::vector<Completion> expected = decoder.Generate(t.ctx, requests);
+  for (const int steps : {1, 20}) {
+    std::atomic<int> asked = 0;
+    const std::vector<Completion> got = decoder.Generate(t.ctx, requests, {}, [&] { return ++asked >= steps; });
+    REQUIRE(got.size() == requests.size());
+    std::size_t complete = 0;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      if (IsComplete(requests[i], got[i])) {
+        CheckSame(got[i], expected[i]);
+        ++complete;
+      } else {
+        CHECK(got[i].tokens.size() < expected[i].tokens.size());
+      }
+    }
+    CHECK(complete < got.size());
+    if (steps > 1) CHECK(complete > 0);
+    const std::vector<Completion> again = decoder.Generate(t.ctx, requests);
+    for (std::size_t i = 0; i < again.size(); ++i) CheckSame(again[i], expected[i]);
+  }
+}
+
+TEST_CASE("a decoder that is asked to stop gives what is complete with the bits of all, and can go on") {
+  for (int threads : {1, 3, 5}) CheckStopping(Device::kCpu, threads);
+}
+
+TEST_CASE("CUDA: decoding: a decoder that is asked to stop gives what is complete, and can go on") {
+  if (SkippedWithoutCuda()) return;
+  CheckStopping(Device::kCuda, 1);
+}
+
 void CheckReuse(Device device) {
   ForModels(device, {{{4, 0}, {4, 0}}}, [&](const Transformer& model) {
     TestContext t(device);

@@ -33,13 +33,14 @@ std::vector<Completion> GatherCompletions(const Ranks& ranks, const std::vector<
 }  // namespace
 
 std::vector<Completion> Generate(Context& ctx, const Ranks& ranks, Decoder& decoder, std::span<const Request> requests,
-                                 int group_size, const std::function<void(std::size_t, std::int32_t)>& on_token) {
+                                 int group_size, const std::function<void(std::size_t, std::int32_t)>& on_token,
+                                 const std::function<bool()>& stop) {
   const Part groups = ranks.PartOf(static_cast<std::int64_t>(requests.size()) / group_size);
   const auto first = static_cast<std::size_t>(groups.begin * group_size);
   const auto count = static_cast<std::size_t>(groups.size() * group_size);
   std::function<void(std::size_t, std::int32_t)> on_own;
   if (on_token) on_own = [&](std::size_t i, std::int32_t token) { on_token(first + i, token); };
-  std::vector<Completion> own = decoder.Generate(ctx, requests.subspan(first, count), on_own);
+  std::vector<Completion> own = decoder.Generate(ctx, requests.subspan(first, count), on_own, stop);
   return ranks.alone() ? own : GatherCompletions(ranks, own);
 }
 

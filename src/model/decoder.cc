@@ -34,6 +34,10 @@ Tensor View(std::vector<std::int32_t>& v) { return {v.data(), DType::kI32, {stat
 
 }  // namespace
 
+bool IsComplete(const Request& request, const Completion& completion) {
+  return completion.finished || static_cast<int>(completion.tokens.size()) >= request.max_new_tokens;
+}
+
 void CheckFinite(std::span<const Completion> completions) {
   for (std::size_t i = 0; i < completions.size(); ++i) {
     const std::vector<double>& logp = completions[i].logp;
@@ -58,6 +62,7 @@ int SlotsFor(const Transformer& model, int asked, std::int64_t requests, int max
 struct Decoder::Work {
   std::span<const Request> requests;
   const std::function<void(std::size_t, std::int32_t)>& on_token;
+  const std::function<bool()>& stop;
   std::vector<Completion> completions;
   std::atomic<std::size_t> next = 0;
   std::mutex one_call{};  // held while on_token runs
@@ -68,6 +73,7 @@ struct Decoder::Work {
     while (i < requests.size() && requests[i].max_new_tokens <= 0) i = next++;
     return std::min(i, requests.size());
   }
+  bool Stops() const { return stop && stop(); }
 };
 
 Decoder::Decoder(const Transformer& model, int slots, int max_length, int max_chunk, int prompt_rows)
@@ -88,7 +94,8 @@ Decoder::Decoder(const Transformer& model, int slots, int max_length, int max_ch
 Decoder::~Decoder() = default;
 
 std::vector<Completion> Decoder::Generate(Context& caller, std::span<const Request> requests,
-                                          const std::function<void(std::size_t, std::int32_t)>& on_token) {
+                                          const std::function<void(std::size_t, std::int32_t)>& on_token,
+                                          const std::function<bool()>& stop) {
   for (const Request& r : requests) {
     SWARR_CHECK(!r.prompt.empty(), "an empty prompt can't be continued; give at least one token");
     SWARR_CHECK(static_cast<std::int64_t>(r.prompt.size()) + r.max_new_tokens <= max_length_, "a prompt of ",
@@ -97,7 +104,10 @@ std::vector<Completion> Decoder::Generate(Context& caller, std::span<const Reque
   }
   Context ctx = caller;
   ctx.packed = &packed_;
-  Work work{.requests = requests, .on_token = on_token, .completions = std::vector<Completion>(requests.size())};
+  Work work{.requests = requests,
+            .on_token = on_token,
+            .stop = stop,
+            .completions = std::vector<Completion>(requests.size())};
 
   const std::size_t used = std::min(static_cast<std::size_t>(slots_), requests.size());
   const std::size_t threads = device_steps_ ? 1 : static_cast<std::size_t>(ctx.threads);
@@ -141,8 +151,7 @@ void Decoder::RunTeams(const Context& caller, Work& work, DecodeTurns& turns, st
 }
 
 bool Decoder::Done(const Work& work, const DecodedSlot& slot) const {
-  const Completion& c = work.completions[slot.request];
-  return c.finished || static_cast<int>(c.tokens.size()) == work.requests[slot.request].max_new_tokens;
+  return IsComplete(work.requests[slot.request], work.completions[slot.request]);
 }
 
 // A request for each of so many slots, as far as there are any.
@@ -173,6 +182,10 @@ void Decoder::RunTurns(Context& ctx, Work& work, DecodeTurns& turns, Team& team)
           if (Done(work, slot)) slot = {work.Take(), slot.cache_slot};
         }
         std::erase_if(team.active, [&](const DecodedSlot& slot) { return slot.request == work.requests.size(); });
+        if (work.Stops()) {
+          turns.Stop();
+          team.active.clear();
+        }
       }
       turns.Return(team.active, taken);
     }
@@ -194,7 +207,7 @@ void Decoder::RunDevice(Context& ctx, Work& work, Team& team, std::size_t slots)
   while (true) {
     std::size_t fed_whole = team.active.size();
     TakeRequests(work, team);
-    if (team.active.empty()) return end_all();
+    if (team.active.empty() || work.Stops()) return end_all();
     const std::size_t begin = fed_whole;
     while (fed_whole < team.active.size()) fed_whole = Prefill(ctx, work, team, fed_whole);
     if (fed_whole == begin) Step(ctx, work, team);

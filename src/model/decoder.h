@@ -33,6 +33,9 @@ struct Completion {
   bool finished = false;  // ended by a token that ends texts (ModelConfig::Stops); false: cut at max_new_tokens
 };
 
+// Whether nothing more is to be drawn for the request.
+bool IsComplete(const Request& request, const Completion& completion);
+
 // Throws if a token's log-probability is not finite: a row with such a logit has no distribution to draw from.
 void CheckFinite(std::span<const Completion> completions);
 
@@ -50,10 +53,12 @@ class Decoder {
   ~Decoder();
 
   // The completions, in the order of the requests. `on_token(request, token)`, if given, is called for each token as it
-  // is drawn, by the thread that draws it, one call at a time. Throws if a prompt is empty or a request is longer than
-  // max_length.
+  // is drawn, by the thread that draws it, one call at a time. `stop`, if given, is asked in every step, by several
+  // threads; once it has returned true the completions are given as they are (IsComplete). Throws if a prompt is empty
+  // or a request is longer than max_length.
   std::vector<Completion> Generate(Context& ctx, std::span<const Request> requests,
-                                   const std::function<void(std::size_t, std::int32_t)>& on_token = {});
+                                   const std::function<void(std::size_t, std::int32_t)>& on_token = {},
+                                   const std::function<bool()>& stop = {});
 
   void NoteMemory(MemoryReport& report) const;
 

@@ -84,10 +84,9 @@ std::vector<Trajectory> Sampler::SampleRound(Context& ctx, std::int64_t step, in
       sampled.push_back({.example = example, .document = {prompt, static_cast<int>(prompt.size())}});
     }
   }
-  const auto look = [&](std::size_t, std::int32_t) {
-    if (stop()) throw RolloutStopped("sampling was stopped");
-  };
-  std::vector<Completion> completions = Generate(ctx, ranks_, decoder_, requests, options_.num_generations, look);
+  std::vector<Completion> completions =
+      Generate(ctx, ranks_, decoder_, requests, options_.num_generations, /*on_token=*/{}, stop);
+  if (stop()) throw RolloutStopped("sampling was stopped");
   for (std::size_t i = 0; i < sampled.size(); ++i) {
     Trajectory& t = sampled[i];
     Completion& c = completions[i];

@@ -55,8 +55,8 @@ class Sampler {
   // prompts_per_step groups, with advantages and weights. With dynamic sampling, round after round samples as many
   // prompts as groups are missing and drops the groups whose rewards (the task's own, unshaped) have no spread; there
   // may be fewer groups in the end. Step s then owns positions [s, s + 1) * kMaxRounds * prompts_per_step of the order
-  // of problems, and round k the k-th part of them. `stop`, asked after every token and by several threads, ends it
-  // with RolloutStopped.
+  // of problems, and round k the k-th part of them. `stop`, asked in every step of decoding and by several threads,
+  // ends it with RolloutStopped.
   Rollout Sample(Context& ctx, std::int64_t step, const std::function<bool()>& stop);
 
  private:
