@@ -96,6 +96,34 @@ TEST_CASE("the training pass repeats the sampler's log-probabilities under its a
   CHECK(other.largest > other.mean);
 }
 
+TEST_CASE("an evaluation that is asked to stop gives the first problems, whole and with the bits of all") {
+  Transformer model(TextConfig(), DType::kF32, /*with_gradients=*/false);
+  Randomize(model);
+  TestContext t;
+  const TableTask task({{"ab?", "", ""}, {"ba?", "", ""}, {"d?", "", ""}, {"c?", "", ""}, {"bb?", "", ""}});
+  EvaluateOptions options{.samples = 3, .max_completion_length = 12, .slots = 4};
+  const auto all = Evaluate(t.ctx, model, TextTokenizer(), task, options);
+  std::int64_t ended = 0;
+  options.on_progress = [&](std::int64_t done, std::int64_t) { ended = done; };
+  bool some = false, some_left_out = false;  // completions of a problem that has others which are not complete
+  for (int steps = 1; steps < 30; ++steps) {
+    int asked = 0;
+    options.stop = [&] { return ++asked >= steps; };
+    const auto first = Evaluate(t.ctx, model, TextTokenizer(), task, options);
+    CHECK(first.size() % 3 == 0);
+    CHECK(std::ssize(first) <= ended);
+    some |= !first.empty() && first.size() < all.size();
+    some_left_out |= std::ssize(first) < ended;
+    for (std::size_t i = 0; i < first.size(); ++i) {
+      CHECK(first[i].problem == all[i].problem);
+      CHECK(first[i].drawn.tokens == all[i].drawn.tokens);
+      CHECK(first[i].drawn.logp == all[i].drawn.logp);
+    }
+  }
+  CHECK(some);
+  CHECK(some_left_out);
+}
+
 TEST_CASE("a stop text ends a completion before itself, and the earliest counts") {
   Transformer model(TextConfig(), DType::kF32, /*with_gradients=*/false);
   Randomize(model);

@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,6 +90,9 @@ inline bool WriteToClosedPipe() {
   ::close(ends[0]);
   return ::dup2(ends[1], STDOUT_FILENO) >= 0 && ::dup2(ends[1], STDERR_FILENO) >= 0;
 }
+
+// Whatever these tests were started by, a closing terminal's signal is not ignored.
+inline bool WithoutNohup() { return ::signal(SIGHUP, SIG_DFL) != SIG_ERR; }
 
 // The rows of a JSON Lines file.
 inline std::vector<nlohmann::json> Lines(const std::filesystem::path& path) {

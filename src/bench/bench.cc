@@ -208,8 +208,14 @@ void BenchRows::MeasureOp(ordered_json row, const std::function<void()>& op, con
 bool BenchRows::Wanted(const std::string& name) {
   if (std::ranges::find(names_, name) == names_.end()) names_.push_back(name);
   const bool wanted = options_.await_request ? name == options_.rows : IsAmong(name, options_.rows);
-  any_wanted_ |= wanted;
-  return wanted;
+  if (wanted) wanted_.insert(name);
+  return wanted && !(options_.stop && options_.stop());
+}
+
+ordered_json BenchRows::Measured() const {
+  const auto measured = std::ranges::count_if(
+      rows_, [&](const ordered_json& row) { return wanted_.contains(row["name"].get<std::string>()); });
+  return {{"rows", measured}, {"of", wanted_.size()}};
 }
 
 void BenchRows::Add(ordered_json row) {
@@ -256,6 +262,8 @@ ordered_json RunBench(Context& ctx, const BenchOptions& options) {
                          ? Concat(rows, " is called '", options.rows, "', and a row on request needs its whole name")
                          : Concat(rows, " has '", options.rows, "' in its name, as whole words"));
   }
+  const ordered_json measured = bench.Measured();
+  if (options.stop && measured["rows"] < measured["of"]) results["stopped"] = measured;
   results["rows"] = bench.TakeRows();
   return results;
 }

@@ -55,6 +55,7 @@ struct BenchOptions {
   double seconds_per_row = 1.0;
   std::function<void(const nlohmann::ordered_json& row)> on_row{};         // sees each row as it is measured
   std::function<void(const std::vector<std::string>& names)> on_no_row{};  // sees the suite's, where `rows` fits none
+  std::function<bool()> stop{};  // asked before each row: whether this and the others are to be left out
   // If set, `rows` is the whole name of one row, of another suite than scaling. When it is prepared and was run twice,
   // this is called; whenever it returns true the row is measured, with one run or more, and it is called again.
   std::function<bool()> await_request{};
@@ -86,6 +87,9 @@ nlohmann::ordered_json BenchSetting(const Context& ctx, const BenchOptions& opti
 //   kv_bytes               the cache that a sequence of this length needs in decoding
 // The repetitions of a decoding row of scaling are consecutive tokens, and `ms` is their mean. A peak is the best of
 // several runs; its `ms` is the time of all.
+// If `stop` has left rows out, there is also "stopped": {"rows", "of"}: how many were measured of how many `rows`
+// names. In the suite scaling those of full attention count that would have been left out for the time they take.
+//
 // If the context asks for a memory report, it gets the largest model, optimizer and decoder of all rows. The arena's
 // high-water mark is over all rows; of suites of whole models, over the last pass. Throws UsageError for an unknown
 // suite and if no row's name fits.

@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -99,10 +100,13 @@ class BenchRows {
   const BenchSizes& sizes() const;
   nlohmann::ordered_json TakeRows() { return std::move(rows_); }
 
+  // Whether the row is to be measured.
   bool Wanted(const std::string& name);
-  // Whether any row was.
-  bool any_wanted() const { return any_wanted_; }
+  // Whether any row has a name that is asked for.
+  bool any_wanted() const { return !wanted_.empty(); }
   const std::vector<std::string>& names() const { return names_; }  // that were asked about
+  // {"rows", "of"}: how many are measured of those that are asked for.
+  nlohmann::ordered_json Measured() const;
   // Adds to a row what follows from the seconds that one run takes.
   using Rates = std::function<void(nlohmann::ordered_json& row, double seconds)>;
   // Measures a row and adds it, on request as often as it is asked for. Calls `run`, which returns the seconds that
@@ -146,7 +150,7 @@ class BenchRows {
   nlohmann::ordered_json rows_ = nlohmann::ordered_json::array();
   std::optional<double> arithmetic_peak_, copy_peak_;
   std::vector<std::string> names_;
-  bool any_wanted_ = false;
+  std::set<std::string> wanted_;
 };
 
 // The mean seconds of this many calls between two waits.

@@ -2,6 +2,8 @@
 // swarr bench: speed on this machine.
 #include "bench/bench.h"
 
+#include <signal.h>
+
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -15,7 +17,7 @@ namespace swarr {
 namespace {
 
 struct BenchCommand {
-  explicit BenchCommand(OptionSet& options) {
+  explicit BenchCommand(OptionSet& options) : environment(options.environment()) {
     options.Group("Measurement");
     options.Add("suite", bench.suite, "what is measured")->type_name("ops|train|decode|scaling")->required();
     options.Add("rows", bench.rows,
@@ -37,15 +39,24 @@ struct BenchCommand {
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
     bench.dtype = compute.MakeDType();
+    Stopping stopping;
     if (on_request) {
       Serve(ctx);
     } else {
       PrintRows(ctx);
+      stopping = environment.watch_signals();
+      if (json.path.empty() && svg.path.empty()) ::signal(SIGPIPE, SIG_DFL);  // its reader is all that it works for
+      bench.stop = stopping.requested;
     }
     nlohmann::ordered_json results = RunBench(ctx, bench);
     if (compute.memory_report) results["memory"] = compute.memory.ToJson(steps.arena());
     compute.PrintMemory(steps.arena());
-    if (!json.path.empty()) json.Write(results.dump(1) + "\n");
+    const std::string text = results.dump(1) + "\n";
+    if (results.contains("stopped")) {
+      const auto done = results["stopped"]["rows"].get<std::int64_t>();
+      json.StopAfter(done, results["stopped"]["of"], "rows", done > 0 ? text : "", stopping);
+    }
+    if (!json.path.empty()) json.Write(text);
     if (!svg.path.empty()) svg.Write(ScalingFigure(results));
   }
 
@@ -83,9 +94,10 @@ struct BenchCommand {
     std::fflush(stdout);
   }
 
+  const Environment& environment;
   BenchOptions bench;
   bool on_request = false;
-  OutputFile json, svg;
+  OutputFile json{.in_parts = true}, svg;
   ComputeOptions compute;
 };
 

@@ -18,6 +18,7 @@
 #include "model/model_files.h"
 #include "tensor/ops.h"
 #include "text/unicode.h"
+#include "train/training_steps.h"
 
 namespace swarr {
 namespace {
@@ -26,6 +27,8 @@ using nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 constexpr const char* kEnvironment = "environment";
+
+std::string PartOf(const std::string& path) { return path + ".partial"; }
 
 // The value of --config among the arguments of a command, the last one if there are several; empty if there is none.
 std::string ConfigPath(const std::vector<std::string>& arguments) {
@@ -85,9 +88,13 @@ std::string Utf8(const std::string& text) {
 }  // namespace
 
 void OutputFile::Write(const std::function<void(const fs::path&)>& write) const {
-  if (overwrite) return write(path);
-  const fs::path target = Resolve(path), hidden = Sibling(target, "new"), beside = target.string() + ".new";
   std::error_code ignored;
+  if (overwrite) {
+    write(path);
+    if (in_parts) fs::remove(PartOf(path), ignored);
+    return;
+  }
+  const fs::path target = Resolve(path), hidden = Sibling(target, "new"), beside = target.string() + ".new";
   fs::remove(hidden, ignored);
   try {
     write(hidden);
@@ -106,6 +113,20 @@ void OutputFile::Write(std::string_view bytes) const {
   Write([&](const fs::path& to) { WriteFileAtomically(to, bytes); });
 }
 
+void OutputFile::StopAfter(std::int64_t done, std::int64_t all, const std::string& things, std::string_view part,
+                           const Stopping& stopping) const {
+  const bool kept = !path.empty() && !part.empty();
+  if (kept) {
+    stopping.saving(true);
+    OutputFile{.path = PartOf(path), .overwrite = overwrite}.Write(part);
+    stopping.saving(false);
+  }
+  const bool in_the_way = kept || (!path.empty() && Exists(path));
+  throw Interrupted(Concat("interrupted after ", done, " of ", all, " ", things, "; they are in ",
+                           kept ? PartOf(path) : "no file", "; give the command again",
+                           in_the_way ? " with --overwrite" : "", " for all of them"));
+}
+
 OptionSet::OptionSet(CLI::App& app, const Environment& environment) : app_(app), environment_(environment) {
   inputs_.push_back({"--config", &config_,
                      app_.add_option("--config", config_, "JSON that gives options by the same names; flags win")
@@ -120,30 +141,29 @@ CLI::Option* OptionSet::AddPositional(const std::string& name, std::vector<std::
 CLI::Option* OptionSet::AddOutput(const std::string& name, OutputFile& file, const std::string& help,
                                   std::function<bool(const fs::path&)> own) {
   if (outputs_.empty()) AddUnrecorded("overwrite", overwrite_, "replace files that are there already");
-  CLI::Option* option = AddUnrecorded(name, file.path, help)->type_name("FILE");
-  outputs_.push_back({{"--" + name, &file.path, option}, &file.overwrite, std::move(own)});
+  const char* of_part = file.in_parts ? "; if a signal stops the command, FILE.partial holds what is finished" : "";
+  CLI::Option* option = AddUnrecorded(name, file.path, help + of_part)->type_name("FILE");
+  outputs_.push_back({{"--" + name, &file.path, option}, &file, std::move(own)});
   return option;
 }
 
-void OptionSet::CheckOutput(const Output& output) const {
-  const auto& [flag, path, option] = static_cast<const File&>(output);
-  if (path->empty()) throw UsageError(flag + " is empty; name a file");
+// `flag_names` opens what is said of the file: "--output names x".
+void OptionSet::CheckOutput(const Output& output, const std::string& path, const std::string& flag_names) const {
   std::error_code ignored;
-  const fs::path file = fs::absolute(*path, ignored), directory = file.parent_path();
-  SWARR_CHECK(fs::is_directory(directory, ignored), flag, " names ", *path, ", but there is no directory ",
-              directory.string(), "; create it first");
-  SWARR_CHECK(!fs::is_directory(file, ignored), flag, " names ", *path, ", which is a directory; name a file in it");
+  const fs::path file = fs::absolute(path, ignored), directory = file.parent_path();
+  SWARR_CHECK(fs::is_directory(directory, ignored), flag_names, ", but there is no directory ", directory.string(),
+              "; create it first");
+  SWARR_CHECK(!fs::is_directory(file, ignored), flag_names, ", which is a directory; name a file in it");
   if (!fs::exists(fs::symlink_status(file, ignored))) return;
   for (const File& input : inputs_) {
     if (!fs::equivalent(*input.path, file, ignored)) continue;
-    throw UsageError(Concat(flag, " names ", *path, ", which ", input.flag, " reads; choose another file"));
+    throw UsageError(Concat(flag_names, ", which ", input.flag, " reads; choose another file"));
   }
   if (output.IsOwn()) return;
-  SWARR_CHECK(overwrite_, flag, " names ", *path,
-              ", which is there already; choose another file, or replace it with --overwrite");
+  SWARR_CHECK(overwrite_, flag_names, ", which is there already; choose another file, or replace it with --overwrite");
   const fs::path replaced = fs::weakly_canonical(file, ignored).parent_path();  // behind links
   for (const char* mark : {"config.json", "run.json"}) {
-    SWARR_CHECK(!fs::exists(replaced / mark, ignored), flag, " names ", *path,
+    SWARR_CHECK(!fs::exists(replaced / mark, ignored), flag_names,
                 " in the directory of a model or a run, whose files are never replaced; choose another place");
   }
 }
@@ -166,13 +186,15 @@ void OptionSet::Check() {
   std::set<fs::path> seen;
   for (const Output& output : outputs_) {
     if (output.option->count() == 0 && output.path->empty()) continue;
-    CheckOutput(output);
+    const std::string& path = *output.path;
+    if (path.empty()) throw UsageError(output.flag + " is empty; name a file");
+    CheckOutput(output, path, Concat(output.flag, " names ", path));
+    if (output.file->in_parts) CheckOutput(output, PartOf(path), Concat(output.flag, " may write ", PartOf(path)));
     std::error_code ignored;
-    if (!seen.insert(fs::weakly_canonical(fs::absolute(*output.path, ignored), ignored)).second) {
-      throw UsageError(
-          Concat(output.flag, " names ", *output.path, ", as another flag does; give each a file of its own"));
+    if (!seen.insert(fs::weakly_canonical(fs::absolute(path, ignored), ignored)).second) {
+      throw UsageError(Concat(output.flag, " names ", path, ", as another flag does; give each a file of its own"));
     }
-    *output.overwrite = overwrite_ || output.IsOwn();
+    output.file->overwrite = overwrite_ || output.IsOwn();
   }
   for (const Idle& idle : idle_) {
     if (idle.holds()) CheckIdle(idle);

@@ -69,13 +69,20 @@ inline constexpr const char* kListType = "LIST";
 
 // A file that a command writes when it has computed what goes there.
 struct OutputFile {
-  std::string path;        // as it was given
+  std::string path{};      // as it was given
   bool overwrite = false;  // whether a file of this name may be replaced
+  bool in_parts = false;   // whether StopAfter may be called: path + ".partial" is then written by the same rules
 
   // Calls write(p) with the path, or with a hidden one beside it, whose file then gets its name. If another file has
   // come by that name since the command began, it stays unless `overwrite`: then an Error says where the result is.
   void Write(const std::function<void(const std::filesystem::path&)>& write) const;
   void Write(std::string_view bytes) const;
+
+  // Ends a command that was asked to stop when it had done so many of all `things`, "problems": writes `part`, what it
+  // has of them, to path + ".partial", and throws Interrupted, whose sentence tells of it. If the part is empty or no
+  // file was asked for, it throws alone. A later Write that may overwrite removes the part.
+  [[noreturn]] void StopAfter(std::int64_t done, std::int64_t all, const std::string& things, std::string_view part,
+                              const Stopping& stopping) const;
 };
 
 // The options of one command. Values stay where they are: the set refers to them.
@@ -124,7 +131,8 @@ class OptionSet {
   // The file that --name names, which the command writes; what it holds already is its default. The command is refused
   // before it runs if the file can't be written, or if there is one already, unless --overwrite, an option that this
   // adds, says otherwise. A file in the directory of a model or a run is never replaced. Files of which `own` holds,
-  // since an earlier call of the command has written them, are replaced anywhere and without asking.
+  // since an earlier call of the command has written them, are replaced anywhere and without asking. A part (in_parts)
+  // is checked like the file, and its help tells of it.
   CLI::Option* AddOutput(const std::string& name, OutputFile& file, const std::string& help,
                          std::function<bool(const std::filesystem::path&)> own = {});
   // Whether --overwrite is given, for what else the command writes.
@@ -161,7 +169,7 @@ class OptionSet {
     const CLI::Option* option;
   };
   struct Output : File {
-    bool* overwrite;
+    OutputFile* file;
     std::function<bool(const std::filesystem::path&)> own;
     bool IsOwn() const { return own && own(*path); }
   };
@@ -170,7 +178,7 @@ class OptionSet {
     std::string why;
     std::function<bool()> holds;
   };
-  void CheckOutput(const Output& output) const;
+  void CheckOutput(const Output& output, const std::string& path, const std::string& flag_names) const;
   void CheckIdle(const Idle& idle);
 
   std::vector<File> inputs_;

@@ -81,20 +81,24 @@ struct EvalCommand {
     Context ctx = compute.MakeContext(steps);
     ordered_json config = options.Resolved();  // before --greedy takes other values
     config.update(RunEnvironment(&ctx));
-    const std::vector<EvaluatedCompletion> completions = generation.Draw(ctx, loaded);
-    if (!completions_out.path.empty()) completions_out.Write(CompletionLines(completions, *problems.task));
+    const auto lines_of = [&](const auto& drawn) { return CompletionLines(drawn, *loaded.problems.task); };
+    const OutputFile in_directory = EvaluatedIn(output_dir);
+    const OutputFile& kept = completions_out.path.empty() ? in_directory : completions_out;
+    const std::vector<EvaluatedCompletion> completions = generation.Draw(ctx, loaded, {kept, lines_of});
+    if (!completions_out.path.empty()) completions_out.Write(lines_of(completions));
     AddResults(completions, problems, tokenizer, window);
     if (greedy) {
       evaluate.samples = 1;
       evaluate.temperature = 0;
-      const std::vector<EvaluatedCompletion> once = generation.Draw(ctx, loaded);
+      const std::vector<EvaluatedCompletion> once =
+          generation.Draw(ctx, loaded, {kept, [](const auto&) { return ""; }}, "problems with --greedy");
       AddShare("accuracy_greedy", Summarize(once, 1).accuracy, once.size());
     }
     if (full_attention_decode) {
       model->SetAttention(attention);
       AddGap(CompareWithTraining(ctx, *model, tokenizer, *problems.task, completions));
     }
-    if (!output_dir.empty()) WriteDirectory(config, CompletionLines(completions, *problems.task));
+    if (!output_dir.empty()) WriteDirectory(config, lines_of(completions));
     model->NoteMemory(compute.memory);
     if (json && compute.memory_report) results["memory"] = compute.memory.ToJson(steps.arena());
     Report();
@@ -114,10 +118,15 @@ struct EvalCommand {
     SWARR_CHECK(!error, "can't create the output directory ", output_dir, ": ", error.message());
   }
 
+  // Where in --output-dir completions go; that the directory may be used is known.
+  static OutputFile EvaluatedIn(const fs::path& dir) {
+    return {.path = dir.empty() ? "" : (dir / kEvaluatedFile).string(), .overwrite = true, .in_parts = true};
+  }
+
   // The settings come last: where they are, all is.
   void WriteDirectory(const ordered_json& config, const std::string& lines) const {
     const fs::path dir = output_dir;
-    WriteFileAtomically(dir / kEvaluatedFile, lines);
+    EvaluatedIn(dir).Write(lines);
     WriteFileAtomically(dir / kEvaluationFile, results.dump(2) + "\n");
     WriteFileAtomically(dir / kConfigFile, config.dump(2) + "\n");
   }
@@ -241,7 +250,7 @@ struct EvalCommand {
   }
 
   OptionSet& options;
-  OutputFile completions_out;
+  OutputFile completions_out{.in_parts = true};
   const CLI::Option* output_dir_option = nullptr;
   std::string output_dir;
   bool greedy = false, lm_eval = false, full_attention_decode = false;

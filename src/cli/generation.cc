@@ -18,6 +18,7 @@ void AddSlots(OptionSet& options, int& slots) {
 }
 
 void GenerationOptions::AddTo(OptionSet& options, const std::string& use, const std::string& samples) {
+  environment = &options.environment();
   options.Group("Model");
   options.Add("model", model_dir, use)->required()->type_name("DIR");
   task.AddTo(options, /*with_completions=*/false);
@@ -35,11 +36,18 @@ void GenerationOptions::AddTo(OptionSet& options, const std::string& use, const 
   options.AddUnrecorded("quiet", quiet, "show no progress");
 }
 
-std::vector<EvaluatedCompletion> GenerationOptions::Draw(Context& ctx, const Loaded& loaded) const {
+std::vector<EvaluatedCompletion> GenerationOptions::Draw(Context& ctx, const Loaded& loaded, const Kept& kept,
+                                                         const std::string& things) const {
+  const Stopping stopping = environment->watch_signals();
   Progress progress("completion", quiet);
   EvaluateOptions watched = evaluate;
   watched.on_progress = [&](std::int64_t done, std::int64_t total) { progress.Show(done, total); };
-  return Evaluate(ctx, *loaded.model, loaded.tokenizer, *loaded.problems.task, watched);
+  watched.stop = stopping.requested;
+  const Task& task = *loaded.problems.task;
+  std::vector<EvaluatedCompletion> drawn = Evaluate(ctx, *loaded.model, loaded.tokenizer, task, watched);
+  const std::int64_t done = std::ssize(drawn) / evaluate.samples, all = ProblemsOf(task, evaluate);
+  if (done < all) kept.file.StopAfter(done, all, things, kept.lines(drawn), stopping);
+  return drawn;
 }
 
 GenerationOptions::Loaded GenerationOptions::Load(Split split) {

@@ -28,7 +28,7 @@ constexpr int kFailed = 1, kUsage = 2, kSignalled = 128;  // the last: and the s
 // Global, since a signal handler can reach nothing else.
 volatile sig_atomic_t signal_came = 0, saving = 0;
 
-// The first signal asks for an end, a second one ends the process: but not while a checkpoint is
+// The first signal asks for an end, a second one ends the process: but not while a checkpoint or what is finished is
 // written, which takes no time.
 extern "C" void OnSignal(int signal) {
   if (signal_came != 0 && saving == 0) {

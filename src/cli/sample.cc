@@ -42,7 +42,6 @@ struct SampleCommand {
     compute.Need(EvaluateParts(model->config(), model->dtype(), compute.ResolveDevice(), *problems.task, evaluate));
     StepMemory steps(compute.ResolveDevice());
     Context ctx = compute.MakeContext(steps);
-    const std::vector<EvaluatedCompletion> completions = generation.Draw(ctx, loaded);
     const SampleSource source{.task = *problems.task,
                               .tokenizer = tokenizer,
                               .format = format,
@@ -50,7 +49,12 @@ struct SampleCommand {
                               .model = std::filesystem::canonical(generation.model_dir).filename().string(),
                               .seed = evaluate.seed,
                               .samples = evaluate.samples};
-    const SampledRows rows = RowsToLearn(completions, source, kept);
+    const auto rows_of = [&](const std::vector<EvaluatedCompletion>& drawn) {
+      return RowsToLearn(drawn, source, kept);
+    };
+    const std::vector<EvaluatedCompletion> completions =
+        generation.Draw(ctx, loaded, {output, [&](const auto& drawn) { return rows_of(drawn).lines; }});
+    const SampledRows rows = rows_of(completions);
     const auto cut = std::ranges::count(completions, false, &EvaluatedCompletion::finished);
     SWARR_CHECK(rows.rows > 0, "none of the ", completions.size(), " completions can be kept (", cut,
                 " are cut at --max-completion-length, ", rows.not_read_back,
@@ -82,7 +86,7 @@ struct SampleCommand {
   GenerationOptions generation;
   EvaluateOptions& evaluate = generation.evaluate;
   std::string split = "rl", keep = "correct";
-  OutputFile output;
+  OutputFile output{.in_parts = true};
   bool json = false;
 };
 

@@ -46,11 +46,19 @@ std::function<void(std::size_t, std::int32_t)> Counting(const Transformer& model
   };
 }
 
-std::int64_t ProblemsOf(const Task& task, const EvaluateOptions& options) {
-  return options.problems == 0 ? task.size() : std::min(options.problems, task.size());
+// How many of the first completions belong to problems of which all are complete.
+std::size_t OfWholeProblems(const std::vector<Request>& requests, const std::vector<Completion>& completions,
+                            int samples) {
+  const auto [request, completion] = std::ranges::mismatch(requests, completions, IsComplete);
+  const auto complete = static_cast<std::size_t>(request - requests.begin());
+  return complete - complete % static_cast<std::size_t>(samples);
 }
 
 }  // namespace
+
+std::int64_t ProblemsOf(const Task& task, const EvaluateOptions& options) {
+  return options.problems == 0 ? task.size() : std::min(options.problems, task.size());
+}
 
 std::vector<MemoryPart> EvaluateParts(const ModelConfig& config, DType dtype, Device device, const Task& task,
                                       const EvaluateOptions& options) {
@@ -85,8 +93,9 @@ std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model
   ResetStep(ctx);  // so that the slots are chosen by what is free; a caller holds no step memory here
   Decoder decoder(model, SlotsFor(model, options.slots, static_cast<std::int64_t>(requests.size()), max_length),
                   max_length);
-  std::vector<Completion> completions =
-      Generate(ctx, options.ranks, decoder, requests, options.samples, Counting(model, requests, options));
+  std::vector<Completion> completions = Generate(ctx, options.ranks, decoder, requests, options.samples,
+                                                 Counting(model, requests, options), options.stop);
+  completions.resize(OfWholeProblems(requests, completions, options.samples));
   CheckFinite(completions);
   std::vector<EvaluatedCompletion> results;
   for (std::size_t i = 0; i < completions.size(); ++i) {

@@ -29,7 +29,8 @@ struct EvaluateOptions {
   // Called when a completion has ended, with how many have and how many there will be; one call at a time. Of several
   // ranks each tells of its own.
   std::function<void(std::int64_t, std::int64_t)> on_progress = {};
-  Ranks ranks = {};  // that share out the problems; all get all results
+  std::function<bool()> stop = {};  // asked in every step of decoding, by several threads
+  Ranks ranks = {};                 // that share out the problems; all get all results
 };
 
 struct EvaluatedCompletion {
@@ -43,11 +44,15 @@ struct EvaluatedCompletion {
   int tokens() const { return static_cast<int>(drawn.tokens.size()); }
 };
 
+// How many problems are evaluated.
+std::int64_t ProblemsOf(const Task& task, const EvaluateOptions& options);
+
 // What Evaluate will hold in memory beside the model.
 std::vector<MemoryPart> EvaluateParts(const ModelConfig& config, DType dtype, Device device, const Task& task,
                                       const EvaluateOptions& options);
 
-// options.samples completions for each problem, problem by problem.
+// options.samples completions for each problem, problem by problem. Once options.stop has returned true: those of the
+// first problems, up to the first that is not complete; what is complete behind it would favour short completions.
 std::vector<EvaluatedCompletion> Evaluate(Context& ctx, const Transformer& model, const Tokenizer& tokenizer,
                                           const Task& task, const EvaluateOptions& options);
 
