@@ -56,7 +56,7 @@ TEST_CASE(
     INFO(signal);
     const TempDirectory dir;
     const fs::path out = dir / "run";
-    Program program(TinyPretrain(out, kSteps));
+    Program program(TinyPretrain(out, kSteps), WithoutNohup);
     WaitForMetrics(out);
     ::kill(program.pid(), signal);
     const Outcome stopped = program.Wait();
@@ -67,6 +67,16 @@ TEST_CASE(
     REQUIRE(Swarr(Resumed(out)).status == 0);
     CheckWhole(out);
   }
+}
+
+TEST_CASE("SIGHUP does not stop a run that nohup has started") {
+  const TempDirectory dir;
+  const fs::path out = dir / "run";
+  Program program(TinyPretrain(out, kSteps), [] { return ::signal(SIGHUP, SIG_IGN) != SIG_ERR; });
+  WaitForMetrics(out);
+  ::kill(program.pid(), SIGHUP);
+  CHECK(program.Wait().status == 0);
+  CheckWhole(out);
 }
 
 TEST_CASE("a second signal ends the process at once and leaves nothing half written") {
