@@ -25,6 +25,31 @@ TEST_CASE("a run that resumes says from which checkpoint, and one that is comple
   CHECK(Swarr(resumed + std::vector<std::string>{"--max-steps", "3", "--quiet"}).err.empty());
 }
 
+TEST_CASE("RL says over how many tokens and steps its log-probabilities agree, and why where it compared none") {
+  const TempDirectory dir;
+  const std::string run = (dir / "run").string(), metrics = (dir / "run" / "metrics.jsonl").string();
+  const std::string about = "log-probabilities of sampler and trainer: ";
+  const auto train = [&](std::vector<std::string> more) {
+    const Outcome outcome = Swarr(std::vector<std::string>{"rl", "--model", TinyModel(), "--threads", "1"} + kShort +
+                                  std::vector<std::string>{"--prompts-per-step", "2", "--num-generations", "3"} + more);
+    REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+    return outcome;
+  };
+  const std::vector<std::string> two_steps = {"--max-completion-length", "4", "--max-steps", "2", "--output-dir", run};
+  std::int64_t tokens = 0;
+  const Outcome whole = train(two_steps);
+  for (const json& row : Lines(metrics)) tokens += row["rollout_logprob_tokens"].get<std::int64_t>();
+  CHECK(whole.Says(Concat(about, tokens, " tokens compared in 2 steps, largest difference 0\n")));
+  const Outcome resumed = train(two_steps + std::vector<std::string>{"--resume", "auto"});
+  CHECK(resumed.Says(Concat(about, "no step was left, so none were compared now; ", metrics,
+                            " has the differences of the steps made before\n")));
+  CHECK(!resumed.Says("tokens compared"));
+  // One token is no answer: nothing earns anything, so that dynamic sampling keeps no group.
+  const Outcome dropped = train({"--max-completion-length", "1", "--objective", "dapo", "--max-steps", "1",
+                                 "--output-dir", (dir / "dapo").string()});
+  CHECK(dropped.Says(about + "none compared, since no group was kept in 1 step\n"));
+}
+
 TEST_CASE("resolved_config.json records version, revision, kernels and threads, which a resume may change") {
   const TempDirectory dir;
   const auto environment = [&] {

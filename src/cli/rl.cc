@@ -13,6 +13,7 @@
 #include "model/model_files.h"
 #include "rl/objective_names.h"
 #include "train/data.h"
+#include "train/run_files.h"
 
 namespace swarr {
 namespace {
@@ -194,8 +195,19 @@ struct RlCommand {
       check = RunRl(ctx, *model, tokenizer, *problems.task, rl, optimizer, run, reference.get());
     });
     if (training.quiet) return;
-    std::fprintf(stderr, "log-probabilities of sampler and trainer: %lld tokens compared, largest difference %g\n",
-                 static_cast<long long>(check.tokens), check.max_abs_diff);
+    std::fprintf(stderr, "log-probabilities of sampler and trainer: %s\n", InWords(check).c_str());
+  }
+
+  // "0 tokens, largest difference 0" would read like a finding, so what was not compared is told as that.
+  std::string InWords(const OnPolicyCheck& check) const {
+    if (check.steps == 0) {
+      return Concat("no step was left, so none were compared now; ",
+                    (std::filesystem::path(training.output_dir) / kMetricsFile).string(),
+                    " has the differences of the steps made before");
+    }
+    const std::string steps = Concat(check.steps, check.steps == 1 ? " step" : " steps");
+    if (check.tokens == 0) return Concat("none compared, since no group was kept in ", steps);
+    return Concat(check.tokens, " tokens compared in ", steps, ", largest difference ", check.max_abs_diff);
   }
 
   // The model that the run began with, on a resume too, never a checkpoint. Null without a KL.

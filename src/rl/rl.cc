@@ -314,6 +314,7 @@ OnPolicyCheck RunRl(Context& ctx, const Transformer& model, const Tokenizer& tok
     const StepSums sums = Update(ctx, model, rollout.kept, options, lr, optimizer, run);
     check.max_abs_diff = std::max(check.max_abs_diff, sums.first.max_abs_diff);
     check.tokens += sums.first.tokens;
+    ++check.steps;
     if (options.keep_completions) run.KeepCompletions(step + 1, LinesOf(step + 1, rollout, options));
 
     ordered_json record = MetricsOf(sums);

@@ -39,10 +39,12 @@ std::vector<MemoryPart> RlParts(const ModelConfig& config, DType dtype, Device d
 // The comparison of the sampler's log-probabilities with those of the training pass. It is made at the first update of
 // each step of a run, where the policy is still the sampler, over all tokens that the step trains on, with or without
 // an advantage. Groups that dynamic sampling has dropped are left out, since no training pass reads them. Exactly
-// on-policy means a largest difference of exactly 0.
+// on-policy means a largest difference of exactly 0. A resumed run compares in the steps that it makes itself: none
+// where none is left.
 struct OnPolicyCheck {
   double max_abs_diff = 0;
   std::int64_t tokens = 0;
+  std::int64_t steps = 0;
 };
 
 // `reference`: the model that the KL refers to, with the same vocabulary; may be null where beta is 0.
