@@ -49,6 +49,34 @@ TEST_CASE("eval of GSM8K-like rows tells sampled, greedy, pass@k and extraction,
   CHECK(rows == 5);
 }
 
+TEST_CASE("with one seed eval draws other completions than sample, and generate what sample draws first") {
+  const TempDirectory dir;
+  const std::string evaluated = (dir / "evaluated.jsonl").string(), sampled = (dir / "sampled.jsonl").string();
+  const auto draw = [](std::vector<std::string> command) {
+    const Outcome outcome =
+        Swarr(command + kShort +
+              std::vector<std::string>{"--model", TinyModel(), "--problems", "4", "--samples", "3", "--seed", "1"});
+    REQUIRE_MESSAGE(outcome.status == 0, outcome.err);
+  };
+  draw({"eval", "--completions-out", evaluated});
+  draw({"sample", "--split", "eval", "--keep", "all", "--output", sampled});
+  const std::vector<json> of_eval = Lines(evaluated), rows = Lines(sampled);
+  REQUIRE(of_eval.size() == 12);
+  REQUIRE(rows.size() > 3);  // those that end
+  std::size_t equal = 0;
+  for (const json& row : rows) {
+    const json& other =
+        of_eval.at(3 * row["source"]["problem"].get<std::size_t>() + row["source"]["sample"].get<std::size_t>());
+    CHECK(other["prompt"] == row["prompt"]);
+    equal += other["completion"] == row["completion"];
+  }
+  CHECK(equal < rows.size());
+  REQUIRE(rows[0]["source"]["problem"] == 0);
+  REQUIRE(rows[0]["source"]["sample"] == 0);
+  const Outcome generated = Swarr({"generate", "--model", TinyModel(), "--prompt", rows[0]["prompt"], "--seed", "1"});
+  CHECK(generated.out == rows[0]["completion"].get<std::string>() + "\n");
+}
+
 TEST_CASE("a file that a command writes never replaces another, unless --overwrite says so") {
   const TempDirectory dir;
   const std::string out = (dir / "taken").string();

@@ -106,6 +106,13 @@ TEST_CASE("help stands in groups, with the default of an option and the names th
   CHECK(HelpOf({"sft"}).find("packed into one row (default: 16)\n") != std::string::npos);
 }
 
+TEST_CASE("the help of what draws completions says that eval's are others with the same seed") {
+  for (const char* command : {"eval", "sample", "generate"}) {
+    CHECK_MESSAGE(HelpOf({command}).find("with the same one eval draws") != std::string::npos, command);
+  }
+  CHECK(HelpOf({"sft"}).find("seed of all random numbers (default: 0)\n") != std::string::npos);
+}
+
 TEST_CASE("what needs no flag stands in the usage, and first in its group") {
   const std::string help = HelpOf({"report"});
   CHECK(help.find("\nUsage: swarr report [OPTIONS] DIR...\n") != std::string::npos);

@@ -308,7 +308,7 @@ void ComputeOptions::AddThreadsTo(OptionSet& options) {
                         kThreadRange);
 }
 
-void ComputeOptions::AddTo(OptionSet& options) {
+void ComputeOptions::AddTo(OptionSet& options, const std::string& seed_help) {
   options.Group("Computation");
   AddDeviceTo(options);
   AddDTypeTo(options, "number format of weights and activations");
@@ -319,7 +319,7 @@ void ComputeOptions::AddTo(OptionSet& options) {
       ->type_name(OneOf(kNames<GemmKind>));
   AddCpuTo(options, "CPU kernels; auto is the best that this machine runs");
   AddThreadsTo(options);
-  options.Add("seed", seed, "seed of all random numbers");
+  options.Add("seed", seed, seed_help);
   options.AddUnrecorded("memory-report", memory_report, "show at the end where memory went, by name");
 }
 

@@ -219,7 +219,11 @@ struct ComputeOptions {
   std::optional<AvailableMemory> available;
   std::vector<MemoryPart> needed;
 
-  void AddTo(OptionSet& options);
+  // Of a command that draws completions, which follow from the command too (StreamKey, Purpose).
+  static constexpr const char* kSeedOfDraws =
+      "seed of all random numbers; with the same one eval draws other completions than sample and generate";
+
+  void AddTo(OptionSet& options, const std::string& seed_help = "seed of all random numbers");
   void AddDeviceTo(OptionSet& options);  // --device alone
   void AddDTypeTo(OptionSet& options, const std::string& help);
   void AddCpuTo(OptionSet& options, const std::string& help);

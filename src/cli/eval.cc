@@ -62,7 +62,7 @@ struct EvalCommand {
                                                   ", which swarr report puts beside those of runs"))
                             ->type_name("DIR");
     options.AddUnrecorded("json", json, "print one JSON object");
-    compute.AddTo(options);
+    compute.AddTo(options, ComputeOptions::kSeedOfDraws);
   }
 
   void Run() {

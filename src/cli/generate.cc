@@ -19,7 +19,7 @@ struct GenerateCommand {
     chat.AddTemplateTo(options);
     options.Add("max-new-tokens", max_new_tokens, "tokens at most; 0 is what the context leaves", AtLeast(0));
     options.Add("temperature", temperature, "of sampling; 0 is greedy", AtLeast(0));
-    compute.AddTo(options);
+    compute.AddTo(options, ComputeOptions::kSeedOfDraws);
   }
 
   void Run() {

@@ -28,7 +28,7 @@ struct SampleCommand {
         ->type_name(OneOf(kNames<Keep>));
     options.AddOutput("output", output, "JSON Lines file to write, for sft --data")->required();
     options.AddUnrecorded("json", json, "print one JSON object");
-    generation.compute.AddTo(options);
+    generation.compute.AddTo(options, ComputeOptions::kSeedOfDraws);
   }
 
   void Run() {
