@@ -147,6 +147,12 @@ TEST_CASE("eval's table tells reasons in full, and no interval where there is no
   CHECK(outcome.out.find("nan") == std::string::npos);
   CHECK(outcome.out.find("dropped: no answer         1 ") != std::string::npos);
   CHECK(outcome.out.find("mean_length                4         \n") != std::string::npos);
+  // All are cut at one length, which does not say that no other is possible.
+  const json cut = JsonOf(std::vector<std::string>{"eval", "--model", TinyModel(), "--problems", "5", "--samples", "3",
+                                                   "--max-completion-length", "1", "--json"} +
+                          kShort);
+  CHECK(cut["mean_length"] == 1);
+  CHECK(cut["mean_length_ci95"] == json{nullptr, nullptr});
 }
 
 TEST_CASE("inspect counts the parameters that the model file holds") {

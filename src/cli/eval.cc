@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <iomanip>
+#include <set>
 #include <sstream>
 
 #include "base/files.h"
@@ -192,18 +193,21 @@ struct EvalCommand {
     for (const DroppedRows& d : problems.file->dropped()) results["dropped"][d.reason] = d.count;
   }
 
-  // The mean length, with a normal interval from the spread of the problems' means.
+  // The mean length, with a normal interval from the spread of the problems' means. Without a spread, as of one problem
+  // or where all completions are cut, the interval has no numbers: it would claim that no other length is possible.
   void AddLength(const std::vector<EvaluatedCompletion>& completions, double mean) {
     const auto k = static_cast<std::size_t>(evaluate.samples);
     const double count = static_cast<double>(completions.size()) / static_cast<double>(k);
     double squares = 0;
+    std::set<std::int64_t> lengths;  // of a problem's completions together
     for (std::size_t begin = 0; begin < completions.size(); begin += k) {
-      double sum = 0;
+      std::int64_t sum = 0;
       for (std::size_t i = begin; i < begin + k; ++i) sum += completions[i].tokens();
-      const double distance = sum / static_cast<double>(k) - mean;
+      const double distance = static_cast<double>(sum) / static_cast<double>(k) - mean;
       squares += distance * distance;
+      lengths.insert(sum);
     }
-    const double margin = count > 1 ? kZ95 * std::sqrt(squares / (count - 1) / count) : kUndefined;
+    const double margin = lengths.size() > 1 ? kZ95 * std::sqrt(squares / (count - 1) / count) : kUndefined;
     results["mean_length"] = mean;
     results["mean_length_ci95"] = {mean - margin, mean + margin};
   }
@@ -235,7 +239,7 @@ struct EvalCommand {
     }
   }
 
-  // A value and, unless there is none, its interval. Without a spread, as of one problem, an interval has no numbers.
+  // A value and, unless there is none or it has no numbers, its interval.
   static void PrintLine(const std::string& name, const ordered_json& value, const ordered_json& interval) {
     const auto text = [](const ordered_json& number) {
       if (!number.is_number_float()) return number.dump();

@@ -95,7 +95,8 @@ class Story {
     Say(seeds == 1
             ? "One seed: the intervals cover the choice of problems, not what another training run would give."
             : Concat("Intervals are t intervals over ", seeds, " seeds, means over seeds: what another seed would give",
-                     seeds <= 3 ? "; of so few they are wide, and may pass what an accuracy can be." : "."));
+                     seeds <= 3 ? "; of so few they are wide, and may pass what an accuracy can be." : ".",
+                     " Where all seeds have one value the interval is over their problems."));
     return std::move(sentences_);
   }
 

@@ -130,7 +130,9 @@ std::string HowToRedo(const StudyResults& results) {
                  "over several seeds; for differences under one seed a bootstrap over the problems that the arms share "
                  "(",
                  kBootstrapResamples,
-                 " resamples, percentiles). Greedy decoding follows a policy's most likely text and can differ much "
+                 " resamples, percentiles). Where all seeds have one value the interval is over their problems; "
+                 "where all resamples agree it leaves room for what no problem showed, as much as Wilson's does. "
+                 "Greedy decoding follows a policy's most likely text and can differ much "
                  "from sampling."));
 }
 

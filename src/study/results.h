@@ -31,7 +31,7 @@ struct Interval {
 struct Estimate {
   double mean = kUndefined;
   Interval ci95{};        // over the choice of problems, and of the seeds that there are
-  Interval ci95_seeds{};  // over seeds: what another seed would give; undefined for one seed
+  Interval ci95_seeds{};  // over seeds: what another seed would give; undefined for one seed, ci95 where all agree
   std::size_t seeds = 1;
 
   // The interval that claims rest on: over seeds where there are several.

@@ -72,6 +72,12 @@ double StudentShare(double angle, int degrees) {
   return odd ? 2 / std::numbers::pi * (angle + sum) : sum;
 }
 
+// Whether the values differ by no more than rounding: shares of up to 10^5 problems, their differences and the
+// quotients of these differ by 10^-10 or more, if at all.
+bool AreEqual(const std::vector<double>& values) {
+  return std::ranges::all_of(values, [&](double v) { return std::abs(v - values.front()) <= 1e-12; });
+}
+
 // The t interval of n values; undefined for fewer than two, and if one is undefined.
 Interval StudentInterval(const std::vector<double>& values) {
   const std::size_t n = values.size();
@@ -121,6 +127,7 @@ PairedBootstrap::PairedBootstrap(const std::vector<ArmRun>& runs, const std::vec
   const double weight = 1.0 / static_cast<double>(tables.size());
   observed_.assign(arms.size(), 0);
   for (const SeedTable& table : tables) {
+    rows_ += static_cast<std::int64_t>(table.size());
     AddShares(table, 1, std::identity(), of_seed_.emplace_back(arms.size(), 0.0));
     AddShares(table, weight, std::identity(), observed_);
   }
@@ -140,13 +147,33 @@ Estimate PairedBootstrap::Of(const Statistic& statistic) const {
   if (observed_.empty()) return {};
   std::vector<double> of_seed;
   for (const std::vector<double>& means : of_seed_) of_seed.push_back(statistic(means));
-  Estimate estimate{.mean = statistic(observed_), .ci95_seeds = StudentInterval(of_seed), .seeds = of_seed.size()};
+  Estimate estimate{.mean = statistic(observed_), .ci95 = OverProblems(statistic), .seeds = of_seed.size()};
+  if (of_seed.size() > 1) estimate.ci95_seeds = AreEqual(of_seed) ? estimate.ci95 : StudentInterval(of_seed);
+  return estimate;
+}
+
+Interval PairedBootstrap::OverProblems(const Statistic& statistic) const {
   std::vector<double> values;
   for (const std::vector<double>& means : resampled_) values.push_back(statistic(means));
-  if (!std::ranges::all_of(values, [](double v) { return std::isfinite(v); })) return estimate;
+  const bool agree = AreEqual(values);
+  if (agree) values = WithUnseen(statistic);
+  if (!std::ranges::all_of(values, [](double v) { return std::isfinite(v); })) return {};
   std::ranges::sort(values);
-  estimate.ci95 = {Percentile(values, 0.025), Percentile(values, 0.975)};
-  return estimate;
+  if (agree) return {values.front(), values.back()};
+  return {Percentile(values, 0.025), Percentile(values, 0.975)};
+}
+
+std::vector<double> PairedBootstrap::WithUnseen(const Statistic& statistic) const {
+  const double share = WilsonInterval(0, rows_).high;
+  std::vector<double> values;
+  for (std::uint32_t row = 0; row < 1U << observed_.size(); ++row) {
+    std::vector<double> means;
+    for (std::size_t a = 0; a < observed_.size(); ++a) {
+      means.push_back((1 - share) * observed_[a] + share * (row >> a & 1U));
+    }
+    values.push_back(statistic(means));
+  }
+  return values;
 }
 
 static std::vector<WayAgainstRl> OtherWays(const std::vector<ArmRun>& runs) {
@@ -180,10 +207,17 @@ StudySummary Summarize(const std::vector<ArmRun>& runs) {
           .ways = OtherWays(runs)};
 }
 
-Interval AccuracyInterval(const ArmRun& run) {
-  const auto correct = std::ranges::count(run.outcomes, true, &ProblemOutcome::correct_sampled);
-  return WilsonInterval(correct, static_cast<std::int64_t>(run.outcomes.size()));
+// The Wilson interval of the sampled accuracy over the problems of all runs.
+static Interval PooledInterval(std::span<const ArmRun> runs) {
+  std::int64_t correct = 0, problems = 0;
+  for (const ArmRun& run : runs) {
+    correct += std::ranges::count(run.outcomes, true, &ProblemOutcome::correct_sampled);
+    problems += static_cast<std::int64_t>(run.outcomes.size());
+  }
+  return WilsonInterval(correct, problems);
 }
+
+Interval AccuracyInterval(const ArmRun& run) { return PooledInterval({&run, 1}); }
 
 Estimate AccuracyOf(const Tally& tally) {
   if (tally.traces == 0) return {};
@@ -220,7 +254,7 @@ std::vector<ArmMeans> MeansByArm(const std::vector<ArmRun>& runs) {
     }
     std::vector<double> accuracies;
     for (const ArmRun& run : of_arm) accuracies.push_back(run.accuracy);
-    means.accuracy_ci95 = count == 1 ? AccuracyInterval(of_arm.front()) : StudentInterval(accuracies);
+    means.accuracy_ci95 = AreEqual(accuracies) ? PooledInterval(of_arm) : StudentInterval(accuracies);
   }
   return all;
 }

@@ -44,9 +44,19 @@ class PairedBootstrap {
   // points of the resamples, linearly interpolated. The interval is undefined if the statistic is undefined in any
   // resample. Everything is undefined if no seed has all arms. ci95_seeds is the t interval of the statistic of n
   // single seeds: their mean +- t(n - 1) s / sqrt(n). Their mean is the estimate's where the statistic is linear.
+  //
+  // No interval is empty. Where all resamples agree, as for two arms that are always right, what never happened in the
+  // N problems of all seeds may still happen: in a share b of others, the upper end of WilsonInterval(0, N). The
+  // interval then reaches from the least to the largest value that the statistic takes at means (1 - b) observed + b x,
+  // over all outcomes x of the arms in that share: of one arm that is always right it is Wilson's, of a difference that
+  // is always 0 it is [-b, b]. Where all seeds agree they show no spread, and ci95_seeds is ci95.
   Estimate Of(const Statistic& statistic) const;
 
  private:
+  Interval OverProblems(const Statistic& statistic) const;
+  std::vector<double> WithUnseen(const Statistic& statistic) const;  // for each x
+
+  std::int64_t rows_ = 0;                       // of all seeds
   std::vector<double> observed_;                // by arm; empty if no seed has all arms
   std::vector<std::vector<double>> of_seed_;    // by seed and arm
   std::vector<std::vector<double>> resampled_;  // by resample and arm
@@ -57,7 +67,7 @@ class PairedBootstrap {
 StudySummary Summarize(const std::vector<ArmRun>& runs);
 
 // One arm over its seeds: means of the runs' numbers; ceiling and bound if all runs have one. The accuracy's interval
-// is Wilson's for one seed, else the t interval over seeds.
+// is the t interval over seeds, or Wilson's over all problems for one seed and where all seeds agree.
 struct ArmMeans : ArmMeasures {
   std::string arm;
   Interval accuracy_ci95;
