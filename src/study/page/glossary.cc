@@ -21,9 +21,10 @@ constexpr std::array kEntries = {
                   "Of the set of arms: it sets the order of the data, the restatements in them and all sampling. It "
                   "links to the record of the run."},
     GlossaryEntry{"problems", "Evaluation problems, the same for all arms; none is in the data of SFT or RL."},
-    GlossaryEntry{"accuracy [95% CI]",
-                  "Share of right answers in one sample a problem at temperature 1, with its 95% interval: "
-                  "Student's t over several seeds, Wilson's over the problems of one."},
+    GlossaryEntry{
+        "accuracy [95% CI]",
+        "Share of right answers in one sample a problem at temperature 1, with its 95% interval: "
+        "Student's t over several seeds, Wilson's over the problems of one, or of all seeds where these agree."},
     GlossaryEntry{"accuracy", "The same without its interval."},
     GlossaryEntry{"greedy accuracy", "Share of right answers where the likeliest token is always taken."},
     GlossaryEntry{"greedy", "Share of right answers where the likeliest token is always taken."},
