@@ -205,8 +205,11 @@ ordered_json OptionSet::Resolved() const {
   ordered_json resolved = {{"command", app_.get_name()}};
   for (const auto& [name, value] : records_) {
     ordered_json json = value();
-    if (json.is_string()) json = Utf8(json.get<std::string>());
-    if (json != "") resolved[name] = std::move(json);
+    if (auto* text = json.get_ptr<std::string*>()) {
+      if (text->empty()) continue;
+      *text = Utf8(*text);
+    }
+    resolved[name] = std::move(json);
   }
   return resolved;
 }

@@ -73,8 +73,9 @@ struct ConvertCommand {
   }
 
   std::optional<double> LearnedSinks() const {
-    if (learned_option->count() > 0 && learned_sinks.empty())
+    if (learned_option->count() > 0 && learned_sinks.empty()) {
       throw UsageError("--learned-sinks is empty; give a number");
+    }
     return learned_sinks.empty() ? std::nullopt : std::optional(std::stod(learned_sinks));
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program: parses, calls a command, and turns exceptions into one sentence on stderr and an exit status.
 #include <poll.h>
-#include <signal.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): sigaction is POSIX's, which csignal need not have
 #include <unistd.h>
 
 #include <algorithm>
@@ -124,7 +124,7 @@ int Run(std::vector<std::string> arguments) {
   program.option_defaults()->always_capture_default()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   program.require_subcommand(1);
   const Environment environment{.command_line = Join(arguments), .watch_signals = WatchSignals, .launch = [] {
-                                  const Launch launch = LaunchOf(std::getenv);
+                                  Launch launch = LaunchOf(std::getenv);
                                   TakeOwnDevice(launch);
                                   return launch;
                                 }};

@@ -157,8 +157,9 @@ void RequireSameTexts(const SecondModel& second, const std::string& dir, const M
 void ReportDropped(const LoadedTask& task) {
   if (task.file == nullptr || task.file->dropped().empty()) return;
   std::string text = Concat("using ", task.file->size(), " problems; left out:");
-  for (const DroppedRows& d : task.file->dropped())
+  for (const DroppedRows& d : task.file->dropped()) {
     text += Concat("\n  ", d.count, " for ", d.reason, " (", d.first, ")");
+  }
   std::fprintf(stderr, "%s\n", text.c_str());
 }
 

@@ -173,7 +173,7 @@ void TrainingOptions::Lead(const OptionSet& options, std::int64_t steps, const T
   LeadingSteps leading(ctx, trainer, stopping.requested);
   run_options.interrupted = [&] { return leading.interrupted(); };
   run_options.saving = [&](bool begins) {
-    stopping.saving(begins);
+    training.stopping.saving(begins);
     leading.Saving(begins);
   };
   TrainingRun training_run(run_options, options.Resolved(), model, trainer, tokenizer);

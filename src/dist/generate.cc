@@ -11,7 +11,7 @@ std::vector<Completion> GatherCompletions(const Ranks& ranks, const std::vector<
   std::vector<double> logp;
   for (const Completion& c : own) {
     lengths.push_back(static_cast<std::int64_t>(c.tokens.size()));
-    finished.push_back(c.finished);
+    finished.push_back(c.finished ? 1 : 0);
     tokens.insert(tokens.end(), c.tokens.begin(), c.tokens.end());
     logp.insert(logp.end(), c.logp.begin(), c.logp.end());
   }

@@ -56,7 +56,7 @@ class Decoder {
   // is drawn, by the thread that draws it, one call at a time. `stop`, if given, is asked in every step, by several
   // threads; once it has returned true the completions are given as they are (IsComplete). Throws if a prompt is empty
   // or a request is longer than max_length.
-  std::vector<Completion> Generate(Context& ctx, std::span<const Request> requests,
+  std::vector<Completion> Generate(Context& caller, std::span<const Request> requests,
                                    const std::function<void(std::size_t, std::int32_t)>& on_token = {},
                                    const std::function<bool()>& stop = {});
 
@@ -85,7 +85,7 @@ class Decoder {
   static std::vector<DecodedSlot> FirstRequests(Work& work, std::size_t slots);
   std::size_t FewestTaken() const;
   bool Done(const Work& work, const DecodedSlot& slot) const;
-  void RunTeams(const Context& ctx, Work& work, DecodeTurns& turns, std::span<Team> teams);
+  void RunTeams(const Context& caller, Work& work, DecodeTurns& turns, std::span<Team> teams);
   void RunTurns(Context& ctx, Work& work, DecodeTurns& turns, Team& team);
   void RunDevice(Context& ctx, Work& work, Team& team, std::size_t slots);
   void TakeRequests(Work& work, Team& team) const;

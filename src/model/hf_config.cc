@@ -139,8 +139,9 @@ std::vector<AttentionSpec> ReadAttention(ConfigFields& fields, ModelFamily famil
 }
 
 int ReadKvHeads(ConfigFields& fields, ModelFamily family, int heads) {
-  if (family == ModelFamily::kLlama || fields.IsNull("num_key_value_heads"))
+  if (family == ModelFamily::kLlama || fields.IsNull("num_key_value_heads")) {
     return fields.Get<int>("num_key_value_heads", heads);
+  }
   if (IsQwen(family)) return fields.Get<int>("num_key_value_heads");
   return fields.Get<int>("num_key_value_heads", IsGranite(family) ? kGraniteKvHeads : kMistralKvHeads);
 }

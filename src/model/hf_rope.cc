@@ -22,7 +22,7 @@ bool ScalesByFactor(const std::string& type) { return type == "linear" || type =
 
 // default or llama3, from the new key and the old one.
 std::string ReadRopeType(ConfigFields& rope, const std::string& where) {
-  const std::string type = rope.Get<std::string>("rope_type", rope.Get<std::string>("type", kDefaultRope));
+  std::string type = rope.Get<std::string>("rope_type", rope.Get<std::string>("type", kDefaultRope));
   const std::string old = rope.Get<std::string>("type", type);
   SWARR_CHECK(old == type, rope.where(), ": rope_type is '", Excerpt(type), "', but type is '", Excerpt(old), "'");
   if (ScalesByFactor(type) && rope.Get<double>("factor", 0) == 1) return kDefaultRope;

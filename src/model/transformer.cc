@@ -216,7 +216,7 @@ void Transformer::VisitHeads(Context& ctx, const Batch& batch, const HeadVisitor
 // y = x + o(attention(norm(x))); returns y + down(silu(gate(m)) * up(m)) with m = norm(y).
 Var Transformer::Block(Context& ctx, int layer, const Var& x, const Batch& batch, const KvCache* cache) const {
   const FeedForwardWeights& w = blocks_[static_cast<std::size_t>(layer)].feed_forward;
-  if (batch.documents.empty()) return CachedBlock(ctx, layer, x, batch, *cache);
+  if (cache && batch.documents.empty()) return CachedBlock(ctx, layer, x, batch, *cache);
   return FeedForwardOf(ctx, w, cache ? FillingAttend(ctx, layer, x, batch, *cache) : Attend(ctx, layer, x, batch));
 }
 

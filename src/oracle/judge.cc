@@ -148,8 +148,9 @@ bool IsAsked(const JudgeOptions& options, const std::string& output) {
 void CheckOptions(const Suite& suite, const JudgeOptions& options) {
   for (const std::string& pattern : Joined(options.cases, options.skip)) {
     const auto fits = [&](const Case& c) { return Fits({pattern}, c.name); };
-    if (std::ranges::any_of(suite.families, [&](const Family& f) { return std::ranges::any_of(f.cases, fits); }))
+    if (std::ranges::any_of(suite.families, [&](const Family& f) { return std::ranges::any_of(f.cases, fits); })) {
       continue;
+    }
     throw UsageError(Concat("no case of the suite ", suite.name, " fits '", pattern, "'; its manifest lists them"));
   }
   for (const std::string& name : options.outputs) {
@@ -257,8 +258,9 @@ Verdict Judge(Expectations& expectations, const Candidate& given, const JudgeOpt
       verdict.cases.push_back(std::move(judged));
     }
   }
-  if (verdict.cases.empty())
+  if (verdict.cases.empty()) {
     throw UsageError("nothing of the suite is left to judge; ask for a case with such outputs");
+  }
   for (const auto& item : candidate) {
     if (!outputs.contains(item.first)) verdict.unknown.push_back(item.first);
   }

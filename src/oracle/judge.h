@@ -84,6 +84,6 @@ struct Verdict {
 // Compares every output that is asked for with the truth. Where the candidate has values but no gradient of the suite,
 // gradients are not asked for. Throws UsageError if a pattern fits no case, no output has a name that is asked for, or
 // nothing is left to judge.
-Verdict Judge(Expectations& expectations, const Candidate& candidate, const JudgeOptions& options = {});
+Verdict Judge(Expectations& expectations, const Candidate& given, const JudgeOptions& options = {});
 
 }  // namespace swarr::oracle

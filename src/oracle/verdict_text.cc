@@ -80,8 +80,9 @@ void WriteShares(std::ostream& out, const Explanation& e) {
     out << '\n';
     alone.insert(e.alone[i].begin(), e.alone[i].end());
   }
-  if (!e.alone.empty() && e.explained > alone.size())
+  if (!e.alone.empty() && e.explained > alone.size()) {
     out << "    only together: " << e.explained - alone.size() << '\n';
+  }
 }
 
 void WriteNearest(std::ostream& out, const Explanation& e, const std::string& of) {

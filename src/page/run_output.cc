@@ -146,7 +146,7 @@ bool IsInterval(const ordered_json& json) {
 
 // What eval measured: counts, means with intervals, and counts by name. Refuses what eval can't have written.
 ordered_json ReadEvaluation(const fs::path& file) {
-  const ordered_json json = ReadObject(file);
+  ordered_json json = ReadObject(file);
   const auto check = [&](const std::string& name, const ordered_json& value, bool holds, const char* must) {
     SWARR_CHECK(holds, file.string(), ": ", name, " is ", value.dump(), "; it must be ", must,
                 "; the file was not written by eval");

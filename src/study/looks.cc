@@ -20,7 +20,8 @@ std::vector<ArmLook> ReadWays(const std::string& path, const nlohmann::ordered_j
       SWARR_CHECK(std::ranges::find(arms, arm, &ArmPlan::name) != arms.end(), where, " has '", arm,
                   "', which is no arm");
       SWARR_CHECK(LookOf(looks, arm) == nullptr, where, " has the arm '", arm, "', which another way has too");
-      SWARR_CHECK(name.is_string() && name != "", where, ".", arm, " is ", name.dump(), "; it must be a name");
+      SWARR_CHECK(name.is_string() && !name.get_ref<const std::string&>().empty(), where, ".", arm, " is ", name.dump(),
+                  "; it must be a name");
       looks.push_back({arm, name, way});
     }
   }

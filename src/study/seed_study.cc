@@ -109,8 +109,8 @@ class SeedStudy {
 
   template <class... Parts>
   void Announce(const std::string& arm, const Parts&... parts) const {
-    if (options_.progress)
-      options_.progress(Concat("seed ", seed_, ": ", ArmName(settings_.looks, arm), ": ", parts...));
+    if (!options_.progress) return;
+    options_.progress(Concat("seed ", seed_, ": ", ArmName(settings_.looks, arm), ": ", parts...));
   }
 
   // Trains the arm, if it is one that trains, and measures it.
@@ -218,8 +218,8 @@ class SeedStudy {
   fs::path SamplesOf(const ArmPlan& arm, std::int64_t& drawn) {
     const std::string problems = arm.sample_problems > 0 ? Concat("-of-", arm.sample_problems) : "";
     const std::string kept = arm.keep == Keep::kCorrect ? "" : Concat("-", Name(arm.keep));
-    const fs::path file = options_.output_dir / "samples" /
-                          Concat(arm.samples_of, "-", arm.samples, problems, kept, "-seed", seed_, ".jsonl");
+    fs::path file = options_.output_dir / "samples" /
+                    Concat(arm.samples_of, "-", arm.samples, problems, kept, "-seed", seed_, ".jsonl");
     const fs::path record = fs::path(file).replace_extension(".json");
     const bool made =
         fs::exists(record) && ParseJson<nlohmann::json>(ReadFile(record), record.string())["study"] == study_;

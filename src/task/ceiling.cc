@@ -102,7 +102,8 @@ double GuessAfter(int t, int n_min, int n_max) {
   SWARR_CHECK(n_min <= n_max, "ceiling: the number of steps runs from ", n_min, " to ", n_max, ".");
   const int left = n_max - std::max(t, n_min - 1);
   if (left < 1) return 1;
-  return static_cast<double>((left + kOrbitLength - 1) / kOrbitLength) / left;
+  const int most = (left + kOrbitLength - 1) / kOrbitLength;  // of these numbers of steps have one value
+  return static_cast<double>(most) / left;
 }
 
 double ReachBound(double share_in_reach, double guess) { return share_in_reach + (1 - share_in_reach) * guess; }

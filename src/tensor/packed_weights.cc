@@ -7,7 +7,8 @@
 namespace swarr {
 
 void PackedWeights::Pack(const Context& ctx, const Tensor& w, bool far) {
-  auto& [panels, notes] = copies_[w.raw()];
+  PackedWeight& copy = copies_[w.raw()];
+  OwnedTensor& panels = copy.panels;
   const std::int64_t count = CeilDiv(w.dim(0), kPanel);
   Dispatch(w.dtype(), [&]<class T>() {
     const std::int64_t depth = PanelDepth<T>(w.dim(1));
@@ -16,9 +17,9 @@ void PackedWeights::Pack(const Context& ctx, const Tensor& w, bool far) {
   });
   OnCpu(ctx.cpu, [&]<class Set>() {
     const std::int64_t blocks = count * panels.view().dim(1) / kSegment<BFloat16>;
-    notes.resize(far ? static_cast<std::size_t>(blocks) : 0);
-    if (far && Kernels<Set>::PackWeightShort(ctx, panels.view(), notes, w)) return;
-    notes.clear();
+    copy.notes.resize(far ? static_cast<std::size_t>(blocks) : 0);
+    if (far && Kernels<Set>::PackWeightShort(ctx, panels.view(), copy.notes, w)) return;
+    copy.notes.clear();
     Kernels<Set>::PackWeight(ctx, panels.view(), w);
   });
 }

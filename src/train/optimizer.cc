@@ -148,12 +148,12 @@ void Optimizer::StepShard(const Context& ctx, const AdamWUpdate& update) const {
                              shard_.Of(parameters_.flat_gradients())};
   if (FusedAdamW(ctx, shard, runs_, update)) return;
   std::int64_t begin = 0;
-  for (const auto& [end, decays] : runs_) {
-    const auto part = [&](const Tensor& t) { return t.Rows(begin, end); };
+  for (const DecayRun& run : runs_) {
+    const auto part = [&](const Tensor& t) { return t.Rows(begin, run.end); };
     AdamWUpdate of_run = update;
-    if (!decays) of_run.options.weight_decay = 0;
+    if (!run.decays) of_run.options.weight_decay = 0;
     AdamWStep(ctx, part(shard.master), part(shard.m), part(shard.v), part(shard.gradients), of_run);
-    begin = end;
+    begin = run.end;
   }
   if (shard.values.raw() != shard.master.raw()) CastForward(ctx, shard.values, shard.master);
 }

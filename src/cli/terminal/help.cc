@@ -173,8 +173,8 @@ std::vector<CommandPath> CommandPaths(const CLI::App& program) {
 std::shared_ptr<CLI::FormatterBase> HelpFormatter() { return std::make_shared<Formatter>(); }
 
 std::string ManualPage(const CLI::App& program, const std::string& version) {
-  const std::string name = program.get_name();
-  std::string page = ".TH " + name + " 1 \"\" \"" + name + " " + Troff(version) + "\"\n.SH NAME\n" + name + " \\- " +
+  const std::string& name = program.get_name();
+  std::string page = ".TH " + name + R"( 1 "" ")" + name + " " + Troff(version) + "\"\n.SH NAME\n" + name + " \\- " +
                      Troff(program.get_description()) + "\n.SH SYNOPSIS\n.B " + name + " COMMAND\n[OPTIONS]\n";
   for (const auto& [words, app] : CommandPaths(program)) {
     if (words.empty()) continue;

@@ -45,7 +45,7 @@ struct QueryPass {
 
   void Scores() {
     for (std::size_t j = 0; j < keys.size(); ++j) {
-      seen[j] = rule.sees(rule, query, keys[j]);
+      seen[j] = rule.sees(rule, query, keys[j]) ? 1 : 0;
       score[j] = rule.masking == Masking::kZeroScore ? 0 : -HUGE_VAL;
       if (seen[j] || (rule.masking == Masking::kAfterSoftmax && Causal(query, keys[j]))) {
         score[j] = noise.Disturbed(rule.scale * Dot(q, &k(keys[j].row, g)));

@@ -182,7 +182,7 @@ std::vector<int> CountedLengths(std::vector<int> sampled, std::int64_t T, const 
 std::vector<double> Weights(const std::vector<int>& sampled, std::int64_t T, const LossRule& rule, int group_size) {
   const std::vector<int> lengths = CountedLengths(sampled, T, rule);
   const double count = static_cast<double>(lengths.size());
-  ObjectiveOptions options = rule;
+  ObjectiveOptions options = static_cast<const ObjectiveOptions&>(rule);
   if (rule.count == Count::kPaddedWidth) options.max_completion_length = static_cast<int>(T);
   if (rule.count == Count::kLongestSampled) {
     options.max_completion_length = *std::max_element(lengths.begin(), lengths.end());
@@ -221,7 +221,7 @@ Terms TermsOf(CompletionTokens c, const LossRule& rule, bool policy) {
     policy ? MistakenPolicy(c, rule) : MistakenRest(c, rule);
     return terms;
   }
-  ObjectiveOptions options = rule;
+  ObjectiveOptions options = static_cast<const ObjectiveOptions&>(rule);
   if (policy) {
     options.beta = options.entropy_coef = 0;
   } else {
@@ -246,8 +246,9 @@ void SpreadKl(const Values& inputs, const LossRule& rule, std::span<const double
                              .term = {},
                              .dlogp = {}};
   const double count = static_cast<double>(all.logp.size());
-  for (std::size_t place = 0; place < all.logp.size(); ++place)
+  for (std::size_t place = 0; place < all.logp.size(); ++place) {
     loss += rule.beta * KlOf(all, place, rule).value / count;
+  }
   std::size_t next = 0;
   for (std::size_t i = 0; i < sampled.lengths.size(); ++i) {
     for (int t = 0; t < sampled.lengths[i]; ++t) {

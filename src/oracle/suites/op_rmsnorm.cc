@@ -73,8 +73,9 @@ Values Plain(const Values& inputs, double eps, const Rule& rule) {
   const std::int64_t width = rule.across_heads ? x.size() / x.dim(0) : shape.back(), rows = x.size() / width;
   x.shape = dy.shape = {rows, width};
   Rows a{x, dy, inputs.at("w")};
+  const std::int64_t summed = x.size() / a.w.size();  // rows of dw's sum
   for (std::int64_t n = 0; n < rows; ++n) {
-    double share = rule.dw == RowSum::kMean ? 1 / static_cast<double>(x.size() / a.w.size()) : 1;
+    double share = rule.dw == RowSum::kMean ? 1 / static_cast<double>(summed) : 1;
     if (rule.dw == RowSum::kLast && n + 1 < rows) share = 0;
     Normalise(a, n, rule.fixed_eps > 0 ? rule.fixed_eps : eps, share, rule);
   }

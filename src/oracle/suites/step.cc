@@ -200,7 +200,7 @@ Values EvaluateStep(const Context& ctx, const Case& c, const Values& inputs, con
   return PlainStep(inputs, WithMistake(RuleOf(c), kStepMistakes, mistake), noise);
 }
 
-struct StepSetting {
+struct StepSetting {  // NOLINT(clang-analyzer-optin.performance.Padding): in the order in which its table is read
   const char* name;
   const char* meaning;
   int t;
