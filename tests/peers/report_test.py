@@ -30,7 +30,8 @@ def share_of(rates, loud=(), at_least=0.7):
     list(ops.values())[-1].loud = loud
     contests = {op: contest([way], quiet=2, turns=TURNS) for op, way in ops.items()}
     share = Share("products, M = 16", list(ops), at_least, 1)
-    return Measured(share, contests, Moment({PEAK_ROW: 300.0, PRODUCT_ROW: 250.0}, 1.5))
+    before, after = (Moment({PEAK_ROW: peak, PRODUCT_ROW: 250.0}, 1.5) for peak in (300.0, 350.0))
+    return Measured(share, contests, before, after)
 
 
 def comparison_of(*measured):
@@ -92,8 +93,14 @@ class BesidePyTorch(unittest.TestCase):
 class BesideThePeak(unittest.TestCase):
     def test_the_smallest_share_of_the_highest_peak_counts(self):
         line = peers_report.share_line(share_of([300, 280, 320]), 400.0)
-        self.assertEqual(line, ["products, M = 16", "op 1", "70% (3)", "70% (3)", "80%", "70%", "yes"])
+        self.assertEqual(line, ["products, M = 16", "op 1", "70% (3)", "70% (3)", "80%", "80%", "70%", "yes"])
         self.assertEqual(peers_report.share_line(share_of([300, 279, 320]), 400.0)[-1], "no")
+
+    def test_the_share_of_the_higher_peak_beside_the_row_is_told(self):
+        share = share_of([300, 280])
+        self.assertEqual(peers_report.share_line(share, 400.0)[4], "80%")  # 280 of 350
+        share.after = None
+        self.assertEqual(peers_report.share_line(share, 400.0)[4], "93%")
 
     def test_too_few_quiet_turns_of_one_op_are_marked(self):
         for rates in ([280], [300, 280]):
@@ -103,7 +110,7 @@ class BesideThePeak(unittest.TestCase):
     def test_a_share_is_open_while_an_op_has_no_turn(self):
         share = share_of([300, 280])
         share.contests["op 1"] = contest([Way("swarr", [1], unit="gflops")])
-        self.assertEqual(peers_report.share_line(share, 400.0), ["products, M = 16", "-", "-", "-", "-", "70%", "?"])
+        self.assertEqual(peers_report.share_line(share, 400.0), ["products, M = 16", *"-----", "70%", "?"])
 
 
 class Peaks(unittest.TestCase):

@@ -57,7 +57,7 @@ class Compare(InADirectory):
         run = self.run_rows(f"{ROW},{SHARE}")
         self.assertEqual((run.status, self.turns()), (0, {SHARE: [2, 2], ROW: [2]}), run.err)
         self.assertRegex(run.out, rf"\| {ROW} +\| 200 \w+ +\| 100 \w+ plain +\|.*\| 2\.00x \(2, 2\) +\| 10\.00x +\| no")
-        self.assertRegex(run.out, rf"\| {SHARE} +\| C attention.*\| 70% \(2\) +\| 70% +\| 50% +\| yes")
+        self.assertRegex(run.out, rf"\| {SHARE} +\| C attention.*\| 70% \(2\) +\| 70% +\| 70% +\| 50% +\| yes")
         self.assertIn("torch 2.0: computes what it claims; f32 product 150 GFLOP/s", run.out)
         self.assertNotIn("Ended before", run.out)
 
