@@ -30,8 +30,8 @@ struct Kernels {
   static void Linears(const Context& ctx, const Tensor& x, std::span<const LinearResult> results);
   static void LinearsInputGradient(const Context& ctx, const Tensor& dx, std::span<const InputGradientTerm> terms);
   static void LinearsWeightGradients(const Context& ctx, const Tensor& x, std::span<const WeightGradient> gradients);
-  // Into panels [., PanelDepth, kPanel], or into short ones from its beginning on, with their notes: false if w does not
-  // fit these or the kernel reads none.
+  // Into panels [., PanelDepth, kPanel], or into short ones from its beginning on, with their notes: false if w does
+  // not fit these or the kernel reads none.
   static void PackWeight(const Context& ctx, const Tensor& panels, const Tensor& w);
   static bool PackWeightShort(const Context& ctx, const Tensor& panels, std::span<ShortNote> notes, const Tensor& w);
   static void BiasBackward(const Context& ctx, const Tensor& db, const Tensor& dy);
