@@ -222,9 +222,20 @@ TEST_CASE("a file that can't be written is refused before anything is computed, 
   refused("", "is empty");
   refused((dir / "nowhere" / "rows").string(), "there is no directory");
   refused(model, "is a directory");
+  refused("/dev/full", "something else than a file");
   refused(model + "/model.safetensors", "of a model or a run");
   const Outcome again = Swarr({"convert", "--model", TinyModel(), "--window", "4", "--output-dir", model});
   CHECK(again.Says("is not empty"));
+}
+
+TEST_CASE("a file in a directory that may not be written is refused before anything is computed" *
+          doctest::skip(::geteuid() == 0)) {  // who may write everywhere
+  const TempDirectory dir;
+  fs::permissions(dir.path(), fs::perms::owner_read | fs::perms::owner_exec);
+  const Outcome outcome = Swarr({"data", "chain", "--count", "1", "--out", (dir / "rows").string()});
+  fs::permissions(dir.path(), fs::perms::owner_all);
+  CHECK(outcome.status == 1);
+  CHECK(outcome.Says("nothing can be written in"));
 }
 
 TEST_CASE("sft imitates whole GSM8K answers, and leaves out what is too long, with a word on it") {

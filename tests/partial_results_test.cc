@@ -79,7 +79,8 @@ TEST_CASE("sample that a signal stops leaves in FILE.partial the rows that a run
     const std::string out = (dir / "rows").string(), part = out + ".partial";
     const Arguments more = {"--keep", "all", "--output", out};
     const Stopped stopped = StopBetween(Drawing("sample", more), signal);
-    CHECK(stopped.outcome.Says(Concat(" problems; they are in ", part, "; give the command again with --overwrite")));
+    CHECK(stopped.outcome.Says(
+        Concat(" problems; what is finished is in ", part, "; give the command again with --overwrite")));
     CHECK(stopped.outcome.out.empty());
     CHECK(HoldsOnly(dir.path(), {"rows.partial"}));
     const std::string rows = ReadFile(part);
@@ -98,7 +99,7 @@ TEST_CASE("eval that a signal stops leaves the completions of the finished probl
   const TempDirectory dir;
   const std::string out = (dir / "out").string(), part = out + ".partial", whole = (dir / "whole").string();
   const Stopped stopped = StopBetween(Drawing("eval", {"--completions-out", out, "--json"}), SIGTERM);
-  CHECK(stopped.outcome.Says("they are in " + part + ";"));
+  CHECK(stopped.outcome.Says("what is finished is in " + part + ";"));
   CHECK(stopped.outcome.out.empty());
   CHECK(HoldsOnly(dir.path(), {"out.partial"}));
   REQUIRE(Swarr(Drawing("eval", {"--completions-out", whole}, stopped.done)).status == 0);
@@ -111,7 +112,7 @@ TEST_CASE(
   const fs::path out = dir / "eval", part = out / "completions.jsonl.partial";
   const Arguments more = {"--output-dir", out.string()};
   const Stopped stopped = StopBetween(Drawing("eval", more), SIGTERM);
-  CHECK(stopped.outcome.Says("they are in " + part.string() + ";"));
+  CHECK(stopped.outcome.Says("what is finished is in " + part.string() + ";"));
   CHECK(HoldsOnly(out, {"completions.jsonl.partial"}));
   CHECK(Lines(part).size() == static_cast<std::size_t>(50 * stopped.done));
   CHECK(Swarr({"report", out.string(), "--output", (dir / "page.html").string()}).status == 1);
@@ -120,9 +121,26 @@ TEST_CASE(
   CHECK(HoldsOnly(out, {"completions.jsonl", "evaluation.json", "resolved_config.json"}));
 }
 
+TEST_CASE("eval that a signal stops in its greedy pass keeps the sampled completions, which are all there") {
+  const TempDirectory dir;
+  const fs::path out = dir / "out", part = out / "completions.jsonl.partial";
+  Stopped stopped;
+  for (int wait = 100; !stopped.outcome.Says("--greedy"); wait += wait / 4) {
+    fs::remove_all(out);
+    Program program(Drawing("eval", {"--samples", "1", "--greedy", "--output-dir", out.string()}, 4000));
+    Sleep(wait);
+    ::kill(program.pid(), SIGTERM);
+    const Outcome outcome = program.Wait();
+    REQUIRE(outcome.status == 128 + SIGTERM);  // else all was done
+    stopped = StoppedAs(outcome, SIGTERM);
+  }
+  CHECK(stopped.outcome.Says(" problems with --greedy; what is finished is in " + part.string() + ";"));
+  CHECK(Lines(part).size() == static_cast<std::size_t>(stopped.all));
+}
+
 TEST_CASE("eval that a signal stops without a file, or with its greedy completions, says how far it came") {
   const Stopped without = StopBetween(Drawing("eval", {}), SIGTERM);
-  CHECK(without.outcome.Says(" problems; they are in no file; give the command again for all of them"));
+  CHECK(without.outcome.Says(" problems; nothing of them is in a file; give the command again for all of them"));
 
   const TempDirectory dir;
   const fs::path out = dir / "out";
@@ -130,7 +148,8 @@ TEST_CASE("eval that a signal stops without a file, or with its greedy completio
   WaitUntil([&] { return fs::exists(out); });  // the sampled ones are complete
   ::kill(program.pid(), SIGTERM);
   const Stopped greedy = StoppedAs(program.Wait(), SIGTERM);
-  CHECK(greedy.outcome.Says(" problems with --greedy; they are in no file; give the command again with --overwrite"));
+  CHECK(greedy.outcome.Says(
+      " problems with --greedy; nothing of them is in a file; give the command again with --overwrite"));
   CHECK(greedy.outcome.out.empty());
   CHECK(Lines(out).size() == static_cast<std::size_t>(greedy.all));
   CHECK(HoldsOnly(dir.path(), {"out"}));
@@ -155,7 +174,8 @@ TEST_CASE("bench that a signal stops ends its row and leaves in FILE.partial tho
   WaitForLines(out, 4);  // the processor, its peak and two rows
   ::kill(program.pid(), SIGTERM);
   const Stopped stopped = StoppedAs(program.Wait(), SIGTERM);
-  CHECK(stopped.outcome.Says(" rows; they are in " + file + ".partial; give the command again with --overwrite"));
+  CHECK(stopped.outcome.Says(" rows; what is finished is in " + file +
+                             ".partial; give the command again with --overwrite"));
   CHECK(HoldsOnly(dir.path(), {"out", "rows.partial"}));
   REQUIRE(Swarr(Bench("ops", "D gemm", "1e-6", {"--json", whole})).status == 0);
   const json part = json::parse(ReadFile(file + ".partial")), all = json::parse(ReadFile(whole));

@@ -79,6 +79,22 @@ TEST_CASE("SIGHUP does not stop a run that nohup has started") {
   CheckWhole(out);
 }
 
+TEST_CASE("a signal that comes twice, as timeout sends it, stops in good order") {
+  for (int i = 0; i < 3; ++i) {
+    const TempDirectory dir;
+    const fs::path out = dir / "run";
+    Program program(TinyPretrain(out, kSteps));
+    WaitForMetrics(out);
+    for (const int signal : {SIGTERM, SIGTERM, SIGTERM}) {
+      ::kill(program.pid(), signal);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // else they may come as one
+    }
+    const Outcome stopped = program.Wait();
+    CHECK(stopped.status == 128 + SIGTERM);
+    CHECK(stopped.Says("--resume auto"));
+  }
+}
+
 TEST_CASE("a second signal ends the process at once and leaves nothing half written") {
   std::mt19937 random(1);
   for (int i = 0; i < 3; ++i) {
@@ -88,7 +104,7 @@ TEST_CASE("a second signal ends the process at once and leaves nothing half writ
     WaitForMetrics(out);
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 20000));
     ::kill(program.pid(), SIGINT);
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));
+    std::this_thread::sleep_for(std::chrono::microseconds(10'000 + random() % 4000));  // sooner it is the first again
     ::kill(program.pid(), SIGINT);
     program.Wait();
     REQUIRE(Swarr(Resumed(out)).status == 0);

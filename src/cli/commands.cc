@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/commands.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <iostream>
 #include <limits>
 #include <set>
+#include <system_error>
 
 #include "base/files.h"
 #include "base/machine.h"
@@ -122,9 +126,10 @@ void OutputFile::StopAfter(std::int64_t done, std::int64_t all, const std::strin
     stopping.saving(false);
   }
   const bool in_the_way = kept || (!path.empty() && Exists(path));
-  throw Interrupted(Concat("interrupted after ", done, " of ", all, " ", things, "; they are in ",
-                           kept ? PartOf(path) : "no file", "; give the command again",
-                           in_the_way ? " with --overwrite" : "", " for all of them"));
+  throw Interrupted(Concat("interrupted after ", done, " of ", all, " ", things, "; ",
+                           kept ? "what is finished is in " + PartOf(path) : "nothing of them is in a file",
+                           "; give the command again", in_the_way ? " with --overwrite" : "", " for all of them",
+                           kept ? ", which replaces that file" : ""));
 }
 
 OptionSet::OptionSet(CLI::App& app, const Environment& environment) : app_(app), environment_(environment) {
@@ -154,6 +159,11 @@ void OptionSet::CheckOutput(const Output& output, const std::string& path, const
   SWARR_CHECK(fs::is_directory(directory, ignored), flag_names, ", but there is no directory ", directory.string(),
               "; create it first");
   SWARR_CHECK(!fs::is_directory(file, ignored), flag_names, ", which is a directory; name a file in it");
+  SWARR_CHECK(!fs::exists(file, ignored) || fs::is_regular_file(file, ignored), flag_names,
+              ", which is something else than a file; choose another");
+  const fs::path into = fs::weakly_canonical(file, ignored).parent_path();  // behind links
+  SWARR_CHECK(::access(into.c_str(), W_OK | X_OK) == 0, flag_names, ", and nothing can be written in ", into.string(),
+              ": ", std::generic_category().message(errno), "; choose another place");
   if (!fs::exists(fs::symlink_status(file, ignored))) return;
   for (const File& input : inputs_) {
     if (!fs::equivalent(*input.path, file, ignored)) continue;
@@ -161,9 +171,8 @@ void OptionSet::CheckOutput(const Output& output, const std::string& path, const
   }
   if (output.IsOwn()) return;
   SWARR_CHECK(overwrite_, flag_names, ", which is there already; choose another file, or replace it with --overwrite");
-  const fs::path replaced = fs::weakly_canonical(file, ignored).parent_path();  // behind links
   for (const char* mark : {"config.json", "run.json"}) {
-    SWARR_CHECK(!fs::exists(replaced / mark, ignored), flag_names,
+    SWARR_CHECK(!fs::exists(into / mark, ignored), flag_names,
                 " in the directory of a model or a run, whose files are never replaced; choose another place");
   }
 }

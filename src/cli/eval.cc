@@ -8,6 +8,7 @@
 #include <iomanip>
 #include <set>
 #include <sstream>
+#include <utility>
 
 #include "base/files.h"
 #include "cli/generation.h"
@@ -89,10 +90,13 @@ struct EvalCommand {
     if (!completions_out.path.empty()) completions_out.Write(lines_of(completions));
     AddResults(completions, problems, tokenizer, window);
     if (greedy) {
-      evaluate.samples = 1;
+      const int samples = std::exchange(evaluate.samples, 1);
       evaluate.temperature = 0;
+      // The part holds the sampled ones, which are finished, unless --completions-out has them already.
+      const auto sampled = [&](const auto&) { return completions_out.path.empty() ? lines_of(completions) : ""; };
       const std::vector<EvaluatedCompletion> once =
-          generation.Draw(ctx, loaded, {kept, [](const auto&) { return ""; }}, "problems with --greedy");
+          generation.Draw(ctx, loaded, {kept, sampled}, "problems with --greedy");
+      evaluate.samples = samples;
       AddShare("accuracy_greedy", Summarize(once, 1).accuracy, once.size());
     }
     if (full_attention_decode) {

@@ -26,16 +26,27 @@ namespace {
 constexpr int kFailed = 1, kUsage = 2, kSignalled = 128;  // the last: and the signal's number, as shells have it
 
 // Global, since a signal handler can reach nothing else.
-volatile sig_atomic_t signal_came = 0, saving = 0;
+volatile sig_atomic_t signal_came = 0, saving = 0, came_at = 0;
+
+// Of a clock that goes on while nobody sets it, and begins anew after some days.
+int Milliseconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<int>((now.tv_sec * 1000 + now.tv_nsec / 1'000'000) & 0x3fffffff);
+}
 
 // The first signal asks for an end, a second one ends the process: but not while a checkpoint or what is finished is
-// written, which takes no time.
+// written, which takes no time, and not if it is the first once more: timeout and make send one to the process and then
+// to its group.
 extern "C" void OnSignal(int signal) {
+  constexpr int kOnceMore = 10;  // ms
   if (signal_came != 0 && saving == 0) {
+    if (std::abs(Milliseconds() - came_at) < kOnceMore) return;
     ::signal(signal, SIG_DFL);
     ::raise(signal);
     return;
   }
+  came_at = Milliseconds();
   signal_came = signal;
   constexpr char kNotice[] = "\nstopping; interrupt again to stop at once\n";
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kNotice, sizeof kNotice - 1);

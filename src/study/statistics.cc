@@ -111,8 +111,9 @@ Interval WilsonInterval(std::int64_t successes, std::int64_t trials) {
   const auto k = static_cast<double>(successes), n = static_cast<double>(trials);
   const double middle = k + z * z / 2;
   const double half = z * std::sqrt(k * (n - k) / n + z * z / 4);
-  // Rounding must not push the ends out of [0, 1].
-  return {std::max(0.0, (middle - half) / (n + z * z)), std::min(1.0, (middle + half) / (n + z * z))};
+  // Rounding must push the ends neither out of [0, 1] nor beyond k / n.
+  const double low = std::max(0.0, (middle - half) / (n + z * z)), high = std::min(1.0, (middle + half) / (n + z * z));
+  return {std::min(low, k / n), std::max(high, k / n)};
 }
 
 PairedBootstrap::PairedBootstrap(const std::vector<ArmRun>& runs, const std::vector<std::string>& arms,
