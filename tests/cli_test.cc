@@ -183,6 +183,17 @@ TEST_CASE("eval says so if there are fewer problems than are asked for, and take
   CHECK(eval("3") == "--problems is 3; there are 2, and all of them are taken\n");
 }
 
+TEST_CASE("eval with a greedy pass prints pass@k and maj@k of the sampled completions too") {
+  const Outcome done =
+      Swarr(std::vector<std::string>{"eval", "--model", TinyModel(), "--problems", "2", "--samples", "3", "--greedy"} +
+            kShort);
+  CHECK(done.status == 0);
+  for (const char* name : {"accuracy ", "accuracy_greedy ", "pass@k ", "maj@k "}) {
+    CAPTURE(name);
+    CHECK(done.out.find(name) != std::string::npos);
+  }
+}
+
 TEST_CASE("eval prints one object with intervals around each share, the same as its completions give") {
   const TempDirectory dir;
   const std::string out = (dir / "completions.jsonl").string();
