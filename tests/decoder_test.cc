@@ -139,13 +139,24 @@ TEST_CASE(
   });
 }
 
+// A decoder, and what many requests get from it where nothing ends it.
+struct Undisturbed {
+  Undisturbed(Device device, int threads)
+      : model(DecoderConfig({{3, 0}}), DType::kF32, false, MemoryOf(device)), t(device, threads) {
+    Randomize(model);
+    expected = decoder.Generate(t.ctx, requests);
+  }
+
+  Transformer model;
+  TestContext t;
+  std::vector<Request> requests = ManyRequests(model.config());
+  Decoder decoder{model, 64, kLongest};
+  std::vector<Completion> expected;
+};
+
 void CheckThrowing(Device device, int threads) {
-  const Transformer model(DecoderConfig({{3, 0}}), DType::kF32, false, MemoryOf(device));
-  Randomize(model);
-  TestContext t(device, threads);
-  const std::vector<Request> requests = ManyRequests(model.config());
-  Decoder decoder(model, 64, kLongest);
-  const std::vector<Completion> expected = decoder.Generate(t.ctx, requests);
+  Undisturbed undisturbed(device, threads);
+  auto& [model, t, requests, decoder, expected] = undisturbed;
   for (int tokens : {1, 100}) {
     const auto count = [&](std::size_t, std::int32_t) { SWARR_CHECK(--tokens != 0, "enough"); };
     CHECK_THROWS_WITH_AS(decoder.Generate(t.ctx, requests, count), "enough", Error);
@@ -164,12 +175,8 @@ TEST_CASE("CUDA: decoding: what a callback throws is thrown by Generate, and the
 }
 
 void CheckStopping(Device device, int threads) {
-  const Transformer model(DecoderConfig({{3, 0}}), DType::kF32, false, MemoryOf(device));
-  Randomize(model);
-  TestContext t(device, threads);
-  const std::vector<Request> requests = ManyRequests(model.config());
-  Decoder decoder(model, 64, kLongest);
-  const std::vector<Completion> expected = decoder.Generate(t.ctx, requests);
+  Undisturbed undisturbed(device, threads);
+  auto& [model, t, requests, decoder, expected] = undisturbed;
   for (const int steps : {1, 20}) {
     std::atomic<int> asked = 0;
     const std::vector<Completion> got = decoder.Generate(t.ctx, requests, {}, [&] { return ++asked >= steps; });
