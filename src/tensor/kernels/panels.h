@@ -190,15 +190,46 @@ inline std::int64_t BlockBytes(const TileKernel<T>& kernel, std::int64_t rows, s
   return std::max(kernel.PackedBytes(rows, depth), ColumnStep<T>(rows) * depth * static_cast<std::int64_t>(sizeof(T)));
 }
 
+// What is read for the first time, or again after much else, and so lies far away: it is asked for in time. Asking for
+// an address beyond the last is allowed, and does nothing.
+template <class T>
+struct Ahead {
+  bool rows = false;         // of a, of which the processor sees short pieces a row apart, and guesses nothing
+  PanelView<T> panels = {};  // that come next, as many and as deep
+
+  // The part that the full tile from row i of `rows` on asks for.
+  [[gnu::always_inline]] const std::byte* Part(std::int64_t i, std::int64_t rows, std::int64_t count,
+                                               std::int64_t depth) const {
+    if (!panels.data) return nullptr;
+    const std::int64_t panel = i * count / rows, k = (i * count - panel * rows) * depth / rows;
+    return reinterpret_cast<const std::byte*>(panels.From(panel, 0).data + k * kPanel);
+  }
+};
+
+// Asks for k [k0, k0 + depth) of rows that are read in place. Inlined: the compiler drops calls that do nothing else.
+template <class T>
+[[gnu::always_inline]] inline void FetchRows(const BlockRows<T>& a, std::int64_t begin, std::int64_t end,
+                                             std::int64_t k0, std::int64_t depth) {
+  if (a.stride == 0) return;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const T* row = reinterpret_cast<const T*>(a.data) + i * a.stride + k0;
+    for (std::int64_t k = 0; k < depth; k += kSegment<T>) __builtin_prefetch(row + k);
+  }
+}
+
 // c[rows, panels * kPanel] (+)= the rows' k [k0, k0 + depth) times so many panels.
 template <class T>
 inline void MultiplyPanels(const TileKernel<T>& kernel, const BlockRows<T>& a, std::int64_t k0, std::int64_t rows,
                            std::int64_t panels, std::int64_t depth, const PanelView<T>& b, bool accumulate,
-                           Accumulator<T>* c, std::int64_t c_stride) {
+                           Accumulator<T>* c, std::int64_t c_stride, const Ahead<T>& ahead = {}) {
   for (std::int64_t i = 0; i < rows; i += kernel.rows) {
-    const std::int64_t tile = std::min<std::int64_t>(kernel.rows, rows - i);
-    kernel.multiply(static_cast<int>(tile), panels, depth, a.Tile(kernel, i, tile, k0), b, accumulate, c + i * c_stride,
-                    c_stride);
+    const std::int64_t count = std::min<std::int64_t>(kernel.rows, rows - i), next = i + count;
+    TileRows tile = a.Tile(kernel, i, count, k0);
+    if (kernel.fetches_ahead && count == kernel.rows) {
+      if (ahead.rows) FetchRows(a, next, std::min(next + kernel.rows, rows), k0, depth);
+      tile.ahead = ahead.Part(i, rows, panels, depth);
+    }
+    kernel.multiply(static_cast<int>(count), panels, depth, tile, b, accumulate, c + i * c_stride, c_stride);
   }
 }
 

@@ -83,18 +83,21 @@ void StoreSums(const Task<T, Out>& task, std::int64_t row, std::int64_t rows, st
 
 // Rows [row, row + rows) times `panels` panels, of which `b` is the chunk at k0. If c holds accumulators, they start
 // from the addend and go on from chunk to chunk: a float stored and loaded again is the same float, so blocking leaves
-// no trace in the bits. Else the whole depth is one chunk, and the addend is added to its sum.
+// no trace in the bits. Else the whole depth is one chunk, and the addend is added to its sum. `ahead` is what comes
+// after it. The tiles of fewer rows are too few to ask for all panels, and parts of them mislead the processor's own
+// guesses.
 template <class T, class Out>
 void MultiplyChunk(const TileKernel<T>& kernel, const Task<T, Out>& task, std::int64_t row, std::int64_t rows,
                    std::int64_t column, std::int64_t panels, std::int64_t k0, std::int64_t depth, const BlockRows<T>& a,
-                   const PanelView<T>& b) {
+                   const PanelView<T>& b, const Ahead<T>& ahead) {
   using Sum = Accumulator<T>;
   const std::int64_t width = panels * kPanel, columns = std::min(width, task.columns - column);
   const auto multiply = [&](bool accumulate, Sum* c, std::int64_t c_stride) {
     const std::int64_t block = DepthBlock(kernel);
     for (std::int64_t k = 0; k < depth; k += block) {
+      const PanelView<T> next = k + block < depth ? b.From(0, k + block) : ahead.panels;
       MultiplyPanels(kernel, a, k, rows, panels, std::min(block, depth - k), b.From(0, k), accumulate || k > 0, c,
-                     c_stride);
+                     c_stride, rows == kRowBlock ? Ahead<T>{ahead.rows, next} : Ahead<T>{});
     }
   };
   constexpr bool kSums = std::is_same_v<Out, Sum>;
@@ -244,17 +247,19 @@ class Gemm {
                        depth = ChunkDepth(i, k0), panels = Panels(i), pairs = CeilDiv(panels, kMostPanels),
                        end = std::min(panels, (group + 1) * pairs / groups_ * kMostPanels);
     const Strided<T> a = task.a.From(row, k0);
-    if (packed.a != a.data) {
+    const bool other_rows = packed.a != a.data;
+    if (other_rows) {
       packed.rows = PackOrReadInPlace(kernel_, a, rows, depth, packed.scratch);
       packed.a = a.data;
     }
     const PanelView<T> b = task.packed.data
                                ? task.packed.From(0, k0)
                                : PanelView<T>{chunks_[products_.stacked ? 0 : i], PanelDepth<T>(depth) * kPanel};
-    const std::int64_t step = PanelsAtATime(kernel_, rows);
-    for (std::int64_t p = group * pairs / groups_ * kMostPanels; p < end; p += step) {
-      MultiplyChunk(kernel_, task, row, rows, p * kPanel, std::min(step, end - p), k0, depth, packed.rows,
-                    b.From(p, 0));
+    const std::int64_t step = PanelsAtATime(kernel_, rows), begin = group * pairs / groups_ * kMostPanels;
+    for (std::int64_t p = begin; p < end; p += step) {
+      const std::int64_t next = p + step < end ? p + step : begin;  // the latter for the next rows
+      MultiplyChunk(kernel_, task, row, rows, p * kPanel, std::min(step, end - p), k0, depth, packed.rows, b.From(p, 0),
+                    {other_rows && p == begin, b.From(next, 0)});
     }
   }
 

@@ -163,7 +163,7 @@ void MultiplyEach(int rows, std::int64_t depth, const TileRows* a, const BFloat1
 }
 
 constexpr TileKernel<BFloat16> kKernel = {kRows,        1, sizeof(BFloat16), PackTile<BFloat16, BFloat16>, MultiplyRows,
-                                          MultiplyEach, 2, ShortenPanel};
+                                          MultiplyEach, 2, ShortenPanel,     /*fetches_ahead=*/false};
 
 }  // namespace
 

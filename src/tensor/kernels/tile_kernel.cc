@@ -123,14 +123,17 @@ template <int kCount, int kSpans, class Sum, class F>
 // A tile of rows times `kSpans` spans of two vectors. Span s is at b + s * b_stride and c + s * c_span. Widened rows
 // keep the segments of bf16: kSegment<T> numbers of type Sum. Where another thread shares the core, time goes by
 // instructions: the loop over k is unrolled, and few pointers go on in it, one for three rows or one for all of a
-// transposed matrix.
+// transposed matrix. Full tiles ask for what lies ahead between their products, a line at a time: many at once are
+// waited for. Where there is nothing, they ask for b, which is near.
 template <int kCount, int kSpans, bool kTransposed, class T>
 void Multiply(std::int64_t depth, const TileRows& rows, const T* b, std::int64_t b_stride, bool accumulate,
               Accumulator<T>* c, std::int64_t c_span, std::int64_t c_stride) {
   using Sum = Accumulator<T>;
   constexpr std::int64_t kBlock = kSegment<T>, kPair = kPairing<T>;
+  constexpr bool kFetches = kCount == kRows<Sum>;
   const std::int64_t step = rows.step;
   std::int64_t row = rows.row;
+  const std::byte* ahead = rows.ahead ? rows.ahead : reinterpret_cast<const std::byte*>(b);
   const auto* a = reinterpret_cast<const Sum*>(rows.data);
   const Sum *a3 = a + 3 * row, *a6 = a + 6 * row;
   const T* spans[kSpans];
@@ -163,6 +166,11 @@ void Multiply(std::int64_t depth, const TileRows& rows, const T* b, std::int64_t
     for (std::int64_t k = 0; k < kBlock; k += kPair) {
       AddStep<kCount, kSpans>(sum, x, k, spans);
       if constexpr (kTransposed) go_on(step);
+      if (kFetches && k > 0 && k % (kBlock / (kLinesAhead + 1)) == 0) {
+        __builtin_prefetch(ahead, /*to write=*/0, /*into the second level=*/2);
+        ahead += 64;
+        asm("" : "+r"(ahead));
+      }
     }
     if constexpr (!kTransposed) go_on(rows.segment);
     go_down(kBlock);

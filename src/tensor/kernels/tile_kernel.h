@@ -80,7 +80,9 @@ struct Strided {
 struct TileRows {
   const std::byte* data;
   std::int64_t row, segment, step = 1;
+  const std::byte* ahead = nullptr;  // what products to come read: some kernels ask for kLinesAhead lines a segment
 };
+constexpr int kLinesAhead = 3;
 
 // One way to compute the product.
 template <class T>
@@ -101,6 +103,7 @@ struct TileKernel {
   // Packs rows [0, depth) and columns [0, valid) of b as a short panel with the notes of its blocks, and tells whether
   // it fits. Null if the kernel reads no short panels.
   bool (*shorten)(Strided<T> b, std::int64_t depth, std::int64_t valid, T* to, ShortNote* notes) = nullptr;
+  bool fetches_ahead = true;  // whether what is read next is asked for in time: it comes sooner than a tile is done
 
   // Whether rows of a, elements of k side by side, can be read where they are: they are not widened, and no padding is
   // wanted.
