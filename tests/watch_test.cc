@@ -64,6 +64,11 @@ TEST_CASE("steps of SFT, which have no num_updates, are without an update where 
   CHECK(Watched(100, [&](int) { return sft(1e-9); }).empty());
 }
 
+TEST_CASE("num_updates tells of updates where a row has no gradient norm, as where it was no number") {
+  const auto stalled = [](int) { return With(With(Healthy(), "num_updates", 0), "grad_norm", nullptr); };
+  CHECK(Watched(100, stalled) == Warnings{{20, "none of"}});
+}
+
 TEST_CASE("a policy that solves everything may be without updates and without entropy") {
   const auto solved = [](int step) {
     ordered_json row = Healthy(step < 30 ? 0.6 : 1.0);

@@ -57,7 +57,8 @@ bool Watch::Begins(Rule rule, bool holds) {
 std::vector<std::string> Watch::See(const nlohmann::ordered_json& row) {
   const auto reward = Find(row, "reward"), entropy = Find(row, "entropy");
   const auto gradient = Find(row, "grad_norm"), truncated = Find(row, "completions/clipped_ratio");
-  if (const auto updates = Find(row, "num_updates"); updates || gradient) updates_.Add(updates.value_or(*gradient));
+  const auto updates = Find(row, "num_updates");
+  if (const auto change = updates ? updates : gradient) updates_.Add(*change);
   if (truncated) truncated_.Add(*truncated);
   if (reward) rewards_.Add(*reward);
   // Where no token was trained on, entropy is 0 because it is a mean over nothing.
