@@ -90,6 +90,18 @@ TEST_CASE("numbers side by side are not one number") {
   CheckBoxed(false, {{"72", "7 2"}, {"10.5", "1 .5"}, {"7.2", "7. 2"}, {"72", "{7}{2}"}, {"1", "1 000/3"}});
 }
 
+TEST_CASE("separators of thousands go whatever follows the number") {
+  CheckBoxed(true, {{"12345", "12,345\\text{ miles}"},
+                    {"12345", "12{,}345\\mathrm{~km}"},
+                    {"1000.5", "1,000.50\\text{ m}"},
+                    {"1000", "1\\,000\\degree"},
+                    {"1000\\pi", "1{,}000\\pi"},
+                    {"1000\\sqrt{2}", "1,000\\sqrt2"},
+                    {"\\frac{2001}{2}", "1,000\\frac12"},
+                    {"1000\\ldots", "1,000\\ldots"}});
+  CheckBoxed(false, {{"1000", "1,000\\ldots"}, {"1000", "(1,000\\text{ m})"}, {"2000", "1,000(2)"}});
+}
+
 TEST_CASE("a number as computers write it is its value") {
   CheckBoxed(true,
              {{"1500", "1.5e3"}, {"5e-05", "0.00005"}, {"-1.5E3", "-1500"}, {"1e16", "10^{16}"}, {"2e-1", "2e - 1"}});

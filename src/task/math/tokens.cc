@@ -240,17 +240,19 @@ class Lexer {
         return Emit(Kind::kNumber, digits + "(" + cycle.digits + ")");
       }
     }
-    Emit(Kind::kNumber, KeepsDigits() ? text_.substr(begin, at_ - begin) : CanonicalDigits(whole, fraction));
+    if (EndsWith({"\\frac"})) return Emit(Kind::kNumber, text_.substr(begin, at_ - begin));
+    const std::string written = fraction.empty() ? whole : whole + "." + std::string(fraction);
+    Emit(Kind::kNumber, KeepsZeros() ? written : CanonicalDigits(whole, fraction));
   }
 
-  // Whether the number that ends here stays as it is written: the arguments of an unbraced \frac are single digits, and
-  // zeros at the end have a meaning before digits that recur in whatever notation.
-  bool KeepsDigits() const {
+  // Whether the zeros at the end of the number that ends here stay: they have a meaning before digits that recur in
+  // whatever notation.
+  bool KeepsZeros() const {
     const std::string_view next = Rest().substr(std::min(Rest().find_first_not_of(kSpaces), Rest().size()));
     const bool goes_on = next.starts_with("..") || next.starts_with("\\ldots") || next.starts_with("\\dots") ||
                          next.starts_with("\\cdots") || next.starts_with("repeating") || next.starts_with("recurring");
     const bool marked = (Peek() == '\\' && IsLetter(Peek(1))) || std::string_view("[{(").find(Peek()) < 3;
-    return EndsWith({"\\frac"}) || goes_on || marked;
+    return goes_on || marked;
   }
 
   // Whether the point of a decimal comes next.
