@@ -2,8 +2,7 @@
 // swarr bench: speed on this machine.
 #include "bench/bench.h"
 
-#include <signal.h>
-
+#include <csignal>
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -45,7 +44,7 @@ struct BenchCommand {
     } else {
       PrintRows(ctx);
       stopping = environment.watch_signals();
-      if (json.path.empty() && svg.path.empty()) ::signal(SIGPIPE, SIG_DFL);  // its reader is all that it works for
+      if (json.path.empty() && svg.path.empty()) std::signal(SIGPIPE, SIG_DFL);  // its reader is all that it works for
       bench.stop = stopping.requested;
     }
     nlohmann::ordered_json results = RunBench(ctx, bench);

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <iomanip>
 #include <numbers>
-#include <ranges>
 #include <set>
 
 #include "base/check.h"
@@ -45,7 +44,7 @@ std::string TickText(double value) {
 }
 
 std::string TickLabel(double x, double y, double value, std::string_view anchor) {
-  return Text(x, y, TickText(value), Fill("fill=\"@\" text-anchor=\"@\"", {colour::kTick, anchor}));
+  return Text(x, y, TickText(value), Fill(R"(fill="@" text-anchor="@")", {colour::kTick, anchor}));
 }
 
 std::string Line(double x0, double y0, double x1, double y1, std::string_view stroke, std::string_view width) {
@@ -79,9 +78,9 @@ std::string MarkerShape(double x, double y, const SeriesStyle& style) {
   }
   if (style.marker == Marker::kNone) return "";
   for (auto& [dx, dy] : corners) dx = x + dx * kMarkerRadius, dy = y + dy * kMarkerRadius;
-  const std::string shape = corners.empty() ? Fill("circle cx=\"@\" cy=\"@\" r=\"@\"", {x, y, kMarkerRadius})
+  const std::string shape = corners.empty() ? Fill(R"(circle cx="@" cy="@" r="@")", {x, y, kMarkerRadius})
                                             : Fill("polygon points=\"@\"", {Coordinates(corners)});
-  return Fill("<@ fill=\"@\" stroke=\"@\" stroke-width=\"2\"",
+  return Fill(R"(<@ fill="@" stroke="@" stroke-width="2")",
               {shape, style.filled ? style.colour : colour::kGround, style.colour});
 }
 
@@ -98,7 +97,7 @@ std::string MarkerAt(double x, double y, const SeriesStyle& style, std::string_v
 
 std::string PolyLine(const std::vector<Point>& points, const SeriesStyle& style, std::string_view hover = "") {
   if (points.size() < 2) return "";
-  return Closed(Fill("<polyline points=\"@\" fill=\"none\" stroke=\"@\" stroke-width=\"2\" stroke-linejoin=\"round\"@",
+  return Closed(Fill(R"(<polyline points="@" fill="none" stroke="@" stroke-width="2" stroke-linejoin="round"@)",
                      {Coordinates(points), style.colour, style.dashed ? " stroke-dasharray=\"6 4\"" : ""}),
                 "polyline", hover);
 }
@@ -153,7 +152,7 @@ class PanelWriter {
     }
     WriteAxes();
     // The first ones are on top: what a figure is about comes before what stands beside it.
-    for (const Series& series : panel_.series | std::views::reverse) WriteSeries(series);
+    for (auto series = panel_.series.rbegin(); series != panel_.series.rend(); ++series) WriteSeries(*series);
     for (const Series& series : panel_.series) WriteLabel(series);
     return std::move(out_);
   }
@@ -209,8 +208,9 @@ class PanelWriter {
       }
       const Point from = run.empty() ? Point{X(p.x), Y(p.y)} : run.back(), to = {X(p.x), Y(p.y)};
       const double length = std::hypot(to[0] - from[0], to[1] - from[1]);
-      for (double t = 0; !run.empty() && t <= length; t += 4) {
-        const double x = from[0] + t / length * (to[0] - from[0]), y = from[1] + t / length * (to[1] - from[1]);
+      for (int k = 0; length > 0 && 4 * k <= length; ++k) {  // a place every 4 pixels; none where no line is
+        const double share = 4 * k / length;
+        const double x = from[0] + share * (to[0] - from[0]), y = from[1] + share * (to[1] - from[1]);
         Block({x, y, x, y}, 2);
       }
       run.push_back(to);
@@ -235,9 +235,9 @@ class PanelWriter {
     }
     Block(box, 2);
     // An outline of the ground keeps the text legible where it must cross a grid line.
-    out_ += Text(box.x0, box.y1 - 0.18 * kFontSize, series.label,
-                 Fill("fill=\"@\" stroke=\"@\" stroke-width=\"3\" paint-order=\"stroke\"",
-                      {series.style.colour, colour::kGround}));
+    out_ += Text(
+        box.x0, box.y1 - 0.18 * kFontSize, series.label,
+        Fill(R"(fill="@" stroke="@" stroke-width="3" paint-order="stroke")", {series.style.colour, colour::kGround}));
   }
 
   const Panel& panel_;
@@ -274,7 +274,9 @@ std::vector<double> AxisTicks(const PlotAxis& axis) {
   const double slack = 1e-9;  // a limit that is a mark up to rounding keeps it
   if (axis.logarithmic) {
     const double decades = std::log10(axis.high / axis.low);
-    for (double power = std::floor(std::log10(axis.low)); power <= std::log10(axis.high); ++power) {
+    const int least = static_cast<int>(std::floor(std::log10(axis.low))),
+              most = static_cast<int>(std::floor(std::log10(axis.high)));
+    for (int power = least; power <= most; ++power) {
       for (const double factor : {1.0, 2.0, 5.0}) {
         const double tick = factor * std::pow(10.0, power);
         if (factor > 1 && decades >= 4) continue;
@@ -289,7 +291,8 @@ std::vector<double> AxisTicks(const PlotAxis& axis) {
     if (factor * power >= rough * 0.8) step = factor * power;
   }
   const double first = std::ceil(axis.low / step - slack), last = std::floor(axis.high / step + slack);
-  for (double k = first; k <= last; ++k) ticks.push_back(k * step + 0.0);  // + 0.0: no "-0"
+  const int marks = static_cast<int>(last - first) + 1;
+  for (int k = 0; k < marks; ++k) ticks.push_back((first + k) * step + 0.0);  // + 0.0: no "-0"
   return ticks;
 }
 

@@ -145,7 +145,7 @@ struct CompletionLoss {
   double kl = 0;             // sum of the estimates in the loss, before beta
   std::int64_t clipped = 0;  // tokens whose ratio the clip has replaced
 };
-CompletionLoss EvaluateCompletion(const CompletionTokens& tokens, const ObjectiveOptions& options);
+CompletionLoss EvaluateCompletion(const CompletionTokens& c, const ObjectiveOptions& options);
 
 // The estimate for d = log p - log p_ref, and its derivative with respect to log p.
 struct KlTerm {

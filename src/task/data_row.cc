@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/check.h"
 #include "task/math/extract.h"
@@ -117,7 +118,7 @@ std::string QuestionAnswer(const std::string& question, const std::vector<Worked
 
 }  // namespace
 
-RowSchema::RowSchema(const json& first_row, const FieldNames& named) : fields_(named) {
+RowSchema::RowSchema(const json& first_row, FieldNames named) : fields_(std::move(named)) {
   DetectFields(first_row);
   if (!fields_.prompt.empty()) return;
   std::string keys;

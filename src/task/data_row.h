@@ -45,7 +45,7 @@ class RowSchema {
  public:
   // The schema of a file with this first row, a JSON object. Throws Error if no prompt is recognised, naming what the
   // row has.
-  RowSchema(const nlohmann::json& first_row, const FieldNames& named);
+  RowSchema(const nlohmann::json& first_row, FieldNames named);
 
   // A conversation gives a row for every turn of the assistant, whose prompt is the turns before it; every other shape
   // gives one row. Throws Error, naming the field, where the problem or what is needed is absent or of the wrong type.

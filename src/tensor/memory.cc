@@ -13,6 +13,11 @@ namespace {
 
 std::size_t RoundUp(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
+// Bytes from p to the next multiple of `step`, 0 if it is one.
+std::size_t BytesToMultiple(const std::byte* p, std::size_t step) {
+  return (step - reinterpret_cast<std::uintptr_t>(p) % step) % step;
+}
+
 std::size_t BytesOf(DType dtype, std::initializer_list<std::int64_t> shape) {
   std::size_t n = SizeOf(dtype);
   for (std::int64_t d : shape) n *= static_cast<std::size_t>(d);
@@ -21,10 +26,10 @@ std::size_t BytesOf(DType dtype, std::initializer_list<std::int64_t> shape) {
 
 // Activations are read with long strides, of which a page of 4 KiB holds few. Nothing is lost if the system refuses.
 void AskForHugePages(std::byte* data, std::size_t bytes) {
-  constexpr std::uintptr_t kHugePage = std::uintptr_t{1} << 21;
-  const auto begin = (reinterpret_cast<std::uintptr_t>(data) + kHugePage - 1) / kHugePage * kHugePage;
-  const auto end = (reinterpret_cast<std::uintptr_t>(data) + bytes) / kHugePage * kHugePage;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  constexpr std::size_t kHugePage = std::size_t{1} << 21;
+  const std::size_t begin = BytesToMultiple(data, kHugePage);
+  if (begin + kHugePage > bytes) return;
+  madvise(data + begin, (bytes - begin) / kHugePage * kHugePage, MADV_HUGEPAGE);
 }
 
 }  // namespace
@@ -33,7 +38,8 @@ Buffer::Buffer(std::size_t bytes, MemoryKind kind) : memory_(nullptr, Free{kind}
   const std::size_t room = RoundUp(bytes) + kAlignment;
   memory_.reset(kind == MemoryKind::kHost ? std::calloc(room, 1) : AllocateCuda(room, kind));
   if (!memory_) throw std::bad_alloc();
-  data_ = reinterpret_cast<std::byte*>(RoundUp(reinterpret_cast<std::uintptr_t>(memory_.get())));
+  auto* room_begin = static_cast<std::byte*>(memory_.get());
+  data_ = room_begin + BytesToMultiple(room_begin, kAlignment);
   if (kind == MemoryKind::kHost) AskForHugePages(data_, bytes);
 }
 

@@ -50,7 +50,7 @@ std::pair<std::string, std::string> PartsOf(const json& merge, std::size_t rank,
     return {merge[0].get<std::string>(), merge[1].get<std::string>()};
   }
   throw Error(
-      Concat(where, ": merge ", rank, " is ", Excerpt(merge.dump()), ", not two tokens: \"a b\" or [\"a\", \"b\"]"));
+      Concat(where, ": merge ", rank, " is ", Excerpt(merge.dump()), R"(, not two tokens: "a b" or ["a", "b"])"));
 }
 
 }  // namespace

@@ -82,6 +82,7 @@ class BpeEncoder {
     std::int32_t rank = 0;
     std::int32_t at = 0;
     std::int32_t left = 0, right = 0, merged = 0;
+    // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 finds a 0 in what the compiler writes
     auto operator<=>(const Candidate&) const = default;
   };
   std::size_t ReadSymbols(std::string_view word);

@@ -186,8 +186,9 @@ void PackWeightGradients(const Sum* s, const Sum* e, ScoreSteps steps, std::int6
             const Vector<Sum>* w = weight + (i * kUnits + u) * kVectors;
             Vector<Sum> gradient[kVectors];
 #pragma GCC unroll 16
-            for (int v = 0; v < kVectors; ++v)
+            for (int v = 0; v < kVectors; ++v) {
               gradient[v] = scale * w[v] * (Load(e + at + v * kLanes<Sum>) - delta[r + i]);
+            }
             Write<T>(w, p + at);
             Write<T>(gradient, ds + at);
             Write<T>(gradient, PackedUnit<To, T>(packed, i, unit + u));

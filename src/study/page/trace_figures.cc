@@ -32,7 +32,7 @@ std::string TraceOfArm(const StudyResults& results, const ArmRun& run, const Sam
 }  // namespace
 
 std::string ArmMark(const StudyResults& results, const std::string& arm) {
-  return Fill("<svg class=\"mark\" width=\"14\" height=\"14\" aria-hidden=\"true\">@</svg>",
+  return Fill(R"(<svg class="mark" width="14" height="14" aria-hidden="true">@</svg>)",
               {SvgMarker(7, 7, StyleIn(results, arm))});
 }
 

@@ -51,7 +51,7 @@ std::string Spelling(MathTokens tokens) {
   const std::string text = JoinTokens(tokens);
   const bool words = std::ranges::all_of(tokens, [](const MathToken& t) { return t.kind == MathToken::Kind::kWord; });
   const std::string spelling = words && text.size() > 1 ? LowerCase(text) : text;
-  return std::string(MeaningOf(spelling, "\\emptyset \\{\\} emptyset", spelling));
+  return std::string(MeaningOf(spelling, R"(\emptyset \{\} emptyset)", spelling));
 }
 
 bool HasEmpty(const std::vector<MathTokens>& parts) {
@@ -265,8 +265,9 @@ std::string CanonicalText(const MathAnswer& answer) {
   std::string text;
   for (std::size_t i = 0; i < items.size(); ++i) {
     const bool new_row = answer.kind == Kind::kMatrix && i % answer.columns == 0;
-    if (i > 0)
+    if (i > 0) {
       text += !relations.empty() ? TakeWord(relations) : new_row ? ";" : answer.kind == Kind::kUnion ? "\\cup" : ",";
+    }
     text += items[i];
   }
   if (answer.kind == Kind::kSet) return "{" + text + "}";

@@ -22,7 +22,7 @@ class NumberParser {
   explicit NumberParser(MathTokens tokens) : tokens_(tokens) {}
 
   Number Parse() {
-    const Number value = Sum();
+    Number value = Sum();
     SWARR_CHECK(at_ == tokens_.size(), "more follows the number");
     return value;
   }
@@ -60,7 +60,7 @@ class NumberParser {
   }
 
   bool StartsFactor() const {
-    return NextIsNumber() || (at_ < tokens_.size() && HasWord("\\frac \\sqrt \\pi i ( { [", tokens_[at_].text));
+    return NextIsNumber() || (at_ < tokens_.size() && HasWord(R"(\frac \sqrt \pi i ( { [)", tokens_[at_].text));
   }
 
   Number Product() {
@@ -105,7 +105,7 @@ class NumberParser {
 
   Number Group(std::string_view open, std::string_view close) {
     SWARR_CHECK(Take(open), open, " is missing");
-    const Number value = Sum();
+    Number value = Sum();
     SWARR_CHECK(Take(close), close, " is missing");
     return value;
   }

@@ -19,7 +19,7 @@ bool IsUpper(char c) { return c >= 'A' && c <= 'Z'; }
 bool IsSymbol(const MathToken& t) {
   const bool letter = t.kind == Kind::kWord && t.text.size() == 1;
   const bool greek = t.kind == Kind::kCommand && t.text.size() > 3 && IsLetter(t.text[1]) &&
-                     !HasWord("\\frac \\sqrt \\infty \\degree", t.text);
+                     !HasWord(R"(\frac \sqrt \infty \degree)", t.text);
   return letter || greek;
 }
 
@@ -68,7 +68,7 @@ class NameReader {
   bool TakeIntroduction() {
     if (Next("m") && Next("\\angle", 1)) ++at_;
     const MathToken& token = tokens_[at_];
-    const bool found = HasWord("\\angle \\triangle \\Delta", token.text) || (IsNameWord(token) && !IsPoints(token));
+    const bool found = HasWord(R"(\angle \triangle \Delta)", token.text) || (IsNameWord(token) && !IsPoints(token));
     at_ += found;
     return found;
   }
@@ -122,7 +122,7 @@ class NameReader {
       const MathToken& t = group[i];
       const bool sign = t.Is("-") && (group[i - 1].Is("(") || group[i - 1].Is(","));
       const bool letters = t.kind == Kind::kWord && (t.text.size() == 1 || IsPoints(t) || t.in_text);
-      const bool other = HasWord("( ) , | ' \\mid \\cap \\cup \\circ \\pi", t.text) || HasWord(kRelations, t.text);
+      const bool other = HasWord(R"(( ) , | ' \mid \cap \cup \circ \pi)", t.text) || HasWord(kRelations, t.text);
       if (!sign && !letters && !other && t.kind != Kind::kNumber) return false;
     }
     return true;

@@ -7,7 +7,7 @@
 
 namespace swarr {
 
-constexpr std::string_view kRelations = "= \\approx < > \\le \\ge \\ne \\in";
+constexpr std::string_view kRelations = R"(= \approx < > \le \ge \ne \in)";
 
 // Splits "x = 5", "5 = x", "x = ... = 5" and "x \in [0,1)" into label and value. The left side has to be a name: a lone
 // symbol, (p,q), AB, \angle ABC, P(A), f(3), "Area of ABC"; nothing at all is no label. Every other relation stays

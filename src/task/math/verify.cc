@@ -10,10 +10,11 @@ namespace {
 bool BracesBalance(std::string_view text) {
   int depth = 0;
   for (std::size_t i = 0; i < text.size() && depth >= 0; ++i) {
-    if (text[i] == '\\')
+    if (text[i] == '\\') {
       ++i;  // the brace behind it is a character
-    else
+    } else {
       depth += text[i] == '{' ? 1 : text[i] == '}' ? -1 : 0;
+    }
   }
   return depth == 0;
 }

@@ -106,7 +106,7 @@ constexpr float kLn2OfBit = 0.69314718f * 0x1p-23f, kGumbelRounding = 3e-5f,
 }
 // A word not above any whose MostGumbel is `noise` or more; 0 if that is no number.
 [[gnu::always_inline]] constexpr std::uint32_t WordOfMostGumbel(float noise) {
-  constexpr float kLeastBits = 0x3f000000, kMostBits = 0x4f800000;  // of 0.5 and 2^32
+  constexpr float kLeastBits = 0x3f000000p0f, kMostBits = 0x4f800000p0f;  // of 0.5 and 2^32
   const float bits = (kGumbelAtZeroBits - noise) * (1 / kLn2OfBit), below = bits < kMostBits ? bits : kMostBits,
               clamped = below > kLeastBits ? below : kLeastBits;
   const float rest = std::bit_cast<float>(static_cast<std::int32_t>(clamped) + 512);
