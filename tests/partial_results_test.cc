@@ -128,6 +128,7 @@ TEST_CASE("eval that a signal stops in its greedy pass keeps the sampled complet
   for (int wait = 100; !stopped.outcome.Says("--greedy"); wait += wait / 4) {
     fs::remove_all(out);
     Program program(Drawing("eval", {"--samples", "1", "--greedy", "--output-dir", out.string()}, 4000));
+    WaitUntil([&] { return Watches(program.pid(), SIGTERM); });
     Sleep(wait);
     ::kill(program.pid(), SIGTERM);
     const Outcome outcome = program.Wait();
