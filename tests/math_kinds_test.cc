@@ -156,11 +156,14 @@ TEST_CASE("unions have no order, their parts are compared by value, and a relati
                     {"\\emptyset", "\\{ \\}"},
                     {"x > \\frac12", "0.5 < x"},
                     {"0 \\le x < 4", "4 > x \\ge 0"},
+                    {"x \\le \\frac12", "x <= 0.5"},
+                    {"0 \\le x < 4", "4>x>=0"},
                     {"x \\ne 3", "3 \\neq x"}});
   CheckBoxed(false, {{"[0,1]\\cup[2,3]", "[0,1)\\cup[2,3]"},
                      {"[0,1]\\cup[2,3]", "[0,1]\\cap[2,3]"},
                      {"x > 3", "3 > x"},
                      {"x > 3", "x \\ge 3"},
+                     {"x > 3", "x>=3"},
                      {"3U+2", "2U+3"}});
 }
 

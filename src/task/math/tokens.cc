@@ -125,6 +125,8 @@ class Lexer {
       Command();
     } else if (IsDigit(c) || IsPoint()) {
       NumberToken();
+    } else if (Rest().starts_with("<=") || Rest().starts_with(">=")) {
+      Emit(Kind::kCommand, Take(2)[0] == '<' ? "\\le" : "\\ge");
     } else if (IsLetter(c)) {
       const std::string_view word = TakeWhile(IsLetter);
       const std::string_view known = text_groups_ > 0 ? "\\infty infinity Infinity" : kPlainWords;
