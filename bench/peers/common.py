@@ -28,8 +28,19 @@ def is_among(name, rows):
         begin, end = (r"(?<![0-9A-Za-z])", r"(?![0-9A-Za-z])")
         return (begin if words[0].isalnum() else "") + re.escape(words) + (end if words[-1].isalnum() else "")
 
-    texts = [text for text in rows.split(",") if text]
+    texts = texts_of(rows)
     return not texts or any(re.search(pattern(text), name) for text in texts)
+
+
+def texts_of(rows):
+    return [text for text in rows.split(",") if text]
+
+
+def require_rows(parser, names, rows):
+    """Ends with an error that names all rows if a text of the option --rows means none of them."""
+    for text in texts_of(rows):
+        if not any(is_among(name, text) for name in names):
+            parser.error(f"--rows: none has '{text}' in its name, as whole words; they are: {'; '.join(names)}")
 
 
 def handle(handler):

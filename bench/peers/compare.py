@@ -32,7 +32,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 
-from common import ROWS_HELP, SideError, end_by_signals, ignore_signals, is_among, processor_name
+from common import ROWS_HELP, SideError, end_by_signals, ignore_signals, is_among, processor_name, require_rows
 from cpu_rows import DTYPES, ROWS, SHARES
 from disturbance import Watch
 from peers_report import print_report, report_json
@@ -170,9 +170,7 @@ def parse_arguments():
     parser.add_argument("--threads", type=count, default=2)
     parser.add_argument("--json", type=pathlib.Path, help="file for everything that was measured")
     args = parser.parse_args()
-    names = [row.name for row in (*SHARES, *ROWS)]
-    if not any(is_among(name, args.rows) for name in names):
-        parser.error(f"--rows: none has '{args.rows}' in its name, as whole words; they are: {'; '.join(names)}")
+    require_rows(parser, [row.name for row in (*SHARES, *ROWS)], args.rows)
     if args.json:  # a place that can't be written should not be found out when all is measured
         try:
             args.json.parent.mkdir(parents=True, exist_ok=True)

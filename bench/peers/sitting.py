@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections import defaultdict
 
-from common import ROWS_HELP, SideError, end_by_signals, ignore_signals, is_among, run_json, text_table
+from common import ROWS_HELP, SideError, end_by_signals, ignore_signals, is_among, require_rows, run_json, text_table
 from gpu_rows import BATCHES, DECODE_A, LEAST_PRODUCT_BARS, MEMORY_BARS, PRODUCT_BARS, ROWS, STUDY_BARS, TRAIN_A
 from servers import Server
 
@@ -321,7 +321,9 @@ def parse_arguments():
     parser.add_argument("--parts", default="gemm,study,free,scaling", help="what else is measured, of these")
     parser.add_argument("--row-seconds", type=float, default=0.3, help="how long one measurement is repeated")
     parser.add_argument("--data-dir", default="data", help="of the study")
-    return parser.parse_args()
+    args = parser.parse_args()
+    require_rows(parser, [row.name for row in ROWS], args.rows)
+    return args
 
 
 def main():

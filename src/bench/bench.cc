@@ -20,6 +20,8 @@ using nlohmann::ordered_json;
 
 namespace {
 
+using Suite = void (*)(BenchRows&);
+
 constexpr int kMinRepetitions = 3, kMaxRepetitions = 60;
 // Of a row on request, which is measured for a short time but many times.
 constexpr int kMinOnRequest = 1, kMaxOnRequest = 10'000;
@@ -44,16 +46,20 @@ bool HasWords(const std::string& name, const std::string& words) {
   return false;
 }
 
+// The texts of BenchOptions::rows.
+std::vector<std::string> TextsOf(const std::string& rows) {
+  std::vector<std::string> texts;
+  std::istringstream parts(rows);
+  for (std::string text; std::getline(parts, text, ',');) {
+    if (!text.empty()) texts.push_back(text);
+  }
+  return texts;
+}
+
 // BenchOptions::rows; bench/peers/common.py has the same rule.
 bool IsAmong(const std::string& name, const std::string& rows) {
-  std::istringstream parts(rows);
-  bool all = true;
-  for (std::string part; std::getline(parts, part, ',');) {
-    if (part.empty()) continue;
-    if (HasWords(name, part)) return true;
-    all = false;
-  }
-  return all;
+  const std::vector<std::string> texts = TextsOf(rows);
+  return texts.empty() || std::ranges::any_of(texts, [&](const std::string& text) { return HasWords(name, text); });
 }
 
 // A row's times with as many digits as its median asks for: "1.234 ms (1.201 to 1.311 of 60)", "1.234 ms (once)", or
@@ -245,22 +251,38 @@ void BenchRows::NoteMemory(const Transformer& model, const Optimizer* optimizer)
   if (optimizer) optimizer->NoteMemory(*ctx_.memory);
 }
 
+// Throws UsageError, after on_no_row, unless each text of `rows` is in the name of a row. The suite is asked for its
+// names by a pass that measures nothing.
+static void RequireRows(Context& ctx, Suite suite, const BenchOptions& options) {
+  const std::vector<std::string> texts = TextsOf(options.rows);
+  if (texts.empty()) return;
+  const BenchOptions nothing{.suite = options.suite, .dtype = options.dtype, .stop = [] { return true; }};
+  BenchRows bench(ctx, nothing);
+  suite(bench);
+  bench.ForgetStepMemory();
+  const auto is_unknown = [&](const std::string& text) {
+    return std::ranges::none_of(bench.names(), [&](const std::string& name) { return HasWords(name, text); });
+  };
+  const auto unknown = std::ranges::find_if(texts, is_unknown);
+  if (unknown == texts.end()) return;
+  if (options.on_no_row) options.on_no_row(bench.names());
+  throw UsageError(Concat("no row of the suite ", options.suite, " has '", *unknown, "' in its name, as whole words"));
+}
+
 ordered_json RunBench(Context& ctx, const BenchOptions& options) {
-  static const std::map<std::string, void (*)(BenchRows&)> kSuites = {
+  static const std::map<std::string, Suite> kSuites = {
       {"ops", OpsSuite}, {"train", TrainSuite}, {"decode", DecodeSuite}, {"scaling", ScalingSuite}};
   const auto suite = kSuites.find(options.suite);
   if (suite == kSuites.end()) {
     throw UsageError(Concat("unknown suite '", options.suite, "'; use ops, train, decode or scaling"));
   }
+  if (!options.await_request) RequireRows(ctx, suite->second, options);
   ordered_json results = BenchSetting(ctx, options);
   BenchRows bench(ctx, options);
   suite->second(bench);
-  if (!bench.any_wanted()) {
-    if (options.on_no_row) options.on_no_row(bench.names());
-    const std::string rows = Concat("no row of the suite ", options.suite);
-    throw UsageError(options.await_request
-                         ? Concat(rows, " is called '", options.rows, "', and a row on request needs its whole name")
-                         : Concat(rows, " has '", options.rows, "' in its name, as whole words"));
+  if (options.await_request && !bench.any_wanted()) {
+    throw UsageError(Concat("no row of the suite ", options.suite, " is called '", options.rows,
+                            "', and a row on request needs its whole name"));
   }
   const ordered_json measured = bench.Measured();
   if (options.stop && measured["rows"] < measured["of"]) results["stopped"] = measured;

@@ -53,8 +53,9 @@ struct BenchOptions {
   DType dtype = DType::kF32;
   // A row is repeated for about this long, at least 3 times unless one run takes 10 times as long.
   double seconds_per_row = 1.0;
-  std::function<void(const nlohmann::ordered_json& row)> on_row{};         // sees each row as it is measured
-  std::function<void(const std::vector<std::string>& names)> on_no_row{};  // sees the suite's, where `rows` fits none
+  std::function<void(const nlohmann::ordered_json& row)> on_row{};  // sees each row as it is measured
+  // Sees the names of the suite's rows before the error, where a text of `rows` fits none.
+  std::function<void(const std::vector<std::string>& names)> on_no_row{};
   std::function<bool()> stop{};  // asked before each row: whether this and the others are to be left out
   // If set, `rows` is the whole name of one row, of another suite than scaling. When it is prepared and was run twice,
   // this is called; whenever it returns true the row is measured, with one run or more, and it is called again.
@@ -92,7 +93,7 @@ nlohmann::ordered_json BenchSetting(const Context& ctx, const BenchOptions& opti
 //
 // If the context asks for a memory report, it gets the largest model, optimizer and decoder of all rows. The arena's
 // high-water mark is over all rows; of suites of whole models, over the last pass. Throws UsageError for an unknown
-// suite and if no row's name fits.
+// suite and, before anything is measured, for a text of `rows` that fits no row.
 nlohmann::ordered_json RunBench(Context& ctx, const BenchOptions& options);
 
 // The results of the suite scaling as a figure, SVG: tokens per second, a decoded token's time, and memory against

@@ -59,7 +59,7 @@ struct BenchCommand {
     if (!svg.path.empty()) svg.Write(ScalingFigure(results));
   }
 
-  // Makes the rows appear as lines of a table, or their names where none of them is meant.
+  // Makes the rows appear as lines of a table, or their names where --rows means one that is not there.
   void PrintRows(const Context& ctx) {
     bench.on_row = [this, &ctx, load = SystemLoad(), started = false](const nlohmann::ordered_json& row) mutable {
       if (!std::exchange(started, true)) {

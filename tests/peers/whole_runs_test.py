@@ -78,10 +78,11 @@ class Compare(InADirectory):
         self.assertFalse(pathlib.Path("/proc", started.read_text()).exists())
 
     def test_without_a_row_or_a_program_it_says_so(self):
-        run = self.run_rows("B17")
-        self.assertEqual(run.status, 2)
-        self.assertIn("none has 'B17' in its name", run.err)
-        self.assertIn(ROW, run.err)
+        for rows in ("B17", f"{ROW},B17,{SHARE}"):
+            run = self.run_rows(rows)
+            self.assertEqual(run.status, 2)
+            self.assertIn("none has 'B17' in its name", run.err)
+            self.assertIn(f"; {SHARE}; ", run.err)
         run = self.run_rows(SHARE, FAKE_ERROR="no such shape")
         self.assertEqual((run.status, run.err.splitlines()[-1]), (1, "compare.py: no such shape"))
 
@@ -103,6 +104,13 @@ class Sitting(InADirectory):
         self.assertEqual((run.status, self.rounds()), (0, 3), run.err)
         self.assertRegex(run.out, rf"\| {self.ROW} +\| 1 ms +\| - +\| 1 +\| 450 +\| 300 +\| yes")
         self.assertIn("error: torch, check: not ready: ImportError: no torch here", run.out)
+
+    def test_a_row_that_is_not_there_is_refused(self):
+        run = self.run_rounds("--rows", f"{self.ROW},B17")
+        self.assertEqual(run.status, 2)
+        self.assertIn("none has 'B17' in its name", run.err)
+        self.assertIn(f"{self.ROW}; A decode", run.err)
+        self.assertFalse((self.directory / "out").exists())
 
     def test_signals_end_it_with_a_report(self):
         for names in ("SIGTERM", "SIGTERM SIGINT SIGTERM", "SIGINT"):
