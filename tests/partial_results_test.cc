@@ -53,7 +53,7 @@ Stopped StoppedAs(const Outcome& outcome, int signal) {
 Stopped StopBetween(const Arguments& arguments, int signal) {
   Stopped stopped;
   for (int wait = 10; stopped.done == 0; wait *= 2) {
-    Program program(arguments, WithoutNohup);
+    Program program(arguments);
     WaitUntil([&] { return Watches(program.pid(), signal); });
     Sleep(wait);
     ::kill(program.pid(), signal);

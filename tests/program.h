@@ -36,7 +36,8 @@ struct Outcome {
 class Program {
  public:
   // `prepare` runs in the child before the program starts and returns whether it managed. If not, the status is 125.
-  // `out`: a file for stdout instead of one of our own.
+  // `out`: a file for stdout instead of one of our own. Whatever these tests were started by, no signal that asks for
+  // an end is ignored, unless `prepare` sees to it.
   explicit Program(std::vector<std::string> arguments, const std::function<bool()>& prepare = {},
                    const std::string& out = "")
       : own_out_(out.empty()) {
@@ -51,6 +52,7 @@ class Program {
     constexpr int kFlags = O_WRONLY | O_CREAT;
     const bool opened = ::dup2(::open(out_path.c_str(), kFlags, 0600), STDOUT_FILENO) >= 0 &&
                         ::dup2(::open(err_path.c_str(), kFlags, 0600), STDERR_FILENO) >= 0;
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::signal(signal, SIG_DFL);
     if (!opened || (prepare && !prepare())) ::_exit(kNotPrepared);
     ::setenv("CUDA_VISIBLE_DEVICES", "", 1);
     ::execv(argv[0], argv.data());
@@ -90,9 +92,6 @@ inline bool WriteToClosedPipe() {
   ::close(ends[0]);
   return ::dup2(ends[1], STDOUT_FILENO) >= 0 && ::dup2(ends[1], STDERR_FILENO) >= 0;
 }
-
-// Whatever these tests were started by, a closing terminal's signal is not ignored.
-inline bool WithoutNohup() { return ::signal(SIGHUP, SIG_DFL) != SIG_ERR; }
 
 // The rows of a JSON Lines file.
 inline std::vector<nlohmann::json> Lines(const std::filesystem::path& path) {

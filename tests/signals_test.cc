@@ -56,7 +56,7 @@ TEST_CASE(
     INFO(signal);
     const TempDirectory dir;
     const fs::path out = dir / "run";
-    Program program(TinyPretrain(out, kSteps), WithoutNohup);
+    Program program(TinyPretrain(out, kSteps));
     WaitForMetrics(out);
     ::kill(program.pid(), signal);
     const Outcome stopped = program.Wait();
@@ -69,14 +69,17 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("SIGHUP does not stop a run that nohup has started") {
-  const TempDirectory dir;
-  const fs::path out = dir / "run";
-  Program program(TinyPretrain(out, kSteps), [] { return ::signal(SIGHUP, SIG_IGN) != SIG_ERR; });
-  WaitForMetrics(out);
-  ::kill(program.pid(), SIGHUP);
-  CHECK(program.Wait().status == 0);
-  CheckWhole(out);
+TEST_CASE("a signal that a run was started to ignore, by nohup or by & in a script, does not stop it") {
+  for (const int signal : {SIGHUP, SIGINT}) {
+    INFO(signal);
+    const TempDirectory dir;
+    const fs::path out = dir / "run";
+    Program program(TinyPretrain(out, kSteps), [=] { return ::signal(signal, SIG_IGN) != SIG_ERR; });
+    WaitForMetrics(out);
+    ::kill(program.pid(), signal);
+    CHECK(program.Wait().status == 0);
+    CheckWhole(out);
+  }
 }
 
 TEST_CASE("signals that come together, as timeout sends one twice, stop the run in good order") {

@@ -38,8 +38,8 @@ struct Stopping {
 // What main knows and commands need. It lives as long as the program.
 struct Environment {
   std::string command_line;
-  // From this call on the first SIGINT (Ctrl-C), SIGTERM or, without nohup, SIGHUP does not end the process. Only
-  // commands that can stop in good order call it.
+  // From this call on the first SIGINT (Ctrl-C), SIGTERM or SIGHUP does not end the process; those that it was started
+  // to ignore it goes on to ignore. Only commands that can stop in good order call it.
   std::function<Stopping()> watch_signals;
   std::function<Launch()>
       launch;  // which of the ranks that train together this process is; asked once, before it works

@@ -52,16 +52,18 @@ extern "C" void OnSignal(int signal) {
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kNotice, sizeof kNotice - 1);
 }
 
-// Schedulers send SIGTERM, a terminal that closes SIGHUP. A reader that goes away (| head) gives SIGPIPE, which is no
-// reason to lose a run.
+// Schedulers send SIGTERM, a terminal that closes SIGHUP. What is ignored already stays so: nohup has SIGHUP ignored, a
+// shell without job control SIGINT of what it starts in the background. A reader that goes away (| head) gives SIGPIPE,
+// which is no reason to lose a run.
 Stopping WatchSignals() {
   struct sigaction action {};
   action.sa_handler = OnSignal;
   action.sa_flags = SA_RESTART;
-  struct sigaction before {};
-  ::sigaction(SIGHUP, nullptr, &before);
-  for (const int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &action, nullptr);
-  if (before.sa_handler != SIG_IGN) ::sigaction(SIGHUP, &action, nullptr);  // nohup has it ignored
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction before {};
+    ::sigaction(signal, nullptr, &before);
+    if (before.sa_handler != SIG_IGN) ::sigaction(signal, &action, nullptr);
+  }
   ::signal(SIGPIPE, SIG_IGN);
   return {.requested = [] { return signal_came != 0; }, .saving = [](bool begins) { saving = begins; }};
 }

@@ -119,6 +119,7 @@ def main():
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else what a script has put behind ignores it
     trials, failures = Trials(options.program), 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for command in trials.commands:
