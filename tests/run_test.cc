@@ -231,6 +231,33 @@ TEST_CASE("a resume refuses inputs that have changed, and takes options anew tha
   Train(slower, resuming, 6, 1e-4);  // the new options are the run's now
 }
 
+TEST_CASE("what a complete run that is resumed with other options advises can be done, with a checkpoint and without") {
+  for (const int save_every : {0, 2}) {
+    CAPTURE(save_every);
+    const TempDirectory dir;
+    const fs::path out = dir / "run";
+    Small t, other;
+    Train(t, Saving(out, save_every));
+    RunOptions advised = Saving(out, save_every);
+    if (save_every > 0) {
+      CHECK_THROWS_WITH_AS(Train(other, Resuming(out), 6), Contains("or say with --change max-steps that"), Error);
+      CHECK_THROWS_WITH_AS(Train(other, Resuming(out), 4), Contains("give at least as many"), Error);
+      advised.resume = "auto";
+      advised.changes = {"max-steps"};
+    } else {
+      for (const int steps : {6, 4}) {
+        const std::string differs = Concat("another 'max-steps' (5, not ", steps, "); go on with the same options");
+        CHECK_THROWS_WITH_AS(Train(other, Resuming(out), steps), Contains(differs.c_str()), Error);
+        CHECK_THROWS_WITH_AS(Train(other, Resuming(out), steps), Contains("or start the run again with --overwrite"),
+                             Error);
+      }
+      advised.overwrite = true;
+    }
+    Train(other, advised, 6);
+    CHECK(MetricsWithoutTimes(out).size() == 6);
+  }
+}
+
 TEST_CASE("two runs can't write to one directory at a time") {
   const TempDirectory dir;
   Small t, other;

@@ -66,7 +66,7 @@ void TrainingOptions::AddTo(OptionSet& options) {
                         "auto (the latest checkpoint of --output-dir, if any) or a checkpoint directory");
   options
       .AddUnrecorded("change", run.changes,
-                     "options whose values a resume takes anew, where it would refuse another value")
+                     "options whose values a resume from a checkpoint takes anew, where it would refuse another value")
       ->delimiter(',')
       ->check(CLI::IsMember(ChangeableOptions()))
       ->type_name(OneOf(ChangeableOptions()));

@@ -19,19 +19,23 @@ std::int64_t CountIn(const ordered_json& record, const char* field) {
   return there ? record[field].get<std::int64_t>() : -1;
 }
 
+// What to do where an option differs. A run goes on with another only from a checkpoint, which has its moments.
+std::string Advice(const std::string& key, bool has_checkpoint) {
+  if (std::ranges::count(ChangeableOptions(), key) == 0) return "choose another --output-dir";
+  if (has_checkpoint) return "say with --change " + key + " that it changes on purpose";
+  return "start the run again with --overwrite, since it has no checkpoint to go on from with another";
+}
+
 // Throws unless both hold the same, but for the keys of `changeable`, which are added to `changed` with both values.
 void Compare(const ordered_json& before, const ordered_json& now, const std::vector<std::string>& changeable,
-             const std::string& where, ordered_json& changed) {
+             const std::string& where, bool has_checkpoint, ordered_json& changed) {
   ordered_json all = before;
   all.update(now);
   for (const auto& [key, unused] : all.items()) {
     const ordered_json was = before.value(key, ordered_json()), is = now.value(key, ordered_json());
     if (was == is) continue;
     SWARR_CHECK(std::ranges::count(changeable, key) > 0, where, " was written with another '", key, "' (", was.dump(),
-                ", not ", is.dump(), "); go on with the same options and inputs, ",
-                std::ranges::count(ChangeableOptions(), key) > 0
-                    ? "or say with --change " + key + " that it changes on purpose"
-                    : "or choose another --output-dir");
+                ", not ", is.dump(), "); go on with the same options and inputs, or ", Advice(key, has_checkpoint));
     changed[key] = {was, is};
   }
 }
@@ -49,11 +53,12 @@ void TrainingRun::TakeOver(TrainerState state, const fs::path& where) {
   for (const auto& [name, unused] : state_.inputs.items()) {
     if (state_.config.contains(name)) state.config[name] = state_.config[name];
   }
+  const bool has_checkpoint = where.filename() != kRunFile || !CheckpointsOf(options_.output_dir).empty();
   const std::int64_t steps = state_.config.value("max-steps", state.step);
-  SWARR_CHECK(steps >= state.step, where.string(), " has done ", state.step, " steps, more than --max-steps ", steps,
-              "; give at least as many");
-  Compare(state.config, state_.config, options_.changes, where.string(), changed);
-  Compare(state.inputs, state_.inputs, {}, where.string(), changed);
+  SWARR_CHECK(steps >= state.step || !has_checkpoint, where.string(), " has done ", state.step,
+              " steps, more than --max-steps ", steps, "; give at least as many");
+  Compare(state.config, state_.config, options_.changes, where.string(), has_checkpoint, changed);
+  Compare(state.inputs, state_.inputs, {}, where.string(), has_checkpoint, changed);
   state.config = state_.config;
   if (!changed.empty()) {
     ordered_json change = {{"step", state.step}};
