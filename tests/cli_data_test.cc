@@ -97,27 +97,39 @@ TEST_CASE("a file that a command writes never replaces another, unless --overwri
   }
 }
 
-TEST_CASE("a file that appears under an output's name while a command runs stays, and the result is kept beside it") {
-  const TempDirectory dir;
-  const std::string out = (dir / "rows.jsonl").string();
-  // The command can't end before somebody has written there: it waits for data from a pipe that we open afterwards.
-  const std::string data = (dir / "data").string();
+// What eval says if somebody writes these files while it runs, the first of which is its output.
+static Outcome EvalWhile(const std::string& data, const std::vector<std::string>& written) {
+  // It can't end before, since it waits for data from a pipe that we open afterwards.
+  std::filesystem::remove(data);
   REQUIRE(::mkfifo(data.c_str(), 0600) == 0);
   Program eval({"eval", "--model", TinyModel(), "--data", data, "--problems", "1", "--max-completion-length", "2",
-                "--completions-out", out});
+                "--completions-out", written[0]});
   const int pipe = ::open(data.c_str(), O_WRONLY);  // until the command reads, it has seen that the name is free
-  WriteFileAtomically(out, "precious");
+  for (const std::string& file : written) WriteFileAtomically(file, "precious");
   const std::string row = R"({"prompt": "a7b3n01x5?", "answer": "C"})"
                           "\n";
   CHECK(::write(pipe, row.data(), row.size()) == static_cast<ssize_t>(row.size()));
   ::close(pipe);
-  const Outcome done = eval.Wait();
-  CHECK(done.status == 1);
-  CHECK_MESSAGE(done.Says("has been written by another process meanwhile and stays; the result is in " + out + ".new"),
-                done.err);
-  CHECK(ReadFile(out) == "precious");
-  CHECK(Lines(out + ".new").size() == 1);
-  CHECK(HoldsOnly(dir.path(), {"data", "rows.jsonl", "rows.jsonl.new"}));
+  return eval.Wait();
+}
+
+TEST_CASE("files that appear under an output's name while a command runs stay, and the result is kept beside them") {
+  const TempDirectory dir;
+  const std::string data = (dir / "data").string(), out = (dir / "rows").string();
+  std::vector<std::string> taken = {out};
+  for (const char* free : {"rows.new", "rows.new-2", "rows.new-3"}) {
+    std::filesystem::remove(out);
+    const std::string result = (dir / free).string();
+    const Outcome done = EvalWhile(data, taken);
+    CHECK(done.status == 1);
+    CHECK_MESSAGE(
+        done.Says("has been written by another process meanwhile and stays; the result is in " + result + "\n"),
+        done.err);
+    CHECK(Lines(result).size() == 1);
+    for (const std::string& file : taken) CHECK(ReadFile(file) == "precious");
+    taken.push_back(result);
+  }
+  CHECK(HoldsOnly(dir.path(), {"data", "rows", "rows.new", "rows.new-2", "rows.new-3"}));
 }
 
 TEST_CASE("what a command reads is never overwritten by what it writes, through a link neither") {

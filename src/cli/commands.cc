@@ -98,19 +98,18 @@ void OutputFile::Write(const std::function<void(const fs::path&)>& write) const 
     if (in_parts) fs::remove(PartOf(path), ignored);
     return;
   }
-  const fs::path target = Resolve(path), hidden = Sibling(target, "new"), beside = target.string() + ".new";
+  const fs::path target = Resolve(path), hidden = Sibling(target, "new");
+  std::string beside = target.string() + ".new";
   fs::remove(hidden, ignored);
   try {
     write(hidden);
     if (RenameToFree(hidden, target)) return SyncDirectory(target.parent_path());
-    SWARR_CHECK(RenameToFree(hidden, beside), path, " and ", beside.string(),
-                " have been written by others meanwhile and stay; choose another file");
+    for (int n = 2; !RenameToFree(hidden, beside); ++n) beside = Concat(target.string(), ".new-", n);
   } catch (...) {
     fs::remove(hidden, ignored);
     throw;
   }
-  throw Error(
-      Concat(path, " has been written by another process meanwhile and stays; the result is in ", beside.string()));
+  throw Error(Concat(path, " has been written by another process meanwhile and stays; the result is in ", beside));
 }
 
 void OutputFile::Write(std::string_view bytes) const {

@@ -74,7 +74,8 @@ struct OutputFile {
   bool in_parts = false;   // whether StopAfter may be called: path + ".partial" is then written by the same rules
 
   // Calls write(p) with the path, or with a hidden one beside it, whose file then gets its name. If another file has
-  // come by that name since the command began, it stays unless `overwrite`: then an Error says where the result is.
+  // come by that name since the command began, it stays unless `overwrite`: then the result gets the first free name of
+  // path + ".new", ".new-2" and so on, and an Error says so.
   void Write(const std::function<void(const std::filesystem::path&)>& write) const;
   void Write(std::string_view bytes) const;
 
