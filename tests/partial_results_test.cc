@@ -95,6 +95,25 @@ TEST_CASE("sample that a signal stops leaves in FILE.partial the rows that a run
   }
 }
 
+TEST_CASE("sample that a signal stops sooner than before leaves what there was, unless it draws something else") {
+  const TempDirectory dir;
+  const std::string out = (dir / "rows").string(), part = out + ".partial";
+  const Arguments more = {"--keep", "all", "--output", out, "--overwrite"};
+  REQUIRE(Swarr(Drawing("sample", more, 200)).status == 0);  // it takes a second, and the signal comes much sooner
+  fs::rename(out, part);
+  const std::string before = ReadFile(part);
+  const Stopped sooner = StopBetween(Drawing("sample", more), SIGTERM);
+  CHECK(sooner.done < 200);
+  CHECK(sooner.outcome.Says(Concat(" problems; what is finished is in ", part,
+                                   ", where an earlier run left it and more; give the command again with --overwrite "
+                                   "for all of them, which replaces that file")));
+  CHECK(ReadFile(part) == before);
+  const Stopped other = StopBetween(Drawing("sample", more + Arguments{"--seed", "1"}), SIGTERM);
+  CHECK_FALSE(other.outcome.Says("earlier"));
+  for (const json& row : Lines(part)) CHECK(row["source"]["seed"] == 1);
+  CHECK(HoldsOnly(dir.path(), {"rows.partial"}));
+}
+
 TEST_CASE("eval that a signal stops leaves the completions of the finished problems and prints no accuracy") {
   const TempDirectory dir;
   const std::string out = (dir / "out").string(), part = out + ".partial", whole = (dir / "whole").string();

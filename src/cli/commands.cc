@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <limits>
 #include <set>
@@ -33,6 +34,14 @@ namespace fs = std::filesystem;
 constexpr const char* kEnvironment = "environment";
 
 std::string PartOf(const std::string& path) { return path + ".partial"; }
+
+// Whether the file goes on behind these bytes. One that can't be read does not.
+bool Continues(const std::string& file, std::string_view bytes) {
+  std::ifstream in(file, std::ios::binary);
+  std::string beginning(bytes.size() + 1, '\0');
+  in.read(beginning.data(), std::ssize(beginning));
+  return in.good() && beginning.starts_with(bytes);
+}
 
 // The value of --config among the arguments of a command, the last one if there are several; empty if there is none.
 std::string ConfigPath(const std::vector<std::string>& arguments) {
@@ -118,16 +127,18 @@ void OutputFile::Write(std::string_view bytes) const {
 
 void OutputFile::StopAfter(std::int64_t done, std::int64_t all, const std::string& things, std::string_view part,
                            const Stopping& stopping) const {
-  const bool kept = !path.empty() && !part.empty();
-  if (kept) {
+  const std::string file = path.empty() ? "" : PartOf(path);
+  const bool kept = !path.empty() && !part.empty(), has_more = kept && Continues(file, part);
+  if (kept && !has_more) {
     stopping.saving(true);
-    OutputFile{.path = PartOf(path), .overwrite = overwrite}.Write(part);
+    OutputFile{.path = file, .overwrite = overwrite}.Write(part);
     stopping.saving(false);
   }
-  const bool in_the_way = kept || (!path.empty() && Exists(path));
+  const bool in_the_way = !path.empty() && (Exists(file) || Exists(path));
   throw Interrupted(Concat("interrupted after ", done, " of ", all, " ", things, "; ",
-                           kept ? "what is finished is in " + PartOf(path) : "nothing of them is in a file",
-                           "; give the command again", in_the_way ? " with --overwrite" : "", " for all of them",
+                           kept ? "what is finished is in " + file : "nothing of them is in a file",
+                           has_more ? ", where an earlier run left it and more" : "", "; give the command again",
+                           in_the_way ? " with --overwrite" : "", " for all of them",
                            kept ? ", which replaces that file" : ""));
 }
 

@@ -81,7 +81,8 @@ struct OutputFile {
 
   // Ends a command that was asked to stop when it had done so many of all `things`, "problems": writes `part`, what it
   // has of them, to path + ".partial", and throws Interrupted, whose sentence tells of it. If the part is empty or no
-  // file was asked for, it throws alone. A later Write that may overwrite removes the part.
+  // file was asked for, it throws alone. A file there that goes on behind the part stays, `overwrite` or not: the
+  // command was stopped before, later than now. A later Write that may overwrite removes the part.
   [[noreturn]] void StopAfter(std::int64_t done, std::int64_t all, const std::string& things, std::string_view part,
                               const Stopping& stopping) const;
 };
