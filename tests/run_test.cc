@@ -244,6 +244,9 @@ TEST_CASE("what a complete run that is resumed with other options advises can be
       CHECK_THROWS_WITH_AS(Train(other, Resuming(out), 4), Contains("give at least as many"), Error);
       advised.resume = "auto";
       advised.changes = {"max-steps"};
+      const auto before = Contents(out);
+      CHECK_THROWS_WITH_AS(Train(other, advised, 4), Contains("give at least as many"), Error);
+      CHECK(Contents(out) == before);
     } else {
       for (const int steps : {6, 4}) {
         const std::string differs = Concat("another 'max-steps' (5, not ", steps, "); go on with the same options");

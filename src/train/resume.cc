@@ -40,6 +40,13 @@ void Compare(const ordered_json& before, const ordered_json& now, const std::vec
   }
 }
 
+// Throws if a run that goes on from this state has done more steps than it is now to have.
+void RequireSteps(const TrainerState& state, const ordered_json& config, const fs::path& where) {
+  const std::int64_t steps = config.value("max-steps", state.step);
+  SWARR_CHECK(steps >= state.step, where.string(), " has done ", state.step, " steps, more than --max-steps ", steps,
+              "; give at least as many");
+}
+
 }  // namespace
 
 void TrainingRun::SayResumed(const std::string& sentence) const {
@@ -54,9 +61,7 @@ void TrainingRun::TakeOver(TrainerState state, const fs::path& where) {
     if (state_.config.contains(name)) state.config[name] = state_.config[name];
   }
   const bool has_checkpoint = where.filename() != kRunFile || !CheckpointsOf(options_.output_dir).empty();
-  const std::int64_t steps = state_.config.value("max-steps", state.step);
-  SWARR_CHECK(steps >= state.step || !has_checkpoint, where.string(), " has done ", state.step,
-              " steps, more than --max-steps ", steps, "; give at least as many");
+  if (has_checkpoint) RequireSteps(state, state_.config, where);
   Compare(state.config, state_.config, options_.changes, where.string(), has_checkpoint, changed);
   Compare(state.inputs, state_.inputs, {}, where.string(), has_checkpoint, changed);
   state.config = state_.config;
@@ -93,20 +98,25 @@ void TrainingRun::ResumeLatest() {
   state_.changes = ordered_json::array();
 }
 
-// If the run is complete, with these options and with its model as it was written, that is the state.
+// If the run is complete, with these options and with its model as it was written, that is the state, unless one is to
+// change.
 bool TrainingRun::ResumeComplete() {
   const fs::path& dir = options_.output_dir;
-  if (!options_.changes.empty()) return false;
+  const bool has_checkpoint = !CheckpointsOf(dir).empty();
   bool complete = false;
   TrainerState state;
   try {
     state = VerifyState(dir / kRunFile, dir, &complete);
   } catch (const Error& e) {
-    if (CheckpointsOf(dir).empty()) throw Error(Concat(e.what(), "; start that run again with --overwrite"));
+    if (!has_checkpoint) throw Error(Concat(e.what(), "; start that run again with --overwrite"));
     Warn(e.what());
     return false;
   }
   if (!complete) return false;
+  if (!options_.changes.empty()) {  // it goes on, from a checkpoint, which may be of an earlier step
+    if (has_checkpoint) RequireSteps(state, state_.config, dir / kRunFile);
+    return false;
+  }
   TakeOver(std::move(state), dir / kRunFile);
   LoadWeights(dir, model_);
   SayResumed(Concat("the run in ", dir.string(), " is complete; nothing is left to do"));
