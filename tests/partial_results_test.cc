@@ -125,6 +125,21 @@ TEST_CASE("eval that a signal stops leaves the completions of the finished probl
   CHECK(ReadFile(part) == ReadFile(whole));
 }
 
+TEST_CASE("of two evals into one directory at a time the second is refused before it draws, and the first goes on") {
+  const TempDirectory dir;
+  const std::string out = (dir / "out").string();
+  Program first(Drawing("eval", {"--output-dir", out}, 4000));
+  WaitUntil([&] { return Watches(first.pid(), SIGTERM); });
+  for (const Arguments& more : {Arguments{}, {"--overwrite"}}) {
+    const Outcome second = Swarr(Drawing("eval", Arguments{"--output-dir", out} + more, 1));
+    CHECK(second.status == 1);
+    CHECK(second.Says("another process is writing to " + out));
+  }
+  CHECK(HoldsOnly(out, {}));
+  ::kill(first.pid(), SIGTERM);
+  StoppedAs(first.Wait(), SIGTERM);
+}
+
 TEST_CASE(
     "eval --output-dir that a signal stops leaves completions there that report does not take for an evaluation") {
   const TempDirectory dir;

@@ -6,10 +6,12 @@
 #include <filesystem>
 #include <functional>
 #include <iomanip>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <utility>
 
+#include "base/directories.h"
 #include "base/files.h"
 #include "cli/generation.h"
 #include "page/run_output.h"
@@ -110,17 +112,18 @@ struct EvalCommand {
     if (!json) compute.PrintMemory(steps.arena());
   }
 
-  void PrepareDirectory() const {
+  void PrepareDirectory() {
     const fs::path dir = output_dir;
     SWARR_CHECK(!fs::exists(dir) || fs::is_directory(dir), "--output-dir names ", output_dir, ", which is a file");
     for (const char* mark : {"config.json", kRunFile}) {
       SWARR_CHECK(!fs::exists(dir / mark), "--output-dir names ", output_dir,
                   ", the directory of a model or a run; give the evaluation one of its own");
     }
-    RequireFree(dir, options.overwrite());
     std::error_code error;
     fs::create_directories(dir, error);
     SWARR_CHECK(!error, "can't create the output directory ", output_dir, ": ", error.message());
+    directory_lock.emplace(dir);
+    RequireFree(dir, options.overwrite());
   }
 
   // Where in --output-dir completions go; that the directory may be used is known.
@@ -261,6 +264,7 @@ struct EvalCommand {
   OutputFile completions_out{.in_parts = true};
   const CLI::Option* output_dir_option = nullptr;
   std::string output_dir;
+  std::optional<DirectoryLock> directory_lock;  // of output_dir
   bool greedy = false, lm_eval = false, full_attention_decode = false;
   std::vector<std::pair<std::string, RewardRule>> harness_scores;  // with --lm-eval
   GenerationOptions generation;
