@@ -48,9 +48,14 @@ template <class Sum>
 [[gnu::always_inline]] inline Sum Broadcast(Sum x) {
   return x;
 }
+// By value: a type of vectors that is deduced has lost its alignment. Without deducing it g++ 12 makes other code.
 template <class Sum, class V>
-[[gnu::always_inline]] inline void AddProduct(V& sum, Sum factor, const V& b) {
-  sum += factor * b;
+[[gnu::always_inline]] inline V PlusProduct(V sum, Sum factor, V b) {
+  return sum + factor * b;
+}
+template <class Sum>
+[[gnu::always_inline]] inline void AddProduct(Vector<Sum>& sum, Sum factor, const Vector<Sum>& b) {
+  sum = PlusProduct(sum, factor, b);
 }
 #endif
 
