@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -48,8 +49,10 @@ extern "C" void OnSignal(int signal) {
   }
   came_at = Milliseconds();
   signal_came = signal;
+  const int error = errno;  // of what the signal came into, which has not looked at it yet
   constexpr char kNotice[] = "\nstopping; interrupt again to stop at once\n";
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kNotice, sizeof kNotice - 1);
+  errno = error;
 }
 
 // Schedulers send SIGTERM, a terminal that closes SIGHUP. What is ignored already stays so: nohup has SIGHUP ignored, a
