@@ -9,7 +9,7 @@
 #   make check        what must hold before a commit: formatting, links and line counts, limits (make check-form: seconds),
 #                     and clang-tidy over the sources that differ from origin/main (another revision: SINCE=...)
 #   make check-deep   before an issue is closed, and long: the suite under AddressSanitizer and UndefinedBehaviorSanitizer, with
-#                     assertions and each source compiled by itself, what works with threads under ThreadSanitizer, and
+#                     assertions and each source compiled by itself, then under ThreadSanitizer, and
 #                     out/coverage.txt, which names what no test reaches
 #   make cuda         builds build-cuda/swarr with the CUDA kernels, wherever there is nvcc (docs/cuda.md)
 #   make bench        the benchmark suites, JSON and a figure under out/bench
@@ -53,8 +53,6 @@ SINCE ?= origin/main
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 CUDA_TARGET ?= all
-# Tests of what several threads do.
-THREADED := ^(threads|gemm|ops|op_rows|attention|attention_queries|decoder|training|rl|adamw|logprob)_test$$
 BENCH_SUITES := ops train decode scaling
 SOURCES = $(shell git ls-files "src/*.h" "src/*.cc" "cuda/*" "tests/*.h" "tests/*.cc" "examples/*.cc")
 
@@ -90,9 +88,7 @@ check: check-form
 check-deep:
 	@tools/setup.sh clang
 	cmake --workflow --preset asan
-	cmake --preset tsan
-	cmake --build --preset tsan
-	TSAN_OPTIONS=die_after_fork=0 ctest --preset tsan -R "$(THREADED)"
+	cmake --workflow --preset tsan
 	tools/coverage.sh out/coverage.txt
 
 check-form:

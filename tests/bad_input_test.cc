@@ -3,13 +3,13 @@
 // sentence. What the readers themselves refuse, in all its variants, is in safetensors_test, weight_files_test,
 // config_test, tokenizer_test, byte_level_test and cli_errors_test.
 #include <doctest/doctest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "memory_limit.h"
 #include "model/model_files.h"
 #include "program.h"
 #include "tensor/safetensors.h"
@@ -24,18 +24,9 @@ namespace {
 using Arguments = std::vector<std::string>;
 
 // No input may make the program ask for memory that has nothing to do with its size.
-bool LimitMemory() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return true;  // their shadow memory alone is larger
-#else
-  const rlimit limit{3ull << 30, 3ull << 30};
-  return ::setrlimit(RLIMIT_AS, &limit) == 0;
-#endif
-}
-
 Outcome Limited(Arguments arguments) {
   arguments.insert(arguments.end(), {"--threads", "1"});
-  return Program(std::move(arguments), LimitMemory).Wait();
+  return Program(std::move(arguments), LimitMemory<3ull << 30>).Wait();
 }
 
 void CheckSentence(const Outcome& outcome, const std::string& sentence) {

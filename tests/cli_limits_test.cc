@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What no machine can hold is refused at once, in one sentence, before anything is written.
 #include <doctest/doctest.h>
-#include <sys/resource.h>
 
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "memory_limit.h"
 #include "program.h"
 
 using namespace swarr;
@@ -15,27 +15,17 @@ namespace {
 
 using Arguments = std::vector<std::string>;
 
-// The address space that a program may have beside what the tests' sanitizers take.
-constexpr rlim_t kLimit = 1ull << 30;
-bool LimitMemory() {
-  const rlimit limit{kLimit, kLimit};
-  return ::setrlimit(RLIMIT_AS, &limit) == 0;
-}
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kCanLimit = false;  // their shadow memory alone is larger
-#else
-constexpr bool kCanLimit = true;
-#endif
+constexpr auto kLimit = LimitMemory<1ull << 30>;
 
 // Refused with this status by one short sentence that holds `text`, in little time, with and without ulimit -v, and
 // nothing is left in `directory` but `kept`.
 void CheckRefusedAtOnce(const Arguments& arguments, int status, const std::string& text, const fs::path& directory,
                         const Arguments& kept = {}) {
   for (const bool limited : {false, true}) {
-    if (limited && !kCanLimit) continue;
+    if (limited && !kCanLimitMemory) continue;
     const auto start = std::chrono::steady_clock::now();
     const Outcome outcome = Program(
-                                arguments, limited ? LimitMemory : [] { return true; })
+                                arguments, limited ? kLimit : [] { return true; })
                                 .Wait();
     CAPTURE(outcome.err);
     CAPTURE(text);
@@ -151,10 +141,10 @@ TEST_CASE("a preset of absurd counts is refused by file and field, and one that 
 }
 
 TEST_CASE("a cache or a batch that ulimit -v does not allow is refused with the value that fits, and that one runs") {
-  if (!kCanLimit) return;
+  if (!kCanLimitMemory) return;
   const TempDirectory dir;
   const auto limited = [&](Arguments arguments) {
-    return Program(std::move(arguments) + Arguments{"--threads", "1"}, LimitMemory).Wait();
+    return Program(std::move(arguments) + Arguments{"--threads", "1"}, kLimit).Wait();
   };
   const Outcome refused = limited(Rl(dir / "rl", {"--slots", "1000000"}));
   CAPTURE(refused.err);
