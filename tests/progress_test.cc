@@ -4,12 +4,24 @@
 #include <sys/ioctl.h>
 
 #include <array>
+#include <iostream>
 
 #include "program.h"
 
 using namespace swarr;
 
 namespace {
+
+// Says so where the system has no pseudo-terminals, as a root without /dev/pts; the test then ends.
+bool SkippedWithoutTerminals() {
+  const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY);
+  if (terminal >= 0) {
+    ::close(terminal);
+    return false;
+  }
+  std::cout << "skipped: no pseudo-terminals\n";
+  return true;
+}
 
 // A terminal of so many columns, to which programs write what goes to stderr.
 class Terminal {
@@ -66,6 +78,7 @@ std::vector<std::string> Loud(std::vector<std::string> arguments) {
 }  // namespace
 
 TEST_CASE("progress fits the terminal, says how much is done and left, and has a bar where there is room") {
+  if (SkippedWithoutTerminals()) return;
   for (const unsigned short columns : std::to_array<unsigned short>({30, 120})) {
     const TempDirectory dir;
     const std::vector<std::string> lines = Terminal(columns).Run(Loud(TinyPretrain(dir / "run", 3)));
@@ -78,6 +91,7 @@ TEST_CASE("progress fits the terminal, says how much is done and left, and has a
 }
 
 TEST_CASE("eval, sample and convert show progress on a terminal unless they are to be quiet") {
+  if (SkippedWithoutTerminals()) return;
   const Terminal terminal(80);
   const TempDirectory dir;
   const std::vector<std::string> eval = {"eval", "--model", TinyModel(), "--problems", "3", "--samples", "2"},
@@ -95,6 +109,7 @@ TEST_CASE("eval, sample and convert show progress on a terminal unless they are 
 }
 
 TEST_CASE("a study shows how many steps and completions of a stage are done, and says what a stage is") {
+  if (SkippedWithoutTerminals()) return;
   const TempDirectory dir;
   nlohmann::json preset =
       nlohmann::json::parse(ReadFile(std::string(SWARR_TEST_DATA) + "/../../data/presets/quick.json"));
