@@ -132,6 +132,69 @@ TEST_CASE("files that appear under an output's name while a command runs stay, a
   CHECK(HoldsOnly(dir.path(), {"data", "rows", "rows.new", "rows.new-2", "rows.new-3"}));
 }
 
+TEST_CASE("of two commands that write one file at a time each keeps its result, or was refused before it computed") {
+  const auto command = [](const std::string& seed, const std::string& out) {
+    return std::vector<std::string>{"data", "chain", "--count", "3000", "--seed", seed, "--out", out};
+  };
+  const TempDirectory dir;
+  const std::string seeds[] = {"1", "2"};
+  std::string rows[2];
+  for (int i = 0; i < 2; ++i) {
+    const std::string out = (dir / seeds[i]).string();
+    REQUIRE(Swarr(command(seeds[i], out)).status == 0);
+    rows[i] = ReadFile(out);
+  }
+  for (int trial = 0; trial < 10; ++trial) {
+    const TempDirectory both;
+    const std::string out = (both / "rows").string();
+    Program a(command("1", out)), b(command("2", out));
+    const Outcome outcomes[] = {a.Wait(), b.Wait()};
+    CHECK(outcomes[0].status + outcomes[1].status == 1);
+    for (int i = 0; i < 2; ++i) {
+      CAPTURE(outcomes[i].err);
+      if (outcomes[i].status == 0) {
+        CHECK(ReadFile(out) == rows[i]);
+      } else if (!outcomes[i].Says("which is there already")) {
+        CHECK(outcomes[i].Says("the result is in " + out + ".new"));
+        CHECK(ReadFile(out + ".new") == rows[i]);
+      }
+    }
+    CHECK_FALSE(std::filesystem::exists(both / ".rows.swarr-lock"));
+  }
+}
+
+TEST_CASE("of two conversions to one directory at a time one makes it whole and the other is refused") {
+  for (int trial = 0; trial < 10; ++trial) {
+    const TempDirectory dir;
+    const std::filesystem::path out = dir / "missing" / "converted";
+    const auto command = [&](const char* window) {
+      return std::vector<std::string>{"convert", "--model",      TinyModel(), "--window",
+                                      window,    "--output-dir", out.string()};
+    };
+    Program a(command("1")), b(command("2"));
+    const Outcome outcomes[] = {a.Wait(), b.Wait()};
+    CAPTURE(outcomes[0].err);
+    CAPTURE(outcomes[1].err);
+    REQUIRE(outcomes[0].status + outcomes[1].status == 1);
+    const int window = outcomes[0].status == 0 ? 1 : 2;
+    CHECK(json::parse(ReadFile(out / "config.json"))["sliding_window"] == window);
+    CHECK(json::parse(ReadFile(out / "resolved_config.json"))["window"] == window);
+    CHECK(std::filesystem::exists(out / "model.safetensors"));
+    CHECK(HoldsOnly(out.parent_path(), {"converted"}));
+  }
+}
+
+TEST_CASE("a file's name that is too long for what stands beside it meanwhile is refused before anything is computed") {
+  const TempDirectory dir;
+  const auto write = [&](std::size_t length) {
+    return Swarr({"data", "chain", "--count", "1", "--out", (dir / std::string(length, 'n')).string()});
+  };
+  CHECK(write(229).status == 0);
+  const Outcome refused = write(230);
+  CHECK(refused.status == 1);
+  CHECK(refused.Says("a name too long for what stands beside it meanwhile; choose a shorter one"));
+}
+
 TEST_CASE("what a command reads is never overwritten by what it writes, through a link neither") {
   const TempDirectory dir;
   const std::string data = (dir / "rows.jsonl").string(), model = (dir / "model").string();

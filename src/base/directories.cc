@@ -43,6 +43,14 @@ void MoveStaged(const fs::path& ready, const fs::path& directory) {
   RemoveAll(ready);
 }
 
+// What can't be created is told of when the path is written to.
+fs::path ResolveWithParents(const fs::path& path) {
+  const fs::path resolved = Resolve(path);
+  std::error_code ignored;
+  fs::create_directories(resolved.parent_path(), ignored);
+  return resolved;
+}
+
 // Throws unless `destination` does not exist or is a directory that holds nothing but entries named in `names`.
 void CheckReplaceable(const fs::path& destination, const std::vector<std::string>& names) {
   if (!Exists(destination)) return;
@@ -61,7 +69,8 @@ void CheckReplaceable(const fs::path& destination, const std::vector<std::string
 }  // namespace
 
 AtomicDirectory::AtomicDirectory(const fs::path& destination, std::vector<std::string> names, Existing existing)
-    : destination_(Resolve(destination)),
+    : destination_(ResolveWithParents(destination)),
+      lock_(destination_),
       partial_(Sibling(destination_, "partial")),
       names_(existing == Existing::kReplaced ? std::move(names) : std::vector<std::string>{}),
       existing_(existing) {
@@ -95,6 +104,7 @@ void AtomicDirectory::Commit() {
   SyncDirectory(destination_.parent_path());
   std::error_code ignored;
   fs::remove_all(old, ignored);
+  lock_.reset();
 }
 
 void RecoverDirectory(const fs::path& destination) {
@@ -144,7 +154,7 @@ void RecoverEntries(const fs::path& directory) {
       MoveStaged(entry, directory);
     } else if (suffix == "old" && !Exists(named)) {
       Rename(entry, named);
-    } else if (suffix == "partial" || suffix == "removed" || suffix == "old") {
+    } else if (suffix == "partial" || suffix == "removed" || suffix == "old" || suffix == "lock") {
       std::error_code ignored;  // what can't be removed is in nobody's way
       fs::remove_all(entry, ignored);
     }

@@ -5,12 +5,16 @@
 //   old       the predecessor of NAME while that is replaced: move it back if there is no NAME, else remove it
 //   removed   NAME is being removed: remove it
 //   ready     complete files of the directory, to be moved to their names
+//   lock      of NAME, and empty (paths.h): remove it
 // Errors are those of files.h.
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "base/paths.h"
 
 namespace swarr {
 
@@ -22,7 +26,8 @@ enum class Existing { kReplaced, kKept };
 //   WriteFileAtomically(dir.path() / "config.json", ...); ...
 //   dir.Commit();
 // Without Commit, the destructor removes what was written. A new AtomicDirectory removes what a killed run left beside
-// the destination, or puts it back if the run was killed while it replaced the destination.
+// the destination, or puts it back if the run was killed while it replaced the destination. It waits while another
+// process writes the same destination.
 class AtomicDirectory {
  public:
   // `names`: what the directory may hold. An existing destination is replaced only if it holds nothing else, so that no
@@ -39,6 +44,7 @@ class AtomicDirectory {
 
  private:
   std::filesystem::path destination_;
+  std::optional<NameLock> lock_;  // until Commit
   std::filesystem::path partial_;
   std::vector<std::string> names_;
   Existing existing_;

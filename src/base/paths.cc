@@ -2,6 +2,7 @@
 #include "base/paths.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -51,6 +52,26 @@ void SyncDirectory(const fs::path& directory) {
   if (fd < 0) return;
   ::fsync(fd);
   ::close(fd);
+}
+
+NameLock::NameLock(const fs::path& path) : file_(Sibling(path, "lock")) {
+  for (;;) {
+    fd_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    struct flock whole {};
+    whole.l_type = F_WRLCK;
+    if (fd_ < 0 || ::fcntl(fd_, F_SETLKW, &whole) != 0) return;
+    // Whoever held it has removed it: then it locks nothing any more.
+    struct stat mine {};
+    struct stat there {};
+    if (::fstat(fd_, &mine) != 0 || (::stat(file_.c_str(), &there) == 0 && mine.st_ino == there.st_ino)) return;
+    ::close(fd_);
+  }
+}
+
+NameLock::~NameLock() {
+  if (fd_ < 0) return;
+  ::unlink(file_.c_str());
+  ::close(fd_);
 }
 
 void Rename(const fs::path& from, const fs::path& to) {

@@ -20,6 +20,22 @@ std::filesystem::path Sibling(const std::filesystem::path& path, const char* suf
 // Makes names in a directory durable. Not every file system can, and the content is safe anyway.
 void SyncDirectory(const std::filesystem::path& directory);
 
+// Keeps other processes from writing what has this name as well, as long as the object lives: an fcntl(2) lock of a
+// hidden file beside it. Where another process has it, the constructor waits. Of one process, whose locks never wait
+// for each other, the first that goes gives it up. Where there are no such locks, or the file can't be created, it does
+// nothing.
+class NameLock {
+ public:
+  explicit NameLock(const std::filesystem::path& path);
+  ~NameLock();
+  NameLock(const NameLock&) = delete;
+  NameLock& operator=(const NameLock&) = delete;
+
+ private:
+  std::filesystem::path file_;
+  int fd_ = -1;
+};
+
 // Throws SystemError if it fails.
 void Rename(const std::filesystem::path& from, const std::filesystem::path& to);
 

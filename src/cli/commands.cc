@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <climits>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -102,6 +103,7 @@ std::string Utf8(const std::string& text) {
 
 void OutputFile::Write(const std::function<void(const fs::path&)>& write) const {
   std::error_code ignored;
+  const NameLock lock(Resolve(path));
   if (overwrite) {
     write(path);
     if (in_parts) fs::remove(PartOf(path), ignored);
@@ -171,6 +173,8 @@ void OptionSet::CheckOutput(const Output& output, const std::string& path, const
   SWARR_CHECK(!fs::is_directory(file, ignored), flag_names, ", which is a directory; name a file in it");
   SWARR_CHECK(!fs::exists(file, ignored) || fs::is_regular_file(file, ignored), flag_names,
               ", which is something else than a file; choose another");
+  SWARR_CHECK(Sibling(Sibling(file, "new"), "partial").filename().string().size() <= NAME_MAX, flag_names,
+              ", a name too long for what stands beside it meanwhile; choose a shorter one");
   const fs::path into = fs::weakly_canonical(file, ignored).parent_path();  // behind links
   SWARR_CHECK(::access(into.c_str(), W_OK | X_OK) == 0, flag_names, ", and nothing can be written in ", into.string(),
               ": ", std::generic_category().message(errno), "; choose another place");
