@@ -139,6 +139,7 @@ TEST_CASE("units of several parts are units, and two different ones conflict") {
                     {"8", "8 m/s^2"},
                     {"8", "8^\\circ\\text{F}"},
                     {"8", "8 °C"},
+                    {"8 degrees Celsius", "8 °C"},
                     {"8^\\circ C", "8^\\circ"},
                     {"8", "8\\text{ W}"},
                     {"8", "8 an hour"},
@@ -146,8 +147,12 @@ TEST_CASE("units of several parts are units, and two different ones conflict") {
                     {"8 mph", "8 miles per hour"},
                     {"8 cm^2", "8 square centimeters"},
                     {"8", "8 sq. ft"}});
-  CheckBoxed(false,
-             {{"8 km/h", "8 m/s"}, {"8 km/h", "8 km"}, {"8 °C", "8 °F"}, {"8\\text{ W}", "8\\text{ V}"}, {"8", "8 a"}});
+  CheckBoxed(false, {{"8 km/h", "8 m/s"},
+                     {"8 km/h", "8 km"},
+                     {"8 °C", "8 °F"},
+                     {"8 degrees Celsius", "8 degrees Fahrenheit"},
+                     {"8\\text{ W}", "8\\text{ V}"},
+                     {"8", "8 a"}});
 }
 
 TEST_CASE("unions have no order, their parts are compared by value, and a relation may be read from either side") {

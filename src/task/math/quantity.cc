@@ -40,9 +40,10 @@ bool IsWord(const MathToken& token) { return token.kind == MathToken::Kind::kWor
 // "cm" for "Centimeters"; empty if the word is no measure.
 std::string_view MeasureOf(std::string_view word) {
   if (word.size() == 1) return MeaningOf(word, kMeasures);
-  std::string name = word[0] == '\\' ? std::string(word) : LowerCase(word);
-  if (name.size() > 2 && name.back() == 's') name.pop_back();
-  return MeaningOf(name, kMeasures);
+  const std::string name = word[0] == '\\' ? std::string(word) : LowerCase(word);
+  const bool plural = name.size() > 2 && name.back() == 's';
+  const std::string_view singular = std::string_view(name).substr(0, name.size() - plural);
+  return MeaningOf(name, kMeasures, MeaningOf(singular, kMeasures));  // "celsius" is no plural
 }
 
 std::string_view CurrencyOf(const MathToken& token) { return IsWord(token) ? "" : MeaningOf(token.text, kCurrencies); }
