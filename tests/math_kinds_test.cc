@@ -155,6 +155,43 @@ TEST_CASE("units of several parts are units, and two different ones conflict") {
                      {"8", "8 a"}});
 }
 
+TEST_CASE("measures of volume, time, data and money differ from one another, and their spellings do not") {
+  CheckBoxed(false, {{"5 gallons", "5 quarts"},
+                     {"5 pints", "5 cups"},
+                     {"5 cups", "5\\text{ ml}"},
+                     {"5 fluid ounces", "5 pints"},
+                     {"5 fl oz", "5 gallons"},
+                     {"5 fluid ounces", "5 pounds"},
+                     {"5 tablespoons", "5 teaspoons"},
+                     {"5 milliseconds", "5 seconds"},
+                     {"5 microseconds", "5 nanoseconds"},
+                     {"5\\text{ ms}", "5\\text{ s}"},
+                     {"5 years", "5 decades"},
+                     {"5 decades", "5 centuries"},
+                     {"5\\text{ yr}", "5 days"},
+                     {"5\\text{ GB}", "5\\text{ MB}"},
+                     {"5 kilowatts", "5 watts"},
+                     {"5 nickels", "5 dimes"},
+                     {"5 pesos", "\\$5"},
+                     {"5", "5ms"},
+                     {"5", "5yr"}});
+  CheckBoxed(true, {{"5 gallons", "5 gal"},
+                    {"5 quart", "5\\text{ qts}"},
+                    {"5 pints", "5 pt"},
+                    {"5 fluid ounces", "5 fl. oz"},
+                    {"5 fluid ounces", "5 ounces"},
+                    {"5 liters of fluid", "5\\text{ L}"},
+                    {"5 milliseconds", "5 ms"},
+                    {"5 nanoseconds", "5\\text{ ns}"},
+                    {"5 years", "5 yrs"},
+                    {"5 century", "5 centuries"},
+                    {"5 degrees Kelvin", "5 kelvin"},
+                    {"5 gigabytes", "5\\text{ GB}"},
+                    {"5 pennies", "5 cents"},
+                    {"5 cups", "5 cups of milk"},
+                    {"5", "5 decades"}});
+}
+
 TEST_CASE("unions have no order, their parts are compared by value, and a relation may be read from either side") {
   CheckBoxed(true, {{"[0,\\frac14]\\cup(2,\\infty)", "(2,+\\infty) \\cup [0, 0.25]"},
                     {"(-\\infty,0)\\cup[1,2]", "(-\\text{infinity},0) U [1,2]"},

@@ -15,13 +15,20 @@ namespace {
 // The names of each measure in the singular. An answer in one measure is not equal to one in another. Single letters
 // are of one case, since 5 M is another thing than 5 m.
 constexpr std::string_view kMeasures =
-    "mm millimeter millimetre | cm centimeter centimetre | m meter metre | km kilometer kilometre | inch in inche | "
-    "foot ft feet | yard yd | mile mi | mg milligram | g gram | kg kilogram | ounce oz | pound lb | ton | "
-    "ml milliliter millilitre | L l liter litre | gallon | s second sec | minute min | hour h hr | day | week | month "
-    "| "
-    "year | am | pm | mile/hour mph | km/hour kph kmh | mile/gallon mpg | dollar usd | cent | euro eur | yen | rupee | "
-    "degree \\degree deg | degree*C C celsius | degree*F F fahrenheit | radian rad | acre | hz hertz | N newton | "
-    "J joule | W watt | V volt | A ampere amp | kwh | pascal | ohm \\Omega";
+    "micron micrometer micrometre | nanometer nanometre | mm millimeter millimetre | cm centimeter centimetre | "
+    "decimeter decimetre | m meter metre | km kilometer kilometre | inch in inche | foot ft feet | yard yd | mile mi | "
+    "furlong | fathom | microgram | mg milligram | g gram | kg kilogram | ounce oz | pound lb | ton | "
+    "ml milliliter millilitre | centiliter centilitre | deciliter decilitre | L l liter litre | "
+    "teaspoon tsp | tablespoon tbsp | cup | pint pt | quart qt | gallon gal | barrel | bushel | "
+    "nanosecond ns | microsecond | millisecond ms | s second sec | minute min | hour h hr | day | week wk | "
+    "fortnight | month | year yr | decade | century centurie | millennium millennia | am | pm | "
+    "mile/hour mph | km/hour kph kmh | mile/gallon mpg | "
+    "dollar usd | cent penny pennie | nickel | dime | euro eur | yen | rupee | peso | yuan | ruble rouble | "
+    "degree \\degree deg | degree*C C celsius | degree*F F fahrenheit | degree*K kelvin | radian rad | "
+    "acre | hectare | hz hertz | kilohertz khz | megahertz mhz | gigahertz ghz | N newton | kilonewton | "
+    "J joule | kilojoule kj | calorie | W watt | kilowatt kw | megawatt | V volt | kilovolt | "
+    "A ampere amp | milliampere milliamp | kwh | pascal | kilopascal kpa | ohm \\Omega | "
+    "bit | byte | kilobyte kb | megabyte mb | gigabyte gb | terabyte tb";
 
 constexpr std::string_view kCurrencies =
     "dollar \\$ | cent \u00a2 | euro \u20ac | sterling \\pounds \u00a3 | yen \u00a5 | rupee \u20b9 \u20a8 | won \u20a9 "
@@ -31,7 +38,7 @@ constexpr std::string_view kCurrencies =
     "hryvnia \u20b4 | tenge \u20b8 | bitcoin \u20bf";
 
 // Two letters that are a product where no space stands before them: 2mg is 2 m g.
-constexpr std::string_view kNeedSpace = "mg am pm ml in";
+constexpr std::string_view kNeedSpace = "mg am pm ml in pt qt ns ms wk yr kj kw kb mb gb tb";
 
 constexpr std::string_view kPercentWords = "percent percents percentage percentages pct";
 
@@ -112,7 +119,7 @@ class UnitParser {
     int power = TakeWord("square sq") ? 2 : TakeWord("cubic cu") ? 3 : 1;
     if (power > 1) Take(".");
     SWARR_CHECK(at_ < tokens_.size(), "a unit is missing");
-    std::string measure = TakeName(joined || power > 1);
+    std::string measure = TakeFluidOunce() ? "fluid*ounce" : TakeName(joined || power > 1);
     if (Take("^")) power = Exponent();
     Take(".");
     all_known_ &= !measure.empty();
@@ -124,6 +131,17 @@ class UnitParser {
     } else {
       measure_ += (measure_.empty() ? "" : "*") + measure;
     }
+  }
+
+  // "fluid ounces", "fl. oz": two words that are one measure.
+  bool TakeFluidOunce() {
+    const std::size_t begin = at_;
+    if (TakeWord("fluid fl")) {
+      Take(".");
+      if (TakeWord("ounce ounces oz")) return true;
+    }
+    at_ = begin;
+    return false;
   }
 
   // The name of a unit, or nothing if it is an ordinary word. `joined`: what stands before shows that letters are no
@@ -228,10 +246,10 @@ std::optional<Quantity> ParseQuantity(MathTokens tokens) {
 }
 
 bool MeasuresConflict(const std::string& a, const std::string& b) {
-  const auto temperature = [](const std::string& one, const std::string& other) {
-    return one == "degree" && other.starts_with("degree*");
+  const auto may_be = [](const std::string& one, const std::string& other) {
+    return (one == "degree" && other.starts_with("degree*")) || (one == "ounce" && other == "fluid*ounce");
   };
-  return !a.empty() && !b.empty() && a != b && !temperature(a, b) && !temperature(b, a);
+  return !a.empty() && !b.empty() && a != b && !may_be(a, b) && !may_be(b, a);
 }
 
 }  // namespace swarr

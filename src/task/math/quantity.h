@@ -22,7 +22,8 @@ struct Quantity {
 // such as "million" multiply the number. What is a unit and what is not: docs/verifier.md.
 std::optional<Quantity> ParseQuantity(MathTokens tokens);
 
-// Whether two measures say different things. No measure at all is at odds with none, nor degrees with those of Celsius.
+// Whether two measures say different things. No measure at all is at odds with none, nor degrees with those of Celsius,
+// nor ounces with fluid ones.
 bool MeasuresConflict(const std::string& a, const std::string& b);
 
 }  // namespace swarr
