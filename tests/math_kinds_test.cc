@@ -209,6 +209,31 @@ TEST_CASE("unions have no order, their parts are compared by value, and a relati
                      {"3U+2", "2U+3"}});
 }
 
+TEST_CASE("and is not or between relations, which have no order, while between numbers they are commas") {
+  const std::string both = "x\\ge5 \\text{ and } x\\le7", either = "x\\ge5 \\text{ or } x\\le7";
+  CheckBoxed(false, {{both, either},
+                     {either, both},
+                     {"(" + both + ")", "(" + either + ")"},
+                     {"x = 5 or x > 7", "x = 5 and x > 7"},
+                     {"x < 1, x > 2, or x > 7", "x < 1, x > 2, and x > 7"},
+                     {"x < 1 or x > 2 and x < 7", "x < 1 and x > 2 or x < 7"},
+                     {both, "x\\ge5 \\text{ and } x\\le8"}});
+  CheckBoxed(true, {{both, "x\\le7 and 5 \\le x"},
+                    {either, "x\\le7 or x >= 5"},
+                    {both, "x\\ge5, x\\le7"},
+                    {"x\\ge5, x\\le7", either},
+                    {"x < 1, x > 2, or x > 7", "x < 1 or x > 2 or x > 7"},
+                    {"x < 1 or x > 2 and x < 7", "x<1\\text{ or } x>2\\text{ and }x<7"},
+                    {"3 and 5", "3 or 5"},
+                    {"3 or 5", "3, 5"},
+                    {"x = 3 and x = 5", "x = 3 or x = 5"}});
+  const auto vote = [](const std::string& text) {
+    return ExtractCanonicalAnswer("\\boxed{" + text + "}", Extraction::kStrict);
+  };
+  CHECK(vote(both) == vote("x \\le 7 and x \\ge 5"));
+  CHECK(vote(both) != vote(either));
+}
+
 TEST_CASE("markup of LaTeX, of Markdown and of Unicode around an answer says nothing") {
   CheckBoxed(true, {{"6", "\\Huge{6}"},
                     {"6", "\\underline 6"},

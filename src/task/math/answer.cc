@@ -2,6 +2,7 @@
 #include "task/math/answer.h"
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 
 #include "task/math/brackets.h"
@@ -94,13 +95,30 @@ void Flatten(MathAnswer& answer) {
   answer.items = std::move(items);
 }
 
-// (1,2), [0,1), \{1,2\}, {1,2} after Unwrap; 1,2 and 1 or 2 without brackets.
+// Whether the elements are relations, some of which a label and its value may stand for: x = 1 or x > 5.
+bool AreRelations(const std::vector<MathAnswer>& items) {
+  const auto relates = [](const MathAnswer& item) { return item.kind == Kind::kRelation; };
+  const auto says = [&](const MathAnswer& item) { return relates(item) || !item.label.empty(); };
+  return std::ranges::any_of(items, relates) && std::ranges::all_of(items, says);
+}
+
+// (1,2), [0,1), \{1,2\}, {1,2} after Unwrap; 1,2 and 1 or 2 without brackets. Between relations "and" and "or" say
+// different things; what both together say depends on their order, and stays text.
 bool ReadSeries(MathTokens tokens, int depth, MathAnswer& answer) {
   const bool enclosed = IsEnclosed(tokens);
-  const std::vector<MathTokens> parts = Split(enclosed ? Inside(tokens) : tokens, kSeparators);
+  const MathTokens inside = enclosed ? Inside(tokens) : tokens;
+  const std::vector<MathTokens> parts = Split(inside, kSeparators);
   if (!enclosed && parts.size() < 2) return false;
   if (HasEmpty(parts)) return true;
   for (const MathTokens part : parts) answer.items.push_back(Read(part, depth + 1));
+  if (AreRelations(answer.items)) {
+    const std::vector<std::string_view> words = SeparatorsIn(inside, "and or");
+    if (std::ranges::adjacent_find(words, std::ranges::not_equal_to()) != words.end()) {
+      answer.items.clear();
+      return true;
+    }
+    if (!words.empty()) answer.joint = words[0];
+  }
   if (enclosed && (tokens[0].Is("(") || tokens[0].Is("["))) {
     answer.kind = Kind::kTuple;
     answer.open = tokens[0].text[0];
@@ -108,7 +126,7 @@ bool ReadSeries(MathTokens tokens, int depth, MathAnswer& answer) {
     return true;
   }
   const bool has_or = std::ranges::any_of(tokens, [](const MathToken& t) { return t.Is("or"); });
-  answer.kind = enclosed || has_or ? Kind::kSet : Kind::kList;
+  answer.kind = enclosed || has_or || !answer.joint.empty() ? Kind::kSet : Kind::kList;
   Flatten(answer);
   return true;
 }
@@ -217,6 +235,13 @@ bool SameRelations(const MathAnswer& gold, const MathAnswer& answer) {
          SameItem(gold.items[0], answer.items[1]) && SameItem(gold.items[1], answer.items[0]);
 }
 
+// What stands between two elements of a canonical text, if they are no sides of a relation.
+std::string_view Separator(const MathAnswer& answer, bool new_row) {
+  if (answer.kind == Kind::kUnion) return "\\cup";
+  if (!answer.joint.empty()) return answer.joint;
+  return new_row ? ";" : ",";
+}
+
 MathVerdict Judge(bool equal, const std::string& what) { return {equal, (equal ? "equal " : "different ") + what}; }
 
 }  // namespace
@@ -225,6 +250,7 @@ MathAnswer ParseMathAnswer(std::string_view text) { return Read(TokenizeMath(tex
 
 MathVerdict CompareMathAnswers(const MathAnswer& gold, const MathAnswer& answer) {
   if (Conflict(gold.label, answer.label)) return {false, "different left sides"};
+  if (Conflict(gold.joint, answer.joint)) return {false, "different words between relations"};
   if (gold.kind == Kind::kNumber && answer.kind == Kind::kNumber) return CompareNumbers(gold.quantity, answer.quantity);
   if (gold.text == answer.text) return {true, "equal text"};
   const bool set = gold.kind == Kind::kSet || answer.kind == Kind::kSet;
@@ -266,7 +292,7 @@ std::string CanonicalText(const MathAnswer& answer) {
   for (std::size_t i = 0; i < items.size(); ++i) {
     const bool new_row = answer.kind == Kind::kMatrix && i % answer.columns == 0;
     if (i > 0) {
-      text += !relations.empty() ? TakeWord(relations) : new_row ? ";" : answer.kind == Kind::kUnion ? "\\cup" : ",";
+      text += !relations.empty() ? TakeWord(relations) : Separator(answer, new_row);
     }
     text += items[i];
   }

@@ -19,7 +19,7 @@ struct MathAnswer {
     kText,      // compared by its spelling
     kNumber,    // `quantity`
     kTuple,     // (1,2), [0,1): ordered, with its brackets
-    kSet,       // {1,2}; 1 or 2; 1 \pm 2: without order
+    kSet,       // {1,2}; 1 or 2; 1 \pm 2; x > 1 and x < 2: without order
     kList,      // 1,2 without brackets: ordered
     kMatrix,    // `items` row by row, `columns` of them in each
     kUnion,     // [0,1] \cup [2,3]: without order
@@ -32,6 +32,7 @@ struct MathAnswer {
   char open = 0, close = 0;  // of a tuple
   std::vector<MathAnswer> items{};
   std::size_t columns = 0;
+  std::string joint{};  // "and" or "or" where the word joins relations; empty for a comma, and between other elements
   std::string relations{};  // = < \le \ne \in \approx, a space behind each; x > 5 is read as 5 < x
 };
 
