@@ -279,3 +279,32 @@ TEST_CASE("the last number comes with its sign and its words, and not out of a d
                        {"8", "8\\pi"},
                        {"8", "The answer is 8 which is not right."}});
 }
+
+TEST_CASE("the last number may have blanks between groups of three digits, as a marked one may") {
+  CheckLenient(true, {{"12345", "so 12 345"},
+                      {"12345", "so 12\\ 345 people"},
+                      {"12345", "so 12~345."},
+                      {"12345", "so '12 345 people'"},
+                      {"12345", "so 12\u00a0345"},
+                      {"12345", "so 12\u202f345"},
+                      {"12345", "so 12\\,345"},
+                      {"12345", "it costs $12,\\,345"},
+                      {"-1234567.5", "x = -1 234 567.5"},
+                      {"12345\\%", "some 12 345%"},
+                      {"1002003", "so 1 002 003"},
+                      {"12345", "5 of 5000 12 345"},
+                      {"345", "of 5000 345"},
+                      {"345", "x = 3.5, 345"},
+                      {"345", "we get 3.5 345"},
+                      {"345", "we get 1/2 345"},
+                      {"345", "we get 012 345"},
+                      {"345", "with x2 345"},
+                      {"345", "with x^2 345"},
+                      {"345678", "of 12 345,678"},
+                      {"3456", "of 12 3456"},
+                      {"34", "of 12 34"},
+                      {"345", "of 12  345"},
+                      {"345", "of 12\n345"}});
+  CheckLenient(false,
+               {{"345", "so 12 345"}, {"345", "so 12\\ 345"}, {"345", "so 12\u00a0345"}, {"5", "so it is 12 345"}});
+}

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "task/math/number_words.h"
+#include "task/math/thousands.h"
 #include "task/math/unicode_latex.h"
 #include "task/math/words.h"
 
@@ -71,6 +72,29 @@ bool IsArgument(std::string_view before) {
   return HasWord(kBefore, LastWord(before));
 }
 
+// Where the groups of three digits begin that stand before the number text[begin, end): 12 345 is one number. What
+// stands before them is no part of another number, nor of a name such as x2.
+std::size_t GroupsBegin(std::string_view text, std::size_t begin, std::size_t end) {
+  if (text.substr(begin, end - begin).find_first_of(",/{\\") != std::string_view::npos) return begin;
+  for (const std::string_view separator : kThousandsSeparators) {
+    std::size_t first = begin, at = begin;
+    while (text.substr(0, at).ends_with(separator) &&
+           BeginsWithThousands(text.substr(at - separator.size()), separator)) {
+      const std::size_t group_end = at - separator.size();
+      at = group_end;
+      while (at > 0 && IsDigit(text[at - 1])) --at;
+      const std::string_view before = text.substr(0, at);
+      const std::size_t digits = group_end - at;
+      const bool name = !before.empty() && IsLetter(before.back());
+      if (digits == 0 || digits > 3 || NumberBegin(text, group_end) != at || IsArgument(before) || name) break;
+      if (text[at] != '0') first = at;
+      if (digits < 3) break;
+    }
+    if (first < begin) return first;
+  }
+  return begin;
+}
+
 // Whether `before` ends in a minus sign that belongs to the number. Behind a letter or a digit it subtracts or
 // hyphenates; with a space behind it, it is a sign only after a relation or a bracket.
 bool IsNegative(std::string_view before) {
@@ -112,7 +136,7 @@ std::string LastNumber(std::string_view original) {
   const std::string_view text = latex;
   const std::size_t last = text.find_last_of("0123456789");
   if (last == std::string_view::npos) return {};
-  const std::size_t begin = NumberBegin(text, last + 1);
+  const std::size_t begin = GroupsBegin(text, NumberBegin(text, last + 1), last + 1);
   const std::string_view behind = text.substr(last + 1);
   std::string_view before = text.substr(0, begin);
   if (IsArgument(before) || GoesOn(behind)) return {};

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "task/math/recurring.h"
+#include "task/math/thousands.h"
 #include "task/math/unicode_latex.h"
 #include "task/math/words.h"
 
@@ -202,17 +203,12 @@ class Lexer {
     Emit(Kind::kCommand, std::string(command) + "{" + std::string(MeaningOf(name, kEnvironments, name)) + "}");
   }
 
-  // Whether `separator` and exactly three digits come next.
-  bool IsThousands(std::string_view separator) const {
-    const std::size_t n = separator.size();
-    return text_.substr(at_).starts_with(separator) && IsDigit(Peek(n)) && IsDigit(Peek(n + 1)) &&
-           IsDigit(Peek(n + 2)) && !IsDigit(Peek(n + 3));
-  }
+  bool IsThousands(std::string_view separator) const { return BeginsWithThousands(Rest(), separator); }
 
   // The separator of thousands that follows, empty if none. A plain comma within brackets separates elements.
   std::string_view ThousandsSeparator() const {
     if (brackets_ <= 0 && IsThousands(",")) return ",";
-    for (const std::string_view separator : {"{,}", ",\\!", ",\\,", " ", "\\,", "\\ ", "~", "\\!"}) {
+    for (const std::string_view separator : kThousandsSeparators) {
       if (IsThousands(separator)) return separator;
     }
     return "";
