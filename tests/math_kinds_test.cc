@@ -200,12 +200,21 @@ TEST_CASE("unions have no order, their parts are compared by value, and a relati
                     {"0 \\le x < 4", "4 > x \\ge 0"},
                     {"x \\le \\frac12", "x <= 0.5"},
                     {"0 \\le x < 4", "4>x>=0"},
-                    {"x \\ne 3", "3 \\neq x"}});
+                    {"x \\ne 3", "3 \\neq x"},
+                    {"x \\ne 3", "x != 3"},
+                    {"x \\ne 3", "x\\not=3"},
+                    {"x \\le 3", "x \u2266 3"},
+                    {"x \\ge 3", "x \u2267 3"},
+                    {"x \\le 3", "x \\leqq 3"},
+                    {"x \\ge 3", "x \\geqq 3"},
+                    {"5!=120", "5! = 120"}});
   CheckBoxed(false, {{"[0,1]\\cup[2,3]", "[0,1)\\cup[2,3]"},
                      {"[0,1]\\cup[2,3]", "[0,1]\\cap[2,3]"},
                      {"x > 3", "3 > x"},
                      {"x > 3", "x \\ge 3"},
                      {"x > 3", "x>=3"},
+                     {"x = 3", "x != 3"},
+                     {"x < 3", "x \u2266 3"},
                      {"3U+2", "2U+3"}});
 }
 

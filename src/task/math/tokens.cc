@@ -35,10 +35,13 @@ constexpr std::string_view kSpaceCommands =  // beside "\ "
     R"(\, \; \: \> \_ \quad \qquad \enspace \enskip \thinspace \medspace \thickspace \space \nobreakspace \hfill)";
 
 constexpr std::string_view kCommands =
-    R"(\frac \dfrac \tfrac \cfrac \nicefrac \sfrac | \le \leq \leqslant | \ge \geq \geqslant | \ne \neq | < \lt | )"
-    R"(> \gt | \{ \lbrace | \} \rbrace | ( \lparen | ) \rparen | [ \lbrack | ] \rbrack | \vert \lvert \rvert | )"
-    R"(* \times \cdot \ast | / \div | % \% | & \& | # \# | \emptyset \varnothing | \ldots \dots \cdots | )"
-    R"(\approx \simeq | \degree \deg \textdegree | \overline \bar | \$ \dollar \textdollar)";
+    R"(\frac \dfrac \tfrac \cfrac \nicefrac \sfrac | \le \leq \leqq \leqslant | \ge \geq \geqq \geqslant | )"
+    R"(\ne \neq | < \lt | > \gt | \{ \lbrace | \} \rbrace | ( \lparen | ) \rparen | [ \lbrack | ] \rbrack | )"
+    R"(\vert \lvert \rvert | * \times \cdot \ast | / \div | % \% | & \& | # \# | \emptyset \varnothing | )"
+    R"(\ldots \dots \cdots | \approx \simeq | \degree \deg \textdegree | \overline \bar | \$ \dollar \textdollar)";
+
+// Relations that are typed with several characters.
+constexpr std::string_view kTypedRelations = R"(\le <= | \ge >= | \ne != \not=)";
 
 constexpr std::string_view kPlainWords = R"(\sqrt sqrt | \pi pi | \infty infinity Infinity)";
 
@@ -115,6 +118,15 @@ class Lexer {
                       [](std::string_view spelling, const MathToken& token) { return token.Is(spelling); });
   }
 
+  // The spelling in kTypedRelations that comes next, empty if none. Behind a digit "!" is a factorial: 5!=120.
+  std::string_view TypedRelation() const {
+    for (const std::string_view typed : {"<=", ">=", "!=", "\\not="}) {
+      const bool factorial = typed[0] == '!' && at_ > 0 && IsDigit(text_[at_ - 1]);
+      if (Rest().starts_with(typed) && !factorial) return typed;
+    }
+    return "";
+  }
+
   void Next() {
     const char c = Peek();
     if (tokens_.empty() && Rest().starts_with("~~")) {
@@ -122,12 +134,12 @@ class Lexer {
     } else if (IsSpace(c) || c == '~') {
       space_ = true;
       ++at_;
+    } else if (const std::string_view typed = TypedRelation(); !typed.empty()) {
+      Emit(Kind::kCommand, MeaningOf(Take(typed.size()), kTypedRelations));
     } else if (c == '\\' && at_ + 1 < text_.size()) {
       Command();
     } else if (IsDigit(c) || IsPoint()) {
       NumberToken();
-    } else if (Rest().starts_with("<=") || Rest().starts_with(">=")) {
-      Emit(Kind::kCommand, Take(2)[0] == '<' ? "\\le" : "\\ge");
     } else if (IsLetter(c)) {
       const std::string_view word = TakeWhile(IsLetter);
       const std::string_view known = text_groups_ > 0 ? "\\infty infinity Infinity" : kPlainWords;

@@ -14,8 +14,8 @@ namespace {
 constexpr std::string_view kSigns =
     "- \u2212 \u2010 \u2011 \u2012 \u2013 \u2014 \ufe63 | / \u2044 \u2215 | * \u2217 | \\times \u00d7 | "
     "\\cdot \u00b7 \u22c5 \u2219 \u2022 | \\div \u00f7 | \\sqrt \u221a | \\degree \u00b0 \u00ba \u02da | "
-    "\\degree{}C \u2103 | \\degree{}F \u2109 | \\infty \u221e | \\le \u2264 \u2a7d | \\ge \u2265 \u2a7e | \\ne \u2260 "
-    "| "
+    "\\degree{}C \u2103 | \\degree{}F \u2109 | \\infty \u221e | "
+    "\\le \u2264 \u2266 \u2a7d | \\ge \u2265 \u2267 \u2a7e | \\ne \u2260 | "
     "\\approx \u2248 | \\pm \u00b1 | \\mp \u2213 | \\cup \u222a | \\cap \u2229 | \\in \u2208 | \\emptyset \u2205 | "
     "\\angle \u2220 | \\triangle \u25b3 \u25b5 | \\ldots \u2026 | ' \u2018 \u2019 \u2032 | \" \u201c \u201d \u2033 | "
     "\\mathbb{R} \u211d | \\mathbb{N} \u2115 | \\mathbb{Z} \u2124 | \\mathbb{Q} \u211a | \\mathbb{C} \u2102";
