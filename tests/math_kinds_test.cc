@@ -173,6 +173,8 @@ TEST_CASE("measures of volume, time, data and money differ from one another, and
                      {"5 kilowatts", "5 watts"},
                      {"5 nickels", "5 dimes"},
                      {"5 pesos", "\\$5"},
+                     {"\u00a35", "5 dollars"},
+                     {"\u00a35", "5 ounces"},
                      {"5", "5ms"},
                      {"5", "5yr"}});
   CheckBoxed(true, {{"5 gallons", "5 gal"},
@@ -188,6 +190,7 @@ TEST_CASE("measures of volume, time, data and money differ from one another, and
                     {"5 degrees Kelvin", "5 kelvin"},
                     {"5 gigabytes", "5\\text{ GB}"},
                     {"5 pennies", "5 cents"},
+                    {"\u00a35", "5 pounds"},
                     {"5 cups", "5 cups of milk"},
                     {"5", "5 decades"}});
 }

@@ -247,7 +247,8 @@ std::optional<Quantity> ParseQuantity(MathTokens tokens) {
 
 bool MeasuresConflict(const std::string& a, const std::string& b) {
   const auto may_be = [](const std::string& one, const std::string& other) {
-    return (one == "degree" && other.starts_with("degree*")) || (one == "ounce" && other == "fluid*ounce");
+    if (one == "degree") return other.starts_with("degree*");
+    return other == MeaningOf(one, "fluid*ounce ounce | sterling pound", "?");
   };
   return !a.empty() && !b.empty() && a != b && !may_be(a, b) && !may_be(b, a);
 }

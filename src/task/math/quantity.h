@@ -23,7 +23,7 @@ struct Quantity {
 std::optional<Quantity> ParseQuantity(MathTokens tokens);
 
 // Whether two measures say different things. No measure at all is at odds with none, nor degrees with those of Celsius,
-// nor ounces with fluid ones.
+// ounces with fluid ones, or pounds with those that are money.
 bool MeasuresConflict(const std::string& a, const std::string& b);
 
 }  // namespace swarr
