@@ -239,6 +239,12 @@ TEST_CASE("and is not or between relations, which have no order, while between n
                     {"3 and 5", "3 or 5"},
                     {"3 or 5", "3, 5"},
                     {"x = 3 and x = 5", "x = 3 or x = 5"}});
+  const auto boxes = [&](const std::string& word) {
+    return VerifyMath(both, "\\boxed{x\\ge5}" + word + "\\boxed{x\\le7}", Extraction::kStrict).correct;
+  };
+  CHECK(boxes(" and "));
+  CHECK(boxes(", "));
+  CHECK(!boxes(" or "));
   const auto vote = [](const std::string& text) {
     return ExtractCanonicalAnswer("\\boxed{" + text + "}", Extraction::kStrict);
   };

@@ -66,13 +66,13 @@ std::vector<Box> FindBoxes(std::string_view text) {
   return boxes;
 }
 
-// Whether what stands between two boxes joins them to one answer.
-bool Joins(std::string_view between) {
+// What stands between two boxes that are one answer: a comma or a word. Empty if they are two answers.
+std::string_view JointOf(std::string_view between) {
   constexpr std::size_t kLongestGap = 32;
-  if (between.size() > kLongestGap) return false;
+  if (between.size() > kLongestGap) return "";
   std::string words(between);
   std::erase_if(words, [](char c) { return std::string_view(" \t\r\n$,;").find(c) != std::string_view::npos; });
-  return words.empty() || words == "and" || words == "or";
+  return words.empty() ? ", " : words == "and" ? " and " : words == "or" ? " or " : "";
 }
 
 std::optional<ExtractedAnswer> LastBox(std::string_view text) {
@@ -82,24 +82,25 @@ std::optional<ExtractedAnswer> LastBox(std::string_view text) {
   if (last.end == 0) return NotFound("a box that is not closed");
   const auto holds_last = [&](const Box& box) { return box.holds_box && box.end > last.end; };
   if (std::ranges::any_of(boxes, holds_last)) return NotFound("a box in a box");
-  std::vector<std::string> contents;
+  std::vector<std::string> contents;     // from the last box on
+  std::vector<std::string_view> joints;  // behind each of them
   for (std::size_t i = boxes.size(); i-- > 0;) {
-    const bool closed = boxes[i].end != 0 && !boxes[i].holds_box;
-    const bool joined = i + 1 == boxes.size() ||
-                        (closed && Joins(text.substr(boxes[i].end + 1, boxes[i + 1].begin - boxes[i].end - 1)));
-    if (!joined) break;
+    std::string_view joint = "\\}";
+    if (i + 1 < boxes.size()) {
+      if (boxes[i].end == 0 || boxes[i].holds_box) break;
+      joint = JointOf(text.substr(boxes[i].end + 1, boxes[i + 1].begin - boxes[i].end - 1));
+    }
+    if (joint.empty()) break;
     std::string content = WithoutMarkdown(text.substr(boxes[i].content, boxes[i].end - boxes[i].content));
     if (content.empty()) return NotFound("an empty box");
     contents.push_back(std::move(content));
+    joints.push_back(joint);
   }
   const bool same = std::ranges::all_of(contents, [&](const std::string& c) { return c == contents[0]; });
   if (same) return Found(contents[0], "boxed");
   std::string set = "\\{";
-  for (auto content = contents.rbegin(); content != contents.rend(); ++content) {
-    if (set.size() > 2) set += ", ";
-    set += *content;
-  }
-  return Found(set + "\\}", "boxed");
+  for (std::size_t i = contents.size(); i-- > 0;) set.append(contents[i]).append(joints[i]);
+  return Found(set, "boxed");
 }
 
 std::optional<ExtractedAnswer> AfterHashes(std::string_view text) {
