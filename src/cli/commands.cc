@@ -103,13 +103,14 @@ std::string Utf8(const std::string& text) {
 
 void OutputFile::Write(const std::function<void(const fs::path&)>& write) const {
   std::error_code ignored;
-  const NameLock lock(Resolve(path));
+  const fs::path target = Resolve(path);
+  const NameLock lock(target);
   if (overwrite) {
     write(path);
     if (in_parts) fs::remove(PartOf(path), ignored);
     return;
   }
-  const fs::path target = Resolve(path), hidden = Sibling(target, "new");
+  const fs::path hidden = Sibling(target, "new");
   std::string beside = target.string() + ".new";
   fs::remove(hidden, ignored);
   try {
